@@ -1,0 +1,198 @@
+"""What an audit found: plain data that is stored, rendered and read again without the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from memspace.measurement import Measurement, Unmeasured
+
+__all__ = ["SCHEMA", "Chapter", "Figure", "Finding", "Gallery", "Item", "Results", "Series"]
+
+SCHEMA = 1  # raised whenever results.json or a table changes incompatibly
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line, set of points or bars of a figure. ``low``/``high`` bound a 95% band; ``text`` is shown on hover."""
+
+    name: str
+    x: Sequence[float | str]
+    y: Sequence[float]
+    mode: str = "line"  # line | points | bar
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    text: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Data of one plot. ``marks``: (x, label) vertical lines; a scale is ``linear`` or ``log``."""
+
+    id: str
+    title: str
+    caption: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    x_scale: str = "linear"
+    y_scale: str = "linear"
+    marks: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One example shown: a picture (rows of grey values or of (r, g, b), each 0..1), or text."""
+
+    index: int
+    caption: str
+    picture: Sequence[Sequence[Any]] | None = None
+    text: str | None = None
+    flag: str = ""  # a short badge, e.g. "label 3 → 8"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Examples shown together. ``query`` stands apart where the items answer to one example."""
+
+    id: str
+    title: str
+    caption: str
+    items: tuple[Item, ...]
+    query: Item | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A sentence a person can act on. ``level``: good | note | warn | bad; ``chapter``: where the evidence stands."""
+
+    level: str
+    title: str
+    evidence: str
+    action: str
+    chapter: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter of the audit: its measurements, what is absent and why, and what to show."""
+
+    id: str
+    title: str
+    question: str
+    answer: str
+    measurements: tuple[Measurement, ...] = ()
+    unmeasured: tuple[Unmeasured, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def value(self, name: str) -> float:
+        """The value of a measurement by name; KeyError where it was not measured."""
+        for m in self.measurements:
+            if m.name == name:
+                return m.value
+        raise KeyError(f"{name} was not measured in chapter {self.id}")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole audit. ``tables``: name → {column: sequence}, stored beside as Parquet.
+
+    ``settings`` reproduce the audit; ``facts`` describe model and data (strings); ``plan`` is the printed plan;
+    ``costs``: seconds and passes per stage, peak memory.
+    """
+
+    name: str
+    created: str
+    version: str
+    facts: Mapping[str, str]
+    settings: Mapping[str, Any]
+    plan: str
+    chapters: tuple[Chapter, ...]
+    costs: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def chapter(self, id: str) -> Chapter:
+        """A chapter by id; KeyError where there is none."""
+        for c in self.chapters:
+            if c.id == id:
+                return c
+        raise KeyError(id)
+
+    def measurement(self, name: str) -> Measurement:
+        """A measurement by name, from any chapter; KeyError where it was not measured."""
+        for c in self.chapters:
+            for m in c.measurements:
+                if m.name == name:
+                    return m
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, without the tables; NaN and infinities become None."""
+        d = {k: v for k, v in self.__dict__.items() if k not in ("chapters", "tables")}
+        d["facts"], d["settings"], d["costs"] = dict(self.facts), dict(self.settings), dict(self.costs)
+        d["chapters"] = [chapter_to_dict(c) for c in self.chapters]
+        return dict(clean(d))
+
+    @staticmethod
+    def from_dict(d: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]] | None = None) -> Results:
+        """Inverse of :meth:`to_dict`."""
+        keep = {k: d[k] for k in ("name", "created", "version", "facts", "settings", "plan", "costs", "schema")}
+        chapters = tuple(chapter_from_dict(c) for c in d["chapters"])
+        return Results(**keep, chapters=chapters, tables=tables or {})
+
+
+def clean(value: Any) -> Any:
+    """Nested plain types with every non-finite float replaced by None and tuples by lists."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(v) for v in value]
+    if hasattr(value, "tolist"):
+        return clean(value.tolist())
+    return value
+
+
+def chapter_to_dict(c: Chapter) -> dict[str, Any]:
+    """Plain JSON types."""
+    d = asdict(c)
+    d["measurements"] = [m.to_dict() for m in c.measurements]
+    d["unmeasured"] = [u.to_dict() for u in c.unmeasured]
+    return dict(clean(d))
+
+
+def chapter_from_dict(d: Mapping[str, Any]) -> Chapter:
+    """Inverse of :func:`chapter_to_dict`."""
+    return Chapter(
+        id=d["id"],
+        title=d["title"],
+        question=d["question"],
+        answer=d["answer"],
+        measurements=tuple(Measurement.from_dict(m) for m in d["measurements"]),
+        unmeasured=tuple(Unmeasured(**u) for u in d["unmeasured"]),
+        findings=tuple(Finding(**f) for f in d["findings"]),
+        figures=tuple(
+            Figure(**{**f, "series": tuple(Series(**s) for s in f["series"]), "marks": tuple(map(tuple, f["marks"]))})
+            for f in d["figures"]
+        ),
+        galleries=tuple(
+            Gallery(
+                g["id"],
+                g["title"],
+                g["caption"],
+                tuple(Item(**i) for i in g["items"]),
+                Item(**g["query"]) if g.get("query") else None,
+            )
+            for g in d["galleries"]
+        ),
+        notes=tuple(d["notes"]),
+        seconds=float(d["seconds"]),
+    )

@@ -1,0 +1,121 @@
+"""Failures a user can act on: one sentence that says what, where and what to do, and a distinct exit code.
+
+Every error a person can cause derives from :class:`MemspaceError`; the command line prints ``str(error)`` and
+leaves with ``error.exit_code``. Anything else that escapes is a fault of memspace and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "Interrupted",
+    "LabelError",
+    "MemoryBudgetError",
+    "MemspaceError",
+    "NonFiniteError",
+    "OutputError",
+    "RunFolderError",
+    "ShapeError",
+    "StochasticModelError",
+    "TaskError",
+    "UnsafeCheckpointError",
+    "UnsupportedLayerError",
+    "WeightsMismatchError",
+]
+
+
+class MemspaceError(Exception):
+    """A failure with advice. ``what`` happened, ``where``, and the ``remedy``."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, where: str, remedy: str) -> None:
+        self.what, self.where, self.remedy = what, where, remedy
+        super().__init__(f"{what} ({where}); {remedy}.")
+
+
+class TaskError(MemspaceError):
+    """The task named on the command line cannot be found or is not a task."""
+
+    exit_code = 3
+
+
+class DataError(MemspaceError):
+    """Data are missing, empty, or cannot be read."""
+
+    exit_code = 4
+
+
+class LabelError(MemspaceError):
+    """Labels are out of range or of the wrong kind for the output law."""
+
+    exit_code = 5
+
+
+class NonFiniteError(MemspaceError):
+    """Weights, inputs, outputs or losses hold NaN or infinite values."""
+
+    exit_code = 6
+
+
+class StochasticModelError(MemspaceError):
+    """Two forward passes of the model differ."""
+
+    exit_code = 7
+
+
+class ShapeError(MemspaceError):
+    """The model refuses the shape of its input, or its output has an unexpected shape."""
+
+    exit_code = 8
+
+
+class WeightsMismatchError(MemspaceError):
+    """A checkpoint's tensors do not fit the model."""
+
+    exit_code = 9
+
+
+class UnsafeCheckpointError(MemspaceError):
+    """A checkpoint holds code, which memspace never runs."""
+
+    exit_code = 10
+
+
+class CheckpointError(MemspaceError):
+    """A checkpoint is missing, truncated or not of a known format."""
+
+    exit_code = 11
+
+
+class UnsupportedLayerError(MemspaceError):
+    """A layer that neither the fast path nor any fallback can serve."""
+
+    exit_code = 12
+
+
+class MemoryBudgetError(MemspaceError):
+    """The asked representation does not fit into the memory budget."""
+
+    exit_code = 13
+
+
+class OutputError(MemspaceError):
+    """Results cannot be written: disk full, read-only or not a folder."""
+
+    exit_code = 14
+
+
+class RunFolderError(MemspaceError):
+    """A run folder is of another version, of another task, or damaged."""
+
+    exit_code = 15
+
+
+class Interrupted(MemspaceError):
+    """The user stopped the work; what was computed is kept."""
+
+    exit_code = 130

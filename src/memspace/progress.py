@@ -1,0 +1,51 @@
+"""Progress of long work, told to whoever watches: the terminal, a notebook, or nobody."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+__all__ = ["Progress", "Silent"]
+
+T = TypeVar("T")
+
+
+class Progress(ABC):
+    """A listener. Work announces a step with its number of ticks, advances it and closes it."""
+
+    @abstractmethod
+    def start(self, what: str, total: int) -> int:
+        """Announce a piece of work of ``total`` ticks; returns its handle."""
+
+    @abstractmethod
+    def advance(self, handle: int, ticks: int = 1) -> None:
+        """Report ``ticks`` done."""
+
+    @abstractmethod
+    def finish(self, handle: int) -> None:
+        """Close the piece of work."""
+
+    def track(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
+        """Iterate over ``items``, advancing one tick each; closes itself also after an exception."""
+        handle = self.start(what, total)
+        try:
+            for item in items:
+                yield item
+                self.advance(handle)
+        finally:
+            self.finish(handle)
+
+
+class Silent(Progress):
+    """Tells nobody."""
+
+    def start(self, what: str, total: int) -> int:
+        """Nothing to announce to."""
+        return 0
+
+    def advance(self, handle: int, ticks: int = 1) -> None:
+        """Nothing to report to."""
+
+    def finish(self, handle: int) -> None:
+        """Nothing to close."""

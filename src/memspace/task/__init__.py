@@ -1,0 +1,1 @@
+"""Tasks: model, output law, data, and the flat layout of the parameters."""

@@ -1,0 +1,107 @@
+"""What is audited: a model, its output law, its data, and what is known about how it came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memspace.task.data import Data
+from memspace.task.likelihood import Categorical, Likelihood
+
+__all__ = ["Factors", "Run", "Task"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The recorded checkpoints of one training.
+
+    Args:
+        states: state dicts in order, the initialisation first, the trained weights last.
+        time: learning-rate time of each (the sum of learning rates up to it).
+        step: optimiser step of each.
+        epochs: how many epochs the training took.
+    """
+
+    states: tuple[dict[str, Tensor], ...]
+    time: tuple[float, ...]
+    step: tuple[int, ...]
+    epochs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Known generating factors of some inputs.
+
+    Args:
+        names: one per factor.
+        values: (M, K) integer levels of each factor for each input.
+        inputs: (M, ...) the inputs themselves.
+        sizes: number of levels of each factor.
+        render: (levels (B, K) float) -> inputs (B, ...); where given, directions along a factor can be differenced.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+    inputs: Tensor
+    sizes: tuple[int, ...]
+    render: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network to audit. Nothing in it is ever modified; the model is read in eval mode and left as it was found.
+
+    Args:
+        model: any ``nn.Module`` whose output is ``(B, C)`` or ``(B, positions, C)``.
+        train: examples the network was trained on: (x, y) tensors, a Dataset or a DataLoader.
+        likelihood: the output law.
+        test: examples it was not trained on, if any.
+        name: used for the run folder and the report's title.
+        class_names: one per class.
+        input_shape: how to show an input as a picture, for example ``(8, 8)`` or ``(3, 32, 32)``.
+        show: turns one input into text, for inputs that are not pictures.
+        factors: inputs with known generating factors, for the disentanglement chapter.
+        decay: the L2 coefficient γ of the mean training loss (γ/2·‖θ‖²), if known.
+        run: recorded checkpoints of the training, if any.
+        refit: ``refit(indices, seed) -> nn.Module``: trains a fresh network by the same recipe on those training
+            examples only. Where given, the damping is calibrated on held-out examples.
+        true_labels: for experiments with corrupted labels: the labels before corruption, (N,).
+        description: plain facts (settings) shown in the report.
+        layer: the module whose output is the representation for the disentanglement chapter (default: the input of
+            the last layer).
+    """
+
+    model: nn.Module
+    train: Data
+    likelihood: Likelihood = field(default_factory=Categorical)
+    test: Data | None = None
+    name: str = "task"
+    class_names: tuple[str, ...] | None = None
+    input_shape: tuple[int, ...] | None = None
+    show: Callable[[Any], str] | None = None
+    factors: Factors | None = None
+    decay: float | None = None
+    run: Run | None = None
+    refit: Callable[[Tensor, int], nn.Module] | None = None
+    true_labels: Tensor | None = None
+    description: dict[str, str] = field(default_factory=dict)
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "train", Data(self.train, "training data"))
+        if self.test is not None:
+            object.__setattr__(self, "test", Data(self.test, "test data"))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's parameters live."""
+        return next(self.model.parameters(), torch.empty(0)).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the model's first parameter."""
+        return next(self.model.parameters(), torch.empty(0)).dtype
