@@ -1,1 +1,1 @@
-"""metric"""
+"""The Fisher metric at one point, behind one interface and several representations."""

@@ -1,1 +1,1 @@
-"""passes"""
+"""Passes over the data: hooks that read a network's signals, and the statistics they stream into."""

@@ -1,0 +1,146 @@
+"""The Fisher metric at one point: something that applies a function of F to a vector and takes its trace."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = ["Estimate", "Fidelity", "FisherMetric", "SpectralFunction"]
+
+SpectralFunction = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its standard error (0 where exact for this representation) and sample size."""
+
+    value: float
+    standard_error: float = 0.0
+    n: int = 1
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95% normal interval, or None where exact."""
+        if self.standard_error == 0:
+            return None
+        half = 1.96 * self.standard_error
+        return (self.value - half, self.value + half)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How far a representation is from the exact F, measured on random probes.
+
+    Args:
+        relative_error: √(Σ‖(F̂−F)v‖² / Σ‖Fv‖²), an estimate of the relative Frobenius error.
+        standard_error: of that, over probes.
+        trace_ratio: tr F̂ / tr F.
+        probes: how many.
+    """
+
+    relative_error: float
+    standard_error: float
+    trace_ratio: float
+    probes: int
+
+
+class FisherMetric(ABC):
+    """F = (1/N) Σ Jᵀ H J at one point, immutable. Vectors are flat (P,) or batched (..., P).
+
+    ``damping`` always means exactly (F + λI)⁻¹. Results have the dtype float64 where a solve or a log-determinant
+    needs it; the vector's dtype is given back.
+
+    Args:
+        size: P.
+        kind: ``exact``, ``mc`` or ``empirical``: which Fisher matrix is represented.
+    """
+
+    size: int
+    kind: str
+    representation: str
+
+    @abstractmethod
+    def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
+        """fn(F) v, fn acting on eigenvalues (elementwise, for tensors of eigenvalues ≥ 0)."""
+
+    @abstractmethod
+    def trace(self, fn: SpectralFunction | None = None) -> Estimate:
+        """tr fn(F) over all P eigenvalues (zero ones included); tr F without ``fn``."""
+
+    def matvec(self, v: Tensor) -> Tensor:
+        """F v."""
+        return self.apply(lambda x: x, v)
+
+    def solve(self, v: Tensor, damping: float) -> Tensor:
+        """(F + λI)⁻¹ v, λ > 0."""
+        self._positive(damping)
+        return self.apply(lambda x: 1 / (x + damping), v)
+
+    def inner(self, u: Tensor, v: Tensor) -> Tensor:
+        """Uᵀ F v over the last axis."""
+        return (u * self.matvec(v)).sum(-1)
+
+    def norm(self, v: Tensor) -> Tensor:
+        """√(vᵀ F v): the length of v in nats^½."""
+        return self.inner(v, v).clamp_min(0).sqrt()
+
+    def logdet(self, damping: float) -> Estimate:
+        """Log det(F + λI), nats."""
+        self._positive(damping)
+        return self.trace(lambda x: torch.log(x + damping))
+
+    def effective_dimension(self, damping: float) -> Estimate:
+        """Tr F(F+λI)⁻¹: the number of directions the data determine (MacKay 1992)."""
+        self._positive(damping)
+        return self.trace(lambda x: x / (x + damping))
+
+    def sample(self, damping: float, generator: torch.Generator, count: int = 1) -> Tensor:
+        """Draws from N(0, (F + λI)⁻¹), (count, P)."""
+        self._positive(damping)
+        z = torch.randn(count, self.size, generator=generator, dtype=torch.float64)
+        return self.apply(lambda x: torch.rsqrt(x + damping), z)
+
+    def to_dense(self) -> Tensor:
+        """F as a (P, P) float64 matrix: for checks on small networks."""
+        return self.matvec(torch.eye(self.size, dtype=torch.float64))
+
+    def diagonal(self) -> Tensor:
+        """diag F, (P,)."""
+        return self.to_dense().diagonal()
+
+    @abstractmethod
+    def eigenvalues(self) -> Tensor:
+        """The representation's eigenvalues, largest first; zeros of an exact null space are left out."""
+
+    @staticmethod
+    def _positive(damping: float) -> None:
+        if not (damping > 0 and math.isfinite(damping)):
+            raise ValueError(f"damping must be a positive finite number, got {damping}")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Random vectors and their exact products, to measure fidelity against."""
+
+    vectors: Tensor
+    products: Tensor
+    trace: Estimate = field(default_factory=lambda: Estimate(math.nan))
+
+
+def fidelity(metric: FisherMetric, probe: Probe) -> Fidelity:
+    """Distance of a representation from exact products F v on random probes v."""
+    difference = (metric.matvec(probe.vectors.double()) - probe.products.double()).square().sum(-1)
+    reference = probe.products.double().square().sum(-1)
+    ratio = float(difference.sum() / reference.sum())
+    count = len(reference)
+    # Delta method for the root of a ratio of sums.
+    residual = (difference - ratio * reference) / reference.mean()
+    se_ratio = float(residual.std() / math.sqrt(count)) if count > 1 else math.nan
+    error = math.sqrt(ratio)
+    trace_ratio = metric.trace().value / probe.trace.value
+    return Fidelity(error, se_ratio / (2 * error) if error > 0 else 0.0, trace_ratio, count)

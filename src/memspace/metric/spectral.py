@@ -1,0 +1,131 @@
+"""Representations whose spectrum is at hand: dense, diagonal, and Kronecker blocks (KFAC and EKFAC)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.metric.metric import Estimate, FisherMetric, SpectralFunction
+from memspace.passes.statistics import Bases
+from memspace.task.space import Block
+
+__all__ = ["Dense", "Diagonal", "Kronecker", "KroneckerBlock"]
+
+
+@dataclass(frozen=True)
+class Dense(FisherMetric):
+    """F by its eigendecomposition (float64): exact, for small networks or one block."""
+
+    vectors: Tensor
+    values: Tensor
+    kind: str = "exact"
+    representation: str = "dense"
+
+    @staticmethod
+    def of(matrix: Tensor, kind: str = "exact") -> Dense:
+        """From F itself, (P, P)."""
+        values, vectors = torch.linalg.eigh(matrix.double())
+        return Dense(vectors, values.clamp_min(0), kind)
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """P."""
+        return len(self.values)
+
+    def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
+        """Exact."""
+        return ((v.double() @ self.vectors) * fn(self.values) @ self.vectors.t()).to(v.dtype)
+
+    def trace(self, fn: SpectralFunction | None = None) -> Estimate:
+        """Exact."""
+        return Estimate(float((fn(self.values) if fn else self.values).sum()))
+
+    def eigenvalues(self) -> Tensor:
+        """All P."""
+        return self.values.flip(0)
+
+
+@dataclass(frozen=True)
+class Diagonal(FisherMetric):
+    """F without its off-diagonal: biased; exact for the diagonal itself."""
+
+    values: Tensor
+    kind: str = "exact"
+    representation: str = "diagonal"
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """P."""
+        return len(self.values)
+
+    def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
+        """Exact for the represented diagonal."""
+        return (v * fn(self.values)).to(v.dtype)
+
+    def trace(self, fn: SpectralFunction | None = None) -> Estimate:
+        """Exact for the represented diagonal."""
+        return Estimate(float((fn(self.values) if fn else self.values).sum()))
+
+    def diagonal(self) -> Tensor:
+        """Exact diagonal of F."""
+        return self.values
+
+    def eigenvalues(self) -> Tensor:
+        """The diagonal, sorted."""
+        return self.values.sort(descending=True).values
+
+
+@dataclass(frozen=True)
+class KroneckerBlock:
+    """One block: eigenvalues (out, in) in Kronecker bases."""
+
+    block: Block
+    bases: Bases
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class Kronecker(FisherMetric):
+    """Block-diagonal F in Kronecker eigenbases (biased: no correlations between blocks or outside the bases).
+
+    Args:
+        corrected: False: eigenvalues are products of the factors' (KFAC, Martens & Grosse 2015); True: second moments
+            of the rotated gradients (EKFAC, George et al. 2018), which makes the trace exact.
+    """
+
+    blocks: tuple[KroneckerBlock, ...]
+    corrected: bool
+    kind: str = "exact"
+
+    @property
+    def representation(self) -> str:  # type: ignore[override]
+        """Its usual name."""
+        return "EKFAC" if self.corrected else "KFAC"
+
+    @property
+    def size(self) -> int:  # type: ignore[override]
+        """P."""
+        return self.blocks[-1].block.stop
+
+    def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
+        """Exact for the represented matrix."""
+        out = torch.empty_like(v)
+        for part in self.blocks:
+            matrix = part.block.view(v).to(part.values.dtype)
+            rotated = part.bases.rotate(matrix) * fn(part.values)
+            if part.bases.g is not None:
+                rotated = part.bases.g @ rotated
+            if part.bases.a is not None:
+                rotated = rotated @ part.bases.a.t()
+            part.block.view(out).copy_(rotated)
+        return out
+
+    def trace(self, fn: SpectralFunction | None = None) -> Estimate:
+        """Exact for the represented matrix."""
+        return Estimate(sum(float((fn(b.values) if fn else b.values).sum()) for b in self.blocks))
+
+    def eigenvalues(self) -> Tensor:
+        """All P."""
+        return torch.cat([b.values.flatten() for b in self.blocks]).sort(descending=True).values

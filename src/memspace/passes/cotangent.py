@@ -1,0 +1,99 @@
+"""Which output cotangents a pass pulls back, and what Fisher matrix their rows make.
+
+* ``exact``: the columns of the output law's Fisher root; Σ over rows of r rᵀ = N·F, the Fisher information.
+* ``mc``: residuals of labels sampled from the model; unbiased for the Fisher information.
+* ``empirical``: residuals of the training labels; *not* the Fisher information.
+* ``jacobian``: unit vectors of the outputs; rows of J.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from memspace.passes.capture import Signals
+from memspace.task.data import Batch
+from memspace.task.likelihood import Likelihood
+
+__all__ = ["KINDS", "View", "output_cotangents"]
+
+KINDS = ("exact", "mc", "empirical", "jacobian")
+
+
+def output_cotangents(
+    kind: str, likelihood: Likelihood, f: Tensor, y: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Output cotangents (K, B, ..., C).
+
+    K is 1 for ``mc`` and ``empirical``, C for a plain output and positions·C for a sequence otherwise. Padded
+    positions contribute zero.
+    """
+    mask = likelihood.weight(f, y).unsqueeze(-1)
+    if kind == "empirical":
+        return likelihood.residual(f, y).unsqueeze(0)
+    if kind == "mc":
+        assert generator is not None, "Monte-Carlo cotangents need a generator"
+        sampled = likelihood.sample(f, generator).to(f.device)
+        return (likelihood.residual(f, sampled) * mask).unsqueeze(0)
+    if kind == "jacobian":
+        root = torch.eye(f.shape[-1], dtype=f.dtype, device=f.device).expand(*f.shape[:-1], -1, -1)
+    else:
+        root = likelihood.fisher_root(f)
+    root = root * mask.unsqueeze(-1)
+    if f.dim() == 2:
+        return root.movedim(-1, 0)
+    b, positions, c = len(f), f[0, ..., 0].numel(), f.shape[-1]
+    root = root.reshape(b, positions, c, -1)
+    u = f.new_zeros(positions, root.shape[-1], b, positions, c)
+    for t in range(positions):
+        u[t, :, :, t] = root[:, t].movedim(-1, 0)
+    return u.reshape(-1, *f.shape)
+
+
+class View:
+    """One batch as statistics see it: outputs, labels, rows, and cotangents of any kind, each pulled back once.
+
+    When unit cotangents are asked for, roots and residuals are mixed from them (the pull-back is linear) instead of
+    being pulled back again.
+    """
+
+    def __init__(
+        self,
+        signals: Signals,
+        batch: Batch,
+        likelihood: Likelihood,
+        generator: torch.Generator,
+        jacobian: bool,
+    ) -> None:
+        self.signals, self.index, self.y = signals, batch.index, batch.y
+        self.f = signals.f
+        self._likelihood, self._generator = likelihood, generator
+        self._mix = jacobian and self.f.dim() == 2
+        self._pulled: dict[str, dict[str, Tensor]] = {}
+        self._outputs: dict[str, Tensor] = {}
+
+    def output(self, kind: str) -> Tensor:
+        """The output cotangents themselves, (K, B, ..., C)."""
+        if kind not in self._outputs:
+            self._outputs[kind] = output_cotangents(kind, self._likelihood, self.f, self.y, self._generator)
+        return self._outputs[kind]
+
+    def cotangents(self, kind: str) -> Mapping[str, Tensor]:
+        """Block name → (K, B, T, out), or per-example gradients (K, B, p) for blocks without a product form."""
+        if kind not in self._pulled:
+            if self._mix and kind != "jacobian":
+                self._pulled[kind] = mix(self.cotangents("jacobian"), self.output(kind))
+            else:
+                self._pulled[kind] = self.signals.cotangents(self.output(kind))
+        return self._pulled[kind]
+
+
+def mix(pulled: Mapping[str, Tensor], u: Tensor) -> dict[str, Tensor]:
+    """Cotangents of ``u`` (K, B, C) from those of the unit vectors, ``pulled`` (C, B, ...)."""
+    out = {}
+    for name, g in pulled.items():
+        flat = g.flatten(2)
+        out[name] = torch.einsum("kbc,cbx->kbx", u, flat).reshape(len(u), *g.shape[1:])
+    return out

@@ -1,0 +1,71 @@
+"""Runs passes: one forward over the data and as few backwards as the statistics together need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from memspace.errors import Interrupted, NonFiniteError
+from memspace.passes.capture import Capture
+from memspace.passes.cotangent import View
+from memspace.passes.statistic import Statistic
+from memspace.progress import Progress, Silent
+from memspace.task.checks import evaluating
+from memspace.task.data import Data, move
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["run_pass"]
+
+
+def run_pass(
+    task: Task,
+    space: ParameterSpace,
+    statistics: Sequence[Statistic[Any]],
+    *,
+    data: Data | None = None,
+    index: Sequence[int] | torch.Tensor | None = None,
+    batch: int = 256,
+    seed: int = 0,
+    progress: Progress | None = None,
+    what: str = "reading the network",
+) -> None:
+    """Feed every batch to every statistic.
+
+    Args:
+        data: which examples (default: the task's training data); ``index``: only those, in that order.
+        batch: examples at a time; the planner chooses it from the memory budget.
+        seed: of Monte-Carlo labels.
+
+    Raises:
+        NonFiniteError: the model gives NaN or infinite outputs.
+        Interrupted: the user stopped the pass.
+    """
+    data = task.train if data is None else data
+    progress = progress or Silent()
+    total = len(data) if index is None else len(index)
+    generator = torch.Generator(device=task.device).manual_seed(seed)
+    jacobian = any("jacobian" in s.kinds for s in statistics)
+    handle = progress.start(what, total)
+    try:
+        with evaluating(task.model), Capture(task.model, space) as capture:
+            for part in data.batches(batch, index):
+                signals = capture.forward(move(part.x, task.device, task.dtype))
+                if not bool(torch.isfinite(signals.f).all()):
+                    bad = int((~torch.isfinite(signals.f.flatten(1)).all(1)).sum())
+                    raise NonFiniteError(
+                        f"the model gives NaN or infinite outputs for {bad} of {len(part)} examples",
+                        where=f"{data.name}, examples {int(part.index[0])}..{int(part.index[-1])}",
+                        remedy="check those inputs and the model's normalisation for them",
+                    )
+                part = type(part)(part.index, part.x, move(part.y, task.device))
+                view = View(signals, part, task.likelihood, generator, jacobian)
+                for statistic in statistics:
+                    statistic.update(view)
+                progress.advance(handle, len(part))
+    except KeyboardInterrupt as error:
+        raise Interrupted("stopped by the user", where=what, remedy="the same command goes on from the last finished stage") from error
+    finally:
+        progress.finish(handle)

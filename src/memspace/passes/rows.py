@@ -1,0 +1,189 @@
+"""Rows of the network's Jacobian in factored form: the dual side of the Fisher matrix, never P × rows in memory.
+
+A row r belongs to example e(r) and is, per block, Σ_t g_rt a_{e(r)t}ᵀ; only a (one per example) and g (one per row)
+are kept. Inner products between rows then cost (in + out) per pair for a plain layer instead of in·out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.passes.cotangent import View
+from memspace.passes.products import CHUNK, has_product_form
+from memspace.passes.statistic import Statistic
+from memspace.task.space import Block
+
+__all__ = ["CollectRows", "Rows"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """R rows over n examples.
+
+    Args:
+        blocks: the blocks, in the flat layout's order.
+        a: block name → (n, T, in), for blocks with a product form.
+        g: block name → (R, T, out), or the row itself (R, p) for a block without one.
+        example: (R,) which example (position in a's first axis) each row belongs to.
+    """
+
+    blocks: tuple[Block, ...]
+    a: dict[str, Tensor]
+    g: dict[str, Tensor]
+    example: Tensor
+
+    def __len__(self) -> int:
+        return len(self.example)
+
+    @property
+    def size(self) -> int:
+        """Number of parameters P."""
+        return self.blocks[-1].stop
+
+    def take(self, rows: Tensor) -> Rows:
+        """The rows at the given positions."""
+        return Rows(self.blocks, self.a, {k: v[rows] for k, v in self.g.items()}, self.example[rows])
+
+    def combine(self, weights: Tensor, example: Tensor) -> Rows:
+        """New rows, one per row of ``weights`` (R', C): that combination of the C rows of ``example`` (R',).
+
+        Needs the rows to be ordered as C consecutive ones per example.
+        """
+        c = weights.shape[1]
+        g = {}
+        for name, value in self.g.items():
+            grouped = value.reshape(-1, c, *value.shape[1:])[example]
+            g[name] = torch.einsum("rc,rc...->r...", weights.to(value.dtype), grouped)
+        return Rows(self.blocks, self.a, g, example)
+
+    def dot(self, other: Rows, block: Block | None = None) -> Tensor:
+        """Inner products (R, R'), float64; of one block only where given."""
+        total = torch.zeros(len(self), len(other), dtype=torch.float64, device=self.example.device)
+        for b in self.blocks if block is None else (block,):
+            self._add_dot(total, other, b)
+        return total
+
+    def _add_dot(self, total: Tensor, other: Rows, b: Block) -> None:
+        g, h = self.g[b.name].double(), other.g[b.name].double()
+        if not has_product_form(b):
+            total.addmm_(g, h.t())
+            return
+        a, c = self.a[b.name], other.a[b.name]
+        if a.shape[1] == 1 and c.shape[1] == 1:
+            inner = a[:, 0].double() @ c[:, 0].double().t()
+            for s in _slices(len(self), len(other)):
+                piece = g[s, 0] @ h[:, 0].t()
+                piece *= inner[self.example[s]][:, other.example]
+                total[s] += piece
+            return
+        right = other.formed(b)
+        for s in _slices(len(self), b.size):
+            left = torch.matmul(g[s].transpose(-1, -2), a[self.example[s]].double()).flatten(1)
+            total[s] += left @ right.t()
+
+    def formed(self, b: Block) -> Tensor:
+        """The rows of one block as dense vectors, (R, out·in), float64."""
+        if not has_product_form(b):
+            return self.g[b.name].double()
+        return torch.matmul(
+            self.g[b.name].double().transpose(-1, -2), self.a[b.name][self.example].double()
+        ).flatten(1)
+
+    def own_blocks(self, c: int) -> Tensor:
+        """Inner products among the C consecutive rows of each example, (n, C, C), float64."""
+        n = len(self) // c
+        total = torch.zeros(n, c, c, dtype=torch.float64, device=self.example.device)
+        for b in self.blocks:
+            g = self.g[b.name].reshape(n, c, *self.g[b.name].shape[1:]).double()
+            if not has_product_form(b):
+                total += g @ g.transpose(-1, -2)
+                continue
+            a = self.a[b.name].double()
+            if a.shape[1] == 1:
+                total += (g[:, :, 0] @ g[:, :, 0].transpose(-1, -2)) * a.square().sum((1, 2))[:, None, None]
+                continue
+            for s in _slices(n, c * b.size):
+                formed = torch.matmul(g[s].transpose(-1, -2), a[s].unsqueeze(1)).flatten(2)
+                total[s] += formed @ formed.transpose(-1, -2)
+        return total
+
+    def times(self, v: Tensor) -> Tensor:
+        """Row · v for flat v (P,) → (R,), float64."""
+        out = torch.zeros(len(self), dtype=torch.float64, device=v.device)
+        for b in self.blocks:
+            matrix = b.view(v).double()
+            g = self.g[b.name].double()
+            if not has_product_form(b):
+                out += g @ matrix[0]
+                continue
+            moved = self.a[b.name].double() @ matrix.t()
+            for s in _slices(len(self), g.shape[1] * g.shape[2]):
+                out[s] += (g[s] * moved[self.example[s]]).sum((1, 2))
+        return out
+
+    def transposed_times(self, w: Tensor) -> Tensor:
+        """Σ_r w_r row_r for w (R,) → (P,), float64."""
+        out = torch.zeros(self.size, dtype=torch.float64, device=w.device)
+        for b in self.blocks:
+            g = self.g[b.name].double()
+            if not has_product_form(b):
+                b.view(out)[0] = w.double() @ g
+                continue
+            a = self.a[b.name].double()
+            gathered = torch.zeros(len(a), *g.shape[1:], dtype=torch.float64, device=w.device)
+            gathered.index_add_(0, self.example, g * w.double()[:, None, None])
+            b.view(out)[:] = torch.einsum("nto,nti->oi", gathered, a)
+        return out
+
+
+def _slices(count: int, width: int) -> Iterator[slice]:
+    step = max(1, CHUNK // max(1, width))
+    for start in range(0, count, step):
+        yield slice(start, min(count, start + step))
+
+
+class CollectRows(Statistic[Rows]):
+    """Keeps the rows of one kind of cotangent for every example, C (= K) consecutive rows per example."""
+
+    def __init__(self, blocks: Sequence[Block], kind: str = "jacobian") -> None:
+        self._blocks, self.kinds = tuple(blocks), (kind,)
+        self._a: dict[str, list[Tensor]] = {}
+        self._g: dict[str, list[Tensor]] = {}
+
+    def update(self, view: View) -> None:
+        """Keep one batch."""
+        pulled = view.cotangents(self.kinds[0])
+        for b in self._blocks:
+            if has_product_form(b):
+                self._a.setdefault(b.name, []).append(view.signals.rows(b).clone())
+            self._g.setdefault(b.name, []).append(pulled[b.name].transpose(0, 1).contiguous())
+
+    def merge(self, other: Statistic[Rows]) -> None:
+        """Append the other's rows."""
+        assert isinstance(other, CollectRows)
+        for mine, theirs in ((self._a, other._a), (self._g, other._g)):
+            for key, parts in theirs.items():
+                mine.setdefault(key, []).extend(parts)
+
+    def finish(self) -> Rows:
+        """The rows."""
+        a = {k: torch.cat(v) for k, v in self._a.items()}
+        stacked = {k: torch.cat(v) for k, v in self._g.items()}
+        first = next(iter(stacked.values()))
+        n, count = first.shape[:2]
+        example = torch.arange(n, device=first.device).repeat_interleave(count)
+        return Rows(self._blocks, a, {k: v.flatten(0, 1) for k, v in stacked.items()}, example)
+
+    def state(self) -> dict[str, Tensor]:
+        """a and g of every block."""
+        parts = {f"a/{k}": torch.cat(v) for k, v in self._a.items()}
+        return parts | {f"g/{k}": torch.cat(v) for k, v in self._g.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Inverse of :meth:`state`."""
+        self._a = {k[2:]: [v] for k, v in state.items() if k.startswith("a/")}
+        self._g = {k[2:]: [v] for k, v in state.items() if k.startswith("g/")}

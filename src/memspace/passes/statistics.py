@@ -1,0 +1,250 @@
+"""The statistics metrics and measures are made of. Sums are kept in float64 whatever the model's dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.passes.cotangent import View
+from memspace.passes.products import gradients, has_product_form, pieces, squared_norms, squares
+from memspace.passes.statistic import Statistic
+from memspace.task.space import Block
+
+__all__ = [
+    "DENSE_LIMIT",
+    "Bases",
+    "CorrectedEigenvalues",
+    "DenseFisher",
+    "DiagonalFisher",
+    "FactorSums",
+    "GradientNorms",
+    "KroneckerFactors",
+    "OutputTable",
+    "Outputs",
+]
+
+DENSE_LIMIT = 2048  # blocks without a product form up to this size get a dense second moment, larger ones a diagonal
+
+
+def _merge_sums(mine: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    for key, value in other.items():
+        mine[key] = mine[key] + value if key in mine else value.clone()
+
+
+class _Sums(Statistic[dict[str, Tensor]]):
+    """A statistic that is a dictionary of float64 sums, with the number of examples under ``"n"``."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+
+    def _add(self, key: str, value: Tensor) -> None:
+        value = value.double()
+        if key in self._sums:
+            self._sums[key] += value
+        else:
+            self._sums[key] = value.clone()
+
+    def merge(self, other: Statistic[dict[str, Tensor]]) -> None:
+        """Add the other's sums."""
+        assert isinstance(other, _Sums)
+        _merge_sums(self._sums, other._sums)
+
+    def finish(self) -> dict[str, Tensor]:
+        """The sums."""
+        return self._sums
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums."""
+        return dict(self._sums)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take the sums back."""
+        self._sums = dict(state)
+
+
+class DiagonalFisher(_Sums):
+    """Σ over examples and rows of squared gradients, per block ``diag/NAME`` (out, in)."""
+
+    def __init__(self, blocks: Sequence[Block], kind: str = "exact") -> None:
+        super().__init__()
+        self._blocks, self.kinds = tuple(blocks), (kind,)
+
+    def update(self, view: View) -> None:
+        """Add one batch."""
+        pulled = view.cotangents(self.kinds[0])
+        for block in self._blocks:
+            self._add(f"diag/{block.name}", squares(view.signals, block, pulled[block.name]))
+        self._add("n", torch.tensor(len(view.f)))
+
+
+@dataclass(frozen=True)
+class FactorSums:
+    """Second moments of one block: ``a`` (in, in) per position, ``g`` (out, out) per example, float64.
+
+    For a block without a product form ``a`` is the block's own second moment (dense, or its diagonal when 1-d) and
+    ``g`` is [[1]].
+    """
+
+    a: Tensor
+    g: Tensor
+
+
+class KroneckerFactors(_Sums):
+    """Σ a aᵀ and Σ g gᵀ per block: Martens & Grosse 2015; weight sharing as in Grosse & Martens 2016 ("expand")."""
+
+    def __init__(self, blocks: Sequence[Block], kind: str = "exact") -> None:
+        super().__init__()
+        self._blocks, self.kinds = tuple(blocks), (kind,)
+
+    def update(self, view: View) -> None:
+        """Add one batch."""
+        pulled = view.cotangents(self.kinds[0])
+        for block in self._blocks:
+            g = pulled[block.name]
+            if has_product_form(block):
+                a = view.signals.rows(block)
+                flat, gf = a.flatten(0, 1), g.flatten(0, 2)
+                self._add(f"a/{block.name}", flat.t() @ flat)
+                self._add(f"g/{block.name}", gf.t() @ gf)
+                self._add(f"t/{block.name}", torch.tensor(a.shape[0] * a.shape[1]))
+            else:
+                rows = g.flatten(0, 1)
+                moment = rows.t() @ rows if block.size <= DENSE_LIMIT else rows.square().sum(0)
+                self._add(f"a/{block.name}", moment)
+        self._add("n", torch.tensor(len(view.f)))
+
+    def factors(self) -> dict[str, FactorSums]:
+        """Block name → mean second moments: F_block ≈ g ⊗ a."""
+        n = self._sums["n"]
+        out = {}
+        for block in self._blocks:
+            a = self._sums[f"a/{block.name}"]
+            if has_product_form(block):
+                out[block.name] = FactorSums(a / self._sums[f"t/{block.name}"], self._sums[f"g/{block.name}"] / n)
+            else:
+                out[block.name] = FactorSums(a / n, torch.ones(1, 1, dtype=a.dtype, device=a.device))
+        return out
+
+
+@dataclass(frozen=True)
+class Bases:
+    """Orthonormal bases of one block; None stands for the identity."""
+
+    a: Tensor | None
+    g: Tensor | None
+
+    def rotate(self, gradients: Tensor) -> Tensor:
+        """(..., out, in) into the bases."""
+        if self.a is not None:
+            gradients = gradients @ self.a.to(gradients.dtype)
+        if self.g is not None:
+            gradients = self.g.to(gradients.dtype).t() @ gradients
+        return gradients
+
+
+class CorrectedEigenvalues(_Sums):
+    """Σ of squared gradients in given bases (George et al. 2018, EKFAC), ``eig/NAME`` (out, in)."""
+
+    def __init__(self, blocks: Sequence[Block], bases: dict[str, Bases], kind: str = "exact") -> None:
+        super().__init__()
+        self._blocks, self._bases, self.kinds = tuple(blocks), bases, (kind,)
+
+    def update(self, view: View) -> None:
+        """Add one batch."""
+        pulled = view.cotangents(self.kinds[0])
+        for block in self._blocks:
+            g, basis = pulled[block.name], self._bases[block.name]
+            if not has_product_form(block):
+                rows = g if basis.a is None else g @ basis.a.to(g.dtype)
+                self._add(f"eig/{block.name}", rows.square().sum((0, 1)).unsqueeze(0))
+                continue
+            a = view.signals.rows(block)
+            if a.shape[1] == 1:
+                ra = a[:, 0] if basis.a is None else a[:, 0] @ basis.a.to(a.dtype)
+                rg = g[:, :, 0] if basis.g is None else g[:, :, 0] @ basis.g.to(g.dtype)
+                self._add(f"eig/{block.name}", rg.square().sum(0).t() @ ra.square())
+                continue
+            # Rotate before or after the sum over positions, whichever has fewer rows.
+            early = a.shape[1] < len(g) * block.shape[0]
+            if early and basis.a is not None:
+                a = a @ basis.a.to(a.dtype)
+            for s in pieces(block, g):
+                rotated = torch.matmul(g[:, s].transpose(-1, -2), a[s])
+                rotated = Bases(None if early else basis.a, basis.g).rotate(rotated)
+                self._add(f"eig/{block.name}", rotated.square().sum((0, 1)))
+        self._add("n", torch.tensor(len(view.f)))
+
+
+class DenseFisher(_Sums):
+    """Σ rows rᵀr over all parameters, ``"fisher"`` (P, P): only for small networks."""
+
+    def __init__(self, blocks: Sequence[Block], kind: str = "exact") -> None:
+        super().__init__()
+        self._blocks, self.kinds = tuple(blocks), (kind,)
+
+    def update(self, view: View) -> None:
+        """Add one batch."""
+        pulled = view.cotangents(self.kinds[0])
+        rows = torch.cat(
+            [gradients(view.signals, b, pulled[b.name]).flatten(2) for b in self._blocks], -1
+        ).flatten(0, 1)
+        rows = rows.double()
+        self._add("fisher", rows.t() @ rows)
+        self._add("n", torch.tensor(len(view.f)))
+
+
+class _Table(Statistic[dict[str, Tensor]]):
+    """A statistic that keeps something per example, in the order seen."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[Tensor]] = {}
+
+    def _append(self, key: str, value: Tensor) -> None:
+        self._parts.setdefault(key, []).append(value)
+
+    def merge(self, other: Statistic[dict[str, Tensor]]) -> None:
+        """Append the other's examples."""
+        assert isinstance(other, _Table)
+        for key, parts in other._parts.items():
+            self._parts.setdefault(key, []).extend(parts)
+
+    def finish(self) -> dict[str, Tensor]:
+        """Each column as one tensor."""
+        return {k: torch.cat(v) for k, v in self._parts.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """The columns."""
+        return self.finish()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take the columns back."""
+        self._parts = {k: [v] for k, v in state.items()}
+
+
+class Outputs(_Table):
+    """Outputs ``f`` and labels ``y`` of every example."""
+
+    def update(self, view: View) -> None:
+        """Keep one batch."""
+        self._append("f", view.f)
+        self._append("y", view.y)
+
+
+OutputTable = Outputs
+
+
+class GradientNorms(_Table):
+    """Squared gradient norms per example and block, ``norms`` (n, L), summed over the rows of ``kind``; float64."""
+
+    def __init__(self, blocks: Sequence[Block], kind: str) -> None:
+        super().__init__()
+        self._blocks, self.kinds = tuple(blocks), (kind,)
+
+    def update(self, view: View) -> None:
+        """Keep one batch."""
+        pulled = view.cotangents(self.kinds[0])
+        columns = [squared_norms(view.signals, b, pulled[b.name]).double().sum(0) for b in self._blocks]
+        self._append("norms", torch.stack(columns, 1))
