@@ -93,6 +93,19 @@ class Rows:
             self.g[b.name].double().transpose(-1, -2), self.a[b.name][self.example].double()
         ).flatten(1)
 
+    def norms(self, b: Block) -> Tensor:
+        """Squared norm of each row's part in one block, (R,), float64."""
+        g = self.g[b.name].double()
+        if not has_product_form(b):
+            return g.square().sum(1)
+        a = self.a[b.name].double()
+        if a.shape[1] == 1:
+            return g.square().sum((1, 2)) * a.square().sum((1, 2))[self.example]
+        out = g.new_empty(len(self))
+        for s in _slices(len(self), b.size):
+            out[s] = torch.matmul(g[s].transpose(-1, -2), a[self.example[s]]).square().sum((1, 2))
+        return out
+
     def own_blocks(self, c: int) -> Tensor:
         """Inner products among the C consecutive rows of each example, (n, C, C), float64."""
         n = len(self) // c

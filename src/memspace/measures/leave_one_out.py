@@ -1,0 +1,39 @@
+"""Leave-one-out predictions without retraining, from per-example leverage.
+
+f_i^(−i) = f_i + V_i (I − H_i V_i)⁻¹ g_i with V_i = J_i M⁻¹ J_iᵀ: exact for ridge regression, one Newton step of the
+model without example i otherwise (approximate leave-one-out for generalised linear models on the tangent features).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memspace.task.likelihood import Likelihood
+
+__all__ = ["first_order_losses", "loo_outputs", "self_influence"]
+
+
+def loo_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, leverage: Tensor) -> Tensor:
+    """Outputs each example would get from the model trained without it, (n, C) float64.
+
+    Args:
+        f: (n, C) outputs; y: labels; leverage: V (n, C, C) at M = N(F + γI).
+    """
+    f, v = f.double(), leverage.double()
+    root = likelihood.fisher_root(f)
+    h = root @ root.transpose(1, 2)
+    eye = torch.eye(f.shape[1], dtype=f.dtype, device=f.device)
+    pull = torch.linalg.solve(eye - h @ v, likelihood.residual(f, y).unsqueeze(-1))
+    return f + (v @ pull).squeeze(-1)
+
+
+def self_influence(likelihood: Likelihood, f: Tensor, y: Tensor, leverage: Tensor) -> Tensor:
+    """g_iᵀ V_i g_i, (n,) nats: to first order how much the example's own loss rises when it is left out."""
+    r = likelihood.residual(f.double(), y)
+    return torch.einsum("nc,ncd,nd->n", r, leverage.double(), r)
+
+
+def first_order_losses(loss: Tensor, influence: Tensor) -> Tensor:
+    """Leave-one-out losses to first order, loss + self-influence: for sequences, where V_i is out of reach."""
+    return loss.double() + influence.double()

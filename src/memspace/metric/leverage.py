@@ -1,0 +1,88 @@
+"""Leverage: how much each training example holds its own prediction in place, V_i = J_i M⁻¹ J_iᵀ, M = N(F + γI).
+
+Exact for the whole network by Woodbury's identity on the dual. ``memspace.passes.leverage`` has the same quantities for
+EKFAC's block-diagonal F, streamed at a cost linear in N. γ is the damping of the mean Fisher matrix; α = Nγ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.metric.dual import Dual
+from memspace.passes.rows import Rows
+
+__all__ = ["DualLeverage"]
+
+
+@dataclass(frozen=True)
+class DualLeverage:
+    """Exact leverage from the dual.
+
+    Args:
+        jacobian: rows of J of n examples, C each.
+        dual: the metric of the training set.
+        own: (n, C, C) J_i J_iᵀ.
+        cross: (n·C, R) inner products of the rows of J with the dual's eigen-rows.
+        """
+
+    jacobian: Rows
+    dual: Dual
+    own: Tensor
+    cross: Tensor
+
+    @staticmethod
+    def of(jacobian: Rows, dual: Dual, classes: int) -> DualLeverage:
+        """Inner products once; every damping afterwards is cheap."""
+        cross = jacobian.dot(dual.rows) @ dual.vectors
+        return DualLeverage(jacobian, dual, jacobian.own_blocks(classes), cross)
+
+    def _shrink(self, damping: float) -> Tensor:
+        return 1 / (self.dual.values + self.dual.n * damping)
+
+    def matrices(self, damping: float) -> Tensor:
+        """(own − cross (κ+α)⁻¹ crossᵀ)/α."""
+        c = self.own.shape[1]
+        grouped = self.cross.reshape(-1, c, self.cross.shape[1])
+        held = (grouped * self._shrink(damping)) @ grouped.transpose(1, 2)
+        return (self.own - held) / (self.dual.n * damping)
+
+    def influence(self, left: Tensor, right: Rows, u: Tensor, damping: float) -> Tensor:
+        """Query · M⁻¹ · train gradients.
+
+        Args:
+            left: (n, C) output cotangents of the training examples (their residuals).
+            right: rows of J of Q query examples, C each; ``u``: (Q, C) their output cotangents.
+
+        Returns:
+            (Q, n), nats: to first order the change of the query's loss when the training example is removed.
+        """
+        train = self.gradients(left)
+        q = torch.arange(len(u), device=u.device)
+        query = right.combine(u, q)
+        alpha = self.dual.n * damping
+        direct = query.dot(train)
+        c = self.own.shape[1]
+        mine = torch.einsum("ncr,nc->nr", self.cross.reshape(-1, c, self.cross.shape[1]), left.double())
+        theirs = query.dot(self.dual.rows) @ self.dual.vectors
+        return (direct - (theirs * self._shrink(damping)) @ mine.t()) / alpha
+
+    def gradients(self, r: Tensor) -> Rows:
+        """The rows Σ_c r_ic J_ic: per-example gradients of the loss, in factored form."""
+        return self.jacobian.combine(r, torch.arange(len(r), device=r.device))
+
+    def self_parts(self, r: Tensor, damping: float) -> Tensor:
+        """Self-influence r_iᵀ V_i r_i split by block, (n, L): parts sum to the whole."""
+        gradients = self.gradients(r)
+        c = self.own.shape[1]
+        mine = torch.einsum("ncr,nc->nr", self.cross.reshape(-1, c, self.cross.shape[1]), r.double())
+        coefficient = self.dual.vectors @ (mine * self._shrink(damping)).t()  # (R, n)
+        alpha = self.dual.n * damping
+        columns = []
+        for b in self.jacobian.blocks:
+            norm = gradients.norms(b)
+            held = (gradients.dot(self.dual.rows, b) * coefficient.t()).sum(1)
+            columns.append((norm - held) / alpha)
+        return torch.stack(columns, 1)
