@@ -51,17 +51,23 @@ class LabelModel:
         return f.scatter(1, y.unsqueeze(1), -math.inf).argmax(1)
 
 
-def fit_label_model(f: Tensor, y: Tensor) -> LabelModel:
+def fit_label_model(
+    f: Tensor, y: Tensor, *, noise: float | None = None, noise_error: float | None = None
+) -> LabelModel:
     """Fit (ε, τ) to out-of-sample outputs ``f`` (n, C) and observed labels ``y`` by maximum likelihood.
 
-    ε is kept in [1e-4, ½] and τ in [0.05, 20]; a half-count beta(1, n/100 + 1)-like pull is not used: the fit is what
-    the data say.
+    Args:
+        noise: ε where it is known from elsewhere (with its standard error); then only τ is fitted.
+
+    ε is kept in [1e-4, ½] and τ in [0.05, 20].
     """
+    fixed = noise
     scores, labels = f.double(), y.unsqueeze(1)
     c = f.shape[1]
 
     def unpack(z: np.ndarray) -> tuple[float, float]:
-        return 0.5 / (1 + math.exp(-float(z[0]))), math.exp(float(z[1]))
+        share = fixed if fixed is not None else 0.5 / (1 + math.exp(-float(z[0])))
+        return share, math.exp(float(z[1]))
 
     def objective(z: np.ndarray) -> float:
         noise, temperature = unpack(z)
@@ -75,6 +81,8 @@ def fit_label_model(f: Tensor, y: Tensor) -> LabelModel:
         key=lambda r: float(r.fun),
     )
     noise, temperature = unpack(best.x)
+    if fixed is not None:
+        return LabelModel(noise, temperature, noise_error if noise_error is not None else math.nan, len(f))
     pi = torch.softmax(scores / temperature, -1).gather(1, labels).squeeze(1)
     p = (1 - noise) * pi + noise / (c - 1) * (1 - pi)
     score = (-pi + (1 - pi) / (c - 1)) / p.clamp_min(1e-300)

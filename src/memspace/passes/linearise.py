@@ -81,6 +81,19 @@ class FisherOperator:
                 total += self._one(part, tangent)
         return total / self.n
 
+    def directional(self, v: Tensor) -> dict[str, Tensor]:
+        """J v per example: columns ``f`` and ``moved`` (n, ..., C), ``y`` the labels."""
+        tangent = self._space.unpack(v.to(self._task.dtype))
+        columns: dict[str, list[Tensor]] = {"f": [], "moved": [], "y": []}
+        with evaluating(self._task.model), sdpa_kernel(SDPBackend.MATH):
+            for part in self._data.batches(self._batch, self._index):
+                f = function_of_parameters(self._task, move(part.x, self._task.device, self._task.dtype))
+                outputs, moved = _differential(f, self._at, tangent)
+                columns["f"].append(outputs.detach())
+                columns["moved"].append(moved.detach())
+                columns["y"].append(move(part.y, self._task.device))
+        return {k: torch.cat(c) for k, c in columns.items()}
+
     def _one(self, part: Batch, tangent: dict[str, Tensor]) -> Tensor:
         task = self._task
         f = function_of_parameters(task, move(part.x, task.device, task.dtype))

@@ -1,0 +1,237 @@
+"""The plan of an audit: which representation, which passes over the data, and what they cost, before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from memspace.errors import MemoryBudgetError
+from memspace.task.checks import evaluating
+from memspace.task.data import call_model, move
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["Plan", "Settings", "Stage", "make_plan"]
+
+DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact dual is the cheaper road
+PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may set.
+
+    Args:
+        damping: γ; None: chosen by the stated rule.
+        memory: bytes the audit may hold besides model and data.
+        seed: of every random choice.
+        queries: test examples whose predictions are explained; None: the most instructive ones.
+        representation: ``auto``, ``dual`` or ``ekfac``.
+    """
+
+    damping: float | None = None
+    memory: int = 4 * 2**30
+    seed: int = 0
+    queries: tuple[int, ...] | None = None
+    representation: str = "auto"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: ``forwards`` and ``backwards`` per example, over ``examples``; ``memory`` in bytes; ``why``."""
+
+    name: str
+    examples: int
+    forwards: float
+    backwards: float
+    memory: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages in order, with the facts they were planned from."""
+
+    representation: str
+    reason: str
+    n: int
+    outputs: int
+    positions: int
+    parameters: int
+    batch: int
+    kind: str
+    folds: int
+    held_out: int
+    loose: tuple[str, ...]
+    stages: tuple[Stage, ...]
+
+    @property
+    def passes(self) -> float:
+        """Cost in forward-backward passes over the training data (a pass: one forward and one backward)."""
+        return sum(s.examples * (s.forwards + s.backwards) / 2 for s in self.stages) / self.n
+
+    def text(self) -> str:
+        """For people."""
+        lines = [
+            f"{self.n:,} examples, {self.outputs} outputs"
+            + (f" at {self.positions} positions" if self.positions > 1 else "")
+            + f", {self.parameters:,} parameters; batches of {self.batch}",
+            f"representation: {self.representation} ({self.reason})",
+        ]
+        if self.loose:
+            lines.append(f"off the fast path, per-example gradients by the generic way: {', '.join(self.loose)}")
+        lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  what for")
+        for s in self.stages:
+            lines.append(
+                f"{s.name:<22}{s.examples:>10,}{s.forwards:>7g}{s.backwards:>7g}"
+                f"{s.memory / 2**20:>7,.0f} MiB  {s.why}"
+            )
+        lines.append(f"together about {self.passes:.0f} passes over the training data")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types."""
+        return asdict(self) | {"passes": self.passes}
+
+
+def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
+    """Choose representation, batch and stages from the shapes of one small batch and the memory budget.
+
+    Raises:
+        MemoryBudgetError: even the smallest batch does not fit.
+    """
+    n = len(task.train)
+    probe = task.train.batch(range(min(2, n)))
+    sizes: dict[str, tuple[int, int]] = {}
+    signal = _signal_floats(task, space, probe.x, sizes)
+    with torch.no_grad(), evaluating(task.model):
+        f = call_model(task.model, move(probe.x, task.device, task.dtype))
+    outputs, positions = f.shape[-1], f[0, ..., 0].numel()
+    rows = n * outputs
+    stored = 4 * n * sum(a + outputs * g for a, g in sizes.values())
+    gram = 8 * rows * min(rows, PRINCIPAL_ROWS) * 2
+    chosen, reason = _choose(settings, positions, rows, stored + gram)
+    columns = outputs if positions == 1 else 1
+    per_example = 4 * sum(a + 3 * columns * g for a, g in sizes.values()) + 4 * signal
+    batch = int(min(256, n, settings.memory // 2 // max(per_example, 1)))
+    if batch < 1:
+        raise MemoryBudgetError(
+            f"one example's signals need {per_example / 2**20:.0f} MiB, more than half of the memory allowed",
+            where="memory budget",
+            remedy=f"raise --memory to {4 * per_example / 2**30:.1f} GiB or more",
+        )
+    held_out, folds = _held_out(task, n)
+    kind = "exact" if positions == 1 and chosen == "dual" else "mc"
+    stages = _stages(task, space, chosen, n, columns, positions, batch * per_example, stored + gram, folds, held_out)
+    loose = tuple(b.name for b in space.blocks if b.kind == "loose")
+    return Plan(
+        chosen, reason, n, outputs, positions, space.size, batch, kind, folds, held_out, loose, stages
+    )
+
+
+def _choose(settings: Settings, positions: int, rows: int, need: int) -> tuple[str, str]:
+    fits = need <= settings.memory
+    if settings.representation == "dual":
+        if positions > 1:
+            raise MemoryBudgetError(
+                "the exact dual of a sequence model needs every position's rows",
+                where="representation dual",
+                remedy="use the representation ekfac",
+            )
+        if not fits:
+            raise MemoryBudgetError(
+                f"the dual of {rows:,} rows needs {need / 2**30:.1f} GiB",
+                where=f"memory budget {settings.memory / 2**30:.1f} GiB",
+                remedy=f"raise --memory to {need / 2**30:.1f} GiB or use the representation ekfac",
+            )
+        return "dual", "asked for"
+    if settings.representation == "ekfac":
+        return "ekfac", "asked for"
+    if positions == 1 and rows <= DUAL_ROWS and fits:
+        return "dual", f"exact: {rows:,} Jacobian rows fit"
+    why = "a sequence model" if positions > 1 else f"{rows:,} Jacobian rows are too many for the exact dual"
+    return "ekfac", why
+
+
+def _held_out(task: Task, n: int) -> tuple[int, int]:
+    """Held-out examples per fold and folds: about a thousand examples bring the error of a mean loss near 10%."""
+    if task.refit is None:
+        return 0, 0
+    share = 0.2 if n <= 10_000 else 0.1
+    per_fold = max(1, round(share * n))
+    folds = min(5, max(1, -(-1000 // per_fold)))
+    return per_fold, folds
+
+
+def _stages(
+    task: Task,
+    space: ParameterSpace,
+    chosen: str,
+    n: int,
+    columns: int,
+    positions: int,
+    signals: int,
+    dual: int,
+    folds: int,
+    held_out: int,
+) -> tuple[Stage, ...]:
+    bases = 8 * sum(b.shape[0] ** 2 + b.shape[1] ** 2 for b in space.blocks)
+    stages = []
+    if folds:
+        stages.append(
+            Stage("held-out refits", folds * (n - held_out), 0, 0, 0, f"{folds} trainings to calibrate the damping")
+        )
+    if chosen == "dual":
+        stages.append(Stage("Jacobian rows", n, 1, columns, dual, "exact metric, leverage, influence"))
+    else:
+        stages.append(Stage("Kronecker factors", n, 1, 1, signals + bases, "bases of EKFAC, diagonal"))
+        stages.append(Stage("eigenvalues", n, 1, 1, signals + bases, "EKFAC's corrected spectrum"))
+        if folds and positions == 1:
+            m = min(2000, folds * held_out)
+            stages.append(Stage("damping", m, 1, columns, signals + bases, "leave-one-out at every damping"))
+        stages.append(Stage("leverage", n, 1, columns + 1, signals + bases, "every example: leave-one-out, influence"))
+        m = min(n, 1000)
+        stages.append(Stage("spectrum", m, 4 * 32 * 2, 4 * 32, 0, "stochastic Lanczos, exact products"))
+    m = min(n, 2000)
+    stages.append(Stage("weight noise", m, 8 * 2 * 7, 0, 0, "predicted against measured degradation"))
+    test = len(task.test) if task.test is not None else n
+    stages.append(Stage("pruning", min(test, 10_000), 2 * 10, 0, 0, "accuracy against weights kept"))
+    return tuple(stages)
+
+
+def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, tuple[int, int]]) -> int:
+    """Numbers an example's activations take (all modules' outputs), and per block those of a and of g."""
+    total = 0
+    handles = []
+    modules = dict(task.model.named_modules())
+    by_module = {b.module: b for b in space.blocks if b.kind != "loose"}
+
+    def hook(name: str) -> Any:
+        def run(module: Any, args: Any, output: Any) -> None:
+            nonlocal total
+            if not isinstance(output, torch.Tensor) or not len(output):
+                return
+            each = output[0].numel()
+            total += each
+            if name in by_module:
+                b = by_module[name]
+                positions = max(1, each // b.shape[0]) if b.kind != "norm" else 1
+                width = b.shape[1] if b.kind != "norm" else args[0][0].numel()
+                sizes[b.name] = (positions * width, each if b.kind != "norm" else b.size)
+
+        return run
+
+    try:
+        for name, module in modules.items():
+            handles.append(module.register_forward_hook(hook(name)))
+        with torch.no_grad(), evaluating(task.model):
+            call_model(task.model, move(x, task.device, task.dtype))
+    finally:
+        for h in handles:
+            h.remove()
+    for b in space.blocks:
+        if b.kind == "loose":
+            sizes[b.name] = (0, b.size)
+    return total

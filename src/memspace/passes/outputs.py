@@ -1,0 +1,40 @@
+"""The network's outputs, with its own weights or with others put in their place for one call: no gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from memspace.task.checks import evaluating
+from memspace.task.data import Data, move
+from memspace.task.task import Task
+
+__all__ = ["outputs"]
+
+
+def outputs(
+    task: Task,
+    data: Data,
+    *,
+    state: Mapping[str, Tensor] | None = None,
+    index: Tensor | None = None,
+    batch: int = 512,
+) -> tuple[Tensor, Tensor]:
+    """(f, y) of every example (or those at ``index``), in order.
+
+    Args:
+        state: parameters and buffers used instead of the model's own, which stay as they are.
+    """
+    fs, ys = [], []
+    with torch.no_grad(), evaluating(task.model):
+        for part in data.batches(batch, index):
+            x = move(part.x, task.device, task.dtype)
+            args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
+            keywords = x if isinstance(x, dict) else {}
+            f = functional_call(task.model, dict(state or {}), args, keywords)
+            fs.append(f)
+            ys.append(move(part.y, task.device))
+    return torch.cat(fs), torch.cat(ys)

@@ -1,0 +1,41 @@
+"""What a user may say about a built-in task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+__all__ = ["BuildOptions", "corrupt"]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Options of a built-in task.
+
+    Args:
+        seed: of split, initialisation, order and corruption.
+        label_noise: share of training labels replaced by a wrong one.
+        data_root: folder (or file) the data are read from.
+        cache: folder of trained networks (default: the per-user cache).
+        train_size, test_size, epochs: smaller than the task's own, for quick looks and tests.
+    """
+
+    seed: int = 0
+    label_noise: float = 0.0
+    data_root: Path | None = None
+    cache: Path | None = None
+    train_size: int | None = None
+    test_size: int | None = None
+    epochs: int | None = None
+
+
+def corrupt(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
+    """Labels with exactly round(share·N) of them replaced by a uniformly random other class."""
+    generator = torch.Generator().manual_seed(seed + 7919)
+    flat = y.reshape(-1).clone()
+    chosen = torch.randperm(len(flat), generator=generator)[: round(share * len(flat))]
+    flat[chosen] = (flat[chosen] + torch.randint(1, classes, (len(chosen),), generator=generator)) % classes
+    return flat.reshape(y.shape)

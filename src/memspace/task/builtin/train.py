@@ -1,0 +1,175 @@
+"""The small trainer of the built-in tasks: deterministic, cached, and recording its own path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from memspace.progress import Progress, Silent
+from memspace.task.likelihood import Categorical
+from memspace.task.task import Run
+
+__all__ = ["Recipe", "Trained", "cached", "default_cache", "fit"]
+
+_FORMAT = 1
+_LAW = Categorical()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a built-in network is trained.
+
+    Args:
+        epochs: over the data; batch: examples per step (None: all at once).
+        rate: Adam's learning rate, cosine-annealed to zero; decay: γ of γ/2·‖θ‖² added to the mean loss (coupled).
+        checkpoints: how many states are recorded, denser early.
+    """
+
+    epochs: int
+    batch: int | None
+    rate: float
+    decay: float
+    checkpoints: int = 24
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and the record of its training."""
+
+    model: nn.Module
+    run: Run
+    seconds: float
+
+
+def _loss(f: Tensor, y: Tensor) -> Tensor:
+    """Mean over examples; a sequence's loss is the mean over its positions."""
+    return nn.functional.cross_entropy(f.flatten(0, -2), y.flatten())
+
+
+def fit(
+    make: Callable[[], nn.Module],
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    what: str = "training",
+    record: bool = True,
+) -> Trained:
+    """Train a fresh network by Adam with coupled L2 decay; the caller's random state is left as it was."""
+    progress = progress or Silent()
+    start = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = make()
+        n = len(y)
+        size = n if recipe.batch is None else min(recipe.batch, n)
+        steps_per_epoch = -(-n // size)
+        total = recipe.epochs * steps_per_epoch
+        optimiser = torch.optim.Adam(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
+        wanted = _when(total, recipe.checkpoints) if record else set()
+        states, times, at = [_copy(model)], [0.0], [0]
+        clock, step = 0.0, 0
+        for _ in progress.track(range(recipe.epochs), what, recipe.epochs):
+            order = torch.randperm(n)
+            for k in range(steps_per_epoch):
+                index = order[k * size : (k + 1) * size] if size < n else slice(None)
+                optimiser.zero_grad(set_to_none=True)
+                _loss(model(x[index]), y[index]).backward()
+                clock += schedule.get_last_lr()[0]
+                optimiser.step()
+                schedule.step()
+                step += 1
+                if step in wanted:
+                    states.append(_copy(model))
+                    times.append(clock)
+                    at.append(step)
+        for p in model.parameters():
+            p.grad = None
+    run = Run(tuple(states), tuple(times), tuple(at), float(recipe.epochs))
+    return Trained(model.eval(), run, time.perf_counter() - start)
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+
+def _when(total: int, count: int) -> set[int]:
+    """Steps to record at: geometric, so early steps are dense, the last always."""
+    spaced = {round(total ** (k / max(1, count - 2))) for k in range(count - 1)}
+    return {s for s in spaced if s >= 1} | {total}
+
+
+def default_cache() -> Path:
+    """``MEMSPACE_CACHE``, else the platform's per-user cache folder."""
+    if "MEMSPACE_CACHE" in os.environ:
+        return Path(os.environ["MEMSPACE_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "memspace"
+
+
+def cached(
+    make: Callable[[], nn.Module],
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    *,
+    name: str,
+    seed: int,
+    cache: Path | None,
+    progress: Progress,
+) -> Trained:
+    """As :func:`fit`, kept in a file keyed by everything that decides the result; a damaged file is trained anew."""
+    digest = hashlib.sha256(json.dumps([_FORMAT, name, asdict(recipe), seed, torch.__version__, len(y)]).encode())
+    digest.update(y.numpy().tobytes())
+    digest.update(x.reshape(-1)[:: max(1, x.numel() // 100_000)].contiguous().numpy().tobytes())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = make()
+    digest.update(repr(model).encode())
+    path = (cache or default_cache()) / f"{name}-{digest.hexdigest()[:24]}.safetensors"
+    found = _read(path, model)
+    if found is not None:
+        return found
+    trained = fit(make, x, y, recipe, seed=seed, progress=progress, what=f"training {name}")
+    _write(path, trained)
+    return trained
+
+
+def _read(path: Path, model: nn.Module) -> Trained | None:
+    try:
+        with safe_open(str(path), "pt") as file:
+            facts = json.loads(file.metadata()["run"])
+            states = tuple(
+                {k: file.get_tensor(f"{i}/{k}") for k in model.state_dict()} for i in range(len(facts["time"]))
+            )
+        model.load_state_dict(states[-1])
+    except (OSError, SafetensorError, KeyError, RuntimeError, ValueError, TypeError):
+        return None
+    run = Run(states, tuple(facts["time"]), tuple(facts["step"]), facts["epochs"])
+    return Trained(model.eval(), run, facts["seconds"])
+
+
+def _write(path: Path, trained: Trained) -> None:
+    """Best effort: an unwritable cache costs a training next time, nothing else."""
+    run = trained.run
+    facts = {"time": run.time, "step": run.step, "epochs": run.epochs, "seconds": trained.seconds}
+    tensors = {f"{i}/{k}": v.contiguous().clone() for i, s in enumerate(run.states) for k, v in s.items()}
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, str(temporary), {"run": json.dumps(facts)})
+        temporary.replace(path)
+    except (OSError, SafetensorError):
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,120 @@
+"""Weights from files, read without ever running code from them; and a fingerprint of a task."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from memspace.errors import CheckpointError, UnsafeCheckpointError, WeightsMismatchError
+from memspace.task.data import Inputs
+from memspace.task.task import Task
+
+__all__ = ["fingerprint", "load_weights", "read_state"]
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file: safetensors, or a torch file read with ``weights_only=True``.
+
+    Raises:
+        CheckpointError: missing, truncated or of no known format.
+        UnsafeCheckpointError: the file would run code when loaded.
+    """
+    if not path.is_file():
+        raise CheckpointError("there is no such checkpoint", where=str(path), remedy="check --weights")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(str(path)))
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error) or "weights_only" in str(error).lower():
+            raise UnsafeCheckpointError(
+                "the checkpoint holds more than tensors and could run code when loaded",
+                where=str(path),
+                remedy="save it again with torch.save(model.state_dict(), ...) or as safetensors",
+            ) from error
+        raise _damaged(path, error) from error
+    except (RuntimeError, EOFError, OSError, ValueError, SafetensorError, KeyError) as error:
+        raise _damaged(path, error) from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise CheckpointError(
+            "the file holds no state dict", where=str(path), remedy="save it with torch.save(model.state_dict(), ...)"
+        )
+    return loaded
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+    return CheckpointError(
+        f"the checkpoint is truncated or of no known format ({reason})", where=str(path), remedy="save it again"
+    )
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a checkpoint into the model, all keys or none.
+
+    Raises:
+        WeightsMismatchError: names the first keys that are missing, unexpected or of another shape.
+    """
+    state = read_state(path)
+    own = model.state_dict()
+    if state and all(k.startswith("module.") for k in state):  # saved from DataParallel
+        state = {k.removeprefix("module."): v for k, v in state.items()}
+    missing = [k for k in own if k not in state]
+    unexpected = [k for k in state if k not in own]
+    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    faults = []
+    for word, keys in (("missing", missing), ("unexpected", unexpected)):
+        if keys:
+            faults.append(f"{len(keys)} {word} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
+    if shapes:
+        k = shapes[0]
+        faults.append(f"{len(shapes)} of another shape ({k}: {tuple(state[k].shape)} for {tuple(own[k].shape)})")
+    if faults:
+        raise WeightsMismatchError(
+            "the weights do not fit the model: " + "; ".join(faults),
+            where=str(path),
+            remedy="give the checkpoint of this architecture",
+        )
+    model.load_state_dict(state)
+
+
+def fingerprint(task: Task) -> str:
+    """SHA-256 over weights, buffers, output law, all labels and the inputs of a few examples."""
+    digest = hashlib.sha256()
+    digest.update(repr(task.likelihood).encode())
+    for name, t in sorted(task.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(_bytes(t))
+    for data in (task.train, task.test):
+        if data is None:
+            continue
+        digest.update(str(len(data)).encode())
+        digest.update(_bytes(data.labels()))
+        some = torch.linspace(0, len(data) - 1, min(16, len(data))).long().unique()
+        _update(digest, data.batch(some).x)
+    return digest.hexdigest()
+
+
+def _bytes(t: Tensor) -> bytes:
+    flat = t.detach().cpu().contiguous()
+    if flat.dtype == torch.bfloat16:
+        flat = flat.float()
+    return flat.numpy().tobytes()
+
+
+def _update(digest: Any, x: Inputs) -> None:
+    if isinstance(x, Tensor):
+        digest.update(_bytes(x))
+        return
+    for v in x.values() if isinstance(x, dict) else x:
+        _update(digest, v)

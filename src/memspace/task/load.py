@@ -1,0 +1,79 @@
+"""From what a user types to a task: a built-in name, or ``module:attribute`` of their own code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from memspace.errors import MemspaceError, TaskError
+from memspace.progress import Progress
+from memspace.task.builtin import BUILTIN, BuildOptions, build
+from memspace.task.checkpoint import load_weights
+from memspace.task.task import Task
+
+__all__ = ["resolve"]
+
+
+def resolve(spec: str, options: BuildOptions, progress: Progress, weights: Path | None = None) -> Task:
+    """The task a command line names.
+
+    ``module:attribute`` may be a Task, a function that gives one, or one that takes the data folder first.
+
+    Raises:
+        TaskError: nothing of that name, or what it names is no task.
+    """
+    if ":" not in spec:
+        if spec not in BUILTIN:
+            near = difflib.get_close_matches(spec, BUILTIN, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise TaskError(
+                f"there is no built-in task {spec!r}",
+                where="task name",
+                remedy=f"{hint}use one of {', '.join(BUILTIN)}, or module:attribute for your own",
+            )
+        task = build(spec, options, progress)
+    else:
+        task = _import(spec, options)
+    if weights is not None:
+        load_weights(task.model, weights)
+    return task
+
+
+def _import(spec: str, options: BuildOptions) -> Task:
+    module_name, _, attribute = spec.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+    except MemspaceError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"{module_name} cannot be imported: {type(error).__name__}: {error}",
+            where=spec,
+            remedy="run from the folder that holds it and check that it imports on its own",
+        ) from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, dir(found), n=1)
+            raise TaskError(
+                f"{module_name} has no attribute {attribute!r}",
+                where=spec,
+                remedy=f"did you mean {near[0]!r}" if near else "name a Task or a function that gives one",
+            )
+        found = getattr(found, part)
+    if callable(found) and not isinstance(found, Task):
+        needs = [p for p in inspect.signature(found).parameters.values() if p.default is p.empty]
+        found = found(options.data_root) if needs else found()
+    if not isinstance(found, Task):
+        raise TaskError(
+            f"{spec} gives a {type(found).__name__}, not a memspace.Task",
+            where=spec,
+            remedy="return memspace.Task(model=..., train=...)",
+        )
+    return found
