@@ -1,1 +1,1 @@
-"""action"""
+"""Action along training."""

@@ -210,6 +210,7 @@ def _dual(
     own = root.transpose(1, 2) @ leverage.own @ root
     per_example = own.diagonal(dim1=1, dim2=2).sum(-1)
     left = f"; {selection.left_out:.1e} of the trace left out" if selection.left_out > 1e-9 else ""
+    judge, label_f = _judge(labels.model, loo, held_out, y, task)
     diagonal = DiagonalFisher(space.blocks, "exact")
     run_pass(task, space, [diagonal], batch=plan.batch, progress=progress, what="Fisher diagonal")
     sums = diagonal.finish()
@@ -234,18 +235,33 @@ def _dual(
         loo_f=loo,
         loo_loss=law.nll(loo, y),
         held_out=held_out,
-        labels=_relabel(labels.model, loo, y, task),
+        labels=judge,
+        label_f=label_f,
         queries=queries,
         influence=influence,
         estimator=f"exact dual, {len(metric.values):,} principal rows{left}",
     )
 
 
-def _relabel(model: LabelModel | None, loo: Tensor, y: Tensor, task: Task) -> LabelModel | None:
-    """The label model of the leave-one-out outputs: noise share from the refits where there are any."""
-    if task.likelihood.name != "categorical" or y.dim() > 1:
-        return None
-    return fit_label_model(loo, y, noise=None if model is None else model.noise, noise_error=model and model.noise_error)
+def _judge(
+    model: LabelModel | None, loo: Tensor | None, held_out: HeldOut | None, y: Tensor, task: Task
+) -> tuple[LabelModel | None, Tensor | None]:
+    """The label model and the out-of-sample outputs it judges by.
+
+    Leave-one-out and refits that cover every example are two independent opinions: their tempered log-probabilities
+    are added. Refits of a part only lend their estimate of the share of wrong labels.
+    """
+    if loo is None or task.likelihood.name != "categorical" or y.dim() > 1:
+        return None, None
+    if model is None or held_out is None:
+        return fit_label_model(loo, y), loo
+    alone = fit_label_model(loo, y, noise=model.noise, noise_error=model.noise_error)
+    if len(held_out.index) < len(y):
+        return alone, loo
+    refits = torch.empty_like(loo)
+    refits[held_out.index] = held_out.f.to(loo)
+    joined = torch.log_softmax(loo / alone.temperature, -1) + torch.log_softmax(refits / model.temperature, -1)
+    return fit_label_model(joined, y), joined
 
 
 def _dual_layers(metric: Dual) -> Callable[[SpectralFunction], Tensor]:
@@ -360,6 +376,7 @@ def _kronecker(
         root = law.fisher_root(f.double())
         per_example = torch.einsum("nck,ncd,ndk->n", root, three["leverage"][:, 0].double(), root)
         mean_trace = (float(per_example.mean()), 0.0)
+    judge, label_f = _judge(labels.model, loo, held_out, y, task)
     measured = _fidelity(task, space, metric, plan, settings, mean_trace[0])
     return Reading(
         task=task,
@@ -382,7 +399,8 @@ def _kronecker(
         loo_f=loo,
         loo_loss=loo_loss,
         held_out=held_out,
-        labels=None if loo is None else _relabel(labels.model, loo, y, task),
+        labels=judge,
+        label_f=label_f,
         queries=queries,
         influence=three["influence"].t().double(),
         estimator="EKFAC, one Monte-Carlo label per example for factors and eigenvalues",

@@ -40,6 +40,7 @@ class Reading:
         leverage: V (n, C, C) or None for sequences.
         parts: self-influence by block (n, L); ``self_influence`` its sum.
         loo_f, loo_loss: leave-one-out outputs (None for sequences) and losses.
+        label_f: the out-of-sample outputs labels are judged by: leave-one-out, joined with refits that cover all data.
         held_out: refits, or None; labels: the label model, or None.
         queries: test examples explained; ``influence`` (Q, n): the loss each training example saves the query.
     """
@@ -63,6 +64,7 @@ class Reading:
     parts: Tensor
     loo_f: Tensor | None
     loo_loss: Tensor
+    label_f: Tensor | None
     held_out: HeldOut | None
     labels: LabelModel | None
     queries: Tensor

@@ -1,1 +1,1 @@
-"""geometry"""
+"""Distances and paths between configurations."""

@@ -1,0 +1,59 @@
+"""The one call of the Python interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from memspace.audit.audit import Settings, audit_task
+from memspace.audit.results import Results
+from memspace.audit.store import Store
+from memspace.progress import Progress
+from memspace.report.html import render
+from memspace.task.checkpoint import fingerprint
+from memspace.task.likelihood import Categorical, Likelihood
+from memspace.task.task import Task
+
+__all__ = ["audit"]
+
+
+def audit(
+    model: nn.Module,
+    train: Any,
+    test: Any = None,
+    *,
+    likelihood: Likelihood | None = None,
+    out: str | Path | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+    **task: Any,
+) -> Results:
+    """Audit a network.
+
+    Args:
+        model: any ``nn.Module`` giving (B, C) or (B, positions, C); it is left bit for bit as it was.
+        train, test: (x, y) tensors, a Dataset or a DataLoader.
+        likelihood: the output law; Categorical by default.
+        out: folder for results.json, the Parquet tables and report.html; None writes nothing.
+        settings: damping, memory budget, seed; see :class:`memspace.Settings`.
+        task: further fields of :class:`memspace.Task`, for example ``class_names``, ``input_shape``, ``refit``.
+
+    Returns:
+        every measurement with unit and error; ``results.measurement("generalisation.loo_estimate").value``.
+
+    Raises:
+        MemspaceError: bad input, in one sentence; see ``memspace.errors``.
+    """
+    task.setdefault("name", type(model).__name__)
+    job = Task(model=model, train=train, test=test, likelihood=likelihood or Categorical(), **task)
+    settings = settings or Settings()
+    store = None
+    if out is not None:
+        store = Store(Path(out), {"task": fingerprint(job), "settings": settings.__dict__})
+    results = audit_task(job, settings, store, progress)
+    if store is not None:
+        store.save_results(results)
+        store.write_report(render(results))
+    return results

@@ -1,0 +1,135 @@
+"""The audit: check, plan, read, write each chapter, keep what is done."""
+
+from __future__ import annotations
+
+import datetime
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+import memspace.audit.chapters.action as action_chapter
+from memspace.audit.chapters.complexity import complexity
+from memspace.audit.chapters.disentanglement import disentanglement
+from memspace.audit.chapters.generalisation import generalisation
+from memspace.audit.chapters.geometry import geometry
+from memspace.audit.chapters.memory import capacity, efficiency, robustness
+from memspace.audit.chapters.stored import stored
+from memspace.audit.plan import Plan, Settings, make_plan
+from memspace.audit.read import read
+from memspace.audit.reading import Reading
+from memspace.audit.results import Chapter, Results
+from memspace.audit.store import Store
+from memspace.progress import Progress, Silent
+from memspace.task.checks import check_task, untouched
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+from memspace.version import VERSION
+
+__all__ = ["Plan", "Settings", "audit_task", "plan_audit"]
+
+Tables = dict[str, dict[str, Any]]
+
+
+def plan_audit(task: Task, settings: Settings) -> Plan:
+    """Check the task and plan its audit; computes nothing else."""
+    check_task(task)
+    return make_plan(task, ParameterSpace(task.model), settings)
+
+
+def audit_task(
+    task: Task, settings: Settings, store: Store | None = None, progress: Progress | None = None
+) -> Results:
+    """Audit a task. The model is left bit for bit as it was found, hooks, modes and random state included.
+
+    Args:
+        store: where finished stages and chapters are kept, so that an interrupted audit can go on.
+
+    Raises:
+        MemspaceError: see ``memspace.errors``; nothing already computed is lost.
+    """
+    progress = progress or Silent()
+    start = time.perf_counter()
+    with untouched(task.model):
+        check_task(task)
+        space = ParameterSpace(task.model)
+        plan = make_plan(task, space, settings)
+        r = read(task, space, plan, settings, store, progress)
+        costs = {"reading": time.perf_counter() - start}
+        if r.held_out is not None:
+            costs["held-out refits"] = r.held_out.seconds
+        chapters, tables = _chapters(r, settings, store, progress)
+    for c in chapters:
+        costs[c.id] = c.seconds
+    costs["total"] = time.perf_counter() - start
+    costs["peak memory (MiB)"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Results(
+        task.name, created, VERSION, _facts(task, r, plan), _settings(settings, r), plan.text(), chapters, costs, tables
+    )
+
+
+def _chapters(
+    r: Reading, settings: Settings, store: Store | None, progress: Progress
+) -> tuple[tuple[Chapter, ...], Tables]:
+    tables: Tables = {"examples": {}}
+
+    def with_geometry() -> Chapter:
+        chapter, made = geometry(r, settings.seed, progress)
+        tables.update(made)
+        return chapter
+
+    steps: list[tuple[str, Callable[[], Chapter]]] = [
+        ("geometry", with_geometry),
+        ("complexity", lambda: complexity(r, settings.seed, progress)),
+        ("capacity", lambda: capacity(r, tables)),
+        ("robustness", lambda: robustness(r, settings.seed, progress)),
+        ("efficiency", lambda: efficiency(r, progress)),
+        ("stored", lambda: stored(r, tables)),
+        ("generalisation", lambda: generalisation(r)),
+        ("action", lambda: action_chapter.action(r, settings.seed, progress)),
+        ("disentanglement", lambda: disentanglement(r, settings.seed, progress)),
+    ]
+    chapters = []
+    handle = progress.start("chapters", len(steps))
+    for id, make in steps:
+        if store is not None and store.has_chapter(id):
+            chapter, kept = store.load_chapter(id)
+            tables.update(kept)
+        else:
+            begun = time.perf_counter()
+            chapter = make()
+            chapter = Chapter(**{**chapter.__dict__, "seconds": time.perf_counter() - begun})
+            if store is not None:
+                store.save_chapter(chapter, tables)
+        chapters.append(chapter)
+        progress.advance(handle)
+    progress.finish(handle)
+    return tuple(chapters), tables
+
+
+def _facts(task: Task, r: Reading, plan: Plan) -> dict[str, str]:
+    facts = {
+        "model": type(task.model).__name__,
+        "parameters": f"{plan.parameters:,}",
+        "output law": task.likelihood.name,
+        "training examples": f"{plan.n:,}",
+        "test examples": f"{len(task.test):,}" if task.test is not None else "none given",
+        "outputs": str(plan.outputs) + (f" at {plan.positions} positions" if plan.positions > 1 else ""),
+        "metric": r.estimator,
+        "device": f"{task.device}, {str(task.dtype).removeprefix('torch.')}",
+        "torch": torch.__version__,
+    }
+    return facts | dict(task.description)
+
+
+def _settings(settings: Settings, r: Reading) -> dict[str, Any]:
+    return {
+        "damping": settings.damping if settings.damping is not None else f"{r.damping.value:.6g} ({r.damping.rule})",
+        "memory": f"{settings.memory / 2**30:g} GiB",
+        "seed": settings.seed,
+        "representation": settings.representation,
+        "queries": ", ".join(map(str, r.queries.tolist())),
+    }

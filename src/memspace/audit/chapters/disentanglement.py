@@ -1,0 +1,36 @@
+"""Chapter 7: disentanglement of a layer, where the generating factors are known."""
+
+from __future__ import annotations
+
+from memspace.audit.reading import Reading
+from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.measurement import Unmeasured
+from memspace.measures.disentanglement import disentangle
+from memspace.progress import Progress
+
+__all__ = ["disentanglement"]
+
+
+def disentanglement(r: Reading, seed: int, progress: Progress) -> Chapter:
+    """The chapter; absent, with the reason, where no factors are given."""
+    question = "Does the network keep independent facts apart?"
+    if r.task.factors is None:
+        why = Unmeasured("disentanglement", "the generating factors of the inputs are not known", "hand over Task(factors=Factors(...))")
+        return Chapter("disentanglement", "Disentanglement", question, "Not measured: " + why.reason + ".", (), (why,))
+    d = disentangle(r.task, seed=seed, progress=progress)
+    value = {m.name: m.value for m in d.measurements}
+    mig, null = value["disentanglement.mig"], value["disentanglement.mig.null"]
+    aligned = mig > 2 * null
+    finding = Finding(
+        "good" if aligned else "note",
+        "Factors lie along single units" if aligned else "Factors are not kept in single units",
+        f"MIG {mig:.2f} against {null:.2f} after random rotations; DCI {value['disentanglement.dci']:.2f} against {value['disentanglement.dci.null']:.2f}.",
+        "Units can be read one by one." if aligned else "Read this layer by directions, not by units.",
+        "disentanglement",
+    )
+    names = ["MIG", "DCI", "SAP"]
+    keys = ["mig", "dci", "sap"]
+    nulls = [value[f"disentanglement.{k}.null"] for k in keys]
+    figure = Figure("disentanglement", "Disentanglement against random rotations", "A score that a random rotation of the layer also reaches says nothing about its units.", "score", "value", (Series("this layer", names, [value[f"disentanglement.{k}"] for k in keys], "bar"), Series("random rotations (mean)", names, nulls, "bar")))
+    answer = f"Scores of {d.layer} ({d.codes}): MIG {mig:.2f} (rotated {null:.2f})."
+    return Chapter("disentanglement", "Disentanglement", question, answer, d.measurements, d.unmeasured, (finding,), (figure,))

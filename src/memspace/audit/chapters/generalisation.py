@@ -1,0 +1,90 @@
+"""Chapter 5: test loss estimated from training data alone, with the measured one beside it where there is one."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memspace.audit.reading import Reading
+from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.measures.damping import expected_loss
+
+__all__ = ["generalisation", "loo_estimate"]
+
+
+def loo_estimate(r: Reading) -> tuple[Tensor, str]:
+    """Per-example leave-one-out losses that estimate the test loss, nats per prediction, and how they came about.
+
+    Where a label model is at hand the loss is taken against the inferred true label, since test labels are taken to
+    be right; else against the labels as given.
+    """
+    if r.loo_f is not None and r.labels is not None and r.label_f is not None:
+        truth = r.labels.posterior(r.label_f, r.y)
+        return expected_loss(r.loo_f, truth), "against the inferred true label"
+    per = r.loo_loss / (r.weight.flatten(1).sum(1).clamp_min(1) if r.sequence else 1)
+    return per.double(), "against the labels as given"
+
+
+def generalisation(r: Reading) -> Chapter:
+    """The chapter."""
+    law, n = r.task.likelihood, r.n
+    positions = r.units / n
+    train = float(r.loss.sum()) / r.units
+    tic_gap = float(r.self_influence.mean()) / positions
+    each, how = loo_estimate(r)
+    estimate = float(each.mean())
+    sampling = float(each.std()) / math.sqrt(n)
+    relative = r.damping.target_error / r.damping.target if r.damping.target_error == r.damping.target_error else 0.5
+    error = math.hypot(sampling, relative * estimate)
+    reliable = r.damping.reliable
+    measurements = [
+        from_samples("generalisation.train_loss", (r.loss / positions).tolist(), "nats", "mean over training labels as given"),
+        Measurement("generalisation.tic_gap", tic_gap, "nats", f"tr((F+γI)⁻¹C)/N, γ={r.damping.value:.2g}; {r.estimator}", n, None, "Takeuchi 1976; Thomas et al. 2020", reliable=reliable),
+        Measurement("generalisation.tic_estimate", train + tic_gap, "nats", "training loss plus TIC gap, labels as given", n, None, "Takeuchi 1976", reliable=reliable),
+        Measurement("generalisation.loo_estimate", estimate, "nats", f"leave-one-out, {how}; {r.estimator}", n, (estimate - 1.96 * error, estimate + 1.96 * error), "Rad & Maleki 2020; THEORY 5", reliable=reliable, note="interval: sampling of the examples and of the damping's calibration"),
+        Measurement("generalisation.loo_estimate_as_given", float(r.loo_loss.sum()) / r.units, "nats", f"leave-one-out against the labels as given; {r.estimator}", n, None, reliable=reliable),
+        Measurement("damping", r.damping.value, "nats", r.damping.rule, n, reliable=reliable, note=r.damping.statement),
+    ]
+    unmeasured: list[Unmeasured] = []
+    findings: list[Finding] = []
+    verdict = ""
+    if r.test_f is not None and r.test_y is not None:
+        losses = law.nll(r.test_f.double(), r.test_y)
+        count = law.weight(r.test_f, r.test_y)
+        per = losses.flatten(1).sum(1) / count.flatten(1).sum(1).clamp_min(1) if r.sequence else losses
+        measured = from_samples("generalisation.test_loss", per.tolist(), "nats", "mean over test examples")
+        measurements.append(measured)
+        if law.classifies:
+            hit = (law.predict(r.test_f) == r.test_y).double()
+            measurements.append(from_samples("generalisation.test_accuracy", (hit.flatten(1).mean(1) if hit.dim() > 1 else hit).tolist(), "1", "test examples"))
+        off = estimate / measured.value - 1
+        measurements.append(Measurement("generalisation.loo_relative_error", off, "1", "leave-one-out estimate over measured test loss, less one", len(per)))
+        verdict = f" Measured on {len(per):,} test examples: {measured.value:.3g} ({off:+.0%})."
+        findings.append(Finding("good" if abs(off) < 0.35 else "warn", "The estimate made without test data is " + ("close" if abs(off) < 0.35 else "off"), f"{estimate:.3g} nats from training data alone, {measured.value:.3g} measured.", "Trust the estimate on data like these." if abs(off) < 0.35 else "Trust the measured loss; the training data may differ from the test data, or the damping is uncalibrated.", "generalisation"))
+    else:
+        unmeasured.append(Unmeasured("generalisation.test_loss", "no test data were given", "hand over test data to see the estimate checked"))
+        findings.append(Finding("note", f"Expect a test loss near {estimate:.2g} nats", f"Training loss {train:.2g}; leave-one-out {estimate:.2g} ± {1.96 * error:.2g}.", "Check on held-out data when there are any.", "generalisation"))
+    figures = []
+    if r.damping.grid:
+        marks = ((r.damping.value, "chosen"),)
+        target = [r.damping.target] * len(r.damping.grid)
+        half = 1.96 * r.damping.target_error
+        figures.append(Figure("damping", "How the damping was chosen", "The leave-one-out estimate of the held-out examples' loss falls with the damping; it is chosen where it meets networks that really did not see them (95% band).", "damping γ (nats)", "loss (nats)", (Series("leave-one-out estimate", list(r.damping.grid), list(r.damping.estimate)), Series("held-out refits", list(r.damping.grid), target, low=[t - half for t in target], high=[t + half for t in target])), "log", "log", marks))
+    if r.labels is None and not r.sequence:
+        unmeasured.append(Unmeasured("generalisation.true_label_estimate", "no model of wrong labels for this output law", "read the estimate against the labels as given"))
+    loss = (r.loss / positions).cpu().numpy()
+    after = (r.loo_loss / positions).cpu().numpy()
+    some = np.linspace(0, n - 1, min(n, 1000)).astype(int)
+    text = [f"example {i}" for i in some]
+    figures.append(Figure("loo", "Every example without itself", "Training loss against leave-one-out loss: far above the diagonal is memorised.", "training loss (nats)", "leave-one-out loss (nats)", (Series("examples", loss[some].clip(1e-6).tolist(), after[some].clip(1e-6).tolist(), "points", text=text),), "log", "log"))
+    if not reliable:
+        findings.append(Finding("warn", "The damping is not calibrated", r.damping.statement + ".", "Hand over Task(refit=...) so that it can be calibrated on held-out examples.", "generalisation"))
+    answer = f"From training data alone: test loss {estimate:.3g} ± {1.96 * error:.2g} nats ({how})." + verdict
+    return Chapter("generalisation", "Generalisation", "Will it do as well on examples it has not seen?", answer, tuple(measurements), tuple(unmeasured), tuple(findings), tuple(figures), (), (r.damping.statement + ".",))
+
+
+_ = torch

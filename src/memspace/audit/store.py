@@ -1,0 +1,200 @@
+"""A run folder: results written atomically, partial work kept so that an interrupted audit goes on where it stopped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from memspace.audit.results import SCHEMA, Chapter, Results, chapter_from_dict, chapter_to_dict, clean
+from memspace.errors import OutputError, RunFolderError
+
+__all__ = ["Store", "load_results"]
+
+_RESULTS, _STATE, _PARTIAL = "results.json", "state.json", ".partial"
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn a failing write into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise OutputError(
+            "the disk is full" if full else f"results cannot be written: {error.strerror or error}",
+            where=str(path),
+            remedy="free some space and run the same command again: finished stages are kept"
+            if full
+            else "choose a writable folder with --out",
+        ) from error
+    except SafetensorError as error:
+        raise OutputError(
+            f"results cannot be written: {error}", where=str(path), remedy="free some space or choose another --out"
+        ) from error
+
+
+class Store:
+    """The folder of one run.
+
+    Args:
+        folder: created if missing.
+        key: what the results depend on (fingerprint and settings): partial work under another key is dropped.
+
+    Raises:
+        RunFolderError: the folder was written by an incompatible version, or is damaged.
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, key: Mapping[str, Any], *, fresh: bool = False) -> None:
+        self.folder = folder
+        self._partial = folder / _PARTIAL
+        with _writing(folder):
+            self._partial.mkdir(parents=True, exist_ok=True)
+        wanted = json.loads(json.dumps(clean(dict(key)), sort_keys=True, default=str))
+        state = self._read_state()
+        self.resumed = state is not None and state.get("key") == wanted and not fresh
+        if not self.resumed:
+            self.clear_partial()
+            with _writing(folder):
+                self._partial.mkdir(parents=True, exist_ok=True)
+            self._write_text(folder / _STATE, json.dumps({"schema": SCHEMA, "key": wanted}, indent=1))
+
+    def _read_state(self) -> dict[str, Any] | None:
+        path = self.folder / _STATE
+        if not path.exists():
+            return None
+        try:
+            state: dict[str, Any] = json.loads(path.read_text())
+            schema = state["schema"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(path) from error
+        _check_schema(schema, self.folder)
+        return state
+
+    def _write_text(self, path: Path, text: str) -> None:
+        temporary = path.with_name(path.name + ".tmp")
+        with _writing(path):
+            try:
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def has(self, stage: str) -> bool:
+        """True where the stage's tensors are at hand."""
+        return (self._partial / f"{stage}.safetensors").exists()
+
+    def save_tensors(self, stage: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep a stage's tensors."""
+        path = self._partial / f"{stage}.safetensors"
+        temporary = path.with_suffix(".tmp")
+        with _writing(path):
+            try:
+                save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(temporary))
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def load_tensors(self, stage: str) -> dict[str, Tensor]:
+        """A stage's tensors."""
+        path = self._partial / f"{stage}.safetensors"
+        try:
+            return dict(load_file(str(path)))
+        except (OSError, SafetensorError) as error:
+            raise _damaged(path) from error
+
+    def has_chapter(self, id: str) -> bool:
+        """True where the chapter was finished by an earlier, interrupted run."""
+        return (self._partial / f"{id}.json").exists()
+
+    def save_chapter(self, chapter: Chapter, tables: Mapping[str, Any]) -> None:
+        """Keep a chapter and the tables as they stand after it."""
+        content = {"chapter": chapter_to_dict(chapter), "tables": clean(dict(tables))}
+        self._write_text(self._partial / f"{chapter.id}.json", json.dumps(content))
+
+    def load_chapter(self, id: str) -> tuple[Chapter, dict[str, Any]]:
+        """A finished chapter, and the tables as they stood after it."""
+        path = self._partial / f"{id}.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return chapter_from_dict(content["chapter"]), dict(content["tables"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _damaged(path) from error
+
+    def clear_partial(self) -> None:
+        """Drop what was kept for resuming."""
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def save_results(self, results: Results) -> None:
+        """Write results.json and one Parquet file per table."""
+        for name, columns in results.tables.items():
+            path = self.folder / f"{name}.parquet"
+            temporary = path.with_suffix(".tmp")
+            with _writing(path):
+                try:
+                    table = pa.table(dict(columns)).replace_schema_metadata({"memspace_schema": str(results.schema)})
+                    pq.write_table(table, str(temporary), compression="zstd")
+                    temporary.replace(path)
+                finally:
+                    temporary.unlink(missing_ok=True)
+        self._write_text(self.folder / _RESULTS, json.dumps(results.to_dict(), indent=1, ensure_ascii=False))
+        self._write_text(self.folder / _STATE, json.dumps({"schema": SCHEMA, "key": None}, indent=1))
+        self.clear_partial()
+
+    def write_report(self, html: str) -> Path:
+        """Write report.html; returns its path."""
+        path = self.folder / "report.html"
+        self._write_text(path, html)
+        return path
+
+
+def load_results(folder: Path) -> Results:
+    """The results a run folder holds, with their tables.
+
+    Raises:
+        RunFolderError: no results there, written by an incompatible version, or damaged.
+    """
+    path = folder / _RESULTS
+    if not path.is_file():
+        raise RunFolderError(
+            "there are no finished results", where=str(folder), remedy="run `memspace audit` with this --out first"
+        )
+    try:
+        d = json.loads(path.read_text(encoding="utf-8"))
+        schema = d["schema"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path) from error
+    _check_schema(schema, folder)
+    try:
+        tables = {p.stem: pq.read_table(str(p)).to_pydict() for p in sorted(folder.glob("*.parquet"))}
+        return Results.from_dict(d, tables)
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise _damaged(folder) from error
+
+
+def _check_schema(schema: Any, folder: Path) -> None:
+    if schema != SCHEMA:
+        raise RunFolderError(
+            f"the run was written with results schema {schema}, this version reads schema {SCHEMA}",
+            where=str(folder),
+            remedy="choose another --out or audit again with --fresh after moving the folder away",
+        )
+
+
+def _damaged(path: Path) -> RunFolderError:
+    return RunFolderError("the run folder is damaged", where=str(path), remedy="delete it and run the audit again")
+
+
+_ = os

@@ -1,0 +1,122 @@
+"""Fashion-MNIST (Zalando Research): the four original IDX files, read from a folder the user names."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memspace.errors import DataError
+from memspace.progress import Progress
+from memspace.task.builtin.options import BuildOptions, corrupt
+from memspace.task.builtin.train import Recipe, cached, fit
+from memspace.task.data import Data
+from memspace.task.task import Task
+
+__all__ = ["fashion", "read_idx"]
+
+CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+RECIPE = Recipe(epochs=6, batch=128, rate=2e-3, decay=1e-5, checkpoints=16)
+_FILES = {
+    ("train", "x"): "train-images-idx3-ubyte",
+    ("train", "y"): "train-labels-idx1-ubyte",
+    ("test", "x"): "t10k-images-idx3-ubyte",
+    ("test", "y"): "t10k-labels-idx1-ubyte",
+}
+
+
+def read_idx(path: Path) -> Tensor:
+    """An IDX file of unsigned bytes, gzipped or not.
+
+    Raises:
+        DataError: unreadable, truncated or not IDX.
+    """
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        zero, kind, dims = struct.unpack(">HBB", raw[:4])
+        shape = struct.unpack(f">{dims}I", raw[4 : 4 + 4 * dims])
+        data = np.frombuffer(raw, np.uint8, offset=4 + 4 * dims)
+        if zero != 0 or kind != 8 or data.size != int(np.prod(shape)):
+            raise ValueError(f"{data.size} bytes for shape {shape}")
+    except (OSError, EOFError, ValueError, struct.error) as error:
+        raise DataError(
+            f"the file is not a complete IDX file ({error})", where=str(path), remedy="fetch the file again"
+        ) from error
+    return torch.from_numpy(data.reshape(shape).copy())
+
+
+def _find(root: Path | None, stem: str) -> Path:
+    named = root if root is not None else os.environ.get("MEMSPACE_DATA")
+    if named is None:
+        raise DataError(
+            "Fashion-MNIST needs its folder",
+            where="fashion-mnist",
+            remedy="give --data-root DIR or set MEMSPACE_DATA to the folder with the four IDX files",
+        )
+    folder = Path(named)
+    for base in (folder, folder / "fashion-mnist"):
+        for suffix in (".gz", ""):
+            if (base / (stem + suffix)).is_file():
+                return base / (stem + suffix)
+    raise DataError(
+        f"{stem}.gz is missing", where=str(folder), remedy="point --data-root at the folder with the four IDX files"
+    )
+
+
+def _network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(1568, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+
+
+def fashion(options: BuildOptions, progress: Progress) -> Task:
+    """60,000 training and 10,000 test images; a convolutional network of 106 thousand parameters."""
+    parts = {key: read_idx(_find(options.data_root, stem)) for key, stem in _FILES.items()}
+    train, test = options.train_size or 60_000, options.test_size or 10_000
+    x = {s: (parts[s, "x"][:m].float() / 255).unsqueeze(1) for s, m in (("train", train), ("test", test))}
+    truth = parts["train", "y"][:train].long()
+    labels = corrupt(truth, options.label_noise, 10, options.seed)
+    epochs = options.epochs or RECIPE.epochs
+    recipe = Recipe(epochs, RECIPE.batch, RECIPE.rate, RECIPE.decay, RECIPE.checkpoints)
+    inputs = x["train"]
+    trained = cached(
+        _network, inputs, labels, recipe, name="fashion-mnist", seed=options.seed, cache=options.cache,
+        progress=progress,
+    )
+
+    def refit(index: Tensor, seed: int) -> nn.Module:
+        return fit(_network, inputs[index], labels[index], recipe, seed=seed, record=False).model
+
+    return Task(
+        model=trained.model,
+        train=Data((inputs, labels)),
+        test=Data((x["test"], parts["test", "y"][:test].long())),
+        name="fashion-mnist",
+        class_names=CLASSES,
+        input_shape=(28, 28),
+        decay=recipe.decay,
+        run=trained.run,
+        refit=refit,
+        true_labels=truth if options.label_noise > 0 else None,
+        description={
+            "data": "Fashion-MNIST, 28×28 grey levels (Zalando Research, MIT)",
+            "network": "conv 16, conv 32, linear 64, linear 10; ReLU, max-pooling",
+            "training": f"Adam, {epochs} epochs, batch {recipe.batch}, rate {recipe.rate:g}, L2 {recipe.decay:g}",
+            "wrong labels": f"{options.label_noise:.0%} of the training labels, on purpose",
+            "seed": str(options.seed),
+        },
+    )

@@ -1,0 +1,102 @@
+"""Rendered shapes with five known factors (those of dSprites), drawn here with soft edges so that factors have slopes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from memspace.progress import Progress
+from memspace.task.builtin.options import BuildOptions, corrupt
+from memspace.task.builtin.train import Recipe, cached, fit
+from memspace.task.data import Data
+from memspace.task.task import Factors, Task
+
+__all__ = ["NAMES", "SIZES", "render", "shapes"]
+
+NAMES = ("shape", "scale", "orientation", "x", "y")
+SIZES = (3, 4, 8, 8, 8)
+KINDS = ("square", "ellipse", "heart")
+_SIDE = 32
+RECIPE = Recipe(epochs=12, batch=128, rate=2e-3, decay=1e-4)
+
+
+def render(levels: Tensor) -> Tensor:
+    """Images (B, 1, 32, 32) in [0, 1] from levels (B, 5), continuous in all but the shape.
+
+    Orientation covers a quarter turn, so that no two levels of any shape look alike.
+    """
+    levels = levels.to(torch.float64)
+    size = 4.0 + 1.2 * levels[:, 1]
+    angle = levels[:, 2] * (math.pi / 2 / SIZES[2])
+    cx, cy = (8.0 + levels[:, k] * (16.0 / (SIZES[k] - 1)) for k in (3, 4))
+    axis = torch.arange(_SIDE, dtype=torch.float64) + 0.5
+    py, px = torch.meshgrid(axis, axis, indexing="ij")
+    dx, dy = px[None] - cx[:, None, None], py[None] - cy[:, None, None]
+    c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    u, v = (c * dx + s * dy) / size[:, None, None], (-s * dx + c * dy) / size[:, None, None]
+    square = 0.8 - torch.maximum(u.abs(), v.abs())
+    ellipse = 1.0 - torch.sqrt(u**2 + (1.8 * v) ** 2 + 1e-12)
+    w = -v + 0.15
+    heart = 0.35 * (1.0 - ((u**2 + w**2 - 0.7) * torch.sqrt(u**2 + w**2 + 0.05) * 1.6 - u**2 * w * 1.4 + 0.55))
+    inside = torch.stack([square, ellipse, heart])
+    kind = levels[:, 0].round().long().clamp(0, 2)
+    chosen = inside[kind, torch.arange(len(levels))]
+    return torch.sigmoid(chosen * size[:, None, None] * 2.5).unsqueeze(1).float()
+
+
+def _network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(12, 24, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(24 * 64, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+        nn.ReLU(),
+        nn.Linear(10, SIZES[0] * SIZES[1]),
+    )
+
+
+def shapes(options: BuildOptions, progress: Progress) -> Task:
+    """3,000 training images of random factors; the network names shape and scale (12 classes)."""
+    generator = torch.Generator().manual_seed(options.seed)
+    train, test = options.train_size or 3000, options.test_size or 1000
+    values = torch.stack([torch.randint(0, s, (train + test + 2000,), generator=generator) for s in SIZES], 1)
+    x = render(values)
+    y = values[:, 0] * SIZES[1] + values[:, 1]
+    truth = y[:train]
+    labels = corrupt(truth, options.label_noise, SIZES[0] * SIZES[1], options.seed)
+    epochs = options.epochs or RECIPE.epochs
+    recipe = Recipe(epochs, RECIPE.batch, RECIPE.rate, RECIPE.decay)
+    inputs = x[:train]
+    trained = cached(
+        _network, inputs, labels, recipe, name="shapes", seed=options.seed, cache=options.cache, progress=progress
+    )
+
+    def refit(index: Tensor, seed: int) -> nn.Module:
+        return fit(_network, inputs[index], labels[index], recipe, seed=seed, record=False).model
+
+    return Task(
+        model=trained.model,
+        train=Data((inputs, labels)),
+        test=Data((x[train : train + test], y[train : train + test])),
+        name="shapes",
+        class_names=tuple(f"{k} {s + 1}" for k in KINDS for s in range(SIZES[1])),
+        input_shape=(32, 32),
+        decay=recipe.decay,
+        run=trained.run,
+        refit=refit,
+        true_labels=truth,
+        factors=Factors(NAMES, values[train + test :], x[train + test :], SIZES, render),
+        description={
+            "data": "rendered shapes, five factors (shape, scale, orientation, x, y)",
+            "network": "two convolutions, 64-10-12 head, ReLU",
+            "training": f"Adam, {epochs} epochs, batch {recipe.batch}, rate {recipe.rate:g}, L2 {recipe.decay:g}",
+            "wrong labels": f"{options.label_noise:.0%} of the training labels, on purpose",
+            "seed": str(options.seed),
+        },
+    )
