@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from torch import Tensor
 from memspace.audit.results import SCHEMA, Chapter, Results, chapter_from_dict, chapter_to_dict, clean
 from memspace.errors import OutputError, RunFolderError
 
-__all__ = ["Store", "load_results"]
+__all__ = ["Store", "load_results", "write_text"]
 
 _RESULTS, _STATE, _PARTIAL = "results.json", "state.json", ".partial"
 
@@ -43,6 +42,21 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(
             f"results cannot be written: {error}", where=str(path), remedy="free some space or choose another --out"
         ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with _writing(path):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 class Store:
@@ -69,7 +83,7 @@ class Store:
             self.clear_partial()
             with _writing(folder):
                 self._partial.mkdir(parents=True, exist_ok=True)
-            self._write_text(folder / _STATE, json.dumps({"schema": SCHEMA, "key": wanted}, indent=1))
+            write_text(folder / _STATE, json.dumps({"schema": SCHEMA, "key": wanted}, indent=1))
 
     def _read_state(self) -> dict[str, Any] | None:
         path = self.folder / _STATE
@@ -82,15 +96,6 @@ class Store:
             raise _damaged(path) from error
         _check_schema(schema, self.folder)
         return state
-
-    def _write_text(self, path: Path, text: str) -> None:
-        temporary = path.with_name(path.name + ".tmp")
-        with _writing(path):
-            try:
-                temporary.write_text(text, encoding="utf-8")
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
 
     def has(self, stage: str) -> bool:
         """True where the stage's tensors are at hand."""
@@ -122,7 +127,7 @@ class Store:
     def save_chapter(self, chapter: Chapter, tables: Mapping[str, Any]) -> None:
         """Keep a chapter and the tables as they stand after it."""
         content = {"chapter": chapter_to_dict(chapter), "tables": clean(dict(tables))}
-        self._write_text(self._partial / f"{chapter.id}.json", json.dumps(content))
+        write_text(self._partial / f"{chapter.id}.json", json.dumps(content))
 
     def load_chapter(self, id: str) -> tuple[Chapter, dict[str, Any]]:
         """A finished chapter, and the tables as they stood after it."""
@@ -149,14 +154,14 @@ class Store:
                     temporary.replace(path)
                 finally:
                     temporary.unlink(missing_ok=True)
-        self._write_text(self.folder / _RESULTS, json.dumps(results.to_dict(), indent=1, ensure_ascii=False))
-        self._write_text(self.folder / _STATE, json.dumps({"schema": SCHEMA, "key": None}, indent=1))
+        write_text(self.folder / _RESULTS, json.dumps(results.to_dict(), indent=1, ensure_ascii=False))
+        write_text(self.folder / _STATE, json.dumps({"schema": SCHEMA, "key": None}, indent=1))
         self.clear_partial()
 
     def write_report(self, html: str) -> Path:
         """Write report.html; returns its path."""
         path = self.folder / "report.html"
-        self._write_text(path, html)
+        write_text(path, html)
         return path
 
 
@@ -196,5 +201,3 @@ def _check_schema(schema: Any, folder: Path) -> None:
 def _damaged(path: Path) -> RunFolderError:
     return RunFolderError("the run folder is damaged", where=str(path), remedy="delete it and run the audit again")
 
-
-_ = os

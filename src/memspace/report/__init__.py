@@ -1,1 +1,1 @@
-"""report"""
+"""Rendering results: never sees a model."""

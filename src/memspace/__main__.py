@@ -1,0 +1,5 @@
+"""``python -m memspace``."""
+
+from memspace.cli import main
+
+main()

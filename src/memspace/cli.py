@@ -1,0 +1,181 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from memspace.errors import Interrupted, MemspaceError, TaskError
+from memspace.version import VERSION
+
+__all__ = ["app", "main", "parse_memory"]
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Reads a trained PyTorch network as a memory space: what it stores, how full it is, what breaks it.",
+)
+
+
+def parse_memory(text: str) -> int:
+    """``4GiB``, ``512MiB``, ``2G``, ``800m`` → bytes.
+
+    Raises:
+        typer.BadParameter: not a size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", text.lower())
+    if found is None or float(found[1]) <= 0:
+        raise typer.BadParameter(f"{text!r} is not a size; write for example 4GiB or 512MiB")
+    return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
+
+
+def _share(value: float) -> float:
+    if not 0 <= value < 1:
+        raise typer.BadParameter("a share of labels lies in [0, 1)")
+    return value
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"memspace {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def audit(
+    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/NAME].")] = None,
+    label_noise: Annotated[float, typer.Option(help="Share of training labels a built-in task corrupts.", callback=_share)] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    memory: Annotated[str, typer.Option(help="What the audit may hold besides model and data.")] = "4GiB",
+    damping: Annotated[float | None, typer.Option(help="γ; chosen from the data where not given.")] = None,
+    representation: Annotated[str, typer.Option(help="auto, dual or ekfac.")] = "auto",
+    query: Annotated[list[int] | None, typer.Option(help="Test example whose prediction to explain; repeatable.")] = None,
+    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print the plan and stop.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on from an interrupted run.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+) -> None:
+    """Audit a trained network and write the report."""
+    from memspace.audit.audit import Settings, audit_task, plan_audit
+    from memspace.audit.store import Store
+    from memspace.progress import Silent
+    from memspace.report.html import render
+    from memspace.report.progress import TerminalProgress
+    from memspace.report.text import summarise
+    from memspace.task.builtin import BuildOptions
+    from memspace.task.checkpoint import fingerprint
+    from memspace.task.load import resolve
+
+    if representation not in ("auto", "dual", "ekfac"):
+        raise typer.BadParameter("representation is one of auto, dual, ekfac")
+    if damping is not None and not damping > 0:
+        raise typer.BadParameter("damping must be positive")
+    settings = Settings(damping, parse_memory(memory), seed, tuple(query) if query else None, representation)
+    options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
+    console = Console(stderr=True)
+    silent = quiet or as_json or not console.is_terminal
+    watched = nullcontext(Silent()) if silent else TerminalProgress(console)
+    with watched as progress:
+        job = resolve(task, options, progress, weights)
+        if device is not None:
+            _move(job.model, device)
+        if plan:
+            made = plan_audit(job, settings)
+            typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else made.text())
+            return
+        folder = out if out is not None else Path("runs") / job.name
+        key = {"task": fingerprint(job), "settings": asdict(settings), "version": VERSION}
+        store = Store(folder, key, fresh=fresh)
+        if store.resumed and not silent:
+            console.print("Going on from an interrupted run.")
+        results = audit_task(job, settings, store, progress)
+    command = "memspace " + " ".join(sys.argv[1:])
+    results = type(results)(**{**results.__dict__, "settings": {**results.settings, "command": command}})
+    store.save_results(results)
+    store.write_report(render(results))
+    if as_json:
+        typer.echo(json.dumps(results.to_dict(), ensure_ascii=False))
+    elif not quiet:
+        summarise(results, folder, Console())
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder holding results.json.")],
+    out: Annotated[Path | None, typer.Option(help="HTML file [default: RUN/report.html].")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No summary.")] = False,
+) -> None:
+    """Render a finished run again from its stored results."""
+    from memspace.audit.store import load_results, write_text
+    from memspace.report.html import render
+    from memspace.report.text import summarise
+
+    results = load_results(run)
+    write_text(out if out is not None else run / "report.html", render(results))
+    if not quiet:
+        summarise(results, run if out is None else None, Console())
+
+
+@app.command()
+def tasks() -> None:
+    """List the built-in tasks."""
+    from memspace.task.builtin import BUILTIN
+
+    for name, make in BUILTIN.items():
+        first = (make.__doc__ or "").strip().splitlines()[0]
+        typer.echo(f"{name:<16}{first}")
+
+
+def _move(model: Any, device: str) -> None:
+    try:
+        model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise TaskError(
+            f"the device cannot be used: {str(error).splitlines()[0]}", where=f"--device {device}", remedy="use cpu"
+        ) from error
+
+
+def main() -> None:
+    """Entry point: one sentence and an exit code for every failure a user can cause."""
+    as_json = "--json" in sys.argv
+    try:
+        app()
+    except MemspaceError as error:
+        _fail(error, as_json)
+    except KeyboardInterrupt:
+        _fail(
+            Interrupted("stopped", where="by the user", remedy="finished stages are kept, the same command goes on"),
+            as_json,
+        )
+    except MemoryError:
+        _fail(
+            MemspaceError("the machine ran out of memory", where="audit", remedy="give a smaller --memory"), as_json
+        )
+
+
+def _fail(error: MemspaceError, as_json: bool) -> None:
+    if as_json:
+        detail = {"what": error.what, "where": error.where, "remedy": error.remedy, "exit_code": error.exit_code}
+        print(json.dumps({"error": detail}))
+    print(f"memspace: {error}", file=sys.stderr)
+    raise SystemExit(error.exit_code)
