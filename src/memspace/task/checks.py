@@ -96,7 +96,7 @@ def _check_forward(task: Task, data: Data) -> Tensor:
     try:
         with torch.no_grad(), evaluating(task.model):
             f = call_model(task.model, move(batch.x, task.device, task.dtype))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except Exception as error:  # whatever the model raises, it raises at its input
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ShapeError(
             f"the model refuses inputs of shape {shapes}: {reason}",
@@ -147,7 +147,7 @@ def _check_deterministic(task: Task) -> None:
         raise StochasticModelError(
             "two forward passes of the model in eval mode differ",
             where=_first_difference(task.model, x),
-            remedy="make the model deterministic in eval mode, for example use nn.Dropout instead of functional dropout",
+            remedy="make the model deterministic in eval mode: nn.Dropout instead of functional dropout",
         )
 
 
@@ -158,7 +158,9 @@ def _first_difference(model: nn.Module, x: Inputs) -> str:
         record: list[tuple[str, Tensor]] = []
         handles = [
             m.register_forward_hook(
-                lambda _m, _i, o, n=n: record.append((n, o.detach().clone())) if isinstance(o, Tensor) else None  # type: ignore[misc]
+                lambda _m, _i, o, n=n, into=record: (
+                    into.append((n, o.detach().clone())) if isinstance(o, Tensor) else None
+                )
             )
             for n, m in model.named_modules()
             if n

@@ -12,7 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    default_collate,
+)
 
 from memspace.errors import DataError
 
@@ -66,7 +74,8 @@ class Data:
     """An indexable set of (input, label) pairs, read in a fixed order.
 
     Args:
-        source: a ``(x, y)`` pair of tensors, a map-style Dataset, a DataLoader over one (its order is ignored), or any
+        source: a ``(x, y)`` pair of tensors, a map-style Dataset, a DataLoader over one (its order is ignored;
+            of a SubsetRandomSampler only the examples it picks are read), or any
             finite iterable of (x, y) batches (read once into memory).
         name: how messages call it, for example ``"training data"``.
 
@@ -77,22 +86,22 @@ class Data:
     def __init__(self, source: Any, name: str = "data") -> None:
         self.name = name
         collate: Any = default_collate
+        self._tensors: tuple[Inputs, Tensor] | None = None
+        self._dataset: Dataset[Any] | None = None
         if isinstance(source, Data):
             self._tensors, self._dataset, self._collate = source._tensors, source._dataset, source._collate
             return
         if isinstance(source, DataLoader):
-            if hasattr(source.dataset, "__getitem__") and hasattr(source.dataset, "__len__"):
-                collate, source = source.collate_fn or default_collate, source.dataset
+            if source.batch_sampler is not None and _map_style(source.dataset):
+                collate, source = source.collate_fn, _read_by(source)
             else:
                 source = _materialise(source, name)
         self._collate = collate
-        self._tensors: tuple[Inputs, Tensor] | None = None
-        self._dataset: Dataset[Any] | None = None
         if isinstance(source, TensorDataset) and len(source.tensors) == 2 and collate is default_collate:
             self._tensors = (source.tensors[0], source.tensors[1])
         elif isinstance(source, list | tuple) and len(source) == 2 and isinstance(source[1], Tensor):
             self._tensors = (source[0], source[1])
-        elif hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        elif _map_style(source):
             self._dataset = source
         elif isinstance(source, Iterable):
             self._tensors = _materialise(source, name)
@@ -102,13 +111,21 @@ class Data:
                 where=name,
                 remedy="hand over any of these",
             )
+        if self._tensors is not None:
+            unequal = [len(t) for t in _leaves(self._tensors[0]) if len(t) != len(self._tensors[1])]
+            if unequal:
+                raise DataError(
+                    f"{name} holds {unequal[0]} inputs for {len(self._tensors[1])} labels",
+                    where=name,
+                    remedy="give one label per input",
+                )
         if len(self) == 0:
             raise DataError(f"{name} holds no examples", where=name, remedy="check the path or the filter that made it")
 
     def __len__(self) -> int:
         if self._tensors is not None:
             return len(self._tensors[1])
-        return len(self._dataset)  # type: ignore[arg-type]
+        return len(self._dataset)
 
     def batch(self, index: Sequence[int] | Tensor) -> Batch:
         """The examples at ``index``, in that order."""
@@ -117,22 +134,23 @@ class Data:
             x, y = self._tensors
             if len(where) and bool((where[1:] - where[:-1] == 1).all()):  # a slice avoids a gather
                 span = slice(int(where[0]), int(where[-1]) + 1)
-                return Batch(where, take(x, span), y[span])
-            return Batch(where, take(x, where), y[where])
+                return Batch(where, take(x, span), _whole(y[span]))
+            return Batch(where, take(x, where), _whole(y[where]))
         assert self._dataset is not None
         items = [self._dataset[int(i)] for i in where]
         try:
             pair = self._collate(items)
             x, y = pair
         except (TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{self.name} does not give (input, label) pairs that stack into batches ({error})",
+                f"{self.name} does not give (input, label) pairs that stack into batches ({reason})",
                 where=f"examples {int(where[0])}..{int(where[-1])}",
                 remedy="let the dataset return one (input, label) pair per item, all of one shape",
             ) from error
         if isinstance(x, list):
             x = tuple(x)
-        return Batch(where, x, torch.as_tensor(y))
+        return Batch(where, x, _whole(torch.as_tensor(y)))
 
     def batches(self, size: int, index: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         """All examples (or those at ``index``) in order, ``size`` at a time."""
@@ -143,8 +161,33 @@ class Data:
     def labels(self) -> Tensor:
         """All labels, (N, ...)."""
         if self._tensors is not None:
-            return self._tensors[1]
+            return _whole(self._tensors[1])
         return torch.cat([b.y for b in self.batches(1024)])
+
+
+def _whole(y: Tensor) -> Tensor:
+    """Labels of a narrow integer type as the int64 that torch indexes with; others as they are."""
+    return y.long() if y.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32) else y
+
+
+def _leaves(x: Inputs) -> list[Tensor]:
+    if isinstance(x, Tensor):
+        return [x]
+    values = x.values() if isinstance(x, dict) else x if isinstance(x, list | tuple) else ()
+    return [t for v in values for t in _leaves(v)]
+
+
+def _map_style(source: Any) -> bool:
+    """True where examples can be read by index."""
+    indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
+    return indexed and not isinstance(source, IterableDataset)
+
+
+def _read_by(loader: DataLoader[Any]) -> Any:
+    """The dataset of a loader in index order: only the examples its sampler picks, where it picks some."""
+    if isinstance(loader.sampler, SubsetRandomSampler):
+        return Subset(loader.dataset, sorted(loader.sampler.indices))
+    return loader.dataset
 
 
 def _materialise(batches: Iterable[Any], name: str) -> tuple[Inputs, Tensor]:

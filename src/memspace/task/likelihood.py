@@ -210,7 +210,8 @@ class Bernoulli(Likelihood):
 
     def distance(self, f: Tensor, f2: Tensor) -> Tensor:
         """√Σ (2 asin√p − 2 asin√q)²; asin√σ(f) = atan(e^{f/2})."""
-        return (2 * (torch.atan(torch.exp(f / 2)) - torch.atan(torch.exp(f2 / 2)))).norm(dim=-1)
+        d: Tensor = torch.linalg.vector_norm(2 * (torch.atan(torch.exp(f / 2)) - torch.atan(torch.exp(f2 / 2))), dim=-1)
+        return d
 
     def null_output(self, y: Tensor) -> Tensor:
         """Logit of the mean label."""
@@ -224,7 +225,9 @@ class Bernoulli(Likelihood):
         bad = ~((y >= 0) & (y <= 1))
         if bool(bad.any()):
             raise LabelError(
-                f"{int(bad.sum())} labels lie outside [0, 1]", where=where, remedy="recode the labels to 0 and 1"
+                f"{int(bad.sum())} labels lie outside [0, 1]",
+                where=where,
+                remedy="recode the labels to 0 and 1",
             )
 
     def predict(self, f: Tensor) -> Tensor:
@@ -232,7 +235,7 @@ class Bernoulli(Likelihood):
         return (f > 0).to(f.dtype)
 
     def mean(self, f: Tensor) -> Tensor:
-        """p."""
+        """P."""
         return torch.sigmoid(f)
 
 
@@ -275,7 +278,8 @@ class Gaussian(Likelihood):
 
     def distance(self, f: Tensor, f2: Tensor) -> Tensor:
         """‖f − f2‖/σ."""
-        return (f - f2).norm(dim=-1) / self.sigma
+        d: Tensor = torch.linalg.vector_norm(f - f2, dim=-1) / self.sigma
+        return d
 
     def null_output(self, y: Tensor) -> Tensor:
         """The mean target."""
@@ -285,6 +289,13 @@ class Gaussian(Likelihood):
         """Floats of the shape of f."""
         if y.shape != f.shape or not y.dtype.is_floating_point:
             raise _wrong_kind("gaussian", y, f, where, f"floats of shape {tuple(f.shape)}")
+        bad = ~torch.isfinite(y)
+        if bool(bad.any()):
+            raise LabelError(
+                f"{int(bad.sum())} labels are NaN or infinite",
+                where=where,
+                remedy="drop or repair those examples",
+            )
 
     def mean(self, f: Tensor) -> Tensor:
         """F itself."""
@@ -324,7 +335,8 @@ class Poisson(Likelihood):
 
     def distance(self, f: Tensor, f2: Tensor) -> Tensor:
         """√Σ (2√λ − 2√λ2)²."""
-        return (2 * ((f / 2).exp() - (f2 / 2).exp())).norm(dim=-1)
+        d: Tensor = torch.linalg.vector_norm(2 * ((f / 2).exp() - (f2 / 2).exp()), dim=-1)
+        return d
 
     def null_output(self, y: Tensor) -> Tensor:
         """Log of the mean count."""
@@ -334,7 +346,7 @@ class Poisson(Likelihood):
         """Non-negative whole numbers of the shape of f."""
         if y.shape != f.shape:
             raise _wrong_kind("poisson", y, f, where, f"counts of shape {tuple(f.shape)}")
-        bad = (y < 0) | (y != y.round())
+        bad = ~((y >= 0) & torch.isfinite(y) & (y == y.round()))
         if bool(bad.any()):
             raise LabelError(
                 f"{int(bad.sum())} labels are negative or not whole numbers",

@@ -54,7 +54,7 @@ def _import(spec: str, options: BuildOptions) -> Task:
         raise
     except Exception as error:
         raise TaskError(
-            f"{module_name} cannot be imported: {type(error).__name__}: {error}",
+            f"{module_name} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}",
             where=spec,
             remedy="run from the folder that holds it and check that it imports on its own",
         ) from error
