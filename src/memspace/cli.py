@@ -52,7 +52,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -63,12 +65,16 @@ def audit(
     weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/NAME].")] = None,
-    label_noise: Annotated[float, typer.Option(help="Share of training labels a built-in task corrupts.", callback=_share)] = 0.0,
+    label_noise: Annotated[
+        float, typer.Option(help="Share of training labels a built-in task corrupts.", callback=_share)
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
     memory: Annotated[str, typer.Option(help="What the audit may hold besides model and data.")] = "4GiB",
     damping: Annotated[float | None, typer.Option(help="γ; chosen from the data where not given.")] = None,
     representation: Annotated[str, typer.Option(help="auto, dual or ekfac.")] = "auto",
-    query: Annotated[list[int] | None, typer.Option(help="Test example whose prediction to explain; repeatable.")] = None,
+    query: Annotated[
+        list[int] | None, typer.Option(help="Test example whose prediction to explain; repeatable.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the plan and stop.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on from an interrupted run.")] = False,
@@ -151,7 +157,9 @@ def _move(model: Any, device: str) -> None:
         model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise TaskError(
-            f"the device cannot be used: {str(error).splitlines()[0]}", where=f"--device {device}", remedy="use cpu"
+            f"the device cannot be used: {str(error).splitlines()[0]}",
+            where=f"--device {device}",
+            remedy="use cpu",
         ) from error
 
 
@@ -169,13 +177,19 @@ def main() -> None:
         )
     except MemoryError:
         _fail(
-            MemspaceError("the machine ran out of memory", where="audit", remedy="give a smaller --memory"), as_json
+            MemspaceError("the machine ran out of memory", where="audit", remedy="give a smaller --memory"),
+            as_json,
         )
 
 
 def _fail(error: MemspaceError, as_json: bool) -> None:
     if as_json:
-        detail = {"what": error.what, "where": error.where, "remedy": error.remedy, "exit_code": error.exit_code}
+        detail = {
+            "what": error.what,
+            "where": error.where,
+            "remedy": error.remedy,
+            "exit_code": error.exit_code,
+        }
         print(json.dumps({"error": detail}))
     print(f"memspace: {error}", file=sys.stderr)
     raise SystemExit(error.exit_code)

@@ -12,6 +12,7 @@ conservative.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,7 +77,11 @@ def training_action(
     """
     run = task.run
     if run is None or len(run.states) < 3:
-        reason = Unmeasured("action", "no checkpoints of the training were recorded", "record them: Task(run=Run(states, time, step))")
+        reason = Unmeasured(
+            "action",
+            "no checkpoints of the training were recorded",
+            "record them: Task(run=Run(states, time, step))",
+        )
         return TrainingAction((), (reason,), (), (), (), (), ())
     law = task.likelihood
     generator = torch.Generator().manual_seed(seed + 9)
@@ -87,7 +92,9 @@ def training_action(
     positions = float(weight.sum()) / len(index)
     losses = [float(law.nll(x, y).sum()) / len(index) for x in f]
     bought = losses[0] - losses[-1]
-    line_f, _ = outputs_along(task, straight_line(run.states[0], run.states[-1], LINE_POINTS), index, progress, "straight line")
+    line_f, _ = outputs_along(
+        task, straight_line(run.states[0], run.states[-1], LINE_POINTS), index, progress, "straight line"
+    )
     line = walk(law, line_f, weight)
     ambient, ambient_error = output_distance(law, f[0], f[-1], weight)
     n, m = len(index), len(run.states)
@@ -96,30 +103,94 @@ def training_action(
     length = path.length
     action = path.action(run.time)
     measurements = [
-        Measurement("action.length", length, "nats^½", how, n, (length - e, length + e), "THEORY 3", note=f"a finer recording can only lengthen it; the last halving added {path.error:.2g}"),
-        Measurement("action.constant_speed", length**2 / 2, "nats", f"½L² at T = 1; {how}", n, ((length - e) ** 2 / 2, (length + e) ** 2 / 2), "THEORY 3"),
-        Measurement("action.learning_rate_time", action, "nats per learning-rate time", f"½ Σ d²/Δt; {how}", n, None, "THEORY 4", note="depends on the clock"),
-        Measurement("action.loss_bought", bought, "nats", "training loss at the first less the last checkpoint, probe examples", n),
+        Measurement(
+            "action.length",
+            length,
+            "nats^½",
+            how,
+            n,
+            (length - e, length + e),
+            "THEORY 3",
+            note=f"a finer recording can only lengthen it; the last halving added {path.error:.2g}",
+        ),
+        Measurement(
+            "action.constant_speed",
+            length**2 / 2,
+            "nats",
+            f"½L² at T = 1; {how}",
+            n,
+            ((length - e) ** 2 / 2, (length + e) ** 2 / 2),
+            "THEORY 3",
+        ),
+        Measurement(
+            "action.learning_rate_time",
+            action,
+            "nats per learning-rate time",
+            f"½ Σ d²/Δt; {how}",
+            n,
+            None,
+            "THEORY 4",
+            note="depends on the clock",
+        ),
+        Measurement(
+            "action.loss_bought",
+            bought,
+            "nats",
+            "training loss at the first less the last checkpoint, probe examples",
+            n,
+        ),
         _line_length(line, n),
-        Measurement("action.ambient_distance", ambient, "nats^½", "closed form, first to last checkpoint", n, (ambient - 1.96 * ambient_error, ambient + 1.96 * ambient_error), "Rao 1945"),
-        Measurement("action.inefficiency", length / ambient, "1", "path length over ambient distance", n, None, "THEORY 4"),
+        Measurement(
+            "action.ambient_distance",
+            ambient,
+            "nats^½",
+            "closed form, first to last checkpoint",
+            n,
+            (ambient - 1.96 * ambient_error, ambient + 1.96 * ambient_error),
+            "Rao 1945",
+        ),
+        Measurement(
+            "action.inefficiency",
+            length / ambient,
+            "1",
+            "path length over ambient distance",
+            n,
+            None,
+            "THEORY 4",
+        ),
         Measurement("action.over_straight_line", length / line.length, "1", "path length over straight-line length", n),
     ]
     unmeasured: tuple[Unmeasured, ...] = ()
     slopes: list[float] = []
     if f.dim() > 3:
-        unmeasured = (Unmeasured("action.excess", "the slope of a sequence model needs every position's rows", "use a model with one prediction per example"),)
+        unmeasured = (
+            Unmeasured(
+                "action.excess",
+                "the slope of a sequence model needs every position's rows",
+                "use a model with one prediction per example",
+            ),
+        )
     else:
         slopes = _slopes(task, run.states, index[torch.randperm(n, generator=generator)[:slope_probe]], progress)
         measurements += _excess(path, slopes, run.time, bought, len(index))
     _ = positions
     cumulative = [0.0, *torch.cumsum(path.steps, 0).tolist()]
-    return TrainingAction(tuple(measurements), unmeasured, run.time, run.step, tuple(losses), tuple(cumulative), tuple(slopes))
+    return TrainingAction(
+        tuple(measurements), unmeasured, run.time, run.step, tuple(losses), tuple(cumulative), tuple(slopes)
+    )
 
 
 def _line_length(line: Walk, n: int) -> Measurement:
     e = 1.96 * line.length_error()
-    return Measurement("action.straight_line_length", line.length, "nats^½", f"{LINE_POINTS} points between first and last checkpoint", n, (line.length - e, line.length + e), note=f"the last halving added {line.error:.2g}")
+    return Measurement(
+        "action.straight_line_length",
+        line.length,
+        "nats^½",
+        f"{LINE_POINTS} points between first and last checkpoint",
+        n,
+        (line.length - e, line.length + e),
+        note=f"the last halving added {line.error:.2g}",
+    )
 
 
 def _slopes(task: Task, states: Sequence[dict[str, Tensor]], index: Tensor, progress: Progress) -> list[float]:
@@ -158,11 +229,27 @@ def _excess(path: Walk, slopes: list[float], time: Sequence[float], bought: floa
     keep = list(range(0, len(s), 2))
     if keep[-1] != len(s) - 1:
         keep.append(len(s) - 1)
-    coarse = sum(
-        float(steps[a:b].sum()) * float((s[a] + s[b]) / 2) for a, b in zip(keep[:-1], keep[1:], strict=True)
-    ) - bought
+    coarse = sum(float(steps[a:b].sum()) * float((s[a] + s[b]) / 2) for a, b in itertools.pairwise(keep)) - bought
     error = abs(free - coarse)
     return [
-        Measurement("action.excess", free, "nats", "∫‖θ̇‖_F ‖∇L‖_{F⁻¹} dt less the loss bought (least over all clocks), trapezoid over checkpoints", n, (free - error, free + error), "De Giorgi; Ambrosio, Gigli & Savaré 2008", note="interval: change when every second checkpoint is dropped"),
-        Measurement("action.excess_learning_rate_time", clocked, "nats", "∫(½‖θ̇‖²_F + ½‖∇L‖²_{F⁻¹}) dt less the loss bought, in learning-rate time", n, None, "De Giorgi; Ambrosio, Gigli & Savaré 2008", note="depends on the clock"),
+        Measurement(
+            "action.excess",
+            free,
+            "nats",
+            "∫‖θ̇‖_F ‖∇L‖_{F⁻¹} dt less the loss bought (least over all clocks), trapezoid over checkpoints",
+            n,
+            (free - error, free + error),
+            "De Giorgi; Ambrosio, Gigli & Savaré 2008",
+            note="interval: change when every second checkpoint is dropped",
+        ),
+        Measurement(
+            "action.excess_learning_rate_time",
+            clocked,
+            "nats",
+            "∫(½‖θ̇‖²_F + ½‖∇L‖²_{F⁻¹}) dt less the loss bought, in learning-rate time",
+            n,
+            None,
+            "De Giorgi; Ambrosio, Gigli & Savaré 2008",
+            note="depends on the clock",
+        ),
     ]

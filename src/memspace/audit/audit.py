@@ -39,9 +39,7 @@ def plan_audit(task: Task, settings: Settings) -> Plan:
     return make_plan(task, ParameterSpace(task.model), settings)
 
 
-def audit_task(
-    task: Task, settings: Settings, store: Store | None = None, progress: Progress | None = None
-) -> Results:
+def audit_task(task: Task, settings: Settings, store: Store | None = None, progress: Progress | None = None) -> Results:
     """Audit a task. The model is left bit for bit as it was found, hooks, modes and random state included.
 
     Args:
@@ -67,7 +65,15 @@ def audit_task(
     costs["peak memory (MiB)"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     return Results(
-        task.name, created, VERSION, _facts(task, r, plan), _settings(settings, r), plan.text(), chapters, costs, tables
+        task.name,
+        created,
+        VERSION,
+        _facts(task, r, plan),
+        _settings(settings, r),
+        plan.text(),
+        chapters,
+        costs,
+        tables,
     )
 
 

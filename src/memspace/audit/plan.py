@@ -85,8 +85,7 @@ class Plan:
         lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  what for")
         for s in self.stages:
             lines.append(
-                f"{s.name:<22}{s.examples:>10,}{s.forwards:>7g}{s.backwards:>7g}"
-                f"{s.memory / 2**20:>7,.0f} MiB  {s.why}"
+                f"{s.name:<22}{s.examples:>10,}{s.forwards:>7g}{s.backwards:>7g}{s.memory / 2**20:>7,.0f} MiB  {s.why}"
             )
         lines.append(f"together about {self.passes:.0f} passes over the training data")
         return "\n".join(lines)
@@ -126,9 +125,7 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
     kind = "exact" if positions == 1 and chosen == "dual" else "mc"
     stages = _stages(task, space, chosen, n, columns, positions, batch * per_example, stored + gram, folds, held_out)
     loose = tuple(b.name for b in space.blocks if b.kind == "loose")
-    return Plan(
-        chosen, reason, n, outputs, positions, space.size, batch, kind, folds, held_out, loose, stages
-    )
+    return Plan(chosen, reason, n, outputs, positions, space.size, batch, kind, folds, held_out, loose, stages)
 
 
 def _choose(settings: Settings, positions: int, rows: int, need: int) -> tuple[str, str]:
@@ -181,7 +178,14 @@ def _stages(
     stages = []
     if folds:
         stages.append(
-            Stage("held-out refits", folds * (n - held_out), 0, 0, 0, f"{folds} trainings to calibrate the damping")
+            Stage(
+                "held-out refits",
+                folds * (n - held_out),
+                0,
+                0,
+                0,
+                f"{folds} trainings to calibrate the damping",
+            )
         )
     if chosen == "dual":
         stages.append(Stage("Jacobian rows", n, 1, columns, dual, "exact metric, leverage, influence"))

@@ -163,7 +163,14 @@ def _rows_of(
 ) -> tuple[Rows, dict[str, Tensor]]:
     rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
     run_pass(
-        task, space, [rows, table], data=data, index=index, batch=plan.batch, progress=progress, what="Jacobian rows"
+        task,
+        space,
+        [rows, table],
+        data=data,
+        index=index,
+        batch=plan.batch,
+        progress=progress,
+        what="Jacobian rows",
     )
     return rows.finish(), table.finish()
 
@@ -204,9 +211,7 @@ def _dual(
     qf, qy = (test_f, test_y) if test_f is not None and test_y is not None else (f, y)
     queries = _pick_queries(task, settings, qf, qy)
     q_rows, _ = _rows_of(task, space, _query_data(task), queries, plan, progress)
-    influence = leverage.influence(
-        residual, q_rows, law.residual(qf[queries].double(), qy[queries]), damping.value
-    )
+    influence = leverage.influence(residual, q_rows, law.residual(qf[queries].double(), qy[queries]), damping.value)
     own = root.transpose(1, 2) @ leverage.own @ root
     per_example = own.diagonal(dim1=1, dim2=2).sum(-1)
     left = f"; {selection.left_out:.1e} of the trace left out" if selection.left_out > 1e-9 else ""
@@ -290,11 +295,18 @@ def _kronecker(
     held_out: HeldOut | None,
 ) -> Reading:
     law, blocks, n = task.likelihood, space.blocks, plan.n
-    common = {"batch": plan.batch, "progress": progress}
 
     def first() -> dict[str, Tensor]:
         factors, diagonal, table = KroneckerFactors(blocks, "mc"), DiagonalFisher(blocks, "mc"), Outputs()
-        run_pass(task, space, [factors, diagonal, table], seed=settings.seed, what="Kronecker factors", **common)  # type: ignore[arg-type]
+        run_pass(
+            task,
+            space,
+            [factors, diagonal, table],
+            seed=settings.seed,
+            what="Kronecker factors",
+            batch=plan.batch,
+            progress=progress,
+        )
         return factors.state() | diagonal.state() | table.finish()
 
     one = _stage(store, "factors", first)
@@ -305,7 +317,15 @@ def _kronecker(
 
     def second() -> dict[str, Tensor]:
         corrected = CorrectedEigenvalues(blocks, bases, "mc")
-        run_pass(task, space, [corrected], seed=settings.seed + 1, what="corrected eigenvalues", **common)  # type: ignore[arg-type]
+        run_pass(
+            task,
+            space,
+            [corrected],
+            seed=settings.seed + 1,
+            what="corrected eigenvalues",
+            batch=plan.batch,
+            progress=progress,
+        )
         return corrected.state()
 
     two = _stage(store, "eigenvalues", second)
@@ -320,7 +340,11 @@ def _kronecker(
 
     cache: dict[float, Tensor] = {}
     subset = None if held_out is None else held_out.index[:2000]
-    trimmed = None if held_out is None or subset is None else HeldOut(subset, held_out.f[:2000], held_out.folds, held_out.seconds)
+    trimmed = (
+        None
+        if held_out is None or subset is None
+        else HeldOut(subset, held_out.f[:2000], held_out.folds, held_out.seconds)
+    )
     truth = _Labels(labels.model, None if labels.truth is None else labels.truth[:2000])
 
     def estimate(g: float) -> Tensor:
@@ -329,7 +353,15 @@ def _kronecker(
             scale = metric.trace().value / max(metric.effective_dimension(1e-12).value, 1.0)
             grid = [x * _decade(scale) for x in GRID]
             table = KroneckerLeverage(blocks, bases, inverse(grid), kind)
-            run_pass(task, space, [table], index=subset, what="leave-one-out at every damping", **common)  # type: ignore[arg-type]
+            run_pass(
+                task,
+                space,
+                [table],
+                index=subset,
+                what="leave-one-out at every damping",
+                batch=plan.batch,
+                progress=progress,
+            )
             done = table.finish()
             for d, x in enumerate(grid):
                 if sequence:
@@ -358,7 +390,7 @@ def _kronecker(
         }
         table = KroneckerLeverage(blocks, bases, weights, kind)
         scores = KroneckerInfluence(blocks, pre)
-        run_pass(task, space, [table, scores], what="leverage and influence", **common)  # type: ignore[arg-type]
+        run_pass(task, space, [table, scores], what="leverage and influence", batch=plan.batch, progress=progress)
         return table.finish() | scores.finish()
 
     three = _stage(store, "leverage", third)

@@ -180,7 +180,13 @@ def chapter_from_dict(d: Mapping[str, Any]) -> Chapter:
         unmeasured=tuple(Unmeasured(**u) for u in d["unmeasured"]),
         findings=tuple(Finding(**f) for f in d["findings"]),
         figures=tuple(
-            Figure(**{**f, "series": tuple(Series(**s) for s in f["series"]), "marks": tuple(map(tuple, f["marks"]))})
+            Figure(
+                **{
+                    **f,
+                    "series": tuple(Series(**s) for s in f["series"]),
+                    "marks": tuple(map(tuple, f["marks"])),
+                }
+            )
             for f in d["figures"]
         ),
         galleries=tuple(

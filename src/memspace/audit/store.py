@@ -40,7 +40,9 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
     except SafetensorError as error:
         raise OutputError(
-            f"results cannot be written: {error}", where=str(path), remedy="free some space or choose another --out"
+            f"results cannot be written: {error}",
+            where=str(path),
+            remedy="free some space or choose another --out",
         ) from error
 
 
@@ -174,7 +176,9 @@ def load_results(folder: Path) -> Results:
     path = folder / _RESULTS
     if not path.is_file():
         raise RunFolderError(
-            "there are no finished results", where=str(folder), remedy="run `memspace audit` with this --out first"
+            "there are no finished results",
+            where=str(folder),
+            remedy="run `memspace audit` with this --out first",
         )
     try:
         d = json.loads(path.read_text(encoding="utf-8"))
@@ -200,4 +204,3 @@ def _check_schema(schema: Any, folder: Path) -> None:
 
 def _damaged(path: Path) -> RunFolderError:
     return RunFolderError("the run folder is damaged", where=str(path), remedy="delete it and run the audit again")
-

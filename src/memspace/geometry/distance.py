@@ -17,9 +17,7 @@ def squared_distances(likelihood: Likelihood, f: Tensor, f2: Tensor, weight: Ten
     return d.flatten(1).sum(1) if d.dim() > 1 else d
 
 
-def output_distance(
-    likelihood: Likelihood, f: Tensor, f2: Tensor, weight: Tensor | None = None
-) -> tuple[float, float]:
+def output_distance(likelihood: Likelihood, f: Tensor, f2: Tensor, weight: Tensor | None = None) -> tuple[float, float]:
     """D = √(mean_i d²), nats^½, with its standard error over examples (delta method).
 
     A lower bound of every path's Fisher–Rao length between the two networks on these inputs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -80,12 +81,11 @@ class Walk:
 
 def walk(likelihood: Likelihood, f: Tensor, weight: Tensor | None = None) -> Walk:
     """Measure a path from outputs along it, (S, n, ..., C)."""
-    squared = torch.stack([squared_distances(likelihood, a, b, weight) for a, b in zip(f[:-1], f[1:], strict=True)])
+    squared = torch.stack([squared_distances(likelihood, a, b, weight) for a, b in itertools.pairwise(f)])
     nodes = [*range(0, len(f), 2)]
     if nodes[-1] != len(f) - 1:
         nodes.append(len(f) - 1)
     coarse = sum(
-        float(squared_distances(likelihood, f[a], f[b], weight).mean().sqrt())
-        for a, b in zip(nodes[:-1], nodes[1:], strict=True)
+        float(squared_distances(likelihood, f[a], f[b], weight).mean().sqrt()) for a, b in itertools.pairwise(nodes)
     )
     return Walk(squared, coarse)

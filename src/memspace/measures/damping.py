@@ -48,9 +48,7 @@ def expected_loss(f: Tensor, truth: Tensor) -> Tensor:
     return -(torch.log_softmax(f.double(), -1) * truth).sum(-1)
 
 
-def match_damping(
-    estimates: Tensor, grid: tuple[float, ...], target: Tensor, what: str
-) -> DampingChoice:
+def match_damping(estimates: Tensor, grid: tuple[float, ...], target: Tensor, what: str) -> DampingChoice:
     """γ where the mean leave-one-out estimate crosses the mean held-out loss.
 
     Args:
@@ -77,7 +75,7 @@ def match_damping(
     statement = (
         f"γ = {value:.2g}: the leave-one-out estimate then agrees with {what} on {len(target)} examples"
         if reliable
-        else f"γ = {value:.2g} is the end of the grid: no damping in it makes the leave-one-out estimate agree with {what}"
+        else f"γ = {value:.2g} is the end of the grid: nowhere in it does the leave-one-out estimate agree with {what}"
     )
     return DampingChoice(
         value, "held-out refit", grid, tuple(float(m) for m in means), goal, error, reliable, statement

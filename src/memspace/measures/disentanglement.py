@@ -23,7 +23,16 @@ from memspace.task.checks import evaluating
 from memspace.task.data import call_model
 from memspace.task.task import Factors, Task
 
-__all__ = ["Disentanglement", "dci", "disentangle", "fisher_orthogonality", "mig", "orthogonality", "representation", "sap"]
+__all__ = [
+    "Disentanglement",
+    "dci",
+    "disentangle",
+    "fisher_orthogonality",
+    "mig",
+    "orthogonality",
+    "representation",
+    "sap",
+]
 
 Codes = NDArray[np.float64]
 Levels = NDArray[np.int64]
@@ -57,7 +66,7 @@ def representation(task: Task, inputs: Tensor, layer: str | None = None) -> tupl
     out = []
     try:
         with torch.no_grad(), evaluating(task.model):
-            for part in inputs.split(512):
+            for part in torch.split(inputs, 512):
                 kept.clear()
                 call_model(task.model, part.to(task.device, task.dtype))
                 out.append(kept[0].flatten(1).double().cpu())
@@ -99,7 +108,7 @@ def dci(z: Codes, v: Levels, seed: int = 0) -> tuple[float, float, float]:
     def spread(p: Codes) -> Codes:
         q = p / np.maximum(p.sum(-1, keepdims=True), 1e-300)
         entropy = -(q * np.log(np.maximum(q, 1e-300))).sum(-1)
-        return 1 - entropy / math.log(q.shape[-1])
+        return np.asarray(1 - entropy / math.log(q.shape[-1]))
 
     disentangled = float((spread(r) * by_code).sum() / by_code.sum())
     complete = float(spread(r.T).mean())
@@ -190,7 +199,13 @@ def disentangle(task: Task, *, seed: int, progress: Progress) -> Disentanglement
     n = len(z)
     measurements: list[Measurement] = []
     variants = [z, *(z @ q for q in _rotations(z.shape[1], seed + 11))]
-    scores: dict[str, list[float]] = {"mig": [], "dci": [], "dci.completeness": [], "dci.informativeness": [], "sap": []}
+    scores: dict[str, list[float]] = {
+        "mig": [],
+        "dci": [],
+        "dci.completeness": [],
+        "dci.informativeness": [],
+        "sap": [],
+    }
     for x in progress.track(variants, "disentanglement scores", len(variants)):
         scores["mig"].append(mig(x, v))
         d, c, i = dci(x, v, seed)
@@ -202,20 +217,68 @@ def disentangle(task: Task, *, seed: int, progress: Progress) -> Disentanglement
     for key, values in scores.items():
         null = np.asarray(values[1:])
         half = 1.96 * float(null.std(ddof=1))
-        how = {"mig": "20-bin histograms", "sap": "linear SVM"}.get(key, "random forests, 50 trees, half the samples held out")
-        measurements.append(Measurement(f"disentanglement.{key}", values[0], "1", f"{how}; {codes}", n, None, sources[key.split(".")[0]]))
-        measurements.append(Measurement(f"disentanglement.{key}.null", float(null.mean()), "1", f"the same after {ROTATIONS} random rotations; interval: their spread", n, (float(null.mean()) - half, float(null.mean()) + half)))
+        how = {"mig": "20-bin histograms", "sap": "linear SVM"}.get(
+            key, "random forests, 50 trees, half the samples held out"
+        )
+        measurements.append(
+            Measurement(
+                f"disentanglement.{key}",
+                values[0],
+                "1",
+                f"{how}; {codes}",
+                n,
+                None,
+                sources[key.split(".")[0]],
+            )
+        )
+        measurements.append(
+            Measurement(
+                f"disentanglement.{key}.null",
+                float(null.mean()),
+                "1",
+                f"the same after {ROTATIONS} random rotations; interval: their spread",
+                n,
+                (float(null.mean()) - half, float(null.mean()) + half),
+            )
+        )
     unmeasured: list[Unmeasured] = []
     if factors.render is None:
-        unmeasured.append(Unmeasured("disentanglement.fisher_orthogonality", "the inputs cannot be rendered from their factors", "hand over Factors(render=...)"))
+        unmeasured.append(
+            Unmeasured(
+                "disentanglement.fisher_orthogonality",
+                "the inputs cannot be rendered from their factors",
+                "hand over Factors(render=...)",
+            )
+        )
     else:
         o, width = fisher_orthogonality(task, factors, 500, seed + 12)
         o = o[torch.isfinite(o)]
         half = 1.96 * float(o.std()) / max(len(o), 2) ** 0.5
-        measurements.append(Measurement("disentanglement.fisher_orthogonality", float(o.mean()), "1", "pointwise 1 − mean |cos| of factor directions under the output's Fisher metric", len(o), (float(o.mean()) - half, float(o.mean()) + half), "THEORY 7"))
+        measurements.append(
+            Measurement(
+                "disentanglement.fisher_orthogonality",
+                float(o.mean()),
+                "1",
+                "pointwise 1 − mean |cos| of factor directions under the output's Fisher metric",
+                len(o),
+                (float(o.mean()) - half, float(o.mean()) + half),
+                "THEORY 7",
+            )
+        )
         g = torch.Generator().manual_seed(seed + 13)
-        directions = torch.randn(len(o), sum(s > 3 for s in factors.sizes), max(width - 1, 1), generator=g, dtype=torch.float64)
-        null = orthogonality(directions)
-        half = 1.96 * float(null.std()) / len(null) ** 0.5
-        measurements.append(Measurement("disentanglement.fisher_orthogonality.null", float(null.mean()), "1", f"random directions in {max(width - 1, 1)} dimensions", len(null), (float(null.mean()) - half, float(null.mean()) + half)))
+        directions = torch.randn(
+            len(o), sum(s > 3 for s in factors.sizes), max(width - 1, 1), generator=g, dtype=torch.float64
+        )
+        floor = orthogonality(directions)
+        half = 1.96 * float(floor.std()) / len(floor) ** 0.5
+        measurements.append(
+            Measurement(
+                "disentanglement.fisher_orthogonality.null",
+                float(floor.mean()),
+                "1",
+                f"random directions in {max(width - 1, 1)} dimensions",
+                len(floor),
+                (float(floor.mean()) - half, float(floor.mean()) + half),
+            )
+        )
     return Disentanglement(tuple(measurements), tuple(unmeasured), layer, codes)

@@ -72,7 +72,9 @@ def pruning_curve(
             acc.append(a)
             acc_error.append((max(a * (1 - a), 1 / units) / units) ** 0.5)
         n = len(f)
-    return PruningCurve(method, np.asarray(kept), *(np.asarray(v) for v in (acc, acc_error, losses, loss_errors)), n)
+    return PruningCurve(
+        method, np.asarray(kept), np.asarray(acc), np.asarray(acc_error), np.asarray(losses), np.asarray(loss_errors), n
+    )
 
 
 def smallest_share(curve: PruningCurve, drop: float = 0.01) -> float | None:

@@ -77,7 +77,11 @@ def fit_label_model(
 
     bounds = [(-8.5, 8.5), (math.log(0.05), math.log(20.0))]
     best = min(
-        (minimize(objective, np.array([z0, t0]), method="L-BFGS-B", bounds=bounds) for z0 in (-4.0, -1.4) for t0 in (0.0, 1.0)),
+        (
+            minimize(objective, np.array([z0, t0]), method="L-BFGS-B", bounds=bounds)
+            for z0 in (-4.0, -1.4)
+            for t0 in (0.0, 1.0)
+        ),
         key=lambda r: float(r.fun),
     )
     noise, temperature = unpack(best.x)

@@ -24,8 +24,8 @@ def loo_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, leverage: Tensor) 
     root = likelihood.fisher_root(f)
     h = root @ root.transpose(1, 2)
     eye = torch.eye(f.shape[1], dtype=f.dtype, device=f.device)
-    pull = torch.linalg.solve(eye - h @ v, likelihood.residual(f, y).unsqueeze(-1))
-    return f + (v @ pull).squeeze(-1)
+    pull: Tensor = torch.linalg.solve(eye - h @ v, likelihood.residual(f, y).unsqueeze(-1))
+    return torch.add(f, (v @ pull).squeeze(-1))
 
 
 def self_influence(likelihood: Likelihood, f: Tensor, y: Tensor, leverage: Tensor) -> Tensor:

@@ -80,18 +80,16 @@ def noise_curve(
             / (count if hit.dim() <= weight.dim() else len(f0)),
         )
 
-    for p in progress.track(range(pairs), "weight noise", pairs):
+    for pair in progress.track(range(pairs), "weight noise", pairs):
         noise = torch.randn(space.size, generator=generator, dtype=torch.float64).to(theta)
-        for k, s in enumerate(sigma):
+        for j, s in enumerate(sigma):
             both = [score(space.unpack(theta + float(s) * sign * noise)) for sign in (1, -1)]
-            kl[k, p], loss[k, p], accuracy[k, p] = (sum(v) / 2 for v in zip(*both, strict=True))
+            kl[j, pair], loss[j, pair], accuracy[j, pair] = (sum(v) / 2 for v in zip(*both, strict=True))
     base = score({})
     k, ke = _mean_error(kl)
     lo, le = _mean_error(loss)
     a, ae = _mean_error(accuracy)
-    return NoiseCurve(
-        sigma, np.asarray(predicted), k, ke, lo, le, a, ae, 2 * pairs, len(f0), base[1], base[2]
-    )
+    return NoiseCurve(sigma, np.asarray(predicted), k, ke, lo, le, a, ae, 2 * pairs, len(f0), base[1], base[2])
 
 
 def departure(curve: NoiseCurve, share: float = 0.1) -> float | None:

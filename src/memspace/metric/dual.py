@@ -44,7 +44,7 @@ def select_rows(jacobian: Rows, root: Tensor, limit: int, tolerance: float = 1e-
         limit: at most so many rows.
         tolerance: rows are dropped freely while their share of the trace stays below this.
     """
-    n, c, _ = root.shape
+    c = root.shape[1]
     root = root.double()
     own = jacobian.own_blocks(c)
     moment = root.transpose(1, 2) @ own @ root

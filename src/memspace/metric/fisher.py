@@ -103,7 +103,12 @@ def build(
     if representation == "implicit":
         return Implicit(FisherOperator(task, space, index=index, batch=batch, kind=kind), space.size, kind=kind)
     if representation == "dense":
-        _fits(16 * space.size**2, memory, f"a dense {space.size} × {space.size} metric", "ekfac, dual or implicit")
+        _fits(
+            16 * space.size**2,
+            memory,
+            f"a dense {space.size} × {space.size} metric",
+            "ekfac, dual or implicit",
+        )
         dense = DenseFisher(blocks, kind)
         run_pass(task, space, [dense], **options)  # type: ignore[arg-type]
         sums = dense.finish()

@@ -91,9 +91,7 @@ class Density:
         return Estimate(mean, error, len(values))
 
 
-def spectral_density(
-    operator: Callable[[Tensor], Tensor], size: int, *, probes: int, steps: int, seed: int
-) -> Density:
+def spectral_density(operator: Callable[[Tensor], Tensor], size: int, *, probes: int, steps: int, seed: int) -> Density:
     """Stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017)."""
     generator = torch.Generator().manual_seed(seed)
     nodes, weights = [], []

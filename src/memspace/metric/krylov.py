@@ -1,4 +1,4 @@
-"""Krylov methods on a symmetric positive semi-definite operator given by products: CG, Lanczos, stochastic quadrature."""
+"""Krylov methods on a symmetric positive semi-definite operator given by products: CG and Lanczos."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ class Solution:
     converged: bool
 
 
-def conjugate_gradients(
-    operator: Operator, b: Tensor, *, tolerance: float = 1e-6, limit: int = 1000
-) -> Solution:
+def conjugate_gradients(operator: Operator, b: Tensor, *, tolerance: float = 1e-6, limit: int = 1000) -> Solution:
     """Solve A x = b for one vector (Hestenes & Stiefel 1952), in float64."""
     b = b.double()
     x = torch.zeros_like(b)

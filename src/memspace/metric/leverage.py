@@ -26,7 +26,7 @@ class DualLeverage:
         dual: the metric of the training set.
         own: (n, C, C) J_i J_iᵀ.
         cross: (n·C, R) inner products of the rows of J with the dual's eigen-rows.
-        """
+    """
 
     jacobian: Rows
     dual: Dual

@@ -70,7 +70,7 @@ class FisherMetric(ABC):
 
     @abstractmethod
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """tr fn(F) over all P eigenvalues (zero ones included); tr F without ``fn``."""
+        """Tr fn(F) over all P eigenvalues (zero ones included); tr F without ``fn``."""
 
     def matvec(self, v: Tensor) -> Tensor:
         """F v."""
@@ -110,7 +110,7 @@ class FisherMetric(ABC):
         return self.matvec(torch.eye(self.size, dtype=torch.float64))
 
     def diagonal(self) -> Tensor:
-        """diag F, (P,)."""
+        """Diag F, (P,)."""
         return self.to_dense().diagonal()
 
     @abstractmethod

@@ -80,7 +80,12 @@ class Signals:
         if flat_edges:
             for k in range(len(u)):
                 grads = torch.autograd.grad(
-                    self._graph, flat_edges, u[k], retain_graph=True, allow_unused=True, materialize_grads=False
+                    self._graph,
+                    flat_edges,
+                    u[k],
+                    retain_graph=True,
+                    allow_unused=True,
+                    materialize_grads=False,
                 )
                 at = 0
                 for b in self.blocks:
@@ -92,7 +97,7 @@ class Signals:
         result.update(self._generic(loose, u) if loose else {})
         return result
 
-    def _assemble(self, block: Block, grads: list[list[Tensor | None]], count: int) -> Tensor:
+    def _assemble(self, block: Block, grads: Sequence[Sequence[Tensor | None]], count: int) -> Tensor:
         module = self._modules[block.module]
         calls = self._inputs.get(block.name, [])
         b = len(self.f)
@@ -127,7 +132,7 @@ class Signals:
                 assert isinstance(f, Tensor)
                 return f.squeeze(0)
 
-            _, pull = vjp(outputs, chosen)
+            _, pull = vjp(outputs, chosen)[:2]
             return dict(vmap(lambda d: pull(d)[0])(du))
 
         per_example = u.transpose(0, 1)
@@ -136,10 +141,8 @@ class Signals:
         return {b.name: grads[b.names[0]].flatten(2).transpose(0, 1) for b in blocks}
 
 
-def _over_examples(
-    one: Callable[[Inputs, Tensor], dict[str, Tensor]], x: Inputs, u: Tensor
-) -> dict[str, Tensor]:
-    """vmap over examples where the model allows it, else one by one (slower, same result)."""
+def _over_examples(one: Callable[[Inputs, Tensor], dict[str, Tensor]], x: Inputs, u: Tensor) -> dict[str, Tensor]:
+    """Vmap over examples where the model allows it, else one by one (slower, same result)."""
     try:
         return dict(vmap(one)(x, u))
     except (RuntimeError, NotImplementedError, ValueError):

@@ -66,6 +66,8 @@ def run_pass(
                     statistic.update(view)
                 progress.advance(handle, len(part))
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped by the user", where=what, remedy="the same command goes on from the last finished stage") from error
+        raise Interrupted(
+            "stopped by the user", where=what, remedy="the same command goes on from the last finished stage"
+        ) from error
     finally:
         progress.finish(handle)

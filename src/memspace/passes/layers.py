@@ -33,8 +33,10 @@ def rows(block: Block, module: nn.Module, a: Tensor) -> Tensor:
     """
     if isinstance(module, nn.Linear):
         flat = a.reshape(a.shape[0], -1, a.shape[-1])
-        return _with_bias(flat, block.shape[1] > module.in_features) if _owns_weight(block) else flat.new_ones(
-            *flat.shape[:2], 1
+        return (
+            _with_bias(flat, block.shape[1] > module.in_features)
+            if _owns_weight(block)
+            else flat.new_ones(*flat.shape[:2], 1)
         )
     if isinstance(module, nn.Conv1d | nn.Conv2d):
         patches = _patches(module, a) if _owns_weight(block) else None
@@ -77,7 +79,13 @@ def _patches(conv: nn.Conv1d | nn.Conv2d, a: Tensor) -> Tensor:
         pad = tuple(conv.padding)
     kernel, dilation, stride = tuple(conv.kernel_size), tuple(conv.dilation), tuple(conv.stride)
     if flat:
-        a, kernel, dilation, stride, pad = a.unsqueeze(2), (1, *kernel), (1, *dilation), (1, *stride), (0, *pad)
+        a, kernel, dilation, stride, pad = (
+            a.unsqueeze(2),
+            (1, *kernel),
+            (1, *dilation),
+            (1, *stride),
+            (0, *pad),
+        )
     return nnf.unfold(a, kernel, dilation=dilation, padding=pad, stride=stride).transpose(1, 2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,11 @@ from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["FisherOperator", "function_of_parameters"]
+
+
+def _pair(result: Any) -> tuple[Any, Any]:
+    """The first two of what torch.func gives (its type has a third, for auxiliary outputs)."""
+    return result[0], result[1]
 
 
 def function_of_parameters(task: Task, x: Inputs) -> Callable[[dict[str, Tensor]], Tensor]:
@@ -35,11 +41,10 @@ def _differential(
 ) -> tuple[Tensor, Tensor]:
     """(f, J v); by the reverse-reverse trick where an operation has no forward-mode derivative."""
     try:
-        value, tangent = jvp(f, (at,), (v,))
-        return value, tangent
+        return _pair(jvp(f, (at,), (v,)))
     except (NotImplementedError, RuntimeError):
-        value, pull = vjp(f, at)
-        _, double = vjp(lambda u: pull(u)[0], torch.zeros_like(value))
+        value, pull = _pair(vjp(f, at))
+        _, double = _pair(vjp(lambda u: pull(u)[0], torch.zeros_like(value)))
         return value, double(v)[0]
 
 
@@ -100,7 +105,7 @@ class FisherOperator:
         y = move(part.y, task.device)
         outputs, moved = _differential(f, self._at, tangent)
         u = _curvature(task.likelihood, self.kind, outputs.detach(), y, moved)
-        _, pull = vjp(f, self._at)
+        _, pull = _pair(vjp(f, self._at))
         return self._space.pack(pull(u)[0]).double()
 
 

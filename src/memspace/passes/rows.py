@@ -89,9 +89,7 @@ class Rows:
         """The rows of one block as dense vectors, (R, out·in), float64."""
         if not has_product_form(b):
             return self.g[b.name].double()
-        return torch.matmul(
-            self.g[b.name].double().transpose(-1, -2), self.a[b.name][self.example].double()
-        ).flatten(1)
+        return torch.matmul(self.g[b.name].double().transpose(-1, -2), self.a[b.name][self.example].double()).flatten(1)
 
     def norms(self, b: Block) -> Tensor:
         """Squared norm of each row's part in one block, (R,), float64."""
@@ -192,7 +190,7 @@ class CollectRows(Statistic[Rows]):
         return Rows(self._blocks, a, {k: v.flatten(0, 1) for k, v in stacked.items()}, example)
 
     def state(self) -> dict[str, Tensor]:
-        """a and g of every block."""
+        """A and g of every block."""
         parts = {f"a/{k}": torch.cat(v) for k, v in self._a.items()}
         return parts | {f"g/{k}": torch.cat(v) for k, v in self._g.items()}
 

@@ -188,9 +188,9 @@ class DenseFisher(_Sums):
     def update(self, view: View) -> None:
         """Add one batch."""
         pulled = view.cotangents(self.kinds[0])
-        rows = torch.cat(
-            [gradients(view.signals, b, pulled[b.name]).flatten(2) for b in self._blocks], -1
-        ).flatten(0, 1)
+        rows = torch.cat([gradients(view.signals, b, pulled[b.name]).flatten(2) for b in self._blocks], -1).flatten(
+            0, 1
+        )
         rows = rows.double()
         self._add("fisher", rows.t() @ rows)
         self._add("n", torch.tensor(len(view.f)))

@@ -34,10 +34,29 @@ def to_plotly(figure: Figure) -> dict[str, Any]:
     for x, label in figure.marks:
         at = _log10(x) if figure.x_scale == "log" else x
         layout["shapes"].append(
-            {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": {"dash": "dot", "width": 1.5, "color": "#888"}}
+            {
+                "type": "line",
+                "xref": "x",
+                "yref": "paper",
+                "x0": x,
+                "x1": x,
+                "y0": 0,
+                "y1": 1,
+                "line": {"dash": "dot", "width": 1.5, "color": "#888"},
+            }
         )
         layout["annotations"].append(
-            {"xref": "x", "yref": "paper", "x": at, "y": 0.98, "text": _escape(label), "showarrow": False, "xanchor": "left", "xshift": 4, "yanchor": "top"}
+            {
+                "xref": "x",
+                "yref": "paper",
+                "x": at,
+                "y": 0.98,
+                "text": _escape(label),
+                "showarrow": False,
+                "xanchor": "left",
+                "xshift": 4,
+                "yanchor": "top",
+            }
         )
     return {"data": data, "layout": layout}
 
@@ -69,8 +88,17 @@ def _trace(s: Series, colour: str) -> dict[str, Any]:
         return common | {"type": "bar", "marker": {"color": colour}, "textposition": "none"}
     if s.mode == "points":
         error = _error(s)
-        return common | {"type": "scatter", "mode": "markers", "marker": {"color": colour, "size": 6, "opacity": 0.75}} | error
-    return common | {"type": "scatter", "mode": "lines+markers" if len(s.x) <= 40 else "lines", "line": {"color": colour, "width": 2}, "marker": {"size": 5}}
+        return (
+            common
+            | {"type": "scatter", "mode": "markers", "marker": {"color": colour, "size": 6, "opacity": 0.75}}
+            | error
+        )
+    return common | {
+        "type": "scatter",
+        "mode": "lines+markers" if len(s.x) <= 40 else "lines",
+        "line": {"color": colour, "width": 2},
+        "marker": {"size": 5},
+    }
 
 
 def _error(s: Series) -> dict[str, Any]:
@@ -85,7 +113,13 @@ def _band(s: Series, colour: str) -> list[dict[str, Any]]:
     assert s.low is not None
     assert s.high is not None
     r, g, b = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
-    edge = {"type": "scatter", "mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
+    edge = {
+        "type": "scatter",
+        "mode": "lines",
+        "line": {"width": 0},
+        "showlegend": False,
+        "hoverinfo": "skip",
+    }
     return [
         edge | {"x": list(s.x), "y": list(s.low)},
         edge | {"x": list(s.x), "y": list(s.high), "fill": "tonexty", "fillcolor": f"rgba({r},{g},{b},0.18)"},

@@ -39,5 +39,7 @@ def format_interval(m: Measurement) -> str:
         return "none"
     half = abs(m.interval[1] - m.interval[0]) / 2
     size = max(abs(m.interval[0]), abs(m.interval[1]))
-    digits = 3 if half <= 0 or size == 0 else min(6, max(2, 2 + math.floor(math.log10(size)) - math.floor(math.log10(half))))
+    digits = (
+        3 if half <= 0 or size == 0 else min(6, max(2, 2 + math.floor(math.log10(size)) - math.floor(math.log10(half))))
+    )
     return f"{plain(m.interval[0], digits)} to {plain(m.interval[1], digits)}"

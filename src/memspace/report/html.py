@@ -29,7 +29,7 @@ HEADLINES = (
     ("complexity.effective_parameters", "Effective parameters"),
     ("efficiency.fisher.smallest_share", "Weights needed"),
     ("robustness.sigma_one_percent", "Weight noise that costs 1%"),
-    ("action.inefficiency", "Detour of training"),
+    ("action.inefficiency", "Training path over the shortest"),
 )
 _ORDER = {"bad": 0, "warn": 1, "good": 2, "note": 3}
 _WORDS = {"bad": "Act on this", "warn": "Watch", "good": "Good", "note": "Know"}
@@ -38,8 +38,16 @@ _SHARES = ("labels.noise", "generalisation.test_accuracy", "efficiency.fisher.sm
 
 def render(results: Results) -> str:
     """The page, about five megabytes (the plotting library is inside)."""
-    environment = Environment(loader=PackageLoader("memspace.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"value": format_value, "interval": format_interval, "plain": plain, "png": png, "word": _WORDS.__getitem__}
+    environment = Environment(
+        loader=PackageLoader("memspace.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals |= {
+        "value": format_value,
+        "interval": format_interval,
+        "plain": plain,
+        "png": png,
+        "word": _WORDS.__getitem__,
+    }
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     findings = sorted((f for c in results.chapters for f in c.findings), key=lambda f: _ORDER.get(f.level, 9))
     figures = {f"{c.id}-{f.id}": to_plotly(f) for c in results.chapters for f in c.figures}
@@ -66,7 +74,9 @@ def _leading(findings: Sequence[Finding]) -> str:
 
 
 def _headlines(results: Results) -> list[tuple[str, str, str, str]]:
-    measured: dict[str, tuple[Chapter, Measurement]] = {m.name: (c, m) for c in results.chapters for m in c.measurements}
+    measured: dict[str, tuple[Chapter, Measurement]] = {
+        m.name: (c, m) for c in results.chapters for m in c.measurements
+    }
     out = []
     for name, label in HEADLINES:
         if name not in measured:
@@ -104,5 +114,10 @@ def png(picture: Sequence[Sequence[Any]]) -> Markup:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if colour else 0, 0, 0, 0)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(raw), 9)) + chunk(b"IEND", b"")
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(raw), 9))
+        + chunk(b"IEND", b"")
+    )
     return Markup("data:image/png;base64," + base64.b64encode(data).decode())

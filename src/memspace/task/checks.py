@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -149,6 +150,14 @@ def _check_deterministic(task: Task) -> None:
             where=_first_difference(task.model, x),
             remedy="make the model deterministic in eval mode: nn.Dropout instead of functional dropout",
         )
+
+
+def _recorder(name: str, into: list[tuple[str, Tensor]]) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            into.append((name, output.detach().clone()))
+
+    return hook
 
 
 def _first_difference(model: nn.Module, x: Inputs) -> str:

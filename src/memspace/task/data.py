@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
-    Dataset,
     IterableDataset,
     Subset,
     SubsetRandomSampler,
@@ -87,7 +86,8 @@ class Data:
         self.name = name
         collate: Any = default_collate
         self._tensors: tuple[Inputs, Tensor] | None = None
-        self._dataset: Dataset[Any] | None = None
+        self._dataset: Any = None
+        self._collate: Any = default_collate
         if isinstance(source, Data):
             self._tensors, self._dataset, self._collate = source._tensors, source._dataset, source._collate
             return

@@ -46,7 +46,7 @@ class Block:
 
     def view(self, flat: Tensor) -> Tensor:
         """(..., P) → (..., out, in), a view."""
-        return flat[..., self.start : self.stop].unflatten(-1, self.shape)
+        return flat[..., self.start : self.stop].reshape(*flat.shape[:-1], *self.shape)
 
 
 def _kind(module: nn.Module) -> str:
@@ -101,7 +101,9 @@ class ParameterSpace:
             if kind == "norm" and partial:
                 kind = "loose"
             if kind == "loose":
-                groups = [(n, "loose", (n,), (1, trainable[n].numel())) for n in own]
+                groups: list[tuple[str, str, tuple[str, ...], tuple[int, int]]] = [
+                    (n, "loose", (n,), (1, trainable[n].numel())) for n in own
+                ]
             else:
                 groups = [self._matrix(module_name, kind, own, trainable)]
             for name, group_kind, names, shape in groups:
@@ -110,6 +112,7 @@ class ParameterSpace:
                 start = block.stop
         self.blocks = tuple(blocks)
         self.size = start
+        self._classes = {n: type(m).__name__ for n, m in model.named_modules()}
         self._shapes = {n: tuple(p.shape) for n, p in trainable.items()}
 
     @staticmethod
@@ -127,6 +130,11 @@ class ParameterSpace:
 
     def __len__(self) -> int:
         return len(self.blocks)
+
+    @property
+    def labels(self) -> list[str]:
+        """Each block's name with its module's class, for people."""
+        return [f"{b.name or 'model'} ({self._classes[b.module]})" for b in self.blocks]
 
     def pack(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Named tensors (parameters, gradients) → flat (P,)."""

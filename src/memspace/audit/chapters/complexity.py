@@ -47,35 +47,159 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
     total = residual + prior + information
     d_null = output_distance(law, null_f, r.f, r.weight)
     measurements = [
-        from_samples("complexity.fisher_rao", exact.tolist(), "nats", "θᵀFθ, exact Fisher information, one forward-mode pass", source="Liang et al. 2019"),
-        from_samples("complexity.fisher_rao.empirical", empirical.tolist(), "nats", "training labels (empirical form): not the Fisher information", source="Liang et al. 2019, eq. 8"),
-        Measurement("complexity.information", bits, "bits", f"½ Σ log2(1+λ/γ), γ={g:.2g}; {how}", n, (low, high), source, note="interval: damping halved and doubled"),
-        Measurement("complexity.effective_parameters", dimension, "1", f"Σ λ/(λ+γ), γ={g:.2g}; {how}", n, (d_low, d_high), source, note="interval: damping halved and doubled"),
-        Measurement("complexity.distance_from_null", d_null[0], "nats^½", "ambient Fisher–Rao distance to the class prior (lower bound of the geodesic)", n, (d_null[0] - 1.96 * d_null[1], d_null[0] + 1.96 * d_null[1]), "Rao 1945"),
-        Measurement("complexity.description_length", total, "bits", f"Laplace evidence code: residual {residual:.0f} + weights {prior:.0f} + precision {information:.0f}", n, None, "MacKay 1992; Rissanen 1996"),
+        from_samples(
+            "complexity.fisher_rao",
+            exact.tolist(),
+            "nats",
+            "θᵀFθ, exact Fisher information, one forward-mode pass",
+            source="Liang et al. 2019",
+        ),
+        from_samples(
+            "complexity.fisher_rao.empirical",
+            empirical.tolist(),
+            "nats",
+            "training labels (empirical form): not the Fisher information",
+            source="Liang et al. 2019, eq. 8",
+        ),
+        Measurement(
+            "complexity.information",
+            bits,
+            "bits",
+            f"½ Σ log2(1+λ/γ), γ={g:.2g}; {how}",
+            n,
+            (low, high),
+            source,
+            note="interval: damping halved and doubled",
+        ),
+        Measurement(
+            "complexity.effective_parameters",
+            dimension,
+            "1",
+            f"Σ λ/(λ+γ), γ={g:.2g}; {how}",
+            n,
+            (d_low, d_high),
+            source,
+            note="interval: damping halved and doubled",
+        ),
+        Measurement(
+            "complexity.distance_from_null",
+            d_null[0],
+            "nats^½",
+            "ambient Fisher–Rao distance to the class prior (lower bound of the geodesic)",
+            n,
+            (d_null[0] - 1.96 * d_null[1], d_null[0] + 1.96 * d_null[1]),
+            "Rao 1945",
+        ),
+        Measurement(
+            "complexity.description_length",
+            total,
+            "bits",
+            f"Laplace evidence code: residual {residual:.0f} + weights {prior:.0f} + precision {information:.0f}",
+            n,
+            None,
+            "MacKay 1992; Rissanen 1996",
+        ),
         Measurement("complexity.null_code", null_bits, "bits", "labels sent with the class prior alone", n),
     ]
     unmeasured = [
-        Unmeasured("complexity.geodesic", "the geodesic itself needs a path optimisation", "the ambient distance beside it is a lower bound, the training path of the action chapter an upper bound")
+        Unmeasured(
+            "complexity.geodesic",
+            "the geodesic itself needs a path optimisation",
+            "the ambient distance beside it is a lower bound, the training path of the action chapter an upper bound",
+        )
     ]
     if task.run is not None:
         start, _ = outputs(task, task.train, state=task.run.states[0])
         d = output_distance(law, start, r.f, r.weight)
-        measurements.append(Measurement("complexity.distance_from_initialisation", d[0], "nats^½", "ambient Fisher–Rao distance (lower bound of the geodesic)", n, (d[0] - 1.96 * d[1], d[0] + 1.96 * d[1]), "Rao 1945"))
+        measurements.append(
+            Measurement(
+                "complexity.distance_from_initialisation",
+                d[0],
+                "nats^½",
+                "ambient Fisher–Rao distance (lower bound of the geodesic)",
+                n,
+                (d[0] - 1.96 * d[1], d[0] + 1.96 * d[1]),
+                "Rao 1945",
+            )
+        )
     else:
-        unmeasured.append(Unmeasured("complexity.distance_from_initialisation", "the initialisation is not known", "hand over the recorded checkpoints: Task(run=...)"))
-    gains = gain_curve(law, moved["f"], moved["y"], moved["moved"], GAINS) if law.name in ("categorical", "bernoulli") else None
+        unmeasured.append(
+            Unmeasured(
+                "complexity.distance_from_initialisation",
+                "the initialisation is not known",
+                "hand over the recorded checkpoints: Task(run=...)",
+            )
+        )
+    gains = (
+        gain_curve(law, moved["f"], moved["y"], moved["moved"], GAINS)
+        if law.name in ("categorical", "bernoulli")
+        else None
+    )
     figures = [
-        Figure("damping-effect", "What the damping does", "Information held and effective parameters against the damping; the line marks the damping used.", "damping γ (nats)", "bits, parameters", (Series("information (bits)", grid.tolist(), bits_curve), Series("effective parameters", grid.tolist(), dimension_curve)), "log", "log", ((g, "used"),)),
+        Figure(
+            "damping-effect",
+            "What the damping does",
+            "Information held and effective parameters against the damping; the line marks the damping used.",
+            "damping γ (nats)",
+            "bits, parameters",
+            (
+                Series("information (bits)", grid.tolist(), bits_curve),
+                Series("effective parameters", grid.tolist(), dimension_curve),
+            ),
+            "log",
+            "log",
+            ((g, "used"),),
+        ),
     ]
     if gains is not None:
         span = float(gains.max() / max(gains.min(), 1e-300))
-        measurements.append(Measurement("complexity.gain_nuisance_range", span, "1", "largest over smallest θᵀFθ while the last layer's gain runs over 0.1..10 at unchanged accuracy", len(index)))
-        figures.append(Figure("gain", "The gain trap", "Multiplying the last layer changes no prediction, yet moves the Fisher–Rao norm this far: compare networks only at matched cross-entropy.", "gain of the last layer", "θᵀFθ (nats)", (Series("Fisher–Rao norm", GAINS.tolist(), gains.tolist()),), "log", "log", ((1.0, "as trained"),)))
+        measurements.append(
+            Measurement(
+                "complexity.gain_nuisance_range",
+                span,
+                "1",
+                "largest over smallest θᵀFθ while the last layer's gain runs over 0.1..10 at unchanged accuracy",
+                len(index),
+            )
+        )
+        figures.append(
+            Figure(
+                "gain",
+                "The gain trap",
+                "Multiplying the last layer changes no prediction, yet moves the Fisher–Rao norm this far: compare networks only at matched cross-entropy.",
+                "gain of the last layer",
+                "θᵀFθ (nats)",
+                (Series("Fisher–Rao norm", GAINS.tolist(), gains.tolist()),),
+                "log",
+                "log",
+                ((1.0, "as trained"),),
+            )
+        )
     saved = 1 - total / null_bits if null_bits > 0 else math.nan
     level = "good" if saved > 0.25 else "note" if saved > 0 else "warn"
     findings = (
-        Finding(level, f"The network compresses its labels by {saved:.0%}" if saved > 0 else "The network does not pay for itself as a code of its labels", f"{total:,.0f} bits with the network's own cost, {null_bits:,.0f} without a network.", "A network that saves little has memorised rather than understood: more data, stronger decay or a smaller network." if saved <= 0.25 else "Nothing to do.", "complexity"),
+        Finding(
+            level,
+            f"The network compresses its labels by {saved:.0%}"
+            if saved > 0
+            else "The network does not pay for itself as a code of its labels",
+            f"{total:,.0f} bits with the network's own cost, {null_bits:,.0f} without a network.",
+            "A network that saves little has memorised rather than understood: more data, stronger decay or a smaller network."
+            if saved <= 0.25
+            else "Nothing to do.",
+            "complexity",
+        ),
     )
     answer = f"At the chosen damping it holds {bits:,.0f} bits in {dimension:,.0f} effective parameters of {r.space.size:,}, {bits / r.space.size:.2g} bits per parameter."
-    return Chapter("complexity", "Complexity", "How much has the network taken in, counted four ways?", answer, tuple(measurements), tuple(unmeasured), findings, tuple(figures), (), (r.damping.statement + ".",))
+    return Chapter(
+        "complexity",
+        "Complexity",
+        "How much has the network taken in, counted four ways?",
+        answer,
+        tuple(measurements),
+        tuple(unmeasured),
+        findings,
+        tuple(figures),
+        (),
+        (r.damping.statement + ".",),
+    )

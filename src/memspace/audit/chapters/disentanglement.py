@@ -15,7 +15,11 @@ def disentanglement(r: Reading, seed: int, progress: Progress) -> Chapter:
     """The chapter; absent, with the reason, where no factors are given."""
     question = "Does the network keep independent facts apart?"
     if r.task.factors is None:
-        why = Unmeasured("disentanglement", "the generating factors of the inputs are not known", "hand over Task(factors=Factors(...))")
+        why = Unmeasured(
+            "disentanglement",
+            "the generating factors of the inputs are not known",
+            "hand over Task(factors=Factors(...))",
+        )
         return Chapter("disentanglement", "Disentanglement", question, "Not measured: " + why.reason + ".", (), (why,))
     d = disentangle(r.task, seed=seed, progress=progress)
     value = {m.name: m.value for m in d.measurements}
@@ -31,6 +35,25 @@ def disentanglement(r: Reading, seed: int, progress: Progress) -> Chapter:
     names = ["MIG", "DCI", "SAP"]
     keys = ["mig", "dci", "sap"]
     nulls = [value[f"disentanglement.{k}.null"] for k in keys]
-    figure = Figure("disentanglement", "Disentanglement against random rotations", "A score that a random rotation of the layer also reaches says nothing about its units.", "score", "value", (Series("this layer", names, [value[f"disentanglement.{k}"] for k in keys], "bar"), Series("random rotations (mean)", names, nulls, "bar")))
+    figure = Figure(
+        "disentanglement",
+        "Disentanglement against random rotations",
+        "A score that a random rotation of the layer also reaches says nothing about its units.",
+        "score",
+        "value",
+        (
+            Series("this layer", names, [value[f"disentanglement.{k}"] for k in keys], "bar"),
+            Series("random rotations (mean)", names, nulls, "bar"),
+        ),
+    )
     answer = f"Scores of {d.layer} ({d.codes}): MIG {mig:.2f} (rotated {null:.2f})."
-    return Chapter("disentanglement", "Disentanglement", question, answer, d.measurements, d.unmeasured, (finding,), (figure,))
+    return Chapter(
+        "disentanglement",
+        "Disentanglement",
+        question,
+        answer,
+        d.measurements,
+        d.unmeasured,
+        (finding,),
+        (figure,),
+    )

@@ -42,11 +42,52 @@ def generalisation(r: Reading) -> Chapter:
     error = math.hypot(sampling, relative * estimate)
     reliable = r.damping.reliable
     measurements = [
-        from_samples("generalisation.train_loss", (r.loss / positions).tolist(), "nats", "mean over training labels as given"),
-        Measurement("generalisation.tic_gap", tic_gap, "nats", f"tr((F+γI)⁻¹C)/N, γ={r.damping.value:.2g}; {r.estimator}", n, None, "Takeuchi 1976; Thomas et al. 2020", reliable=reliable),
-        Measurement("generalisation.tic_estimate", train + tic_gap, "nats", "training loss plus TIC gap, labels as given", n, None, "Takeuchi 1976", reliable=reliable),
-        Measurement("generalisation.loo_estimate", estimate, "nats", f"leave-one-out, {how}; {r.estimator}", n, (estimate - 1.96 * error, estimate + 1.96 * error), "Rad & Maleki 2020; THEORY 5", reliable=reliable, note="interval: sampling of the examples and of the damping's calibration"),
-        Measurement("generalisation.loo_estimate_as_given", float(r.loo_loss.sum()) / r.units, "nats", f"leave-one-out against the labels as given; {r.estimator}", n, None, reliable=reliable),
+        from_samples(
+            "generalisation.train_loss",
+            (r.loss / positions).tolist(),
+            "nats",
+            "mean over training labels as given",
+        ),
+        Measurement(
+            "generalisation.tic_gap",
+            tic_gap,
+            "nats",
+            f"tr((F+γI)⁻¹C)/N, γ={r.damping.value:.2g}; {r.estimator}",
+            n,
+            None,
+            "Takeuchi 1976; Thomas et al. 2020",
+            reliable=reliable,
+        ),
+        Measurement(
+            "generalisation.tic_estimate",
+            train + tic_gap,
+            "nats",
+            "training loss plus TIC gap, labels as given",
+            n,
+            None,
+            "Takeuchi 1976",
+            reliable=reliable,
+        ),
+        Measurement(
+            "generalisation.loo_estimate",
+            estimate,
+            "nats",
+            f"leave-one-out, {how}; {r.estimator}",
+            n,
+            (estimate - 1.96 * error, estimate + 1.96 * error),
+            "Rad & Maleki 2020; THEORY 5",
+            reliable=reliable,
+            note="interval: sampling of the examples and of the damping's calibration",
+        ),
+        Measurement(
+            "generalisation.loo_estimate_as_given",
+            float(r.loo_loss.sum()) / r.units,
+            "nats",
+            f"leave-one-out against the labels as given; {r.estimator}",
+            n,
+            None,
+            reliable=reliable,
+        ),
         Measurement("damping", r.damping.value, "nats", r.damping.rule, n, reliable=reliable, note=r.damping.statement),
     ]
     unmeasured: list[Unmeasured] = []
@@ -60,31 +101,135 @@ def generalisation(r: Reading) -> Chapter:
         measurements.append(measured)
         if law.classifies:
             hit = (law.predict(r.test_f) == r.test_y).double()
-            measurements.append(from_samples("generalisation.test_accuracy", (hit.flatten(1).mean(1) if hit.dim() > 1 else hit).tolist(), "1", "test examples"))
+            measurements.append(
+                from_samples(
+                    "generalisation.test_accuracy",
+                    (hit.flatten(1).mean(1) if hit.dim() > 1 else hit).tolist(),
+                    "1",
+                    "test examples",
+                )
+            )
         off = estimate / measured.value - 1
-        measurements.append(Measurement("generalisation.loo_relative_error", off, "1", "leave-one-out estimate over measured test loss, less one", len(per)))
+        measurements.append(
+            Measurement(
+                "generalisation.loo_relative_error",
+                off,
+                "1",
+                "leave-one-out estimate over measured test loss, less one",
+                len(per),
+            )
+        )
         verdict = f" Measured on {len(per):,} test examples: {measured.value:.3g} ({off:+.0%})."
-        findings.append(Finding("good" if abs(off) < 0.35 else "warn", "The estimate made without test data is " + ("close" if abs(off) < 0.35 else "off"), f"{estimate:.3g} nats from training data alone, {measured.value:.3g} measured.", "Trust the estimate on data like these." if abs(off) < 0.35 else "Trust the measured loss; the training data may differ from the test data, or the damping is uncalibrated.", "generalisation"))
+        findings.append(
+            Finding(
+                "good" if abs(off) < 0.35 else "warn",
+                "The estimate made without test data is " + ("close" if abs(off) < 0.35 else "off"),
+                f"{estimate:.3g} nats from training data alone, {measured.value:.3g} measured.",
+                "Trust the estimate on data like these."
+                if abs(off) < 0.35
+                else "Trust the measured loss; the training data may differ from the test data, or the damping is uncalibrated.",
+                "generalisation",
+            )
+        )
     else:
-        unmeasured.append(Unmeasured("generalisation.test_loss", "no test data were given", "hand over test data to see the estimate checked"))
-        findings.append(Finding("note", f"Expect a test loss near {estimate:.2g} nats", f"Training loss {train:.2g}; leave-one-out {estimate:.2g} ± {1.96 * error:.2g}.", "Check on held-out data when there are any.", "generalisation"))
+        unmeasured.append(
+            Unmeasured(
+                "generalisation.test_loss",
+                "no test data were given",
+                "hand over test data to see the estimate checked",
+            )
+        )
+        findings.append(
+            Finding(
+                "note",
+                f"Expect a test loss near {estimate:.2g} nats",
+                f"Training loss {train:.2g}; leave-one-out {estimate:.2g} ± {1.96 * error:.2g}.",
+                "Check on held-out data when there are any.",
+                "generalisation",
+            )
+        )
     figures = []
     if r.damping.grid:
         marks = ((r.damping.value, "chosen"),)
         target = [r.damping.target] * len(r.damping.grid)
         half = 1.96 * r.damping.target_error
-        figures.append(Figure("damping", "How the damping was chosen", "The leave-one-out estimate of the held-out examples' loss falls with the damping; it is chosen where it meets networks that really did not see them (95% band).", "damping γ (nats)", "loss (nats)", (Series("leave-one-out estimate", list(r.damping.grid), list(r.damping.estimate)), Series("held-out refits", list(r.damping.grid), target, low=[t - half for t in target], high=[t + half for t in target])), "log", "log", marks))
+        figures.append(
+            Figure(
+                "damping",
+                "How the damping was chosen",
+                "The leave-one-out estimate of the held-out examples' loss falls with the damping; it is chosen where it meets networks that really did not see them (95% band).",
+                "damping γ (nats)",
+                "loss (nats)",
+                (
+                    Series("leave-one-out estimate", list(r.damping.grid), list(r.damping.estimate)),
+                    Series(
+                        "held-out refits",
+                        list(r.damping.grid),
+                        target,
+                        low=[t - half for t in target],
+                        high=[t + half for t in target],
+                    ),
+                ),
+                "log",
+                "log",
+                marks,
+            )
+        )
     if r.labels is None and not r.sequence:
-        unmeasured.append(Unmeasured("generalisation.true_label_estimate", "no model of wrong labels for this output law", "read the estimate against the labels as given"))
+        unmeasured.append(
+            Unmeasured(
+                "generalisation.true_label_estimate",
+                "no model of wrong labels for this output law",
+                "read the estimate against the labels as given",
+            )
+        )
     loss = (r.loss / positions).cpu().numpy()
     after = (r.loo_loss / positions).cpu().numpy()
     some = np.linspace(0, n - 1, min(n, 1000)).astype(int)
     text = [f"example {i}" for i in some]
-    figures.append(Figure("loo", "Every example without itself", "Training loss against leave-one-out loss: far above the diagonal is memorised.", "training loss (nats)", "leave-one-out loss (nats)", (Series("examples", loss[some].clip(1e-6).tolist(), after[some].clip(1e-6).tolist(), "points", text=text),), "log", "log"))
+    figures.append(
+        Figure(
+            "loo",
+            "Every example without itself",
+            "Training loss against leave-one-out loss: far above the diagonal is memorised.",
+            "training loss (nats)",
+            "leave-one-out loss (nats)",
+            (
+                Series(
+                    "examples",
+                    loss[some].clip(1e-6).tolist(),
+                    after[some].clip(1e-6).tolist(),
+                    "points",
+                    text=text,
+                ),
+            ),
+            "log",
+            "log",
+        )
+    )
     if not reliable:
-        findings.append(Finding("warn", "The damping is not calibrated", r.damping.statement + ".", "Hand over Task(refit=...) so that it can be calibrated on held-out examples.", "generalisation"))
+        findings.append(
+            Finding(
+                "warn",
+                "The damping is not calibrated",
+                r.damping.statement + ".",
+                "Hand over Task(refit=...) so that it can be calibrated on held-out examples.",
+                "generalisation",
+            )
+        )
     answer = f"From training data alone: test loss {estimate:.3g} ± {1.96 * error:.2g} nats ({how})." + verdict
-    return Chapter("generalisation", "Generalisation", "Will it do as well on examples it has not seen?", answer, tuple(measurements), tuple(unmeasured), tuple(findings), tuple(figures), (), (r.damping.statement + ".",))
+    return Chapter(
+        "generalisation",
+        "Generalisation",
+        "Will it do as well on examples it has not seen?",
+        answer,
+        tuple(measurements),
+        tuple(unmeasured),
+        tuple(findings),
+        tuple(figures),
+        (),
+        (r.damping.statement + ".",),
+    )
 
 
 _ = torch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.audit.reading import Reading
+from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.complexity import spectrum_summary
 from memspace.metric.implicit import Density, spectral_density
@@ -31,11 +31,25 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
         interval = (trace - half, trace + half)
     measurements = [
         Measurement(
-            "fisher.trace", trace, "nats", "mean over examples, exact" if r.trace is not None else how, n, interval,
-            "Amari 1998; Kunstner et al. 2019", note="interval: sampling of the examples",
+            "fisher.trace",
+            trace,
+            "nats",
+            "mean over examples, exact" if r.trace is not None else how,
+            n,
+            interval,
+            "Amari 1998; Kunstner et al. 2019",
+            note="interval: sampling of the examples",
         ),
         Measurement("fisher.largest_eigenvalue", summary.largest, "nats", how, n, None, "Karakida et al. 2019"),
-        Measurement("fisher.effective_rank", summary.effective_rank, "1", f"exp(entropy of the spectrum); {how}", n, None, "Roy & Vetterli 2007"),
+        Measurement(
+            "fisher.effective_rank",
+            summary.effective_rank,
+            "1",
+            f"exp(entropy of the spectrum); {how}",
+            n,
+            None,
+            "Roy & Vetterli 2007",
+        ),
         Measurement("fisher.participation_ratio", summary.participation, "1", f"(Σλ)²/Σλ²; {how}", n),
         Measurement("fisher.flat_share", summary.flat, "1", f"share of directions below 1e-6 of the largest; {how}", n),
         Measurement("parameters", float(r.space.size), "1", "count", 1),
@@ -43,38 +57,80 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
     series = [_cumulative(values, "exact" if exact else r.metric.representation)]
     notes = []
     tables: dict[str, dict[str, object]] = {
-        "spectrum": {"rank": list(range(1, min(len(values), 20_000) + 1)), "eigenvalue": values[:20_000].tolist()}
+        "spectrum": {
+            "rank": list(range(1, min(len(values), 20_000) + 1)),
+            "eigenvalue": values[:20_000].tolist(),
+        }
     }
     if not exact:
         density, m = _lanczos(r, seed, progress)
         low = density.integrate(lambda x: x)
         top = max(float(x.max()) for x in density.nodes)
         measurements += [
-            Measurement("fisher.trace.lanczos", low.value, "nats", f"stochastic Lanczos, {SLQ_PROBES} probes", m, low.interval, "Ubaru, Chen & Saad 2017"),
-            Measurement("fisher.largest_eigenvalue.lanczos", top, "nats", f"Lanczos, exact products, {SLQ_STEPS} steps", m, None, "Golub & Meurant 2010"),
+            Measurement(
+                "fisher.trace.lanczos",
+                low.value,
+                "nats",
+                f"stochastic Lanczos, {SLQ_PROBES} probes",
+                m,
+                low.interval,
+                "Ubaru, Chen & Saad 2017",
+            ),
+            Measurement(
+                "fisher.largest_eigenvalue.lanczos",
+                top,
+                "nats",
+                f"Lanczos, exact products, {SLQ_STEPS} steps",
+                m,
+                None,
+                "Golub & Meurant 2010",
+            ),
         ]
         series.append(_density_series(density))
         if r.fidelity is not None:
             f = r.fidelity
             half = 1.96 * f.standard_error
             measurements.append(
-                Measurement("fisher.fidelity_error", f.relative_error, "1", f"‖(F̂−F)v‖/‖Fv‖ over {f.probes} probes, {r.metric.representation} against exact products", m, (f.relative_error - half, f.relative_error + half))
+                Measurement(
+                    "fisher.fidelity_error",
+                    f.relative_error,
+                    "1",
+                    f"‖(F̂−F)v‖/‖Fv‖ over {f.probes} probes, {r.metric.representation} against exact products",
+                    m,
+                    (f.relative_error - half, f.relative_error + half),
+                )
             )
             notes.append(
                 f"{r.metric.representation} differs from the exact Fisher information by {f.relative_error:.0%} in relative "
                 f"Frobenius norm ({f.probes} probes, {m:,} examples): read absolute values from the exact rows, and use "
                 f"{r.metric.representation} for rankings."
             )
-    if r.space.loose or any(b.kind == "loose" for b in r.space.blocks):
-        names = ", ".join(b.name for b in r.space.blocks if b.kind == "loose")
-        notes.append(f"Off the fast path (per-example gradients formed by the generic way): {names}.")
+    if any(b.kind == "loose" for b in r.space.blocks):
+        loose = ", ".join(b.name for b in r.space.blocks if b.kind == "loose")
+        notes.append(f"Off the fast path (per-example gradients formed by the generic way): {loose}.")
     per_layer = r.layer_trace(lambda x: x)
-    names = [b.name for b in r.space.blocks]
+    names = r.space.labels
     sizes = [b.size for b in r.space.blocks]
     tables["layers"] = {"layer": names, "parameters": sizes, "fisher_trace": per_layer.tolist()}
     figures = (
-        Figure("spectrum", "Fisher spectrum", "Eigenvalues in order: how steeply sensitivity falls from the few stiff directions to the many flat ones.", "rank", "eigenvalue (nats)", tuple(series), "log", "log"),
-        Figure("layers", "Where the sensitivity lies", "Each layer's part of tr F; the parts sum to the whole.", "layer", "tr F (nats)", (Series("tr F", names, per_layer.tolist(), "bar"),)),
+        Figure(
+            "spectrum",
+            "Fisher spectrum",
+            "Eigenvalues in order: how steeply sensitivity falls from the few stiff directions to the many flat ones.",
+            "rank",
+            "eigenvalue (nats)",
+            tuple(series),
+            "log",
+            "log",
+        ),
+        Figure(
+            "layers",
+            "Where the sensitivity lies",
+            "Each layer's part of tr F; the parts sum to the whole.",
+            "layer",
+            "tr F (nats)",
+            (Series("tr F", names, per_layer.tolist(), "bar"),),
+        ),
     )
     share = float(per_layer.max() / per_layer.sum())
     stiff = names[int(per_layer.argmax())]
@@ -83,11 +139,28 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
         f"{summary.flat:.0%} are flat to a millionth of the stiffest."
     )
     findings = (
-        Finding("note", f"{stiff} carries {share:.0%} of the sensitivity", f"tr F of {stiff} is {float(per_layer.max()):.3g} of {float(per_layer.sum()):.3g} nats.", "Keep this layer at full precision when quantising or pruning; look here first when fine-tuning moves predictions.", "geometry"),
+        Finding(
+            "note",
+            f"{stiff} carries {share:.0%} of the sensitivity",
+            f"tr F of {stiff} is {float(per_layer.max()):.3g} of {float(per_layer.sum()):.3g} nats.",
+            "Keep this layer at full precision when quantising or pruning; look here first when fine-tuning moves predictions.",
+            "geometry",
+        ),
     )
     _ = trace_error
     return (
-        Chapter("geometry", "Geometry", "How does the output law react to each direction in weight space?", answer, tuple(measurements), (), findings, figures, (), tuple(notes)),
+        Chapter(
+            "geometry",
+            "Geometry",
+            "How does the output law react to each direction in weight space?",
+            answer,
+            tuple(measurements),
+            (),
+            findings,
+            figures,
+            (),
+            tuple(notes),
+        ),
         tables,
     )
 
@@ -96,7 +169,9 @@ def _cumulative(values: torch.Tensor, name: str) -> Series:
     positive = values[values > 0]
     if not len(positive):
         return Series(name, [], [])
-    ranks = torch.unique(torch.logspace(0, torch.log10(torch.tensor(float(len(positive)))), 300).long().clamp(1, len(positive)))
+    ranks = torch.unique(
+        torch.logspace(0, torch.log10(torch.tensor(float(len(positive)))), 300).long().clamp(1, len(positive))
+    )
     return Series(name, ranks.tolist(), positive[ranks - 1].tolist())
 
 
@@ -123,9 +198,19 @@ def _density_series(density: Density) -> Series:
     levels = torch.unique(nodes[nodes > 1e-10 * nodes.max()]).flip(0)
     counts: list[Estimate] = [density.integrate(lambda x, at=level: (x >= at).double()) for level in levels]  # type: ignore[misc]
     keep = [(c, float(v)) for c, v in zip(counts, levels, strict=True) if c.value >= 0.5]
-    return Series("stochastic Lanczos (exact F)", [c.value for c, _ in keep], [v for _, v in keep], "points", text=[f"±{c.standard_error:.2g} of rank" for c, _ in keep])
+    return Series(
+        "stochastic Lanczos (exact F)",
+        [c.value for c, _ in keep],
+        [v for _, v in keep],
+        "points",
+        text=[f"±{c.standard_error:.2g} of rank" for c, _ in keep],
+    )
 
 
 def unmeasured_mean_field() -> Unmeasured:
     """Kept out of a trained network's audit: the mean-field law holds at initialisation only."""
-    return Unmeasured("fisher.mean_field", "the mean-field law holds at initialisation, not after training", "compare the recorded initialisation")
+    return Unmeasured(
+        "fisher.mean_field",
+        "the mean-field law holds at initialisation, not after training",
+        "compare the recorded initialisation",
+    )

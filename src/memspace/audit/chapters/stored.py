@@ -40,35 +40,107 @@ def stored(r: Reading, tables: dict[str, dict[str, object]]) -> Chapter:
     order = influence.argsort(descending=True)
     share = float(influence[order[: max(1, n // 100)]].sum() / influence.sum())
     measurements = [
-        from_samples("memory.self_influence", influence.tolist(), "nats", f"gᵀM⁻¹g, γ={r.damping.value:.2g}; {r.estimator}", source="Koh & Liang 2017"),
-        from_samples("memory.loo_loss_rise", rise.tolist(), "nats", "leave-one-out loss less training loss" if r.loo_f is not None else "first order: self-influence", source="Rad & Maleki 2020; THEORY 5"),
-        Measurement("memory.top_percent_share", share, "1", "share of all self-influence held by the top 1% of examples", n),
+        from_samples(
+            "memory.self_influence",
+            influence.tolist(),
+            "nats",
+            f"gᵀM⁻¹g, γ={r.damping.value:.2g}; {r.estimator}",
+            source="Koh & Liang 2017",
+        ),
+        from_samples(
+            "memory.loo_loss_rise",
+            rise.tolist(),
+            "nats",
+            "leave-one-out loss less training loss" if r.loo_f is not None else "first order: self-influence",
+            source="Rad & Maleki 2020; THEORY 5",
+        ),
+        Measurement(
+            "memory.top_percent_share",
+            share,
+            "1",
+            "share of all self-influence held by the top 1% of examples",
+            n,
+        ),
     ]
     unmeasured: list[Unmeasured] = []
     findings: list[Finding] = []
     galleries = [
-        Gallery("memorised", "Most memorised", "The training examples whose prediction depends most on having been stored themselves.", tuple(item(task, task.train, int(i), f"self-influence {float(influence[i]):.3g} nats" + (f", label {_named(r, r.y[i])}" if plain else "")) for i in order[:SHOWN].tolist()))
+        Gallery(
+            "memorised",
+            "Most memorised",
+            "The training examples whose prediction depends most on having been stored themselves.",
+            tuple(
+                item(
+                    task,
+                    task.train,
+                    int(i),
+                    f"self-influence {float(influence[i]):.3g} nats"
+                    + (f", label {_named(r, r.y[i])}" if plain else ""),
+                )
+                for i in order[:SHOWN].tolist()
+            ),
+        )
     ]
-    names = [b.name for b in r.space.blocks]
+    names = r.space.labels
     where = r.parts[order[: max(10, n // 20)]].sum(0) / influence[order[: max(10, n // 20)]].sum()
     everywhere = r.parts.sum(0) / influence.sum()
     figures = [
-        Figure("where", "Where memories are kept", "Each layer's share of self-influence, for the most memorised 5% and for all; parts sum to the whole.", "layer", "share", (Series("most memorised 5%", names, where.tolist(), "bar"), Series("all examples", names, everywhere.tolist(), "bar"))),
+        Figure(
+            "where",
+            "Where memories are kept",
+            "Each layer's share of self-influence, for the most memorised 5% and for all; parts sum to the whole.",
+            "layer",
+            "share",
+            (
+                Series("most memorised 5%", names, where.tolist(), "bar"),
+                Series("all examples", names, everywhere.tolist(), "bar"),
+            ),
+        ),
     ]
     if r.labels is not None and r.label_f is not None and plain:
         figures += _wrong_labels(r, tables, measurements, findings, galleries)
     else:
-        unmeasured.append(Unmeasured("labels.noise", "labels of sequences or without classes are not judged one by one", "audit a classifier with one label per example"))
+        unmeasured.append(
+            Unmeasured(
+                "labels.noise",
+                "labels of sequences or without classes are not judged one by one",
+                "audit a classifier with one label per example",
+            )
+        )
     tables["influence"] = _influence(r, galleries, plain)
     top = names[int(everywhere.argmax())]
-    findings.append(Finding("note" if share < 0.2 else "warn", f"The top 1% of examples hold {share:.0%} of the memory", f"Self-influence {float(influence[order[0]]):.2g} nats at the top against {float(influence.median()):.2g} at the median; mostly kept in {top}.", "Look through the most memorised examples: rare but right ones deserve more data, wrong ones a new label.", "stored"))
+    findings.append(
+        Finding(
+            "note" if share < 0.2 else "warn",
+            f"The top 1% of examples hold {share:.0%} of the memory",
+            f"Self-influence {float(influence[order[0]]):.2g} nats at the top against {float(influence.median()):.2g} at the median; mostly kept in {top}.",
+            "Look through the most memorised examples: rare but right ones deserve more data, wrong ones a new label.",
+            "stored",
+        )
+    )
     answer = f"Leaving an example out raises its own loss by {float(rise.mean()):.3g} nats on average; the most memorised one by {float(rise[order[0]]):.3g}."
     if r.labels is not None:
         answer += f" About {r.labels.noise:.1%} of the labels look wrong."
-    return Chapter("stored", "What is stored", "Which examples has the network memorised, which labels look wrong, and who supports a prediction?", answer, tuple(measurements), tuple(unmeasured), tuple(findings), tuple(figures), tuple(galleries))
+    return Chapter(
+        "stored",
+        "What is stored",
+        "Which examples has the network memorised, which labels look wrong, and who supports a prediction?",
+        answer,
+        tuple(measurements),
+        tuple(unmeasured),
+        tuple(findings),
+        tuple(figures),
+        tuple(galleries),
+    )
 
 
-def _wrong_labels(r: Reading, tables: dict[str, dict[str, object]], measurements: list[Measurement], findings: list[Finding], galleries: list[Gallery]) -> list[Figure]:
+def _wrong_labels(
+    r: Reading,
+    tables: dict[str, dict[str, object]],
+    measurements: list[Measurement],
+    findings: list[Finding],
+    galleries: list[Gallery],
+) -> list[Figure]:
     assert r.labels is not None
     assert r.label_f is not None
     task, n = r.task, r.n
@@ -78,8 +150,23 @@ def _wrong_labels(r: Reading, tables: dict[str, dict[str, object]], measurements
     noise, error = r.labels.noise, r.labels.noise_error
     opinion = "leave-one-out joined with held-out refits" if r.label_f is not r.loo_f else "leave-one-out"
     measurements += [
-        Measurement("labels.noise", noise, "1", f"share of wrong labels by maximum likelihood, {opinion}", n, (max(0.0, noise - 1.96 * error), noise + 1.96 * error), "Natarajan et al. 2013", reliable=r.damping.reliable),
-        Measurement("labels.expected_wrong", float(p.sum()), "labels", f"sum of the posterior probabilities, {opinion}", n),
+        Measurement(
+            "labels.noise",
+            noise,
+            "1",
+            f"share of wrong labels by maximum likelihood, {opinion}",
+            n,
+            (max(0.0, noise - 1.96 * error), noise + 1.96 * error),
+            "Natarajan et al. 2013",
+            reliable=r.damping.reliable,
+        ),
+        Measurement(
+            "labels.expected_wrong",
+            float(p.sum()),
+            "labels",
+            f"sum of the posterior probabilities, {opinion}",
+            n,
+        ),
     ]
     order = p.argsort(descending=True)
     likely = int((p > 0.5).sum())
@@ -92,21 +179,53 @@ def _wrong_labels(r: Reading, tables: dict[str, dict[str, object]], measurements
             caption += f"; truly {_named(r, truth[i])}"
         items.append(item(task, task.train, i, caption, f"{_named(r, r.y[i])} → {_named(r, suggested[i])}"))
     if items:
-        galleries.append(Gallery("wrong-labels", "Labels that look wrong", "Most suspicious first, with the label the network would give without having seen the example.", tuple(items)))
+        galleries.append(
+            Gallery(
+                "wrong-labels",
+                "Labels that look wrong",
+                "Most suspicious first, with the label the network would give without having seen the example.",
+                tuple(items),
+            )
+        )
     findings.append(
-        Finding("bad" if noise > 0.02 and likely else "good", f"{likely} labels are more likely wrong than right" if likely else "No label looks wrong", f"Estimated share of wrong labels {noise:.1%} ± {1.96 * error:.1%}.", "Review them in examples.parquet, sorted by p_wrong_label." if likely else "Nothing to do.", "stored")
+        Finding(
+            "bad" if noise > 0.02 and likely else "good",
+            f"{likely} labels are more likely wrong than right" if likely else "No label looks wrong",
+            f"Estimated share of wrong labels {noise:.1%} ± {1.96 * error:.1%}.",
+            "Review them in examples.parquet, sorted by p_wrong_label." if likely else "Nothing to do.",
+            "stored",
+        )
     )
     figures = []
     if truth is not None:
-        wrong = (truth.to(r.y.device) != r.y)
+        wrong = truth.to(r.y.device) != r.y
         if bool(wrong.any()):
             from sklearn.metrics import average_precision_score
 
             flags = wrong.cpu().numpy()
-            for name, score in (("p_wrong_label", p), ("training_loss", r.loss), ("self_influence", r.self_influence)):
-                measurements.append(Measurement(f"labels.average_precision.{name}", float(average_precision_score(flags, score.cpu().numpy())), "1", "against the known corrupted labels", n))
+            for name, score in (
+                ("p_wrong_label", p),
+                ("training_loss", r.loss),
+                ("self_influence", r.self_influence),
+            ):
+                measurements.append(
+                    Measurement(
+                        f"labels.average_precision.{name}",
+                        float(average_precision_score(flags, score.cpu().numpy())),
+                        "1",
+                        "against the known corrupted labels",
+                        n,
+                    )
+                )
             right = (suggested[wrong] == truth.to(suggested.device)[wrong]).double()
-            measurements.append(from_samples("labels.suggestion_accuracy", right.tolist(), "1", "suggested label equals the true one, over the truly wrong labels"))
+            measurements.append(
+                from_samples(
+                    "labels.suggestion_accuracy",
+                    right.tolist(),
+                    "1",
+                    "suggested label equals the true one, over the truly wrong labels",
+                )
+            )
             figures.append(_calibration(p, wrong))
     return figures
 
@@ -127,7 +246,17 @@ def _calibration(p: Tensor, wrong: Tensor) -> Figure:
         low.append(max(0.0, rate - half))
         high.append(min(1.0, rate + half))
         text.append(f"{m} examples")
-    return Figure("calibration", "Is the confidence honest?", "Share of truly wrong labels among examples given about the same probability; the diagonal is perfect calibration.", "probability that the label is wrong", "truly wrong", (Series("this audit", x, y, "points", low=low, high=high, text=text), Series("perfect", [0, 1], [0, 1])))
+    return Figure(
+        "calibration",
+        "Is the confidence honest?",
+        "Share of truly wrong labels among examples given about the same probability; the diagonal is perfect calibration.",
+        "probability that the label is wrong",
+        "truly wrong",
+        (
+            Series("this audit", x, y, "points", low=low, high=high, text=text),
+            Series("perfect", [0, 1], [0, 1]),
+        ),
+    )
 
 
 def _influence(r: Reading, galleries: list[Gallery], plain: bool) -> dict[str, object]:
@@ -148,6 +277,23 @@ def _influence(r: Reading, galleries: list[Gallery], plain: bool) -> dict[str, o
         about = ""
         if plain:
             about = f"label {_named(r, y[q])}, predicted {_named(r, task.likelihood.predict(f[q : q + 1])[0])}"
-        items = [item(task, task.train, int(i), f"{float(scores[i]):+.2g} nats" + (f", label {_named(r, r.y[i])}" if plain else ""), "supports" if float(scores[i]) > 0 else "opposes") for i in [*order[:5].tolist(), *order.flip(0)[:5].tolist()]]
-        galleries.append(Gallery(f"query-{q}", f"Why this prediction? Example {q}", "Training examples whose removal would raise (supports) or lower (opposes) the loss of this example's label.", tuple(items), item(task, data, q, about)))
+        items = [
+            item(
+                task,
+                task.train,
+                int(i),
+                f"{float(scores[i]):+.2g} nats" + (f", label {_named(r, r.y[i])}" if plain else ""),
+                "supports" if float(scores[i]) > 0 else "opposes",
+            )
+            for i in [*order[:5].tolist(), *order.flip(0)[:5].tolist()]
+        ]
+        galleries.append(
+            Gallery(
+                f"query-{q}",
+                f"Why this prediction? Example {q}",
+                "Training examples whose removal would raise (supports) or lower (opposes) the loss of this example's label.",
+                tuple(items),
+                item(task, data, q, about),
+            )
+        )
     return dict(columns)

@@ -10,6 +10,7 @@
   function themed(layout) {
     var c = colours(), out = JSON.parse(JSON.stringify(layout));
     out.paper_bgcolor = out.plot_bgcolor = "rgba(0,0,0,0)";
+    out.modebar = { bgcolor: "rgba(0,0,0,0)", color: c.line, activecolor: c.ink, orientation: "v" };
     out.font = { family: "system-ui, sans-serif", size: 12, color: c.ink };
     ["xaxis", "yaxis"].forEach(function (a) {
       out[a].gridcolor = out[a].linecolor = out[a].zerolinecolor = c.line;

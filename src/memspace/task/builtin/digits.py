@@ -19,9 +19,7 @@ RECIPE = Recipe(epochs=500, batch=None, rate=3e-3, decay=3e-3)
 
 
 def _network() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
-    )
+    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
 def digits(options: BuildOptions, progress: Progress) -> Task:
@@ -40,7 +38,14 @@ def digits(options: BuildOptions, progress: Progress) -> Task:
     recipe = RECIPE if options.epochs is None else Recipe(options.epochs, None, RECIPE.rate, RECIPE.decay)
     inputs = x[train]
     trained = cached(
-        _network, inputs, labels, recipe, name="digits", seed=options.seed, cache=options.cache, progress=progress
+        _network,
+        inputs,
+        labels,
+        recipe,
+        name="digits",
+        seed=options.seed,
+        cache=options.cache,
+        progress=progress,
     )
 
     def refit(index: Tensor, seed: int) -> nn.Module:

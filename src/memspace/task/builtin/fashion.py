@@ -64,7 +64,9 @@ def _find(root: Path | None, stem: str) -> Path:
             if (base / (stem + suffix)).is_file():
                 return base / (stem + suffix)
     raise DataError(
-        f"{stem}.gz is missing", where=str(folder), remedy="point --data-root at the folder with the four IDX files"
+        f"{stem}.gz is missing",
+        where=str(folder),
+        remedy="point --data-root at the folder with the four IDX files",
     )
 
 
@@ -94,7 +96,13 @@ def fashion(options: BuildOptions, progress: Progress) -> Task:
     recipe = Recipe(epochs, RECIPE.batch, RECIPE.rate, RECIPE.decay, RECIPE.checkpoints)
     inputs = x["train"]
     trained = cached(
-        _network, inputs, labels, recipe, name="fashion-mnist", seed=options.seed, cache=options.cache,
+        _network,
+        inputs,
+        labels,
+        recipe,
+        name="fashion-mnist",
+        seed=options.seed,
+        cache=options.cache,
         progress=progress,
     )
 

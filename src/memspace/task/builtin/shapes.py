@@ -1,4 +1,4 @@
-"""Rendered shapes with five known factors (those of dSprites), drawn here with soft edges so that factors have slopes."""
+"""Rendered shapes with five known factors (those of dSprites), drawn with soft edges so that factors have slopes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,14 @@ def shapes(options: BuildOptions, progress: Progress) -> Task:
     recipe = Recipe(epochs, RECIPE.batch, RECIPE.rate, RECIPE.decay)
     inputs = x[:train]
     trained = cached(
-        _network, inputs, labels, recipe, name="shapes", seed=options.seed, cache=options.cache, progress=progress
+        _network,
+        inputs,
+        labels,
+        recipe,
+        name="shapes",
+        seed=options.seed,
+        cache=options.cache,
+        progress=progress,
     )
 
     def refit(index: Tensor, seed: int) -> nn.Module:

@@ -48,7 +48,11 @@ class _Layer(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.norm1, self.attention = nn.LayerNorm(width), _Attention(width, heads)
-        self.norm2, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.norm2, self.up, self.down = (
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.Linear(4 * width, width),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, width) → (B, T, width)."""
@@ -80,7 +84,9 @@ def _read(root: Path | None) -> str:
     named = root if root is not None else os.environ.get("MEMSPACE_DATA")
     if named is None:
         raise DataError(
-            "the text task needs a text", where="text", remedy="give --data-root FILE, or a folder holding input.txt"
+            "the text task needs a text",
+            where="text",
+            remedy="give --data-root FILE, or a folder holding input.txt",
         )
     path = Path(named)
     for candidate in (path, path / "input.txt", path / "tiny-shakespeare" / "input.txt"):
@@ -103,7 +109,9 @@ def text(options: BuildOptions, progress: Progress) -> Task:
     need = (train + test) * (CONTEXT + 1)
     if len(content) < need:
         raise DataError(
-            f"the text has {len(content):,} characters, {need:,} are needed", where="text", remedy="give a longer text"
+            f"the text has {len(content):,} characters, {need:,} are needed",
+            where="text",
+            remedy="give a longer text",
         )
     ids = torch.tensor([code[c] for c in content], dtype=torch.long)
     pieces = ids[: len(ids) // (CONTEXT + 1) * (CONTEXT + 1)].reshape(-1, CONTEXT + 1)
@@ -119,7 +127,14 @@ def text(options: BuildOptions, progress: Progress) -> Task:
         return Transformer(len(alphabet))
 
     trained = cached(
-        network, x[:train], labels, recipe, name="text", seed=options.seed, cache=options.cache, progress=progress
+        network,
+        x[:train],
+        labels,
+        recipe,
+        name="text",
+        seed=options.seed,
+        cache=options.cache,
+        progress=progress,
     )
 
     def refit(index: Tensor, seed: int) -> nn.Module:

@@ -87,8 +87,8 @@ def fit(
             for k in range(steps_per_epoch):
                 index = order[k * size : (k + 1) * size] if size < n else slice(None)
                 optimiser.zero_grad(set_to_none=True)
-                _loss(model(x[index]), y[index]).backward()
-                clock += schedule.get_last_lr()[0]
+                torch.autograd.backward(_loss(model(x[index]), y[index]))
+                clock += float(schedule.get_last_lr()[0])
                 optimiser.step()
                 schedule.step()
                 step += 1
