@@ -156,7 +156,8 @@ class Store:
                     temporary.replace(path)
                 finally:
                     temporary.unlink(missing_ok=True)
-        write_text(self.folder / _RESULTS, json.dumps(results.to_dict(), indent=1, ensure_ascii=False))
+        content = results.to_dict() | {"tables": sorted(results.tables)}
+        write_text(self.folder / _RESULTS, json.dumps(content, indent=1, ensure_ascii=False))
         write_text(self.folder / _STATE, json.dumps({"schema": SCHEMA, "key": None}, indent=1))
         self.clear_partial()
 
@@ -187,7 +188,8 @@ def load_results(folder: Path) -> Results:
         raise _damaged(path) from error
     _check_schema(schema, folder)
     try:
-        tables = {p.stem: pq.read_table(str(p)).to_pydict() for p in sorted(folder.glob("*.parquet"))}
+        names = d["tables"]  # not every Parquet file there: an earlier run may have left others
+        tables = {name: pq.read_table(str(folder / f"{name}.parquet")).to_pydict() for name in names}
         return Results.from_dict(d, tables)
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise _damaged(folder) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def read_idx(path: Path) -> Tensor:
         data = np.frombuffer(raw, np.uint8, offset=4 + 4 * dims)
         if zero != 0 or kind != 8 or data.size != int(np.prod(shape)):
             raise ValueError(f"{data.size} bytes for shape {shape}")
-    except (OSError, EOFError, ValueError, struct.error) as error:
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
         raise DataError(
             f"the file is not a complete IDX file ({error})", where=str(path), remedy="fetch the file again"
         ) from error
@@ -88,6 +89,14 @@ def _network() -> nn.Module:
 def fashion(options: BuildOptions, progress: Progress) -> Task:
     """60,000 training and 10,000 test images; a convolutional network of 106 thousand parameters."""
     parts = {key: read_idx(_find(options.data_root, stem)) for key, stem in _FILES.items()}
+    for split in ("train", "test"):
+        images, named = parts[split, "x"], parts[split, "y"]
+        if images.shape[1:] != (28, 28) or named.shape != images.shape[:1]:
+            raise DataError(
+                f"{split} images of shape {tuple(images.shape)} do not go with labels of shape {tuple(named.shape)}",
+                where="fashion-mnist",
+                remedy="fetch the four files again",
+            )
     train, test = options.train_size or 60_000, options.test_size or 10_000
     x = {s: (parts[s, "x"][:m].float() / 255).unsqueeze(1) for s, m in (("train", train), ("test", test))}
     truth = parts["train", "y"][:train].long()

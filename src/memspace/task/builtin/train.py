@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -172,4 +173,5 @@ def _write(path: Path, trained: Trained) -> None:
         save_file(tensors, str(temporary), {"run": json.dumps(facts)})
         temporary.replace(path)
     except (OSError, SafetensorError):
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
