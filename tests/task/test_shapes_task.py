@@ -31,9 +31,7 @@ def test_pictures_are_in_range_and_show_something(levels: tuple[int, ...]) -> No
 
 @settings(max_examples=25, deadline=None)
 @given(_levels, st.sampled_from([1, 2, 3, 4]), st.floats(-0.5, 0.5))
-def test_pictures_are_continuous_along_ordered_factors(
-    levels: tuple[int, ...], factor: int, offset: float
-) -> None:
+def test_pictures_are_continuous_along_ordered_factors(levels: tuple[int, ...], factor: int, offset: float) -> None:
     at = torch.tensor([levels], dtype=torch.float64)
     at[0, factor] += offset
     step = torch.zeros_like(at)
