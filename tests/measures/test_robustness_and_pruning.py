@@ -1,0 +1,157 @@
+"""Reading noise curves, and cutting and rounding copies only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from memspace.measures.efficiency import PruningCurve, prunable, pruning_curve, smallest_share
+from memspace.measures.robustness import (
+    NoiseCurve,
+    departure,
+    noise_curve,
+    quantised,
+    sigma_at_accuracy_loss,
+    split,
+)
+from memspace.progress import Silent
+from memspace.task.data import Data
+from memspace.task.likelihood import Gaussian
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+PREDICTED = np.logspace(-4, 1, 26)
+
+
+def _curve(ratio: np.ndarray, accuracy: np.ndarray | None = None) -> NoiseCurve:
+    zero = np.zeros_like(PREDICTED)
+    accuracy = np.full_like(PREDICTED, 0.9) if accuracy is None else accuracy
+    sigma = np.sqrt(PREDICTED)
+    return NoiseCurve(sigma, PREDICTED, PREDICTED * ratio, zero, zero, zero, accuracy, zero, 8, 100, 0.1, 0.9)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_departure_is_where_the_ratio_leaves_the_band(sign: int) -> None:
+    curve = _curve(1 + sign * 0.1 * np.log1p(PREDICTED / 0.5) / np.log(2))
+    assert departure(curve) == pytest.approx(0.5, rel=0.05)
+    sooner = departure(curve, 0.05)
+    assert sooner is not None
+    assert sooner < 0.5
+
+
+def test_departure_never_and_always() -> None:
+    assert departure(_curve(np.full_like(PREDICTED, 1.05))) is None
+    assert departure(_curve(np.full_like(PREDICTED, 1.5))) == PREDICTED[0]
+
+
+def test_an_early_excursion_that_returns_is_noise() -> None:
+    ratio = np.ones_like(PREDICTED)
+    ratio[0] = 1.4
+    assert departure(_curve(ratio)) is None
+
+
+def test_sigma_at_accuracy_loss() -> None:
+    accuracy = 0.9 - 0.02 * np.log(1 + PREDICTED)
+    sigma = sigma_at_accuracy_loss(_curve(np.ones_like(PREDICTED), accuracy), 0.01)
+    assert sigma == pytest.approx(np.sqrt(np.exp(0.5) - 1), rel=0.02)
+    assert sigma_at_accuracy_loss(_curve(np.ones_like(PREDICTED))) is None
+    assert sigma_at_accuracy_loss(_curve(np.ones_like(PREDICTED), np.full_like(PREDICTED, 0.5))) is None
+
+
+@pytest.fixture
+def task() -> Task:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 12), nn.Tanh(), nn.LayerNorm(12), nn.Linear(12, 3))
+    x = torch.randn(50, 5)
+    with torch.no_grad():
+        y = model(x).argmax(1)
+    return Task(model, Data((x, y)))
+
+
+def _state(task: Task) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in task.model.state_dict().items()}
+
+
+def _same(task: Task, before: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
+
+
+def test_pruning_cuts_a_copy_least_salient_first(task: Task) -> None:
+    before, space = _state(task), ParameterSpace(task.model)
+    mask = prunable(space, task)
+    assert int(mask.sum()) == 5 * 12 + 12 * 3
+    kept = (1.0, 0.8, 0.5, 0.0)
+    curve = pruning_curve(
+        task,
+        space,
+        space.flat(task.model).abs(),
+        "magnitude",
+        data=task.train,
+        index=None,
+        kept=kept,
+        progress=Silent(),
+    )
+    assert _same(task, before)
+    assert curve.accuracy[0] == 1.0
+    assert curve.n == 50
+    assert curve.accuracy.shape == curve.loss.shape == curve.loss_error.shape == (4,)
+    constant = task.model[3].bias.argmax()
+    assert curve.accuracy[-1] == pytest.approx(float((task.train.labels() == constant).double().mean()))
+    flat = space.flat(task.model)
+    least = flat.clone()
+    least[torch.where(mask, flat.abs(), torch.inf).argsort()[: 96 - 48]] = 0
+    with torch.no_grad():
+        f = torch.func.functional_call(task.model, space.unpack(least), (task.train.batch(range(50)).x,))
+    loss = nn.functional.cross_entropy(f.double(), task.train.labels())
+    assert curve.loss[2] == pytest.approx(float(loss), rel=1e-6)
+
+
+def test_the_smallest_share_needs_all_larger_ones() -> None:
+    kept = np.array([1.0, 0.8, 0.6, 0.4, 0.2])
+
+    def share(*accuracy: float) -> float | None:
+        a = np.array(accuracy)
+        return smallest_share(PruningCurve("m", kept, a, a, a, a, 10))
+
+    assert share(0.9, 0.9, 0.895, 0.5, 0.9) == 0.6
+    assert share(0.9, 0.5, 0.9, 0.9, 0.9) == 1.0
+    assert share(0.9, 0.9, 0.9, 0.9, 0.9) == 0.2
+    empty = np.zeros(0)
+    assert smallest_share(PruningCurve("m", kept, empty, empty, empty, empty, 10)) is None
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_rounding_makes_a_copy_of_few_levels(task: Task, bits: int) -> None:
+    before = _state(task)
+    rounded = quantised(task, bits)
+    assert _same(task, before)
+    assert set(rounded) == {"0.weight", "3.weight"}
+    for name, w in rounded.items():
+        original = before[name]
+        step = original.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
+        assert bool(((w - original).abs() <= 0.501 * step).all())
+        assert all(len(row.unique()) <= 2**bits - 1 for row in w)
+
+
+def test_noise_of_a_linear_gaussian_network_is_predicted_exactly() -> None:
+    torch.manual_seed(1)
+    x = torch.randn(40, 6, dtype=torch.float64)
+    task = Task(nn.Linear(6, 2).double(), Data((x, torch.randn(40, 2, dtype=torch.float64))), Gaussian())
+    space = ParameterSpace(task.model)
+    trace = 2 * float((x.square().sum(1) + 1).mean())
+    before = _state(task)
+    curve = noise_curve(
+        task, space, trace, index=None, predicted=(1e-3, 0.1, 10.0), pairs=300, seed=0, progress=Silent()
+    )
+    assert _same(task, before)
+    assert np.all(np.abs(curve.kl - curve.predicted) < 5 * curve.kl_error)
+    assert np.all(curve.kl_error < 0.1 * curve.predicted)
+    assert departure(curve, 0.3) is None
+
+
+def test_test_data_come_before_training_data(task: Task) -> None:
+    assert split(None, task.train) == (task.train, "training")
+    other = Data(task.train, "test data")
+    assert split(other, task.train) == (other, "test")
