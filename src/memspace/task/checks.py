@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import DataError, NonFiniteError, ShapeError, StochasticModelError, TaskError
-from memspace.task.data import Data, Inputs, call_model, move
+from memspace.task.data import Data, Inputs, call_model, move, take
 from memspace.task.task import Task
 
 __all__ = ["check_task", "evaluating", "untouched"]
@@ -31,25 +32,32 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[nn.Module]:
-    """As :func:`evaluating`, and torch's random state and the parameters' ``grad`` are as before afterwards."""
-    grads = [(p, p.grad) for p in model.parameters()]
+    """As :func:`evaluating`, and afterwards torch's random state and each parameter's ``grad`` and ``requires_grad``
+    are as before.
+    """
+    grads = [(p, p.grad, p.requires_grad) for p in model.parameters()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices), evaluating(model):
         try:
             yield model
         finally:
-            for p, g in grads:
+            for p, g, trainable in grads:
+                p.requires_grad_(trainable)
                 p.grad = g
 
 
 def check_task(task: Task) -> None:
-    """Raise the first fault found in the task; see ``memspace.errors`` for the kinds."""
+    """Raise the first fault found in the task; see ``memspace.errors`` for the kinds.
+
+    Nothing of the task is changed, nor torch's random state, which random models and random data draw from.
+    """
     _check_weights(task.model)
-    for data in (task.train, *(() if task.test is None else (task.test,))):
-        _check_repeatable(data)
-        f = _check_forward(task, data)
-        _check_labels_and_inputs(task, data, f)
-    _check_deterministic(task)
+    with untouched(task.model):
+        for data in (task.train, *(() if task.test is None else (task.test,))):
+            _check_repeatable(data)
+            f = _check_forward(task, data)
+            _check_labels_and_inputs(task, data, f)
+        _check_deterministic(task)
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -95,7 +103,7 @@ def _check_forward(task: Task, data: Data) -> Tensor:
     batch = data.batch(range(min(4, len(data))))
     shapes = ", ".join(str(tuple(t.shape)) for t in _tensors(batch.x))
     try:
-        with torch.no_grad(), evaluating(task.model):
+        with torch.no_grad():
             f = call_model(task.model, move(batch.x, task.device, task.dtype))
     except Exception as error:  # whatever the model raises, it raises at its input
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
@@ -115,28 +123,29 @@ def _check_forward(task: Task, data: Data) -> Tensor:
 
 
 def _check_labels_and_inputs(task: Task, data: Data, probe: Tensor) -> None:
+    damaged: list[int] = []
     for batch in data.batches(2048):
         y = move(batch.y, task.device)
         like = probe[:1].expand(len(batch), *probe.shape[1:])
         task.likelihood.check(like, y, f"{data.name}, examples {int(batch.index[0])}..{int(batch.index[-1])}")
+        bad = torch.zeros(len(batch), dtype=torch.bool)
         for t in _tensors(batch.x):
-            if not t.is_floating_point():
-                continue
-            bad = ~torch.isfinite(t.flatten(1)).all(1)
-            if bool(bad.any()):
-                first = int(batch.index[int(bad.nonzero()[0])])
-                raise NonFiniteError(
-                    f"{int(bad.sum())} of {len(batch)} inputs hold NaN or infinite values",
-                    where=f"{data.name}, first at example {first}",
-                    remedy="drop or repair those examples",
-                )
+            if t.is_floating_point():
+                bad |= ~torch.isfinite(t.flatten(1) if t.dim() > 1 else t[:, None]).all(1).cpu()
+        damaged += batch.index[bad].tolist()
+    if damaged:
+        raise NonFiniteError(
+            f"{len(damaged):,} of {len(data):,} inputs hold NaN or infinite values",
+            where=f"{data.name}, first at example {damaged[0]}",
+            remedy="drop or repair those examples",
+        )
 
 
+@torch.no_grad()
 def _check_deterministic(task: Task) -> None:
     batch = task.train.batch(range(min(4, len(task.train))))
     x = move(batch.x, task.device, task.dtype)
-    with untouched(task.model), torch.no_grad():
-        first, second = call_model(task.model, x), call_model(task.model, x)
+    first, second = call_model(task.model, x), call_model(task.model, x)
     if not bool(torch.isfinite(first).all()):
         bad = int((~torch.isfinite(first)).sum())
         raise NonFiniteError(
@@ -150,40 +159,45 @@ def _check_deterministic(task: Task) -> None:
             where=_first_difference(task.model, x),
             remedy="make the model deterministic in eval mode: nn.Dropout instead of functional dropout",
         )
-
-
-def _recorder(name: str, into: list[tuple[str, Tensor]]) -> Callable[[nn.Module, Any, Any], None]:
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            into.append((name, output.detach().clone()))
-
-    return hook
+    half = len(batch) // 2
+    if half < 2:  # batch statistics of a single example are not defined
+        return
+    alone = call_model(task.model, take(x, slice(0, half)))
+    # Kernels may sum in another order for another batch size: far above rounding, far below a real dependence.
+    allowed = 10 * math.sqrt(torch.finfo(first.dtype).eps) * max(1.0, float(first.abs().max()))
+    apart = float((alone - first[:half]).abs().max())
+    if apart > allowed:
+        raise StochasticModelError(
+            f"two forward passes of the model differ by {apart:.2g}: an example's output depends on its batch",
+            where=type(task.model).__name__,
+            remedy="let batch normalisation track running statistics (track_running_stats=True)",
+        )
 
 
 def _first_difference(model: nn.Module, x: Inputs) -> str:
-    """The first module whose output differs between two passes."""
-    seen: list[list[tuple[str, Tensor]]] = []
-    for _ in range(2):
-        record: list[tuple[str, Tensor]] = []
-        handles = [
-            m.register_forward_hook(
-                lambda _m, _i, o, n=n, into=record: (
-                    into.append((n, o.detach().clone())) if isinstance(o, Tensor) else None
-                )
-            )
-            for n, m in model.named_modules()
-            if n
-        ]
-        try:
-            with untouched(model), torch.no_grad():
-                call_model(model, x)
-                torch.rand(1)  # the two passes must not share a random state
-        finally:
-            for h in handles:
-                h.remove()
-        seen.append(record)
-        torch.rand(1)
-    for (name, a), (_, b) in zip(*seen, strict=False):
+    """The first module whose output differs between two passes that go on drawing from one random state."""
+    first, second = _outputs_by_module(model, x), _outputs_by_module(model, x)
+    for (name, a), (_, b) in zip(first, second, strict=False):
         if a.shape != b.shape or not torch.equal(a, b):
             return f"module {name}"
     return type(model).__name__
+
+
+def _outputs_by_module(model: nn.Module, x: Inputs) -> list[tuple[str, Tensor]]:
+    """Every submodule's output in the order of the calls; no hook stays."""
+    record: list[tuple[str, Tensor]] = []
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                record.append((name, output.clone()))
+
+        return hook
+
+    handles = [m.register_forward_hook(keep(n)) for n, m in model.named_modules() if n]
+    try:
+        call_model(model, x)
+    finally:
+        for h in handles:
+            h.remove()
+    return record

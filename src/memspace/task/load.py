@@ -6,8 +6,13 @@ import difflib
 import importlib
 import inspect
 import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from memspace.errors import MemspaceError, TaskError
 from memspace.progress import Progress
@@ -35,12 +40,22 @@ def resolve(spec: str, options: BuildOptions, progress: Progress, weights: Path 
                 where="task name",
                 remedy=f"{hint}use one of {', '.join(BUILTIN)}, or module:attribute for your own",
             )
-        task = build(spec, options, progress)
+        task = build(spec, replace(options, train_network=weights is None), progress)
     else:
         task = _import(spec, options)
-    if weights is not None:
-        load_weights(task.model, weights)
-    return task
+    return task if weights is None else _with_weights(task, weights)
+
+
+def _with_weights(task: Task, path: Path) -> Task:
+    """The task with its weights from a file; a recorded training that does not end at them is left out."""
+    load_weights(task.model, path)
+    state = task.model.state_dict()
+    description = {**task.description, "weights": path.name}
+    run = task.run
+    if run is not None and any(not torch.equal(v, run.states[-1][k].to(v.device)) for k, v in state.items()):
+        run = None
+        description.pop("training", None)
+    return replace(task, run=run, description=description)
 
 
 def _import(spec: str, options: BuildOptions) -> Task:
@@ -68,8 +83,7 @@ def _import(spec: str, options: BuildOptions) -> Task:
             )
         found = getattr(found, part)
     if callable(found) and not isinstance(found, Task):
-        needs = [p for p in inspect.signature(found).parameters.values() if p.default is p.empty]
-        found = found(options.data_root) if needs else found()
+        found = _call(found, spec, options.data_root)
     if not isinstance(found, Task):
         raise TaskError(
             f"{spec} gives a {type(found).__name__}, not a memspace.Task",
@@ -77,3 +91,28 @@ def _import(spec: str, options: BuildOptions) -> Task:
             remedy="return memspace.Task(model=..., train=...)",
         )
     return found
+
+
+def _call(make: Callable[..., Any], spec: str, data_root: Path | None) -> Any:
+    """What the user's function gives; its own failures in one sentence."""
+    named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    hint = "call it on its own and mend it"
+    try:
+        needs = [p for p in inspect.signature(make).parameters.values() if p.default is p.empty and p.kind in named]
+        if needs and data_root is None:
+            hint = "give --data-root DIR if it needs one"
+        return make(data_root) if needs else make()
+    except MemspaceError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"{spec} raised {type(error).__name__}: {' '.join(str(error).split())}",
+            where=_last_line(error),
+            remedy=hint,
+        ) from error
+
+
+def _last_line(error: BaseException) -> str:
+    """File and line where an exception was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"

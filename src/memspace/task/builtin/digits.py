@@ -43,8 +43,7 @@ def digits(options: BuildOptions, progress: Progress) -> Task:
         labels,
         recipe,
         name="digits",
-        seed=options.seed,
-        cache=options.cache,
+        options=options,
         progress=progress,
     )
 

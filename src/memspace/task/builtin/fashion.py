@@ -110,8 +110,7 @@ def fashion(options: BuildOptions, progress: Progress) -> Task:
         labels,
         recipe,
         name="fashion-mnist",
-        seed=options.seed,
-        cache=options.cache,
+        options=options,
         progress=progress,
     )
 

@@ -21,6 +21,8 @@ class BuildOptions:
         data_root: folder (or file) the data are read from.
         cache: folder of trained networks (default: the per-user cache).
         train_size, test_size, epochs: smaller than the task's own, for quick looks and tests.
+        train_network: False where weights come from elsewhere: without a trained network in the cache, the model is
+            left at its initialisation and has no recorded run.
     """
 
     seed: int = 0
@@ -30,6 +32,7 @@ class BuildOptions:
     train_size: int | None = None
     test_size: int | None = None
     epochs: int | None = None
+    train_network: bool = True
 
 
 def corrupt(y: Tensor, share: float, classes: int, seed: int) -> Tensor:

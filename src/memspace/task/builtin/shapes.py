@@ -79,8 +79,7 @@ def shapes(options: BuildOptions, progress: Progress) -> Task:
         labels,
         recipe,
         name="shapes",
-        seed=options.seed,
-        cache=options.cache,
+        options=options,
         progress=progress,
     )
 

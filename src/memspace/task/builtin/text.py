@@ -132,8 +132,7 @@ def text(options: BuildOptions, progress: Progress) -> Task:
         labels,
         recipe,
         name="text",
-        seed=options.seed,
-        cache=options.cache,
+        options=options,
         progress=progress,
     )
 

@@ -17,13 +17,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from memspace.progress import Progress, Silent
-from memspace.task.likelihood import Categorical
+from memspace.task.builtin.options import BuildOptions
 from memspace.task.task import Run
 
 __all__ = ["Recipe", "Trained", "cached", "default_cache", "fit"]
 
 _FORMAT = 1
-_LAW = Categorical()
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network and the record of its training."""
+    """A trained network and the record of its training (None: it was not trained)."""
 
     model: nn.Module
-    run: Run
+    run: Run | None
     seconds: float
 
 
@@ -127,11 +126,11 @@ def cached(
     recipe: Recipe,
     *,
     name: str,
-    seed: int,
-    cache: Path | None,
+    options: BuildOptions,
     progress: Progress,
 ) -> Trained:
     """As :func:`fit`, kept in a file keyed by everything that decides the result; a damaged file is trained anew."""
+    seed = options.seed
     digest = hashlib.sha256(json.dumps([_FORMAT, name, asdict(recipe), seed, torch.__version__, len(y)]).encode())
     digest.update(y.numpy().tobytes())
     digest.update(x.reshape(-1)[:: max(1, x.numel() // 100_000)].contiguous().numpy().tobytes())
@@ -139,12 +138,15 @@ def cached(
         torch.manual_seed(seed)
         model = make()
     digest.update(repr(model).encode())
-    path = (cache or default_cache()) / f"{name}-{digest.hexdigest()[:24]}.safetensors"
+    path = (options.cache or default_cache()) / f"{name}-{digest.hexdigest()[:24]}.safetensors"
     found = _read(path, model)
     if found is not None:
         return found
+    if not options.train_network:
+        return Trained(model.eval(), None, 0.0)
     trained = fit(make, x, y, recipe, seed=seed, progress=progress, what=f"training {name}")
-    _write(path, trained)
+    if trained.run is not None:
+        _write(path, trained.run, trained.seconds)
     return trained
 
 
@@ -162,10 +164,9 @@ def _read(path: Path, model: nn.Module) -> Trained | None:
     return Trained(model.eval(), run, facts["seconds"])
 
 
-def _write(path: Path, trained: Trained) -> None:
+def _write(path: Path, run: Run, seconds: float) -> None:
     """Best effort: an unwritable cache costs a training next time, nothing else."""
-    run = trained.run
-    facts = {"time": run.time, "step": run.step, "epochs": run.epochs, "seconds": trained.seconds}
+    facts = {"time": run.time, "step": run.step, "epochs": run.epochs, "seconds": seconds}
     tensors = {f"{i}/{k}": v.contiguous().clone() for i, s in enumerate(run.states) for k, v in s.items()}
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
