@@ -166,7 +166,7 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
         trace,
         index=index,
         predicted=PREDICTED,
-        pairs=16 if r.n <= 5000 else 6,
+        pairs=64 if len(index) < NOISE_EXAMPLES else 8,
         seed=seed + 8,
         progress=progress,
     )

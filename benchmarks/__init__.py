@@ -1,0 +1,1 @@
+"""Benchmarks: measured anew each time, goals beside figures."""

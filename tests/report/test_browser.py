@@ -1,0 +1,117 @@
+"""The report in a real browser: Debian's chromium, headless."""
+
+import shutil
+
+import pytest
+from axe_selenium_python import Axe
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.ui import WebDriverWait
+
+from memspace.report.html import render
+from tests.report.sample import sample
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None, reason="needs Debian's packages chromium and chromium-driver"
+)
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = Options()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(sample()), encoding="utf-8")
+    return path.as_uri()
+
+
+def open_page(browser, address, width=1280, scheme="light"):
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    theme(browser, scheme)
+    browser.get(address)
+    browser.execute_script("window.drawAll()")
+    WebDriverWait(browser, 20).until(
+        lambda b: b.execute_script(
+            "return [...document.querySelectorAll('.plot')].every(p => p.querySelector('.main-svg'))"
+        )
+    )
+
+
+def theme(browser, scheme):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_no_console_errors_every_figure_drawn_and_no_overflow(browser, address, width):
+    open_page(browser, address, width)
+    assert browser.get_log("browser") == []
+    figures = browser.execute_script("return document.querySelectorAll('.plot .main-svg').length")
+    assert figures >= 3
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.execute_script("return window.hacked === undefined")
+
+
+def test_every_link_leads_somewhere(browser, address):
+    open_page(browser, address)
+    broken = browser.execute_script(
+        "return [...document.querySelectorAll('a[href]')].map(a => a.getAttribute('href'))"
+        ".filter(h => !h.startsWith('#') || !document.getElementById(h.slice(1)))"
+    )
+    assert broken == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_accessible(browser, address, scheme, width):
+    open_page(browser, address, width, scheme)
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    axe = Axe(browser)
+    axe.inject()
+    found = axe.run()["violations"]
+    assert [(v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in found] == []
+
+
+def test_plots_follow_a_change_of_theme(browser, address):
+    open_page(browser, address, scheme="light")
+    ink = "return document.querySelector('.plot').layout.font.color"
+    before = browser.execute_script(ink)
+    theme(browser, "dark")
+    WebDriverWait(browser, 10).until(lambda b: b.execute_script(ink) != before)
+
+
+def test_the_table_sorts_and_filters(browser, address):
+    open_page(browser, address)
+    names = "return [...document.querySelectorAll('#every tbody tr:not([hidden]) code')].map(c => c.textContent)"
+    browser.execute_script("document.querySelector('button[data-sort=\"1\"]').click()")
+    assert browser.execute_script(names) == ["a.b", "a.doubt", "a.nan"]
+    browser.execute_script("document.querySelector('button[data-sort=\"1\"]').click()")
+    assert browser.execute_script(names) == ["a.nan", "a.doubt", "a.b"]
+    browser.execute_script(
+        "const f = document.getElementById('filter'); f.value = 'doubt'; f.dispatchEvent(new Event('input'))"
+    )
+    assert browser.execute_script(names) == ["a.doubt"]
