@@ -172,3 +172,16 @@ def test_the_digits_are_learned(tmp_path: Path) -> None:
     with torch.no_grad():
         accuracy = float((task.model(part.x).argmax(1) == part.y).double().mean())
     assert accuracy > 0.85
+
+
+def test_weights_do_not_depend_on_the_number_of_threads(options: BuildOptions, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    models = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            models.append(_digits(replace(options, cache=tmp_path / str(count), epochs=3)).model)
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
+    assert _equal(*models)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from memspace.task.task import Task
 __all__ = ["digits"]
 
 # γ = 3e-3 has the least test loss of 1e-3, 3e-3 and 1e-2 with 10% wrong labels (0.26 against 0.30 and 0.31 nats).
-RECIPE = Recipe(epochs=500, batch=None, rate=3e-3, decay=3e-3)
+RECIPE = Recipe(epochs=500, batch=None, rate=3e-3, decay=3e-3, threads=1)
 
 
 def _network() -> nn.Module:
@@ -35,7 +37,7 @@ def digits(options: BuildOptions, progress: Progress) -> Task:
         test = test[: options.test_size]
     truth = y[train]
     labels = corrupt(truth, options.label_noise, 10, options.seed)
-    recipe = RECIPE if options.epochs is None else Recipe(options.epochs, None, RECIPE.rate, RECIPE.decay)
+    recipe = replace(RECIPE, epochs=options.epochs or RECIPE.epochs)
     inputs = x[train]
     trained = cached(
         _network,
