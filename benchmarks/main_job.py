@@ -112,7 +112,15 @@ def fashion(arguments: argparse.Namespace) -> list[Row]:
         at_least(part, "test accuracy", [_value(results, "generalisation.test_accuracy")], 0.90),
         at_most(part, "audit, in training epochs", [seconds / unit], 60, f"{seconds:.0f} s; an epoch {unit:.1f} s"),
         at_most(part, "peak memory (GiB)", [peak], 6.0, "whole process, data and training included"),
-        Row(part, "leave-one-out relative error", "", _value(results, "generalisation.loo_relative_error"), None, None, None),
+        Row(
+            part,
+            "leave-one-out relative error",
+            "",
+            _value(results, "generalisation.loo_relative_error"),
+            None,
+            None,
+            None,
+        ),
     ]
     for name, spent in results.costs.items():
         if "memory" not in name and name != "total":

@@ -76,7 +76,10 @@ def test_weights_from_a_file_are_what_is_audited(folder):
         done = run(folder, "audit", "mine:task", "--out", f"out{len(values)}", "--json", *words)
         assert done.returncode == 0, done.stderr
         (trace,) = (
-            m["value"] for c in json.loads(done.stdout)["chapters"] for m in c["measurements"] if m["name"] == "fisher.trace"
+            m["value"]
+            for c in json.loads(done.stdout)["chapters"]
+            for m in c["measurements"]
+            if m["name"] == "fisher.trace"
         )
         values.append(trace)
     assert values[1] == values[2] != values[0]

@@ -33,7 +33,9 @@ def sample() -> Results:
     )
     galleries = (
         Gallery("g", "Pictures", "Grey and colour.", (Item(3, "three", grey, flag="1 → 2"), Item(4, HOSTILE, colour))),
-        Gallery("t", "Texts", "With a query.", (Item(5, "five", text=HOSTILE, flag="supports"),), Item(6, "q", text="?")),
+        Gallery(
+            "t", "Texts", "With a query.", (Item(5, "five", text=HOSTILE, flag="supports"),), Item(6, "q", text="?")
+        ),
     )
     measurements = (
         Measurement("a.b", 1.23456, "nats", "exact", 10, (1.2, 1.3), "Somebody 1999"),

@@ -98,7 +98,7 @@ def dci(z: Codes, v: Levels, seed: int = 0) -> tuple[float, float, float]:
     half = len(z) // 2
     importance, accuracy = [], []
     for k in range(v.shape[1]):
-        forest = RandomForestClassifier(50, max_depth=8, random_state=seed, n_jobs=1)
+        forest = RandomForestClassifier(50, max_depth=8, max_features=None, random_state=seed, n_jobs=1)
         forest.fit(z[:half], v[:half, k])
         importance.append(forest.feature_importances_)
         accuracy.append(forest.score(z[half:], v[half:, k]))

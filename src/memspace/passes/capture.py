@@ -8,6 +8,7 @@ all its calls to one sum, which is exactly the gradient of a shared weight.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
@@ -136,7 +137,10 @@ class Signals:
             return dict(vmap(lambda d: pull(d)[0])(du))
 
         per_example = u.transpose(0, 1)
-        with sdpa_kernel(SDPBackend.MATH):
+        # Parameters not chosen would else keep the whole graph alive behind the result.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            # torch says which operations it maps one by one; the result is the same.
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             grads = _over_examples(one, self._x, per_example)
         return {b.name: grads[b.names[0]].flatten(2).transpose(0, 1) for b in blocks}
 

@@ -1,0 +1,142 @@
+"""Every layer, output law and representation against a dense float64 reference."""
+
+import pytest
+import torch
+from tests.contract.networks import NETWORKS, dense_fisher, network
+
+from memspace.metric.dual import Dual
+from memspace.metric.fisher import build
+from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+LAWS = [Categorical(), Bernoulli(), Gaussian(0.7), Poisson()]
+REPRESENTATIONS = ["dense", "diagonal", "kfac", "ekfac", "dual", "implicit"]
+EXACT = 1e-10  # relative: float64 rounding over a few thousand products
+
+
+def task_of(name, law, seed=0):
+    model, x = network(name, seed)
+    y = law.sample(model(x).detach(), torch.Generator().manual_seed(seed + 1))
+    return Task(model=model, train=(x, y), likelihood=law), ParameterSpace(model), x, y
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_representation_against_the_dense_reference(name, law):
+    task, space, x, y = task_of(name, law)
+    f = dense_fisher(task.model, space, law, x, y)
+    made = {r: build(task, space, r, batch=2) for r in REPRESENTATIONS}
+    dense = {r: m.to_dense() for r, m in made.items()}
+    for r in ("dense", "dual", "implicit"):
+        assert relative(dense[r], f) < EXACT
+    assert relative(dense["diagonal"], torch.diag(f.diagonal())) < EXACT
+    assert made["ekfac"].trace().value == pytest.approx(float(f.trace()), rel=EXACT)
+    for b in space.blocks:
+        block = slice(b.start, b.stop)
+        # EKFAC's eigenvalues are the best diagonal in KFAC's basis: never farther from the block (George et al. 2018).
+        far = [float((dense[r][block, block] - f[block, block]).norm()) for r in ("kfac", "ekfac")]
+        assert far[1] <= far[0] * (1 + 1e-9) + 1e-14
+    values = torch.linalg.eigvalsh(f).flip(0)
+    dual = made["dual"].eigenvalues()
+    assert torch.allclose(dual, values[: len(dual)], rtol=1e-8, atol=1e-11 * float(values[0]))
+    assert float(values[len(dual) :].abs().max() if len(dual) < len(values) else 0) < 1e-10 * float(values[0])
+    for m in dense.values():
+        assert relative(m, m.T) < EXACT
+        assert float(torch.linalg.eigvalsh((m + m.T) / 2).min()) > -1e-10 * float(m.norm())
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_empirical_is_the_mean_outer_product_of_label_gradients(name, law):
+    task, space, x, y = task_of(name, law)
+    f = dense_fisher(task.model, space, law, x, y, "empirical")
+    for r in ("dense", "dual", "implicit"):
+        metric = build(task, space, r, kind="empirical", batch=3)
+        assert metric.kind == "empirical"
+        assert relative(metric.to_dense(), f) < EXACT
+
+
+@pytest.mark.parametrize("representation", REPRESENTATIONS)
+@pytest.mark.parametrize("name", ["linear", "norms", "transformer", "tied"])
+def test_functions_of_a_metric_are_those_of_its_own_matrix(name, representation):
+    task, space, _, _ = task_of(name, Categorical())
+    m = build(task, space, representation, batch=2)
+    values, vectors = torch.linalg.eigh(m.to_dense())
+    values = values.clamp_min(0)
+    v = torch.randn(3, space.size, dtype=torch.float64)
+    damping = 0.3 * float(values.mean())
+
+    def expected(fn):
+        return v @ vectors * fn(values) @ vectors.T
+
+    assert relative(m.matvec(v), expected(lambda x: x)) < 1e-9
+    assert relative(m.solve(v, damping), expected(lambda x: 1 / (x + damping))) < 1e-6
+    assert relative(m.apply(lambda x: torch.sqrt(x + damping), v), expected(lambda x: torch.sqrt(x + damping))) < 1e-6
+    assert torch.allclose(m.norm(v), (v * m.matvec(v)).sum(-1).clamp_min(0).sqrt())
+    pairs = [
+        (m.trace(), values.sum()),
+        (m.logdet(damping), torch.log(values + damping).sum()),
+        (m.effective_dimension(damping), (values / (values + damping)).sum()),
+    ]
+    for got, want in pairs:
+        # Exact, or within four standard errors of a probed trace.
+        assert abs(got.value - float(want)) <= 4 * got.standard_error + 1e-8 * abs(float(want))
+    assert m.sample(damping, torch.Generator().manual_seed(0), 2).shape == (2, space.size)
+    for bad in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="damping"):
+            m.solve(v, bad)
+
+
+def test_samples_have_the_inverse_as_covariance():
+    task, space, _, _ = task_of("linear", Categorical())
+    m = build(task, space, "dual")
+    damping = 0.5 * m.trace().value / space.size
+    draws = m.sample(damping, torch.Generator().manual_seed(3), 20_000)
+    v = torch.randn(space.size, dtype=torch.float64)
+    want = float(v @ m.solve(v, damping))
+    # The variance of a chi-square with one degree of freedom is 2: four standard errors of the mean of squares.
+    assert abs(float((draws @ v).square().mean()) / want - 1) < 4 * (2 / 20_000) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["linear", "norms", "transformer"])
+def test_monte_carlo_is_unbiased(name):
+    task, space, x, y = task_of(name, Categorical())
+    truth = dense_fisher(task.model, space, task.likelihood, x, y)
+    draws = torch.stack([build(task, space, "dense", kind="mc", seed=s).to_dense() for s in range(150)])
+    error = draws.std(0) / 150**0.5
+    z = (draws.mean(0) - truth) / error.clamp_min(1e-12 * float(truth.norm()))
+    some = error > 1e-8 * float(truth.norm())
+    # Entries are correlated, so the mean square of z is only known to be near one; a bias would send it to hundreds.
+    assert float(z[some].square().mean()) < 3
+
+
+@pytest.mark.parametrize("representation", ["dual", "ekfac", "diagonal"])
+def test_the_batch_size_does_not_matter(representation):
+    task, space, _, _ = task_of("norms", Categorical())
+    whole, ones, uneven = (build(task, space, representation, batch=b).to_dense() for b in (100, 1, 2))
+    assert relative(ones, whole) < EXACT
+    assert relative(uneven, whole) < EXACT
+
+
+def test_a_dual_cut_short_says_how_much_it_left_out():
+    task, space, x, y = task_of("linear", Categorical())
+    from memspace.metric.dual import select_rows
+    from memspace.passes.engine import run_pass
+    from memspace.passes.rows import CollectRows
+
+    rows = CollectRows(space.blocks)
+    run_pass(task, space, [rows])
+    f = task.model(x).detach()
+    cut = select_rows(rows.finish(), task.likelihood.fisher_root(f), limit=4)
+    part = Dual.of(cut, len(x))
+    truth = dense_fisher(task.model, space, task.likelihood, x, y)
+    assert len(cut.rows) == 4
+    assert part.trace().value == pytest.approx(float(truth.trace()) * (1 - cut.left_out), rel=1e-9)
+    missing = torch.linalg.eigvalsh(truth - part.to_dense())
+    assert float(missing.min()) > -1e-10
+    assert float(missing.max()) <= cut.left_out * float(truth.trace()) * (1 + 1e-9)
