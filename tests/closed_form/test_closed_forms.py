@@ -186,7 +186,7 @@ def test_great_circle_on_the_simplex():
 
 
 def test_a_linear_gaussian_model_is_flat_and_every_path_at_least_the_distance():
-    task, _, x, _ = linear_task(n=9)
+    task, _, _, _ = linear_task(n=9)
     a = {k: v.clone() for k, v in task.model.state_dict().items()}
     b = {k: v + torch.randn(v.shape, generator=torch.Generator().manual_seed(2), dtype=v.dtype) for k, v in a.items()}
     index = torch.arange(9)

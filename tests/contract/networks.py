@@ -1,5 +1,7 @@
 """Small float64 networks, one for every supported kind of layer, and the dense reference they are held against."""
 
+import warnings
+
 import torch
 from torch import nn
 from torch.func import functional_call, jacrev
@@ -142,7 +144,9 @@ def jacobian(model, space, x):
     params = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
     out = []
     for i in range(len(x)):
-        j = jacrev(lambda p, i=i: functional_call(model, p, (x[i : i + 1],)).flatten())(params)
+        with warnings.catch_warnings():  # torch maps some operations one by one, and says so
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            j = jacrev(lambda p, i=i: functional_call(model, p, (x[i : i + 1],)).flatten())(params)
         count = next(iter(j.values())).shape[0]
         out.append(torch.stack([space.pack({k: v[r] for k, v in j.items()}) for r in range(count)]))
     return torch.stack(out)
