@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 import memspace.task.builtin.train as trainer
-from memspace.errors import DataError, TaskError
+from memspace.errors import CheckpointError, DataError, TaskError
 from memspace.progress import Silent
 from memspace.task.builtin import BuildOptions, build
+from memspace.task.checkpoint import load_weights
 from memspace.task.load import resolve
 from memspace.task.task import Task
 
@@ -105,3 +106,9 @@ def test_a_task_function_of_any_arguments_is_called_without(options: BuildOption
 
     own.loose = loose
     assert resolve("own_functions_for_tests:loose", options, Silent()).name == "task"
+
+
+def test_a_checkpoint_whose_keys_are_numbers_is_no_state_dict(tmp_path: Path) -> None:
+    torch.save({0: torch.zeros(3)}, tmp_path / "numbered.pt")
+    with pytest.raises(CheckpointError, match="no state dict"):
+        load_weights(nn.Linear(4, 3), tmp_path / "numbered.pt")

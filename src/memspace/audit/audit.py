@@ -22,9 +22,9 @@ from memspace.audit.read import read
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Results
 from memspace.audit.store import Store
+from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from memspace.version import VERSION
 
@@ -36,7 +36,8 @@ Tables = dict[str, dict[str, Any]]
 def plan_audit(task: Task, settings: Settings) -> Plan:
     """Check the task and plan its audit; computes nothing else."""
     check_task(task)
-    return make_plan(task, ParameterSpace(task.model), settings)
+    with untouched(task.model):
+        return make_plan(task, verified_space(task), settings)
 
 
 def audit_task(task: Task, settings: Settings, store: Store | None = None, progress: Progress | None = None) -> Results:
@@ -52,7 +53,7 @@ def audit_task(task: Task, settings: Settings, store: Store | None = None, progr
     start = time.perf_counter()
     with untouched(task.model):
         check_task(task)
-        space = ParameterSpace(task.model)
+        space = verified_space(task)
         plan = make_plan(task, space, settings)
         r = read(task, space, plan, settings, store, progress)
         costs = {"reading": time.perf_counter() - start}

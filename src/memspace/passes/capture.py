@@ -9,7 +9,7 @@ all its calls to one sum, which is exactly the gradient of a shared weight.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -97,6 +97,11 @@ class Signals:
         result = {b.name: self._assemble(b, out[b.name], len(u)) for b in self.blocks if b.kind != "loose"}
         result.update(self._generic(loose, u) if loose else {})
         return result
+
+    def parameter_gradient(self, params: Mapping[str, Tensor], u: Tensor) -> dict[str, Tensor]:
+        """Autograd's own gradient of u·f in the parameters, for checks."""
+        grads = torch.autograd.grad(self._graph, list(params.values()), u, retain_graph=True, allow_unused=True)
+        return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(params.items(), grads, strict=True)}
 
     def _assemble(self, block: Block, grads: Sequence[Sequence[Tensor | None]], count: int) -> Tensor:
         module = self._modules[block.module]
