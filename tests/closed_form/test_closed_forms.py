@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.contract.networks import dense_fisher, jacobian, network
 from torch import nn
 
 from memspace.action.training import slope
@@ -26,6 +25,7 @@ from memspace.passes.statistics import Bases, CorrectedEigenvalues, KroneckerFac
 from memspace.task.likelihood import Categorical, Gaussian
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
+from tests.contract.networks import dense_fisher, jacobian, network
 
 
 def linear_task(n=20, d=4, c=1, law=None, seed=0):

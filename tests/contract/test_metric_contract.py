@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tests.contract.networks import NETWORKS, dense_fisher, network
 
 from memspace.metric.dual import Dual
 from memspace.metric.fisher import build
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
+from tests.contract.networks import NETWORKS, dense_fisher, network
 
 LAWS = [Categorical(), Bernoulli(), Gaussian(0.7), Poisson()]
 REPRESENTATIONS = ["dense", "diagonal", "kfac", "ekfac", "dual", "implicit"]

@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.report.sample import HOSTILE, sample
 
 from memspace.audit.results import Results
 from memspace.audit.store import Store, load_results
@@ -14,6 +13,7 @@ from memspace.measurement import Measurement, from_samples
 from memspace.report.figures import to_plotly
 from memspace.report.format import format_interval, format_value
 from memspace.report.html import png, render
+from tests.report.sample import HOSTILE, sample
 
 
 def test_results_survive_the_round_trip_through_a_run_folder(tmp_path):
