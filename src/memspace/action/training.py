@@ -2,30 +2,30 @@
 
 Along natural-gradient flow θ̇ = −F⁻¹∇L the action spent equals the loss bought. For any path the energy–dissipation
 excess ∫(½‖θ̇‖²_F + ½‖∇L‖²_{F⁻¹}) dt − (L(0) − L(T)) is non-negative. It depends on the clock; its least value over
-all clocks, ∫‖θ̇‖_F ‖∇L‖_{F⁻¹} dt − (L(0) − L(T)), does not, and is the principal number here.
+all clocks, ∫‖θ̇‖_F ‖∇L‖_{F⁻¹} dt − (L(0) − L(T)), does not, and is the principal number here: zero exactly on paths
+that follow the natural gradient, at whatever speed.
 
-The slope ‖∇L‖_{F⁻¹} is computed exactly on a probe set: with rows R_i = S_iᵀJ_i (n·K rows) and gradient
-∇L = (1/n) Σ J_iᵀ g_i = (1/n) Rᵀ u, u_i = S_i⁺ g_i, the pseudo-inverse gives ‖∇L‖²_{F⁻¹} = (1/n) ‖Π u‖², Π the
-projector on the range of R. Damping λ replaces Π by K(K + nλ)⁻¹, K = R Rᵀ: a lower value, so the excess is
-conservative.
+Speed, slope and loss of the excess are all taken on one set of examples: on different ones it need not be positive.
+Damping lowers the slope, hence the excess; what ten times the damping would change is said with the number.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from memspace.geometry.distance import output_distance
-from memspace.geometry.path import Walk, outputs_along, straight_line, walk
+from memspace.action.lengths import bought, clocked_action, interval, lengths
+from memspace.action.slope import Slope, affordable, probe_dual, slope
+from memspace.geometry.distance import squared_distances
+from memspace.geometry.path import Walk, every_second, outputs_along, straight_line, walk
 from memspace.measurement import Measurement, Unmeasured
-from memspace.passes.cotangent import output_cotangents
-from memspace.passes.engine import run_pass
-from memspace.passes.rows import CollectRows
-from memspace.passes.statistics import Outputs
+from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
@@ -33,223 +33,233 @@ from memspace.task.task import Task
 __all__ = ["TrainingAction", "slope", "training_action"]
 
 LINE_POINTS = 33
+DAMPING = 1e-6  # of tr F, at each checkpoint
+LEAST_PROBE = 8  # examples below which a slope is not worth stating
+DE_GIORGI = "De Giorgi; Ambrosio, Gigli & Savaré 2008"
 
 
 @dataclass(frozen=True)
 class TrainingAction:
-    """What was measured along a run; arrays are per checkpoint, for plotting."""
+    """What was measured along a run; arrays are per checkpoint, for plotting.
+
+    Args:
+        loss: nats per example; length: travelled so far, nats^½; slope: ‖∇L‖_{F⁻¹}, nats^½ (empty: unmeasured);
+            speed: Fisher–Rao length per learning-rate time of the step into each checkpoint (NaN at the first).
+        segments: per step between checkpoints, column → values: ``step_from``, ``step_to``, ``length``, ``bought``
+            and, where the slope is measured, ``excess`` (on its own examples; they sum to the excess).
+    """
 
     measurements: tuple[Measurement, ...]
     unmeasured: tuple[Unmeasured, ...]
-    time: tuple[float, ...]
-    step: tuple[int, ...]
-    loss: tuple[float, ...]
-    length: tuple[float, ...]
-    slope: tuple[float, ...]
-
-
-def slope(task: Task, space: ParameterSpace, index: Tensor, damping: float, batch: int = 128) -> float:
-    """‖∇L‖²_{(F+λI)⁻¹} of the mean loss over the probe examples, nats; exact on those examples (float64)."""
-    rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
-    run_pass(task, space, [rows, table], index=index, batch=batch)
-    jacobian, t = rows.finish(), table.finish()
-    f, n, c = t["f"].double(), len(index), t["f"].shape[-1]
-    gradient = task.likelihood.residual(f, t["y"])
-    gram = jacobian.dot(jacobian)
-    root = output_cotangents("exact", task.likelihood, f, t["y"]).permute(1, 2, 0)  # (n, C, K)
-    k = root.shape[-1]
-    moved = torch.einsum("ick,icr->ikr", root, gram.reshape(n, c, n * c)).reshape(n * k, n, c)
-    dual = torch.einsum("rjc,jck->rjk", moved, root).reshape(n * k, n * k)
-    right = torch.einsum("rjc,jc->r", moved, gradient) / n  # R ∇L
-    squared = float(torch.einsum("ic,icr,r->", gradient, gram.reshape(n, c, n * c), gradient.flatten())) / n**2
-    eye = torch.eye(len(dual), dtype=dual.dtype, device=dual.device)
-    held = torch.linalg.solve(dual + n * damping * eye, right)
-    return max(0.0, (squared - float(right @ held)) / damping)
+    time: tuple[float, ...] = ()
+    step: tuple[int, ...] = ()
+    loss: tuple[float, ...] = ()
+    length: tuple[float, ...] = ()
+    slope: tuple[float, ...] = ()
+    speed: tuple[float, ...] = ()
+    segments: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def training_action(
-    task: Task, *, probe: int = 512, slope_probe: int = 96, seed: int = 0, progress: Progress
+    task: Task,
+    *,
+    probe: int = 512,
+    slope_probe: int = 96,
+    seed: int = 0,
+    progress: Progress,
+    space: ParameterSpace | None = None,
+    memory: int = 2**30,
 ) -> TrainingAction:
     """Length, action, loss bought and action excess of ``task.run``, on a random probe set of training examples.
 
     Args:
-        probe: examples predictions are followed on; slope_probe: examples the slope ‖∇L‖_{F⁻¹} is computed on.
+        probe: examples predictions are followed on; slope_probe: examples the slope ‖∇L‖_{F⁻¹} is computed on; both
+            are lowered to what ``memory`` bytes hold.
+        space: the parameter layout, where some layers are to stay off the fast path.
     """
     run = task.run
     if run is None or len(run.states) < 3:
+        found = "no checkpoints" if run is None else f"only {len(run.states)} checkpoints"
         reason = Unmeasured(
-            "action",
-            "no checkpoints of the training were recorded",
-            "record them: Task(run=Run(states, time, step))",
+            "action", f"{found} of the training were recorded", "record some: Task(run=Run(states, time, step))"
         )
-        return TrainingAction((), (reason,), (), (), (), (), ())
+        return TrainingAction((), (reason,))
     law = task.likelihood
     generator = torch.Generator().manual_seed(seed + 9)
-    index = torch.randperm(len(task.train), generator=generator)[:probe].sort().values
+    order = torch.randperm(len(task.train), generator=generator)
+    example, _ = outputs(task, task.train, index=order[:1])
+    fits = memory // (24 * example.numel() * max(len(run.states), LINE_POINTS))
+    index = order[: max(2, min(probe, fits))].sort().values
     f, y = outputs_along(task, run.states, index, progress, "following the training path")
     weight = law.weight(f[0], y)
+    loss = torch.stack([_per_example(law.nll(x, y)) for x in f])  # (S, n)
     path = walk(law, f, weight)
-    positions = float(weight.sum()) / len(index)
-    losses = [float(law.nll(x, y).sum()) / len(index) for x in f]
-    bought = losses[0] - losses[-1]
-    line_f, _ = outputs_along(
-        task, straight_line(run.states[0], run.states[-1], LINE_POINTS), index, progress, "straight line"
-    )
+    line_states = straight_line(run.states[0], run.states[-1], LINE_POINTS)
+    line_f, _ = outputs_along(task, line_states, index, progress, "straight line")
     line = walk(law, line_f, weight)
-    ambient, ambient_error = output_distance(law, f[0], f[-1], weight)
-    n, m = len(index), len(run.states)
-    how = f"{m} checkpoints, closed-form Fisher–Rao steps on {n} probe examples"
-    e = 1.96 * path.length_error()
-    length = path.length
-    action = path.action(run.time)
-    measurements = [
-        Measurement(
-            "action.length",
-            length,
-            "nats^½",
-            how,
-            n,
-            (length - e, length + e),
-            "THEORY 3",
-            note=f"a finer recording can only lengthen it; the last halving added {path.error:.2g}",
-        ),
-        Measurement(
-            "action.constant_speed",
-            length**2 / 2,
-            "nats",
-            f"½L² at T = 1; {how}",
-            n,
-            ((length - e) ** 2 / 2, (length + e) ** 2 / 2),
-            "THEORY 3",
-        ),
-        Measurement(
-            "action.learning_rate_time",
-            action,
-            "nats per learning-rate time",
-            f"½ Σ d²/Δt; {how}",
-            n,
-            None,
-            "THEORY 4",
-            note="depends on the clock",
-        ),
-        Measurement(
-            "action.loss_bought",
-            bought,
-            "nats",
-            "training loss at the first less the last checkpoint, probe examples",
-            n,
-        ),
-        _line_length(line, n),
-        Measurement(
-            "action.ambient_distance",
-            ambient,
-            "nats^½",
-            "closed form, first to last checkpoint",
-            n,
-            (ambient - 1.96 * ambient_error, ambient + 1.96 * ambient_error),
-            "Rao 1945",
-        ),
-        Measurement(
-            "action.inefficiency",
-            length / ambient,
-            "1",
-            "path length over ambient distance",
-            n,
-            None,
-            "THEORY 4",
-        ),
-        Measurement("action.over_straight_line", length / line.length, "1", "path length over straight-line length", n),
-    ]
-    unmeasured: tuple[Unmeasured, ...] = ()
+    del line_f
+    measurements = lengths(path, line, squared_distances(law, f[0], f[-1], weight), len(run.states))
+    measurements.append(bought(loss))
+    unmeasured: list[Unmeasured] = []
+    ticking = all(b > a for a, b in itertools.pairwise(run.time))
+    if ticking:
+        measurements.append(clocked_action(path, run.time, len(run.states)))
+    else:
+        unmeasured.append(
+            Unmeasured(
+                "action.learning_rate_time",
+                "the recorded times do not increase from checkpoint to checkpoint",
+                "record the sum of learning rates at each checkpoint: Run(time=...)",
+            )
+        )
+
+    steps = path.steps.tolist()
+    segments = {
+        "step_from": tuple(map(float, run.step[:-1])),
+        "step_to": tuple(map(float, run.step[1:])),
+        "length": tuple(steps),
+        "bought": tuple((-torch.diff(loss.mean(1))).tolist()),
+    }
+    space = ParameterSpace(task.model) if space is None else space
+    count, rows = affordable(task, space, index, memory)
+    chosen = torch.randperm(len(index), generator=generator)[: min(slope_probe, count)].sort().values
     slopes: list[float] = []
-    if f.dim() > 3:
-        unmeasured = (
+    if len(chosen) < min(LEAST_PROBE, len(task.train)):
+        unmeasured.append(
             Unmeasured(
                 "action.excess",
-                "the slope of a sequence model needs every position's rows",
-                "use a model with one prediction per example",
-            ),
+                f"an example's slope needs {rows:,} Jacobian rows: memory and time allow {len(chosen)} examples, "
+                f"{LEAST_PROBE} are needed",
+                "raise the memory budget, or use a model with fewer outputs per example",
+            )
         )
     else:
-        slopes = _slopes(task, run.states, index[torch.randperm(n, generator=generator)[:slope_probe]], progress)
-        measurements += _excess(path, slopes, run.time, bought, len(index))
-    _ = positions
-    cumulative = [0.0, *torch.cumsum(path.steps, 0).tolist()]
+        found_slopes = _slopes(task, space, run.states, index[chosen], progress)
+        sub = walk(law, f[:, chosen], weight[chosen])
+        made, absent, segments["excess"] = _excess(sub, found_slopes, run.time if ticking else None, loss[:, chosen])
+        measurements += made
+        unmeasured += absent
+        slopes = [a.value for a in found_slopes]
+    speed = [
+        s / (b - a) if b > a else float("nan") for s, (a, b) in zip(steps, itertools.pairwise(run.time), strict=True)
+    ]
     return TrainingAction(
-        tuple(measurements), unmeasured, run.time, run.step, tuple(losses), tuple(cumulative), tuple(slopes)
+        tuple(measurements),
+        tuple(unmeasured),
+        run.time,
+        run.step,
+        tuple(loss.mean(1).tolist()),
+        (0.0, *torch.cumsum(path.steps, 0).tolist()),
+        tuple(slopes),
+        (float("nan"), *speed),
+        segments,
     )
 
 
-def _line_length(line: Walk, n: int) -> Measurement:
-    e = 1.96 * line.length_error()
-    return Measurement(
-        "action.straight_line_length",
-        line.length,
-        "nats^½",
-        f"{LINE_POINTS} points between first and last checkpoint",
-        n,
-        (line.length - e, line.length + e),
-        note=f"the last halving added {line.error:.2g}",
-    )
+def _per_example(values: Tensor) -> Tensor:
+    return values.flatten(1).sum(1) if values.dim() > 1 else values
 
 
-def _slopes(task: Task, states: Sequence[dict[str, Tensor]], index: Tensor, progress: Progress) -> list[float]:
-    """‖∇L‖_{F⁻¹} at every checkpoint, on a copy of the model."""
-    import copy
-
+def _slopes(
+    task: Task, space: ParameterSpace, states: Sequence[dict[str, Tensor]], index: Tensor, progress: Progress
+) -> list[Slope]:
+    """The slope at every checkpoint, on a copy of the model."""
     model: nn.Module = copy.deepcopy(task.model)
     moved = Task(model=model, train=task.train, likelihood=task.likelihood)
-    space = ParameterSpace(model)
+    layout = ParameterSpace(model, space.loose)
     out = []
     for state in progress.track(states, "slope at every checkpoint", len(states)):
         model.load_state_dict(state)
-        damping = 1e-6 * _scale(moved, space, index)
-        out.append(slope(moved, space, index.sort().values, damping) ** 0.5)
+        dual = probe_dual(moved, layout, index)
+        out.append(dual.slope(DAMPING * max(dual.trace, 1e-300)))
     return out
 
 
-def _scale(task: Task, space: ParameterSpace, index: Tensor) -> float:
-    """A mean squared gradient norm, so that the damping is relative."""
-    from memspace.passes.statistics import GradientNorms
-
-    norms = GradientNorms(space.blocks, "mc")
-    run_pass(task, space, [norms], index=index[:32], batch=32)
-    return max(float(norms.finish()["norms"].sum(1).mean()), 1e-12)
+def _trapezoid(steps: Tensor, slopes: Tensor) -> Tensor:
+    return steps * (slopes[1:] + slopes[:-1]) / 2
 
 
-def _excess(path: Walk, slopes: list[float], time: Sequence[float], bought: float, n: int) -> list[Measurement]:
-    s = torch.tensor(slopes, dtype=torch.float64)
-    middle = (s[1:] + s[:-1]) / 2
-    steps = path.steps.cpu()
-    dt = torch.diff(torch.tensor(list(time), dtype=torch.float64))
-    free = float((steps * middle).sum()) - bought
-    slope_term = float((0.5 * ((s[1:].square() + s[:-1].square()) / 2) * dt).sum())
-    clocked = path.action(time) + slope_term - bought
-    # Trapezoid through every second checkpoint: what the discretisation is worth.
-    keep = list(range(0, len(s), 2))
-    if keep[-1] != len(s) - 1:
-        keep.append(len(s) - 1)
-    coarse = sum(float(steps[a:b].sum()) * float((s[a] + s[b]) / 2) for a, b in itertools.pairwise(keep)) - bought
-    error = abs(free - coarse)
-    return [
+def _excess(
+    path: Walk, slopes: list[Slope], time: Sequence[float] | None, loss: Tensor
+) -> tuple[list[Measurement], list[Unmeasured], tuple[float, ...]]:
+    """The excess over all clocks and in learning-rate time, with what each segment adds; all on the same examples."""
+    steps, n = path.steps.cpu(), path.squared.shape[1]
+    s = torch.tensor([a.value for a in slopes], dtype=torch.float64)
+    damped = torch.tensor([a.damped for a in slopes], dtype=torch.float64) / (2 * s.clamp_min(1e-300))
+    effects = torch.stack([a.value_effect.cpu() for a in slopes])
+    drop = (loss[0] - loss[-1]).cpu()
+    gain = float(drop.mean())
+    parts = _trapezoid(steps, s)
+    spent = float(parts.sum())
+    spent_effect = (path.step_effects().cpu() * ((s[1:] + s[:-1]) / 2).unsqueeze(1)).sum(0)
+    spent_effect = spent_effect + (steps.unsqueeze(1) * (effects[1:] + effects[:-1]) / 2).sum(0)
+    keep = every_second(len(s))
+    coarse = sum(float(steps[a:b].sum()) * float(s[a] + s[b]) / 2 for a, b in itertools.pairwise(keep))
+    discretised = abs(spent - coarse)
+    less = math.log(10) * float(_trapezoid(steps, damped).sum())
+    how = f"trapezoid over {len(s)} checkpoints; speed, exact slope (dual) and loss on the same {n} examples"
+    note = (
+        f"dropping every second checkpoint moves it by {discretised:.2g} (inside the interval), ten times the "
+        f"damping would lower it by about {less:.2g}"
+    )
+    bounds = interval(spent - gain, spent_effect - drop + gain, discretised)
+    reliable = bounds[1] - bounds[0] <= spent
+    if not reliable:
+        note += "; a few examples with improbable labels carry most of the slope"
+    segments = tuple((parts - (-torch.diff(loss.mean(1).cpu()))).tolist())
+    measurements = [
         Measurement(
             "action.excess",
-            free,
+            spent - gain,
             "nats",
-            "∫‖θ̇‖_F ‖∇L‖_{F⁻¹} dt less the loss bought (least over all clocks), trapezoid over checkpoints",
+            f"∫‖θ̇‖_F ‖∇L‖_{{F⁻¹}} dt less the loss bought (least over all clocks), {how}",
             n,
-            (free - error, free + error),
-            "De Giorgi; Ambrosio, Gigli & Savaré 2008",
-            note="interval: change when every second checkpoint is dropped",
-        ),
-        Measurement(
-            "action.excess_learning_rate_time",
-            clocked,
-            "nats",
-            "∫(½‖θ̇‖²_F + ½‖∇L‖²_{F⁻¹}) dt less the loss bought, in learning-rate time",
-            n,
-            None,
-            "De Giorgi; Ambrosio, Gigli & Savaré 2008",
-            note="depends on the clock",
-        ),
+            bounds,
+            DE_GIORGI,
+            reliable,
+            note,
+        )
     ]
+    unmeasured = []
+    if gain > 0:
+        ratio = spent / gain
+        measurements.append(
+            Measurement(
+                "action.spent_over_bought",
+                ratio,
+                "1",
+                f"∫‖θ̇‖_F ‖∇L‖_{{F⁻¹}} dt over the loss bought, {how}",
+                n,
+                interval(ratio, (spent_effect - ratio * (drop - gain)) / gain, discretised / gain),
+                DE_GIORGI,
+                reliable,
+                "1 on paths that follow the natural gradient",
+            )
+        )
+    else:
+        unmeasured.append(
+            Unmeasured(
+                "action.spent_over_bought",
+                "the loss on these examples did not fall",
+                "train longer, or record from an earlier checkpoint",
+            )
+        )
+    if time is not None:
+        dt = torch.diff(torch.tensor(list(time), dtype=torch.float64))
+        halves = _trapezoid(dt, s.square()) / 2
+        each = torch.stack([a.effect.cpu() for a in slopes])
+        effect = path.action_effect(time).cpu() + (dt.unsqueeze(1) * (each[1:] + each[:-1]) / 4).sum(0)
+        value = path.action(time) + float(halves.sum()) - gain
+        measurements.append(
+            Measurement(
+                "action.excess_learning_rate_time",
+                value,
+                "nats",
+                f"∫(½‖θ̇‖²_F + ½‖∇L‖²_{{F⁻¹}}) dt less the loss bought, in learning-rate time, {how}",
+                n,
+                interval(value, effect - drop + gain),
+                DE_GIORGI,
+                note="depends on the clock: learning-rate time is the natural gradient's own only for its own steps",
+            )
+        )
+    return measurements, unmeasured, segments

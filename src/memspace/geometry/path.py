@@ -1,4 +1,9 @@
-"""Paths of configurations, measured through what they predict on a fixed probe set."""
+"""Paths of configurations, measured through what they predict on a fixed probe set.
+
+Only the ends of every step are seen, so each step counts as its closed-form Fisher–Rao distance. For a smooth path the
+length found falls short by a term of second order in the step; a noisy path (stochastic gradient descent recorded
+coarsely) is another matter: its length grows with every refinement, so a length without its stride means little.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from memspace.progress import Progress, Silent
 from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 
-__all__ = ["Walk", "outputs_along", "straight_line", "walk"]
+__all__ = ["Walk", "every_second", "outputs_along", "straight_line", "walk"]
 
 State = Mapping[str, Tensor]
 
@@ -23,7 +28,10 @@ State = Mapping[str, Tensor]
 def outputs_along(
     task: Task, states: Sequence[State], index: Tensor, progress: Progress | None = None, what: str = "path"
 ) -> tuple[Tensor, Tensor]:
-    """Outputs of every state on the probe examples, (S, n, ..., C), and their labels."""
+    """Outputs of every state on the probe examples, (S, n, ..., C) in float64, and their labels.
+
+    The model itself is not touched: each state replaces its tensors for one call.
+    """
     progress = progress or Silent()
     fs = []
     y = torch.empty(0)
@@ -37,6 +45,12 @@ def straight_line(a: State, b: State, points: int) -> list[dict[str, Tensor]]:
     """``points`` states evenly on the segment from a to b; what is not floating is taken from b."""
     shares = torch.linspace(0, 1, points, dtype=torch.float64).tolist()
     return [{k: torch.lerp(a[k], b[k], t) if b[k].is_floating_point() else b[k] for k in b} for t in shares]
+
+
+def every_second(count: int) -> list[int]:
+    """Positions 0, 2, 4, ... of ``count`` nodes, the last always among them."""
+    nodes = list(range(0, count, 2))
+    return nodes if nodes[-1] == count - 1 else [*nodes, count - 1]
 
 
 @dataclass(frozen=True)
@@ -58,34 +72,54 @@ class Walk:
 
     @property
     def length(self) -> float:
-        """Sum of the steps: a lower bound of the continuous path's length."""
+        """Sum of the steps: a lower bound of the continuous path's length, never below its ends' distance."""
         return float(self.steps.sum())
 
     @property
     def error(self) -> float:
-        """What a last halving of the step changed."""
+        """What a last halving of the step changed; a third of it remains where the path is smooth."""
         return self.length - self.coarse
 
     def action(self, time: Sequence[float]) -> float:
-        """½ Σ d²/Δt over the given clock, nats per unit time."""
-        dt = torch.diff(torch.tensor(list(time), dtype=torch.float64))
-        moving = dt > 0
-        return float((0.5 * self.squared.mean(1)[moving] / dt[moving]).sum())
+        """½ Σ d²/Δt over the given clock, nats per unit time; at least length²/(2·duration).
+
+        Raises:
+            ValueError: the clock does not move forward.
+        """
+        return float((0.5 * self.squared.mean(1) / _forward(time).to(self.squared)).sum())
+
+    def step_effects(self) -> Tensor:
+        """(S−1, n): first-order change of every step's length per unit of an example's weight, mean zero."""
+        steps = self.steps.unsqueeze(1)
+        return torch.where(steps > 0, (self.squared - steps.square()) / (2 * steps.clamp_min(1e-300)), 0.0)
+
+    def length_effect(self) -> Tensor:
+        """The same of the length, (n,)."""
+        return self.step_effects().sum(0)
+
+    def action_effect(self, time: Sequence[float]) -> Tensor:
+        """The same of :meth:`action`, (n,)."""
+        each = (0.5 * self.squared / _forward(time).to(self.squared).unsqueeze(1)).sum(0)
+        return each - each.mean()
 
     def length_error(self) -> float:
         """Standard error of the length over examples (delta method, steps taken jointly)."""
-        steps = self.steps.clamp_min(1e-300)
-        each = (self.squared / (2 * steps.unsqueeze(1))).sum(0)
-        return float(each.std()) / each.shape[0] ** 0.5 if each.shape[0] > 1 else 0.0
+        n = self.squared.shape[1]
+        return float(self.length_effect().std()) / n**0.5 if n > 1 else 0.0
+
+
+def _forward(time: Sequence[float]) -> Tensor:
+    dt = torch.diff(torch.tensor(list(time), dtype=torch.float64))
+    if not bool((dt > 0).all()):
+        raise ValueError("an action needs a clock that moves forward at every node")
+    return dt
 
 
 def walk(likelihood: Likelihood, f: Tensor, weight: Tensor | None = None) -> Walk:
-    """Measure a path from outputs along it, (S, n, ..., C)."""
+    """Measure a path from outputs along it, (S, n, ..., C); ``weight`` (n, ...): 0 for padded positions."""
     squared = torch.stack([squared_distances(likelihood, a, b, weight) for a, b in itertools.pairwise(f)])
-    nodes = [*range(0, len(f), 2)]
-    if nodes[-1] != len(f) - 1:
-        nodes.append(len(f) - 1)
     coarse = sum(
-        float(squared_distances(likelihood, f[a], f[b], weight).mean().sqrt()) for a, b in itertools.pairwise(nodes)
+        float(squared_distances(likelihood, f[a], f[b], weight).mean().sqrt())
+        for a, b in itertools.pairwise(every_second(len(f)))
     )
     return Walk(squared, coarse)

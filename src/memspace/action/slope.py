@@ -1,0 +1,125 @@
+"""The slope of the loss in the Fisher metric, exactly, on a few examples.
+
+With Jacobian rows J_i, residuals r_i = ∂ℓ_i/∂f_i and roots S_i S_iᵀ = H_i, the gradient is g = (1/n) Σ J_iᵀ r_i and
+F = (1/n) RᵀR, R the stacked S_iᵀJ_i. Then with K = RRᵀ
+
+    (F + λI)⁻¹ g = (g − Rᵀ (K + nλI)⁻¹ R g) / λ,
+
+which needs nothing but the Gram matrix of the Jacobian rows: no vector of the parameters' length is ever solved for.
+Where the network could fit every label (R of full row rank) and λ → 0, the squared slope is the mean of r_iᵀH_i⁺r_i;
+for classes that is the mean of 1/p(y_i) − 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.passes.cotangent import output_cotangents
+from memspace.passes.engine import run_pass
+from memspace.passes.rows import CollectRows
+from memspace.passes.statistics import Outputs
+from memspace.task.likelihood import Likelihood
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["ProbeDual", "Slope", "affordable", "probe_dual", "slope"]
+
+MAX_ROWS = 1000  # Jacobian rows (examples × outputs): each solve costs their cube
+
+
+@dataclass(frozen=True)
+class Slope:
+    """‖∇L‖²_{(F+λI)⁻¹}, nats, and what each example adds to it.
+
+    Args:
+        squared: the value.
+        effect: (n,) first-order change of ``squared`` per unit of an example's weight, mean zero: their standard
+            deviation over √n is the standard error over examples.
+        damped: −∂ ``squared``/∂ log λ = λ‖(F+λI)⁻¹∇L‖², nats: how much of it hangs on the damping.
+    """
+
+    squared: float
+    effect: Tensor
+    damped: float
+
+    @property
+    def value(self) -> float:
+        """‖∇L‖, nats^½."""
+        return math.sqrt(self.squared)
+
+    @property
+    def value_effect(self) -> Tensor:
+        """The same first-order change of :attr:`value`, (n,)."""
+        return self.effect / (2 * self.value) if self.value > 0 else torch.zeros_like(self.effect)
+
+
+@dataclass(frozen=True)
+class ProbeDual:
+    """A probe set in the dual: ``gram`` (n, C, n, C) of Jacobian rows, ``root`` (n, C, K), ``residual`` (n, C).
+
+    C counts the outputs of one example over all its positions; all float64.
+    """
+
+    gram: Tensor
+    root: Tensor
+    residual: Tensor
+
+    @property
+    def trace(self) -> float:
+        """Tr F on the probe set, nats per squared unit of the parameters."""
+        own = torch.diagonal(self.gram, dim1=0, dim2=2)  # (C, C, n)
+        return float(torch.einsum("cdi,ick,idk->", own, self.root, self.root)) / len(self.root)
+
+    def slope(self, damping: float) -> Slope:
+        """The slope at damping λ > 0, by one factorisation."""
+        n, _, k = self.root.shape
+        mixed = torch.einsum("ick,icjd->ikjd", self.root, self.gram)  # R Jᵀ
+        dual = torch.einsum("ikjd,jdl->ikjl", mixed, self.root).reshape(n * k, n * k)
+        dual.diagonal().add_(n * damping)
+        along = torch.einsum("icjd,jd->ic", self.gram, self.residual) / n  # J g
+        right = torch.einsum("ikjd,jd->ik", mixed, self.residual).reshape(-1, 1) / n  # R g
+        held = torch.cholesky_solve(right, torch.linalg.cholesky(dual)).reshape(n, k)
+        moved = (along - torch.einsum("ikjd,ik->jd", mixed, held)) / damping  # J (F + λI)⁻¹ g
+        gained = (self.residual * moved).sum(1)
+        spent = torch.einsum("ick,ic->ik", self.root, moved).square().sum(1)
+        effect = 2 * gained - spent
+        squared = max(0.0, float(gained.mean()))
+        return Slope(squared, effect - effect.mean(), max(0.0, squared - float(spent.mean())))
+
+
+def probe_dual(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) -> ProbeDual:
+    """Read Jacobian rows, Fisher roots and residuals of the examples at ``index`` in one pass.
+
+    Memory: 8 (nC)² bytes for the Gram matrix, beside the rows in factored form.
+    """
+    rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
+    run_pass(task, space, [rows, table], index=index, batch=batch)
+    made, t = rows.finish(), table.finish()
+    f, n = t["f"].double(), len(index)
+    law: Likelihood = task.likelihood
+    residual = law.residual(f, t["y"]).flatten(1)
+    root = output_cotangents("exact", law, f, t["y"]).flatten(2).permute(1, 2, 0)
+    c = residual.shape[1]
+    return ProbeDual(made.dot(made).reshape(n, c, n, c), root, residual)
+
+
+def affordable(task: Task, space: ParameterSpace, index: Tensor, memory: int) -> tuple[int, int]:
+    """How many examples' rows fit ``memory`` bytes and ``MAX_ROWS``, and the rows one example makes."""
+    rows = CollectRows(space.blocks, "jacobian")
+    run_pass(task, space, [rows], index=index[:1], batch=1)
+    made = rows.finish()
+    each = sum(t.numel() * t.element_size() for part in (made.a, made.g) for t in part.values())
+    count = MAX_ROWS // len(made)
+    # Four matrices of the Gram's size live at once; a block's rows are copied in float64 and formed.
+    while count > 0 and 32 * (count * len(made)) ** 2 + 4 * count * each > memory:
+        count -= 1
+    return count, len(made)
+
+
+def slope(task: Task, space: ParameterSpace, index: Tensor, damping: float, batch: int = 128) -> float:
+    """‖∇L‖²_{(F+λI)⁻¹} of the mean loss over the examples at ``index``, nats; exact on those (float64)."""
+    return probe_dual(task, space, index, batch).slope(damping).squared
