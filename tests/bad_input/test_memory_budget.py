@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.audit.plan import Plan, Settings, make_plan
+from memspace.audit.plan import BATCH, Plan, Settings, make_plan
+from memspace.cli import parse_memory
 from memspace.errors import MemoryBudgetError
 from memspace.metric.fisher import build
 from memspace.task.data import Data
@@ -29,9 +30,9 @@ def _plan(task: Task, settings: Settings) -> Plan:
 
 
 def _advised(message: str) -> int:
-    found = re.search(r"raise --memory to ([\d.]+) GiB", message)
+    found = re.search(r"raise --memory to ([\d.]+[KMG]iB)", message)
     assert found is not None, message
-    return int(float(found.group(1)) * 2**30)
+    return parse_memory(found.group(1))
 
 
 def test_less_than_one_example_fits(refused: Any) -> None:
@@ -51,10 +52,10 @@ def test_a_budget_of_a_few_bytes(refused: Any, representation: str) -> None:
 def test_a_dual_that_does_not_fit_names_what_does(refused: Any) -> None:
     task = _task(width=512, n=6000)
     asked = Settings(memory=2**26, representation="dual")
-    with refused(MemoryBudgetError, "18,000 rows", "0.1 GiB", "ekfac") as message:
+    with refused(MemoryBudgetError, "18,000 rows", "64MiB", "ekfac") as message:
         _plan(task, asked)
     advised = _advised(message[0])
-    assert _plan(task, replace(asked, memory=int(advised * 1.05))).representation == "dual"
+    assert _plan(task, replace(asked, memory=advised)).representation == "dual"
     assert _plan(task, replace(asked, representation="ekfac")).representation == "ekfac"
     assert _plan(task, replace(asked, representation="auto")).representation == "ekfac"
 
@@ -70,7 +71,7 @@ def test_the_batch_shrinks_with_the_budget() -> None:
     task = _task(width=4096, n=300)
     batches = [_plan(task, Settings(memory=m)).batch for m in (2**21, 2**23, 2**25, 2**32)]
     assert batches == sorted(batches)
-    assert batches[0] < 256 == batches[-1]
+    assert batches[0] < BATCH == batches[-1]
 
 
 @pytest.mark.parametrize("representation", ["dense", "dual"])
