@@ -1,45 +1,48 @@
 """Does a layer keep known factors apart? MIG, DCI, SAP and Fisher orthogonality, each with a random null.
 
-MIG: Chen et al. 2018; DCI: Eastwood & Williams 2018; SAP: Kumar et al. 2018; discretisation as in Locatello et al.
-2019 (20 bins). A random rotation of the representation is the null: it keeps all information and destroys alignment.
+A random rotation of the representation is the null of MIG, DCI and SAP: it keeps all information and destroys
+alignment. Orthogonality of factor directions cannot have that null: under an isotropic metric a rotation leaves every
+angle as it was. So its null is random directions seen through the same metric, and it answers another question: not
+whether units stand for factors, but whether factors move the outputs in different ways.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import mutual_info_score
-from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
+from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.alignment import Codes, Levels, dci, mig, orthogonality, random_cosine, sap
 from memspace.progress import Progress
 from memspace.task.checks import evaluating
-from memspace.task.data import call_model
+from memspace.task.data import call_model, move
 from memspace.task.task import Factors, Task
 
 __all__ = [
     "Disentanglement",
+    "FactorAngles",
     "dci",
     "disentangle",
-    "fisher_orthogonality",
+    "factor_angles",
     "mig",
     "orthogonality",
     "representation",
     "sap",
 ]
 
-Codes = NDArray[np.float64]
-Levels = NDArray[np.int64]
-
 MAX_CODES = 10
 SAMPLES = 1000
 ROTATIONS = 5
+FOLDS = 5
+STEP = 0.1  # levels, of the central differences along a factor
+SOURCES = {"mig": "Chen et al. 2018", "dci": "Eastwood & Williams 2018", "sap": "Kumar et al. 2018"}
 
 
 @dataclass(frozen=True)
@@ -52,130 +55,143 @@ class Disentanglement:
     codes: str
 
 
-def representation(task: Task, inputs: Tensor, layer: str | None = None) -> tuple[Tensor, str]:
-    """A layer's output (M, d) on inputs; by default the input of the last linear layer."""
-    modules = dict(task.model.named_modules())
+@contextmanager
+def _tapped(model: nn.Module, layer: str | None) -> Iterator[tuple[list[Tensor], str]]:
+    """A list that receives the layer's signal at every forward pass, and what it is called; the hook always goes."""
+    modules = dict(model.named_modules())
+    if layer is not None and layer not in modules:
+        known = ", ".join([n for n in modules if n][-5:])
+        raise TaskError(
+            f"the model has no layer {layer!r}",
+            where="Task(layer=...)",
+            remedy=f"name one of its layers, for example {known}",
+        )
     linear = [n for n, m in modules.items() if isinstance(m, nn.Linear)]
-    name = layer if layer is not None else (linear[-1] if linear else "")
+    into = layer is None and bool(linear)
+    name = layer if layer is not None else linear[-1] if linear else ""
     kept: list[Tensor] = []
 
-    def hook(_m: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        kept.append((output if layer is not None else args[0]).detach())
+    def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        signal = args[0] if into else output
+        kept.append((signal if isinstance(signal, Tensor) else signal[0]).detach())
 
     handle = modules[name].register_forward_hook(hook)
-    out = []
     try:
-        with torch.no_grad(), evaluating(task.model):
-            for part in torch.split(inputs, 512):
-                kept.clear()
-                call_model(task.model, part.to(task.device, task.dtype))
-                out.append(kept[0].flatten(1).double().cpu())
+        yield kept, f"the input of {name}" if into else name or "the output"
     finally:
         handle.remove()
-    return torch.cat(out), name if layer is not None else f"the input of {name}"
 
 
-def _bins(z: Codes, count: int = 20) -> Levels:
-    edges = [np.histogram_bin_edges(c, count)[1:-1] for c in z.T]
-    return np.stack([np.digitize(c, e) for c, e in zip(z.T, edges, strict=True)], 1).astype(np.int64)
+@torch.no_grad()
+def _read(task: Task, inputs: Tensor, layer: str | None) -> tuple[Tensor, Tensor, str]:
+    """The layer's signal (M, d), the outputs (M, ..., C), both float64 on the CPU, and the layer's name."""
+    zs, fs = [], []
+    with evaluating(task.model), _tapped(task.model, layer) as (kept, name):
+        for part in torch.split(inputs, 512):
+            kept.clear()
+            fs.append(call_model(task.model, move(part, task.device, task.dtype)).double().cpu())
+            zs.append(kept[0].flatten(1).double().cpu())
+    return torch.cat(zs), torch.cat(fs), name
 
 
-def mig(z: Codes, v: Levels) -> float:
-    """Mean gap between the two codes most informative about each factor, over the factor's entropy: 0..1."""
-    b = _bins(z)
-    gaps = []
-    for k in range(v.shape[1]):
-        information = np.sort([mutual_info_score(v[:, k], c) for c in b.T])[::-1]
-        entropy = mutual_info_score(v[:, k], v[:, k])
-        if entropy > 0:
-            second = information[1] if len(information) > 1 else 0.0
-            gaps.append((information[0] - second) / entropy)
-    return float(np.mean(gaps)) if gaps else math.nan
+def representation(task: Task, inputs: Tensor, layer: str | None = None) -> tuple[Tensor, str]:
+    """A layer's output (M, d) on inputs, float64; by default the input of the last linear layer. And its name.
+
+    Raises:
+        TaskError: there is no such layer.
+    """
+    z, _, name = _read(task, inputs, layer)
+    return z, name
 
 
-def dci(z: Codes, v: Levels, seed: int = 0) -> tuple[float, float, float]:
-    """Disentanglement, completeness, informativeness from a random forest per factor (50 trees): each 0..1."""
-    half = len(z) // 2
-    importance, accuracy = [], []
-    for k in range(v.shape[1]):
-        forest = RandomForestClassifier(50, max_depth=8, max_features=None, random_state=seed, n_jobs=1)
-        forest.fit(z[:half], v[:half, k])
-        importance.append(forest.feature_importances_)
-        accuracy.append(forest.score(z[half:], v[half:, k]))
-    r = np.stack(importance, 1)  # (codes, factors)
-    by_code = r.sum(1)
+@dataclass(frozen=True)
+class FactorAngles:
+    """Pointwise orthogonality of factor directions, each (M,), NaN where fewer than two factors move anything.
 
-    def spread(p: Codes) -> Codes:
-        q = p / np.maximum(p.sum(-1, keepdims=True), 1e-300)
-        entropy = -(q * np.log(np.maximum(q, 1e-300))).sum(-1)
-        return np.asarray(1 - entropy / math.log(q.shape[-1]))
+    Args:
+        output: under the output's Fisher metric; null: of random output directions under the same metrics.
+        halved: as ``output``, with differences of half the step.
+        layer: in the layer's own coordinates, Euclidean.
+        dimension: the rank of the output metric; width: that of the layer.
+    """
 
-    disentangled = float((spread(r) * by_code).sum() / by_code.sum())
-    complete = float(spread(r.T).mean())
-    return disentangled, complete, float(np.mean(accuracy))
+    output: Tensor
+    null: Tensor
+    halved: Tensor
+    layer: Tensor
+    dimension: int
+    width: int
 
 
-def sap(z: Codes, v: Levels, seed: int = 0) -> float:
-    """Mean gap in accuracy between the two codes that predict each factor best through a linear SVM: 0..1."""
-    half = len(z) // 2
-    scale = np.maximum(z.std(0), 1e-12)
-    gaps = []
-    for k in range(v.shape[1]):
-        scores = []
-        for c in range(z.shape[1]):
-            x = z[:, c : c + 1] / scale[c]
-            svm = LinearSVC(C=0.01, dual=False, class_weight="balanced", random_state=seed)
-            scores.append(svm.fit(x[:half], v[:half, k]).score(x[half:], v[half:, k]))
-        ordered = np.sort(scores)[::-1]
-        gaps.append(ordered[0] - (ordered[1] if len(ordered) > 1 else 0.0))
-    return float(np.mean(gaps))
+def ordered_factors(factors: Factors) -> list[int]:
+    """Factors with more than three levels: fewer are taken as kinds without an order, which have no direction."""
+    return [k for k, s in enumerate(factors.sizes) if s > 3]
 
 
-def orthogonality(directions: Tensor) -> Tensor:
-    """1 − mean |cos| off the diagonal, per example; directions (M, K, d), zero ones left out; NaN with fewer than two."""
-    norm = directions.norm(dim=-1)
-    alive = norm > 1e-9 * norm.max().clamp_min(1e-300)
-    unit = directions / norm.clamp_min(1e-300).unsqueeze(-1)
-    cosine = (unit @ unit.transpose(1, 2)).abs()
-    pair = alive.unsqueeze(1) & alive.unsqueeze(2)
-    pair &= ~torch.eye(pair.shape[1], dtype=torch.bool, device=pair.device)
-    count = pair.sum((1, 2))
-    mean = (cosine * pair).sum((1, 2)) / count.clamp_min(1)
-    return torch.where(count > 0, 1 - mean, torch.nan)
+def factor_angles(task: Task, factors: Factors, count: int, seed: int, layer: str | None = None) -> FactorAngles:
+    """Angles between the directions in which ordered factors move the outputs, at ``count`` random inputs.
 
-
-def fisher_orthogonality(task: Task, factors: Factors, count: int, seed: int) -> tuple[Tensor, int]:
-    """Fisher orthogonality of factor directions at the network's output, pointwise (M,), and the root's dimension.
-
-    g_ab = (∂_a f)ᵀ H (∂_b f), derivatives of the outputs along each ordered factor by central differences of the
-    renderer; factors without an order (two or three levels of kind) are left out by the caller.
+    g_ab = (∂_a f)ᵀ H (∂_b f), derivatives along a factor by central differences of the renderer through the network;
+    orthogonality 1 − mean |g_ab|/√(g_aa g_bb) is taken at each input and averaged by the caller. ``factors`` must
+    have a renderer.
     """
     assert factors.render is not None
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(factors.values), generator=generator)[:count]
     levels = factors.values[chosen].double()
-    ordered = [k for k, s in enumerate(factors.sizes) if s > 3]
-    moved = []
-    with torch.no_grad(), evaluating(task.model):
-        base = call_model(task.model, factors.render(levels).to(task.device, task.dtype)).double()
-        root = task.likelihood.fisher_root(base)
-        for k in ordered:
-            step = torch.zeros_like(levels)
-            step[:, k] = 0.5
-            up = call_model(task.model, factors.render(levels + step).to(task.device, task.dtype)).double()
-            down = call_model(task.model, factors.render(levels - step).to(task.device, task.dtype)).double()
-            moved.append(torch.einsum("nck,nc->nk", root, up - down))
-    return orthogonality(torch.stack(moved, 1)), root.shape[-1]
+    _, base, _ = _read(task, factors.render(levels), layer)
+    root = task.likelihood.fisher_root(base)
+
+    def seen(change: Tensor) -> Tensor:
+        return torch.einsum("m...ck,m...c->m...k", root, change).flatten(1)
+
+    def directions(step: float) -> tuple[Tensor, Tensor]:
+        outputs, signals = [], []
+        for k in ordered_factors(factors):
+            shift = torch.zeros_like(levels)
+            shift[:, k] = step
+            assert factors.render is not None
+            up_z, up, _ = _read(task, factors.render(levels + shift), layer)
+            down_z, down, _ = _read(task, factors.render(levels - shift), layer)
+            outputs.append(seen(up - down))
+            signals.append(up_z - down_z)
+        return torch.stack(outputs, 1), torch.stack(signals, 1)
+
+    at_output, at_layer = directions(STEP)
+    halved, _ = directions(STEP / 2)
+    noise = torch.randn(at_output.shape[1], *base.shape, generator=generator, dtype=torch.float64)
+    null = torch.stack([seen(e) for e in noise], 1)
+    rank = int(torch.linalg.matrix_rank(root.flatten(0, -3)[:64], rtol=1e-9).max()) * root[0, ..., 0, 0].numel()
+    return FactorAngles(
+        orthogonality(at_output),
+        orthogonality(null),
+        orthogonality(halved),
+        orthogonality(at_layer),
+        rank,
+        at_layer.shape[-1],
+    )
 
 
 def _codes(z: Tensor) -> tuple[Codes, str]:
-    """The representation standardised as codes: as it is where small, else its leading principal components."""
+    """The representation as codes of unit variance: its units where few, else its leading principal components.
+
+    Units that never change are left out: they hold nothing, and a rotation would spread the others over them.
+    """
     z = z - z.mean(0)
+    scale = z.std(0)
+    live = scale > 1e-6 * scale.max()
+    dead = int((~live).sum())
+    z = z[:, live]
     if z.shape[1] <= MAX_CODES:
-        return z.numpy(), f"{z.shape[1]} units"
-    _, s, vh = torch.linalg.svd(z, full_matrices=False)
-    kept = (s[:MAX_CODES].square().sum() / s.square().sum()).item()
-    return (z @ vh[:MAX_CODES].t()).numpy(), f"{MAX_CODES} leading principal components, {kept:.0%} of the variance"
+        what = f"{z.shape[1]} units"
+    else:
+        _, s, vh = torch.linalg.svd(z, full_matrices=False)
+        kept = (s[:MAX_CODES].square().sum() / s.square().sum()).item()
+        what = f"{MAX_CODES} leading principal components of {z.shape[1]} units, {kept:.0%} of the variance"
+        z = z @ vh[:MAX_CODES].t()
+    if dead:
+        what += f" ({dead} that never change left out)"
+    return (z / z.std(0).clamp_min(1e-300)).numpy(), what
 
 
 def _rotations(width: int, seed: int) -> list[Codes]:
@@ -187,98 +203,131 @@ def _rotations(width: int, seed: int) -> list[Codes]:
     return out
 
 
+def _scores(z: Codes, v: Levels, seed: int) -> dict[str, float]:
+    d, c, i = dci(z, v, seed)
+    return {"mig": mig(z, v), "dci": d, "dci.completeness": c, "dci.informativeness": i, "sap": sap(z, v, seed)}
+
+
 def disentangle(task: Task, *, seed: int, progress: Progress) -> Disentanglement:
-    """All scores of ``task.layer`` on ``task.factors``, with nulls. The task must have factors."""
+    """All scores of ``task.layer`` on ``task.factors``, with nulls; without factors, the reason why not.
+
+    Intervals of MIG, DCI and SAP: delete-a-fifth jackknife over the samples; of their nulls: spread over rotations;
+    of orthogonality: over inputs.
+    """
     factors = task.factors
-    assert factors is not None
+    if factors is None:
+        why = Unmeasured(
+            "disentanglement",
+            "the generating factors of the inputs are not known",
+            "hand over Task(factors=Factors(...))",
+        )
+        return Disentanglement((), (why,), "", "")
     generator = torch.Generator().manual_seed(seed + 10)
     chosen = torch.randperm(len(factors.values), generator=generator)[:SAMPLES]
-    raw, layer = representation(task, factors.inputs[chosen], task.layer)
+    raw, _, layer = _read(task, factors.inputs[chosen], task.layer)
     z, codes = _codes(raw)
     v = factors.values[chosen].numpy().astype(np.int64)
-    n = len(z)
+    v = v[:, [len(np.unique(c)) > 1 for c in v.T]]
     measurements: list[Measurement] = []
-    variants = [z, *(z @ q for q in _rotations(z.shape[1], seed + 11))]
-    scores: dict[str, list[float]] = {
-        "mig": [],
-        "dci": [],
-        "dci.completeness": [],
-        "dci.informativeness": [],
-        "sap": [],
-    }
-    for x in progress.track(variants, "disentanglement scores", len(variants)):
-        scores["mig"].append(mig(x, v))
-        d, c, i = dci(x, v, seed)
-        scores["dci"].append(d)
-        scores["dci.completeness"].append(c)
-        scores["dci.informativeness"].append(i)
-        scores["sap"].append(sap(x, v, seed))
-    sources = {"mig": "Chen et al. 2018", "dci": "Eastwood & Williams 2018", "sap": "Kumar et al. 2018"}
-    for key, values in scores.items():
-        null = np.asarray(values[1:])
-        half = 1.96 * float(null.std(ddof=1))
-        how = {"mig": "20-bin histograms", "sap": "linear SVM"}.get(
+    n = len(z)
+    if z.shape[1] < 2 or v.shape[1] < 2:
+        note = f"{layer} has {z.shape[1]} units that change and {v.shape[1]} factors vary: two of each are needed"
+        measurements += [
+            Measurement(f"disentanglement.{k}{end}", math.nan, "1", codes, n, None, SOURCES[k], False, note)
+            for k in SOURCES
+            for end in ("", ".null")
+        ]
+    else:
+        measurements += _alignment(z, v, codes, seed, progress)
+    made, absent = _angles(task, factors, layer, seed)
+    return Disentanglement((*measurements, *made), tuple(absent), layer, codes)
+
+
+def _alignment(z: Codes, v: Levels, codes: str, seed: int, progress: Progress) -> list[Measurement]:
+    """MIG, DCI and SAP of the codes, of parts of the samples, and of rotated codes."""
+    n = len(z)
+    fold = np.arange(n) % FOLDS
+    jobs: list[Callable[[], dict[str, float]]] = [lambda: _scores(z, v, seed)]
+    jobs += [lambda k=k: _scores(z[fold != k], v[fold != k], seed) for k in range(FOLDS)]  # type: ignore[misc]
+    jobs += [lambda q=q: _scores(z @ q, v, seed) for q in _rotations(z.shape[1], seed + 11)]  # type: ignore[misc]
+    done = [job() for job in progress.track(jobs, "disentanglement scores", len(jobs))]
+    out = []
+    for key, value in done[0].items():
+        parts = np.asarray([d[key] for d in done[1 : 1 + FOLDS]])
+        null = np.asarray([d[key] for d in done[1 + FOLDS :]])
+        error = math.sqrt((FOLDS - 1) / FOLDS * float(((parts - parts.mean()) ** 2).sum()))
+        how = {"mig": "20-bin histograms", "sap": "linear SVM, half the samples held out"}.get(
             key, "random forests, 50 trees, half the samples held out"
         )
-        measurements.append(
+        source = SOURCES[key.split(".")[0]]
+        out.append(
             Measurement(
                 f"disentanglement.{key}",
-                values[0],
+                value,
                 "1",
                 f"{how}; {codes}",
                 n,
-                None,
-                sources[key.split(".")[0]],
+                (value - 1.96 * error, value + 1.96 * error),
+                source,
             )
         )
-        measurements.append(
+        mean, half = float(null.mean()), 1.96 * float(null.std(ddof=1))
+        out.append(
             Measurement(
                 f"disentanglement.{key}.null",
-                float(null.mean()),
+                mean,
                 "1",
-                f"the same after {ROTATIONS} random rotations; interval: their spread",
+                f"the same after {ROTATIONS} random rotations; interval: 95% of single rotations",
                 n,
-                (float(null.mean()) - half, float(null.mean()) + half),
+                (mean - half, mean + half),
+                source,
             )
         )
-    unmeasured: list[Unmeasured] = []
+    return out
+
+
+def _angles(task: Task, factors: Factors, layer: str, seed: int) -> tuple[list[Measurement], list[Unmeasured]]:
+    """Orthogonality at the output under the Fisher metric, its null, and at the layer."""
+    name = "disentanglement.fisher_orthogonality"
     if factors.render is None:
-        unmeasured.append(
-            Unmeasured(
-                "disentanglement.fisher_orthogonality",
-                "the inputs cannot be rendered from their factors",
-                "hand over Factors(render=...)",
-            )
-        )
-    else:
-        o, width = fisher_orthogonality(task, factors, 500, seed + 12)
-        o = o[torch.isfinite(o)]
-        half = 1.96 * float(o.std()) / max(len(o), 2) ** 0.5
-        measurements.append(
-            Measurement(
-                "disentanglement.fisher_orthogonality",
-                float(o.mean()),
-                "1",
-                "pointwise 1 − mean |cos| of factor directions under the output's Fisher metric",
-                len(o),
-                (float(o.mean()) - half, float(o.mean()) + half),
-                "THEORY 7",
-            )
-        )
-        g = torch.Generator().manual_seed(seed + 13)
-        directions = torch.randn(
-            len(o), sum(s > 3 for s in factors.sizes), max(width - 1, 1), generator=g, dtype=torch.float64
-        )
-        floor = orthogonality(directions)
-        half = 1.96 * float(floor.std()) / len(floor) ** 0.5
-        measurements.append(
-            Measurement(
-                "disentanglement.fisher_orthogonality.null",
-                float(floor.mean()),
-                "1",
-                f"random directions in {max(width - 1, 1)} dimensions",
-                len(floor),
-                (float(floor.mean()) - half, float(floor.mean()) + half),
-            )
-        )
-    return Disentanglement(tuple(measurements), tuple(unmeasured), layer, codes)
+        reason, remedy = "the inputs cannot be rendered from their factors", "hand over Factors(render=...)"
+        return [], [Unmeasured(name, reason, remedy)]
+    if len(ordered_factors(factors)) < 2:
+        reason = "fewer than two factors have an order (more than three levels)"
+        return [], [Unmeasured(name, reason, "vary at least two graded factors")]
+    a = factor_angles(task, factors, 500, seed + 12, task.layer)
+    moved = torch.isfinite(a.output) & torch.isfinite(a.halved)
+    if int(moved.sum()) < 2:
+        return [], [Unmeasured(name, "the outputs move with fewer than two factors", "vary factors the network sees")]
+    change = float((a.halved - a.output)[moved].mean())
+    isotropic, flat = 1 - random_cosine(a.dimension), 1 - random_cosine(a.width)
+    rows = (
+        (
+            name,
+            a.output,
+            "of factor directions under the output's Fisher metric",
+            f"halving the difference step moves it by {change:.1g}",
+        ),
+        (
+            f"{name}.null",
+            a.null,
+            "of random output directions under the same metrics",
+            f"{isotropic:.2f} if the metric were isotropic in its {a.dimension} dimensions",
+        ),
+        (
+            "disentanglement.layer_orthogonality",
+            a.layer,
+            f"of factor directions at {layer}, Euclidean",
+            f"a rotation of the layer leaves it; random directions in {a.width} dimensions have {flat:.2f}",
+        ),
+    )
+    return [_mean(key, values, f"pointwise 1 − mean |cos| {how}", note) for key, values, how, note in rows], []
+
+
+def _mean(name: str, values: Tensor, how: str, note: str) -> Measurement:
+    """Mean of the pointwise values that exist, with its 95% interval over inputs."""
+    o = values[torch.isfinite(values)]
+    mean, n = (float(o.mean()), len(o)) if len(o) else (math.nan, 0)
+    half = 1.96 * float(o.std()) / math.sqrt(n) if n > 1 else math.nan
+    bounds = (mean - half, mean + half) if n > 1 else None
+    return Measurement(name, mean, "1", how, n, bounds, "THEORY 7", n > 1, note)
