@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
-from contextlib import nullcontext
-from dataclasses import asdict
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from memspace.errors import Interrupted, MemspaceError, TaskError
+from memspace.progress import Progress, Silent
 from memspace.version import VERSION
 
 __all__ = ["app", "main", "parse_memory"]
 
+
+class _Commands(TyperGroup):
+    """The commands; Ctrl-C in any of them is a failure with advice like every other."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer itself would leave without a word
+            raise _stopped() from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -78,15 +94,16 @@ def audit(
     device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the plan and stop.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on from an interrupted run.")] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Write results and tables, but no report.html.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Audit a trained network and write the report."""
     from memspace.audit.audit import Settings, audit_task, plan_audit
     from memspace.audit.store import Store
-    from memspace.progress import Silent
     from memspace.report.html import render
-    from memspace.report.progress import TerminalProgress
     from memspace.report.text import summarise
     from memspace.task.builtin import BuildOptions
     from memspace.task.checkpoint import fingerprint
@@ -99,9 +116,7 @@ def audit(
     settings = Settings(damping, parse_memory(memory), seed, tuple(query) if query else None, representation)
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     console = Console(stderr=True)
-    silent = quiet or as_json or not console.is_terminal
-    watched = nullcontext(Silent()) if silent else TerminalProgress(console)
-    with watched as progress:
+    with _watch(console, quiet or as_json) as progress:
         job = resolve(task, options, progress, weights)
         if device is not None:
             _move(job.model, device)
@@ -112,17 +127,18 @@ def audit(
         folder = out if out is not None else Path("runs") / job.name
         key = {"task": fingerprint(job), "settings": asdict(settings), "version": VERSION}
         store = Store(folder, key, fresh=fresh)
-        if store.resumed and not silent:
+        if store.resumed and not (quiet or as_json):
             console.print("Going on from an interrupted run.")
         results = audit_task(job, settings, store, progress)
-    command = "memspace " + " ".join(sys.argv[1:])
-    results = type(results)(**{**results.__dict__, "settings": {**results.settings, "command": command}})
+    command = shlex.join(["memspace", *sys.argv[1:]])
+    results = replace(results, settings={**results.settings, "command": command})
     store.save_results(results)
-    store.write_report(render(results))
+    if not no_report:
+        store.write_report(render(results))
     if as_json:
         typer.echo(json.dumps(results.to_dict(), ensure_ascii=False))
     elif not quiet:
-        summarise(results, folder, Console())
+        summarise(results, None if no_report else folder, Console())
 
 
 @app.command()
@@ -152,6 +168,16 @@ def tasks() -> None:
         typer.echo(f"{name:<16}{first}")
 
 
+def _watch(console: Console, silent: bool) -> AbstractContextManager[Progress]:
+    from memspace.report.progress import LineProgress, TerminalProgress
+
+    if silent:
+        return nullcontext(Silent())
+    if console.is_terminal:
+        return TerminalProgress(console)
+    return nullcontext(LineProgress(lambda line: print(line, file=sys.stderr, flush=True)))
+
+
 def _move(model: Any, device: str) -> None:
     try:
         model.to(device)
@@ -171,15 +197,16 @@ def main() -> None:
     except MemspaceError as error:
         _fail(error, as_json)
     except KeyboardInterrupt:
-        _fail(
-            Interrupted("stopped", where="by the user", remedy="finished stages are kept, the same command goes on"),
-            as_json,
-        )
+        _fail(_stopped(), as_json)
     except MemoryError:
         _fail(
             MemspaceError("the machine ran out of memory", where="audit", remedy="give a smaller --memory"),
             as_json,
         )
+
+
+def _stopped() -> Interrupted:
+    return Interrupted("stopped", where="by the user", remedy="finished stages are kept, the same command goes on")
 
 
 def _fail(error: MemspaceError, as_json: bool) -> None:

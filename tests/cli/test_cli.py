@@ -47,7 +47,7 @@ def folder(tmp_path):
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"MEMSPACE_CACHE": str(folder / "cache"), "COLUMNS": "100"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MEMSPACE_CACHE": str(folder / "cache"), "COLUMNS": "100"}
     line = [sys.executable, "-m", "memspace", *words]
     return subprocess.run(line, capture_output=True, text=True, cwd=folder, env=environment, timeout=300, check=False)
 

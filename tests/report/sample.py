@@ -49,7 +49,7 @@ def sample() -> Results:
         Chapter("one", "One", "Why?", "Because.", measurements, (), findings, figures, galleries, ("A remark.",), 1.5),
         Chapter("two", "Two", "What?", "Nothing.", (), (Unmeasured("two.x", "not known", "hand it over"),)),
     )
-    tables = {"examples": {"index": [0, 1], "loss": [0.5, 1.5]}, "layers": {"layer": ["a", HOSTILE]}}
+    tables = {"examples": {"index": [0, 1], "loo_loss": [0.5, 1.5]}, "layers": {"layer": ["a", HOSTILE]}}
     return Results(
         "sample " + HOSTILE,
         "2026-01-02T03:04:05+00:00",

@@ -76,6 +76,20 @@ def test_no_console_errors_every_figure_drawn_and_no_overflow(browser, address, 
     assert browser.execute_script("return window.hacked === undefined")
 
 
+def test_the_page_asks_for_nothing_and_offers_to_send_nothing(browser, address):
+    open_page(browser, address)
+    asked = "return performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'))"
+    assert browser.execute_script(asked) == []
+    titles = "return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title || b.title)"
+    assert not [t for t in browser.execute_script(titles) if "hare" in t or "loud" in t]
+    fetched = browser.execute_async_script(
+        "const done = arguments[0]; fetch('https://example.invalid/').then(() => done('sent'), () => done('refused'))"
+    )
+    assert fetched == "refused"
+    refusals = [entry["message"] for entry in browser.get_log("browser")]
+    assert any("Content Security Policy" in message for message in refusals)
+
+
 def test_every_link_leads_somewhere(browser, address):
     open_page(browser, address)
     broken = browser.execute_script(
@@ -100,8 +114,11 @@ def test_plots_follow_a_change_of_theme(browser, address):
     open_page(browser, address, scheme="light")
     ink = "return document.querySelector('.plot').layout.font.color"
     before = browser.execute_script(ink)
+    hue = "return document.querySelector('.plot').data.at(-1).line.color"
+    light = browser.execute_script(hue)
     theme(browser, "dark")
     WebDriverWait(browser, 10).until(lambda b: b.execute_script(ink) != before)
+    assert browser.execute_script(hue) != light
 
 
 def test_the_table_sorts_and_filters(browser, address):
@@ -115,3 +132,26 @@ def test_the_table_sorts_and_filters(browser, address):
         "const f = document.getElementById('filter'); f.value = 'doubt'; f.dispatchEvent(new Event('input'))"
     )
     assert browser.execute_script(names) == ["a.doubt"]
+    assert browser.execute_script("return document.getElementById('count').textContent") == "1 of 3 shown"
+
+
+def test_what_failed_sorts_last_both_ways(browser, address):
+    open_page(browser, address)
+    last = "return [...document.querySelectorAll('#every tbody code')].at(-1).textContent"
+    for _ in range(2):
+        browser.execute_script("document.querySelector('button[data-sort=\"2\"]').click()")
+        assert browser.execute_script(last) == "a.nan"
+
+
+def test_print_is_light_and_unfolded_and_leaves_no_trace(browser, address):
+    open_page(browser, address, scheme="dark")
+    state = (
+        "return [document.querySelectorAll('details[open]').length, document.querySelector('.plot').layout.font.color]"
+    )
+    before = browser.execute_script(state)
+    browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    unfolded, ink = browser.execute_script(state)
+    assert unfolded > before[0]
+    assert ink == "#1d1f23" != before[1]
+    browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(state) == before

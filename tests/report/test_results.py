@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memspace.audit.results import Results
+from memspace.audit.results import Chapter, Figure, Results, Series
 from memspace.audit.store import Store, load_results
 from memspace.measurement import Measurement, from_samples
-from memspace.report.figures import to_plotly
+from memspace.report.figures import PALETTE, PALETTE_DARK, to_plotly
 from memspace.report.format import format_interval, format_value
 from memspace.report.html import png, render
 from tests.report.sample import HOSTILE, sample
@@ -29,8 +29,10 @@ def test_results_survive_the_round_trip_through_a_run_folder(tmp_path):
 def test_tables_open_in_pandas_and_carry_the_schema(tmp_path):
     Store(tmp_path / "run", {}).save_results(sample())
     frame = pandas.read_parquet(tmp_path / "run" / "examples.parquet")
-    assert list(frame["loss"]) == [0.5, 1.5]
-    assert pq.read_schema(tmp_path / "run" / "examples.parquet").metadata[b"memspace_schema"] == b"1"
+    assert list(frame["loo_loss"]) == [0.5, 1.5]
+    about = pq.read_schema(tmp_path / "run" / "examples.parquet").metadata
+    assert about[b"memspace_schema"] == b"1"
+    assert json.loads(about[b"units"]) == {"loo_loss": "nats"}
 
 
 def test_a_number_that_failed_is_absent_and_unreliable_not_zero():
@@ -48,6 +50,45 @@ def test_the_page_needs_nothing_from_outside_and_runs_no_foreign_script():
     assert "https://" not in own
     assert 'src="data:' in own
     assert ' src="http' not in page
+
+
+def test_numbers_that_failed_are_rendered_and_survive_storage(tmp_path):
+    nan, inf = math.nan, math.inf
+    series = tuple(Series(mode, [1.0, 2.0], [nan, 1.0], mode, [nan, 0.5], [inf, 2.0]) for mode in ("line", "points"))
+    figure = Figure("f", "t", "c", "x", "y", (*series, Series("bar", ["a", "b"], [nan, 1.0], "bar")), "log", "log")
+    open_ended = Measurement("m", 1.0, "1", "e", 3, (0.5, inf))
+    chapter = Chapter("c", "C", "q", "a", (open_ended,), figures=(figure,))
+    results = Results("n", "2026-01-01", "0", {}, {}, "p", (chapter,))
+    assert "0.500 to ∞" in render(results)
+    Store(tmp_path, {}).save_results(results)
+    again = load_results(tmp_path)
+    assert again.measurement("m").interval is None
+    assert "not a number" not in render(again).split("<script>")[0]
+
+
+def test_marks_stand_where_they_belong_and_apart():
+    series = (Series("s", [1.0, 10.0, 100.0], [1.0, 2.0, 3.0]),)
+    marks = ((90.0, "right"), (2.0, "left"), (math.nan, "nowhere"), (-1.0, "not on a log axis"))
+    layout = to_plotly(Figure("f", "t", "c", "x", "y", series, "log", "linear", marks))["layout"]
+    left, right = layout["annotations"]
+    assert [left["text"], right["text"]] == ["left", "right"]
+    assert [left["xanchor"], right["xanchor"]] == ["left", "right"]
+    assert left["y"] > right["y"]
+    assert len(layout["shapes"]) == 2
+
+
+def _luminance(colour):
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    r, g, b = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+@pytest.mark.parametrize(("palette", "card"), [(PALETTE, "#ffffff"), (PALETTE_DARK, "#1d2026")])
+def test_every_hue_stands_out_from_its_card(palette, card):
+    assert len(palette) == len(PALETTE)
+    for hue in palette:
+        low, high = sorted((_luminance(hue), _luminance(card)))
+        assert (high + 0.05) / (low + 0.05) >= 3, hue
 
 
 def test_figures_say_what_is_drawn():

@@ -18,10 +18,22 @@ from torch import Tensor
 
 from memspace.audit.results import SCHEMA, Chapter, Results, chapter_from_dict, chapter_to_dict, clean
 from memspace.errors import OutputError, RunFolderError
+from memspace.version import VERSION
 
 __all__ = ["Store", "load_results", "write_text"]
 
 _RESULTS, _STATE, _PARTIAL = "results.json", "state.json", ".partial"
+
+# Units of the columns that have one, written into each table; counts, indices and shares have none.
+_UNITS = {
+    "train_loss": "nats",
+    "self_influence": "nats",
+    "loo_loss": "nats",
+    "bits": "bits",
+    "eigenvalue": "nats",
+    "fisher_trace": "nats",
+    "influence": "nats",
+}
 
 
 @contextmanager
@@ -85,18 +97,18 @@ class Store:
             self.clear_partial()
             with _writing(folder):
                 self._partial.mkdir(parents=True, exist_ok=True)
-            write_text(folder / _STATE, json.dumps({"schema": SCHEMA, "key": wanted}, indent=1))
+            write_text(folder / _STATE, _state(wanted))
 
     def _read_state(self) -> dict[str, Any] | None:
         path = self.folder / _STATE
         if not path.exists():
             return None
         try:
-            state: dict[str, Any] = json.loads(path.read_text())
+            state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             schema = state["schema"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(path) from error
-        _check_schema(schema, self.folder)
+        _check_schema(schema, state.get("version"), self.folder)
         return state
 
     def has(self, stage: str) -> bool:
@@ -136,7 +148,7 @@ class Store:
         path = self._partial / f"{id}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return chapter_from_dict(content["chapter"]), dict(content["tables"])
+            return chapter_from_dict(_readable(content["chapter"])), dict(content["tables"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(path) from error
 
@@ -151,14 +163,13 @@ class Store:
             temporary = path.with_suffix(".tmp")
             with _writing(path):
                 try:
-                    table = pa.table(dict(columns)).replace_schema_metadata({"memspace_schema": str(results.schema)})
-                    pq.write_table(table, str(temporary), compression="zstd")
+                    pq.write_table(_table(columns, results.schema), str(temporary), compression="zstd")
                     temporary.replace(path)
                 finally:
                     temporary.unlink(missing_ok=True)
         content = results.to_dict() | {"tables": sorted(results.tables)}
         write_text(self.folder / _RESULTS, json.dumps(content, indent=1, ensure_ascii=False))
-        write_text(self.folder / _STATE, json.dumps({"schema": SCHEMA, "key": None}, indent=1))
+        write_text(self.folder / _STATE, _state(None))
         self.clear_partial()
 
     def write_report(self, html: str) -> Path:
@@ -166,6 +177,13 @@ class Store:
         path = self.folder / "report.html"
         write_text(path, html)
         return path
+
+
+def _table(columns: Mapping[str, Any], schema: int) -> pa.Table:
+    """A table whose metadata say which schema it follows and, by column, the unit where one is known."""
+    known = {name: unit for name in columns if (unit := _UNITS.get(name)) is not None}
+    about = {"memspace_schema": str(schema), "memspace_version": VERSION, "units": json.dumps(known)}
+    return pa.table(dict(columns)).replace_schema_metadata(about)
 
 
 def load_results(folder: Path) -> Results:
@@ -186,23 +204,40 @@ def load_results(folder: Path) -> Results:
         schema = d["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path) from error
-    _check_schema(schema, folder)
+    _check_schema(schema, d.get("version"), folder)
     try:
         names = d["tables"]  # not every Parquet file there: an earlier run may have left others
         tables = {name: pq.read_table(str(folder / f"{name}.parquet")).to_pydict() for name in names}
-        return Results.from_dict(d, tables)
+        return Results.from_dict(d | {"chapters": [_readable(c) for c in d["chapters"]]}, tables)
     except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise _damaged(folder) from error
 
 
-def _check_schema(schema: Any, folder: Path) -> None:
+def _readable(chapter: dict[str, Any]) -> dict[str, Any]:
+    """A stored chapter with what JSON cannot hold put back: an interval with an open end reads as none known."""
+    for m in chapter["measurements"]:
+        if m["interval"] is not None and None in m["interval"]:
+            m["interval"] = None
+    return chapter
+
+
+def _state(key: Any) -> str:
+    return json.dumps({"schema": SCHEMA, "version": VERSION, "key": key}, indent=1)
+
+
+def _check_schema(schema: Any, version: Any, folder: Path) -> None:
     if schema != SCHEMA:
+        writer = f" by memspace {version}" if isinstance(version, str) else ""
         raise RunFolderError(
-            f"the run was written with results schema {schema}, this version reads schema {SCHEMA}",
+            f"the run was written{writer} with results schema {schema}, memspace {VERSION} reads schema {SCHEMA}",
             where=str(folder),
-            remedy="choose another --out or audit again with --fresh after moving the folder away",
+            remedy="choose another --out, or delete the folder and audit again",
         )
 
 
 def _damaged(path: Path) -> RunFolderError:
-    return RunFolderError("the run folder is damaged", where=str(path), remedy="delete it and run the audit again")
+    return RunFolderError(
+        "the run folder is damaged",
+        where=str(path),
+        remedy="delete it and run the audit again, or choose another --out",
+    )

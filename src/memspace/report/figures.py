@@ -2,125 +2,175 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
 from typing import Any
 
 from memspace.audit.results import Figure, Series
 
-__all__ = ["PALETTE", "to_plotly"]
+__all__ = ["PALETTE", "PALETTE_DARK", "to_plotly"]
 
-# Okabe & Ito's colour-blind safe hues, in an order that keeps neighbours apart in light and dark.
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c6d1f", "#56b4e9")
+# After Okabe & Ito's colour-blind safe hues; each at least 3:1 against its page's card. Neighbours differ in
+# lightness too, so that they stay apart in print.
+PALETTE = ("#0072b2", "#c95700", "#00845f", "#b8578f", "#7a5f10", "#5b5b9f")
+PALETTE_DARK = ("#56b4e9", "#f0a35e", "#2fbf94", "#e79ac6", "#d9c04a", "#b5b9ff")
 
 
 def to_plotly(figure: Figure) -> dict[str, Any]:
-    """``{"data": [...], "layout": {...}}``; colours of text and grid are left to the page's theme."""
+    """``{"data": [...], "layout": {...}}`` in light hues; the page recolours by ``trace.meta.hue`` and its theme."""
     data: list[dict[str, Any]] = []
     for k, s in enumerate(figure.series):
-        colour = PALETTE[k % len(PALETTE)]
+        hue = k % len(PALETTE)
         if s.low is not None and s.high is not None and s.mode == "line":
-            data += _band(s, colour)
-        data.append(_trace(s, colour))
+            data += _band(s, hue, k)
+        data.append(_trace(s, hue, k))
+    legend = len(figure.series) > 1
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": figure.x_label}, "type": _axis(figure, "x"), "automargin": True},
-        "yaxis": {"title": {"text": figure.y_label}, "type": _axis(figure, "y"), "automargin": True},
-        "showlegend": len(figure.series) > 1,
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        "margin": {"l": 60, "r": 16, "t": 40, "b": 50},
+        "xaxis": _axis(figure, "x"),
+        "yaxis": _axis(figure, "y"),
+        "showlegend": legend,
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+        "margin": {"l": 60, "r": 16, "t": 64 if legend else 36, "b": 50},
         "hovermode": "closest",
         "barmode": "group",
+        "bargap": 0.35,
         "shapes": [],
         "annotations": [],
     }
-    for x, label in figure.marks:
-        at = _log10(x) if figure.x_scale == "log" else x
-        layout["shapes"].append(
-            {
-                "type": "line",
-                "xref": "x",
-                "yref": "paper",
-                "x0": x,
-                "x1": x,
-                "y0": 0,
-                "y1": 1,
-                "line": {"dash": "dot", "width": 1.5, "color": "#888"},
-            }
-        )
-        layout["annotations"].append(
-            {
-                "xref": "x",
-                "yref": "paper",
-                "x": at,
-                "y": 0.98,
-                "text": _escape(label),
-                "showarrow": False,
-                "xanchor": "left",
-                "xshift": 4,
-                "yanchor": "top",
-            }
-        )
+    shown = [m for m in figure.marks if _place(m[0], figure.x_scale) is not None]
+    for k, (x, label) in enumerate(sorted(shown)):
+        layout["shapes"].append(_line(x))
+        layout["annotations"].append(_label(figure, x, label, k))
     return {"data": data, "layout": layout}
 
 
-def _axis(figure: Figure, which: str) -> str:
-    values = [v for s in figure.series for v in (s.x if which == "x" else s.y)]
+def _finite(value: Any) -> Any:
+    """Text as it is; a number that cannot be drawn as None, which plotly leaves out."""
+    if isinstance(value, str):
+        return escape(value)
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _place(value: Any, scale: str) -> float | None:
+    """Where a number stands on an axis; None where it cannot stand."""
+    if isinstance(value, str) or _finite(value) is None or (scale == "log" and value <= 0):
+        return None
+    return math.log10(value) if scale == "log" else float(value)
+
+
+def _values(figure: Figure, which: str) -> list[Any]:
+    return [v for s in figure.series for v in (s.x if which == "x" else s.y)]
+
+
+def _axis(figure: Figure, which: str) -> dict[str, Any]:
+    title = figure.x_label if which == "x" else figure.y_label
+    scale = figure.x_scale if which == "x" else figure.y_scale
+    axis: dict[str, Any] = {
+        "title": {"text": escape(title), "standoff": 10},
+        "type": scale,
+        "automargin": True,
+        "exponentformat": "power",
+        "separatethousands": True,
+    }
+    values = _values(figure, which)
     if any(isinstance(v, str) for v in values):
-        return "category"
-    return figure.x_scale if which == "x" else figure.y_scale
+        return axis | {"type": "category"}
+    if scale == "log":
+        axis["dtick"] = _log_step(p for v in values if (p := _place(v, "log")) is not None)
+    return axis
 
 
-def _log10(x: float) -> float:
-    from math import log10
-
-    return log10(x) if x > 0 else x
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _log_step(places: Iterable[float]) -> int | str:
+    """A tick per decade (or every few); within a decade or so also at 2 and 5."""
+    found = list(places)
+    span = max(found) - min(found) if found else 1.0
+    return max(1, math.ceil(span / 4.5)) if span > 1.6 else "D2"
 
 
-def _trace(s: Series, colour: str) -> dict[str, Any]:
-    text = [_escape(t) for t in s.text] if s.text is not None else None
-    x = [_escape(v) if isinstance(v, str) else v for v in s.x]
-    common: dict[str, Any] = {"name": _escape(s.name), "x": x, "y": list(s.y)}
-    if text is not None:
-        common |= {"text": text, "hovertemplate": "%{text}<br>%{x}, %{y}<extra></extra>"}
+def _line(x: float) -> dict[str, Any]:
+    line = {"dash": "dot", "width": 1.5, "color": "#777777"}
+    return {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": line}
+
+
+def _label(figure: Figure, x: float, label: str, k: int) -> dict[str, Any]:
+    """The words of a mark, towards the middle of the plot and below those of the mark before it."""
+    at = _place(x, figure.x_scale)
+    assert at is not None
+    places = [p for v in _values(figure, "x") if (p := _place(v, figure.x_scale)) is not None]
+    right = bool(places) and at > (min(places) + max(places)) / 2
+    return {
+        "xref": "x",
+        "yref": "paper",
+        "x": at,
+        "y": 0.99 - 0.09 * (k % 6),
+        "text": escape(label),
+        "showarrow": False,
+        "xanchor": "right" if right else "left",
+        "xshift": -4 if right else 4,
+        "yanchor": "top",
+        "borderpad": 1,
+    }
+
+
+def _trace(s: Series, hue: int, k: int) -> dict[str, Any]:
+    colour = PALETTE[hue]
+    trace: dict[str, Any] = {
+        "name": escape(s.name),
+        "x": [_finite(v) for v in s.x],
+        "y": [_finite(v) for v in s.y],
+        "meta": {"hue": hue},
+        "legendgroup": f"series-{k}",
+        "hovertemplate": "%{x}<br><b>%{y:.4~g}</b>",
+    }
+    if s.text is not None:
+        trace |= {"text": [escape(t) for t in s.text], "hovertemplate": "%{text}<br>" + trace["hovertemplate"]}
+    if s.low is not None and s.high is not None:
+        trace["customdata"] = [[_finite(a), _finite(b)] for a, b in zip(s.low, s.high, strict=True)]
+        trace["hovertemplate"] += "<br>95%: %{customdata[0]:.3~g} to %{customdata[1]:.3~g}"
+    trace["hovertemplate"] += "<extra>%{fullData.name}</extra>"
     if s.mode == "bar":
-        return common | {"type": "bar", "marker": {"color": colour}, "textposition": "none"}
+        return trace | {"type": "bar", "marker": {"color": colour}, "textposition": "none"} | _error(s)
     if s.mode == "points":
-        error = _error(s)
-        return (
-            common
-            | {"type": "scatter", "mode": "markers", "marker": {"color": colour, "size": 6, "opacity": 0.75}}
-            | error
-        )
-    return common | {
+        look = {"color": colour, "size": 6, "opacity": 0.75}
+        return trace | {"type": "scatter", "mode": "markers", "marker": look} | _error(s)
+    return trace | {
         "type": "scatter",
         "mode": "lines+markers" if len(s.x) <= 40 else "lines",
         "line": {"color": colour, "width": 2},
-        "marker": {"size": 5},
+        "marker": {"color": colour, "size": 5},
     }
 
 
 def _error(s: Series) -> dict[str, Any]:
     if s.low is None or s.high is None:
         return {}
-    up = [h - y for h, y in zip(s.high, s.y, strict=True)]
-    down = [y - low for low, y in zip(s.low, s.y, strict=True)]
-    return {"error_y": {"type": "data", "array": up, "arrayminus": down, "thickness": 1}}
+    up, down = _gaps(s.y, s.high), _gaps(s.low, s.y)
+    look = {"thickness": 1.2, "width": 3, "color": "#777777"}
+    return {"error_y": {"type": "data", "array": up, "arrayminus": down, **look}}
 
 
-def _band(s: Series, colour: str) -> list[dict[str, Any]]:
+def _gaps(lower: Sequence[float], upper: Sequence[float]) -> list[float | None]:
+    pairs = ((_finite(a), _finite(b)) for a, b in zip(lower, upper, strict=True))
+    return [None if a is None or b is None else b - a for a, b in pairs]
+
+
+def _band(s: Series, hue: int, k: int) -> list[dict[str, Any]]:
+    """Two invisible edges and the fill between them; hidden together with their line."""
     assert s.low is not None
     assert s.high is not None
-    r, g, b = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    r, g, b = (int(PALETTE[hue][i : i + 2], 16) for i in (1, 3, 5))
     edge = {
         "type": "scatter",
         "mode": "lines",
         "line": {"width": 0},
         "showlegend": False,
         "hoverinfo": "skip",
+        "legendgroup": f"series-{k}",
+        "meta": {"hue": hue},
+        "x": [_finite(v) for v in s.x],
     }
     return [
-        edge | {"x": list(s.x), "y": list(s.low)},
-        edge | {"x": list(s.x), "y": list(s.high), "fill": "tonexty", "fillcolor": f"rgba({r},{g},{b},0.18)"},
+        edge | {"y": [_finite(v) for v in s.low]},
+        edge | {"y": [_finite(v) for v in s.high], "fill": "tonexty", "fillcolor": f"rgba({r},{g},{b},0.18)"},
     ]

@@ -11,8 +11,10 @@ __all__ = ["format_interval", "format_value", "plain"]
 
 def plain(value: float, digits: int = 3) -> str:
     """A number to ``digits`` significant digits, with thousands separators, without scientific notation nearby 1."""
-    if not math.isfinite(value):
+    if math.isnan(value):
         return "not a number"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
     if value == 0:
         return "0"
     size = abs(value)
@@ -26,20 +28,21 @@ def format_value(m: Measurement) -> str:
     """The value with as many digits as its error allows (two digits of the half-width), else three digits."""
     if m.interval is None or not math.isfinite(m.value):
         return plain(m.value, 3 if abs(m.value) < 1000 else 4)
-    half = (m.interval[1] - m.interval[0]) / 2
-    if half <= 0 or not math.isfinite(half) or m.value == 0:
-        return plain(m.value)
-    digits = 2 + math.floor(math.log10(max(abs(m.value), half))) - math.floor(math.log10(half))
-    return plain(m.value, min(max(digits, 2), 6))
+    return plain(m.value, _digits(m.value, (m.interval[1] - m.interval[0]) / 2))
 
 
 def format_interval(m: Measurement) -> str:
-    """The 95% interval, or how exact the number is."""
+    """The 95% interval; a dash where the number has none."""
     if m.interval is None:
-        return "none"
-    half = abs(m.interval[1] - m.interval[0]) / 2
-    size = max(abs(m.interval[0]), abs(m.interval[1]))
-    digits = (
-        3 if half <= 0 or size == 0 else min(6, max(2, 2 + math.floor(math.log10(size)) - math.floor(math.log10(half))))
-    )
-    return f"{plain(m.interval[0], digits)} to {plain(m.interval[1], digits)}"
+        return "–"
+    low, high = m.interval
+    digits = _digits(max((v for v in m.interval if math.isfinite(v)), key=abs, default=0.0), (high - low) / 2)
+    return f"{plain(low, digits)} to {plain(high, digits)}"
+
+
+def _digits(value: float, half: float) -> int:
+    """How many significant digits of a value an error of this half-width leaves meaningful: 2 to 6."""
+    half = abs(half)
+    if half == 0 or value == 0 or not math.isfinite(half):
+        return 3
+    return min(max(2 + math.floor(math.log10(max(abs(value), half))) - math.floor(math.log10(half)), 2), 6)

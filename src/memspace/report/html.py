@@ -4,36 +4,52 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from memspace.audit.results import Chapter, Finding, Results, clean
 from memspace.measurement import Measurement
-from memspace.report.figures import to_plotly
+from memspace.report.figures import PALETTE, PALETTE_DARK, to_plotly
 from memspace.report.format import format_interval, format_value, plain
 
 __all__ = ["render"]
 
-# What a reader sees first, where it was measured: (name, short label).
+
+@dataclass(frozen=True)
+class _Headline:
+    """A number for the head of the page, and what it means in plain words."""
+
+    label: str
+    number: str
+    unit: str
+    gloss: str
+    chapter: str
+    reliable: bool
+
+
+# What a reader sees first, where it was measured: (name, label, what it means).
 HEADLINES = (
-    ("generalisation.loo_estimate", "Test loss expected from training data"),
-    ("generalisation.test_accuracy", "Test accuracy"),
-    ("labels.noise", "Labels that look wrong"),
-    ("complexity.information", "Information held"),
-    ("complexity.effective_parameters", "Effective parameters"),
-    ("efficiency.fisher.smallest_share", "Weights needed"),
-    ("robustness.sigma_one_percent", "Weight noise that costs 1%"),
-    ("action.inefficiency", "Training path over the shortest"),
+    ("generalisation.loo_estimate", "Test loss to expect", "Estimated from training data alone."),
+    ("generalisation.test_accuracy", "Test accuracy", "Share of unseen examples it gets right."),
+    ("labels.noise", "Labels that look wrong", "Share of the training labels."),
+    ("complexity.information", "Information held", "What the weights keep of the training data."),
+    ("complexity.effective_parameters", "Effective parameters", "How many the data really determine."),
+    ("efficiency.fisher.smallest_share", "Weights needed", "The others can be cut for at most 1% accuracy."),
+    ("robustness.sigma_one_percent", "Noise it bears", "Random shift of every weight that costs 1% accuracy."),
+    ("action.inefficiency", "Length of training", "Path travelled over the shortest possible."),
 )
+_SHARES = ("labels.noise", "generalisation.test_accuracy", "efficiency.fisher.smallest_share")
+_RATIOS = ("action.inefficiency",)
 _ORDER = {"bad": 0, "warn": 1, "good": 2, "note": 3}
 _WORDS = {"bad": "Act on this", "warn": "Watch", "good": "Good", "note": "Know"}
-_SHARES = ("labels.noise", "generalisation.test_accuracy", "efficiency.fisher.smallest_share")
 
 
 def render(results: Results) -> str:
@@ -46,19 +62,23 @@ def render(results: Results) -> str:
         "interval": format_interval,
         "plain": plain,
         "png": png,
-        "word": _WORDS.__getitem__,
+        "word": lambda level: _WORDS.get(level, level),
     }
-    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
+    environment.filters["capitalize_first"] = _capitalised
+    environment.filters["breakable"] = _breakable
+    environment.filters["actionable"] = lambda text: text.strip(" .").lower() not in ("", "nothing to do")
     findings = sorted((f for c in results.chapters for f in c.findings), key=lambda f: _ORDER.get(f.level, 9))
     figures = {f"{c.id}-{f.id}": to_plotly(f) for c in results.chapters for f in c.figures}
+    data = {"palette": {"light": PALETTE, "dark": PALETTE_DARK}, "figures": figures}
     page = environment.get_template("report.html.j2")
     return page.render(
         r=results,
         findings=findings,
         leading=_leading(findings),
+        byline=_byline(results),
         headlines=_headlines(results),
         titles={c.id: c.title for c in results.chapters},
-        figures=Markup(_script_json(figures)),
+        data=Markup(_script_json(data)),
         plotly=Markup(get_plotlyjs()),
         rows=[(c, m) for c in results.chapters for m in c.measurements],
         absent=[(c, u) for c in results.chapters for u in c.unmeasured],
@@ -66,31 +86,60 @@ def render(results: Results) -> str:
     )
 
 
+def _capitalised(text: str) -> str:
+    """As a sentence begins; the trace keeps its small letters."""
+    return text if text.startswith("tr ") else text[:1].upper() + text[1:]
+
+
+def _breakable(name: str) -> Markup:
+    """A dotted name that may break where its parts meet."""
+    return Markup(str(escape(name)).replace(".", ".<wbr>").replace("_", "_<wbr>"))
+
+
 def _leading(findings: Sequence[Finding]) -> str:
     urgent = sum(f.level in ("bad", "warn") for f in findings)
     if urgent == 0:
         return "Nothing calls for action."
-    return f"{urgent} of {len(findings)} findings call for attention."
+    call = "finding calls" if urgent == 1 else "findings call"
+    return f"{urgent} {call} for attention, first of all: {findings[0].title.rstrip('.')}."
 
 
-def _headlines(results: Results) -> list[tuple[str, str, str, str]]:
+def _byline(results: Results) -> str:
+    """Model, its size, the data and the day, as far as they are known."""
+    known = results.facts
+    parts = [known.get("model", "")]
+    for name in ("parameters", "training examples", "test examples"):
+        if known.get(name, "")[:1].isdigit():
+            parts.append(f"{known[name]} {name}")
+    return " · ".join(p for p in (*parts, f"audited {results.created[:10]}") if p)
+
+
+def _headlines(results: Results) -> list[_Headline]:
     measured: dict[str, tuple[Chapter, Measurement]] = {
         m.name: (c, m) for c in results.chapters for m in c.measurements
     }
     out = []
-    for name, label in HEADLINES:
+    for name, label, gloss in HEADLINES:
         if name not in measured:
             continue
         c, m = measured[name]
-        if name in _SHARES:
-            out.append((label, f"{100 * m.value:.1f}%", "", c.id))
+        unit = "" if m.unit == "1" else m.unit
+        if not math.isfinite(m.value):
+            number, unit = plain(m.value), ""
+        elif name in _SHARES:
+            number, unit = f"{100 * m.value:.1f}%", ""
+        elif name in _RATIOS:
+            number = f"{format_value(m)}×"
         else:
-            out.append((label, format_value(m), "" if m.unit == "1" else m.unit, c.id))
+            number = format_value(m)
+        out.append(_Headline(label, number, unit, gloss, c.id, m.reliable))
     return out
 
 
 def _command(results: Results) -> str:
-    return results.settings.get("command") or f"memspace audit {results.name} --seed {results.settings.get('seed', 0)}"
+    """The command line that made the results, or the call where there was none."""
+    call = "memspace.audit(model, train, test)  # called from Python, with the settings below"
+    return str(results.settings.get("command") or call)
 
 
 def _script_json(value: Any) -> str:

@@ -1,10 +1,13 @@
-"""Progress in the terminal: a bar with time left per piece of work, or nothing."""
+"""Progress for people: bars with time left in a terminal, a line now and then in a log file."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,11 +20,11 @@ from rich.progress import Progress as Bars
 
 from memspace.progress import Progress
 
-__all__ = ["TerminalProgress"]
+__all__ = ["LineProgress", "TerminalProgress"]
 
 
 class TerminalProgress(Progress):
-    """Bars on standard error while the context is open; a finished piece of work leaves one line."""
+    """Bars on standard error while the context is open; a finished piece of work leaves nothing behind."""
 
     def __init__(self, console: Console) -> None:
         self._bars = Bars(
@@ -46,7 +49,7 @@ class TerminalProgress(Progress):
 
     def start(self, what: str, total: int) -> int:
         """A new bar."""
-        return int(self._bars.add_task(what, total=total))
+        return int(self._bars.add_task(escape(what), total=total))
 
     def advance(self, handle: int, ticks: int = 1) -> None:
         """Move the bar."""
@@ -55,3 +58,36 @@ class TerminalProgress(Progress):
     def finish(self, handle: int) -> None:
         """Take the bar away."""
         self._bars.remove_task(TaskID(handle))
+
+
+class LineProgress(Progress):
+    """For standard error that is no terminal: at most one line per ``every`` seconds, none for short work."""
+
+    def __init__(
+        self, write: Callable[[str], None], every: float = 15.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write, self._every, self._clock = write, every, clock
+        self._last = clock()
+        self._work: dict[int, tuple[str, int, int, float]] = {}  # handle: what, done, total, begun
+        self._next = 0
+
+    def start(self, what: str, total: int) -> int:
+        """Remember a piece of work."""
+        self._next += 1
+        self._work[self._next] = (what, 0, total, self._clock())
+        return self._next
+
+    def advance(self, handle: int, ticks: int = 1) -> None:
+        """Say how far it is, if nothing was said for a while."""
+        what, done, total, begun = self._work[handle]
+        done += ticks
+        self._work[handle] = (what, done, total, begun)
+        now = self._clock()
+        if now - self._last >= self._every and 0 < done <= total:
+            self._last = now
+            left = (now - begun) * (total - done) / done
+            self._write(f"{what}: {done:,} of {total:,}, about {left:.0f} s left")
+
+    def finish(self, handle: int) -> None:
+        """Forget it."""
+        self._work.pop(handle, None)

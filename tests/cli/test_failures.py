@@ -1,0 +1,107 @@
+"""Every kind of failure leaves the command line in one sentence and with its own code; Ctrl-C keeps what is done."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import memspace.errors as errors
+from memspace.cli import main
+
+load = importlib.import_module("memspace.task.load")
+KINDS = [getattr(errors, name) for name in errors.__all__]
+
+INTERRUPTING = '''
+import os, signal
+from pathlib import Path
+import torch, memspace
+
+class Net(torch.nn.Module):
+    """Sends itself a Ctrl-C, once, after the second chapter was kept."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = torch.nn.Linear(4, 5), torch.nn.Linear(5, 3)
+
+    def forward(self, x):
+        if Path("out/.partial/complexity.json").exists() and not Path("sent").exists():
+            Path("sent").touch()
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.b(torch.tanh(self.a(x)))
+
+def task():
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
+    return memspace.Task(model=Net(), train=(x, x[:, :3].argmax(1)), name="net")
+'''
+
+
+def _leave(monkeypatch, error, *words):
+    def fail(*_args, **_keywords):
+        raise error
+
+    monkeypatch.setattr(load, "resolve", fail)
+    monkeypatch.setattr(sys, "argv", ["memspace", "audit", "digits", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return left.value.code
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
+def test_the_code_and_the_sentence(monkeypatch, capsys, kind):
+    error = kind("it broke", where="over there", remedy="mend it")
+    assert _leave(monkeypatch, error) == kind.exit_code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "memspace: it broke (over there); mend it.\n"
+
+
+def test_for_machines_the_failure_is_json(monkeypatch, capsys):
+    assert _leave(monkeypatch, errors.DataError("it broke", where="there", remedy="mend it"), "--json") == 4
+    expected = {"what": "it broke", "where": "there", "remedy": "mend it", "exit_code": 4}
+    assert json.loads(capsys.readouterr().out) == {"error": expected}
+
+
+def test_no_memory_left_is_a_sentence_too(monkeypatch, capsys):
+    assert _leave(monkeypatch, MemoryError()) == 1
+    assert "--memory" in capsys.readouterr().err
+
+
+def test_a_fault_of_memspace_keeps_its_traceback(monkeypatch):
+    with pytest.raises(ZeroDivisionError):
+        _leave_with_fault(monkeypatch)
+
+
+def _leave_with_fault(monkeypatch):
+    def fail(*_args, **_keywords):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(load, "resolve", fail)
+    monkeypatch.setattr(sys, "argv", ["memspace", "audit", "digits"])
+    main()
+
+
+def test_ctrl_c_speaks_and_the_same_command_goes_on(tmp_path):
+    (tmp_path / "net.py").write_text(INTERRUPTING)
+    line = [sys.executable, "-m", "memspace", "audit", "net:task", "--out", "out", "--no-report"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MEMSPACE_CACHE": str(tmp_path / "cache")}
+
+    def run():
+        return subprocess.run(
+            line, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300, check=False
+        )
+
+    first = run()
+    assert first.returncode == 130, first.stderr
+    assert first.stderr.strip() == (
+        "memspace: stopped (by the user); finished stages are kept, the same command goes on."
+    )
+    assert (tmp_path / "out" / ".partial" / "complexity.json").exists()
+    second = run()
+    assert second.returncode == 0, second.stderr
+    assert "Going on from an interrupted run." in second.stderr
+    assert (tmp_path / "out" / "results.json").exists()
+    assert not (tmp_path / "out" / "report.html").exists()
