@@ -75,6 +75,7 @@ def test_marks_stand_where_they_belong_and_apart():
     assert [left["xanchor"], right["xanchor"]] == ["left", "right"]
     assert left["y"] > right["y"]
     assert len(layout["shapes"]) == 2
+    assert layout["xaxis"]["range"] == pytest.approx([-0.1, 2.1])  # the words widen nothing
 
 
 def _luminance(colour):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
+from textwrap import wrap
 from typing import Any
 
 from memspace.audit.results import Figure, Series
@@ -39,9 +40,14 @@ def to_plotly(figure: Figure) -> dict[str, Any]:
         "annotations": [],
     }
     shown = [m for m in figure.marks if _place(m[0], figure.x_scale) is not None]
-    for k, (x, label) in enumerate(sorted(shown)):
+    if shown:
+        layout["xaxis"] |= _range(figure, [x for x, _ in shown])
+    above = 0
+    for x, label in sorted(shown):
+        words = wrap(label, 16) or [""]  # short lines, for narrow screens
         layout["shapes"].append(_line(x))
-        layout["annotations"].append(_label(figure, x, label, k))
+        layout["annotations"].append(_label(figure, x, words, above))
+        above = (above + len(words)) % 8
     return {"data": data, "layout": layout}
 
 
@@ -77,15 +83,17 @@ def _axis(figure: Figure, which: str) -> dict[str, Any]:
     if any(isinstance(v, str) for v in values):
         return axis | {"type": "category"}
     if scale == "log":
-        axis["dtick"] = _log_step(p for v in values if (p := _place(v, "log")) is not None)
+        axis |= _log_ticks([p for v in values if (p := _place(v, "log")) is not None])
     return axis
 
 
-def _log_step(places: Iterable[float]) -> int | str:
-    """A tick per decade (or every few); within a decade or so also at 2 and 5."""
-    found = list(places)
-    span = max(found) - min(found) if found else 1.0
-    return max(1, math.ceil(span / 4.5)) if span > 1.6 else "D2"
+def _log_ticks(places: Sequence[float]) -> dict[str, Any]:
+    """A tick per decade (or every few); within a decade or so also at 2 and 5, in plain decimals where short."""
+    low, high = (min(places), max(places)) if places else (0.0, 1.0)
+    if high - low > 1.6:
+        return {"dtick": max(1, math.ceil((high - low) / 4.5))}
+    plain = low > -4 and high < 5
+    return {"dtick": "D2", "exponentformat": "none" if plain else "power"}
 
 
 def _line(x: float) -> dict[str, Any]:
@@ -93,8 +101,17 @@ def _line(x: float) -> dict[str, Any]:
     return {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": line}
 
 
-def _label(figure: Figure, x: float, label: str, k: int) -> dict[str, Any]:
-    """The words of a mark, towards the middle of the plot and below those of the mark before it."""
+def _range(figure: Figure, marks: Sequence[float]) -> dict[str, Any]:
+    """The data and the marks; left to itself the plotting library would also make room for the marks' words."""
+    found = [_place(v, figure.x_scale) for v in (*_values(figure, "x"), *marks)]
+    places = [p for p in found if p is not None]
+    low, high = min(places), max(places)
+    pad = 0.05 * (high - low) or 0.5
+    return {"range": [low - pad, high + pad]}
+
+
+def _label(figure: Figure, x: float, words: Sequence[str], above: int) -> dict[str, Any]:
+    """The words of a mark, towards the middle of the plot and below the lines of the marks before it."""
     at = _place(x, figure.x_scale)
     assert at is not None
     places = [p for v in _values(figure, "x") if (p := _place(v, figure.x_scale)) is not None]
@@ -103,8 +120,9 @@ def _label(figure: Figure, x: float, label: str, k: int) -> dict[str, Any]:
         "xref": "x",
         "yref": "paper",
         "x": at,
-        "y": 0.99 - 0.09 * (k % 6),
-        "text": escape(label),
+        "y": 0.99 - 0.08 * above,
+        "text": "<br>".join(escape(line) for line in words),
+        "align": "right" if right else "left",
         "showarrow": False,
         "xanchor": "right" if right else "left",
         "xshift": -4 if right else 4,

@@ -39,6 +39,9 @@
     var f = JSON.parse(JSON.stringify(page.figures[el.dataset.figure]));
     f.data.forEach(recolour);
     theme(f.layout);
+    if (f.layout.showlegend && el.clientWidth < 420) { // the legend stacks: keep it clear of the toolbar
+      f.layout.margin.t = 44 + 20 * f.data.filter(function (t) { return t.showlegend !== false; }).length;
+    }
     Plotly.react(el, f.data, f.layout, options);
     el.dataset.drawn = "yes";
     var ruler = document.getElementById("js-plotly-tester"); // plotly's off-screen text ruler: nothing to read
