@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from memspace.geometry.path import Walk
-from memspace.measurement import Measurement
+from memspace.measurement import Measurement, Unmeasured
 
 __all__ = ["bought", "clocked_action", "interval", "lengths"]
 
@@ -19,7 +19,7 @@ def interval(value: float, effect: Tensor, extra: float = 0.0) -> tuple[float, f
     return value - half - extra, value + half + extra
 
 
-def lengths(path: Walk, line: Walk, ends: Tensor, checkpoints: int) -> list[Measurement]:
+def lengths(path: Walk, line: Walk, ends: Tensor, checkpoints: int) -> tuple[list[Measurement], list[Unmeasured]]:
     """Length of the path, the line and the ambient geodesic, and their ratios; ``ends``: squared distances (n,)."""
     n = len(ends)
     length, effect = path.length, path.length_effect()
@@ -61,18 +61,19 @@ def lengths(path: Walk, line: Walk, ends: Tensor, checkpoints: int) -> list[Meas
             note="no path between the two networks is shorter",
         ),
     ]
+    absent: list[Unmeasured] = []
     for name, below, below_effect, what in (
         ("action.inefficiency", ambient, ambient_effect, "ambient distance"),
         ("action.over_straight_line", line.length, line.length_effect(), "straight-line length"),
     ):
-        moved = below > 0
-        ratio = length / below if moved else float("nan")
-        bounds = interval(ratio, effect / below - ratio * below_effect / below) if moved else None
-        note = "" if moved else "the first and last checkpoint predict the same"
-        out.append(
-            Measurement(name, ratio, "1", f"path length over {what}", n, bounds, "THEORY 4", reliable=moved, note=note)
-        )
-    return out
+        if below <= 0:
+            still = "the first and last checkpoint predict the same"
+            absent.append(Unmeasured(name, still, "record checkpoints from the start of training on"))
+            continue
+        ratio = length / below
+        bounds = interval(ratio, effect / below - ratio * below_effect / below)
+        out.append(Measurement(name, ratio, "1", f"path length over {what}", n, bounds, "THEORY 4"))
+    return out, absent
 
 
 def bought(loss: Tensor) -> Measurement:

@@ -98,9 +98,8 @@ def training_action(
     line_f, _ = outputs_along(task, line_states, index, progress, "straight line")
     line = walk(law, line_f, weight)
     del line_f
-    measurements = lengths(path, line, squared_distances(law, f[0], f[-1], weight), len(run.states))
+    measurements, unmeasured = lengths(path, line, squared_distances(law, f[0], f[-1], weight), len(run.states))
     measurements.append(bought(loss))
-    unmeasured: list[Unmeasured] = []
     ticking = all(b > a for a, b in itertools.pairwise(run.time))
     if ticking:
         measurements.append(clocked_action(path, run.time, len(run.states)))

@@ -96,7 +96,7 @@ def _chapters(
         ("efficiency", lambda: efficiency(r, progress)),
         ("stored", lambda: stored(r, tables)),
         ("generalisation", lambda: generalisation(r)),
-        ("action", lambda: action_chapter.action(r, settings.seed, progress)),
+        ("action", lambda: action_chapter.action(r, settings.seed, settings.memory, progress)),
         ("disentanglement", lambda: disentanglement(r, settings.seed, progress)),
     ]
     chapters = []

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import TaskError
-from memspace.measurement import Measurement, Unmeasured
+from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.measures.alignment import Codes, Levels, dci, mig, orthogonality, random_cosine, sap
 from memspace.progress import Progress
 from memspace.task.checks import evaluating
@@ -229,18 +229,15 @@ def disentangle(task: Task, *, seed: int, progress: Progress) -> Disentanglement
     v = factors.values[chosen].numpy().astype(np.int64)
     v = v[:, [len(np.unique(c)) > 1 for c in v.T]]
     measurements: list[Measurement] = []
-    n = len(z)
+    absent: list[Unmeasured] = []
     if z.shape[1] < 2 or v.shape[1] < 2:
-        note = f"{layer} has {z.shape[1]} units that change and {v.shape[1]} factors vary: two of each are needed"
-        measurements += [
-            Measurement(f"disentanglement.{k}{end}", math.nan, "1", codes, n, None, SOURCES[k], False, note)
-            for k in SOURCES
-            for end in ("", ".null")
-        ]
+        reason = f"{layer} has {z.shape[1]} units that change and {v.shape[1]} factors vary: two of each are needed"
+        remedy = "name another layer, Task(layer=...), or vary more factors"
+        absent += [Unmeasured(f"disentanglement.{k}", reason, remedy) for k in SOURCES]
     else:
         measurements += _alignment(z, v, codes, seed, progress)
-    made, absent = _angles(task, factors, layer, seed)
-    return Disentanglement((*measurements, *made), tuple(absent), layer, codes)
+    angles, missing = _angles(task, factors, layer, seed)
+    return Disentanglement((*measurements, *angles), (*absent, *missing), layer, codes)
 
 
 def _alignment(z: Codes, v: Levels, codes: str, seed: int, progress: Progress) -> list[Measurement]:
@@ -321,13 +318,11 @@ def _angles(task: Task, factors: Factors, layer: str, seed: int) -> tuple[list[M
             f"a rotation of the layer leaves it; random directions in {a.width} dimensions have {flat:.2f}",
         ),
     )
-    return [_mean(key, values, f"pointwise 1 − mean |cos| {how}", note) for key, values, how, note in rows], []
-
-
-def _mean(name: str, values: Tensor, how: str, note: str) -> Measurement:
-    """Mean of the pointwise values that exist, with its 95% interval over inputs."""
-    o = values[torch.isfinite(values)]
-    mean, n = (float(o.mean()), len(o)) if len(o) else (math.nan, 0)
-    half = 1.96 * float(o.std()) / math.sqrt(n) if n > 1 else math.nan
-    bounds = (mean - half, mean + half) if n > 1 else None
-    return Measurement(name, mean, "1", how, n, bounds, "THEORY 7", n > 1, note)
+    made, absent = [], []
+    for key, values, how, note in rows:
+        o = values[torch.isfinite(values)]  # where at least two factors move the signal
+        if len(o) < 2:
+            absent.append(Unmeasured(key, "fewer than two factors move it at any input", "name another layer"))
+        else:
+            made.append(from_samples(key, o, "1", f"pointwise 1 − mean |cos| {how}", source="THEORY 7", note=note))
+    return made, absent

@@ -2,46 +2,80 @@
 
 from __future__ import annotations
 
-from memspace.action.training import training_action
+from memspace.action.training import TrainingAction, training_action
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.measurement import Measurement
 from memspace.progress import Progress
 
 __all__ = ["action"]
 
+WASTEFUL = 2.0  # spent over bought, or path over shortest distance, above which advice is worth giving
 
-def action(r: Reading, seed: int, progress: Progress) -> Chapter:
-    """The chapter; without recorded checkpoints it says why it is empty."""
-    a = training_action(r.task, seed=seed, progress=progress)
+
+def action(r: Reading, seed: int, memory: int, progress: Progress) -> Chapter:
+    """The chapter; without recorded checkpoints it says why it is empty. ``memory`` in bytes."""
+    a = training_action(r.task, seed=seed, progress=progress, space=r.space, memory=memory)
     question = "How far did training travel, and how much of it was needed?"
     if not a.measurements:
         return Chapter("action", "Action", question, "Not measured: " + a.unmeasured[0].reason + ".", (), a.unmeasured)
-    value = {m.name: m.value for m in a.measurements}
-    ratio = value["action.inefficiency"]
-    bought = value["action.loss_bought"]
-    findings = [
-        Finding(
+    found = {m.name: m for m in a.measurements}
+    length, bought = found["action.length"].value, found["action.loss_bought"].value
+    ratio = found["action.inefficiency"].value if "action.inefficiency" in found else None
+    answer = f"It bought {bought:.3g} nats of loss along a path of {length:.3g} nats^½"
+    answer += f", {ratio:.1f} times the shortest." if ratio is not None else "; it ends where it began."
+    findings = [f for f in (_travelled(found), _spent(found, a)) if f is not None]
+    return Chapter("action", "Action", question, answer, a.measurements, a.unmeasured, tuple(findings), _figures(a))
+
+
+def _travelled(found: dict[str, Measurement]) -> Finding | None:
+    if "action.inefficiency" not in found:
+        return None
+    m = found["action.inefficiency"]
+    length, ambient = found["action.length"].value, found["action.ambient_distance"].value
+    advice = "A smaller learning rate late, or averaging the weights, would shorten the way back and forth."
+    return Finding(
+        "note",
+        f"Training travelled {m.value:.1f} times the least possible distance",
+        f"Length {length:.3g} against an ambient distance of {ambient:.3g} nats^½.",
+        advice if m.value > WASTEFUL else "Nothing to do.",
+        "action",
+    )
+
+
+def _spent(found: dict[str, Measurement], a: TrainingAction) -> Finding | None:
+    """What the loss cost, on the examples the slope was taken on; said as unknown where its interval says so."""
+    if "action.excess" not in found or "action.spent_over_bought" not in found:
+        return None
+    excess, ratio = found["action.excess"], found["action.spent_over_bought"]
+    low, high = excess.interval or (excess.value, excess.value)
+    measured = f"Action excess {excess.value:.2g} nats (95%: {low:.2g} to {high:.2g}) on {excess.n} examples"
+    if not excess.reliable:
+        return Finding(
             "note",
-            f"Training travelled {ratio:.1f} times the least possible distance",
-            f"Length {value['action.length']:.3g} against an ambient distance of {value['action.ambient_distance']:.3g} nats^½.",
-            "A ratio far above 2 is back-and-forth: a smaller learning rate late, or averaging, would shorten it."
-            if ratio > 2
-            else "Nothing to do.",
+            "How wasteful training was cannot be told from the examples probed",
+            f"{measured}: a few of them, with improbable labels, carry most of the slope.",
+            "Look at the examples whose labels look wrong first.",
             "action",
         )
-    ]
-    if "action.excess" in value:
-        findings.append(
-            Finding(
-                "note",
-                f"It spent {value['action.excess'] + bought:.3g} nats of action to buy {bought:.3g} nats of loss",
-                f"Action excess {value['action.excess']:.3g} nats; natural-gradient flow has none.",
-                "Compare optimisers by this number on the same task.",
-                "action",
-            )
-        )
+    worst = max(range(len(a.segments["excess"])), key=lambda k: a.segments["excess"][k])
+    start, end = a.segments["step_from"][worst], a.segments["step_to"][worst]
+    share = a.segments["excess"][worst] / excess.value if excess.value > 0 else 0.0
+    where = f" {share:.0%} of it arose between steps {start:.0f} and {end:.0f}." if 0 < share <= 1 else ""
+    return Finding(
+        "note",
+        f"It spent {ratio.value:.2g} nats of action for every nat of loss it bought",
+        f"{measured}; natural-gradient flow has none.{where}",
+        "Compare optimisers and learning rates by this number on the same task."
+        if ratio.value > WASTEFUL
+        else "Nothing to do.",
+        "action",
+    )
+
+
+def _figures(a: TrainingAction) -> tuple[Figure, ...]:
     steps = [max(s, 0.5) for s in a.step]
-    figures = (
+    figures = [
         Figure(
             "path",
             "The training path",
@@ -53,7 +87,21 @@ def action(r: Reading, seed: int, progress: Progress) -> Chapter:
                 Series("training loss (nats)", steps, list(a.loss)),
             ),
             "log",
-        ),
-    )
-    answer = f"It bought {bought:.3g} nats of loss along a path of {value['action.length']:.3g} nats^½, {ratio:.1f} times the shortest."
-    return Chapter("action", "Action", question, answer, a.measurements, a.unmeasured, tuple(findings), figures)
+        )
+    ]
+    if "excess" in a.segments:
+        figures.append(
+            Figure(
+                "excess",
+                "Where the action went",
+                "Per stretch between checkpoints: the loss it bought, and the action spent beyond it.",
+                "optimiser step at the end of the stretch",
+                "nats",
+                (
+                    Series("loss bought", list(a.segments["step_to"]), list(a.segments["bought"])),
+                    Series("excess", list(a.segments["step_to"]), list(a.segments["excess"])),
+                ),
+                "log",
+            )
+        )
+    return tuple(figures)

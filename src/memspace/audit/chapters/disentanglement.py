@@ -23,6 +23,10 @@ def disentanglement(r: Reading, seed: int, progress: Progress) -> Chapter:
         return Chapter("disentanglement", "Disentanglement", question, "Not measured: " + why.reason + ".", (), (why,))
     d = disentangle(r.task, seed=seed, progress=progress)
     value = {m.name: m.value for m in d.measurements}
+    shown = ("disentanglement", "Disentanglement", question)
+    if "disentanglement.mig" not in value:
+        answer = "Not measured: " + d.unmeasured[0].reason + "."
+        return Chapter(*shown, answer, d.measurements, d.unmeasured)
     mig, null = value["disentanglement.mig"], value["disentanglement.mig.null"]
     aligned = mig > 2 * null
     finding = Finding(
@@ -47,13 +51,4 @@ def disentanglement(r: Reading, seed: int, progress: Progress) -> Chapter:
         ),
     )
     answer = f"Scores of {d.layer} ({d.codes}): MIG {mig:.2f} (rotated {null:.2f})."
-    return Chapter(
-        "disentanglement",
-        "Disentanglement",
-        question,
-        answer,
-        d.measurements,
-        d.unmeasured,
-        (finding,),
-        (figure,),
-    )
+    return Chapter(*shown, answer, d.measurements, d.unmeasured, (finding,), (figure,))
