@@ -13,6 +13,7 @@ from torch import nn
 
 from memspace.audit.audit import audit_task
 from memspace.audit.plan import Settings, make_plan
+from memspace.audit.read import read as reading_of
 from memspace.audit.results import Results, clean
 from memspace.audit.store import Store
 from memspace.progress import Silent
@@ -22,7 +23,8 @@ from memspace.task.task import Task
 
 # By name: memspace.audit is also the function of that name.
 audit_module = importlib.import_module("memspace.audit.audit")
-read_module = importlib.import_module("memspace.audit.read")
+common_module = importlib.import_module("memspace.audit.common")
+road_module = importlib.import_module("memspace.audit.ekfac_road")
 
 # torch compiles its own forward-mode rules at first use with a call it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -77,7 +79,7 @@ def test_ctrl_c_between_chapters(task: Task, tmp_path: Path, monkeypatch: pytest
     made: dict[str, _Counted] = {
         name: _Counted(monkeypatch, audit_module, name, stop_at=1 if name == "robustness" else 0) for name in CHAPTERS
     }
-    refits = _Counted(monkeypatch, read_module, "refit_held_out")
+    refits = _Counted(monkeypatch, common_module, "refit_held_out")
     before = {k: v.clone() for k, v in task.model.state_dict().items()}
     random = torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
@@ -124,11 +126,11 @@ def test_ctrl_c_in_a_pass_of_the_reading(
     plan = make_plan(task, space, settings)
 
     def read(store: Store) -> Any:
-        return read_module.read(task, space, plan, settings, store, Silent())
+        return reading_of(task, space, plan, settings, store, Silent())
 
     whole = read(Store(tmp_path / "whole", KEY))
-    refits = _Counted(monkeypatch, read_module, "refit_held_out")
-    passes = _Counted(monkeypatch, read_module, "run_pass", stop_at=stop_at)
+    refits = _Counted(monkeypatch, common_module, "refit_held_out")
+    passes = _Counted(monkeypatch, road_module, "run_pass", stop_at=stop_at)
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         read(Store(folder, KEY))

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-import memspace.audit.chapters.action as action_chapter
+from memspace.audit.chapters.action import action
+from memspace.audit.chapters.capacity import capacity
 from memspace.audit.chapters.complexity import complexity
 from memspace.audit.chapters.disentanglement import disentanglement
+from memspace.audit.chapters.efficiency import efficiency
 from memspace.audit.chapters.generalisation import generalisation
 from memspace.audit.chapters.geometry import geometry
-from memspace.audit.chapters.memory import capacity, efficiency, robustness
+from memspace.audit.chapters.robustness import robustness
 from memspace.audit.chapters.stored import stored
 from memspace.audit.plan import Plan, Settings, make_plan
 from memspace.audit.read import read
@@ -96,7 +98,7 @@ def _chapters(
         ("efficiency", lambda: efficiency(r, progress)),
         ("stored", lambda: stored(r, tables)),
         ("generalisation", lambda: generalisation(r)),
-        ("action", lambda: action_chapter.action(r, settings.seed, settings.memory, progress)),
+        ("action", lambda: action(r, settings.seed, settings.memory, progress)),
         ("disentanglement", lambda: disentanglement(r, settings.seed, progress)),
     ]
     chapters = []

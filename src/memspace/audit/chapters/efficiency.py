@@ -1,0 +1,110 @@
+"""Chapter 3c: what can be cut, measured by pruning a copy."""
+
+from __future__ import annotations
+
+import torch
+
+from memspace.audit.reading import Reading
+from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.efficiency import pruning_curve, smallest_share
+from memspace.progress import Progress
+
+__all__ = ["efficiency"]
+
+KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
+
+
+def efficiency(r: Reading, progress: Progress) -> Chapter:
+    """Accuracy against weights kept."""
+    task = r.task
+    data, word = (task.test, "test") if task.test is not None else (task.train, "training")
+    index = torch.arange(min(len(data), 10_000))
+    theta = r.space.flat(task.model)
+    saliency = {"magnitude": theta.abs(), "Fisher (OBD)": 0.5 * r.diagonal.to(theta) * theta.square()}
+    curves = [
+        pruning_curve(task, r.space, s, name, data=data, index=index, kept=KEPT, progress=progress)
+        for name, s in saliency.items()
+    ]
+    measurements, series = [], []
+    classifies = task.likelihood.classifies
+    for c in curves:
+        key = "magnitude" if c.method == "magnitude" else "fisher"
+        value, error = (c.accuracy, c.accuracy_error) if classifies else (c.loss, c.loss_error)
+        series.append(
+            Series(
+                c.method,
+                c.kept.tolist(),
+                value.tolist(),
+                low=(value - 1.96 * error).tolist(),
+                high=(value + 1.96 * error).tolist(),
+            )
+        )
+        least = smallest_share(c)
+        if least is not None:
+            measurements.append(
+                Measurement(
+                    f"efficiency.{key}.smallest_share",
+                    least,
+                    "1",
+                    f"smallest share of weights kept within 1% of the {word} accuracy, on a grid of {len(KEPT)}, no retraining",
+                    c.n,
+                    None,
+                    "LeCun et al. 1990" if key == "fisher" else "",
+                )
+            )
+        for share in (0.5, 0.2, 0.1):
+            k = KEPT.index(share)
+            measurements.append(
+                Measurement(
+                    f"efficiency.{key}.{'accuracy' if classifies else 'loss'}_at_{int(100 * share)}",
+                    float(value[k]),
+                    "1" if classifies else "nats",
+                    f"{word} data, pruned copy",
+                    c.n,
+                    (float(value[k] - 1.96 * error[k]), float(value[k] + 1.96 * error[k])),
+                )
+            )
+    figure = Figure(
+        "pruning",
+        "What can be cut",
+        f"{word.capitalize()} {'accuracy' if classifies else 'loss'} of a copy with the least salient weights set to zero, 95% band.",
+        "share of weights kept",
+        "accuracy" if classifies else "loss (nats)",
+        tuple(series),
+    )
+    unmeasured: tuple[Unmeasured, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    if classifies:
+        shares = {c.method: smallest_share(c) or 1.0 for c in curves}
+        best = min(shares, key=lambda k: shares[k])
+        cut = 1 - shares[best]
+        findings = (
+            Finding(
+                "good" if cut >= 0.3 else "note",
+                f"{cut:.0%} of the weights can go",
+                f"By {best}, without retraining, within 1% of the {word} accuracy ({', '.join(f'{k}: keep {v:.0%}' for k, v in shares.items())}).",
+                f"Prune {cut:.0%} by {best}." if cut > 0 else "Do not prune without retraining.",
+                "efficiency",
+            ),
+        )
+        answer = f"{cut:.0%} of the weights can be set to zero at a cost below 1% {word} accuracy, chosen by {best}."
+    else:
+        unmeasured = (
+            Unmeasured(
+                "efficiency.smallest_share",
+                "the output law has no classes, so no accuracy",
+                "read the loss curve",
+            ),
+        )
+        answer = "See how the loss rises as weights are set to zero."
+    return Chapter(
+        "efficiency",
+        "Efficiency",
+        "What can be cut?",
+        answer,
+        tuple(measurements),
+        unmeasured,
+        findings,
+        (figure,),
+    )

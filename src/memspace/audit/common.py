@@ -1,0 +1,168 @@
+"""What both roads of a reading share: stages kept on disk, held-out refits, the choice of damping, labels, queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.audit.held_out import refit_held_out
+from memspace.audit.plan import Plan, Settings
+from memspace.audit.reading import HeldOut
+from memspace.audit.store import Store
+from memspace.measures.damping import GRID, DampingChoice, evidence_damping, expected_loss, match_damping
+from memspace.measures.labels import LabelModel, fit_label_model
+from memspace.metric.metric import FisherMetric
+from memspace.passes.outputs import outputs
+from memspace.progress import Progress
+from memspace.task.data import Data
+from memspace.task.task import Task
+
+__all__ = [
+    "Truth",
+    "choose_damping",
+    "damping_grid",
+    "held_out_of",
+    "judge_labels",
+    "judged_truth",
+    "pick_queries",
+    "query_data",
+    "stage",
+    "test_outputs",
+    "total",
+]
+
+QUERIES = 12
+
+
+def stage(store: Store | None, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A stage's tensors: from the store where an interrupted run left them, else computed and kept."""
+    if store is not None and store.has(name):
+        return store.load_tensors(name)
+    tensors = compute()
+    if store is not None:
+        store.save_tensors(name, tensors)
+    return tensors
+
+
+def held_out_of(task: Task, plan: Plan, settings: Settings, store: Store | None, progress: Progress) -> HeldOut | None:
+    """Outputs of refits that did not see the examples, where the task can train; kept as a stage."""
+    if task.refit is None or plan.folds == 0:
+        return None
+
+    def compute() -> dict[str, Tensor]:
+        fresh = refit_held_out(task, plan, settings.seed, progress)
+        assert fresh is not None
+        seconds = torch.tensor(fresh.seconds, dtype=torch.float64)
+        return {"index": fresh.index, "f": fresh.f, "seconds": seconds}
+
+    t = stage(store, "held-out", compute)
+    return HeldOut(t["index"], t["f"], plan.folds, float(t["seconds"]))
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The label model and what it takes the true labels of some examples to be."""
+
+    model: LabelModel | None
+    truth: Tensor | None
+
+
+def judged_truth(task: Task, held_out: HeldOut | None, y: Tensor) -> Truth:
+    """Judge the labels of the held-out examples by the refits that did not see them."""
+    if held_out is None or task.likelihood.name != "categorical" or y.dim() > 1:
+        return Truth(None, None)
+    seen = y[held_out.index]
+    model = fit_label_model(held_out.f, seen)
+    return Truth(model, model.posterior(held_out.f, seen))
+
+
+def choose_damping(
+    task: Task,
+    settings: Settings,
+    held_out: HeldOut | None,
+    labels: Truth,
+    y: Tensor,
+    estimate: Callable[[float], Tensor],
+    metric: FisherMetric,
+    theta: Tensor,
+    n: int,
+) -> DampingChoice:
+    """``estimate(γ)``: leave-one-out outputs (m, C) of the held-out examples, or their losses (m,) for sequences."""
+    if settings.damping is not None:
+        g = settings.damping
+        return DampingChoice(g, "given", (), (), float("nan"), float("nan"), True, f"γ = {g:.2g} was given")
+    if held_out is None:
+        return evidence_damping(metric, theta, n)
+    scale = metric.trace().value / max(metric.effective_dimension(1e-12).value, 1.0)
+    grid = tuple(g * damping_grid(scale) for g in GRID)
+    seen = y[held_out.index]
+    if labels.truth is not None:
+        target = expected_loss(held_out.f, labels.truth)
+        rows = [expected_loss(estimate(g), labels.truth) for g in grid]
+        what = "networks that did not see the examples (loss against the label they most likely truly have)"
+    else:
+        target = total(task.likelihood.nll(held_out.f.double(), seen))
+        rows = []
+        for g in grid:
+            e = estimate(g)
+            rows.append(e if e.dim() == 1 else task.likelihood.nll(e, seen))
+        what = "networks that did not see the examples"
+    return match_damping(torch.stack(rows), grid, target, what)
+
+
+def damping_grid(scale: float) -> float:
+    """The grid spans 1e-4..1 in units of a power of ten near the mean non-zero eigenvalue times 10."""
+    return 1.0 if scale <= 0 else float(10.0 ** round(torch.log10(torch.tensor(10 * scale)).item()))
+
+
+def total(per_position: Tensor) -> Tensor:
+    """Summed over positions, (n,)."""
+    return per_position.flatten(1).sum(1) if per_position.dim() > 1 else per_position
+
+
+def pick_queries(task: Task, settings: Settings, f: Tensor, y: Tensor) -> Tensor:
+    """Test examples to explain: the given ones, else the worst mistakes and the least certain right answers."""
+    if settings.queries is not None:
+        return torch.tensor([q for q in settings.queries if 0 <= q < len(f)], dtype=torch.long)
+    loss = total(task.likelihood.nll(f.double(), y))
+    order = loss.argsort(descending=True)
+    if not task.likelihood.classifies or y.dim() > 1:
+        return order[:QUERIES].cpu()
+    wrong = (task.likelihood.predict(f) != y).reshape(len(f), -1).any(1)
+    mistakes = order[wrong[order]][: QUERIES * 2 // 3]
+    hard = order[~wrong[order]][: QUERIES - len(mistakes)]
+    return torch.cat([mistakes, hard]).cpu()
+
+
+def query_data(task: Task) -> Data:
+    """Where queries come from: the test data, or else the training data."""
+    return task.test if task.test is not None else task.train
+
+
+def test_outputs(task: Task) -> tuple[Tensor | None, Tensor | None]:
+    """Outputs and labels of the test data, where there are any."""
+    return outputs(task, task.test) if task.test is not None else (None, None)
+
+
+def judge_labels(
+    model: LabelModel | None, loo: Tensor | None, held_out: HeldOut | None, y: Tensor, task: Task
+) -> tuple[LabelModel | None, Tensor | None]:
+    """The label model and the out-of-sample outputs it judges by.
+
+    Leave-one-out and refits that cover every example are two independent opinions: their tempered log-probabilities
+    are added. Refits of a part only lend their estimate of the share of wrong labels.
+    """
+    if loo is None or task.likelihood.name != "categorical" or y.dim() > 1:
+        return None, None
+    if model is None or held_out is None:
+        return fit_label_model(loo, y), loo
+    alone = fit_label_model(loo, y, noise=model.noise, noise_error=model.noise_error)
+    if len(held_out.index) < len(y):
+        return alone, loo
+    refits = torch.empty_like(loo)
+    refits[held_out.index] = held_out.f.to(loo)
+    joined = torch.log_softmax(loo / alone.temperature, -1) + torch.log_softmax(refits / model.temperature, -1)
+    return fit_label_model(joined, y), joined

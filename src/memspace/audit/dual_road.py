@@ -1,0 +1,133 @@
+"""The exact road: Jacobian rows kept in factored form, their Gram matrix decomposed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from memspace.audit.common import choose_damping, judge_labels, judged_truth, pick_queries, query_data, test_outputs
+from memspace.audit.plan import PRINCIPAL_ROWS, Plan, Settings
+from memspace.audit.reading import HeldOut, Reading
+from memspace.audit.store import Store
+from memspace.measures.leave_one_out import loo_outputs
+from memspace.metric.dual import Dual, select_rows
+from memspace.metric.leverage import DualLeverage
+from memspace.metric.metric import SpectralFunction
+from memspace.passes.engine import run_pass
+from memspace.passes.rows import CollectRows, Rows
+from memspace.passes.statistics import DiagonalFisher, Outputs
+from memspace.progress import Progress
+from memspace.task.data import Data
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["dual_road"]
+
+
+def _rows_of(
+    task: Task, space: ParameterSpace, data: Data, index: Tensor | None, plan: Plan, progress: Progress
+) -> tuple[Rows, dict[str, Tensor]]:
+    rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
+    run_pass(
+        task,
+        space,
+        [rows, table],
+        data=data,
+        index=index,
+        batch=plan.batch,
+        progress=progress,
+        what="Jacobian rows",
+    )
+    return rows.finish(), table.finish()
+
+
+def dual_road(
+    task: Task,
+    space: ParameterSpace,
+    plan: Plan,
+    settings: Settings,
+    store: Store | None,
+    progress: Progress,
+    held_out: HeldOut | None,
+) -> Reading:
+    """Exact metric, leverage and influence."""
+    law = task.likelihood
+    jacobian, table = _rows_of(task, space, task.train, None, plan, progress)
+    f, y = table["f"], table["y"]
+    root = law.fisher_root(f.double())
+    step = progress.start("eigendecomposition of the Gram matrix", 3)
+    selection = select_rows(jacobian, root, PRINCIPAL_ROWS)
+    progress.advance(step)
+    metric = Dual.of(selection, len(f))
+    progress.advance(step)
+    leverage = DualLeverage.of(jacobian, metric, plan.outputs)
+    progress.advance(step)
+    progress.finish(step)
+    labels = judged_truth(task, held_out, y)
+    chosen = torch.arange(len(f)) if held_out is None else held_out.index
+
+    def estimate(g: float) -> Tensor:
+        return loo_outputs(law, f, y, leverage.matrices(g))[chosen]
+
+    theta = space.flat(task.model)
+    damping = choose_damping(task, settings, held_out, labels, y, estimate, metric, theta, len(f))
+    v = leverage.matrices(damping.value)
+    loo = loo_outputs(law, f, y, v)
+    residual = law.residual(f.double(), y)
+    test_f, test_y = test_outputs(task)
+    qf, qy = (test_f, test_y) if test_f is not None and test_y is not None else (f, y)
+    queries = pick_queries(task, settings, qf, qy)
+    q_rows, _ = _rows_of(task, space, query_data(task), queries, plan, progress)
+    influence = leverage.influence(residual, q_rows, law.residual(qf[queries].double(), qy[queries]), damping.value)
+    own = root.transpose(1, 2) @ leverage.own @ root
+    per_example = own.diagonal(dim1=1, dim2=2).sum(-1)
+    left = f"; {selection.left_out:.1e} of the trace left out" if selection.left_out > 1e-9 else ""
+    judge, label_f = judge_labels(labels.model, loo, held_out, y, task)
+    diagonal = DiagonalFisher(space.blocks, "exact")
+    run_pass(task, space, [diagonal], batch=plan.batch, progress=progress, what="Fisher diagonal")
+    sums = diagonal.finish()
+    return Reading(
+        task=task,
+        space=space,
+        f=f,
+        y=y,
+        loss=law.nll(f.double(), y),
+        weight=law.weight(f, y),
+        test_f=test_f,
+        test_y=test_y,
+        metric=metric,
+        diagonal=torch.cat([sums[f"diag/{b.name}"].flatten() for b in space.blocks]) / sums["n"],
+        fidelity=None,
+        layer_trace=_layers(metric),
+        trace=per_example,
+        mean_trace=(float(per_example.mean()), 0.0),
+        damping=damping,
+        leverage=v,
+        parts=leverage.self_parts(residual, damping.value),
+        loo_f=loo,
+        loo_loss=law.nll(loo, y),
+        held_out=held_out,
+        labels=judge,
+        label_f=label_f,
+        queries=queries,
+        influence=influence,
+        estimator=f"exact dual, {len(metric.values):,} principal rows{left}",
+    )
+
+
+def _layers(metric: Dual) -> Callable[[SpectralFunction], Tensor]:
+    shares: list[Tensor] = []
+
+    def trace(fn: SpectralFunction) -> Tensor:
+        if not shares:  # share of each eigenvector's mass in each block: (L, R), columns sum to one
+            for b in metric.rows.blocks:
+                inner = metric.rows.dot(metric.rows, b) @ metric.vectors
+                shares.append((inner * metric.vectors).sum(0) / metric.values)
+        zero = fn(torch.zeros(1, dtype=torch.float64))
+        gain = fn(metric.values / metric.n) - zero
+        sizes = torch.tensor([b.size for b in metric.rows.blocks], dtype=torch.float64)
+        return torch.stack(shares) @ gain + zero * sizes
+
+    return trace

@@ -1,0 +1,208 @@
+"""The streamed road: EKFAC from Monte-Carlo labels in two passes, leverage and influence in a third."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from memspace.audit.common import (
+    Truth,
+    choose_damping,
+    damping_grid,
+    judge_labels,
+    judged_truth,
+    pick_queries,
+    query_data,
+    stage,
+    test_outputs,
+    total,
+)
+from memspace.audit.plan import Plan, Settings
+from memspace.audit.reading import HeldOut, Reading
+from memspace.audit.store import Store
+from memspace.measures.damping import GRID
+from memspace.measures.leave_one_out import first_order_losses, loo_outputs
+from memspace.metric.fisher import bases_of, exact_probe, kronecker_of
+from memspace.metric.metric import Estimate, Fidelity, FisherMetric, SpectralFunction, fidelity
+from memspace.metric.spectral import Kronecker
+from memspace.passes.engine import run_pass
+from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
+from memspace.passes.linearise import FisherOperator
+from memspace.passes.statistics import CorrectedEigenvalues, DiagonalFisher, KroneckerFactors, Outputs
+from memspace.progress import Progress
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["ekfac_road"]
+
+FIDELITY_EXAMPLES, FIDELITY_PROBES = 1000, 4
+
+
+def ekfac_road(
+    task: Task,
+    space: ParameterSpace,
+    plan: Plan,
+    settings: Settings,
+    store: Store | None,
+    progress: Progress,
+    held_out: HeldOut | None,
+) -> Reading:
+    """EKFAC, leverage under it, its fidelity to exact products."""
+    law, blocks, n = task.likelihood, space.blocks, plan.n
+
+    def first() -> dict[str, Tensor]:
+        factors, diagonal, table = KroneckerFactors(blocks, "mc"), DiagonalFisher(blocks, "mc"), Outputs()
+        run_pass(
+            task,
+            space,
+            [factors, diagonal, table],
+            seed=settings.seed,
+            what="Kronecker factors",
+            batch=plan.batch,
+            progress=progress,
+        )
+        return factors.state() | diagonal.state() | table.finish()
+
+    one = stage(store, "factors", first)
+    f, y = one["f"], one["y"]
+    factors = KroneckerFactors(blocks, "mc")
+    factors.restore(one)
+    bases, _ = bases_of(factors.factors())
+
+    def second() -> dict[str, Tensor]:
+        corrected = CorrectedEigenvalues(blocks, bases, "mc")
+        run_pass(
+            task,
+            space,
+            [corrected],
+            seed=settings.seed + 1,
+            what="corrected eigenvalues",
+            batch=plan.batch,
+            progress=progress,
+        )
+        return corrected.state()
+
+    two = stage(store, "eigenvalues", second)
+    values = {b.name: two[f"eig/{b.name}"] / two["n"] for b in blocks}
+    metric = kronecker_of(blocks, bases, values, True, "mc")
+    labels = judged_truth(task, held_out, y)
+    sequence = f.dim() > 2
+    kind = "empirical" if sequence else "jacobian"
+
+    def inverse(dampings: list[float]) -> dict[str, Tensor]:
+        return {b.name: torch.stack([1 / (n * (values[b.name] + g)) for g in dampings]) for b in blocks}
+
+    cache: dict[float, Tensor] = {}
+    subset = None if held_out is None else held_out.index[:2000]
+    trimmed = (
+        None
+        if held_out is None or subset is None
+        else HeldOut(subset, held_out.f[:2000], held_out.folds, held_out.seconds)
+    )
+    truth = Truth(labels.model, None if labels.truth is None else labels.truth[:2000])
+
+    def estimate(g: float) -> Tensor:
+        assert subset is not None
+        if not cache:
+            scale = metric.trace().value / max(metric.effective_dimension(1e-12).value, 1.0)
+            grid = [x * damping_grid(scale) for x in GRID]
+            table = KroneckerLeverage(blocks, bases, inverse(grid), kind)
+            run_pass(
+                task,
+                space,
+                [table],
+                index=subset,
+                what="leave-one-out at every damping",
+                batch=plan.batch,
+                progress=progress,
+            )
+            done = table.finish()
+            for d, x in enumerate(grid):
+                if sequence:
+                    loss = total(law.nll(f[subset].double(), y[subset]))
+                    cache[x] = first_order_losses(loss, done["parts"][:, d].sum(1))
+                else:
+                    cache[x] = loo_outputs(law, f[subset], y[subset], done["leverage"][:, d])
+        return cache[g]
+
+    theta = space.flat(task.model)
+    damping = choose_damping(task, settings, trimmed, truth, y, estimate, metric, theta, n)
+    test_f, test_y = test_outputs(task)
+    qf, qy = (test_f, test_y) if test_f is not None and test_y is not None else (f, y)
+    queries = pick_queries(task, settings, qf, qy)
+
+    def third() -> dict[str, Tensor]:
+        gradients = QueryGradients(blocks)
+        run_pass(task, space, [gradients], data=query_data(task), index=queries, batch=min(8, plan.batch))
+        formed = gradients.finish()
+        flat = torch.cat([formed[b.name] for b in blocks], 1).double()
+        solved = metric.solve(flat, damping.value) / n
+        pre = {b.name: b.view(solved) for b in blocks}
+        weights = {
+            b.name: torch.stack([torch.ones_like(values[b.name]), 1 / (n * (values[b.name] + damping.value))])
+            for b in blocks
+        }
+        table = KroneckerLeverage(blocks, bases, weights, kind)
+        scores = KroneckerInfluence(blocks, pre)
+        run_pass(task, space, [table, scores], what="leverage and influence", batch=plan.batch, progress=progress)
+        return table.finish() | scores.finish()
+
+    three = stage(store, "leverage", third)
+    parts = three["parts"][:, 1].double()
+    base_loss = total(law.nll(f.double(), y))
+    if sequence:
+        v, loo = None, None
+        loo_loss = first_order_losses(base_loss, parts.sum(1))
+        per_example = None
+        mean_trace = (metric.trace().value, 0.0)
+    else:
+        v = three["leverage"][:, 1].double()
+        loo = loo_outputs(law, f, y, v)
+        loo_loss = law.nll(loo, y)
+        root = law.fisher_root(f.double())
+        per_example = torch.einsum("nck,ncd,ndk->n", root, three["leverage"][:, 0].double(), root)
+        mean_trace = (float(per_example.mean()), 0.0)
+    judge, label_f = judge_labels(labels.model, loo, held_out, y, task)
+    measured = _fidelity(task, space, metric, plan, settings, mean_trace[0])
+    return Reading(
+        task=task,
+        space=space,
+        f=f,
+        y=y,
+        loss=base_loss,
+        weight=law.weight(f, y),
+        test_f=test_f,
+        test_y=test_y,
+        metric=metric,
+        diagonal=torch.cat([one[f"diag/{b.name}"].flatten() for b in blocks]) / one["n"],
+        fidelity=measured,
+        layer_trace=_layers(metric),
+        trace=per_example,
+        mean_trace=mean_trace,
+        damping=damping,
+        leverage=v,
+        parts=parts,
+        loo_f=loo,
+        loo_loss=loo_loss,
+        held_out=held_out,
+        labels=judge,
+        label_f=label_f,
+        queries=queries,
+        influence=three["influence"].t().double(),
+        estimator="EKFAC, one Monte-Carlo label per example for factors and eigenvalues",
+    )
+
+
+def _layers(metric: Kronecker) -> Callable[[SpectralFunction], Tensor]:
+    return lambda fn: torch.stack([fn(b.values).sum() for b in metric.blocks])
+
+
+def _fidelity(
+    task: Task, space: ParameterSpace, metric: FisherMetric, plan: Plan, settings: Settings, trace: float
+) -> Fidelity:
+    generator = torch.Generator().manual_seed(settings.seed + 2)
+    index = torch.randperm(plan.n, generator=generator)[:FIDELITY_EXAMPLES].sort().values
+    operator = FisherOperator(task, space, index=index, batch=plan.batch)
+    return fidelity(metric, exact_probe(operator, FIDELITY_PROBES, settings.seed + 3, Estimate(trace)))
