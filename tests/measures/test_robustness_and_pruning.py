@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,27 +37,47 @@ def _curve(ratio: np.ndarray, accuracy: np.ndarray | None = None) -> NoiseCurve:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_departure_is_where_the_ratio_leaves_the_band(sign: int) -> None:
     curve = _curve(1 + sign * 0.1 * np.log1p(PREDICTED / 0.5) / np.log(2))
-    assert departure(curve) == pytest.approx(0.5, rel=0.05)
-    sooner = departure(curve, 0.05)
+    assert departure(curve).value == pytest.approx(0.5, rel=0.05)
+    sooner = departure(curve, 0.05).value
     assert sooner is not None
     assert sooner < 0.5
 
 
 def test_departure_never_and_always() -> None:
-    assert departure(_curve(np.full_like(PREDICTED, 1.05))) is None
-    assert departure(_curve(np.full_like(PREDICTED, 1.5))) == PREDICTED[0]
+    never = departure(_curve(np.full_like(PREDICTED, 1.05)))
+    assert never.value is None
+    assert never.high == np.inf
+    assert departure(_curve(np.full_like(PREDICTED, 1.5))).value == PREDICTED[0]
+
+
+def test_a_departure_within_the_noise_is_not_certain() -> None:
+    ratio = 1 + 0.1 * np.log1p(PREDICTED / 0.5) / np.log(2)
+    sharp = _curve(ratio)
+    for share_of_noise, certain in ((0.01, True), (0.5, False)):
+        d = departure(replace(sharp, kl_error=share_of_noise * PREDICTED))
+        assert d.value == departure(sharp).value
+        assert d.value is not None
+        assert d.low < d.value < d.high
+        assert np.isfinite(d.high) == certain
 
 
 def test_an_early_excursion_that_returns_is_noise() -> None:
     ratio = np.ones_like(PREDICTED)
     ratio[0] = 1.4
-    assert departure(_curve(ratio)) is None
+    assert departure(_curve(ratio)).value is None
 
 
 def test_sigma_at_accuracy_loss() -> None:
     accuracy = 0.9 - 0.02 * np.log(1 + PREDICTED)
-    sigma = sigma_at_accuracy_loss(_curve(np.ones_like(PREDICTED), accuracy), 0.01)
-    assert sigma == pytest.approx(np.sqrt(np.exp(0.5) - 1), rel=0.02)
+    curve = _curve(np.ones_like(PREDICTED), accuracy)
+    found = sigma_at_accuracy_loss(curve, 0.01)
+    assert found is not None
+    assert found[0] == pytest.approx(np.sqrt(np.exp(0.5) - 1), rel=0.02)
+    assert found[1] == (found[0], found[0])
+    noisy = sigma_at_accuracy_loss(replace(curve, accuracy_error=np.full_like(PREDICTED, 0.001)), 0.01)
+    assert noisy is not None
+    assert noisy[1] is not None
+    assert noisy[1][0] < found[0] < noisy[1][1]
     assert sigma_at_accuracy_loss(_curve(np.ones_like(PREDICTED))) is None
     assert sigma_at_accuracy_loss(_curve(np.ones_like(PREDICTED), np.full_like(PREDICTED, 0.5))) is None
 
@@ -142,13 +164,27 @@ def test_noise_of_a_linear_gaussian_network_is_predicted_exactly() -> None:
     space = ParameterSpace(task.model)
     trace = 2 * float((x.square().sum(1) + 1).mean())
     before = _state(task)
-    curve = noise_curve(
-        task, space, trace, index=None, predicted=(1e-3, 0.1, 10.0), pairs=300, seed=0, progress=Silent()
-    )
+
+    def measured(exact: bool) -> NoiseCurve:
+        return noise_curve(
+            task,
+            space,
+            trace,
+            exact_trace=exact,
+            index=None,
+            predicted=(1e-3, 0.1, 10.0),
+            pairs=300,
+            seed=0,
+            progress=Silent(),
+        )
+
+    curve = measured(False)
     assert _same(task, before)
     assert np.all(np.abs(curve.kl - curve.predicted) < 5 * curve.kl_error)
     assert np.all(curve.kl_error < 0.1 * curve.predicted)
-    assert departure(curve, 0.3) is None
+    assert departure(curve, 0.3).value is None
+    controlled = measured(True)  # the divergence is quadratic: the control variate explains all of it
+    assert controlled.kl == pytest.approx(controlled.predicted, rel=1e-6)
 
 
 def test_test_data_come_before_training_data(task: Task) -> None:

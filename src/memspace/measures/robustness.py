@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.data import Data
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["NoiseCurve", "departure", "noise_curve", "quantised", "sigma_at_accuracy_loss"]
+__all__ = ["Departure", "NoiseCurve", "departure", "noise_curve", "quantised", "sigma_at_accuracy_loss"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def noise_curve(
     space: ParameterSpace,
     trace: float,
     *,
+    exact_trace: bool,
     index: Tensor | None,
     predicted: tuple[float, ...],
     pairs: int,
@@ -61,6 +63,9 @@ def noise_curve(
 
     Args:
         trace: tr F on the same examples.
+        exact_trace: whether ``trace`` is exact for them; then ½σ² εᵀFε, whose mean is known, serves as a control
+            variate of each pair's KL (one forward-mode product a pair), which takes out most of the spread over
+            directions at small σ.
     """
     f0, y = outputs(task, task.train, index=index)
     weight = task.likelihood.weight(f0, y)
@@ -69,6 +74,8 @@ def noise_curve(
     generator = torch.Generator().manual_seed(seed)
     sigma = np.sqrt(2 * np.asarray(predicted) / trace)
     kl, loss, accuracy = (np.zeros((len(sigma), pairs)) for _ in range(3))
+    quadratic = np.zeros(pairs)
+    operator = FisherOperator(task, space, index=index)
 
     def score(state: dict[str, Tensor]) -> tuple[float, float, float]:
         f, _ = outputs(task, task.train, state=state, index=index)
@@ -82,35 +89,85 @@ def noise_curve(
 
     for pair in progress.track(range(pairs), "weight noise", pairs):
         noise = torch.randn(space.size, generator=generator, dtype=torch.float64).to(theta)
+        if exact_trace:
+            quadratic[pair] = _quadratic(task, operator, noise)
         for j, s in enumerate(sigma):
             both = [score(space.unpack(theta + float(s) * sign * noise)) for sign in (1, -1)]
             kl[j, pair], loss[j, pair], accuracy[j, pair] = (sum(v) / 2 for v in zip(*both, strict=True))
     base = score({})
+    if exact_trace:
+        kl = _controlled(kl, sigma[:, None] ** 2 * quadratic, np.asarray(predicted)[:, None])
     k, ke = _mean_error(kl)
     lo, le = _mean_error(loss)
     a, ae = _mean_error(accuracy)
     return NoiseCurve(sigma, np.asarray(predicted), k, ke, lo, le, a, ae, 2 * pairs, len(f0), base[1], base[2])
 
 
-def departure(curve: NoiseCurve, share: float = 0.1) -> float | None:
-    """The predicted KL (nats) beyond which measured and predicted differ by more than ``share``; None if never."""
-    ratio = curve.kl / curve.predicted
-    off = np.abs(ratio - 1) > share
-    if not off.any():
+def _quadratic(task: Task, operator: FisherOperator, noise: Tensor) -> float:
+    """½ εᵀFε on the operator's examples, nats."""
+    d = operator.directional(noise)
+    law, f, moved = task.likelihood, d["f"].double(), d["moved"].double()
+    each = (law.fisher_matvec(f, moved) * moved).sum(-1) * law.weight(f, d["y"])
+    return 0.5 * float(each.sum()) / len(f)
+
+
+def _controlled(values: np.ndarray, control: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """``values`` (S, D) less what the control, of known mean, explains of their spread over draws."""
+    if values.shape[1] < 4:  # too few draws to estimate the slope
+        return values
+    centred = control - control.mean(1, keepdims=True)
+    slope = (values * centred).sum(1) / np.maximum((centred**2).sum(1), 1e-300)
+    return np.asarray(values - slope[:, None] * (control - mean))
+
+
+@dataclass(frozen=True)
+class Departure:
+    """The predicted KL (nats) from which prediction and measurement differ by more than a share; its 95% interval.
+
+    ``value`` None: never within the curve; ``high`` infinite: not for certain within the curve.
+    """
+
+    value: float | None
+    low: float
+    high: float
+
+
+def departure(curve: NoiseCurve, share: float = 0.1) -> Departure:
+    """Where the second order stops being good to ``share``; the interval comes from that of the measured KL."""
+    off = np.abs(curve.kl / curve.predicted - 1)
+    half = 1.96 * curve.kl_error / curve.predicted
+    low, high = _last_crossing(curve, off + half, share), _last_crossing(curve, np.maximum(off - half, 0), share)
+    top = float(curve.predicted[-1])
+    return Departure(_last_crossing(curve, off, share), top if low is None else low, math.inf if high is None else high)
+
+
+def _last_crossing(curve: NoiseCurve, off: np.ndarray, share: float) -> float | None:
+    """The predicted KL above which ``off`` stays over ``share`` (interpolated in its logarithm), or None."""
+    over = off > share
+    if not over[-1]:
         return None
-    first = len(off) - int(np.argmin(off[::-1])) if not off.all() else 0
-    if first >= len(off):
-        return None
-    if first == 0:
+    if over.all():
         return float(curve.predicted[0])
+    first = len(over) - int(np.argmin(over[::-1]))
     x = np.log(curve.predicted[first - 1 : first + 1])
-    d = np.abs(ratio[first - 1 : first + 1] - 1)
+    d = off[first - 1 : first + 1]
     return float(np.exp(x[0] + (share - d[0]) / (d[1] - d[0]) * (x[1] - x[0])))
 
 
-def sigma_at_accuracy_loss(curve: NoiseCurve, loss: float = 0.01) -> float | None:
-    """σ at which the mean accuracy has fallen by ``loss`` (interpolated in log σ); None where it never does."""
+def sigma_at_accuracy_loss(curve: NoiseCurve, loss: float = 0.01) -> tuple[float, tuple[float, float] | None] | None:
+    """σ at which the mean accuracy has fallen by ``loss`` (interpolated in log σ); None where it never does.
+
+    With its 95% interval from that of the accuracies, or None where an end lies outside the curve.
+    """
     drop = curve.base_accuracy - curve.accuracy
+    half = 1.96 * curve.accuracy_error
+    value, low, high = (_first_fall(curve, d, loss) for d in (drop, drop + half, drop - half))
+    if value is None:
+        return None
+    return value, None if low is None or high is None else (low, high)
+
+
+def _first_fall(curve: NoiseCurve, drop: np.ndarray, loss: float) -> float | None:
     over = np.nonzero(drop >= loss)[0]
     if len(over) == 0 or over[0] == 0:
         return None

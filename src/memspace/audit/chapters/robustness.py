@@ -134,14 +134,16 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
         task,
         r.space,
         trace,
+        exact_trace=r.trace is not None,
         index=index,
         predicted=PREDICTED,
         pairs=64 if len(index) < NOISE_EXAMPLES else 8,
         seed=seed + 8,
         progress=progress,
     )
-    off, sigma = departure(c), sigma_at_accuracy_loss(c)
-    how = f"{c.draws} antithetic draws"
+    where, fall = departure(c), sigma_at_accuracy_loss(c)
+    off, sigma = where.value, None if fall is None else fall[0]
+    how = f"{c.draws} antithetic draws" + (", ½σ² εᵀFε as control variate" if r.trace is not None else "")
     ratio = c.kl / c.predicted
     measurements = [
         Measurement(
@@ -165,6 +167,9 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
                 "nats",
                 f"predicted KL beyond which prediction and measurement differ by more than 10%; {how}",
                 c.n,
+                (where.low, min(where.high, PREDICTED[-1])),
+                reliable=math.isfinite(where.high),
+                note="" if math.isfinite(where.high) else "within its error the two agree over the whole range",
             )
         )
     else:
@@ -177,7 +182,16 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
         )
     if law.classifies and sigma is not None:
         measurements.append(
-            Measurement("robustness.sigma_one_percent", sigma, "weight units", f"σ that costs 1% accuracy; {how}", c.n)
+            Measurement(
+                "robustness.sigma_one_percent",
+                sigma,
+                "weight units",
+                f"σ that costs 1% accuracy; {c.draws} antithetic draws",
+                c.n,
+                None if fall is None else fall[1],
+                reliable=fall is not None and fall[1] is not None,
+                note="" if fall is not None and fall[1] is not None else "its interval leaves the range tried",
+            )
         )
     else:
         unmeasured.append(
