@@ -12,6 +12,7 @@ from memspace.errors import MemspaceError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.metric.fisher import build as fisher
 from memspace.metric.metric import FisherMetric
+from memspace.task.data import Data
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Factors, Run, Task
@@ -21,6 +22,7 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "Chapter",
+    "Data",
     "Factors",
     "FisherMetric",
     "Gaussian",

@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from memspace.audit.audit import audit_task
+from memspace.audit.plan import Settings
 from memspace.errors import NonFiniteError, ShapeError, StochasticModelError, TaskError
 from memspace.task.checks import check_task, evaluating, untouched
 from memspace.task.data import Data
@@ -88,9 +90,22 @@ def test_a_random_forward_of_the_model_itself_names_its_class(refused: Any) -> N
         check_task(_task(Rough(4, C)))
 
 
-def test_dropout_modules_are_read_in_eval_mode_and_left_in_training_mode() -> None:
-    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, C)).train()
-    model[2].eval()
+@pytest.mark.parametrize(
+    "layer", [nn.Dropout(0.5), nn.AlphaDropout(0.1), nn.Sequential(nn.ReLU(), nn.Dropout1d(0.2))], ids=str
+)
+def test_a_model_in_training_mode_with_dropout_is_refused(refused: Any, layer: nn.Module) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), layer, nn.Linear(8, C)).train()
+    with refused(StochasticModelError, "module 1", "model.eval()"):
+        check_task(_task(model))
+    with refused(StochasticModelError, "module 1", "model.eval()"):
+        audit_task(_task(model), Settings())
+    assert all(m.training for m in model.modules())
+    check_task(_task(model.eval()))
+
+
+def test_layers_in_training_mode_are_read_in_eval_mode_and_left_in_training_mode() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.0), nn.BatchNorm1d(8), nn.Linear(8, C)).train()
+    model[0].eval()
     modes = [m.training for m in model.modules()]
     state = {k: v.clone() for k, v in model.state_dict().items()}
     check_task(_task(model))

@@ -53,8 +53,8 @@ def audit_task(task: Task, settings: Settings, store: Store | None = None, progr
     """
     progress = progress or Silent()
     start = time.perf_counter()
+    check_task(task)
     with untouched(task.model):
-        check_task(task)
         space = verified_space(task)
         plan = make_plan(task, space, settings)
         r = read(task, space, plan, settings, store, progress)

@@ -52,6 +52,7 @@ def check_task(task: Task) -> None:
     Nothing of the task is changed, nor torch's random state, which random models and random data draw from.
     """
     _check_weights(task.model)
+    _check_no_dropout_draws(task.model)
     with untouched(task.model):
         for data in (task.train, *(() if task.test is None else (task.test,))):
             _check_repeatable(data)
@@ -77,6 +78,20 @@ def _check_weights(model: nn.Module) -> None:
                 f"{bad} of {tensor.numel()} weights are NaN or infinite",
                 where=name,
                 remedy="use a checkpoint from before the training diverged",
+            )
+
+
+def _check_no_dropout_draws(model: nn.Module) -> None:
+    """Which network is meant, the one with the masks or the one without, is for the user to say."""
+    for name, module in model.named_modules():
+        share = getattr(module, "p", 0.0) if isinstance(module, nn.modules.dropout._DropoutNd) else 0.0
+        if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+            share = module.dropout
+        if module.training and share > 0:
+            raise StochasticModelError(
+                f"the model is in training mode and draws dropout masks (p = {share:g})",
+                where=f"module {name}" if name else type(model).__name__,
+                remedy="call model.eval() before handing it over",
             )
 
 
