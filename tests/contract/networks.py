@@ -1,10 +1,7 @@
 """Small float64 networks, one for every supported kind of layer, and the dense reference they are held against."""
 
-import warnings
-
 import torch
 from torch import nn
-from torch.func import functional_call, jacrev
 
 N = 5
 
@@ -43,27 +40,82 @@ class Block(nn.Module):
 
 
 class Fused(nn.Module):
-    """nn.MultiheadAttention: projections used functionally, off the fast path."""
+    """nn.MultiheadAttention: projections used functionally; masks, weights and other keys where asked."""
 
-    def __init__(self):
+    def __init__(self, batch_first=True, masked=False, cross=False, bias=True):
         super().__init__()
-        self.inner = nn.MultiheadAttention(4, 2, batch_first=True)
+        self.inner = nn.MultiheadAttention(4, 2, batch_first=batch_first, bias=bias)
         self.head = nn.Linear(4, 3)
+        self.masked, self.cross = masked, cross
 
     def forward(self, x):
-        return self.head(self.inner(x, x, x, need_weights=False)[0].mean(1))
+        keys = x[:, :2].flip(-1) if self.cross else x
+        x, keys = (x, keys) if self.inner.batch_first else (x.transpose(0, 1), keys.transpose(0, 1))
+        keys = x if not self.cross else keys
+        mask = torch.ones(3, 3, dtype=torch.bool).triu(1) if self.masked else None
+        h, weights = self.inner(x, keys, keys, attn_mask=mask, need_weights=not self.masked)
+        h = h if self.inner.batch_first else h.transpose(0, 1)
+        h = h.mean(1) if weights is None else h.mean(1) * weights.square().sum((1, 2)).unsqueeze(1)
+        return self.head(h)
 
 
 class Recurrent(nn.Module):
-    """LSTM: off the fast path."""
+    """RNN, LSTM and GRU in their variants, on whole or packed sequences, reading outputs and last states."""
+
+    def __init__(self, kind, packed=False, **options):
+        super().__init__()
+        self.inner = kind(3, 4, **options)
+        self.packed, self.first = packed, options.get("batch_first", False)
+        width = (options.get("proj_size") or 4) * (2 if options.get("bidirectional") else 1)
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x):
+        lengths = 1 + (x[:, 0, 0] > 0).long() + 2 * (x[:, 1, 1] > 0).long()
+        x = x if self.first else x.transpose(0, 1)
+        if self.packed:
+            x = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=self.first, enforce_sorted=False)
+        y, state = self.inner(x)
+        if self.packed:
+            y, _ = nn.utils.rnn.pad_packed_sequence(y, batch_first=self.first)
+        state = state[0] if isinstance(state, tuple) else state
+        pooled = y.sum(1 if self.first else 0)
+        return self.head(pooled) + state.sum((0, 2)).unsqueeze(1)
+
+
+class TimeFirst(nn.Module):
+    """Positions before examples, a position embedding shared by all examples, and padding tokens."""
 
     def __init__(self):
         super().__init__()
-        self.lstm = nn.LSTM(3, 3, batch_first=True)
-        self.head = nn.Linear(3, 3)
+        self.token, self.position = nn.Embedding(6, 4, padding_idx=1), nn.Embedding(3, 4)
+        self.norm, self.mix, self.head = nn.LayerNorm(4), nn.Linear(4, 4), nn.Linear(4, 3)
 
     def forward(self, x):
-        return self.head(self.lstm(x)[0][:, -1])
+        h = self.token(x.t()) + self.position(torch.arange(3)).unsqueeze(1)
+        return self.head(torch.tanh(self.mix(self.norm(h))).mean(0))
+
+
+class Shared(nn.Module):
+    """A position embedding of shape (1, T), as transformers call it."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.position, self.head = nn.Embedding(6, 4), nn.Embedding(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        h = self.token(x) + self.position(torch.arange(3).unsqueeze(0))
+        return self.head(torch.tanh(h) * h)
+
+
+class Pair(nn.Module):
+    """A bilinear layer and a root-mean-square norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.both, self.norm = nn.Linear(4, 3), nn.Bilinear(4, 3, 3), nn.RMSNorm(3)
+
+    def forward(self, x):
+        return self.norm(self.both(x, torch.tanh(self.inner(x))))
 
 
 class Twice(nn.Module):
@@ -115,7 +167,44 @@ NETWORKS = {
     "layernorm image": (lambda: nn.Sequential(nn.LayerNorm([3, 2]), nn.Flatten(), nn.Linear(6, 3)), (3, 2)),
     "transformer": (Block, "tokens"),
     "attention": (Fused, (3, 4)),
-    "lstm": (Recurrent, (4, 3)),
+    "attention, masked": (lambda: Fused(masked=True, bias=False), (3, 4)),
+    "attention, time first": (lambda: Fused(batch_first=False), (3, 4)),
+    "attention, other keys": (lambda: Fused(cross=True), (3, 4)),
+    "rnn": (lambda: Recurrent(nn.RNN, nonlinearity="relu"), (4, 3)),
+    "lstm": (lambda: Recurrent(nn.LSTM, num_layers=2, batch_first=True), (4, 3)),
+    "lstm, both ways, projected": (lambda: Recurrent(nn.LSTM, bidirectional=True, proj_size=2), (4, 3)),
+    "gru, packed": (lambda: Recurrent(nn.GRU, packed=True, bidirectional=True, batch_first=True), (4, 3)),
+    "lstm, packed": (lambda: Recurrent(nn.LSTM, packed=True, bias=False), (4, 3)),
+    "time first": (TimeFirst, "tokens"),
+    "shared positions": (Shared, "tokens"),
+    "bilinear": (Pair, (4,)),
+    "conv3d": (
+        lambda: nn.Sequential(nn.Conv3d(2, 2, 2, stride=(1, 2, 1), padding=(0, 1, 0)), nn.Flatten(), nn.LazyLinear(3)),
+        (2, 3, 3, 3),
+    ),
+    "depthwise": (
+        lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=4, padding=1), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)),
+        (4, 3, 3),
+    ),
+    "transposed": (
+        lambda: nn.Sequential(
+            nn.ConvTranspose2d(2, 3, 3, stride=2, padding=1, output_padding=1),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.LazyLinear(3),
+        ),
+        (2, 2, 3),
+    ),
+    "instance norm": (
+        lambda: nn.Sequential(
+            nn.Conv1d(2, 3, 2), nn.InstanceNorm1d(3, affine=True), nn.Tanh(), nn.Flatten(), nn.LazyLinear(3)
+        ),
+        (2, 5),
+    ),
+    "weight norm": (
+        lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 5)), nn.Tanh(), nn.Linear(5, 3)),
+        (4,),
+    ),
     "twice": (Twice, (4,)),
     "tied": (Tied, "tokens5"),
     "frozen": (frozen, (4,)),
@@ -133,22 +222,23 @@ def network(name, seed=0):
     else:
         x = torch.randn(N, *shape)
     model = make().eval()
-    with torch.no_grad():
-        model(x)  # lazy layers take their shape
+    if any(isinstance(m, nn.modules.lazy.LazyModuleMixin) for m in model.modules()):
+        with torch.no_grad():
+            model(x)  # lazy layers take their shape
     model = model.double()
     return model, x.double() if x.is_floating_point() else x
 
 
 def jacobian(model, space, x):
-    """(N, outputs, P) by torch.func, in the flat layout."""
-    params = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    """(N, outputs, P) by plain autograd, one example and one output at a time, in the flat layout."""
+    params = {n: p for n, p in model.named_parameters() if p.requires_grad}
     out = []
     for i in range(len(x)):
-        with warnings.catch_warnings():  # torch maps some operations one by one, and says so
-            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            j = jacrev(lambda p, i=i: functional_call(model, p, (x[i : i + 1],)).flatten())(params)
-        count = next(iter(j.values())).shape[0]
-        out.append(torch.stack([space.pack({k: v[r] for k, v in j.items()}) for r in range(count)]))
+        f = model(x[i : i + 1]).flatten()
+        grads = [torch.autograd.grad(c, params.values(), retain_graph=True, allow_unused=True) for c in f]
+        zero = {n: torch.zeros_like(p) for n, p in params.items()}
+        rows = [{n: zero[n] if g is None else g for n, g in zip(params, row, strict=True)} for row in grads]
+        out.append(torch.stack([space.pack(row) for row in rows]))
     return torch.stack(out)
 
 

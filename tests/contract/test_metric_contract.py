@@ -5,10 +5,12 @@ import torch
 
 from memspace.metric.dual import Dual
 from memspace.metric.fisher import build
+from memspace.passes.verify import verified_space
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from tests.contract.networks import NETWORKS, dense_fisher, network
+
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
 LAWS = [Categorical(), Bernoulli(), Gaussian(0.7), Poisson()]
 REPRESENTATIONS = ["dense", "diagonal", "kfac", "ekfac", "dual", "implicit"]
@@ -18,7 +20,8 @@ EXACT = 1e-10  # relative: float64 rounding over a few thousand products
 def task_of(name, law, seed=0):
     model, x = network(name, seed)
     y = law.sample(model(x).detach(), torch.Generator().manual_seed(seed + 1))
-    return Task(model=model, train=(x, y), likelihood=law), ParameterSpace(model), x, y
+    task = Task(model=model, train=(x, y), likelihood=law)
+    return task, verified_space(task), x, y
 
 
 def relative(a, b):

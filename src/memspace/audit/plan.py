@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
 from memspace.errors import MemoryBudgetError
+from memspace.task.blocks import FORMED, Block
 from memspace.task.checks import evaluating
-from memspace.task.data import call_model, move
+from memspace.task.data import call_model, first_tensor, move
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
@@ -218,22 +220,34 @@ def _stages(
 def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, tuple[int, int]]) -> int:
     """Numbers an example's activations take (all modules' outputs), and per block those of a and of g."""
     total = 0
+    x_first = first_tensor(x)
     handles = []
     modules = dict(task.model.named_modules())
-    by_module = {b.module: b for b in space.blocks if b.kind != "loose"}
+    by_module: dict[str, list[Block]] = {}
+    for b in space.blocks:
+        if b.kind != "loose":
+            by_module.setdefault(b.module, []).append(b)
 
     def hook(name: str) -> Any:
         def run(module: Any, args: Any, output: Any) -> None:
             nonlocal total
-            if not isinstance(output, torch.Tensor) or not len(output):
+            first = output[0] if isinstance(output, tuple) else output
+            first = first.data if isinstance(first, PackedSequence) else first
+            if not isinstance(first, torch.Tensor) or not len(first):
                 return
-            each = output[0].numel()
+            each = first.numel() // len(x_first)
             total += each
-            if name in by_module:
-                b = by_module[name]
-                positions = max(1, each // b.shape[0]) if b.kind != "norm" else 1
-                width = b.shape[1] if b.kind != "norm" else args[0][0].numel()
-                sizes[b.name] = (positions * width, each if b.kind != "norm" else b.size)
+            for b in by_module.get(name, ()):
+                if b.kind in FORMED:
+                    sizes[b.name] = (args[0].numel() // len(x_first), b.size)
+                    continue
+                if b.kind == "bias":
+                    positions = 1
+                elif b.kind == "transposed":
+                    positions = args[0].numel() // len(x_first) // b.shape[1]
+                else:
+                    positions = max(1, each // (module.weight.shape[0] if b.kind == "conv" else first.shape[-1]))
+                sizes[b.name] = (positions * (1 if b.kind == "embedding" else b.shape[1]), positions * b.shape[0])
 
         return run
 

@@ -12,10 +12,10 @@ from memspace.metric.metric import Estimate, FisherMetric, Probe
 from memspace.metric.spectral import Dense, Diagonal, Kronecker, KroneckerBlock
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.engine import run_pass
+from memspace.passes.forms import Bases
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.rows import CollectRows, Rows
 from memspace.passes.statistics import (
-    Bases,
     CorrectedEigenvalues,
     DenseFisher,
     DiagonalFisher,
@@ -35,15 +35,10 @@ def bases_of(factors: dict[str, FactorSums]) -> tuple[dict[str, Bases], dict[str
     """Eigenbases of every block's factors, and the products of their eigenvalues (out, in); float64."""
     bases, products = {}, {}
     for name, f in factors.items():
-        if f.a.dim() == 1:  # too large for a dense second moment: its diagonal
-            bases[name], products[name] = Bases(None, None), f.a.clamp_min(0).unsqueeze(0)
-            continue
-        la, ua = torch.linalg.eigh(f.a)
-        if f.g.shape == (1, 1):
-            bases[name], lg = Bases(ua, None), f.g[0]
-        else:
-            lg, ug = torch.linalg.eigh(f.g)
-            bases[name] = Bases(ua, ug)
+        # 1-d: only the diagonal is kept, in the coordinates' own basis
+        la, ua = (f.a, None) if f.a.dim() == 1 else torch.linalg.eigh(f.a)
+        lg, ug = (f.g[0], None) if f.g.shape == (1, 1) else torch.linalg.eigh(f.g)
+        bases[name] = Bases(ua, ug)
         products[name] = torch.outer(lg.clamp_min(0), la.clamp_min(0))
     return bases, products
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memspace.metric.metric import Estimate, FisherMetric, SpectralFunction
-from memspace.passes.statistics import Bases
+from memspace.passes.forms import Bases
 from memspace.task.space import Block
 
 __all__ = ["Dense", "Diagonal", "Kronecker", "KroneckerBlock"]

@@ -1,6 +1,6 @@
 """Hooks that read a network's signals for one batch and are always taken off again.
 
-A hook keeps each block's input and the *gradient edge* of its output, so that an in-place activation after the layer
+A hook keeps each call's input and the *gradient edge* of its output, so that an in-place activation after the layer
 cannot corrupt the cotangent. Cotangents come from ``torch.autograd.grad`` with those edges as inputs: autograd then
 computes no weight gradient at all. A module called more than once in one forward pass contributes the positions of
 all its calls to one sum, which is exactly the gradient of a shared weight.
@@ -9,19 +9,20 @@ all its calls to one sum, which is exactly the gradient of a shared weight.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from memspace.errors import ShapeError, UnsupportedLayerError
-from memspace.passes.layers import cols, norm_gradient, rows
-from memspace.task.data import Inputs, call_model, take
+from memspace.passes.calls import Call
+from memspace.passes.forms import Form, FormedForm, ProductForm, TokenForm
+from memspace.passes.layers import cols, grouped_gradient, norm_gradient, rows, with_bias
+from memspace.task.blocks import BROADCAST, COMPOSITE, FORMED
+from memspace.task.data import Inputs, call_model, first_tensor, take
 from memspace.task.space import Block, ParameterSpace
 
 __all__ = ["Capture", "Signals"]
@@ -32,23 +33,15 @@ class Signals:
 
     Args:
         f: (B, ..., C) outputs, still attached to the graph.
-        inputs: block name → the inputs of its module's calls.
-        edges: block name → the gradient edges of its calls' outputs.
+        calls: module name → its calls, in order.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        space: ParameterSpace,
-        x: Inputs,
-        f: Tensor,
-        inputs: dict[str, list[Tensor]],
-        edges: dict[str, list[GradientEdge]],
+        self, model: nn.Module, space: ParameterSpace, x: Inputs, f: Tensor, calls: dict[str, list[Call]]
     ) -> None:
         self.f = f.detach()
         self._graph = f
-        self._model, self._space, self._x = model, space, x
-        self._inputs, self._edges = inputs, edges
+        self._model, self._space, self._x, self._calls = model, space, x, calls
         self._modules = dict(model.named_modules())
         self._rows: dict[str, Tensor] = {}
 
@@ -57,15 +50,46 @@ class Signals:
         """All blocks of the parameter space."""
         return self._space.blocks
 
+    def calls(self, block: Block) -> Sequence[Call]:
+        """The calls of a block's module in this forward pass."""
+        return self._calls.get(block.module, [])
+
     def rows(self, block: Block) -> Tensor:
         """(B, T, in) for a block with a product form; positions of several calls one after another."""
         if block.name not in self._rows:
-            module = self._modules[block.module]
-            parts = [rows(block, module, a) for a in self._inputs.get(block.name, [])]
-            if not parts:
-                parts = [self.f.new_zeros(len(self.f), 1, block.shape[1])]
-            self._rows[block.name] = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+            module, b = self._modules[block.module], len(self.f)
+            parts = []
+            for call in self.calls(block):
+                if block.kind in COMPOSITE:
+                    parts.append(with_bias(block, call.opened(module, b).inputs[block.part]))
+                else:
+                    parts.append(rows(block, module, call.inputs(block.axis, b)))
+            self._rows[block.name] = _joined(parts, 1, (b, 1, block.shape[1]), self.f)
         return self._rows[block.name]
+
+    def tokens(self, block: Block) -> Tensor:
+        """(B, T) token numbers an embedding was given."""
+        parts = [c.inputs(block.axis, len(self.f))[0].reshape(len(self.f), -1) for c in self.calls(block)]
+        if not parts:
+            return torch.zeros(len(self.f), 1, dtype=torch.long, device=self.f.device)
+        return torch.cat(parts, 1)
+
+    def counted(self, block: Block) -> Tensor:
+        """(B, T) which of :meth:`tokens` an embedding learns from: not its padding."""
+        padding = getattr(self._modules[block.module], "padding_idx", None)
+        tokens = self.tokens(block)
+        return torch.ones_like(tokens, dtype=torch.bool) if padding is None else tokens != padding
+
+    def form(self, block: Block, pulled: Tensor) -> Form:
+        """The per-example gradients of a block, from its part of :meth:`cotangents`."""
+        if block.kind in FORMED:
+            return FormedForm(pulled)
+        if block.kind == "embedding":
+            module = self._modules[block.module]
+            assert isinstance(module, nn.Embedding)
+            counted = self.counted(block).unsqueeze(-1).to(pulled.dtype)
+            return TokenForm.of(self.tokens(block), pulled * counted, module.num_embeddings)
+        return ProductForm(self.rows(block), pulled)
 
     def cotangents(self, u: Tensor) -> dict[str, Tensor]:
         """Pull K output cotangents back to every block.
@@ -76,25 +100,23 @@ class Signals:
         Returns:
             for a block with a product form its g, (K, B, T, out); for any other its per-example gradients, (K, B, p).
         """
-        flat_edges = [e for b in self.blocks for e in self._edges.get(b.name, [])]
-        out: dict[str, list[list[Tensor]]] = {b.name: [] for b in self.blocks}
-        if flat_edges:
-            for k in range(len(u)):
+        calls = [c for cs in self._calls.values() for c in cs]
+        edges = [e for c in calls for e in c.edges]
+        parts: dict[str, list[Tensor]] = {b.name: [] for b in self.blocks if b.kind != "loose"}
+        for du in u:
+            grads: Sequence[Tensor | None] = ()
+            if edges:
                 grads = torch.autograd.grad(
-                    self._graph,
-                    flat_edges,
-                    u[k],
-                    retain_graph=True,
-                    allow_unused=True,
-                    materialize_grads=False,
+                    self._graph, edges, du, retain_graph=True, allow_unused=True, materialize_grads=False
                 )
-                at = 0
-                for b in self.blocks:
-                    count = len(self._edges.get(b.name, []))
-                    out[b.name].append(list(grads[at : at + count]))
-                    at += count
+            given: dict[int, Sequence[Tensor | None]] = {}
+            at = 0
+            for call in calls:
+                given[id(call)] = grads[at : at + len(call.edges)]
+                at += len(call.edges)
+            self._assemble(parts, given)
         loose = [b for b in self.blocks if b.kind == "loose"]
-        result = {b.name: self._assemble(b, out[b.name], len(u)) for b in self.blocks if b.kind != "loose"}
+        result = {name: torch.stack(found) for name, found in parts.items()}
         result.update(self._generic(loose, u) if loose else {})
         return result
 
@@ -103,28 +125,35 @@ class Signals:
         grads = torch.autograd.grad(self._graph, list(params.values()), u, retain_graph=True, allow_unused=True)
         return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(params.items(), grads, strict=True)}
 
-    def _assemble(self, block: Block, grads: Sequence[Sequence[Tensor | None]], count: int) -> Tensor:
-        module = self._modules[block.module]
-        calls = self._inputs.get(block.name, [])
+    def _assemble(self, parts: dict[str, list[Tensor]], given: Mapping[int, Sequence[Tensor | None]]) -> None:
+        """One cotangent's signals of every block, from what autograd gave for the calls' outputs."""
         b = len(self.f)
-        if block.kind == "norm":
-            total = self.f.new_zeros(count, b, block.size)
-            for c, a in enumerate(calls):
-                g = torch.stack([_or_zero(grads[k][c], a) for k in range(count)])
-                total = total + norm_gradient(module, a, g)
-            return total
-        parts = []
-        for c in range(len(calls)):
-            steps = [grads[k][c] for k in range(count)]
-            shape = next((s for s in steps if s is not None), None)
-            if shape is None:
-                positions = rows(block, module, calls[c]).shape[1]
-                parts.append(self.f.new_zeros(count, b, positions, block.shape[0]))
+        opened: dict[int, dict[str, Tensor]] = {}
+        for block in self.blocks:
+            if block.kind == "loose":
+                continue
+            module, found = self._modules[block.module], []
+            for call in self.calls(block):
+                grads = given[id(call)]
+                if block.kind in COMPOSITE:
+                    if id(call) not in opened:
+                        opened[id(call)] = call.pulled_inside(module, grads, b)
+                    found.append(opened[id(call)][block.part])
+                    continue
+                g = call.cotangent(grads[0], block.axis, b)
+                a = call.inputs(block.axis, b)
+                if block.kind == "norm":
+                    found.append(norm_gradient(module, a[0], g.unsqueeze(0))[0])
+                elif block.kind == "grouped":
+                    assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+                    found.append(grouped_gradient(module, a[0], g.unsqueeze(0))[0])
+                else:
+                    found.append(cols(block, module, g))
+            if block.kind in FORMED:
+                total = torch.stack(found).sum(0) if len(found) > 1 else found[0] if found else None
+                parts[block.name].append(self.f.new_zeros(b, block.size) if total is None else total)
             else:
-                parts.append(torch.stack([cols(block, module, _or_zero(s, shape)) for s in steps]))
-        if not parts:
-            return self.f.new_zeros(count, b, 1, block.shape[0])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+                parts[block.name].append(_joined(found, 1, (b, 1, block.shape[0]), self.f))
 
     def _generic(self, blocks: Sequence[Block], u: Tensor) -> dict[str, Tensor]:
         """Per-example gradients of the parameters off the fast path, (K, B, p) each, one example at a time."""
@@ -169,8 +198,11 @@ def _loop(one: Callable[[Inputs, Tensor], dict[str, Tensor]], x: Inputs, u: Tens
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
 
-def _or_zero(g: Tensor | None, like: Tensor) -> Tensor:
-    return torch.zeros_like(like) if g is None else g
+def _joined(parts: Sequence[Tensor], axis: int, empty: tuple[int, ...], like: Tensor) -> Tensor:
+    """Calls one after another; zeros where the module was not called."""
+    if not parts:
+        return like.new_zeros(empty)
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)
 
 
 def _expand(x: Inputs) -> Inputs:
@@ -193,17 +225,15 @@ class Capture:
 
     def __init__(self, model: nn.Module, space: ParameterSpace) -> None:
         self._model, self._space = model, space
-        self._inputs: dict[str, list[tuple[Tensor, int]]] = {}
-        self._edges: dict[str, list[GradientEdge]] = {}
+        self._calls: dict[str, list[Call]] = {}
+        self._broadcast: dict[str, int] = {}
         self._handles: list[Any] = []
         self._reading = False
 
     def __enter__(self) -> Capture:
         modules = dict(self._model.named_modules())
-        for block in self._space.blocks:
-            if block.kind != "loose":
-                hook = self._hook(block.name)
-                self._handles.append(modules[block.module].register_forward_hook(hook))
+        for name in dict.fromkeys(b.module for b in self._space.blocks if b.kind != "loose"):
+            self._handles.append(modules[name].register_forward_hook(self._hook(name), with_kwargs=True))
         return self
 
     def __exit__(
@@ -212,51 +242,34 @@ class Capture:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._inputs.clear()
-        self._edges.clear()
+        self._calls = {}
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], Any], Any]:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    def _hook(self, name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
             if not self._reading:  # the generic path runs the model itself, under functorch
                 return None
-            if not args or not isinstance(output, Tensor):
-                raise ShapeError(
-                    f"{type(module).__name__} was called without positional tensor input",
-                    where=name,
-                    remedy="call the layer with its input as the first argument",
-                )
-            replaced = None
-            if not output.requires_grad:  # frozen below and itself without gradient: start the graph here
-                output = output.requires_grad_() if output.is_leaf else output
-                replaced = output
-            # The version tells later whether an in-place operation overwrote what was read.
-            self._inputs.setdefault(name, []).append((args[0].detach(), args[0]._version))
-            self._edges.setdefault(name, []).append(get_gradient_edge(output))
+            call, replaced = Call.of(name, args, kwargs, output, self._broadcast.get(name, 0))
+            self._calls.setdefault(name, []).append(call)
             return replaced
 
         return hook
 
     def forward(self, x: Inputs) -> Signals:
-        """One forward pass with gradients enabled; returns its signals."""
-        self._inputs, self._edges = {}, {}
+        """One forward pass with gradients enabled; returns its signals.
+
+        Raises:
+            UnsupportedLayerError: a layer was called in a way that cannot be read; ``where`` names it.
+        """
+        self._calls = {}
+        size = len(first_tensor(x))
+        self._broadcast = {b.module: size for b in self._space.blocks if b.axis == BROADCAST}
         self._reading = True
         try:
             with torch.enable_grad():
                 f = call_model(self._model, x)
         finally:
             self._reading = False
-        inputs = {}
-        for name, calls in self._inputs.items():
-            if any(a._version != version for a, version in calls):
-                raise UnsupportedLayerError(
-                    "the input of this layer is overwritten in place later in the same forward pass",
-                    where=name,
-                    remedy="replace the in-place operation that follows it, or take the layer off the fast path",
-                )
-            inputs[name] = [a for a, _ in calls]
-        return Signals(self._model, self._space, x, f, inputs, self._edges)
-
-
-def fast(blocks: Iterable[Block]) -> list[Block]:
-    """Blocks with a product form (a, g)."""
-    return [b for b in blocks if b.kind in ("linear", "conv", "embedding")]
+        for calls in self._calls.values():
+            for call in calls:
+                call.check()
+        return Signals(self._model, self._space, x, f, self._calls)

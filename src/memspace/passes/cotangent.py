@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from memspace.passes.capture import Signals
+from memspace.passes.forms import Form
 from memspace.task.data import Batch
 from memspace.task.likelihood import Likelihood
+from memspace.task.space import Block
 
 __all__ = ["KINDS", "View", "output_cotangents"]
 
@@ -73,6 +75,7 @@ class View:
         self._mix = jacobian and self.f.dim() == 2
         self._pulled: dict[str, dict[str, Tensor]] = {}
         self._outputs: dict[str, Tensor] = {}
+        self._forms: dict[tuple[str, str], Form] = {}
 
     def output(self, kind: str) -> Tensor:
         """The output cotangents themselves, (K, B, ..., C)."""
@@ -88,6 +91,13 @@ class View:
             else:
                 self._pulled[kind] = self.signals.cotangents(self.output(kind))
         return self._pulled[kind]
+
+    def form(self, kind: str, block: Block) -> Form:
+        """The per-example gradients of one block for the cotangents of a kind."""
+        key = (kind, block.name)
+        if key not in self._forms:
+            self._forms[key] = self.signals.form(block, self.cotangents(kind)[block.name])
+        return self._forms[key]
 
 
 def mix(pulled: Mapping[str, Tensor], u: Tensor) -> dict[str, Tensor]:

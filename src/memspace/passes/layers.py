@@ -2,50 +2,54 @@
 
 For an example with positions t (pixels of a convolution, tokens of a sequence, or the one position of a plain layer)
 the gradient of block W (out × in, bias as last column) is Σ_t g_t a_tᵀ. ``rows`` gives a as (B, T, in), ``cols`` gives
-g as (B, T, out). A norm layer has no such product form: ``gradient`` forms it directly.
+g as (B, T, out). Layers without such a product form have their gradient formed by ``norm_gradient`` or
+``grouped_gradient``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from memspace.errors import UnsupportedLayerError
-from memspace.task.space import Block
+from memspace.task.blocks import Block
 
-__all__ = ["cols", "norm_gradient", "rows"]
+__all__ = ["cols", "grouped_gradient", "norm_gradient", "rows", "with_bias"]
 
-
-def _with_bias(a: Tensor, bias: bool) -> Tensor:
-    return torch.cat([a, a.new_ones(*a.shape[:-1], 1)], -1) if bias else a
-
-
-def _width(block: Block) -> int:
-    return block.shape[1]
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
-def rows(block: Block, module: nn.Module, a: Tensor) -> Tensor:
+def with_bias(block: Block, a: Tensor) -> Tensor:
+    """Inputs (..., in) completed by the column of ones of a bias, or only that where the weight is frozen."""
+    if not block.names[0].rsplit(".", 1)[-1].startswith(("weight", "in_proj_weight")):
+        return a.new_ones(*a.shape[:-1], 1)
+    return torch.cat([a, a.new_ones(*a.shape[:-1], 1)], -1) if block.shape[1] > a.shape[-1] else a
+
+
+def rows(block: Block, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
     """The module's input as (B, T, in), with a column of ones where the block holds a bias.
 
     Raises:
         UnsupportedLayerError: the block has no product form.
     """
-    if isinstance(module, nn.Linear):
-        flat = a.reshape(a.shape[0], -1, a.shape[-1])
-        return (
-            _with_bias(flat, block.shape[1] > module.in_features)
-            if _owns_weight(block)
-            else flat.new_ones(*flat.shape[:2], 1)
-        )
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
-        patches = _patches(module, a) if _owns_weight(block) else None
-        if patches is None:
+    a = inputs[0]
+    if block.kind == "bias":
+        return torch.ones(len(a), 1, 1, dtype=a.dtype, device=a.device)
+    if block.kind == "linear":
+        return with_bias(block, _positions(a))
+    if block.kind == "bilinear":
+        pairs = _positions(a).unsqueeze(-1) * _positions(inputs[1]).unsqueeze(-2)
+        return with_bias(block, pairs.flatten(2))
+    if isinstance(module, Convolution) and block.kind == "conv":
+        if not block.names[0].endswith("weight"):
             return a.new_ones(a.shape[0], 1, 1)
-        return _with_bias(patches, _width(block) > patches.shape[-1])
-    if isinstance(module, nn.Embedding):
-        index = a.reshape(a.shape[0], -1)
-        return nnf.one_hot(index, module.num_embeddings).to(module.weight.dtype)
+        return with_bias(block, patches(module, a))
+    if block.kind == "transposed":
+        return a.flatten(2).transpose(1, 2)
     raise UnsupportedLayerError(
         f"{type(module).__name__} has no product form", where=block.name, remedy="use the generic path for it"
     )
@@ -53,64 +57,92 @@ def rows(block: Block, module: nn.Module, a: Tensor) -> Tensor:
 
 def cols(block: Block, module: nn.Module, g: Tensor) -> Tensor:
     """The cotangent of the module's output as (B, T, out)."""
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
+    if block.kind == "bias":
+        return g.flatten(2).sum(2).unsqueeze(1)
+    if block.kind == "transposed" and isinstance(module, Transposed):
+        return _unfolded(g, module.kernel_size, module.dilation, module.stride, module.padding)
+    if block.kind == "conv":
         flat = g.flatten(2).transpose(1, 2)
-        return flat if _owns_weight(block) else flat.sum(1, keepdim=True)
-    return g.reshape(g.shape[0], -1, g.shape[-1])
+        return flat if block.names[0].endswith("weight") else flat.sum(1, keepdim=True)
+    return _positions(g)
 
 
-def _owns_weight(block: Block) -> bool:
-    return block.names[0].endswith("weight")
+def _positions(a: Tensor) -> Tensor:
+    """(B, ..., d) → (B, T, d)."""
+    return a.reshape(a.shape[0], -1, a.shape[-1])
 
 
-def _patches(conv: nn.Conv1d | nn.Conv2d, a: Tensor) -> Tensor:
+def patches(conv: Convolution, a: Tensor) -> Tensor:
     """The receptive field of every output position, (B, T, in·kernel)."""
-    flat = isinstance(conv, nn.Conv1d)
-    padding = conv._reversed_padding_repeated_twice if conv.padding_mode != "zeros" else None
-    pad: tuple[int, ...]
-    if padding is not None:
-        a = nnf.pad(a, padding, mode=conv.padding_mode)
-        pad = (0,) * (1 if flat else 2)
+    pad: Sequence[int]
+    if conv.padding_mode != "zeros":
+        a = nnf.pad(a, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)
+        pad = (0,) * len(conv.kernel_size)
     elif isinstance(conv.padding, str):
         if conv.padding == "same":
             a = nnf.pad(a, conv._reversed_padding_repeated_twice)
-        pad = (0,) * (1 if flat else 2)
+        pad = (0,) * len(conv.kernel_size)
     else:
-        pad = tuple(conv.padding)
-    kernel, dilation, stride = tuple(conv.kernel_size), tuple(conv.dilation), tuple(conv.stride)
-    if flat:
-        a, kernel, dilation, stride, pad = (
-            a.unsqueeze(2),
-            (1, *kernel),
-            (1, *dilation),
-            (1, *stride),
-            (0, *pad),
-        )
-    return nnf.unfold(a, kernel, dilation=dilation, padding=pad, stride=stride).transpose(1, 2)
+        pad = conv.padding
+    return _unfolded(a, conv.kernel_size, conv.dilation, conv.stride, pad)
+
+
+def _unfolded(
+    a: Tensor, kernel: Sequence[int], dilation: Sequence[int], stride: Sequence[int], pad: Sequence[int | str]
+) -> Tensor:
+    """Every window of (B, C, ...), flattened as (B, windows, C·kernel); in one, two or three dimensions."""
+    k, d, s = tuple(kernel), tuple(dilation), tuple(stride)
+    p = tuple(int(x) for x in pad)
+    if a.dim() == 3:
+        a, k, d, s, p = a.unsqueeze(2), (1, *k), (1, *d), (1, *s), (0, *p)
+    if a.dim() == 4:
+        return nnf.unfold(a, k, dilation=d, padding=p, stride=s).transpose(1, 2)
+    a = nnf.pad(a, [x for n in reversed(p) for x in (n, n)])
+    for axis in range(3):  # (B, C, D', H', W', kd, kh, kw); a window spans (k − 1)·d + 1 and is thinned to k
+        a = a.unfold(2 + axis, (k[axis] - 1) * d[axis] + 1, s[axis])[..., :: d[axis]]
+    return a.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(1, 3).flatten(2)
 
 
 def norm_gradient(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
     """Per-example gradient of a norm layer's (weight ++ bias), (K, B, p) for cotangents ``g`` (K, B, ...)."""
-    if isinstance(module, nn.LayerNorm):
-        axes = tuple(range(-len(module.normalized_shape), 0))
-        normed = nnf.layer_norm(a, module.normalized_shape, eps=module.eps)
-        weight = g * normed
-        inner = weight.flatten(-len(axes)).flatten(2, -2) if a.dim() > len(axes) + 1 else weight.flatten(2).unsqueeze(2)
-        bias = g.flatten(-len(axes)).flatten(2, -2) if a.dim() > len(axes) + 1 else g.flatten(2).unsqueeze(2)
-        parts = [inner.sum(2)]
-        if module.bias is not None:
-            parts.append(bias.sum(2))
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        shape, axes = tuple(module.normalized_shape), len(module.normalized_shape)
+        if isinstance(module, nn.LayerNorm):
+            normed, bias = nnf.layer_norm(a, shape, eps=module.eps), module.bias
+        else:
+            normed, bias = nnf.rms_norm(a, shape, eps=module.eps), None
+
+        def summed(x: Tensor) -> Tensor:
+            flat = x.flatten(-axes)
+            return flat.flatten(2, -2).sum(2) if flat.dim() > 3 else flat
+
+        parts = [summed(g * normed)]
+        if bias is not None:
+            parts.append(summed(g))
         return torch.cat(parts, -1)
     if isinstance(module, nn.GroupNorm):
         normed = nnf.group_norm(a, module.num_groups, eps=module.eps)
-    else:
-        assert isinstance(module, nn.modules.batchnorm._BatchNorm)
-        assert module.running_mean is not None
+    elif isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None:
         assert module.running_var is not None
         shape = (1, -1) + (1,) * (a.dim() - 2)
         scale = torch.rsqrt(module.running_var + module.eps).view(shape)
         normed = (a - module.running_mean.view(shape)) * scale
-    weight, bias = g * normed, g
+    else:
+        assert isinstance(module, nn.modules.batchnorm._NormBase)
+        normed = nnf.instance_norm(a, eps=module.eps)
+    weight, bias_part = g * normed, g
     if a.dim() > 2:
-        weight, bias = weight.flatten(3).sum(3), g.flatten(3).sum(3)
-    return torch.cat([weight, bias], -1)
+        weight, bias_part = weight.flatten(3).sum(3), g.flatten(3).sum(3)
+    return torch.cat([weight, bias_part], -1)
+
+
+def grouped_gradient(conv: Convolution, a: Tensor, g: Tensor) -> Tensor:
+    """Per-example gradient of a grouped convolution's (weight ++ bias), (K, B, p)."""
+    count, b = g.shape[:2]
+    windows = patches(conv, a).transpose(1, 2)  # (B, in·kernel, T): channels of a group are neighbours
+    windows = windows.reshape(b, conv.groups, -1, windows.shape[-1])
+    split = g.flatten(3).reshape(count, b, conv.groups, -1, windows.shape[-1])
+    parts = [torch.matmul(split, windows.transpose(-1, -2)).flatten(2)]
+    if conv.bias is not None:
+        parts.append(g.flatten(3).sum(3))
+    return torch.cat(parts, -1)

@@ -7,36 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memspace.passes.capture import Signals
 from memspace.passes.cotangent import View
-from memspace.passes.products import gradients, has_product_form, pieces
-from memspace.passes.statistics import Bases, _Table
+from memspace.passes.forms import Bases
+from memspace.passes.statistics import _Table
 from memspace.task.space import Block
 
 __all__ = ["KroneckerInfluence", "KroneckerLeverage", "QueryGradients"]
-
-
-def _rotated_pairs(signals: Signals, block: Block, g: Tensor, bases: Bases, weights: Tensor) -> Tensor:
-    """Σ_oi w_doi G̃_koi G̃_loi per example, (D, B, K, K): gradients G̃ in the bases, D weightings (D, out, in)."""
-    if not has_product_form(block):
-        rows = (g if bases.a is None else g @ bases.a.to(g.dtype)).transpose(0, 1)  # (B, K, p)
-        return torch.stack([(rows * w[0]) @ rows.transpose(1, 2) for w in weights])
-    a = signals.rows(block)
-    if a.shape[1] == 1:
-        ra = a[:, 0] if bases.a is None else a[:, 0] @ bases.a.to(a.dtype)
-        rg = (g[:, :, 0] if bases.g is None else g[:, :, 0] @ bases.g.to(g.dtype)).transpose(0, 1)  # (B, K, out)
-        squared = ra.square()
-        return torch.stack([(rg * (squared @ w.t()).unsqueeze(1)) @ rg.transpose(1, 2) for w in weights])
-    early = a.shape[1] < len(g) * block.shape[0]
-    if early and bases.a is not None:
-        a = a @ bases.a.to(a.dtype)
-    late = Bases(None if early else bases.a, bases.g)
-    out = g.new_empty(len(weights), g.shape[1], len(g), len(g))
-    for s in pieces(block, g):
-        rotated = late.rotate(torch.matmul(g[:, s].transpose(-1, -2), a[s])).flatten(2).transpose(0, 1)
-        for d, w in enumerate(weights):
-            out[d, s] = (rotated * w.flatten()) @ rotated.transpose(1, 2)
-    return out
 
 
 class KroneckerLeverage(_Table):
@@ -63,13 +39,12 @@ class KroneckerLeverage(_Table):
     def update(self, view: View) -> None:
         """Keep one batch."""
         kind = self.kinds[0]
-        pulled = view.cotangents(kind)
         residual = view.output("empirical")[0] if kind == "jacobian" else None
         total: Tensor | None = None
         parts = []
         for block in self._blocks:
             weights = self._inverse[block.name].to(view.f.dtype)
-            pairs = _rotated_pairs(view.signals, block, pulled[block.name], self._bases[block.name], weights)
+            pairs = view.form(kind, block).rotate(self._bases[block.name]).pairs(weights)
             if residual is None:
                 parts.append(pairs[..., 0, 0])
             else:
@@ -91,9 +66,8 @@ class QueryGradients(_Table):
 
     def update(self, view: View) -> None:
         """Keep one batch."""
-        pulled = view.cotangents("empirical")
         for block in self._blocks:
-            self._append(block.name, gradients(view.signals, block, pulled[block.name])[0].flatten(1))
+            self._append(block.name, view.form("empirical", block).gradients()[0].flatten(1))
 
 
 class KroneckerInfluence(_Table):
@@ -111,11 +85,9 @@ class KroneckerInfluence(_Table):
 
     def update(self, view: View) -> None:
         """Keep one batch."""
-        pulled = view.cotangents("empirical")
         total: Tensor | None = None
         for block in self._blocks:
-            formed = gradients(view.signals, block, pulled[block.name])[0].flatten(1)
-            scores = formed @ self._queries[block.name].to(formed.dtype).flatten(1).t()
+            scores = view.form("empirical", block).scores(self._queries[block.name].to(view.f.dtype))[0]
             total = scores if total is None else total + scores
         assert total is not None
         self._append("influence", total)

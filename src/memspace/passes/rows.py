@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from memspace.passes.cotangent import View
-from memspace.passes.products import CHUNK, has_product_form
+from memspace.passes.forms import CHUNK
 from memspace.passes.statistic import Statistic
+from memspace.task.blocks import FORMED
 from memspace.task.space import Block
 
 __all__ = ["CollectRows", "Rows"]
@@ -26,7 +27,7 @@ class Rows:
 
     Args:
         blocks: the blocks, in the flat layout's order.
-        a: block name → (n, T, in), for blocks with a product form.
+        a: block name → (n, T, in), for blocks with a product form; token numbers (n, T) for an embedding.
         g: block name → (R, T, out), or the row itself (R, p) for a block without one.
         example: (R,) which example (position in a's first axis) each row belongs to.
     """
@@ -69,10 +70,16 @@ class Rows:
 
     def _add_dot(self, total: Tensor, other: Rows, b: Block) -> None:
         g, h = self.g[b.name].double(), other.g[b.name].double()
-        if not has_product_form(b):
+        if b.kind in FORMED:
             total.addmm_(g, h.t())
             return
         a, c = self.a[b.name], other.a[b.name]
+        if b.kind == "embedding":  # only tokens that occur on both sides matter
+            used = torch.unique(torch.cat([a.flatten(), c.flatten()]))
+            right = _spread(h, torch.searchsorted(used, c)[other.example], len(used))
+            for s in _slices(len(self), len(used) * g.shape[-1]):
+                total[s] += _spread(g[s], torch.searchsorted(used, a)[self.example[s]], len(used)) @ right.t()
+            return
         if a.shape[1] == 1 and c.shape[1] == 1:
             inner = a[:, 0].double() @ c[:, 0].double().t()
             for s in _slices(len(self), len(other)):
@@ -87,15 +94,22 @@ class Rows:
 
     def formed(self, b: Block) -> Tensor:
         """The rows of one block as dense vectors, (R, out·in), float64."""
-        if not has_product_form(b):
+        if b.kind in FORMED:
             return self.g[b.name].double()
+        if b.kind == "embedding":
+            dim, vocabulary = b.shape
+            spread = _spread(self.g[b.name].double(), self.a[b.name][self.example], vocabulary)
+            return spread.reshape(-1, vocabulary, dim).transpose(1, 2).flatten(1)
         return torch.matmul(self.g[b.name].double().transpose(-1, -2), self.a[b.name][self.example].double()).flatten(1)
 
     def norms(self, b: Block) -> Tensor:
         """Squared norm of each row's part in one block, (R,), float64."""
         g = self.g[b.name].double()
-        if not has_product_form(b):
+        if b.kind in FORMED:
             return g.square().sum(1)
+        if b.kind == "embedding":
+            same = _same(self.a[b.name]).to(g)[self.example]
+            return (torch.matmul(same, g) * g).sum((1, 2))
         a = self.a[b.name].double()
         if a.shape[1] == 1:
             return g.square().sum((1, 2)) * a.square().sum((1, 2))[self.example]
@@ -110,8 +124,12 @@ class Rows:
         total = torch.zeros(n, c, c, dtype=torch.float64, device=self.example.device)
         for b in self.blocks:
             g = self.g[b.name].reshape(n, c, *self.g[b.name].shape[1:]).double()
-            if not has_product_form(b):
+            if b.kind in FORMED:
                 total += g @ g.transpose(-1, -2)
+                continue
+            if b.kind == "embedding":
+                gathered = torch.matmul(_same(self.a[b.name]).to(g).unsqueeze(1), g)
+                total += gathered.flatten(2) @ g.flatten(2).transpose(-1, -2)
                 continue
             a = self.a[b.name].double()
             if a.shape[1] == 1:
@@ -128,10 +146,11 @@ class Rows:
         for b in self.blocks:
             matrix = b.view(v).double()
             g = self.g[b.name].double()
-            if not has_product_form(b):
+            if b.kind in FORMED:
                 out += g @ matrix[0]
                 continue
-            moved = self.a[b.name].double() @ matrix.t()
+            a = self.a[b.name]
+            moved = matrix.t()[a] if b.kind == "embedding" else a.double() @ matrix.t()
             for s in _slices(len(self), g.shape[1] * g.shape[2]):
                 out[s] += (g[s] * moved[self.example[s]]).sum((1, 2))
         return out
@@ -141,14 +160,29 @@ class Rows:
         out = torch.zeros(self.size, dtype=torch.float64, device=w.device)
         for b in self.blocks:
             g = self.g[b.name].double()
-            if not has_product_form(b):
+            if b.kind in FORMED:
                 b.view(out)[0] = w.double() @ g
                 continue
-            a = self.a[b.name].double()
+            a = self.a[b.name]
             gathered = torch.zeros(len(a), *g.shape[1:], dtype=torch.float64, device=w.device)
             gathered.index_add_(0, self.example, g * w.double()[:, None, None])
-            b.view(out)[:] = torch.einsum("nto,nti->oi", gathered, a)
+            if b.kind == "embedding":
+                b.view(out).t().index_add_(0, a.flatten(), gathered.flatten(0, 1))
+            else:
+                b.view(out)[:] = torch.einsum("nto,nti->oi", gathered, a.double())
         return out
+
+
+def _same(tokens: Tensor) -> Tensor:
+    """Which positions of an example hold the same token, (n, T, T)."""
+    return tokens.unsqueeze(2) == tokens.unsqueeze(1)
+
+
+def _spread(g: Tensor, tokens: Tensor, vocabulary: int) -> Tensor:
+    """Cotangents (R, T, dim) summed by token, (R, vocabulary·dim)."""
+    out = g.new_zeros(len(g), vocabulary, g.shape[-1])
+    out.scatter_add_(1, tokens.unsqueeze(-1).expand_as(g), g)
+    return out.flatten(1)
 
 
 def _slices(count: int, width: int) -> Iterator[slice]:
@@ -169,9 +203,14 @@ class CollectRows(Statistic[Rows]):
         """Keep one batch."""
         pulled = view.cotangents(self.kinds[0])
         for b in self._blocks:
-            if has_product_form(b):
+            g = pulled[b.name].transpose(0, 1)
+            if b.kind == "embedding":
+                tokens = view.signals.tokens(b)
+                g = g * view.signals.counted(b).to(g.dtype)[:, None, :, None]
+                self._a.setdefault(b.name, []).append(tokens.clone())
+            elif b.kind not in FORMED:
                 self._a.setdefault(b.name, []).append(view.signals.rows(b).clone())
-            self._g.setdefault(b.name, []).append(pulled[b.name].transpose(0, 1).contiguous())
+            self._g.setdefault(b.name, []).append(g.contiguous())
 
     def merge(self, other: Statistic[Rows]) -> None:
         """Append the other's rows."""

@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from memspace.passes.cotangent import View
-from memspace.passes.products import gradients, has_product_form, pieces, squared_norms, squares
+from memspace.passes.forms import Bases
 from memspace.passes.statistic import Statistic
 from memspace.task.space import Block
 
 __all__ = [
-    "DENSE_LIMIT",
-    "Bases",
     "CorrectedEigenvalues",
     "DenseFisher",
     "DiagonalFisher",
@@ -25,8 +23,6 @@ __all__ = [
     "OutputTable",
     "Outputs",
 ]
-
-DENSE_LIMIT = 2048  # blocks without a product form up to this size get a dense second moment, larger ones a diagonal
 
 
 def _merge_sums(mine: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -74,9 +70,8 @@ class DiagonalFisher(_Sums):
 
     def update(self, view: View) -> None:
         """Add one batch."""
-        pulled = view.cotangents(self.kinds[0])
         for block in self._blocks:
-            self._add(f"diag/{block.name}", squares(view.signals, block, pulled[block.name]))
+            self._add(f"diag/{block.name}", view.form(self.kinds[0], block).squares())
         self._add("n", torch.tensor(len(view.f)))
 
 
@@ -84,8 +79,8 @@ class DiagonalFisher(_Sums):
 class FactorSums:
     """Second moments of one block: ``a`` (in, in) per position, ``g`` (out, out) per example, float64.
 
-    For a block without a product form ``a`` is the block's own second moment (dense, or its diagonal when 1-d) and
-    ``g`` is [[1]].
+    ``a`` is 1-d where only its diagonal is kept. For a block without a product form ``a`` is the block's own second
+    moment and ``g`` is [[1]].
     """
 
     a: Tensor
@@ -101,19 +96,12 @@ class KroneckerFactors(_Sums):
 
     def update(self, view: View) -> None:
         """Add one batch."""
-        pulled = view.cotangents(self.kinds[0])
         for block in self._blocks:
-            g = pulled[block.name]
-            if has_product_form(block):
-                a = view.signals.rows(block)
-                flat, gf = a.flatten(0, 1), g.flatten(0, 2)
-                self._add(f"a/{block.name}", flat.t() @ flat)
-                self._add(f"g/{block.name}", gf.t() @ gf)
-                self._add(f"t/{block.name}", torch.tensor(a.shape[0] * a.shape[1]))
-            else:
-                rows = g.flatten(0, 1)
-                moment = rows.t() @ rows if block.size <= DENSE_LIMIT else rows.square().sum(0)
-                self._add(f"a/{block.name}", moment)
+            m = view.form(self.kinds[0], block).moments()
+            self._add(f"a/{block.name}", m.a)
+            if m.g is not None:
+                self._add(f"g/{block.name}", m.g)
+                self._add(f"t/{block.name}", torch.tensor(m.positions))
         self._add("n", torch.tensor(len(view.f)))
 
     def factors(self) -> dict[str, FactorSums]:
@@ -122,27 +110,11 @@ class KroneckerFactors(_Sums):
         out = {}
         for block in self._blocks:
             a = self._sums[f"a/{block.name}"]
-            if has_product_form(block):
+            if f"g/{block.name}" in self._sums:
                 out[block.name] = FactorSums(a / self._sums[f"t/{block.name}"], self._sums[f"g/{block.name}"] / n)
             else:
                 out[block.name] = FactorSums(a / n, torch.ones(1, 1, dtype=a.dtype, device=a.device))
         return out
-
-
-@dataclass(frozen=True)
-class Bases:
-    """Orthonormal bases of one block; None stands for the identity."""
-
-    a: Tensor | None
-    g: Tensor | None
-
-    def rotate(self, gradients: Tensor) -> Tensor:
-        """(..., out, in) into the bases."""
-        if self.a is not None:
-            gradients = gradients @ self.a.to(gradients.dtype)
-        if self.g is not None:
-            gradients = self.g.to(gradients.dtype).t() @ gradients
-        return gradients
 
 
 class CorrectedEigenvalues(_Sums):
@@ -154,27 +126,9 @@ class CorrectedEigenvalues(_Sums):
 
     def update(self, view: View) -> None:
         """Add one batch."""
-        pulled = view.cotangents(self.kinds[0])
         for block in self._blocks:
-            g, basis = pulled[block.name], self._bases[block.name]
-            if not has_product_form(block):
-                rows = g if basis.a is None else g @ basis.a.to(g.dtype)
-                self._add(f"eig/{block.name}", rows.square().sum((0, 1)).unsqueeze(0))
-                continue
-            a = view.signals.rows(block)
-            if a.shape[1] == 1:
-                ra = a[:, 0] if basis.a is None else a[:, 0] @ basis.a.to(a.dtype)
-                rg = g[:, :, 0] if basis.g is None else g[:, :, 0] @ basis.g.to(g.dtype)
-                self._add(f"eig/{block.name}", rg.square().sum(0).t() @ ra.square())
-                continue
-            # Rotate before or after the sum over positions, whichever has fewer rows.
-            early = a.shape[1] < len(g) * block.shape[0]
-            if early and basis.a is not None:
-                a = a @ basis.a.to(a.dtype)
-            for s in pieces(block, g):
-                rotated = torch.matmul(g[:, s].transpose(-1, -2), a[s])
-                rotated = Bases(None if early else basis.a, basis.g).rotate(rotated)
-                self._add(f"eig/{block.name}", rotated.square().sum((0, 1)))
+            form = view.form(self.kinds[0], block)
+            self._add(f"eig/{block.name}", form.rotate(self._bases[block.name]).squares())
         self._add("n", torch.tensor(len(view.f)))
 
 
@@ -187,10 +141,7 @@ class DenseFisher(_Sums):
 
     def update(self, view: View) -> None:
         """Add one batch."""
-        pulled = view.cotangents(self.kinds[0])
-        rows = torch.cat([gradients(view.signals, b, pulled[b.name]).flatten(2) for b in self._blocks], -1).flatten(
-            0, 1
-        )
+        rows = torch.cat([view.form(self.kinds[0], b).gradients().flatten(2) for b in self._blocks], -1).flatten(0, 1)
         rows = rows.double()
         self._add("fisher", rows.t() @ rows)
         self._add("n", torch.tensor(len(view.f)))
@@ -245,6 +196,5 @@ class GradientNorms(_Table):
 
     def update(self, view: View) -> None:
         """Keep one batch."""
-        pulled = view.cotangents(self.kinds[0])
-        columns = [squared_norms(view.signals, b, pulled[b.name]).double().sum(0) for b in self._blocks]
+        columns = [view.form(self.kinds[0], b).squared_norms().double().sum(0) for b in self._blocks]
         self._append("norms", torch.stack(columns, 1))

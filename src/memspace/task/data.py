@@ -60,6 +60,13 @@ def take(x: Inputs, index: Any) -> Inputs:
     return tuple(take(v, index) for v in x)
 
 
+def first_tensor(x: Inputs) -> Tensor:
+    """The first tensor of a batch of inputs; its first axis runs over examples."""
+    while not isinstance(x, Tensor):
+        x = next(iter(x.values() if isinstance(x, dict) else x))
+    return x
+
+
 def call_model(model: Any, x: Inputs) -> Any:
     """``model(x)``, ``model(*x)`` for a tuple, ``model(**x)`` for a dict."""
     if isinstance(x, dict):

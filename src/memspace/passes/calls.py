@@ -1,0 +1,142 @@
+"""One call of one module as a hook saw it: what went in, and where the cotangent of what came out is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from memspace.errors import UnsupportedLayerError
+from memspace.passes.replay import Replay, UnknownCallError, replay
+from memspace.task.blocks import BROADCAST
+
+__all__ = ["Call"]
+
+
+class Call:
+    """Inputs, gradient edges of the outputs, and (for composite modules) the call opened up.
+
+    Args:
+        name: of the module; args, kwargs: as it was given them.
+        shapes: of the output's tensors; ``edges``: their gradient edges, only of those that have one (``which``).
+        packed: how to lay a packed output's cotangent out as (B, T, ...), or None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        leaves: Sequence[Tensor],
+        packed: Callable[[Tensor], Tensor] | None,
+    ) -> None:
+        self._name, self._args, self._kwargs, self._packed = name, args, kwargs, packed
+        self._given = [t for a in (*args, *kwargs.values()) if (t := _tensor(a)) is not None]
+        # The version tells later whether an in-place operation overwrote what was read.
+        self._versions = [t._version for t in self._given]
+        self._which = [i for i, t in enumerate(leaves) if t.requires_grad]
+        self.edges: list[GradientEdge] = [get_gradient_edge(leaves[i]) for i in self._which]
+        self._like = [(t.shape, t.dtype, t.device) for t in leaves]
+        self._replay: Replay | None = None
+
+    @staticmethod
+    def of(
+        name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, broadcast: int
+    ) -> tuple[Call, Any]:
+        """From a hook's arguments; and the output to go on with, where it must be another (else None).
+
+        Args:
+            broadcast: the batch size to which an output shared by all examples is expanded, or 0.
+        """
+        replaced = None
+        if isinstance(output, Tensor):
+            if broadcast:  # one row for all examples: give each its own, so that each has its own cotangent
+                output = output if output.dim() > 2 and len(output) == 1 else output.unsqueeze(0)
+                output = replaced = output.expand(broadcast, *output.shape[1:])
+            if not output.requires_grad:  # frozen below and itself without gradient: start the graph here
+                output = output.requires_grad_() if output.is_leaf else output
+                replaced = output
+            return Call(name, args, kwargs, [output], None), replaced
+        leaves, packed = _leaves(output)
+        return Call(name, args, kwargs, leaves, packed), None
+
+    def check(self) -> None:
+        """Raise where what was read has been overwritten since, or was no tensor."""
+        if not self._given:
+            raise UnsupportedLayerError(
+                "the layer was called without a tensor", where=self._name, remedy="call it with its input first"
+            )
+        if any(t._version != v for t, v in zip(self._given, self._versions, strict=True)):
+            raise UnsupportedLayerError(
+                "the input of this layer is overwritten in place later in the same forward pass",
+                where=self._name,
+                remedy="replace the in-place operation that follows it, or take the layer off the fast path",
+            )
+
+    def inputs(self, axis: int, batch: int) -> list[Tensor]:
+        """Its tensor inputs with examples first."""
+        return [_examples_first(t.detach(), axis, batch) for t in self._given]
+
+    def cotangent(self, g: Tensor | None, axis: int, batch: int) -> Tensor:
+        """The cotangent of its (only) output with examples first; zeros where nothing depends on it."""
+        shape, dtype, device = self._like[0]
+        g = torch.zeros(shape, dtype=dtype, device=device) if g is None else g
+        return g if axis == BROADCAST else _examples_first(g, axis, batch)
+
+    def opened(self, module: nn.Module, batch: int) -> Replay:
+        """The call opened up, once."""
+        if self._replay is None:
+            try:
+                self._replay = replay(module, self._args, self._kwargs, batch)
+            except UnknownCallError as error:
+                raise UnsupportedLayerError(
+                    f"{type(module).__name__} {error}", where=self._name, remedy="take the layer off the fast path"
+                ) from error
+        return self._replay
+
+    def pulled_inside(self, module: nn.Module, grads: Sequence[Tensor | None], batch: int) -> dict[str, Tensor]:
+        """Part → (B, T, out): the outputs' cotangents pulled back to the projections inside."""
+        given: list[Tensor | None] = [None] * len(self._like)
+        for i, g in zip(self._which, grads, strict=True):
+            given[i] = self._packed(g) if i == 0 and g is not None and self._packed is not None else g
+        replayed = self.opened(module, batch)
+        return replayed.cotangents((*given, *(None,) * (len(replayed.outputs) - len(given))))
+
+
+def _tensor(value: Any) -> Tensor | None:
+    if isinstance(value, PackedSequence):
+        return value.data
+    return value if isinstance(value, Tensor) else None
+
+
+def _examples_first(t: Tensor, axis: int, batch: int) -> Tensor:
+    if axis == BROADCAST:
+        t = t if t.dim() > 1 and len(t) == 1 else t.unsqueeze(0)
+        return t.expand(batch, *t.shape[1:])
+    return t.movedim(axis, 0) if axis else t
+
+
+def _leaves(output: Any) -> tuple[list[Tensor], Callable[[Tensor], Tensor] | None]:
+    """The tensors of a module's output in order, and how a packed first one is laid out."""
+    leaves: list[Tensor] = []
+    packed: Callable[[Tensor], Tensor] | None = None
+    for item in output if isinstance(output, tuple | list) and not isinstance(output, PackedSequence) else [output]:
+        if isinstance(item, PackedSequence):
+            packed = partial(_laid_out, item)
+            leaves.append(item.data)
+        elif isinstance(item, tuple | list):
+            leaves += [t for t in item if isinstance(t, Tensor)]
+        elif isinstance(item, Tensor):
+            leaves.append(item)
+    return leaves, packed
+
+
+def _laid_out(like: PackedSequence, g: Tensor) -> Tensor:
+    """A cotangent of packed data as (B, T, ...)."""
+    packed = PackedSequence(g, like.batch_sizes, like.sorted_indices, like.unsorted_indices)
+    return pad_packed_sequence(packed, batch_first=True)[0]

@@ -1,0 +1,294 @@
+"""Per-example gradients of one block in the form its layer gives them, and what every statistic asks of them.
+
+Three forms share one interface. With K output cotangents and B examples:
+
+* :class:`ProductForm`: Σ_t g_t a_tᵀ over the positions t of an example (linear, convolution, projections, ...);
+* :class:`TokenForm`: an embedding's gradient, kept only for the tokens an example holds;
+* :class:`FormedForm`: the gradient itself (norms, grouped convolutions, parameters off the fast path).
+
+Rotating a form into eigenbases gives a form again, so that EKFAC's eigenvalues are the squares of a rotated form.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["CHUNK", "DENSE_LIMIT", "Bases", "Form", "FormedForm", "Moments", "ProductForm", "TokenForm"]
+
+CHUNK = 2**25  # numbers held at a time while per-example gradients are formed (128 MiB in float32)
+DENSE_LIMIT = 2048  # formed blocks up to this size get a dense second moment, larger ones a diagonal
+
+
+@dataclass(frozen=True)
+class Bases:
+    """Orthonormal bases of one block; None stands for the identity."""
+
+    a: Tensor | None
+    g: Tensor | None
+
+    def rotate(self, gradients: Tensor) -> Tensor:
+        """(..., out, in) into the bases."""
+        if self.a is not None:
+            gradients = gradients @ self.a.to(gradients.dtype)
+        if self.g is not None:
+            gradients = self.g.to(gradients.dtype).t() @ gradients
+        return gradients
+
+
+IDENTITY = Bases(None, None)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums for Kronecker factors: ``a`` over ``positions`` (1-d where only a diagonal is kept), ``g`` over examples.
+
+    ``g`` is None where the block has no product form; its own second moment is then ``a``.
+    """
+
+    a: Tensor
+    g: Tensor | None
+    positions: int
+
+
+class Form(ABC):
+    """Gradients G_kb (out, in) of one block for K cotangents and B examples."""
+
+    @abstractmethod
+    def gradients(self) -> Tensor:
+        """All of them, (K, B, out, in)."""
+
+    @abstractmethod
+    def squared_norms(self) -> Tensor:
+        """‖G_kb‖², (K, B)."""
+
+    @abstractmethod
+    def squares(self) -> Tensor:
+        """Σ_kb G_kb², elementwise, (out, in), float64."""
+
+    @abstractmethod
+    def rotate(self, bases: Bases) -> Form:
+        """Into the bases: gᵀ G a."""
+
+    @abstractmethod
+    def pairs(self, weights: Tensor) -> Tensor:
+        """Σ_oi w_doi G_kboi G_lboi, (D, B, K, K), for weights (D, out, in)."""
+
+    @abstractmethod
+    def scores(self, queries: Tensor) -> Tensor:
+        """⟨G_kb, q⟩, (K, B, Q), for queries (Q, out, in)."""
+
+    @abstractmethod
+    def moments(self) -> Moments:
+        """Sums for Kronecker factors."""
+
+
+def _slices(count: int, width: int) -> Iterator[slice]:
+    step = max(1, CHUNK // max(1, width))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+@dataclass(frozen=True)
+class ProductForm(Form):
+    """``a`` (B, T, in), ``g`` (K, B, T, out); ``late``: bases still to be applied to the sum over positions."""
+
+    a: Tensor
+    g: Tensor
+    late: Bases = IDENTITY
+
+    @property
+    def single(self) -> bool:
+        """One position per example: G = g aᵀ."""
+        return self.a.shape[1] == 1 and self.late == IDENTITY
+
+    def _pieces(self) -> Iterator[slice]:
+        return _slices(self.a.shape[0], len(self.g) * self.g.shape[-1] * self.a.shape[-1])
+
+    def _formed(self, s: slice) -> Tensor:
+        return self.late.rotate(torch.matmul(self.g[:, s].transpose(-1, -2), self.a[s]))
+
+    def gradients(self) -> Tensor:
+        """See :class:`Form`."""
+        return self._formed(slice(None))
+
+    def squared_norms(self) -> Tensor:
+        """By the positions' inner products where these are fewer numbers than the gradient."""
+        a, g = self.a, self.g
+        if a.shape[1] == 1:  # bases are orthonormal: norms need no rotation
+            return a.square().sum((1, 2)) * g.square().sum((2, 3))
+        if a.shape[1] * (a.shape[-1] + g.shape[-1]) < a.shape[-1] * g.shape[-1]:
+            inner = torch.matmul(a, a.transpose(-1, -2))
+            return (torch.matmul(g, g.transpose(-1, -2)) * inner).sum((-1, -2))
+        out = g.new_empty(g.shape[:2])
+        for s in self._pieces():
+            out[:, s] = torch.matmul(g[:, s].transpose(-1, -2), a[s]).flatten(2).square().sum(-1)
+        return out
+
+    def squares(self) -> Tensor:
+        """See :class:`Form`."""
+        if self.single:
+            return (self.g.square().sum(0)[:, 0].t() @ self.a[:, 0].square()).double()
+        total = torch.zeros(self.g.shape[-1], self.a.shape[-1], dtype=torch.float64, device=self.g.device)
+        for s in self._pieces():
+            formed = self._formed(s)
+            total += formed.square_().sum((0, 1))
+        return total
+
+    def rotate(self, bases: Bases) -> ProductForm:
+        """``g`` at once; ``a`` before or after the sum over positions, whichever has fewer rows."""
+        assert self.late == IDENTITY, "a form is rotated once"
+        a, g, late = self.a, self.g, bases
+        positions, rows = a.shape[1], len(g) * g.shape[-1]
+        if positions <= rows and bases.a is not None:
+            a, late = a @ bases.a.to(a.dtype), Bases(None, late.g)
+        if positions <= self.a.shape[-1] and bases.g is not None:
+            g, late = g @ bases.g.to(g.dtype), Bases(late.a, None)
+        return ProductForm(a, g, late)
+
+    def pairs(self, weights: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        if self.single:
+            g, squared = self.g[:, :, 0].transpose(0, 1), self.a[:, 0].square()
+            return torch.stack([(g * (squared @ w.t()).unsqueeze(1)) @ g.transpose(1, 2) for w in weights])
+        out = self.g.new_empty(len(weights), self.g.shape[1], len(self.g), len(self.g))
+        for s in self._pieces():
+            formed = self._formed(s).flatten(2).transpose(0, 1)
+            for d, w in enumerate(weights):
+                out[d, s] = (formed * w.flatten()) @ formed.transpose(1, 2)
+        return out
+
+    def scores(self, queries: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        out = self.g.new_empty(*self.g.shape[:2], len(queries))
+        for s in self._pieces():
+            out[:, s] = self._formed(s).flatten(2) @ queries.flatten(1).t()
+        return out
+
+    def moments(self) -> Moments:
+        """See :class:`Form`."""
+        a, g = self.a.flatten(0, 1), self.g.flatten(0, 2)
+        return Moments(a.t() @ a, g.t() @ g, len(a))
+
+
+@dataclass(frozen=True)
+class TokenForm(Form):
+    """Sums of cotangents over equal tokens of an example: no (dim, vocabulary) matrix per example.
+
+    Args:
+        example, token: (U,) of each pair that occurs; ``sums`` (K, U, dim).
+        g: the cotangents by position, (K, B, T, dim), zero where padded; ``counts`` (vocabulary,) of occurrences.
+    """
+
+    example: Tensor
+    token: Tensor
+    sums: Tensor
+    g: Tensor
+    counts: Tensor
+
+    @staticmethod
+    def of(tokens: Tensor, g: Tensor, vocabulary: int) -> TokenForm:
+        """From tokens (B, T) and cotangents (K, B, T, dim)."""
+        batch = torch.arange(len(tokens), device=tokens.device).unsqueeze(1)
+        key, place = torch.unique(batch * vocabulary + tokens, return_inverse=True)
+        sums = g.new_zeros(len(g), len(key), g.shape[-1])
+        sums.index_add_(1, place.flatten(), g.flatten(1, 2))
+        counts = torch.bincount(tokens.flatten(), minlength=vocabulary)
+        return TokenForm(key // vocabulary, key % vocabulary, sums, g, counts)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        return self.sums.shape[-1], len(self.counts)
+
+    def _by_example(self, values: Tensor) -> Tensor:
+        """(..., U) summed within examples, (..., B)."""
+        out = values.new_zeros(*values.shape[:-1], self.g.shape[1])
+        return out.index_add_(values.dim() - 1, self.example, values)
+
+    def gradients(self) -> Tensor:
+        """Dense: for small vocabularies."""
+        dim, vocabulary = self._shape
+        out = self.sums.new_zeros(len(self.sums), self.g.shape[1], vocabulary, dim)
+        out[:, self.example, self.token] = self.sums
+        return out.transpose(-1, -2)
+
+    def squared_norms(self) -> Tensor:
+        """See :class:`Form`."""
+        return self._by_example(self.sums.square().sum(-1))
+
+    def squares(self) -> Tensor:
+        """See :class:`Form`."""
+        dim, vocabulary = self._shape
+        total = torch.zeros(vocabulary, dim, dtype=torch.float64, device=self.sums.device)
+        total.index_add_(0, self.token, self.sums.square().sum(0).double())
+        return total.t()
+
+    def rotate(self, bases: Bases) -> TokenForm:
+        """Only ``g``: the token side's second moment is diagonal."""
+        assert bases.a is None, "tokens have no basis"
+        if bases.g is None:
+            return self
+        return TokenForm(self.example, self.token, self.sums @ bases.g.to(self.sums.dtype), self.g, self.counts)
+
+    def pairs(self, weights: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        out = []
+        for w in weights:
+            scaled = self.sums * w.t()[self.token]
+            out.append(self._by_example(torch.einsum("kud,lud->klu", scaled, self.sums)).permute(2, 0, 1))
+        return torch.stack(out)
+
+    def scores(self, queries: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        table = queries.permute(2, 0, 1)  # (vocabulary, Q, dim)
+        found = self.sums.new_zeros(len(self.sums), self.g.shape[1], len(queries))
+        for s in _slices(len(self.token), len(queries) * self.sums.shape[-1]):
+            each = torch.einsum("uqd,kud->kuq", table[self.token[s]], self.sums[:, s])
+            found.index_add_(1, self.example[s], each)
+        return found
+
+    def moments(self) -> Moments:
+        """The token side is diagonal: counts."""
+        g = self.g.flatten(0, 2)
+        return Moments(self.counts.to(g.dtype), g.t() @ g, self.g.shape[1] * self.g.shape[2])
+
+
+@dataclass(frozen=True)
+class FormedForm(Form):
+    """``rows`` (K, B, p): a block of shape (1, p)."""
+
+    rows: Tensor
+
+    def gradients(self) -> Tensor:
+        """See :class:`Form`."""
+        return self.rows.unsqueeze(2)
+
+    def squared_norms(self) -> Tensor:
+        """See :class:`Form`."""
+        return self.rows.square().sum(-1)
+
+    def squares(self) -> Tensor:
+        """See :class:`Form`."""
+        return self.rows.square().sum((0, 1)).double().unsqueeze(0)
+
+    def rotate(self, bases: Bases) -> FormedForm:
+        """See :class:`Form`."""
+        return self if bases.a is None else FormedForm(self.rows @ bases.a.to(self.rows.dtype))
+
+    def pairs(self, weights: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        rows = self.rows.transpose(0, 1)
+        return torch.stack([(rows * w[0]) @ rows.transpose(1, 2) for w in weights])
+
+    def scores(self, queries: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        return self.rows @ queries[:, 0].t()
+
+    def moments(self) -> Moments:
+        """The block's own second moment."""
+        rows = self.rows.flatten(0, 1)
+        return Moments(rows.t() @ rows if rows.shape[1] <= DENSE_LIMIT else rows.square().sum(0), None, 0)

@@ -1,0 +1,163 @@
+"""Blocks: which parameters of a module make one (out, in) matrix, and how per-example gradients of it arise.
+
+Kinds with a product form, Σ_t g_t a_tᵀ over positions t:
+
+* ``linear``, ``conv``, ``bilinear``: (out, fan-in [+1 for the bias]);
+* ``transposed``: a transposed convolution's weight, (out·kernel, in); its bias is a block of kind ``bias``, (out, 1);
+* ``recurrent``: one input or hidden projection of one layer and direction of an RNN, LSTM or GRU;
+* ``attention``: the input projections, or the output projection, of ``nn.MultiheadAttention``.
+
+``embedding`` (dim, vocabulary) is kept by tokens. Formed directly, (1, numel): ``norm`` (weight ++ bias), ``grouped``
+convolutions, and ``loose``: any other trainable parameter, by the generic way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+__all__ = ["BROADCAST", "COMPOSITE", "FORMED", "Block", "Part", "parts_of"]
+
+BROADCAST = -1  # in place of a batch axis: one output shared by all examples
+FORMED = ("norm", "grouped", "loose")
+COMPOSITE = ("recurrent", "attention")  # kinds whose signals lie inside the module
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *_BATCH_NORMS, *_INSTANCE_NORMS)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A slice of the flat vector.
+
+    Args:
+        names: the parameters in it, weight first; part: which part of its module, "" for the whole.
+        axis: the axis of the module's input that runs over examples, or ``BROADCAST``.
+    """
+
+    name: str
+    kind: str
+    module: str
+    names: tuple[str, ...]
+    shape: tuple[int, int]
+    start: int
+    part: str = ""
+    axis: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def stop(self) -> int:
+        """End of the slice."""
+        return self.start + self.size
+
+    def view(self, flat: Tensor) -> Tensor:
+        """(..., P) → (..., out, in), a view."""
+        return flat[..., self.start : self.stop].reshape(*flat.shape[:-1], *self.shape)
+
+    def to_matrix(self, parameter: Tensor) -> Tensor:
+        """One of its parameters (or a gradient of it) as (out, columns)."""
+        if self.kind == "embedding":
+            return parameter.t()
+        if self.kind == "transposed":
+            return parameter.movedim(0, -1).reshape(self.shape)
+        return parameter.reshape(self.shape[0], -1)
+
+    def from_matrix(self, matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Inverse of :meth:`to_matrix`, with any leading axes."""
+        lead = matrix.shape[:-2]
+        if self.kind == "embedding":
+            return matrix.transpose(-1, -2).reshape(*lead, *shape)
+        if self.kind == "transposed":
+            return matrix.reshape(*lead, *shape[1:], shape[0]).movedim(-1, len(lead))
+        return matrix.reshape(*lead, *shape)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block to be: parameters of one module by their own names."""
+
+    kind: str
+    names: tuple[str, ...]
+    suffix: str = ""
+
+    def shape(self, parameters: Sequence[Tensor]) -> tuple[int, int]:
+        """(out, in) for those of its parameters that are trained."""
+        total, first = sum(p.numel() for p in parameters), parameters[0]
+        if self.kind in FORMED:
+            return 1, total
+        if self.kind == "embedding":
+            return first.shape[1], first.shape[0]
+        if self.kind == "transposed":
+            return first.numel() // first.shape[0], first.shape[0]
+        return first.shape[0], total // first.shape[0]
+
+
+def parts_of(module: nn.Module, loose: bool) -> list[Part]:
+    """The parts of what a module owns itself; its class must be one we know, with the forward we know."""
+    own = [n for n, p in module._parameters.items() if p is not None]
+    kind = "loose" if loose else _kind(module)
+    if isinstance(module, nn.MultiheadAttention):  # it never calls its output projection, but uses its weights
+        if kind == "loose":
+            return [Part("loose", (n,), n) for n in (*own, "out_proj.weight", "out_proj.bias")]
+        return [
+            Part("attention", ("in_proj_weight", "in_proj_bias"), "in_proj"),
+            Part("attention", ("out_proj.weight", "out_proj.bias"), "out_proj"),
+        ]
+    if not own:
+        return []
+    if kind == "recurrent" and isinstance(module, nn.RNNBase):
+        return _recurrent(module)
+    if kind == "transposed":
+        return [Part("transposed", ("weight",)), Part("bias", ("bias",), "bias")]
+    partial = any(p is not None and not p.requires_grad for p in module._parameters.values())
+    if kind in ("norm", "grouped") and partial:
+        kind = "loose"
+    if kind == "loose":
+        return [Part("loose", (n,), n) for n in own]
+    return [Part(kind, tuple(sorted(own, key=lambda n: not n.endswith("weight"))))]
+
+
+def _recurrent(module: nn.RNNBase) -> list[Part]:
+    """Per layer and direction: the input projection, the hidden one, and an LSTM's projection of its state."""
+    parts = []
+    for layer in range(module.num_layers):
+        for direction in ("", "_reverse")[: 2 if module.bidirectional else 1]:
+            at = f"l{layer}{direction}"
+            parts.append(Part("recurrent", (f"weight_ih_{at}", f"bias_ih_{at}"), f"ih_{at}"))
+            parts.append(Part("recurrent", (f"weight_hh_{at}", f"bias_hh_{at}"), f"hh_{at}"))
+            if module.proj_size:
+                parts.append(Part("recurrent", (f"weight_hr_{at}",), f"hr_{at}"))
+    return parts
+
+
+def _kind(module: nn.Module) -> str:
+    if isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward:
+        return "linear"
+    if isinstance(module, _CONVS) and type(module).forward in {c.forward for c in _CONVS}:
+        return "conv" if module.groups == 1 else "grouped"
+    if isinstance(module, _TRANSPOSED) and type(module).forward in {c.forward for c in _TRANSPOSED}:
+        return "transposed" if module.groups == 1 else "loose"
+    if isinstance(module, nn.Bilinear) and type(module).forward is nn.Bilinear.forward:
+        return "bilinear"
+    if isinstance(module, nn.Embedding) and type(module).forward is nn.Embedding.forward:
+        return "loose" if module.max_norm is not None or module.scale_grad_by_freq else "embedding"
+    if type(module) in (nn.RNN, nn.LSTM, nn.GRU):
+        return "recurrent"
+    if type(module) is nn.MultiheadAttention:
+        plain = module._qkv_same_embed_dim and module.bias_k is None and not module.add_zero_attn
+        return "attention" if plain else "loose"
+    if type(module) in _NORMS:
+        tracks = isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None
+        if isinstance(module, _BATCH_NORMS) and not tracks:
+            return "loose"
+        # Instance norm with running statistics uses those in eval mode, like batch norm.
+        return "norm"
+    return "loose"
