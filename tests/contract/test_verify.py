@@ -37,11 +37,42 @@ def test_a_weight_also_used_functionally():
     check(Functional(), {"inner"})
 
 
-def test_every_network_of_the_contract_is_read_as_it_is():
+LOOSE = {  # everything else of the contract's networks is on the fast path
+    "transformer": {"position"},
+    "tied": {"token.weight"},
+    "time first": {"position.weight"},
+    "weight norm": {"0.parametrizations.weight.original0", "0.parametrizations.weight.original1"},
+}
+
+
+def test_which_parameters_of_the_contract_are_off_the_fast_path():
     for name in NETWORKS:
         model, x = network(name)
         f = model(x).detach()
         task = Task(model=model, train=(x, Categorical().sample(f, torch.Generator().manual_seed(0))))
-        from memspace.task.space import ParameterSpace
+        assert {b.name for b in verified_space(task).blocks if b.kind == "loose"} == LOOSE.get(name, set()), name
 
-        assert [b.kind for b in verified_space(task).blocks] == [b.kind for b in ParameterSpace(model).blocks]
+
+class Swapped(nn.Module):
+    """Mixes positions first and examples first; as many positions as the check reads examples."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(3, 3), nn.Linear(3, 3)
+
+    def forward(self, x):  # (B, 4, 3)
+        h = torch.tanh(self.inner(x.transpose(0, 1)))
+        return self.head(h.transpose(0, 1)).mean(1)
+
+
+def test_positions_are_not_taken_for_examples():
+    torch.manual_seed(1)
+    model = Swapped().double()
+    x, y = torch.randn(4, 4, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 1])
+    task = Task(model=model, train=(x, y))
+    space = verified_space(task)
+    assert [b.axis for b in space.blocks] == [1, 0]
+    want = dense_fisher(model, space, Categorical(), x, y)
+    for batch in (4, 3, 1):
+        f = build(task, space, "dense", batch=batch).to_dense()
+        assert float((f - want).norm() / want.norm()) < 1e-10
