@@ -168,48 +168,53 @@ def top_eigenpairs(
             holds that many vectors.
     """
     size = start.shape[1]
-    k = min(k, size)
-    block = _orthonormal(start.double())
-    basis, images, products = block[:0], block[:0], 0
-    values = vectors = residuals = start.new_zeros(0)
-    while len(block):
+    k, limit = min(k, size), min(limit, size)
+    block = _orthonormal(start.double())[:limit]
+    basis, h, products = block[:0], block.new_zeros(0, 0), 0
+    while True:
         image = operator(block).double()
         products += len(block)
-        basis, images = torch.cat([basis, block]), torch.cat([images, image])
-        h = basis @ images.t()
+        held = len(basis)
+        basis = torch.cat([basis, block])
+        rest, inside = _project_out(basis, image)
+        h = torch.nn.functional.pad(h, (0, len(block), 0, len(block)))
+        h[held:], h[:, held:] = inside, inside.t()
         theta, y = torch.linalg.eigh((h + h.t()) / 2)
-        top = theta.flip(0)[:k].clamp_min(0)
-        turn = y.flip(1)[:, :k].t()
-        vectors = turn @ basis
-        residuals = (turn @ images - top.unsqueeze(1) * vectors).norm(dim=1) / top.clamp_min(1e-300)
+        values, turn = theta.flip(0)[:k].clamp_min(0), y.flip(1)[:, :k].t()
+        # What A moves a Ritz vector out of the basis by comes from the last block alone.
+        out = (turn[:, held:] @ rest @ rest.t() * turn[:, held:]).sum(1).clamp_min(0).sqrt()
         # Values that are rounding of the largest one have no relative accuracy to ask for.
-        residuals = torch.where(top > 1e-12 * top[0], residuals, torch.zeros_like(residuals))
-        values = top
-        if len(top) == k and bool((residuals <= tolerance).all()):
+        residuals = torch.where(values > 1e-12 * values[0], out / values.clamp_min(1e-300), torch.zeros_like(out))
+        done = len(values) == k and bool((residuals <= tolerance).all())
+        if done or products >= limit:
             break
-        if products >= min(limit, size):
+        block = _next_block(basis, rest, float(image.norm()), len(start))
+        if not len(block) or products + len(block) > limit:
             break
-        block = _next_block(basis, image, len(start), min(limit, size) - products)
-    return Eigenpairs(values, vectors, residuals, products, bool((residuals <= tolerance).all()) and len(values) == k)
+    return Eigenpairs(values, turn @ basis, residuals, products, done)
 
 
-def _next_block(basis: Tensor, image: Tensor, width: int, room: int) -> Tensor:
-    """An orthonormal block outside the basis: along the new images, or random where the Krylov space has closed."""
-    scale = float(image.norm())
-    for candidate in (image, torch.randn(width, basis.shape[1], dtype=basis.dtype, device=basis.device)):
-        for _ in range(2):
-            candidate = candidate - (candidate @ basis.t()) @ basis
-        if float(candidate.norm()) > 1e-12 * max(scale, 1e-300):
-            block = _orthonormal(candidate, 1e-12 * scale)
-            for _ in range(2):  # what was small before scaling may have kept a part inside the basis
-                block = _orthonormal(block - (block @ basis.t()) @ basis)
-            if len(block):
-                return block[:room]
+def _project_out(basis: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """(the part of v outside an orthonormal basis, its coefficients inside)."""
+    inside = v @ basis.t()
+    v = v - inside @ basis
+    return v - (v @ basis.t()) @ basis, inside  # twice is enough (Kahan)
+
+
+def _next_block(basis: Tensor, rest: Tensor, scale: float, width: int) -> Tensor:
+    """An orthonormal block outside the basis: along ``rest``, or random where the Krylov space has closed."""
+    for v in (rest, torch.randn(width, basis.shape[1], dtype=basis.dtype, device=basis.device)):
+        block, floor = v, 1e-12 * scale
+        for _ in range(2):  # what was small before scaling may have kept a part inside the basis
+            block = _orthonormal(_project_out(basis, block)[0], floor)
+            floor = 1e-10
+        if len(block):
+            return block
     return basis[:0]
 
 
 def _orthonormal(v: Tensor, floor: float = 1e-10) -> Tensor:
-    """Orthonormal rows of the same span; rows that add less than ``floor`` to the span are left out."""
+    """Orthonormal rows of the same span; rows that add less than ``floor`` to it are left out."""
     q, r = torch.linalg.qr(v.t())
     rows: Tensor = q.t()[r.diagonal().abs() > floor]
     return rows

@@ -100,7 +100,7 @@ def _quiet() -> Iterator[None]:
 class FisherOperator:
     """v ↦ F v exactly, F = (1/n) Σ Jᵀ H J over ``index`` of the data, for flat vectors of the parameter space.
 
-    A stack of vectors (k, P) shares the linearisation of each batch. One product costs about one forward-mode and one
+    At most ``batch`` examples go at a time, fewer where their signals are large. A stack of vectors (k, P) shares the linearisation of each batch. One product costs about one forward-mode and one
     reverse-mode pass over those examples. ``products`` counts vectors.
 
     Raises:
@@ -114,7 +114,7 @@ class FisherOperator:
         *,
         data: Data | None = None,
         index: Tensor | None = None,
-        batch: int = 256,
+        batch: int = 1024,
         kind: str = "exact",
     ) -> None:
         if kind not in ("exact", "empirical"):
@@ -147,8 +147,6 @@ class FisherOperator:
 
     def _shape(self, count: int) -> tuple[int, int]:
         """(examples, vectors) at a time: one layer's signals for all of them stay within TRANSIENT numbers."""
-        if count == 1:
-            return self._batch, 1
         if not self._widest:
             self._widest = self._measure()
         rows = max(1, TRANSIENT // self._widest)
