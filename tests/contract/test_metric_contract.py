@@ -13,7 +13,8 @@ from tests.contract.networks import NETWORKS, dense_fisher, network
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
 LAWS = [Categorical(), Bernoulli(), Gaussian(0.7), Poisson()]
-REPRESENTATIONS = ["dense", "diagonal", "kfac", "ekfac", "dual", "implicit"]
+REPRESENTATIONS = ["dense", "diagonal", "kfac", "ekfac", "dual", "implicit", "block", "nystroem"]
+SKETCHED = 1e-6  # relative: the root of the rounding below which the sketch's core is cut
 EXACT = 1e-10  # relative: float64 rounding over a few thousand products
 
 
@@ -37,6 +38,12 @@ def test_every_representation_against_the_dense_reference(name, law):
     dense = {r: m.to_dense() for r, m in made.items()}
     for r in ("dense", "dual", "implicit"):
         assert relative(dense[r], f) < EXACT
+    # Block: F inside each block, nothing between.
+    inside = torch.block_diag(*[f[b.start : b.stop, b.start : b.stop] for b in space.blocks])
+    assert relative(dense["block"], inside) < EXACT
+    # Nyström: F where the rank is not above the sketch's (here), never above F, within its own bound.
+    assert relative(dense["nystroem"], f) < SKETCHED
+    assert float(torch.linalg.eigvalsh(f - dense["nystroem"]).max()) <= made["nystroem"].bound + EXACT * float(f.norm())
     assert relative(dense["diagonal"], torch.diag(f.diagonal())) < EXACT
     assert made["ekfac"].trace().value == pytest.approx(float(f.trace()), rel=EXACT)
     for b in space.blocks:
@@ -58,10 +65,10 @@ def test_every_representation_against_the_dense_reference(name, law):
 def test_empirical_is_the_mean_outer_product_of_label_gradients(name, law):
     task, space, x, y = task_of(name, law)
     f = dense_fisher(task.model, space, law, x, y, "empirical")
-    for r in ("dense", "dual", "implicit"):
+    for r in ("dense", "dual", "implicit", "nystroem"):
         metric = build(task, space, r, kind="empirical", batch=3)
         assert metric.kind == "empirical"
-        assert relative(metric.to_dense(), f) < EXACT
+        assert relative(metric.to_dense(), f) < (SKETCHED if r == "nystroem" else EXACT)
 
 
 @pytest.mark.parametrize("representation", REPRESENTATIONS)
@@ -90,6 +97,18 @@ def test_functions_of_a_metric_are_those_of_its_own_matrix(name, representation)
         # Exact, or within four standard errors of a probed trace.
         assert abs(got.value - float(want)) <= 4 * got.standard_error + 1e-8 * abs(float(want))
     assert m.sample(damping, torch.Generator().manual_seed(0), 2).shape == (2, space.size)
+    assert torch.allclose(m.diagonal(), m.to_dense().diagonal(), atol=1e-9 * float(values[-1]))
+    k = 4
+    pairs = m.eigh(k)
+    assert pairs.converged
+    assert pairs.vectors.shape == (len(pairs.values), space.size)
+    assert len(pairs.values) == k or float(values[-len(pairs.values) - 1]) < 1e-9 * float(values[-1])
+    assert torch.allclose(pairs.values, values.flip(0)[: len(pairs.values)], rtol=1e-3, atol=1e-9 * float(values[-1]))
+    assert relative(pairs.vectors @ pairs.vectors.T, torch.eye(len(pairs.values), dtype=torch.float64)) < 1e-7
+    moved = m.matvec(pairs.vectors) - pairs.values.unsqueeze(1) * pairs.vectors
+    # Exact at hand: rounding. Iterated: the residuals it states.
+    stated = pairs.residuals * pairs.values + 1e-8 * float(values[-1])
+    assert bool((moved.norm(dim=1) <= stated).all())
     for bad in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="damping"):
             m.solve(v, bad)

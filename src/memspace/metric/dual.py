@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.metric.krylov import Eigenpairs
 from memspace.metric.metric import Estimate, FisherMetric, SpectralFunction
+from memspace.metric.row_products import sum_of_squares, times, transposed_times
 from memspace.passes.rows import Rows
 
 __all__ = ["Dual", "Selection", "select_rows"]
@@ -97,13 +99,10 @@ class Dual(FisherMetric):
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
         """Exact on the rows kept; the null space gets fn(0)."""
         zero = fn(torch.zeros(1, dtype=torch.float64, device=v.device))
-        batched = v.reshape(-1, self.size)
+        batched = v.reshape(-1, self.size).double()
         gain = (fn(self.values / self.n) - zero) / self.values
-        out = []
-        for vector in batched:
-            w = self.vectors @ (gain * (self.vectors.t() @ self.rows.times(vector)))
-            out.append(zero * vector.double() + self.rows.transposed_times(w))
-        return torch.stack(out).reshape(v.shape).to(v.dtype)
+        w = ((times(self.rows, batched) @ self.vectors) * gain) @ self.vectors.t()
+        return (zero * batched + transposed_times(self.rows, w)).reshape(v.shape).to(v.dtype)
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
         """Exact on the rows kept."""
@@ -115,3 +114,13 @@ class Dual(FisherMetric):
     def eigenvalues(self) -> Tensor:
         """The non-zero ones."""
         return (self.values / self.n).flip(0)
+
+    def eigh(self, k: int) -> Eigenpairs:
+        """Exact on the rows kept: rowsᵀ Q κ^{-½}; at most as many as the rank."""
+        values, vectors = self.values.flip(0)[:k], self.vectors.flip(1)[:, :k]
+        found = transposed_times(self.rows, (vectors / values.sqrt()).t())
+        return Eigenpairs.exact(values / self.n, found)
+
+    def diagonal(self) -> Tensor:
+        """Exact on the rows kept: the mean of squared rows."""
+        return sum_of_squares(self.rows) / self.n

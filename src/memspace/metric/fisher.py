@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from memspace.errors import MemoryBudgetError
+from memspace.metric.block import BlockDiagonal, DenseBlock
 from memspace.metric.dual import Dual, select_rows
 from memspace.metric.implicit import Implicit
 from memspace.metric.metric import Estimate, FisherMetric, Probe
+from memspace.metric.nystroem import nystroem
 from memspace.metric.spectral import Dense, Diagonal, Kronecker, KroneckerBlock
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.engine import run_pass
@@ -28,7 +30,8 @@ from memspace.task.task import Task
 
 __all__ = ["bases_of", "build", "dual_of_rows", "exact_probe", "kronecker_of"]
 
-REPRESENTATIONS = ("dense", "diagonal", "kfac", "ekfac", "dual", "implicit")
+REPRESENTATIONS = ("dense", "diagonal", "kfac", "ekfac", "dual", "implicit", "block", "nystroem")
+RANK = 128  # of the Nyström representation, unless memory holds less
 
 
 def bases_of(factors: dict[str, FactorSums]) -> tuple[dict[str, Bases], dict[str, Tensor]]:
@@ -67,7 +70,7 @@ def exact_probe(operator: FisherOperator, count: int, seed: int, trace: Estimate
     """Gaussian probes with their exact products."""
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(count, operator.size, generator=generator, dtype=torch.float64)
-    return Probe(v, torch.stack([operator(x) for x in v]), trace)
+    return Probe(v, operator(v), trace)
 
 
 def build(
@@ -84,7 +87,7 @@ def build(
     """The Fisher metric of a task at its weights in one representation.
 
     Args:
-        representation: one of dense, diagonal, kfac, ekfac, dual, implicit.
+        representation: one of dense, diagonal, kfac, ekfac, dual, implicit, block, nystroem.
         kind: exact, mc (one sampled label per example) or empirical.
         memory: bytes it may hold; index: only these training examples.
 
@@ -108,6 +111,17 @@ def build(
         run_pass(task, space, [dense], **options)  # type: ignore[arg-type]
         sums = dense.finish()
         return Dense.of(sums["fisher"] / sums["n"], kind)
+    if representation == "block":
+        _fits(16 * sum(b.size**2 for b in blocks), memory, "a dense matrix per block", "ekfac, dual or implicit")
+        moments = [DenseFisher((b,), kind) for b in blocks]
+        run_pass(task, space, moments, **options)  # type: ignore[arg-type]
+        means = [m.finish()["fisher"] / n for m in moments]
+        return BlockDiagonal(tuple(DenseBlock(b, Dense.of(m, kind)) for b, m in zip(blocks, means, strict=True)), kind)
+    if representation == "nystroem":
+        operator = FisherOperator(task, space, index=index, batch=batch, kind=kind)
+        rank = min(RANK, space.size, memory // (32 * space.size))
+        _fits(32 * space.size, memory, "a Nyström basis of one vector", "ekfac or implicit")
+        return nystroem(operator, space.size, rank, seed=seed, kind=kind, rounding=torch.finfo(task.dtype).eps)
     if representation == "diagonal":
         diagonal = DiagonalFisher(blocks, kind)
         run_pass(task, space, [diagonal], **options)  # type: ignore[arg-type]

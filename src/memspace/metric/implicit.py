@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from memspace.metric.krylov import conjugate_gradients, lanczos, mean_and_error, rademacher
+from memspace.metric.density import Density, spectral_density
+from memspace.metric.krylov import (
+    Eigenpairs,
+    Operator,
+    conjugate_gradients,
+    lanczos,
+    mean_and_error,
+    rademacher,
+    top_eigenpairs,
+)
 from memspace.metric.metric import Estimate, FisherMetric, SpectralFunction
+from memspace.metric.trace import hutchinson
 
 __all__ = ["Density", "Implicit", "spectral_density"]
+
+HELD = 2**27  # numbers of Lanczos bases held at a time (1 GiB)
 
 
 @dataclass(frozen=True)
@@ -19,13 +31,13 @@ class Implicit(FisherMetric):
     """F known by products alone.
 
     Args:
-        operator: v (P,) → F v (P,), float64.
+        operator: a stack v (k, P) → F v (k, P), float64.
         size: P.
         probes: Rademacher probes of a trace; ``steps``: Lanczos steps of a function of F.
         seed: of the probes.
     """
 
-    operator: Callable[[Tensor], Tensor] = field(repr=False)
+    operator: Operator = field(repr=False)
     size: int
     probes: int = 16
     steps: int = 64
@@ -35,36 +47,31 @@ class Implicit(FisherMetric):
 
     def matvec(self, v: Tensor) -> Tensor:
         """Exact."""
-        flat = v.reshape(-1, self.size)
-        return torch.stack([self.operator(x) for x in flat]).reshape(v.shape).to(v.dtype)
+        return self.operator(v.reshape(-1, self.size)).reshape(v.shape).to(v.dtype)
 
     def solve(self, v: Tensor, damping: float) -> Tensor:
         """By conjugate gradients to 1e-8 relative residual (float64)."""
         self._positive(damping)
-        out = []
-        for x in v.reshape(-1, self.size):
-            solution = conjugate_gradients(lambda p: self.operator(p) + damping * p, x, tolerance=1e-8)
-            out.append(solution.x)
-        return torch.stack(out).reshape(v.shape).to(v.dtype)
+        flat = v.reshape(-1, self.size)
+        solution = conjugate_gradients(lambda p: self.operator(p) + damping * p, flat, tolerance=1e-8)
+        return solution.x.reshape(v.shape).to(v.dtype)
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
         """By Lanczos from v; exact when the Krylov space closes within ``steps``."""
         out = []
-        for x in v.reshape(-1, self.size):
-            t = lanczos(self.operator, x, min(self.steps, self.size))
-            weights = t.vectors @ (fn(t.nodes) * t.vectors[0])
-            out.append(x.double().norm() * (t.basis.t() @ weights))
+        for part in self._parts(v.reshape(-1, self.size)):
+            for x, t in zip(part, lanczos(self.operator, part, min(self.steps, self.size)), strict=True):
+                out.append(x.double().norm() * (t.basis.t() @ (t.vectors @ (fn(t.nodes) * t.vectors[0]))))
         return torch.stack(out).reshape(v.shape).to(v.dtype)
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
         """Unbiased up to the quadrature; standard error over Rademacher probes (Hutchinson 1989; Ubaru et al. 2017)."""
         generator = torch.Generator().manual_seed(self.seed)
+        if fn is None:
+            return hutchinson(self.operator, self.size, self.probes, generator)
         values = []
-        for z in rademacher(self.probes, self.size, generator):
-            if fn is None:
-                values.append(float(z @ self.operator(z)))
-            else:
-                t = lanczos(self.operator, z, min(self.steps, self.size))
+        for part in self._parts(rademacher(self.probes, self.size, generator)):
+            for t in lanczos(self.operator, part, min(self.steps, self.size)):
                 values.append(self.size * float((t.weights * fn(t.nodes)).sum()))
         mean, error = mean_and_error(values)
         return Estimate(mean, error, self.probes)
@@ -72,31 +79,18 @@ class Implicit(FisherMetric):
     def eigenvalues(self) -> Tensor:
         """Leading Ritz values of one Lanczos run (the largest converge first)."""
         generator = torch.Generator().manual_seed(self.seed)
-        z = torch.randn(self.size, generator=generator, dtype=torch.float64)
-        return lanczos(self.operator, z, min(self.steps, self.size)).nodes.flip(0)
+        z = torch.randn(1, self.size, generator=generator, dtype=torch.float64)
+        return lanczos(self.operator, z, min(self.steps, self.size))[0].nodes.flip(0)
 
+    def eigh(self, k: int, *, tolerance: float = 1e-2, limit: int = 500) -> Eigenpairs:
+        """By block Lanczos from a random block; see ``top_eigenpairs``.
 
-@dataclass(frozen=True)
-class Density:
-    """Quadratures of several probes: the spectrum as weighted nodes, with spread over probes as its error."""
+        The block is narrow: fewer products in all, at little more per product than a wide one.
+        """
+        generator = torch.Generator().manual_seed(self.seed)
+        start = torch.randn(min(self.size, max(4, k // 5)), self.size, generator=generator, dtype=torch.float64)
+        return top_eigenpairs(self.operator, start, k, tolerance=tolerance, limit=limit)
 
-    nodes: tuple[Tensor, ...]
-    weights: tuple[Tensor, ...]
-    size: int
-
-    def integrate(self, fn: SpectralFunction) -> Estimate:
-        """Tr fn(F) with its standard error over probes."""
-        values = [self.size * float((w * fn(x)).sum()) for x, w in zip(self.nodes, self.weights, strict=True)]
-        mean, error = mean_and_error(values)
-        return Estimate(mean, error, len(values))
-
-
-def spectral_density(operator: Callable[[Tensor], Tensor], size: int, *, probes: int, steps: int, seed: int) -> Density:
-    """Stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017)."""
-    generator = torch.Generator().manual_seed(seed)
-    nodes, weights = [], []
-    for z in rademacher(probes, size, generator):
-        t = lanczos(operator, z, min(steps, size))
-        nodes.append(t.nodes)
-        weights.append(t.weights)
-    return Density(tuple(nodes), tuple(weights), size)
+    def _parts(self, stack: Tensor) -> Iterator[Tensor]:
+        """Vectors whose Lanczos bases fit side by side."""
+        return iter(torch.split(stack, max(1, HELD // (min(self.steps, self.size) * self.size))))

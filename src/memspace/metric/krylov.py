@@ -1,46 +1,82 @@
-"""Krylov methods on a symmetric positive semi-definite operator given by products: CG and Lanczos."""
+"""Krylov methods on a symmetric positive semi-definite operator given by products: CG, Lanczos and block Lanczos.
+
+An operator takes a stack of vectors (k, P) and gives their products (k, P): what one linearisation serves is asked
+for at once.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["Solution", "Tridiagonal", "conjugate_gradients", "lanczos", "rademacher"]
+__all__ = [
+    "Eigenpairs",
+    "Operator",
+    "Solution",
+    "Tridiagonal",
+    "conjugate_gradients",
+    "lanczos",
+    "rademacher",
+    "top_eigenpairs",
+]
 
 Operator = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Solution:
-    """``x`` with the relative residual reached and the products used."""
+    """``x`` (k, P) with the relative residual of each (k,) and the number of steps."""
 
     x: Tensor
-    residual: float
+    residual: Tensor
     iterations: int
     converged: bool
 
 
-def conjugate_gradients(operator: Operator, b: Tensor, *, tolerance: float = 1e-6, limit: int = 1000) -> Solution:
-    """Solve A x = b for one vector (Hestenes & Stiefel 1952), in float64."""
+def conjugate_gradients(
+    operator: Operator,
+    b: Tensor,
+    *,
+    tolerance: float = 1e-6,
+    limit: int = 1000,
+    preconditioner: Operator | None = None,
+) -> Solution:
+    """Solve A x = b for a stack of right-hand sides (k, P) (Hestenes & Stiefel 1952), in float64.
+
+    Every right-hand side has its own recurrence and leaves the stack when it is done.
+
+    Args:
+        operator: positive definite, on stacks.
+        tolerance: on ‖b − A x‖/‖b‖ of each.
+        limit: steps at most; ``converged`` is False where it was met.
+        preconditioner: r ↦ M⁻¹ r on stacks, M positive definite and near A.
+    """
     b = b.double()
-    x = torch.zeros_like(b)
-    r, p = b.clone(), b.clone()
-    rho, target = r @ r, tolerance * b.norm()
+    x, r = torch.zeros_like(b), b.clone()
+    scale = b.norm(dim=1)
+    active = (scale > 0).nonzero().flatten()
+    z = r if preconditioner is None else preconditioner(r).double()
+    p, rho = z.clone(), (r * z).sum(1)
     step = 0
-    while step < limit and rho.sqrt() > target:
-        ap = operator(p)
-        alpha = rho / (p @ ap)
-        x, r = x + alpha * p, r - alpha * ap
-        fresh = r @ r
-        p, rho = r + (fresh / rho) * p, fresh
+    while step < limit and len(active):
+        ap = operator(p[active]).double()
+        alpha = (rho[active] / (p[active] * ap).sum(1)).unsqueeze(1)
+        x[active] += alpha * p[active]
+        r[active] -= alpha * ap
         step += 1
-    scale = float(b.norm())
-    residual = float(rho.sqrt()) / scale if scale > 0 else 0.0
-    return Solution(x, residual, step, residual <= tolerance)
+        active = active[r[active].norm(dim=1) > tolerance * scale[active]]
+        if not len(active):
+            break
+        z = r[active] if preconditioner is None else preconditioner(r[active]).double()
+        fresh = (r[active] * z).sum(1)
+        p[active] = z + (fresh / rho[active]).unsqueeze(1) * p[active]
+        rho[active] = fresh
+    residual = r.norm(dim=1) / scale.clamp_min(1e-300)
+    return Solution(x, residual, step, not len(active))
 
 
 @dataclass(frozen=True)
@@ -53,26 +89,135 @@ class Tridiagonal:
     basis: Tensor
 
 
-def lanczos(operator: Operator, start: Tensor, steps: int) -> Tridiagonal:
-    """``steps`` of Lanczos with full reorthogonalisation, float64; stops early on an invariant subspace."""
-    q = start.double() / start.double().norm()
-    basis, alphas, betas = [q], [], []
+def lanczos(operator: Operator, starts: Tensor, steps: int) -> list[Tridiagonal]:
+    """``steps`` of Lanczos from each of the starts (k, P), with full reorthogonalisation, float64.
+
+    The runs go in step, one stacked product each; a run stops early on an invariant subspace.
+    """
+    starts = starts.double()
+    bases = [[q] for q in starts / starts.norm(dim=1, keepdim=True)]
+    alphas: list[list[float]] = [[] for _ in bases]
+    betas: list[list[float]] = [[] for _ in bases]
+    active = list(range(len(bases)))
     for k in range(steps):
-        w = operator(basis[-1])
-        alphas.append(float(basis[-1] @ w))
-        stacked = torch.stack(basis)
-        for _ in range(2):  # twice is enough (Kahan)
-            w = w - stacked.t() @ (stacked @ w)
-        beta = float(w.norm())
-        if k + 1 == steps or beta < 1e-12 * max(1.0, abs(alphas[0])):
+        products = operator(torch.stack([bases[i][-1] for i in active])).double()
+        still = []
+        for i, w in zip(active, products, strict=True):
+            alphas[i].append(float(bases[i][-1] @ w))
+            held = torch.stack(bases[i])
+            for _ in range(2):  # twice is enough (Kahan)
+                w = w - held.t() @ (held @ w)
+            beta = float(w.norm())
+            if k + 1 == steps or beta < 1e-12 * max(1.0, abs(alphas[i][0])):
+                continue
+            betas[i].append(beta)
+            bases[i].append(w / beta)
+            still.append(i)
+        active = still
+        if not active:
             break
-        betas.append(beta)
-        basis.append(w / beta)
-    t = torch.diag(torch.tensor(alphas, dtype=torch.float64))
-    off = torch.tensor(betas[: len(alphas) - 1], dtype=torch.float64)
-    t = t + torch.diag(off, 1) + torch.diag(off, -1)
+    return [_tridiagonal(a, b, basis) for a, b, basis in zip(alphas, betas, bases, strict=True)]
+
+
+def _tridiagonal(alphas: Sequence[float], betas: Sequence[float], basis: Sequence[Tensor]) -> Tridiagonal:
+    off = torch.tensor(list(betas), dtype=torch.float64)
+    t = torch.diag(torch.tensor(list(alphas), dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
     nodes, vectors = torch.linalg.eigh(t)
-    return Tridiagonal(nodes.clamp_min(0), vectors[0].square(), vectors, torch.stack(basis))
+    return Tridiagonal(nodes.clamp_min(0), vectors[0].square(), vectors, torch.stack(list(basis)))
+
+
+@dataclass(frozen=True)
+class Eigenpairs:
+    """The largest eigenvalues and their vectors.
+
+    Args:
+        values: (k,), largest first.
+        vectors: (k, P), orthonormal rows.
+        residuals: ‖F v − λ v‖/λ of each; an eigenvalue of F lies within λ·residual of λ.
+        products: how many products F v it took (0 where the spectrum is at hand).
+        converged: every residual is within the tolerance asked for.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    products: int
+    converged: bool
+
+    @staticmethod
+    def exact(values: Tensor, vectors: Tensor) -> Eigenpairs:
+        """From a spectrum at hand."""
+        return Eigenpairs(values, vectors, torch.zeros_like(values), 0, True)
+
+
+def top_eigenpairs(
+    operator: Operator,
+    start: Tensor,
+    k: int,
+    *,
+    tolerance: float,
+    limit: int = 500,
+) -> Eigenpairs:
+    """The k largest eigenpairs by block Lanczos with full reorthogonalisation (Golub & Underwood 1977), float64.
+
+    Args:
+        operator: positive semi-definite, on stacks.
+        start: (b, P) block to start from: random, or vectors known to be near; multiplicities above b may be missed.
+        tolerance: on ‖A v − λ v‖/λ of every pair. Eigenvalues converge with the square of it over the relative gap.
+        limit: products at most, where the tolerance is not reached by then ``converged`` is False. The basis
+            holds that many vectors.
+    """
+    size = start.shape[1]
+    k, limit = min(k, size), min(limit, size)
+    block = _orthonormal(start.double())[:limit]
+    basis, h, products = block[:0], block.new_zeros(0, 0), 0
+    while True:
+        image = operator(block).double()
+        products += len(block)
+        held = len(basis)
+        basis = torch.cat([basis, block])
+        rest, inside = _project_out(basis, image)
+        h = torch.nn.functional.pad(h, (0, len(block), 0, len(block)))
+        h[held:], h[:, held:] = inside, inside.t()
+        theta, y = torch.linalg.eigh((h + h.t()) / 2)
+        values, turn = theta.flip(0)[:k].clamp_min(0), y.flip(1)[:, :k].t()
+        # What A moves a Ritz vector out of the basis by comes from the last block alone.
+        out = (turn[:, held:] @ rest @ rest.t() * turn[:, held:]).sum(1).clamp_min(0).sqrt()
+        # Values that are rounding of the largest one have no relative accuracy to ask for.
+        residuals = torch.where(values > 1e-12 * values[0], out / values.clamp_min(1e-300), torch.zeros_like(out))
+        done = len(values) == k and bool((residuals <= tolerance).all())
+        if done or products >= limit:
+            break
+        block = _next_block(basis, rest, float(image.norm()), len(start))
+        if not len(block) or products + len(block) > limit:
+            break
+    return Eigenpairs(values, turn @ basis, residuals, products, done)
+
+
+def _project_out(basis: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """(the part of v outside an orthonormal basis, its coefficients inside)."""
+    inside = v @ basis.t()
+    v = v - inside @ basis
+    return v - (v @ basis.t()) @ basis, inside  # twice is enough (Kahan)
+
+
+def _next_block(basis: Tensor, rest: Tensor, scale: float, width: int) -> Tensor:
+    """An orthonormal block outside the basis: along ``rest``, or random where the Krylov space has closed."""
+    for v in (rest, torch.randn(width, basis.shape[1], dtype=basis.dtype, device=basis.device)):
+        block, floor = v, 1e-12 * scale
+        for _ in range(2):  # what was small before scaling may have kept a part inside the basis
+            block = _orthonormal(_project_out(basis, block)[0], floor)
+            floor = 1e-10
+        if len(block):
+            return block
+    return basis[:0]
+
+
+def _orthonormal(v: Tensor, floor: float = 1e-10) -> Tensor:
+    """Orthonormal rows of the same span; rows that add less than ``floor`` to it are left out."""
+    q, r = torch.linalg.qr(v.t())
+    rows: Tensor = q.t()[r.diagonal().abs() > floor]
+    return rows
 
 
 def rademacher(count: int, size: int, generator: torch.Generator) -> Tensor:
@@ -80,7 +225,7 @@ def rademacher(count: int, size: int, generator: torch.Generator) -> Tensor:
     return torch.randint(0, 2, (count, size), generator=generator).double() * 2 - 1
 
 
-def mean_and_error(values: list[float]) -> tuple[float, float]:
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """Mean of independent estimates and its standard error."""
     n = len(values)
     mean = math.fsum(values) / n

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from memspace.metric.krylov import Eigenpairs
+
 __all__ = ["Estimate", "Fidelity", "FisherMetric", "SpectralFunction"]
 
 SpectralFunction = Callable[[Tensor], Tensor]
@@ -116,6 +118,10 @@ class FisherMetric(ABC):
     @abstractmethod
     def eigenvalues(self) -> Tensor:
         """The representation's eigenvalues, largest first; zeros of an exact null space are left out."""
+
+    @abstractmethod
+    def eigh(self, k: int) -> Eigenpairs:
+        """The k largest eigenpairs; fewer where the rest is an exact null space."""
 
     @staticmethod
     def _positive(damping: float) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.metric.krylov import Eigenpairs
 from memspace.metric.metric import Estimate, FisherMetric, SpectralFunction
 from memspace.passes.forms import Bases
 from memspace.task.space import Block
@@ -46,6 +47,10 @@ class Dense(FisherMetric):
         """All P."""
         return self.values.flip(0)
 
+    def eigh(self, k: int) -> Eigenpairs:
+        """Exact."""
+        return Eigenpairs.exact(self.values.flip(0)[:k], self.vectors.flip(1)[:, :k].t())
+
 
 @dataclass(frozen=True)
 class Diagonal(FisherMetric):
@@ -75,6 +80,13 @@ class Diagonal(FisherMetric):
     def eigenvalues(self) -> Tensor:
         """The diagonal, sorted."""
         return self.values.sort(descending=True).values
+
+    def eigh(self, k: int) -> Eigenpairs:
+        """Unit vectors."""
+        values, at = self.values.double().topk(min(k, self.size))
+        vectors = torch.zeros(len(at), self.size, dtype=torch.float64, device=at.device)
+        vectors[torch.arange(len(at)), at] = 1
+        return Eigenpairs.exact(values, vectors)
 
 
 @dataclass(frozen=True)
@@ -129,3 +141,40 @@ class Kronecker(FisherMetric):
     def eigenvalues(self) -> Tensor:
         """All P."""
         return torch.cat([b.values.flatten() for b in self.blocks]).sort(descending=True).values
+
+    def diagonal(self) -> Tensor:
+        """Exact for the represented matrix: (U_g∘U_g) Λ (U_a∘U_a)ᵀ per block."""
+        out = torch.empty(self.size, dtype=torch.float64, device=self.blocks[0].values.device)
+        for part in self.blocks:
+            values = part.values.double()
+            if part.bases.g is not None:
+                values = part.bases.g.double().square() @ values
+            if part.bases.a is not None:
+                values = values @ part.bases.a.double().square().t()
+            out[part.block.start : part.block.stop] = values.flatten()
+        return out
+
+    def eigh(self, k: int) -> Eigenpairs:
+        """Exact for the represented matrix: outer products of the factors' eigenvectors."""
+        values, at = torch.cat([b.values.double().flatten() for b in self.blocks]).topk(min(k, self.size))
+        vectors = torch.zeros(len(at), self.size, dtype=torch.float64, device=at.device)
+        for part in self.blocks:
+            for row in ((at >= part.block.start) & (at < part.block.stop)).nonzero().flatten().tolist():
+                i, j = divmod(int(at[row]) - part.block.start, part.block.shape[1])
+                left, right = (
+                    _column(part.bases.g, i, part.block.shape[0]),
+                    _column(part.bases.a, j, part.block.shape[1]),
+                )
+                vectors[row, part.block.start : part.block.stop] = torch.outer(
+                    left.to(at.device), right.to(at.device)
+                ).flatten()
+        return Eigenpairs.exact(values, vectors)
+
+
+def _column(basis: Tensor | None, i: int, size: int) -> Tensor:
+    """Column i of a basis, None standing for the identity; float64."""
+    if basis is not None:
+        return basis[:, i].double()
+    unit = torch.zeros(size, dtype=torch.float64)
+    unit[i] = 1
+    return unit

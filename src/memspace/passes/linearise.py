@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, jvp, vjp
+from torch.func import functional_call, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memspace.task.checks import evaluating
-from memspace.task.data import Batch, Data, Inputs, move
+from memspace.task.data import Batch, Data, Inputs, call_model, move
 from memspace.task.likelihood import Likelihood
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["FisherOperator", "function_of_parameters"]
+
+TRANSIENT = 2**21  # numbers in one layer's signals for a stack of vectors: larger ones leave the caches and page in
+VECTORS = 16  # vectors at a time
 
 
 def _pair(result: Any) -> tuple[Any, Any]:
@@ -48,10 +53,58 @@ def _differential(
         return value, double(v)[0]
 
 
+class _Linearised:
+    """One batch's outputs with J on stacks of vectors (k, ...) and Jᵀ on stacks of cotangents.
+
+    The stack goes through the network in one piece, so that a layer meets k times the examples in one product; where
+    an operation cannot be mapped over the stack, the vectors go one after another (slower, same result).
+    """
+
+    def __init__(self, f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor]) -> None:
+        self._f, self._at = f, at
+
+    def push(self, v: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(f, J v) with J v (k, B, ..., C)."""
+        count = len(next(iter(v.values())))
+        if count > 1:
+            try:
+                with _quiet():
+                    at_v = vmap(lambda t: _pair(jvp(self._f, (self._at,), (t,))), out_dims=(None, 0))  # type: ignore[arg-type]
+                    return _pair(at_v(v))
+            except (NotImplementedError, RuntimeError, ValueError):
+                pass
+        pairs = [_differential(self._f, self._at, {n: t[i] for n, t in v.items()}) for i in range(count)]
+        return pairs[0][0], torch.stack([moved for _, moved in pairs])
+
+    def pull(self, u: Tensor) -> dict[str, Tensor]:
+        """Jᵀ u for u (k, B, ..., C), one linearisation for all."""
+        _, pull = _pair(vjp(self._f, self._at))
+        if len(u) > 1:
+            try:
+                with _quiet():
+                    return dict(vmap(lambda w: pull(w)[0])(u))
+            except (NotImplementedError, RuntimeError, ValueError):
+                pass
+        parts = [pull(w, retain_graph=i + 1 < len(u))[0] for i, w in enumerate(u)]
+        return {n: torch.stack([p[n] for p in parts]) for n in self._at}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Torch says which operations it maps one by one; the result is the same."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+        yield
+
+
 class FisherOperator:
     """v ↦ F v exactly, F = (1/n) Σ Jᵀ H J over ``index`` of the data, for flat vectors of the parameter space.
 
-    One product costs about one forward-mode and one reverse-mode pass over those examples.
+    At most ``batch`` examples go at a time, fewer where their signals are large. A stack of vectors (k, P) shares the linearisation of each batch. One product costs about one forward-mode and one
+    reverse-mode pass over those examples. ``products`` counts vectors.
+
+    Raises:
+        ValueError: a kind other than exact and empirical (sampled labels would have to be kept between products).
     """
 
     def __init__(
@@ -61,15 +114,18 @@ class FisherOperator:
         *,
         data: Data | None = None,
         index: Tensor | None = None,
-        batch: int = 256,
+        batch: int = 1024,
         kind: str = "exact",
     ) -> None:
+        if kind not in ("exact", "empirical"):
+            raise ValueError(f"products are of kind exact or empirical, got {kind!r}")
         self._task, self._space, self._batch, self.kind = task, space, batch, kind
         self._data = task.train if data is None else data
         self._index = index
         self.n = len(self._data) if index is None else len(index)
         self._at = {n: p.detach() for n, p in task.model.named_parameters() if p.requires_grad}
         self.products = 0
+        self._widest = 0
 
     @property
     def size(self) -> int:
@@ -77,14 +133,45 @@ class FisherOperator:
         return self._space.size
 
     def __call__(self, v: Tensor) -> Tensor:
-        """F v for one flat v (P,), in float64."""
-        total = torch.zeros(self.size, dtype=torch.float64, device=self._task.device)
-        tangent = self._space.unpack(v.to(self._task.dtype))
-        self.products += 1
-        with evaluating(self._task.model), sdpa_kernel(SDPBackend.MATH):
-            for part in self._data.batches(self._batch, self._index):
-                total += self._one(part, tangent)
-        return total / self.n
+        """F v for one flat v (P,) or a stack (k, P), in float64; summed in the model's dtype within a batch only."""
+        stack = v.reshape(-1, self.size)
+        total = torch.zeros(stack.shape, dtype=torch.float64, device=self._task.device)
+        self.products += len(stack)
+        batch, at_once = self._shape(len(stack))
+        with torch.no_grad(), evaluating(self._task.model), sdpa_kernel(SDPBackend.MATH):
+            for s in range(0, len(stack), at_once):
+                tangents = self._unpack(stack[s : s + at_once])
+                for part in self._data.batches(batch, self._index):
+                    total[s : s + at_once] += self._one(part, tangents)
+        return (total / self.n).reshape(v.shape)
+
+    def _shape(self, count: int) -> tuple[int, int]:
+        """(examples, vectors) at a time: one layer's signals for all of them stay within TRANSIENT numbers."""
+        if not self._widest:
+            self._widest = self._measure()
+        rows = max(1, TRANSIENT // self._widest)
+        at_once = min(count, rows, VECTORS)
+        return max(1, min(self._batch, rows // at_once)), at_once
+
+    def _measure(self) -> int:
+        """Numbers in the largest tensor that one example's graph holds, the parameters apart."""
+        held = [1]
+        own = {p.data_ptr() for p in self._task.model.parameters()}
+
+        def note(t: Tensor) -> Tensor:
+            if t.data_ptr() not in own:
+                held.append(t.numel())
+            return t
+
+        part = self._data.batch([0] if self._index is None else self._index[:1])
+        x = move(part.x, self._task.device, self._task.dtype)
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            f = call_model(self._task.model, x)
+        return max(*held, int(f.numel()))
+
+    def _unpack(self, stack: Tensor) -> dict[str, Tensor]:
+        named = [self._space.unpack(x) for x in stack.to(self._task.dtype)]
+        return {n: torch.stack([t[n] for t in named]) for n in self._at}
 
     def directional(self, v: Tensor) -> dict[str, Tensor]:
         """J v per example: columns ``f`` and ``moved`` (n, ..., C), ``y`` the labels."""
@@ -99,14 +186,13 @@ class FisherOperator:
                 columns["y"].append(move(part.y, self._task.device))
         return {k: torch.cat(c) for k, c in columns.items()}
 
-    def _one(self, part: Batch, tangent: dict[str, Tensor]) -> Tensor:
+    def _one(self, part: Batch, tangents: dict[str, Tensor]) -> Tensor:
         task = self._task
-        f = function_of_parameters(task, move(part.x, task.device, task.dtype))
+        at = _Linearised(function_of_parameters(task, move(part.x, task.device, task.dtype)), self._at)
         y = move(part.y, task.device)
-        outputs, moved = _differential(f, self._at, tangent)
-        u = _curvature(task.likelihood, self.kind, outputs.detach(), y, moved)
-        _, pull = _pair(vjp(f, self._at))
-        return self._space.pack(pull(u)[0]).double()
+        f, moved = at.push(tangents)
+        pulled = at.pull(torch.stack([_curvature(task.likelihood, self.kind, f, y, m) for m in moved]))
+        return torch.stack([self._space.pack({n: p[i] for n, p in pulled.items()}) for i in range(len(moved))]).double()
 
 
 def _curvature(likelihood: Likelihood, kind: str, f: Tensor, y: Tensor, u: Tensor) -> Tensor:

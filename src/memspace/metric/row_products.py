@@ -1,0 +1,72 @@
+"""Products of factored Jacobian rows with stacks of vectors, without a loop over vectors or a P × rows matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from memspace.passes.products import CHUNK, has_product_form
+from memspace.passes.rows import Rows
+
+__all__ = ["sum_of_squares", "times", "transposed_times"]
+
+
+def times(rows: Rows, v: Tensor) -> Tensor:
+    """Row · v for a stack v (k, P) → (k, R), float64."""
+    out = torch.zeros(len(v), len(rows), dtype=torch.float64, device=v.device)
+    for b in rows.blocks:
+        matrix, g = b.view(v).double(), rows.g[b.name].double()  # (k, out, in), (R, T, out)
+        if not has_product_form(b):
+            out += matrix[:, 0] @ g.t()
+            continue
+        a = rows.a[b.name].double()
+        for vs in _slices(len(v), len(a) * a.shape[1] * b.shape[0]):
+            moved = torch.einsum("nti,koi->nkto", a, matrix[vs]).flatten(2)  # (n, k, T·out)
+            for s in _slices(len(rows), moved[0].numel()):
+                out[vs, s] += torch.matmul(moved[rows.example[s]], g[s].flatten(1).unsqueeze(-1)).squeeze(-1).t()
+    return out
+
+
+def transposed_times(rows: Rows, w: Tensor) -> Tensor:
+    """Σ_r w_r row_r for a stack w (k, R) → (k, P), float64."""
+    w = w.double()
+    out = torch.zeros(len(w), rows.size, dtype=torch.float64, device=w.device)
+    for b in rows.blocks:
+        g = rows.g[b.name].double()
+        if not has_product_form(b):
+            out[:, b.start : b.stop] = w @ g
+            continue
+        a = rows.a[b.name].double()
+        for s in _slices(len(w), g.numel()):
+            gathered = torch.zeros(len(a), w[s].shape[0], *g.shape[1:], dtype=torch.float64, device=w.device)
+            gathered.index_add_(0, rows.example, w[s].t()[:, :, None, None] * g.unsqueeze(1))
+            out[s, b.start : b.stop] = torch.einsum("nkto,nti->koi", gathered, a).flatten(1)
+    return out
+
+
+def sum_of_squares(rows: Rows) -> Tensor:
+    """Σ_r row_r², elementwise, (P,), float64."""
+    out = torch.zeros(rows.size, dtype=torch.float64, device=rows.example.device)
+    for b in rows.blocks:
+        g = rows.g[b.name].double()
+        if not has_product_form(b):
+            out[b.start : b.stop] = g.square().sum(0)
+            continue
+        a = rows.a[b.name].double()
+        if a.shape[1] == 1:  # the square of an outer product is the outer product of squares
+            gathered = torch.zeros(len(a), g.shape[2], dtype=torch.float64, device=g.device)
+            gathered.index_add_(0, rows.example, g[:, 0].square())
+            out[b.start : b.stop] = (gathered.t() @ a[:, 0].square()).flatten()
+            continue
+        for s in _slices(len(rows), b.size):
+            formed = torch.matmul(g[s].transpose(-1, -2), a[rows.example[s]])
+            out[b.start : b.stop] += formed.square().sum(0).flatten()
+    return out
+
+
+def _slices(count: int, width: int) -> Iterator[slice]:
+    step = max(1, CHUNK // max(1, width))
+    for start in range(0, count, step):
+        yield slice(start, min(count, start + step))
