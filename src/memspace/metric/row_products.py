@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from memspace.passes.products import CHUNK, has_product_form
+from memspace.passes.forms import CHUNK
 from memspace.passes.rows import Rows
+from memspace.task.blocks import FORMED
 
 __all__ = ["sum_of_squares", "times", "transposed_times"]
 
@@ -18,12 +19,15 @@ def times(rows: Rows, v: Tensor) -> Tensor:
     out = torch.zeros(len(v), len(rows), dtype=torch.float64, device=v.device)
     for b in rows.blocks:
         matrix, g = b.view(v).double(), rows.g[b.name].double()  # (k, out, in), (R, T, out)
-        if not has_product_form(b):
+        if b.kind in FORMED:
             out += matrix[:, 0] @ g.t()
             continue
-        a = rows.a[b.name].double()
+        a = rows.a[b.name]
         for vs in _slices(len(v), len(a) * a.shape[1] * b.shape[0]):
-            moved = torch.einsum("nti,koi->nkto", a, matrix[vs]).flatten(2)  # (n, k, T·out)
+            if b.kind == "embedding":
+                moved = matrix[vs].permute(2, 0, 1)[a].transpose(1, 2).flatten(2)
+            else:
+                moved = torch.einsum("nti,koi->nkto", a.double(), matrix[vs]).flatten(2)  # (n, k, T·out)
             for s in _slices(len(rows), moved[0].numel()):
                 out[vs, s] += torch.matmul(moved[rows.example[s]], g[s].flatten(1).unsqueeze(-1)).squeeze(-1).t()
     return out
@@ -35,14 +39,19 @@ def transposed_times(rows: Rows, w: Tensor) -> Tensor:
     out = torch.zeros(len(w), rows.size, dtype=torch.float64, device=w.device)
     for b in rows.blocks:
         g = rows.g[b.name].double()
-        if not has_product_form(b):
+        if b.kind in FORMED:
             out[:, b.start : b.stop] = w @ g
             continue
-        a = rows.a[b.name].double()
+        a = rows.a[b.name]
         for s in _slices(len(w), g.numel()):
             gathered = torch.zeros(len(a), w[s].shape[0], *g.shape[1:], dtype=torch.float64, device=w.device)
             gathered.index_add_(0, rows.example, w[s].t()[:, :, None, None] * g.unsqueeze(1))
-            out[s, b.start : b.stop] = torch.einsum("nkto,nti->koi", gathered, a).flatten(1)
+            if b.kind == "embedding":
+                by_token = torch.zeros(b.shape[1], gathered.shape[1], b.shape[0], dtype=torch.float64, device=w.device)
+                by_token.index_add_(0, a.flatten(), gathered.transpose(1, 2).flatten(0, 1))
+                out[s, b.start : b.stop] = by_token.permute(1, 2, 0).flatten(1)
+            else:
+                out[s, b.start : b.stop] = torch.einsum("nkto,nti->koi", gathered, a.double()).flatten(1)
     return out
 
 
@@ -51,18 +60,17 @@ def sum_of_squares(rows: Rows) -> Tensor:
     out = torch.zeros(rows.size, dtype=torch.float64, device=rows.example.device)
     for b in rows.blocks:
         g = rows.g[b.name].double()
-        if not has_product_form(b):
+        if b.kind in FORMED:
             out[b.start : b.stop] = g.square().sum(0)
             continue
-        a = rows.a[b.name].double()
-        if a.shape[1] == 1:  # the square of an outer product is the outer product of squares
+        a = rows.a[b.name]
+        if b.kind != "embedding" and a.shape[1] == 1:  # the square of an outer product is the outer product of squares
             gathered = torch.zeros(len(a), g.shape[2], dtype=torch.float64, device=g.device)
             gathered.index_add_(0, rows.example, g[:, 0].square())
-            out[b.start : b.stop] = (gathered.t() @ a[:, 0].square()).flatten()
+            out[b.start : b.stop] = (gathered.t() @ a[:, 0].double().square()).flatten()
             continue
         for s in _slices(len(rows), b.size):
-            formed = torch.matmul(g[s].transpose(-1, -2), a[rows.example[s]])
-            out[b.start : b.stop] += formed.square().sum(0).flatten()
+            out[b.start : b.stop] += rows.take(s).formed(b).square().sum(0)
     return out
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -48,9 +48,43 @@ def _differential(
     try:
         return _pair(jvp(f, (at,), (v,)))
     except (NotImplementedError, RuntimeError):
-        value, pull = _pair(vjp(f, at))
-        _, double = _pair(vjp(lambda u: pull(u)[0], torch.zeros_like(value)))
-        return value, double(v)[0]
+        return _reverse_twice(f, at, v)
+
+
+def _reverse_twice(
+    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """(f, J v): u ↦ Jᵀ u is linear, and its own pull-back is v ↦ J v. Plain autograd, which bears packed sequences."""
+    leaves = {n: p.detach().requires_grad_() for n, p in at.items()}
+    with torch.enable_grad(), _without_onednn():
+        value = f(leaves)
+        u = torch.zeros_like(value, requires_grad=True)
+        pulled = torch.autograd.grad(value, list(leaves.values()), u, create_graph=True, allow_unused=True)
+        inner = sum(((g * t).sum() for g, t in zip(pulled, v.values(), strict=True) if g is not None), u.sum() * 0)
+        return value.detach(), torch.autograd.grad(inner, u)[0]
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """Its recurrent layers can be differentiated once only."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
+
+
+def _pull_plain(f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], u: Tensor) -> dict[str, Tensor]:
+    """Jᵀ u for a stack (k, B, ..., C) by plain autograd."""
+    leaves = {n: p.detach().requires_grad_() for n, p in at.items()}
+    with torch.enable_grad():
+        value = f(leaves)
+    parts = []
+    for w in u:
+        grads = torch.autograd.grad(value, list(leaves.values()), w, retain_graph=True, allow_unused=True)
+        parts.append([torch.zeros_like(p) if g is None else g for g, p in zip(grads, at.values(), strict=True)])
+    return {n: torch.stack([p[i] for p in parts]) for i, n in enumerate(at)}
 
 
 class _Linearised:
@@ -78,7 +112,10 @@ class _Linearised:
 
     def pull(self, u: Tensor) -> dict[str, Tensor]:
         """Jᵀ u for u (k, B, ..., C), one linearisation for all."""
-        _, pull = _pair(vjp(self._f, self._at))
+        try:
+            _, pull = _pair(vjp(self._f, self._at))
+        except (NotImplementedError, RuntimeError):  # an operation that functorch does not know
+            return _pull_plain(self._f, self._at, u)
         if len(u) > 1:
             try:
                 with _quiet():
@@ -100,8 +137,9 @@ def _quiet() -> Iterator[None]:
 class FisherOperator:
     """v ↦ F v exactly, F = (1/n) Σ Jᵀ H J over ``index`` of the data, for flat vectors of the parameter space.
 
-    At most ``batch`` examples go at a time, fewer where their signals are large. A stack of vectors (k, P) shares the linearisation of each batch. One product costs about one forward-mode and one
-    reverse-mode pass over those examples. ``products`` counts vectors.
+    At most ``batch`` examples go at a time, fewer where their signals are large. A stack of vectors (k, P) shares the
+    linearisation of each batch. One product costs about one forward-mode and one reverse-mode pass over the
+    examples. ``products`` counts vectors.
 
     Raises:
         ValueError: a kind other than exact and empirical (sampled labels would have to be kept between products).
@@ -124,6 +162,11 @@ class FisherOperator:
         self._index = index
         self.n = len(self._data) if index is None else len(index)
         self._at = {n: p.detach() for n, p in task.model.named_parameters() if p.requires_grad}
+        self._padding = {
+            f"{name}.weight": module.padding_idx
+            for name, module in task.model.named_modules()
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None
+        }
         self.products = 0
         self._widest = 0
 
@@ -170,12 +213,16 @@ class FisherOperator:
         return max(*held, int(f.numel()))
 
     def _unpack(self, stack: Tensor) -> dict[str, Tensor]:
-        named = [self._space.unpack(x) for x in stack.to(self._task.dtype)]
-        return {n: torch.stack([t[n] for t in named]) for n in self._at}
+        named = self._space.unpack(stack.to(self._task.dtype))
+        for name, row in self._padding.items():
+            if name in named:  # reverse mode gives a padding row no gradient, forward mode would move it
+                named[name] = named[name].clone()
+                named[name][..., row, :] = 0
+        return named
 
     def directional(self, v: Tensor) -> dict[str, Tensor]:
         """J v per example: columns ``f`` and ``moved`` (n, ..., C), ``y`` the labels."""
-        tangent = self._space.unpack(v.to(self._task.dtype))
+        tangent = self._unpack(v)
         columns: dict[str, list[Tensor]] = {"f": [], "moved": [], "y": []}
         with evaluating(self._task.model), sdpa_kernel(SDPBackend.MATH):
             for part in self._data.batches(self._batch, self._index):

@@ -45,7 +45,7 @@ class Rows:
         """Number of parameters P."""
         return self.blocks[-1].stop
 
-    def take(self, rows: Tensor) -> Rows:
+    def take(self, rows: Tensor | slice) -> Rows:
         """The rows at the given positions."""
         return Rows(self.blocks, self.a, {k: v[rows] for k, v in self.g.items()}, self.example[rows])
 
@@ -173,6 +173,15 @@ class Rows:
         return out
 
 
+def _stacked(parts: Sequence[Tensor], positions: int) -> Tensor:
+    """Batches one after another; shorter ones (of packed sequences) are filled up with positions that hold zeros."""
+    if parts[0].dim() > positions + 1 or parts[0].dtype == torch.long:
+        most = max(p.shape[positions] for p in parts)
+        after = parts[0].dim() - positions - 1
+        parts = [torch.nn.functional.pad(p, (0, 0) * after + (0, most - p.shape[positions])) for p in parts]
+    return torch.cat(list(parts))
+
+
 def _same(tokens: Tensor) -> Tensor:
     """Which positions of an example hold the same token, (n, T, T)."""
     return tokens.unsqueeze(2) == tokens.unsqueeze(1)
@@ -221,8 +230,8 @@ class CollectRows(Statistic[Rows]):
 
     def finish(self) -> Rows:
         """The rows."""
-        a = {k: torch.cat(v) for k, v in self._a.items()}
-        stacked = {k: torch.cat(v) for k, v in self._g.items()}
+        a = {k: _stacked(v, 1) for k, v in self._a.items()}
+        stacked = {k: _stacked(v, 2) for k, v in self._g.items()}
         first = next(iter(stacked.values()))
         n, count = first.shape[:2]
         example = torch.arange(n, device=first.device).repeat_interleave(count)
@@ -230,8 +239,8 @@ class CollectRows(Statistic[Rows]):
 
     def state(self) -> dict[str, Tensor]:
         """A and g of every block."""
-        parts = {f"a/{k}": torch.cat(v) for k, v in self._a.items()}
-        return parts | {f"g/{k}": torch.cat(v) for k, v in self._g.items()}
+        parts = {f"a/{k}": _stacked(v, 1) for k, v in self._a.items()}
+        return parts | {f"g/{k}": _stacked(v, 2) for k, v in self._g.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Inverse of :meth:`state`."""
