@@ -100,7 +100,8 @@ def _quiet() -> Iterator[None]:
 class FisherOperator:
     """v ↦ F v exactly, F = (1/n) Σ Jᵀ H J over ``index`` of the data, for flat vectors of the parameter space.
 
-    At most ``batch`` examples go at a time, fewer where their signals are large. A stack of vectors (k, P) shares the linearisation of each batch. One product costs about one forward-mode and one
+    At most ``batch`` examples go at a time, fewer where their signals are large. A stack of vectors (k, P) shares the
+    linearisation of each batch. One product costs about one forward-mode and one
     reverse-mode pass over those examples. ``products`` counts vectors.
 
     Raises:
