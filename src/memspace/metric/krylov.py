@@ -216,7 +216,7 @@ def _next_block(basis: Tensor, rest: Tensor, scale: float, width: int) -> Tensor
 def _orthonormal(v: Tensor, floor: float = 1e-10) -> Tensor:
     """Orthonormal rows of the same span; rows that add less than ``floor`` to it are left out."""
     q, r = torch.linalg.qr(v.t())
-    rows: Tensor = q.t()[r.diagonal().abs() > floor]
+    rows: Tensor = q.t()[r.diagonal().abs() > floor].contiguous()
     return rows
 
 

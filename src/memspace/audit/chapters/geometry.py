@@ -9,7 +9,6 @@ from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.complexity import spectrum_summary
 from memspace.metric.implicit import Density, spectral_density
-from memspace.metric.metric import Estimate
 from memspace.passes.linearise import FisherOperator
 from memspace.progress import Progress
 
@@ -183,7 +182,7 @@ def _lanczos(r: Reading, seed: int, progress: Progress) -> tuple[Density, int]:
 
     def product(v: torch.Tensor) -> torch.Tensor:
         out = operator(v)
-        progress.advance(handle)
+        progress.advance(handle, len(v) if v.dim() > 1 else 1)
         return out
 
     try:
@@ -196,14 +195,14 @@ def _density_series(density: Density) -> Series:
     """The count of eigenvalues above each level, with its spread over probes: the spectrum as rank against value."""
     nodes = torch.cat(list(density.nodes))
     levels = torch.unique(nodes[nodes > 1e-10 * nodes.max()]).flip(0)
-    counts: list[Estimate] = [density.integrate(lambda x, at=level: (x >= at).double()) for level in levels]  # type: ignore[misc]
-    keep = [(c, float(v)) for c, v in zip(counts, levels, strict=True) if c.value >= 0.5]
+    band = density.cumulative(levels)
+    keep = [k for k, c in enumerate(band.count.tolist()) if c >= 0.5]
     return Series(
         "stochastic Lanczos (exact F)",
-        [c.value for c, _ in keep],
-        [v for _, v in keep],
+        band.count[keep].tolist(),
+        levels[keep].tolist(),
         "points",
-        text=[f"±{c.standard_error:.2g} of rank" for c, _ in keep],
+        text=[f"rank 95%: {band.low[k]:.3g} to {band.high[k]:.3g}" for k in keep],
     )
 
 
