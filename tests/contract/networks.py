@@ -107,6 +107,28 @@ class Shared(nn.Module):
         return self.head(torch.tanh(h) * h)
 
 
+class Own(nn.Module):
+    """A layer of the user's own: a scaled, shifted softplus with a matrix."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.mix = nn.Parameter(torch.rand(4)), nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, x, shift=0.0):
+        return nn.functional.softplus(x * self.scale + shift) @ self.mix
+
+
+class WithOwn(nn.Module):
+    """Calls a layer of the user's own twice, once with a keyword, around a known one."""
+
+    def __init__(self):
+        super().__init__()
+        self.own, self.inner, self.head = Own(), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.own(self.inner(self.own(x)), shift=0.5))
+
+
 class Pair(nn.Module):
     """A bilinear layer and a root-mean-square norm."""
 
@@ -177,6 +199,7 @@ NETWORKS = {
     "lstm, packed": (lambda: Recurrent(nn.LSTM, packed=True, bias=False), (4, 3)),
     "time first": (TimeFirst, "tokens"),
     "shared positions": (Shared, "tokens"),
+    "own layer": (WithOwn, (4,)),
     "bilinear": (Pair, (4,)),
     "conv3d": (
         lambda: nn.Sequential(nn.Conv3d(2, 2, 2, stride=(1, 2, 1), padding=(0, 1, 0)), nn.Flatten(), nn.LazyLinear(3)),

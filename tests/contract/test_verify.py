@@ -37,8 +37,8 @@ def test_a_weight_also_used_functionally():
     check(Functional(), {"inner"})
 
 
+LOCAL = {"own layer": {"own.scale", "own.mix"}, "transformer": {"position"}}
 LOOSE = {  # everything else of the contract's networks is on the fast path
-    "transformer": {"position"},
     "tied": {"token.weight"},
     "time first": {"position.weight"},
     "weight norm": {"0.parametrizations.weight.original0", "0.parametrizations.weight.original1"},
@@ -50,7 +50,9 @@ def test_which_parameters_of_the_contract_are_off_the_fast_path():
         model, x = network(name)
         f = model(x).detach()
         task = Task(model=model, train=(x, Categorical().sample(f, torch.Generator().manual_seed(0))))
-        assert {b.name for b in verified_space(task).blocks if b.kind == "loose"} == LOOSE.get(name, set()), name
+        blocks = verified_space(task).blocks
+        assert {b.name for b in blocks if b.kind == "loose"} == LOOSE.get(name, set()), name
+        assert {b.name for b in blocks if b.kind == "local"} == LOCAL.get(name, set()), name
 
 
 class Swapped(nn.Module):

@@ -238,13 +238,14 @@ def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, t
             each = first.numel() // len(x_first)
             total += each
             for b in by_module.get(name, ()):
+                given = args[0] if args and isinstance(args[0], torch.Tensor) else first
                 if b.kind in FORMED:
-                    sizes[b.name] = (args[0].numel() // len(x_first), b.size)
+                    sizes[b.name] = (given.numel() // len(x_first), b.size)
                     continue
                 if b.kind == "bias":
                     positions = 1
                 elif b.kind == "transposed":
-                    positions = args[0].numel() // len(x_first) // b.shape[1]
+                    positions = given.numel() // len(x_first) // b.shape[1]
                 else:
                     positions = max(1, each // (module.weight.shape[0] if b.kind == "conv" else first.shape[-1]))
                 sizes[b.name] = (positions * (1 if b.kind == "embedding" else b.shape[1]), positions * b.shape[0])

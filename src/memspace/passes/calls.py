@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.func import functional_call, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from memspace.errors import UnsupportedLayerError
@@ -106,6 +109,36 @@ class Call:
             given[i] = self._packed(g) if i == 0 and g is not None and self._packed is not None else g
         replayed = self.opened(module, batch)
         return replayed.cotangents((*given, *(None,) * (len(replayed.outputs) - len(given))))
+
+    def differentiated(self, module: nn.Module, g: Tensor, batch: int) -> dict[str, Tensor]:
+        """Parameter → per-example gradients (B, numel), by the module's own forward pass on one example at a time."""
+        own = {n: p.detach() for n, p in module.named_parameters(recurse=False) if p.requires_grad}
+        values = (*self._args, *self._kwargs.values())
+        each = tuple(0 if isinstance(v, Tensor) and v.dim() and len(v) == batch else None for v in values)
+
+        def one(values: tuple[Any, ...], g: Tensor) -> dict[str, Tensor]:
+            alone = [v.unsqueeze(0) if at == 0 else v for v, at in zip(values, each, strict=True)]
+            args, named = alone[: len(self._args)], alone[len(self._args) :]
+
+            def output(p: dict[str, Tensor]) -> Tensor:
+                out = functional_call(module, p, tuple(args), dict(zip(self._kwargs, named, strict=True)))
+                assert isinstance(out, Tensor)
+                return out.squeeze(0)
+
+            return dict(vjp(output, own)[1](g)[0])
+
+        values = tuple(v.detach() if isinstance(v, Tensor) else v for v in values)
+        try:
+            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+                grads = vmap(one, in_dims=(each, 0))(values, g)
+        except (RuntimeError, NotImplementedError, ValueError, AssertionError, AttributeError) as error:
+            raise UnsupportedLayerError(
+                f"{type(module).__name__} cannot be differentiated example by example",
+                where=self._name,
+                remedy="take the layer off the fast path",
+            ) from error
+        return {n: v.flatten(1) for n, v in grads.items()}
 
 
 def _tensor(value: Any) -> Tensor | None:

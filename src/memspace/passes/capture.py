@@ -141,6 +141,11 @@ class Signals:
                     found.append(opened[id(call)][block.part])
                     continue
                 g = call.cotangent(grads[0], block.axis, b)
+                if block.kind == "local":
+                    if id(call) not in opened:
+                        opened[id(call)] = call.differentiated(module, g, b)
+                    found.append(opened[id(call)][block.part])
+                    continue
                 a = call.inputs(block.axis, b)
                 if block.kind == "norm":
                     found.append(norm_gradient(module, a[0], g.unsqueeze(0))[0])

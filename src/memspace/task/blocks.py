@@ -8,7 +8,8 @@ Kinds with a product form, Σ_t g_t a_tᵀ over positions t:
 * ``attention``: the input projections, or the output projection, of ``nn.MultiheadAttention``.
 
 ``embedding`` (dim, vocabulary) is kept by tokens. Formed directly, (1, numel): ``norm`` (weight ++ bias), ``grouped``
-convolutions, and ``loose``: any other trainable parameter, by the generic way.
+convolutions, ``local``: parameters of any other module, whose own forward pass is differentiated example by example,
+and ``loose``: what even that cannot read, by differentiating the whole model.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 __all__ = ["BROADCAST", "COMPOSITE", "FORMED", "Block", "Part", "parts_of"]
 
 BROADCAST = -1  # in place of a batch axis: one output shared by all examples
-FORMED = ("norm", "grouped", "loose")
+FORMED = ("norm", "grouped", "local", "loose")
 COMPOSITE = ("recurrent", "attention")  # kinds whose signals lie inside the module
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -119,9 +120,9 @@ def parts_of(module: nn.Module, loose: bool) -> list[Part]:
         return [Part("transposed", ("weight",)), Part("bias", ("bias",), "bias")]
     partial = any(p is not None and not p.requires_grad for p in module._parameters.values())
     if kind in ("norm", "grouped") and partial:
-        kind = "loose"
-    if kind == "loose":
-        return [Part("loose", (n,), n) for n in own]
+        kind = "local"
+    if kind in ("local", "loose"):
+        return [Part(kind, (n,), n) for n in own]
     return [Part(kind, tuple(sorted(own, key=lambda n: not n.endswith("weight"))))]
 
 
@@ -144,11 +145,11 @@ def _kind(module: nn.Module) -> str:
     if isinstance(module, _CONVS) and type(module).forward in {c.forward for c in _CONVS}:
         return "conv" if module.groups == 1 else "grouped"
     if isinstance(module, _TRANSPOSED) and type(module).forward in {c.forward for c in _TRANSPOSED}:
-        return "transposed" if module.groups == 1 else "loose"
+        return "transposed" if module.groups == 1 else "local"
     if isinstance(module, nn.Bilinear) and type(module).forward is nn.Bilinear.forward:
         return "bilinear"
     if isinstance(module, nn.Embedding) and type(module).forward is nn.Embedding.forward:
-        return "loose" if module.max_norm is not None or module.scale_grad_by_freq else "embedding"
+        return "local" if module.max_norm is not None or module.scale_grad_by_freq else "embedding"
     if type(module) in (nn.RNN, nn.LSTM, nn.GRU):
         return "recurrent"
     if type(module) is nn.MultiheadAttention:
@@ -157,7 +158,7 @@ def _kind(module: nn.Module) -> str:
     if type(module) in _NORMS:
         tracks = isinstance(module, nn.modules.batchnorm._NormBase) and module.running_mean is not None
         if isinstance(module, _BATCH_NORMS) and not tracks:
-            return "loose"
+            return "local"
         # Instance norm with running statistics uses those in eval mode, like batch norm.
         return "norm"
-    return "loose"
+    return "local"
