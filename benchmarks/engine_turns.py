@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.engine_clock import Timing, at_most_seconds, clocked, peak_memory
-from benchmarks.engine_ours import OURS, pairwise
+from benchmarks.engine_ours import OURS, TOP, TOP_RESIDUAL, pairwise
 from benchmarks.engine_outcome import Outcome, Work, difference, trace_of
 from benchmarks.engine_table import EngineRow
 from benchmarks.engine_workloads import Workload
 from benchmarks.peers import peers_of
+from memspace.metric.fisher import build
 
 __all__ = ["Turns", "item_rows", "take_turns"]
 
@@ -115,6 +116,9 @@ def _apart_from(w: Workload, item: str, ours: Outcome, theirs: Outcome) -> tuple
         a, b = trace_of(ours.result, names), trace_of(theirs.result, names)
         return abs(a / b - 1), "of the traces: labels are sampled"
     mine = ours.result
+    if item == "top-20":
+        ratio = mine.double() / theirs.result.double() - 1
+        return float(ratio.abs().max()), "worst of 20 eigenvalues"
     if item == "pairwise" and theirs.blocks is not None and theirs.blocks != {b.name for b in w.space.blocks}:
         mine = pairwise(w, theirs.blocks)().result
         return difference(mine, theirs.result), f"on its {len(theirs.blocks)} of {len(w.space.blocks)} layers"
@@ -148,7 +152,20 @@ def item_rows(w: Workload, item: str, turns: Turns) -> tuple[list[EngineRow], di
         rows.append(_row(w, item, who, t, unit, per, ratio=ratio, difference=apart, detail=note))
         rows += _peer_goals(w, item, who, ratio, apart, ours, t)
     rows += _gram_goal(w, item, ours, timings)
+    if item == "top-20":
+        rows.append(_accuracy(w, ours))
     return rows, {"memspace": ours, **timings}
+
+
+def _accuracy(w: Workload, ours: Timing) -> EngineRow:
+    """Our eigenvalues against a run to a hundredth of the residual."""
+    metric = build(w.task, w.space, "implicit")
+    goal = f"≤ {TOP_AGREE:g}"
+    if not hasattr(metric, "eigh"):
+        return EngineRow(w.name, "top-20, accuracy", "memspace", goal=goal, detail="no eigh(k) to tighten")
+    tight = metric.eigh(TOP, tolerance=TOP_RESIDUAL / 100).values[:TOP].double()
+    apart = float((ours.result.result.double() / tight - 1).abs().max())
+    return EngineRow(w.name, "top-20, accuracy", "memspace", difference=apart, goal=goal, met=apart <= TOP_AGREE)
 
 
 def _peer_goals(

@@ -15,9 +15,9 @@ __all__ = ["ITEMS"]
 
 
 def _extended(w: Workload) -> tuple[nn.Module, nn.Module]:
-    if w.sequence:
-        raise NotImplementedError("no second order for a network that is not a Sequential of its layers")
-    return extend(model_of(w)), extend(nn.CrossEntropyLoss(reduction="sum"))
+    # A network that is no Sequential goes through its converter to one, as its documentation asks.
+    model = extend(model_of(w), use_converter=True) if w.sequence else extend(model_of(w))
+    return model, extend(nn.CrossEntropyLoss(reduction="sum"))
 
 
 def norms(w: Workload) -> Work:
@@ -57,8 +57,13 @@ def diagonal(extension: type, name: str):  # type: ignore[no-untyped-def]
 
 
 def kfac(extension: type, name: str):  # type: ignore[no-untyped-def]
+    """All layers are computed; a convolution's factor sums over positions first (as its source says), which is
+    another approximation than ours, so only the Linear layers are held against ours.
+    """
+
     def prepare(w: Workload) -> Work:
         model, loss = _extended(w)
+        linear = {n for n, m in model.named_modules() if isinstance(m, nn.Linear)}
 
         def run() -> Outcome:
             total: dict[str, tuple[Tensor, Tensor]] = {}
@@ -75,7 +80,7 @@ def kfac(extension: type, name: str):  # type: ignore[no-untyped-def]
                         now = (a * share, g / w.n)
                         total[key] = now if before is None else (before[0] + now[0], before[1] + now[1])
                 model.zero_grad(set_to_none=True)
-            return Outcome(total)
+            return Outcome({k: v for k, v in total.items() if k in linear})
 
         return run
 

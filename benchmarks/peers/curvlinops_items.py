@@ -11,7 +11,7 @@ from curvlinops import EKFACLinearOperator, GGNLinearOperator, KFACLinearOperato
 from scipy.sparse.linalg import eigsh
 from torch import Tensor, nn
 
-from benchmarks.engine_ours import TOP
+from benchmarks.engine_ours import TOP, TOP_RESIDUAL
 from benchmarks.engine_outcome import Outcome, Work
 from benchmarks.engine_workloads import Workload
 from benchmarks.peers.common import ClassesSecond, model_of, pack_list, unpacked
@@ -94,7 +94,7 @@ def top(w: Workload) -> Work:
 
     def run() -> Outcome:
         start = np.random.default_rng(0).standard_normal(w.space.size).astype(np.float32)
-        values = eigsh(op.to_scipy(), k=TOP, which="LA", tol=1e-3, return_eigenvectors=False, v0=start)
+        values = eigsh(op.to_scipy(), k=TOP, which="LA", tol=TOP_RESIDUAL, return_eigenvectors=False, v0=start)
         return Outcome(torch.from_numpy(np.sort(values)[::-1].copy()) / w.n)
 
     return run

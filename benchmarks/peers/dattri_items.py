@@ -1,4 +1,9 @@
-"""dattri: influence with its EKFAC; its layers are Linear only, its Fisher is that of the loss it is given."""
+"""dattri: influence with its EKFAC (Linear layers only; the empirical kind, being given the loss of the labels).
+
+Its scores are of another matrix than everyone else's: it rotates by the transposes of torch's eigenvectors, so its
+corrected eigenvalues belong to no eigenbasis; and it lays the gradients of weight and bias one after the other where
+it needs the rows of [weight | bias].
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +18,18 @@ from benchmarks.engine_outcome import Outcome, Work
 from benchmarks.engine_workloads import Workload
 from benchmarks.peers.common import fast_loader, model_of, packed, unpacked
 
-__all__ = ["ITEMS", "vector"]
+__all__ = ["ITEMS", "default_dtype", "flat", "vector"]
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """It makes constants of torch's default dtype, whatever the network's."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _names(model: torch.nn.Module, layers: LayerCollection) -> dict[Any, str]:
@@ -38,7 +51,7 @@ def vector(w: Workload, model: torch.nn.Module, layers: LayerCollection, flat: T
     return PVector(layers, dict_repr=parts)
 
 
-def _flat(w: Workload, model: torch.nn.Module, layers: LayerCollection, v: PVector) -> Tensor:
+def flat(w: Workload, model: torch.nn.Module, layers: LayerCollection, v: PVector) -> Tensor:
     names, named = _names(model, layers), {}
     for key, part in v.to_dict().items():
         for kind, value in zip(("weight", "bias"), part, strict=False):
@@ -54,7 +67,8 @@ def _fisher(w: Workload, kind: str, representation: Any):  # type: ignore[no-unt
     def run() -> Any:
         if kind == "mc":
             return FIM_MonteCarlo(model, loader, representation, layer_collection=layers, trials=1)
-        return FIM(model, loader, representation, layer_collection=layers)
+        with default_dtype(w.task.dtype):
+            return FIM(model, loader, representation, layer_collection=layers)
 
     return model, layers, run
 
@@ -64,7 +78,7 @@ def diagonal(kind: str):  # type: ignore[no-untyped-def]
         model, layers, fisher = _fisher(w, kind, PMatDiag)
 
         def run() -> Outcome:
-            return Outcome(_flat(w, model, layers, PVector(layers, vector_repr=fisher().get_diag())))
+            return Outcome(flat(w, model, layers, PVector(layers, vector_repr=fisher().get_diag())))
 
         return run
 
@@ -77,16 +91,11 @@ def kfac(kind: str):  # type: ignore[no-untyped-def]
         names = _names(model, layers)
 
         def run() -> Outcome:
-            return Outcome({names[k]: (_per_position(a, names[k], model), g) for k, (a, g) in fisher().data.items()})
+            return Outcome({names[k]: (a, g) for k, (a, g) in fisher().data.items()})
 
         return run
 
     return prepare
-
-
-def _per_position(a: Tensor, name: str, model: torch.nn.Module) -> Tensor:
-    """Their input factor as it is: the constant is in the product of both factors."""
-    return a
 
 
 def product(w: Workload) -> Work:
@@ -94,7 +103,8 @@ def product(w: Workload) -> Work:
     v = vector(w, model, layers, w.vectors[0])
 
     def run() -> Outcome:
-        return Outcome(_flat(w, model, layers, fisher().mv(v)))
+        with default_dtype(w.task.dtype):
+            return Outcome(flat(w, model, layers, fisher().mv(v)))
 
     return run
 
@@ -114,7 +124,8 @@ def gram(w: Workload) -> Work:
         )
 
     def run() -> Outcome:
-        return Outcome(GramMatrix(model, loader, function=losses).get_dense_tensor()[0, :, 0, :])
+        with default_dtype(w.task.dtype):
+            return Outcome(GramMatrix(model, loader, function=losses).data[0, :, 0, :])
 
     return run
 
