@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -30,26 +31,25 @@ HERE = Path(__file__).resolve().parent
 ABSENT = {("c", "diagonal-exact"), ("c", "kfac-exact")}
 
 
-def workload_rows(w: Workload, items: list[str], turns: Turns, rate: float) -> list[EngineRow]:
-    rows: list[EngineRow] = []
+def workload_rows(w: Workload, items: list[str], turns: Turns, rate: float) -> Iterator[list[EngineRow]]:
+    """Rows as they are found, item by item."""
     ours: dict[str, Timing] = {}
     for item in items:
         if (w.name, item) in ABSENT:
             count = w.data[1][0].numel() * w.task.model(w.data[0][:1]).shape[-1]
             note = f"not run: {count:,} cotangents per example"
-            rows.append(EngineRow(w.name, item, "memspace", detail=note))
+            yield [EngineRow(w.name, item, "memspace", detail=note)]
             continue
         print(f"{w.name}/{item}", flush=True)
         found, timings = item_rows(w, item, turns)
         ours[item] = timings["memspace"]
         for t in timings.values():
             t.result = None
-        rows += found
+        yield found
     if "pairwise" in ours:
-        rows += contraction_rows(w, ours["pairwise"], turns, rate)
+        yield contraction_rows(w, ours["pairwise"], turns, rate)
     if set(ours) >= {i for i in OURS if (w.name, i) not in ABSENT}:
-        rows += planned_rows(w, ours, turns)
-    return rows
+        yield planned_rows(w, ours, turns)
 
 
 def main() -> int:
@@ -87,7 +87,10 @@ def main() -> int:
             continue
         w = WORKLOADS[name](arguments.data_root, arguments.small)
         print(f"{w.name}: {w.title}, {w.space.size:,} parameters", flush=True)
-        rows += fidelity_rows(w) if first == "fidelity" else workload_rows(w, items, turns, rate)
+        found = [fidelity_rows(w)] if first == "fidelity" else workload_rows(w, items, turns, rate)
+        for some in found:  # written as they come: a run that is stopped keeps what it measured
+            rows += some
+            write(rows, facts, arguments.json)
     if first in ("", "scaling"):
         rows += scaling_rows(arguments.data_root, arguments.small, turns)
     show(rows)

@@ -7,6 +7,7 @@ it needs the rows of [weight | bias].
 
 from __future__ import annotations
 
+import dattri.algorithm.base
 import torch
 from dattri.algorithm import IFAttributorEKFAC
 from dattri.task import AttributionTask
@@ -19,6 +20,10 @@ from benchmarks.engine_workloads import BATCH, Workload
 from benchmarks.peers.common import fast_loader, model_of
 
 __all__ = ["ITEMS"]
+
+
+# Its progress bars cannot be asked off, and printing is no part of the work.
+dattri.algorithm.base.tqdm = lambda batches, **_: batches  # type: ignore[attr-defined]
 
 
 def _attributor(w: Workload) -> IFAttributorEKFAC:
