@@ -13,6 +13,7 @@ from benchmarks.engine_outcome import Outcome, Work
 from benchmarks.engine_workloads import BATCH, Workload
 from memspace.metric.fisher import bases_of, build, kronecker_of
 from memspace.metric.krylov import lanczos
+from memspace.metric.row_products import gram as gram_of
 from memspace.metric.spectral import Kronecker
 from memspace.passes.cotangent import View
 from memspace.passes.engine import run_pass
@@ -182,14 +183,12 @@ def self_influence(w: Workload) -> Work:
 
 def influence_statistic(w: Workload, names: frozenset[str] | None = None) -> KroneckerInfluence:
     """The queries' gradients, preconditioned; ``names``: only those blocks count."""
-    metric, g = fitted(w, "empirical").metric, damping(w)
-    collected = QueryGradients(w.space.blocks)
-    run_pass(w.task, w.space, [collected], data=Data(w.queries), batch=CHUNK)
-    formed = collected.finish()
-    flat = torch.cat([formed[b.name] for b in w.space.blocks], 1).double()
-    solved = metric.solve(flat, g).to(w.task.dtype)
+    done, g = fitted(w, "empirical"), damping(w)
     kept = [b for b in w.space.blocks if names is None or b.name in names]
-    return KroneckerInfluence(kept, {b.name: b.view(solved) for b in kept})
+    inverse = {b.name: 1 / (done.values[b.name] + g) for b in kept}
+    queries = QueryGradients(kept, done.bases, inverse, len(w.queries[1]), w.n)
+    run_pass(w.task, w.space, [queries], data=Data(w.queries), batch=CHUNK)
+    return KroneckerInfluence(kept, queries.finish(), {k: done.bases[k] for k in queries.rotated})
 
 
 def pairwise(w: Workload, names: frozenset[str] | None = None) -> Work:
@@ -209,8 +208,7 @@ def gram(w: Workload) -> Work:
     def run() -> Outcome:
         rows = CollectRows(w.space.blocks, "empirical")
         run_pass(w.task, w.space, [rows], index=index, batch=BATCH)
-        done = rows.finish()
-        return Outcome(done.dot(done))
+        return Outcome(gram_of(rows.finish()))
 
     return run
 

@@ -134,18 +134,15 @@ def ekfac_road(
     queries = pick_queries(task, settings, qf, qy)
 
     def third() -> dict[str, Tensor]:
-        gradients = QueryGradients(blocks)
+        inverse = {b.name: 1 / (n * (values[b.name] + damping.value)) for b in blocks}
+        gradients = QueryGradients(blocks, bases, inverse, len(queries), n)
         run_pass(task, space, [gradients], data=query_data(task), index=queries, batch=min(8, plan.batch))
-        formed = gradients.finish()
-        flat = torch.cat([formed[b.name] for b in blocks], 1).double()
-        solved = metric.solve(flat, damping.value) / n
-        pre = {b.name: b.view(solved) for b in blocks}
         weights = {
-            b.name: torch.stack([torch.ones_like(values[b.name]), 1 / (n * (values[b.name] + damping.value))])
+            b.name: torch.stack([torch.ones_like(values[b.name]), inverse[b.name]])
             for b in blocks
         }
         table = KroneckerLeverage(blocks, bases, weights, kind)
-        scores = KroneckerInfluence(blocks, pre)
+        scores = KroneckerInfluence(blocks, gradients.finish(), {k: bases[k] for k in gradients.rotated})
         run_pass(task, space, [table, scores], what="leverage and influence", batch=plan.batch, progress=progress)
         return table.finish() | scores.finish()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -10,8 +11,11 @@ from torch import Tensor
 from memspace.passes.forms import CHUNK
 from memspace.passes.rows import Rows
 from memspace.task.blocks import FORMED
+from memspace.task.space import Block
 
-__all__ = ["sum_of_squares", "times", "transposed_times"]
+PANEL = 128  # rows of a Gram matrix's panel at least
+
+__all__ = ["gram", "sum_of_squares", "times", "transposed_times"]
 
 
 def times(rows: Rows, v: Tensor) -> Tensor:
@@ -72,6 +76,46 @@ def sum_of_squares(rows: Rows) -> Tensor:
         for s in _slices(len(rows), b.size):
             out[b.start : b.stop] += rows.take(s).formed(b).square().sum(0)
     return out
+
+
+def gram(rows: Rows) -> Tensor:
+    """Inner products among all rows, (R, R), in the rows' own dtype; only the half above the diagonal is computed."""
+    count = len(rows)
+    panels = 1 if count < 2 * PANEL else min(6, count // PANEL)
+    edges = [round(i * count / panels) for i in range(panels + 1)]
+    out = next(iter(rows.g.values())).new_zeros(count, count)
+    own = len(rows.example) == len(rows.a[first]) if (first := next(iter(rows.a), None)) is not None else True
+    for b in rows.blocks:
+        g = rows.g[b.name]
+        a = rows.a.get(b.name)
+        if a is not None and b.kind != "embedding" and a.shape[1] == 1:
+            a = a[:, 0] if own else a[rows.example, 0]
+            for i, j in pairwise(edges):
+                out[i:j, i:].add_((g[i:j, 0] @ g[i:, 0].t()).mul_(a[i:j] @ a[i:].t()))
+            continue
+        for formed in _formed(rows, b):
+            for i, j in pairwise(edges):
+                out[i:j, i:].addmm_(formed[i:j], formed[i:].t())
+    for i, j in pairwise(edges):
+        out[j:, i:j] = out[i:j, j:].t()
+    return out
+
+
+def _formed(rows: Rows, b: Block) -> Iterator[Tensor]:
+    """One block's part of all rows as dense vectors, some outputs (R, some·in) at a time."""
+    g = rows.g[b.name]
+    if b.kind in FORMED:
+        yield g
+        return
+    a = rows.a[b.name]
+    if b.kind == "embedding":
+        used, place = torch.unique(a, return_inverse=True)
+        out = g.new_zeros(len(g), len(used), g.shape[-1])
+        yield out.scatter_add_(1, place[rows.example].unsqueeze(-1).expand_as(g), g).flatten(1)
+        return
+    a = a[rows.example]
+    for s in _slices(g.shape[-1], len(g) * a.shape[-1]):
+        yield torch.matmul(g[..., s].transpose(-1, -2), a).flatten(1)
 
 
 def _slices(count: int, width: int) -> Iterator[slice]:

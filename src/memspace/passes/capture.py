@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memspace.passes.calls import Call
 from memspace.passes.forms import Form, FormedForm, ProductForm, TokenForm
-from memspace.passes.layers import cols, grouped_gradient, norm_gradient, rows, with_bias
+from memspace.passes.layers import cols, grouped_gradient, norm_gradient, only_bias, rows, with_bias
 from memspace.task.blocks import BROADCAST, COMPOSITE, FORMED
 from memspace.task.data import Inputs, call_model, first_tensor, take
 from memspace.task.space import Block, ParameterSpace
@@ -37,12 +37,18 @@ class Signals:
     """
 
     def __init__(
-        self, model: nn.Module, space: ParameterSpace, x: Inputs, f: Tensor, calls: dict[str, list[Call]]
+        self,
+        model: nn.Module,
+        modules: dict[str, nn.Module],
+        space: ParameterSpace,
+        x: Inputs,
+        f: Tensor,
+        calls: dict[str, list[Call]],
     ) -> None:
         self.f = f.detach()
         self._graph = f
         self._model, self._space, self._x, self._calls = model, space, x, calls
-        self._modules = dict(model.named_modules())
+        self._modules = modules
         self._rows: dict[str, Tensor] = {}
 
     @property
@@ -54,18 +60,26 @@ class Signals:
         """The calls of a block's module in this forward pass."""
         return self._calls.get(block.module, [])
 
-    def rows(self, block: Block) -> Tensor:
-        """(B, T, in) for a block with a product form; positions of several calls one after another."""
+    def inputs(self, block: Block) -> Tensor:
+        """(B, T, in) for a block with a product form; positions of several calls one after another.
+
+        The column of ones of a bias beside a weight is missing: ``in`` is then one less than the block's.
+        """
         if block.name not in self._rows:
             module, b = self._modules[block.module], len(self.f)
             parts = []
             for call in self.calls(block):
                 if block.kind in COMPOSITE:
-                    parts.append(with_bias(block, call.opened(module, b).inputs[block.part]))
+                    inside = call.opened(module, b).inputs[block.part]
+                    parts.append(torch.ones_like(inside[..., :1]) if only_bias(block) else inside)
                 else:
                     parts.append(rows(block, module, call.inputs(block.axis, b)))
             self._rows[block.name] = _joined(parts, 1, (b, 1, block.shape[1]), self.f)
         return self._rows[block.name]
+
+    def rows(self, block: Block) -> Tensor:
+        """As :meth:`inputs`, with the column of ones."""
+        return with_bias(block, self.inputs(block))
 
     def tokens(self, block: Block) -> Tensor:
         """(B, T) token numbers an embedding was given."""
@@ -89,7 +103,10 @@ class Signals:
             assert isinstance(module, nn.Embedding)
             counted = self.counted(block).unsqueeze(-1).to(pulled.dtype)
             return TokenForm.of(self.tokens(block), pulled * counted, module.num_embeddings)
-        return ProductForm(self.rows(block), pulled)
+        a = self.inputs(block)
+        if a.shape[1] == 1:
+            return ProductForm(with_bias(block, a), pulled)
+        return ProductForm(a, pulled, ones=block.shape[1] > a.shape[-1])
 
     def cotangents(self, u: Tensor) -> dict[str, Tensor]:
         """Pull K output cotangents back to every block.
@@ -116,7 +133,7 @@ class Signals:
                 at += len(call.edges)
             self._assemble(parts, given)
         loose = [b for b in self.blocks if b.kind == "loose"]
-        result = {name: torch.stack(found) for name, found in parts.items()}
+        result = {name: _stacked(found) for name, found in parts.items()}
         result.update(self._generic(loose, u) if loose else {})
         return result
 
@@ -203,6 +220,15 @@ def _loop(one: Callable[[Inputs, Tensor], dict[str, Tensor]], x: Inputs, u: Tens
         return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
 
 
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    """A new first axis, in the parts' own order of memory."""
+    if len(parts) == 1:
+        return parts[0].unsqueeze(0)
+    if parts[0].dim() == 3 and parts[0].stride(-1) != 1:
+        return torch.stack([p.transpose(-1, -2) for p in parts]).transpose(-1, -2)
+    return torch.stack(list(parts))
+
+
 def _joined(parts: Sequence[Tensor], axis: int, empty: tuple[int, ...], like: Tensor) -> Tensor:
     """Calls one after another; zeros where the module was not called."""
     if not parts:
@@ -230,15 +256,15 @@ class Capture:
 
     def __init__(self, model: nn.Module, space: ParameterSpace) -> None:
         self._model, self._space = model, space
+        self._modules = dict(model.named_modules())
         self._calls: dict[str, list[Call]] = {}
         self._broadcast: dict[str, int] = {}
         self._handles: list[Any] = []
         self._reading = False
 
     def __enter__(self) -> Capture:
-        modules = dict(self._model.named_modules())
         for name in dict.fromkeys(b.module for b in self._space.blocks if b.kind != "loose"):
-            self._handles.append(modules[name].register_forward_hook(self._hook(name), with_kwargs=True))
+            self._handles.append(self._modules[name].register_forward_hook(self._hook(name), with_kwargs=True))
         return self
 
     def __exit__(
@@ -277,4 +303,4 @@ class Capture:
         for calls in self._calls.values():
             for call in calls:
                 call.check()
-        return Signals(self._model, self._space, x, f, self._calls)
+        return Signals(self._model, self._modules, self._space, x, f, self._calls)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from torch import Tensor
 __all__ = ["CHUNK", "DENSE_LIMIT", "Bases", "Form", "FormedForm", "Moments", "ProductForm", "TokenForm"]
 
 CHUNK = 2**25  # numbers held at a time while per-example gradients are formed (128 MiB in float32)
+PANEL = 96  # columns of a second moment's panel at least: narrower products lose more than symmetry saves
 DENSE_LIMIT = 2048  # formed blocks up to this size get a dense second moment, larger ones a diagonal
 
 
@@ -37,6 +39,14 @@ class Bases:
             gradients = gradients @ self.a.to(gradients.dtype)
         if self.g is not None:
             gradients = self.g.to(gradients.dtype).t() @ gradients
+        return gradients
+
+    def back(self, gradients: Tensor) -> Tensor:
+        """The inverse of :meth:`rotate`."""
+        if self.g is not None:
+            gradients = self.g.to(gradients.dtype) @ gradients
+        if self.a is not None:
+            gradients = gradients @ self.a.to(gradients.dtype).t()
         return gradients
 
 
@@ -75,6 +85,10 @@ class Form(ABC):
         """Into the bases: gᵀ G a."""
 
     @abstractmethod
+    def rotation(self) -> int:
+        """Multiplications that :meth:`rotate` costs per example and cotangent."""
+
+    @abstractmethod
     def pairs(self, weights: Tensor) -> Tensor:
         """Σ_oi w_doi G_kboi G_lboi, (D, B, K, K), for weights (D, out, in)."""
 
@@ -87,6 +101,34 @@ class Form(ABC):
         """Sums for Kronecker factors."""
 
 
+def _channels_first(x: Tensor) -> bool:
+    """Whether (..., B, T, d) lies in memory as (..., B, d, T), as images do."""
+    return x.stride(-1) != 1 and x.stride(-2) == 1
+
+
+def _times(x: Tensor, basis: Tensor) -> Tensor:
+    """(..., T, d) @ (d, e) in x's own order of memory, so that nothing is copied."""
+    if not _channels_first(x):
+        return x @ basis
+    flat = x.transpose(-1, -2).flatten(0, -3)
+    return torch.bmm(basis.t().expand(len(flat), -1, -1), flat).unflatten(0, x.shape[:-2]).transpose(-1, -2)
+
+
+def second_moment(x: Tensor) -> Tensor:
+    """Σ_bt x_bt x_btᵀ of (B, T, d), (d, d); wide ones by the panels on and above the diagonal, which are half of it."""
+    panels = 1 if x.shape[-1] < 2 * PANEL else min(6, x.shape[-1] // PANEL)
+    edges = [round(i * x.shape[-1] / panels) for i in range(panels + 1)]
+    batched = _channels_first(x) and x.shape[1] > 1
+    flat = x if batched else x.flatten(0, 1)
+    out = x.new_empty(x.shape[-1], x.shape[-1])
+    for i, j in pairwise(edges):
+        left, right = flat[..., i:j].transpose(-1, -2), flat[..., i:]
+        block = torch.bmm(left, right).sum(0) if batched else left @ right
+        out[i:j, i:] = block
+        out[j:, i:j] = block[:, j - i :].t()
+    return out
+
+
 def _slices(count: int, width: int) -> Iterator[slice]:
     step = max(1, CHUNK // max(1, width))
     for start in range(0, count, step):
@@ -95,22 +137,44 @@ def _slices(count: int, width: int) -> Iterator[slice]:
 
 @dataclass(frozen=True)
 class ProductForm(Form):
-    """``a`` (B, T, in), ``g`` (K, B, T, out); ``late``: bases still to be applied to the sum over positions."""
+    """``a`` (B, T, in), ``g`` (K, B, T, out).
+
+    Args:
+        ones: a bias is the last column of the block, and ``a`` comes without its column of ones: to append it would
+            copy the largest tensor there is.
+        late: bases still to be applied to the sum over positions.
+    """
 
     a: Tensor
     g: Tensor
+    ones: bool = False
     late: Bases = IDENTITY
 
     @property
     def single(self) -> bool:
         """One position per example: G = g aᵀ."""
-        return self.a.shape[1] == 1 and self.late == IDENTITY
+        return self.a.shape[1] == 1 and self.late == IDENTITY and not self.ones
+
+    @property
+    def _width(self) -> int:
+        return self.a.shape[-1] + self.ones
 
     def _pieces(self) -> Iterator[slice]:
-        return _slices(self.a.shape[0], len(self.g) * self.g.shape[-1] * self.a.shape[-1])
+        return _slices(self.a.shape[0], len(self.g) * self.g.shape[-1] * self._width)
+
+    def _parts(self, s: slice) -> tuple[Tensor, Tensor | None]:
+        """(K, B, out, in) without the bias, and the bias (K, B, out, 1)."""
+        g = self.g[:, s].transpose(-1, -2)
+        return torch.matmul(g, self.a[s]), g.sum(-1, keepdim=True) if self.ones else None
 
     def _formed(self, s: slice) -> Tensor:
-        return self.late.rotate(torch.matmul(self.g[:, s].transpose(-1, -2), self.a[s]))
+        weight, bias = self._parts(s)
+        if bias is None:
+            return self.late.rotate(weight)
+        if self.late.a is None:
+            return self.late.rotate(torch.cat([weight, bias], -1))
+        basis = self.late.a.to(weight.dtype)
+        return Bases(None, self.late.g).rotate((weight @ basis[:-1]).addcmul_(bias, basis[-1]))
 
     def gradients(self) -> Tensor:
         """See :class:`Form`."""
@@ -120,35 +184,51 @@ class ProductForm(Form):
         """By the positions' inner products where these are fewer numbers than the gradient."""
         a, g = self.a, self.g
         if a.shape[1] == 1:  # bases are orthonormal: norms need no rotation
-            return a.square().sum((1, 2)) * g.square().sum((2, 3))
+            return (a.square().sum((1, 2)) + self.ones) * g.square().sum((2, 3))
         if a.shape[1] * (a.shape[-1] + g.shape[-1]) < a.shape[-1] * g.shape[-1]:
             inner = torch.matmul(a, a.transpose(-1, -2))
-            return (torch.matmul(g, g.transpose(-1, -2)) * inner).sum((-1, -2))
+            inner = inner.add_(1) if self.ones else inner
+            return torch.matmul(g, g.transpose(-1, -2)).mul_(inner).sum((-1, -2))
         out = g.new_empty(g.shape[:2])
         for s in self._pieces():
-            out[:, s] = torch.matmul(g[:, s].transpose(-1, -2), a[s]).flatten(2).square().sum(-1)
+            weight, bias = self._parts(s)
+            out[:, s] = weight.flatten(2).square_().sum(-1)
+            if bias is not None:
+                out[:, s] += bias.square_().sum((-1, -2))
         return out
 
     def squares(self) -> Tensor:
         """See :class:`Form`."""
         if self.single:
             return (self.g.square().sum(0)[:, 0].t() @ self.a[:, 0].square()).double()
-        total = torch.zeros(self.g.shape[-1], self.a.shape[-1], dtype=torch.float64, device=self.g.device)
+        total = torch.zeros(self.g.shape[-1], self._width, dtype=torch.float64, device=self.g.device)
         for s in self._pieces():
-            formed = self._formed(s)
-            total += formed.square_().sum((0, 1))
+            if self.late == IDENTITY and self.ones:
+                weight, bias = self._parts(s)
+                assert bias is not None
+                total[:, :-1] += weight.square_().sum((0, 1))
+                total[:, -1:] += bias.square_().sum((0, 1))
+            else:
+                total += self._formed(s).square_().sum((0, 1))
         return total
 
     def rotate(self, bases: Bases) -> ProductForm:
         """``g`` at once; ``a`` before or after the sum over positions, whichever has fewer rows."""
         assert self.late == IDENTITY, "a form is rotated once"
-        a, g, late = self.a, self.g, bases
+        a, g, ones, late = self.a, self.g, self.ones, bases
         positions, rows = a.shape[1], len(g) * g.shape[-1]
         if positions <= rows and bases.a is not None:
-            a, late = a @ bases.a.to(a.dtype), Bases(None, late.g)
-        if positions <= self.a.shape[-1] and bases.g is not None:
-            g, late = g @ bases.g.to(g.dtype), Bases(late.a, None)
-        return ProductForm(a, g, late)
+            basis = bases.a.to(a.dtype)
+            a = _times(a, basis[:-1]).add_(basis[-1]) if ones else _times(a, basis)
+            late, ones = Bases(None, late.g), False
+        if positions <= self._width and bases.g is not None:
+            g, late = _times(g, bases.g.to(g.dtype)), Bases(late.a, None)
+        return ProductForm(a, g, ones, late)
+
+    def rotation(self) -> int:
+        """See :class:`Form`."""
+        t, i, o = self.a.shape[1], self._width, self.g.shape[-1]
+        return min(t, o) * i * i + min(t, i) * o * o
 
     def pairs(self, weights: Tensor) -> Tensor:
         """See :class:`Form`."""
@@ -171,8 +251,12 @@ class ProductForm(Form):
 
     def moments(self) -> Moments:
         """See :class:`Form`."""
-        a, g = self.a.flatten(0, 1), self.g.flatten(0, 2)
-        return Moments(a.t() @ a, g.t() @ g, len(a))
+        count = self.a.shape[0] * self.a.shape[1]
+        a, g = second_moment(self.a), second_moment(self.g.flatten(0, 1))
+        if self.ones:
+            sums = self.a.sum((0, 1))
+            a = torch.cat([torch.cat([a, sums.unsqueeze(0)]), torch.cat([sums, sums.new_tensor([count])]).unsqueeze(1)], 1)
+        return Moments(a, g, count)
 
 
 @dataclass(frozen=True)
@@ -234,6 +318,10 @@ class TokenForm(Form):
             return self
         return TokenForm(self.example, self.token, self.sums @ bases.g.to(self.sums.dtype), self.g, self.counts)
 
+    def rotation(self) -> int:
+        """See :class:`Form`."""
+        return self.g.shape[2] * self.g.shape[-1] ** 2
+
     def pairs(self, weights: Tensor) -> Tensor:
         """See :class:`Form`."""
         out = []
@@ -254,7 +342,7 @@ class TokenForm(Form):
     def moments(self) -> Moments:
         """The token side is diagonal: counts."""
         g = self.g.flatten(0, 2)
-        return Moments(self.counts.to(g.dtype), g.t() @ g, self.g.shape[1] * self.g.shape[2])
+        return Moments(self.counts.to(g.dtype), second_moment(g.unsqueeze(0)), self.g.shape[1] * self.g.shape[2])
 
 
 @dataclass(frozen=True)
@@ -279,6 +367,10 @@ class FormedForm(Form):
         """See :class:`Form`."""
         return self if bases.a is None else FormedForm(self.rows @ bases.a.to(self.rows.dtype))
 
+    def rotation(self) -> int:
+        """See :class:`Form`."""
+        return self.rows.shape[-1] ** 2
+
     def pairs(self, weights: Tensor) -> Tensor:
         """See :class:`Form`."""
         rows = self.rows.transpose(0, 1)
@@ -291,4 +383,4 @@ class FormedForm(Form):
     def moments(self) -> Moments:
         """The block's own second moment."""
         rows = self.rows.flatten(0, 1)
-        return Moments(rows.t() @ rows if rows.shape[1] <= DENSE_LIMIT else rows.square().sum(0), None, 0)
+        return Moments(second_moment(rows.unsqueeze(0)) if rows.shape[1] <= DENSE_LIMIT else rows.square().sum(0), None, 0)

@@ -17,21 +17,24 @@ from torch import Tensor, nn
 from memspace.errors import UnsupportedLayerError
 from memspace.task.blocks import Block
 
-__all__ = ["cols", "grouped_gradient", "norm_gradient", "rows", "with_bias"]
+__all__ = ["cols", "grouped_gradient", "norm_gradient", "only_bias", "rows", "with_bias"]
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 def with_bias(block: Block, a: Tensor) -> Tensor:
-    """Inputs (..., in) completed by the column of ones of a bias, or only that where the weight is frozen."""
-    if not block.names[0].rsplit(".", 1)[-1].startswith(("weight", "in_proj_weight")):
-        return a.new_ones(*a.shape[:-1], 1)
+    """Inputs (..., in) completed by the column of ones of a bias."""
     return torch.cat([a, a.new_ones(*a.shape[:-1], 1)], -1) if block.shape[1] > a.shape[-1] else a
 
 
+def only_bias(block: Block) -> bool:
+    """The weight is frozen: the block is the bias alone, whose input is a column of ones."""
+    return not block.names[0].rsplit(".", 1)[-1].startswith(("weight", "in_proj_weight"))
+
+
 def rows(block: Block, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
-    """The module's input as (B, T, in), with a column of ones where the block holds a bias.
+    """The module's input as (B, T, in), without the column of ones of a bias beside a weight.
 
     Raises:
         UnsupportedLayerError: the block has no product form.
@@ -40,14 +43,14 @@ def rows(block: Block, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
     if block.kind == "bias":
         return torch.ones(len(a), 1, 1, dtype=a.dtype, device=a.device)
     if block.kind == "linear":
-        return with_bias(block, _positions(a))
+        return _ones(_positions(a)) if only_bias(block) else _positions(a)
     if block.kind == "bilinear":
         pairs = _positions(a).unsqueeze(-1) * _positions(inputs[1]).unsqueeze(-2)
-        return with_bias(block, pairs.flatten(2))
+        return _ones(pairs) if only_bias(block) else pairs.flatten(2)
     if isinstance(module, Convolution) and block.kind == "conv":
         if not block.names[0].endswith("weight"):
             return a.new_ones(a.shape[0], 1, 1)
-        return with_bias(block, patches(module, a))
+        return patches(module, a)
     if block.kind == "transposed":
         return a.flatten(2).transpose(1, 2)
     raise UnsupportedLayerError(
@@ -65,6 +68,10 @@ def cols(block: Block, module: nn.Module, g: Tensor) -> Tensor:
         flat = g.flatten(2).transpose(1, 2)
         return flat if block.names[0].endswith("weight") else flat.sum(1, keepdim=True)
     return _positions(g)
+
+
+def _ones(a: Tensor) -> Tensor:
+    return a.new_ones(*a.shape[:2], 1)
 
 
 def _positions(a: Tensor) -> Tensor:
@@ -90,17 +97,14 @@ def patches(conv: Convolution, a: Tensor) -> Tensor:
 def _unfolded(
     a: Tensor, kernel: Sequence[int], dilation: Sequence[int], stride: Sequence[int], pad: Sequence[int | str]
 ) -> Tensor:
-    """Every window of (B, C, ...), flattened as (B, windows, C·kernel); in one, two or three dimensions."""
-    k, d, s = tuple(kernel), tuple(dilation), tuple(stride)
-    p = tuple(int(x) for x in pad)
-    if a.dim() == 3:
-        a, k, d, s, p = a.unsqueeze(2), (1, *k), (1, *d), (1, *s), (0, *p)
-    if a.dim() == 4:
-        return nnf.unfold(a, k, dilation=d, padding=p, stride=s).transpose(1, 2)
-    a = nnf.pad(a, [x for n in reversed(p) for x in (n, n)])
-    for axis in range(3):  # (B, C, D', H', W', kd, kh, kw); a window spans (k − 1)·d + 1 and is thinned to k
-        a = a.unfold(2 + axis, (k[axis] - 1) * d[axis] + 1, s[axis])[..., :: d[axis]]
-    return a.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(1, 3).flatten(2)
+    """Every window of (B, C, ...), as (B, windows, C·kernel); in one, two or three dimensions."""
+    a = nnf.pad(a, [int(x) for n in reversed(pad) for x in (n, n)])
+    space = a.dim() - 2
+    for axis in range(space):  # (B, C, D', ..., k, ...); a window spans (k − 1)·d + 1 and is thinned to k
+        a = a.unfold(2 + axis, (kernel[axis] - 1) * dilation[axis] + 1, stride[axis])[..., :: dilation[axis]]
+    # Positions stay innermost, as they lie in the image: the copy is then made of long runs.
+    order = (0, 1, *range(2 + space, 2 + 2 * space), *range(2, 2 + space))
+    return a.permute(order).flatten(1 + space + 1).flatten(1, 1 + space).transpose(1, 2)
 
 
 def norm_gradient(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:

@@ -56,18 +56,39 @@ class KroneckerLeverage(_Table):
 
 
 class QueryGradients(_Table):
-    """The gradients of the residual's loss, formed: one column per block (n, out·in). For a few examples only."""
+    """M⁻¹ ∇q of a few examples, one column per block (q, out, in); M has known eigenvalues in Kronecker bases.
+
+    They stay in those bases (``rotated``) where it is cheaper to bring the n examples that they will meet there than
+    to bring the queries back.
+
+    Args:
+        inverse: block name → (out, in): the inverse of M's eigenvalues.
+        count: how many queries there are; ``n``: how many examples they will meet.
+    """
 
     kinds = ("empirical",)
 
-    def __init__(self, blocks: Sequence[Block]) -> None:
+    def __init__(
+        self, blocks: Sequence[Block], bases: dict[str, Bases], inverse: dict[str, Tensor], count: int, n: int
+    ) -> None:
         super().__init__()
-        self._blocks = tuple(blocks)
+        self._blocks, self._bases, self._inverse = tuple(blocks), bases, inverse
+        self._count, self._n = count, n
+        self.rotated: set[str] = set()
 
     def update(self, view: View) -> None:
         """Keep one batch."""
         for block in self._blocks:
-            self._append(block.name, view.form("empirical", block).gradients()[0].flatten(1))
+            bases, form = self._bases[block.name], view.form("empirical", block)
+            if self._n * form.rotation() < self._count * sum(block.shape) * block.size:
+                self.rotated.add(block.name)
+            solved = form.rotate(bases).gradients()[0].mul_(self._inverse[block.name].to(view.f.dtype))
+            self._append(block.name, solved if block.name in self.rotated else bases.back(solved))
+
+    def finish(self) -> dict[str, Tensor]:
+        """The columns, handed over: they are large."""
+        parts, self._parts = self._parts, {}
+        return {name: torch.cat(parts.pop(name)) for name in list(parts)}
 
 
 class KroneckerInfluence(_Table):
@@ -75,19 +96,22 @@ class KroneckerInfluence(_Table):
 
     Args:
         queries: block name → (Q, out, in): M⁻¹ ∇q.
+        bases: of the blocks whose queries are in their bases (``QueryGradients.rotated``).
     """
 
     kinds = ("empirical",)
 
-    def __init__(self, blocks: Sequence[Block], queries: dict[str, Tensor]) -> None:
+    def __init__(self, blocks: Sequence[Block], queries: dict[str, Tensor], bases: dict[str, Bases]) -> None:
         super().__init__()
-        self._blocks, self._queries = tuple(blocks), queries
+        self._blocks, self._queries, self._bases = tuple(blocks), queries, bases
 
     def update(self, view: View) -> None:
         """Keep one batch."""
         total: Tensor | None = None
         for block in self._blocks:
-            scores = view.form("empirical", block).scores(self._queries[block.name].to(view.f.dtype))[0]
+            form = view.form("empirical", block)
+            form = form.rotate(self._bases[block.name]) if block.name in self._bases else form
+            scores = form.scores(self._queries[block.name].to(view.f.dtype))[0]
             total = scores if total is None else total + scores
         assert total is not None
         self._append("influence", total)

@@ -218,7 +218,7 @@ class CollectRows(Statistic[Rows]):
                 g = g * view.signals.counted(b).to(g.dtype)[:, None, :, None]
                 self._a.setdefault(b.name, []).append(tokens.clone())
             elif b.kind not in FORMED:
-                self._a.setdefault(b.name, []).append(view.signals.rows(b).clone())
+                self._a.setdefault(b.name, []).append(view.signals.rows(b))
             self._g.setdefault(b.name, []).append(g.contiguous())
 
     def merge(self, other: Statistic[Rows]) -> None:

@@ -37,11 +37,10 @@ class _Sums(Statistic[dict[str, Tensor]]):
         self._sums: dict[str, Tensor] = {}
 
     def _add(self, key: str, value: Tensor) -> None:
-        value = value.double()
         if key in self._sums:
-            self._sums[key] += value
+            self._sums[key] += value  # in float64, without a converted copy
         else:
-            self._sums[key] = value.clone()
+            self._sums[key] = value.to(torch.float64, copy=True)
 
     def merge(self, other: Statistic[dict[str, Tensor]]) -> None:
         """Add the other's sums."""
