@@ -12,6 +12,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from memspace.passes.verify import verified_space
 from memspace.task.builtin.fashion import read_idx
 from memspace.task.builtin.text import CONTEXT, Transformer
 from memspace.task.builtin.train import Recipe, fit
@@ -35,7 +36,7 @@ class Workload:
 
     @cached_property
     def space(self) -> ParameterSpace:
-        return ParameterSpace(self.task.model)
+        return verified_space(self.task)
 
     @cached_property
     def data(self) -> tuple[Tensor, Tensor]:

@@ -99,7 +99,8 @@ def build(
     blocks = space.blocks
     options = {"batch": batch, "seed": seed, "index": index}
     if representation == "implicit":
-        return Implicit(FisherOperator(task, space, index=index, batch=batch, kind=kind), space.size, kind=kind)
+        operator = FisherOperator(task, space, index=index, batch=batch, kind=kind, memory=memory // 2)
+        return Implicit(operator, space.size, kind=kind)
     if representation == "dense":
         _fits(
             16 * space.size**2,
@@ -118,7 +119,7 @@ def build(
         means = [m.finish()["fisher"] / n for m in moments]
         return BlockDiagonal(tuple(DenseBlock(b, Dense.of(m, kind)) for b, m in zip(blocks, means, strict=True)), kind)
     if representation == "nystroem":
-        operator = FisherOperator(task, space, index=index, batch=batch, kind=kind)
+        operator = FisherOperator(task, space, index=index, batch=batch, kind=kind, memory=memory // 4)
         rank = min(RANK, space.size, memory // (32 * space.size))
         _fits(32 * space.size, memory, "a Nyström basis of one vector", "ekfac or implicit")
         return nystroem(operator, space.size, rank, seed=seed, kind=kind, rounding=torch.finfo(task.dtype).eps)

@@ -170,19 +170,22 @@ def top_eigenpairs(
     size = start.shape[1]
     k, limit = min(k, size), min(limit, size)
     block = _orthonormal(start.double())[:limit]
-    basis, h, products = block[:0], block.new_zeros(0, 0), 0
+    room = block.new_empty(min(limit, 4 * k + len(block)), size)
+    h, held = block.new_zeros(0, 0), 0
     while True:
         image = operator(block).double()
-        products += len(block)
-        held = len(basis)
-        basis = torch.cat([basis, block])
+        products = held + len(block)
+        if products > len(room):
+            room = torch.cat([room, room.new_empty(min(limit, 2 * products) - len(room), size)])
+        room[held:products] = block
+        basis = room[:products]
         rest, inside = _project_out(basis, image)
         h = torch.nn.functional.pad(h, (0, len(block), 0, len(block)))
         h[held:], h[:, held:] = inside, inside.t()
         theta, y = torch.linalg.eigh((h + h.t()) / 2)
         values, turn = theta.flip(0)[:k].clamp_min(0), y.flip(1)[:, :k].t()
         # What A moves a Ritz vector out of the basis by comes from the last block alone.
-        out = (turn[:, held:] @ rest @ rest.t() * turn[:, held:]).sum(1).clamp_min(0).sqrt()
+        out = ((turn[:, held:] @ (rest @ rest.t())) * turn[:, held:]).sum(1).clamp_min(0).sqrt()
         # Values that are rounding of the largest one have no relative accuracy to ask for.
         residuals = torch.where(values > 1e-12 * values[0], out / values.clamp_min(1e-300), torch.zeros_like(out))
         done = len(values) == k and bool((residuals <= tolerance).all())
@@ -191,20 +194,26 @@ def top_eigenpairs(
         block = _next_block(basis, rest, float(image.norm()), len(start))
         if not len(block) or products + len(block) > limit:
             break
+        held = products
     return Eigenpairs(values, turn @ basis, residuals, products, done)
 
 
 def _project_out(basis: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """(the part of v outside an orthonormal basis, its coefficients inside)."""
     inside = v @ basis.t()
-    v = v - inside @ basis
-    return v - (v @ basis.t()) @ basis, inside  # twice is enough (Kahan)
+    v = torch.addmm(v, inside, basis, alpha=-1)
+    return v.addmm_(v @ basis.t(), basis, alpha=-1), inside  # twice is enough (Kahan)
 
 
 def _next_block(basis: Tensor, rest: Tensor, scale: float, width: int) -> Tensor:
     """An orthonormal block outside the basis: along ``rest``, or random where the Krylov space has closed."""
-    for v in (rest, torch.randn(width, basis.shape[1], dtype=basis.dtype, device=basis.device)):
-        block, floor = v, 1e-12 * scale
+    q, r = torch.linalg.qr(rest.t())
+    if float(r.diagonal().abs().min()) > 1e-5 * scale:  # scaled up by less than 1e5, it is outside to 1e-11 still
+        straight: Tensor = q.t()
+        return straight
+    for v in (rest, None):
+        block = torch.randn(width, basis.shape[1], dtype=basis.dtype, device=basis.device) if v is None else v
+        floor = 1e-12 * scale
         for _ in range(2):  # what was small before scaling may have kept a part inside the basis
             block = _orthonormal(_project_out(basis, block)[0], floor)
             floor = 1e-10

@@ -97,6 +97,18 @@ class Form(ABC):
         """⟨G_kb, q⟩, (K, B, Q), for queries (Q, out, in)."""
 
     @abstractmethod
+    def push(self, v: Tensor) -> Tensor:
+        """⟨G_kb, v⟩ for a stack of vectors (Q, out, in), (K, B, Q); unlike :meth:`scores` cheap for few of them."""
+
+    @abstractmethod
+    def pull(self, u: Tensor) -> Tensor:
+        """Σ_kb u_kbq G_kb, (Q, out, in), for u (K, B, Q)."""
+
+    def settled(self, vectors: int) -> Form:
+        """The form in which :meth:`push` and :meth:`pull` of so many vectors at a time cost least."""
+        return self
+
+    @abstractmethod
     def moments(self) -> Moments:
         """Sums for Kronecker factors."""
 
@@ -249,6 +261,36 @@ class ProductForm(Form):
             out[:, s] = self._formed(s).flatten(2) @ queries.flatten(1).t()
         return out
 
+    def settled(self, vectors: int) -> Form:
+        """The gradients themselves, as one row each, where many positions share a block: formed once, each vector then
+        meets K numbers per parameter instead of T.
+        """
+        k, t = len(self.g), self.a.shape[1]
+        if t == 1 or k * (t + 2 * vectors) >= 2 * vectors * t:
+            return self
+        return FormedForm(self.gradients().flatten(2))
+
+    def push(self, v: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        b, t, width = self.a.shape
+        moved = _times(self.a, v[..., :width].flatten(0, 1).t())
+        if self.ones:
+            moved = moved + v[..., -1].flatten()
+        moved = moved.unflatten(-1, (len(v), -1)).transpose(2, 3).reshape(b, -1, len(v))  # (B, T·out, Q)
+        return torch.matmul(self.g.transpose(0, 1).reshape(b, len(self.g), -1), moved).transpose(0, 1)
+
+    def pull(self, u: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        (b, t, _), q = self.a.shape, u.shape[2]
+        g = self.g.transpose(0, 1).reshape(b, len(self.g), -1)
+        mixed = torch.matmul(u.permute(1, 2, 0), g).reshape(b, q, t, -1)  # (B, Q, T, out)
+        mixed = mixed.permute(0, 2, 1, 3).flatten(2)
+        out = mixed.flatten(0, 1).t() @ self.a.reshape(b * t, -1)
+        out = out.unflatten(0, (q, -1))
+        if self.ones:
+            out = torch.cat([out, mixed.sum((0, 1)).reshape(q, -1, 1)], -1)
+        return out
+
     def moments(self) -> Moments:
         """See :class:`Form`."""
         count = self.a.shape[0] * self.a.shape[1]
@@ -332,12 +374,35 @@ class TokenForm(Form):
 
     def scores(self, queries: Tensor) -> Tensor:
         """See :class:`Form`."""
-        table = queries.permute(2, 0, 1)  # (vocabulary, Q, dim)
-        found = self.sums.new_zeros(len(self.sums), self.g.shape[1], len(queries))
-        for s in _slices(len(self.token), len(queries) * self.sums.shape[-1]):
-            each = torch.einsum("uqd,kud->kuq", table[self.token[s]], self.sums[:, s])
-            found.index_add_(1, self.example[s], each)
-        return found
+        used, place = torch.unique(self.token, return_inverse=True)
+        examples, dim = self.g.shape[1], self.sums.shape[-1]
+        table = queries[:, :, used].permute(2, 1, 0)  # (W, dim, Q)
+        if examples * len(used) <= 4 * len(self.token):  # most examples hold most tokens: one product
+            out = self.sums.new_empty(len(self.sums), examples, len(queries))
+            for s in _slices(examples, len(self.sums) * len(used) * dim):
+                own = (self.example >= s.start) & (self.example < s.stop)
+                dense = self.sums.new_zeros(len(self.sums), s.stop - s.start, len(used), dim)
+                dense[:, self.example[own] - s.start, place[own]] = self.sums[:, own]
+                out[:, s] = dense.flatten(2) @ table.flatten(0, 1)
+            return out
+        order = torch.argsort(place, stable=True)
+        ends = torch.bincount(place, minlength=len(used)).cumsum(0).tolist()
+        each = self.sums.new_empty(len(self.sums), len(self.token), len(queries))
+        for w, (start, stop) in enumerate(pairwise([0, *ends])):
+            each[:, order[start:stop]] = self.sums[:, order[start:stop]] @ table[w]
+        out = self.sums.new_zeros(len(self.sums), examples, len(queries))
+        return out.index_add_(1, self.example, each)
+
+    def push(self, v: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        return self.scores(v)
+
+    def pull(self, u: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        dim, vocabulary = self._shape
+        mixed = torch.einsum("kud,kuq->uqd", self.sums, u[:, self.example])
+        out = self.sums.new_zeros(vocabulary, u.shape[2], dim).index_add_(0, self.token, mixed)
+        return out.permute(1, 2, 0)
 
     def moments(self) -> Moments:
         """The token side is diagonal: counts."""
@@ -379,6 +444,14 @@ class FormedForm(Form):
     def scores(self, queries: Tensor) -> Tensor:
         """See :class:`Form`."""
         return self.rows @ queries[:, 0].t()
+
+    def push(self, v: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        return self.rows @ v.flatten(1).t()
+
+    def pull(self, u: Tensor) -> Tensor:
+        """See :class:`Form`."""
+        return (u.flatten(0, 1).t() @ self.rows.flatten(0, 1)).unsqueeze(1)
 
     def moments(self) -> Moments:
         """The block's own second moment."""

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from memspace.passes.curvature import output_curvature
+from memspace.passes.signal_products import SignalProducts
 from memspace.task.checks import evaluating
 from memspace.task.data import Batch, Data, Inputs, call_model, move
-from memspace.task.likelihood import Likelihood
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
@@ -139,7 +140,10 @@ class FisherOperator:
 
     At most ``batch`` examples go at a time, fewer where their signals are large. A stack of vectors (k, P) shares the
     linearisation of each batch. One product costs about one forward-mode and one reverse-mode pass over the
-    examples. ``products`` counts vectors.
+    examples, or less where ``SignalProducts`` pays. ``products`` counts vectors.
+
+    Args:
+        memory: bytes of the examples' signals that may be held between products.
 
     Raises:
         ValueError: a kind other than exact and empirical (sampled labels would have to be kept between products).
@@ -154,6 +158,7 @@ class FisherOperator:
         index: Tensor | None = None,
         batch: int = 1024,
         kind: str = "exact",
+        memory: int = 2**30,
     ) -> None:
         if kind not in ("exact", "empirical"):
             raise ValueError(f"products are of kind exact or empirical, got {kind!r}")
@@ -167,6 +172,7 @@ class FisherOperator:
             for name, module in task.model.named_modules()
             if isinstance(module, nn.Embedding) and module.padding_idx is not None
         }
+        self._signals = SignalProducts(task, space, self._data, index, kind, memory)
         self.products = 0
         self._widest = 0
 
@@ -178,6 +184,10 @@ class FisherOperator:
     def __call__(self, v: Tensor) -> Tensor:
         """F v for one flat v (P,) or a stack (k, P), in float64; summed in the model's dtype within a batch only."""
         stack = v.reshape(-1, self.size)
+        if self._signals.pays(len(stack)):
+            self.products += len(stack)
+            with evaluating(self._task.model):
+                return (self._signals(stack) / self.n).reshape(v.shape)
         total = torch.zeros(stack.shape, dtype=torch.float64, device=self._task.device)
         self.products += len(stack)
         batch, at_once = self._shape(len(stack))
@@ -238,13 +248,5 @@ class FisherOperator:
         at = _Linearised(function_of_parameters(task, move(part.x, task.device, task.dtype)), self._at)
         y = move(part.y, task.device)
         f, moved = at.push(tangents)
-        pulled = at.pull(torch.stack([_curvature(task.likelihood, self.kind, f, y, m) for m in moved]))
+        pulled = at.pull(output_curvature(task.likelihood, self.kind, f, y, moved))
         return torch.stack([self._space.pack({n: p[i] for n, p in pulled.items()}) for i in range(len(moved))]).double()
-
-
-def _curvature(likelihood: Likelihood, kind: str, f: Tensor, y: Tensor, u: Tensor) -> Tensor:
-    if kind == "exact":
-        return likelihood.fisher_matvec(f, u) * likelihood.weight(f, y).unsqueeze(-1)
-    r = likelihood.residual(f, y)
-    inner = (r * u).flatten(1).sum(1)
-    return r * inner.reshape(-1, *([1] * (f.dim() - 1)))

@@ -178,8 +178,9 @@ def _stacked(parts: Sequence[Tensor], positions: int) -> Tensor:
     if parts[0].dim() > positions + 1 or parts[0].dtype == torch.long:
         most = max(p.shape[positions] for p in parts)
         after = parts[0].dim() - positions - 1
-        parts = [torch.nn.functional.pad(p, (0, 0) * after + (0, most - p.shape[positions])) for p in parts]
-    return torch.cat(list(parts))
+        if any(p.shape[positions] != most for p in parts):
+            parts = [torch.nn.functional.pad(p, (0, 0) * after + (0, most - p.shape[positions])) for p in parts]
+    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 
 def _same(tokens: Tensor) -> Tensor:

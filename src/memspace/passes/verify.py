@@ -45,6 +45,7 @@ def verified_space(task: Task) -> ParameterSpace:
                 raise
             wrong = shared - loose  # the model does not bear their outputs with an axis of examples
         if not wrong:
+            space.verified = True
             return space
         if wrong <= loose:
             break

@@ -56,6 +56,7 @@ class ParameterSpace:
                 block = Block(name, part.kind, module_name, names, shape, start, part.suffix, axis)
                 blocks.append(block)
                 start = block.stop
+        self.verified = False  # set once per-example gradients in this layout were seen to be autograd's
         self.blocks = tuple(blocks)
         self.size = start
         self._classes = {n: type(m).__name__ for n, m in model.named_modules()}

@@ -1,0 +1,18 @@
+"""The curvature of the output law on stacks of output vectors: the H of Jᵀ H J."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from memspace.task.likelihood import Likelihood
+
+__all__ = ["output_curvature"]
+
+
+def output_curvature(likelihood: Likelihood, kind: str, f: Tensor, y: Tensor, u: Tensor) -> Tensor:
+    """H u for a stack u (k, B, ..., C); ``empirical``: r rᵀ u of each example with r the residual of its label."""
+    if kind == "exact":
+        return likelihood.fisher_matvec(f, u) * likelihood.weight(f, y).unsqueeze(-1)
+    r = likelihood.residual(f, y)
+    inner = (r * u).flatten(2).sum(2)
+    return r * inner.reshape(*inner.shape, *([1] * (f.dim() - 1)))

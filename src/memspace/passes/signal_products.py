@@ -1,0 +1,128 @@
+"""Fisher products of plain outputs from the network's signals: J from the cotangents of the unit outputs.
+
+Once an example's C unit cotangents are pulled back, J v and Jᵀ u need no further pass through the network: per plain
+layer two matrix products of the size of a forward pass, where forward and reverse mode take four and more. The signals
+of small networks are held between products; those of larger ones are read anew for each stack of vectors, which pays
+from about C vectors on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.passes.capture import Capture
+from memspace.passes.cotangent import output_cotangents
+from memspace.passes.curvature import output_curvature
+from memspace.passes.forms import Form
+from memspace.task.data import Batch, Data, move
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["SignalProducts"]
+
+AT_ONCE = 2**26  # bytes of signals of the examples that go at a time
+VECTORS = 32  # vectors at a time
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One batch: outputs, labels and the forms of every block for the unit cotangents."""
+
+    f: Tensor
+    y: Tensor
+    forms: tuple[Form, ...]
+
+    @property
+    def held(self) -> int:
+        """Bytes of the tensors in it, each storage once."""
+        found = {}
+        for form in self.forms:
+            for t in vars(form).values():
+                if isinstance(t, Tensor):
+                    found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return sum(found.values())
+
+
+class SignalProducts:
+    """v ↦ Σ Jᵀ H J v over ``index`` of the data for stacks of vectors; H as in ``output_curvature``.
+
+    Args:
+        memory: bytes of signals that may be held between products.
+    """
+
+    def __init__(
+        self, task: Task, space: ParameterSpace, data: Data, index: Tensor | None, kind: str, memory: int
+    ) -> None:
+        self._task, self._space, self._data, self._index, self._kind = task, space, data, index, kind
+        self._memory = memory
+        self._outputs, self._each = 0, 1
+        self._parts: list[_Part] | None = None
+        self._read: tuple[int, ...] = ()
+
+    def pays(self, vectors: int) -> bool:
+        """Whether a stack of so many costs less this way than by forward and reverse mode."""
+        if not self._space.verified or any(b.kind in ("loose", "local") for b in self._space.blocks):
+            return False
+        if not self._outputs:
+            self._measure()
+        return self._outputs > 0 and (vectors >= self._outputs or self._holds)
+
+    @property
+    def _holds(self) -> bool:
+        """All signals fit into memory."""
+        return self._each * (len(self._data) if self._index is None else len(self._index)) <= self._memory
+
+    def __call__(self, stack: Tensor) -> Tensor:
+        """(k, P) → (k, P), float64; summed in the model's dtype within a batch only."""
+        total = torch.zeros(stack.shape, dtype=torch.float64, device=stack.device)
+        for s in range(0, len(stack), VECTORS):
+            v = stack[s : s + VECTORS].to(self._task.dtype)
+            for part in self._batches(len(v)):
+                self._add(total[s : s + VECTORS], part, v)
+        return total
+
+    def _add(self, total: Tensor, part: _Part, v: Tensor) -> None:
+        blocks = self._space.blocks
+        moved = part.f.new_zeros(part.f.shape[1], len(part.f), len(v))  # (C, B, k)
+        for block, form in zip(blocks, part.forms, strict=True):
+            moved += form.push(block.view(v))
+        u = output_curvature(self._task.likelihood, self._kind, part.f, part.y, moved.permute(2, 1, 0))
+        u = u.permute(2, 1, 0).contiguous()
+        for block, form in zip(blocks, part.forms, strict=True):
+            total[:, block.start : block.stop] += form.pull(u).flatten(1)
+
+    def _batches(self, vectors: int) -> Iterator[_Part]:
+        # Weights that have changed since make what is held worthless.
+        now = tuple(p._version for p in self._task.model.parameters())
+        if self._parts is not None and now == self._read:
+            yield from self._parts
+            return
+        self._parts, self._read = None, now
+        kept: list[_Part] = []
+        with Capture(self._task.model, self._space) as capture:
+            for batch in self._data.batches(max(16, min(2048, AT_ONCE // self._each)), self._index):
+                part = self._part(capture, batch, 2**20 if self._holds else vectors)
+                if self._holds:
+                    kept.append(part)
+                yield part
+        self._parts = kept if self._holds else None
+
+    def _part(self, capture: Capture, batch: Batch, vectors: int) -> _Part:
+        signals = capture.forward(move(batch.x, self._task.device, self._task.dtype))
+        y = move(batch.y, self._task.device)
+        pulled = signals.cotangents(output_cotangents("jacobian", self._task.likelihood, signals.f, y))
+        forms = tuple(signals.form(b, pulled[b.name]).settled(vectors) for b in self._space.blocks)
+        return _Part(signals.f, y, forms)
+
+    def _measure(self) -> None:
+        """How many outputs there are (-1: they are not plain), and the bytes of one example's signals."""
+        batch = self._data.batch([0] if self._index is None else self._index[:1])
+        with Capture(self._task.model, self._space) as capture:
+            f = capture.forward(move(batch.x, self._task.device, self._task.dtype)).f
+            self._outputs = f.shape[1] if f.dim() == 2 and f.shape[1] <= VECTORS else -1
+            if self._outputs > 0:
+                self._each = max(1, self._part(capture, batch, 2**20).held)
