@@ -25,6 +25,7 @@ from benchmarks.engine_table import EngineRow, show, write
 from benchmarks.engine_turns import Turns, item_rows
 from benchmarks.engine_whole import contraction_rows, planned_rows, scaling_rows
 from benchmarks.engine_workloads import WORKLOADS, Workload
+from benchmarks.peers import PEERS
 
 HERE = Path(__file__).resolve().parent
 # Exact cotangents of a sequence: positions × classes of them.
@@ -47,7 +48,7 @@ def workload_rows(w: Workload, items: list[str], turns: Turns, rate: float) -> I
             t.result = None
         yield found
     if "pairwise" in ours:
-        yield contraction_rows(w, ours["pairwise"], turns, rate)
+        yield contraction_rows(w, turns, rate)
     if set(ours) >= {i for i in OURS if (w.name, i) not in ABSENT}:
         yield planned_rows(w, ours, turns)
 
@@ -57,6 +58,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
     parser.add_argument("--only", help="a workload, an item, WORKLOAD/ITEM, scaling or fidelity")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peers", help="comma-separated names, or none (default: all)")
     parser.add_argument("--peer-seconds", type=float, default=300.0, help="patience with a peer, per item")
     parser.add_argument(
         "--small", action="store_true", help="tiny data, to see that everything runs; figures mean nothing"
@@ -70,7 +72,10 @@ def main() -> int:
     known = not arguments.only or first in (*WORKLOADS, *OURS, "scaling", "fidelity")
     if not known or (second and second not in OURS):
         parser.error(f"--only: {arguments.only} is none of {', '.join((*WORKLOADS, *OURS, 'scaling', 'fidelity'))}")
-    turns = Turns(arguments.repeats, arguments.peer_seconds)
+    peers = None if arguments.peers is None else frozenset(arguments.peers.split(",")) - {"none"}
+    if peers is not None and (unknown := peers - set(PEERS)):
+        parser.error(f"--peers: {', '.join(sorted(unknown))}: none of {', '.join(PEERS)}")
+    turns = Turns(arguments.repeats, arguments.peer_seconds, peers)
     rate = matmul_rate()
     facts: dict[str, object] = {
         "torch": torch.__version__,

@@ -7,7 +7,7 @@ import time
 import torch
 
 from benchmarks.engine_table import EngineRow
-from benchmarks.engine_workloads import BATCH, Workload
+from benchmarks.engine_workloads import Workload
 from memspace.metric.fisher import build, exact_probe
 from memspace.metric.metric import Estimate, Probe, fidelity
 from memspace.passes.linearise import FisherOperator
@@ -34,7 +34,7 @@ def fidelity_rows(w: Workload) -> list[EngineRow]:
                 generator = torch.Generator().manual_seed(0)
                 index = torch.randperm(w.n, generator=generator)[: min(DUAL, w.n)].sort().values
             start = time.perf_counter()
-            metric = build(w.task, w.space, representation, kind=kind, batch=BATCH, index=index, memory=12 * 2**30)
+            metric = build(w.task, w.space, representation, kind=kind, index=index, memory=12 * 2**30)
             seconds = time.perf_counter() - start
             found = fidelity(metric, probe)
             print(f"{w.name} {what}: {found}", flush=True)
@@ -65,6 +65,6 @@ def _probe(w: Workload) -> Probe:
         quotients = (probe.vectors * probe.products).sum(-1)
         trace = Estimate(float(quotients.mean()), float(quotients.std() / PROBES**0.5), PROBES)
     else:
-        trace = build(w.task, w.space, "diagonal", kind="exact", batch=BATCH).trace()
+        trace = build(w.task, w.space, "diagonal", kind="exact").trace()
         probe = exact_probe(operator, PROBES, 5, trace)
     return Probe(probe.vectors, probe.products, trace)

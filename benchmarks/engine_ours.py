@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.engine_outcome import Outcome, Work
-from benchmarks.engine_workloads import BATCH, Workload
+from benchmarks.engine_workloads import Workload
 from memspace.metric.fisher import bases_of, build, kronecker_of
 from memspace.metric.krylov import lanczos
 from memspace.metric.row_products import gram as gram_of
@@ -62,12 +62,12 @@ class Fit:
     def __init__(self, w: Workload, kind: str) -> None:
         blocks = w.space.blocks
         factors = KroneckerFactors(blocks, kind)
-        run_pass(w.task, w.space, [factors], batch=BATCH, seed=0)
+        run_pass(w.task, w.space, [factors], seed=0)
         start = time.perf_counter()
         self.bases, _ = bases_of(factors.factors())
         self.apart = time.perf_counter() - start
         corrected = CorrectedEigenvalues(blocks, self.bases, kind)
-        run_pass(w.task, w.space, [corrected], batch=BATCH, seed=1)
+        run_pass(w.task, w.space, [corrected], seed=1)
         sums = corrected.finish()
         self.values = {b.name: sums[f"eig/{b.name}"] / sums["n"] for b in blocks}
         self.metric: Kronecker = kronecker_of(blocks, self.bases, self.values, True, kind)
@@ -87,7 +87,7 @@ def damping(w: Workload) -> float:
 def norms(w: Workload) -> Work:
     def run() -> Outcome:
         table = GradientNorms(w.space.blocks, "empirical")
-        run_pass(w.task, w.space, [table], batch=BATCH)
+        run_pass(w.task, w.space, [table])
         return Outcome(table.finish()["norms"].sum(1))
 
     return run
@@ -96,7 +96,7 @@ def norms(w: Workload) -> Work:
 def diagonal(kind: str):  # type: ignore[no-untyped-def]
     def prepare(w: Workload) -> Work:
         def run() -> Outcome:
-            return Outcome(build(w.task, w.space, "diagonal", kind=kind, batch=BATCH).diagonal())
+            return Outcome(build(w.task, w.space, "diagonal", kind=kind).diagonal())
 
         return run
 
@@ -107,7 +107,7 @@ def kfac(kind: str):  # type: ignore[no-untyped-def]
     def prepare(w: Workload) -> Work:
         def run() -> Outcome:
             factors = KroneckerFactors(w.space.blocks, kind)
-            run_pass(w.task, w.space, [factors], batch=BATCH)
+            run_pass(w.task, w.space, [factors])
             return Outcome({k: (f.a, f.g) for k, f in factors.factors().items()})
 
         return run
@@ -174,7 +174,7 @@ def self_influence(w: Workload) -> Work:
 
     def run() -> Outcome:
         table = self_statistic(w)
-        run_pass(w.task, w.space, [table], batch=BATCH)
+        run_pass(w.task, w.space, [table])
         parts = table.finish()["parts"][:, 0]
         return Outcome({b.name: parts[:, i] for i, b in enumerate(w.space.blocks)})
 
@@ -188,7 +188,8 @@ def influence_statistic(w: Workload, names: frozenset[str] | None = None) -> Kro
     inverse = {b.name: 1 / (done.values[b.name] + g) for b in kept}
     queries = QueryGradients(kept, done.bases, inverse, len(w.queries[1]), w.n)
     run_pass(w.task, w.space, [queries], data=Data(w.queries), batch=CHUNK)
-    return KroneckerInfluence(kept, queries.finish(), {k: done.bases[k] for k in queries.rotated})
+    columns, rotated = queries.finish(), {k: done.bases[k] for k in queries.rotated}
+    return KroneckerInfluence(kept, columns, rotated)
 
 
 def pairwise(w: Workload, names: frozenset[str] | None = None) -> Work:
@@ -196,8 +197,29 @@ def pairwise(w: Workload, names: frozenset[str] | None = None) -> Work:
 
     def run() -> Outcome:
         scores = influence_statistic(w, names)
-        run_pass(w.task, w.space, [scores], batch=BATCH)
+        run_pass(w.task, w.space, [scores])
         return Outcome(scores.finish()["influence"])
+
+    return run
+
+
+def prepared_queries(w: Workload) -> Work:
+    fitted(w, "empirical")
+
+    def run() -> Outcome:
+        return Outcome(influence_statistic(w))
+
+    return run
+
+
+def scored(w: Workload) -> Work:
+    """The part of the pairwise scores that grows with N: one pass with the contraction in it."""
+    scores = influence_statistic(w)
+
+    def run() -> Outcome:
+        scores.restore({})  # the examples of the last repeat
+        run_pass(w.task, w.space, [scores])
+        return Outcome(None)
 
     return run
 
@@ -207,7 +229,7 @@ def gram(w: Workload) -> Work:
 
     def run() -> Outcome:
         rows = CollectRows(w.space.blocks, "empirical")
-        run_pass(w.task, w.space, [rows], index=index, batch=BATCH)
+        run_pass(w.task, w.space, [rows], index=index)
         return Outcome(gram_of(rows.finish()))
 
     return run
@@ -215,7 +237,7 @@ def gram(w: Workload) -> Work:
 
 def backward(w: Workload) -> Work:
     def run() -> Outcome:
-        run_pass(w.task, w.space, [Backward()], batch=BATCH)
+        run_pass(w.task, w.space, [Backward()])
         return Outcome(None)
 
     return run
@@ -232,12 +254,12 @@ def planned(w: Workload) -> Work:
     def run() -> Outcome:
         factors = KroneckerFactors(blocks, "mc")
         first = [GradientNorms(blocks, "empirical"), DiagonalFisher(blocks, "mc"), factors]
-        run_pass(w.task, w.space, first, batch=BATCH, seed=0)
+        run_pass(w.task, w.space, first, seed=0)
         start = time.perf_counter()
         bases: dict[str, Bases] = bases_of(factors.factors())[0]
         apart = time.perf_counter() - start
         second = [CorrectedEigenvalues(blocks, bases, "mc"), self_statistic(w), influence_statistic(w)]
-        run_pass(w.task, w.space, second, batch=BATCH, seed=1)
+        run_pass(w.task, w.space, second, seed=1)
         return Outcome(None, apart)
 
     return run

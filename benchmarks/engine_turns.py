@@ -45,10 +45,14 @@ TOP_AGREE = 1e-3
 
 @dataclass(frozen=True)
 class Turns:
-    """How often and how long: a peer whose repeats together pass ``patience`` seconds is not run again."""
+    """How often and how long: a peer whose repeats together pass ``patience`` seconds is not run again.
+
+    ``peers``: only these; None for all.
+    """
 
     repeats: int
     patience: float
+    peers: frozenset[str] | None = None
 
 
 def take_turns(w: Workload, works: dict[str, Callable[[Workload], Work]], turns: Turns) -> dict[str, Timing]:
@@ -130,7 +134,7 @@ def _apart_from(w: Workload, item: str, ours: Outcome, theirs: Outcome) -> tuple
 
 def item_rows(w: Workload, item: str, turns: Turns) -> tuple[list[EngineRow], dict[str, Timing]]:
     """The rows of one item: ours with its goal, each peer with its ratio, agreement and goal."""
-    timings = take_turns(w, {"memspace": OURS[item], **peers_of(item)}, turns)
+    timings = take_turns(w, {"memspace": OURS[item], **peers_of(item, turns.peers)}, turns)
     unit = timings.pop("epoch").median
     per = 16 if item == "products-16" else 1
     ours = timings.pop("memspace")

@@ -12,6 +12,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from memspace.passes.batching import examples_at_once
 from memspace.passes.verify import verified_space
 from memspace.task.builtin.fashion import read_idx
 from memspace.task.builtin.text import CONTEXT, Transformer
@@ -52,9 +53,15 @@ class Workload:
     def sequence(self) -> bool:
         return self.data[1].dim() > 1
 
-    def batches(self, size: int = BATCH) -> list[tuple[Tensor, Tensor]]:
+    @cached_property
+    def batch(self) -> int:
+        """Examples at a time, for us and for peers: what our own passes choose for this network."""
+        return examples_at_once(self.task)
+
+    def batches(self, size: int | None = None) -> list[tuple[Tensor, Tensor]]:
         """What a peer that takes any iterable reads: batches made once, so that no loader is timed."""
         x, y = self.data
+        size = size or self.batch
         return list(zip(x.split(size), y.split(size), strict=True))
 
     @cached_property
@@ -67,7 +74,7 @@ class Workload:
         """Seconds of one training epoch: forward and backward at batch 256, no optimiser step."""
         start = time.perf_counter()
         params = list(self.task.model.parameters())
-        for x, y in self.batches():
+        for x, y in self.batches(BATCH):
             loss = nn.functional.cross_entropy(self.task.model(x).flatten(0, -2), y.flatten())
             torch.autograd.grad(loss, params)
         return time.perf_counter() - start

@@ -39,8 +39,8 @@ CLAIMS = {
 }
 
 
-def peers_of(item: str) -> dict[str, Callable[[Workload], Work]]:
-    """Peer → prepare, for every peer that offers the item."""
+def peers_of(item: str, only: frozenset[str] | None = None) -> dict[str, Callable[[Workload], Work]]:
+    """Peer → prepare, for every peer (of ``only``) that offers the item."""
 
     def prepare(peer: str) -> Callable[[Workload], Work]:
         def later(w: Workload) -> Work:
@@ -48,4 +48,4 @@ def peers_of(item: str) -> dict[str, Callable[[Workload], Work]]:
 
         return later
 
-    return {peer: prepare(peer) for peer, items in CLAIMS.items() if item in items}
+    return {peer: prepare(peer) for peer, items in CLAIMS.items() if item in items and (only is None or peer in only)}

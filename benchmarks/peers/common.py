@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.engine_workloads import BATCH, Workload
+from benchmarks.engine_workloads import Workload
 
 __all__ = ["ClassesSecond", "Whole", "fast_loader", "model_of", "pack_list", "packed", "total_loss", "unpacked"]
 
@@ -55,7 +55,7 @@ def as_it_is(batch: Any) -> Any:
     return batch
 
 
-def fast_loader(x: Tensor, y: Tensor, batch: int = BATCH) -> DataLoader[Any]:
+def fast_loader(x: Tensor, y: Tensor, batch: int) -> DataLoader[Any]:
     """A DataLoader in order that slices tensors."""
     return DataLoader(Whole(x, y), batch_size=batch, shuffle=False, collate_fn=as_it_is)
 

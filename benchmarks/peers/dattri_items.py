@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from benchmarks.engine_ours import damping
 from benchmarks.engine_outcome import Outcome, Work
-from benchmarks.engine_workloads import BATCH, Workload
+from benchmarks.engine_workloads import Workload
 from benchmarks.peers.common import fast_loader, model_of
 
 __all__ = ["ITEMS"]
@@ -36,7 +36,7 @@ def _attributor(w: Workload) -> IFAttributorEKFAC:
 
     task = AttributionTask(loss_func=loss, model=model, checkpoints=model.state_dict())
     attributor = IFAttributorEKFAC(task=task, damping=damping(w))
-    attributor.cache(fast_loader(*w.data))
+    attributor.cache(fast_loader(*w.data, w.batch))
     return attributor
 
 
@@ -44,7 +44,7 @@ def self_influence(w: Workload) -> Work:
     attributor = _attributor(w)
 
     def run() -> Outcome:
-        return Outcome(attributor.self_attribute(fast_loader(*w.data)))
+        return Outcome(attributor.self_attribute(fast_loader(*w.data, w.batch)))
 
     return run
 
@@ -54,7 +54,7 @@ def pairwise(w: Workload) -> Work:
 
     def run() -> Outcome:
         with torch.no_grad():
-            scores = attributor.attribute(fast_loader(*w.data), fast_loader(*w.queries, BATCH))
+            scores = attributor.attribute(fast_loader(*w.data, w.batch), fast_loader(*w.queries, w.batch))
         return Outcome(scores, blocks=frozenset(attributor.module_name))
 
     return run

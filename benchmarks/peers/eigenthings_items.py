@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmarks.engine_ours import TOP, TOP_RESIDUAL
 from benchmarks.engine_outcome import Outcome, Work
-from benchmarks.engine_workloads import BATCH, Workload
+from benchmarks.engine_workloads import Workload
 from benchmarks.peers.common import model_of, pack_list, total_loss, unpacked
 
 __all__ = ["ITEMS"]
@@ -16,7 +16,7 @@ __all__ = ["ITEMS"]
 
 def _operator(w: Workload) -> tuple[GGNOperator, float]:
     """The operator, and what its product is to be multiplied with: it takes the mean over batches."""
-    batches = w.batches(BATCH)
+    batches = w.batches()
     model = model_of(w)
     names = [n for n, _ in model.named_parameters()]
     operator = GGNOperator(model, batches, supervised_forward, lambda f, batch: total_loss(f, batch[1]))

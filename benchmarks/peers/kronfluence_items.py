@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.engine_ours import damping
 from benchmarks.engine_outcome import Outcome, Work
-from benchmarks.engine_workloads import BATCH, Workload
+from benchmarks.engine_workloads import Workload
 from benchmarks.peers.common import Whole, as_it_is, model_of, total_loss
 
 __all__ = ["ITEMS", "Losses", "analyzer_of"]
@@ -61,11 +61,11 @@ def _fit(w: Workload, analyzer: Analyzer, kind: str) -> float:
     arguments = _arguments(w, kind)
     data = Whole(*w.data)
     common = {"factors_name": "factors", "factor_args": arguments, "overwrite_output_dir": True}
-    analyzer.fit_covariance_matrices(dataset=data, per_device_batch_size=BATCH, **common)
+    analyzer.fit_covariance_matrices(dataset=data, per_device_batch_size=w.batch, **common)
     start = time.perf_counter()
     analyzer.perform_eigendecomposition(**common)
     apart = time.perf_counter() - start
-    analyzer.fit_lambda_matrices(dataset=data, per_device_batch_size=BATCH, **common)
+    analyzer.fit_lambda_matrices(dataset=data, per_device_batch_size=w.batch, **common)
     return apart
 
 
@@ -111,7 +111,7 @@ def self_influence(w: Workload) -> Work:
             scores_name="self",
             factors_name="factors",
             train_dataset=Whole(*w.data),
-            per_device_train_batch_size=BATCH,
+            per_device_train_batch_size=w.batch,
             score_args=arguments,
             overwrite_output_dir=True,
         )
@@ -134,7 +134,7 @@ def pairwise(w: Workload) -> Work:
             query_dataset=Whole(*w.queries),
             train_dataset=Whole(*w.data),
             per_device_query_batch_size=len(w.queries[1]),
-            per_device_train_batch_size=BATCH,
+            per_device_train_batch_size=w.batch,
             score_args=arguments,
             overwrite_output_dir=True,
         )

@@ -62,7 +62,7 @@ def flat(w: Workload, model: torch.nn.Module, layers: LayerCollection, v: PVecto
 def _fisher(w: Workload, kind: str, representation: Any):  # type: ignore[no-untyped-def]
     model = model_of(w)
     layers = LayerCollection.from_model(model)
-    loader = fast_loader(*w.data)
+    loader = fast_loader(*w.data, w.batch)
 
     def run() -> Any:
         if kind == "mc":

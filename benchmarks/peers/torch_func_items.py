@@ -8,7 +8,7 @@ from torch.func import functional_call, grad, vmap
 
 from benchmarks.engine_ours import GRAM
 from benchmarks.engine_outcome import Outcome, Work
-from benchmarks.engine_workloads import BATCH, Workload
+from benchmarks.engine_workloads import Workload
 from benchmarks.peers.common import model_of, total_loss
 
 __all__ = ["ITEMS"]
@@ -27,7 +27,7 @@ def _gradients(w: Workload):  # type: ignore[no-untyped-def]
 
 def norms(w: Workload) -> Work:
     each = _gradients(w)
-    size = 64 if w.space.size > 50_000 else BATCH
+    size = 64 if w.space.size > 50_000 else w.batch
 
     def run() -> Outcome:
         parts = []

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.audit.plan import BATCH, Plan, Settings, make_plan
+from memspace.audit.plan import Plan, Settings, make_plan
 from memspace.cli import parse_memory
 from memspace.errors import MemoryBudgetError
 from memspace.metric.fisher import build
+from memspace.passes.batching import examples_at_once
 from memspace.task.data import Data
 from memspace.task.likelihood import Categorical
 from memspace.task.space import ParameterSpace
@@ -71,7 +72,7 @@ def test_the_batch_shrinks_with_the_budget() -> None:
     task = _task(width=4096, n=300)
     batches = [_plan(task, Settings(memory=m)).batch for m in (2**21, 2**23, 2**25, 2**32)]
     assert batches == sorted(batches)
-    assert batches[0] < BATCH == batches[-1]
+    assert batches[0] < batches[-1] == len(task.train) < examples_at_once(task)
 
 
 @pytest.mark.parametrize("representation", ["dense", "dual"])

@@ -66,7 +66,7 @@ def test_a_dense_fisher_is_nngeometrys():
     model = model_of(w)
     layers = LayerCollection.from_model(model)
     with default_dtype(torch.float64):
-        matrix = FIM(model, fast_loader(*w.data), PMatDense, layer_collection=layers)
+        matrix = FIM(model, fast_loader(*w.data, w.batch), PMatDense, layer_collection=layers)
     ours = build(w.task, w.space, "dense")
     for v in w.vectors[:5]:
         theirs = flat(w, model, layers, matrix.mv(vector(w, model, layers, v)))

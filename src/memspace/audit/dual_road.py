@@ -36,7 +36,7 @@ def _rows_of(
         [rows, table],
         data=data,
         index=index,
-        batch=plan.batch,
+        most=plan.batch,
         progress=progress,
         what="Jacobian rows",
     )
@@ -86,7 +86,7 @@ def dual_road(
     left = f"; {selection.left_out:.1e} of the trace left out" if selection.left_out > 1e-9 else ""
     judge, label_f = judge_labels(labels.model, loo, held_out, y, task)
     diagonal = DiagonalFisher(space.blocks, "exact")
-    run_pass(task, space, [diagonal], batch=plan.batch, progress=progress, what="Fisher diagonal")
+    run_pass(task, space, [diagonal], most=plan.batch, progress=progress, what="Fisher diagonal")
     sums = diagonal.finish()
     return Reading(
         task=task,

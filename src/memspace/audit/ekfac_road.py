@@ -60,7 +60,7 @@ def ekfac_road(
             [factors, diagonal, table],
             seed=settings.seed,
             what="Kronecker factors",
-            batch=plan.batch,
+            most=plan.batch,
             progress=progress,
         )
         return factors.state() | diagonal.state() | table.finish()
@@ -79,7 +79,7 @@ def ekfac_road(
             [corrected],
             seed=settings.seed + 1,
             what="corrected eigenvalues",
-            batch=plan.batch,
+            most=plan.batch,
             progress=progress,
         )
         return corrected.state()
@@ -115,7 +115,7 @@ def ekfac_road(
                 [table],
                 index=subset,
                 what="leave-one-out at every damping",
-                batch=plan.batch,
+                most=plan.batch,
                 progress=progress,
             )
             done = table.finish()
@@ -137,13 +137,10 @@ def ekfac_road(
         inverse = {b.name: 1 / (n * (values[b.name] + damping.value)) for b in blocks}
         gradients = QueryGradients(blocks, bases, inverse, len(queries), n)
         run_pass(task, space, [gradients], data=query_data(task), index=queries, batch=min(8, plan.batch))
-        weights = {
-            b.name: torch.stack([torch.ones_like(values[b.name]), inverse[b.name]])
-            for b in blocks
-        }
+        weights = {b.name: torch.stack([torch.ones_like(values[b.name]), inverse[b.name]]) for b in blocks}
         table = KroneckerLeverage(blocks, bases, weights, kind)
         scores = KroneckerInfluence(blocks, gradients.finish(), {k: bases[k] for k in gradients.rotated})
-        run_pass(task, space, [table, scores], what="leverage and influence", batch=plan.batch, progress=progress)
+        run_pass(task, space, [table, scores], what="leverage and influence", most=plan.batch, progress=progress)
         return table.finish() | scores.finish()
 
     three = stage(store, "leverage", third)

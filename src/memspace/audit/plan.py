@@ -10,6 +10,7 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from memspace.errors import MemoryBudgetError
+from memspace.passes.batching import examples_at_once
 from memspace.task.blocks import FORMED, Block
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, first_tensor, move
@@ -19,7 +20,6 @@ from memspace.task.task import Task
 __all__ = ["Plan", "Settings", "Stage", "make_plan"]
 
 DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact dual is the cheaper road
-BATCH = 64  # signals of more examples than this fall out of the cache: measured slower from 128 on
 PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
 
 
@@ -126,7 +126,7 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
     chosen, reason = _choose(settings, positions, rows, stored + gram)
     columns = outputs if positions == 1 else 1
     per_example = 4 * sum(a + 3 * columns * g for a, g in sizes.values()) + 4 * signal
-    batch = int(min(BATCH, n, settings.memory // 2 // max(per_example, 1)))
+    batch = int(min(examples_at_once(task), n, settings.memory // 2 // max(per_example, 1)))
     if batch < 1:
         raise MemoryBudgetError(
             f"one example's signals need {size(per_example)}, more than half of the memory allowed",

@@ -80,7 +80,7 @@ def build(
     *,
     kind: str = "exact",
     memory: int = 4 * 2**30,
-    batch: int = 256,
+    batch: int | None = None,
     seed: int = 0,
     index: Tensor | None = None,
 ) -> FisherMetric:
@@ -98,8 +98,9 @@ def build(
     n = len(task.train) if index is None else len(index)
     blocks = space.blocks
     options = {"batch": batch, "seed": seed, "index": index}
+    widest = batch or 1024  # products choose their own batch below this
     if representation == "implicit":
-        operator = FisherOperator(task, space, index=index, batch=batch, kind=kind, memory=memory // 2)
+        operator = FisherOperator(task, space, index=index, batch=widest, kind=kind, memory=memory // 2)
         return Implicit(operator, space.size, kind=kind)
     if representation == "dense":
         _fits(
@@ -119,7 +120,7 @@ def build(
         means = [m.finish()["fisher"] / n for m in moments]
         return BlockDiagonal(tuple(DenseBlock(b, Dense.of(m, kind)) for b, m in zip(blocks, means, strict=True)), kind)
     if representation == "nystroem":
-        operator = FisherOperator(task, space, index=index, batch=batch, kind=kind, memory=memory // 4)
+        operator = FisherOperator(task, space, index=index, batch=widest, kind=kind, memory=memory // 4)
         rank = min(RANK, space.size, memory // (32 * space.size))
         _fits(32 * space.size, memory, "a Nyström basis of one vector", "ekfac or implicit")
         return nystroem(operator, space.size, rank, seed=seed, kind=kind, rounding=torch.finfo(task.dtype).eps)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from memspace.errors import Interrupted, NonFiniteError
+from memspace.passes.batching import examples_at_once
 from memspace.passes.capture import Capture
 from memspace.passes.cotangent import View
 from memspace.passes.statistic import Statistic
@@ -19,6 +20,8 @@ from memspace.task.task import Task
 
 __all__ = ["run_pass"]
 
+OUTPUTS = 8  # a pass with one cotangent per output holds several times the signals; how many times matters little
+
 
 def run_pass(
     task: Task,
@@ -27,7 +30,8 @@ def run_pass(
     *,
     data: Data | None = None,
     index: Sequence[int] | torch.Tensor | None = None,
-    batch: int = 256,
+    batch: int | None = None,
+    most: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
     what: str = "reading the network",
@@ -36,7 +40,8 @@ def run_pass(
 
     Args:
         data: which examples (default: the task's training data); ``index``: only those, in that order.
-        batch: examples at a time; the planner chooses it from the memory budget.
+        batch: examples at a time (default: by the size of the network's signals, see ``batching``);
+            ``most``: not more than so many, for the memory's sake.
         seed: of Monte-Carlo labels.
 
     Raises:
@@ -48,6 +53,10 @@ def run_pass(
     total = len(data) if index is None else len(index)
     generator = torch.Generator(device=task.device).manual_seed(seed)
     jacobian = any("jacobian" in s.kinds for s in statistics)
+    if batch is None:
+        several = jacobian or any("exact" in s.kinds for s in statistics)
+        batch = examples_at_once(task, data, OUTPUTS if several else 1)
+        batch = batch if most is None else min(batch, most)
     handle = progress.start(what, total)
     try:
         with evaluating(task.model), Capture(task.model, space) as capture:

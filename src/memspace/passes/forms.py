@@ -22,7 +22,7 @@ from torch import Tensor
 __all__ = ["CHUNK", "DENSE_LIMIT", "Bases", "Form", "FormedForm", "Moments", "ProductForm", "TokenForm"]
 
 CHUNK = 2**25  # numbers held at a time while per-example gradients are formed (128 MiB in float32)
-PANEL = 96  # columns of a second moment's panel at least: narrower products lose more than symmetry saves
+PANEL = 128  # columns of a second moment's panel at least: narrower products lose more than symmetry saves
 DENSE_LIMIT = 2048  # formed blocks up to this size get a dense second moment, larger ones a diagonal
 
 
@@ -123,15 +123,18 @@ def _times(x: Tensor, basis: Tensor) -> Tensor:
     if not _channels_first(x):
         return x @ basis
     flat = x.transpose(-1, -2).flatten(0, -3)
-    return torch.bmm(basis.t().expand(len(flat), -1, -1), flat).unflatten(0, x.shape[:-2]).transpose(-1, -2)
+    turned = torch.bmm(basis.t().expand(len(flat), -1, -1), flat)
+    return turned.reshape(*x.shape[:-2], *turned.shape[1:]).transpose(-1, -2)
 
 
 def second_moment(x: Tensor) -> Tensor:
     """Σ_bt x_bt x_btᵀ of (B, T, d), (d, d); wide ones by the panels on and above the diagonal, which are half of it."""
-    panels = 1 if x.shape[-1] < 2 * PANEL else min(6, x.shape[-1] // PANEL)
+    panels = 1 if x.shape[-1] < 3 * PANEL else min(6, x.shape[-1] // PANEL)
     edges = [round(i * x.shape[-1] / panels) for i in range(panels + 1)]
     batched = _channels_first(x) and x.shape[1] > 1
     flat = x if batched else x.flatten(0, 1)
+    if panels == 1:
+        return torch.bmm(flat.transpose(-1, -2), flat).sum(0) if batched else flat.t() @ flat
     out = x.new_empty(x.shape[-1], x.shape[-1])
     for i, j in pairwise(edges):
         left, right = flat[..., i:j].transpose(-1, -2), flat[..., i:]
@@ -272,11 +275,11 @@ class ProductForm(Form):
 
     def push(self, v: Tensor) -> Tensor:
         """See :class:`Form`."""
-        b, t, width = self.a.shape
+        b, width, count = len(self.a), self.a.shape[-1], len(v)
         moved = _times(self.a, v[..., :width].flatten(0, 1).t())
         if self.ones:
             moved = moved + v[..., -1].flatten()
-        moved = moved.unflatten(-1, (len(v), -1)).transpose(2, 3).reshape(b, -1, len(v))  # (B, T·out, Q)
+        moved = moved.reshape(*moved.shape[:2], count, -1).transpose(2, 3).reshape(b, -1, count)  # (B, T·out, Q)
         return torch.matmul(self.g.transpose(0, 1).reshape(b, len(self.g), -1), moved).transpose(0, 1)
 
     def pull(self, u: Tensor) -> Tensor:
@@ -286,7 +289,7 @@ class ProductForm(Form):
         mixed = torch.matmul(u.permute(1, 2, 0), g).reshape(b, q, t, -1)  # (B, Q, T, out)
         mixed = mixed.permute(0, 2, 1, 3).flatten(2)
         out = mixed.flatten(0, 1).t() @ self.a.reshape(b * t, -1)
-        out = out.unflatten(0, (q, -1))
+        out = out.reshape(q, -1, out.shape[-1])
         if self.ones:
             out = torch.cat([out, mixed.sum((0, 1)).reshape(q, -1, 1)], -1)
         return out
@@ -297,7 +300,9 @@ class ProductForm(Form):
         a, g = second_moment(self.a), second_moment(self.g.flatten(0, 1))
         if self.ones:
             sums = self.a.sum((0, 1))
-            a = torch.cat([torch.cat([a, sums.unsqueeze(0)]), torch.cat([sums, sums.new_tensor([count])]).unsqueeze(1)], 1)
+            a = torch.cat(
+                [torch.cat([a, sums.unsqueeze(0)]), torch.cat([sums, sums.new_tensor([count])]).unsqueeze(1)], 1
+            )
         return Moments(a, g, count)
 
 
@@ -456,4 +461,6 @@ class FormedForm(Form):
     def moments(self) -> Moments:
         """The block's own second moment."""
         rows = self.rows.flatten(0, 1)
-        return Moments(second_moment(rows.unsqueeze(0)) if rows.shape[1] <= DENSE_LIMIT else rows.square().sum(0), None, 0)
+        return Moments(
+            second_moment(rows.unsqueeze(0)) if rows.shape[1] <= DENSE_LIMIT else rows.square().sum(0), None, 0
+        )

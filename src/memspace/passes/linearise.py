@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from memspace.passes.batching import TRANSIENT, widest_signal
 from memspace.passes.curvature import output_curvature
 from memspace.passes.signal_products import SignalProducts
 from memspace.task.checks import evaluating
-from memspace.task.data import Batch, Data, Inputs, call_model, move
+from memspace.task.data import Batch, Data, Inputs, move
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["FisherOperator", "function_of_parameters"]
 
-TRANSIENT = 2**21  # numbers in one layer's signals for a stack of vectors: larger ones leave the caches and page in
 VECTORS = 16  # vectors at a time
 
 
@@ -201,26 +201,10 @@ class FisherOperator:
     def _shape(self, count: int) -> tuple[int, int]:
         """(examples, vectors) at a time: one layer's signals for all of them stay within TRANSIENT numbers."""
         if not self._widest:
-            self._widest = self._measure()
+            self._widest = widest_signal(self._task, self._data, self._index)
         rows = max(1, TRANSIENT // self._widest)
         at_once = min(count, rows, VECTORS)
         return max(1, min(self._batch, rows // at_once)), at_once
-
-    def _measure(self) -> int:
-        """Numbers in the largest tensor that one example's graph holds, the parameters apart."""
-        held = [1]
-        own = {p.data_ptr() for p in self._task.model.parameters()}
-
-        def note(t: Tensor) -> Tensor:
-            if t.data_ptr() not in own:
-                held.append(t.numel())
-            return t
-
-        part = self._data.batch([0] if self._index is None else self._index[:1])
-        x = move(part.x, self._task.device, self._task.dtype)
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-            f = call_model(self._task.model, x)
-        return max(*held, int(f.numel()))
 
     def _unpack(self, stack: Tensor) -> dict[str, Tensor]:
         named = self._space.unpack(stack.to(self._task.dtype))
