@@ -48,9 +48,10 @@ def workload_rows(w: Workload, items: list[str], turns: Turns, rate: float) -> I
             t.result = None
         yield found
     if "pairwise" in ours:
-        yield contraction_rows(w, turns, rate)
-    if set(ours) >= {i for i in OURS if (w.name, i) not in ABSENT}:
-        yield planned_rows(w, ours, turns)
+        contracted = contraction_rows(w, turns, rate)
+        yield contracted
+        if set(ours) >= {i for i in OURS if (w.name, i) not in ABSENT}:
+            yield planned_rows(w, ours, contracted[-1].seconds, turns)
 
 
 def main() -> int:

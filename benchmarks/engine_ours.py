@@ -244,12 +244,8 @@ def backward(w: Workload) -> Work:
 
 
 def planned(w: Workload) -> Work:
-    """Every streamed item in as few passes as their order allows: factors; then what needs bases; then scores.
-
-    The scores' own EKFAC is the empirical one here as in the items apart, so that both sides do the same work.
-    """
-    blocks = w.space.blocks
-    fitted(w, "empirical")
+    """Every streamed item in as few passes as their order allows, from scratch: one EKFAC serves all scores."""
+    blocks, g = w.space.blocks, damping(w)
 
     def run() -> Outcome:
         factors = KroneckerFactors(blocks, "mc")
@@ -258,8 +254,16 @@ def planned(w: Workload) -> Work:
         start = time.perf_counter()
         bases: dict[str, Bases] = bases_of(factors.factors())[0]
         apart = time.perf_counter() - start
-        second = [CorrectedEigenvalues(blocks, bases, "mc"), self_statistic(w), influence_statistic(w)]
-        run_pass(w.task, w.space, second, seed=1)
+        corrected = CorrectedEigenvalues(blocks, bases, "mc")
+        run_pass(w.task, w.space, [corrected], seed=1)
+        sums = corrected.finish()
+        inverse = {b.name: 1 / (sums[f"eig/{b.name}"] / sums["n"] + g) for b in blocks}
+        queries = QueryGradients(blocks, bases, inverse, len(w.queries[1]), w.n)
+        run_pass(w.task, w.space, [queries], data=Data(w.queries), batch=CHUNK)
+        columns, rotated = queries.finish(), {k: bases[k] for k in queries.rotated}
+        weights = {k: v.unsqueeze(0) for k, v in inverse.items()}
+        scores = [KroneckerLeverage(blocks, bases, weights, "empirical"), KroneckerInfluence(blocks, columns, rotated)]
+        run_pass(w.task, w.space, scores)
         return Outcome(None, apart)
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,17 @@ class Workload:
         x, y = self.data
         size = size or self.batch
         return list(zip(x.split(size), y.split(size), strict=True))
+
+    def doubled(self, n: int) -> Workload:
+        """The first n examples and up to 20 queries, everything in float64."""
+
+        def double(t: Tensor) -> Tensor:
+            return t.double() if t.is_floating_point() else t
+
+        model = copy.deepcopy(self.task.model).double()
+        data = tuple(double(t[:n]) for t in self.data)
+        queries = double(self.queries[0][:20]), self.queries[1][:20]
+        return Workload(self.name, self.title, Task(model=model, train=Data(data), name=self.name), queries)
 
     @cached_property
     def vectors(self) -> Tensor:
