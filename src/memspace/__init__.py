@@ -12,6 +12,7 @@ from memspace.errors import MemspaceError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.metric.fisher import build as fisher
 from memspace.metric.metric import FisherMetric
+from memspace.passes.processes import across
 from memspace.task.data import Data
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from memspace.task.space import ParameterSpace
@@ -37,6 +38,7 @@ __all__ = [
     "Task",
     "Unmeasured",
     "__version__",
+    "across",
     "audit",
     "fisher",
 ]

@@ -9,7 +9,7 @@ from torch import nn
 
 from memspace.audit.audit import Settings, audit_task
 from memspace.audit.results import Results
-from memspace.audit.store import Store
+from memspace.audit.shared_store import open_store
 from memspace.progress import Progress
 from memspace.report.html import render
 from memspace.task.checkpoint import fingerprint
@@ -51,7 +51,7 @@ def audit(
     settings = settings or Settings()
     store = None
     if out is not None:
-        store = Store(Path(out), {"task": fingerprint(job), "settings": settings.__dict__})
+        store = open_store(Path(out), {"task": fingerprint(job), "settings": settings.__dict__})
     results = audit_task(job, settings, store, progress)
     if store is not None:
         store.save_results(results)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -102,12 +104,13 @@ def audit(
 ) -> None:
     """Audit a trained network and write the report."""
     from memspace.audit.audit import Settings, audit_task, plan_audit
-    from memspace.audit.store import Store
+    from memspace.audit.shared_store import open_store
     from memspace.report.html import render
     from memspace.report.text import summarise
     from memspace.task.builtin import BuildOptions
     from memspace.task.checkpoint import fingerprint
     from memspace.task.load import resolve
+    from memspace.workers import local_device
 
     if representation not in ("auto", "dual", "ekfac"):
         raise typer.BadParameter("representation is one of auto, dual, ekfac")
@@ -119,14 +122,14 @@ def audit(
     with _watch(console, quiet or as_json) as progress:
         job = resolve(task, options, progress, weights)
         if device is not None:
-            _move(job.model, device)
+            _move(job.model, local_device(device))
         if plan:
             made = plan_audit(job, settings)
             typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else made.text())
             return
         folder = out if out is not None else Path("runs") / job.name
         key = {"task": fingerprint(job), "settings": asdict(settings), "version": VERSION}
-        store = Store(folder, key, fresh=fresh)
+        store = open_store(folder, key, fresh=fresh)
         if store.resumed and not (quiet or as_json):
             console.print("Going on from an interrupted run.")
         results = audit_task(job, settings, store, progress)
@@ -149,9 +152,12 @@ def report(
 ) -> None:
     """Render a finished run again from its stored results."""
     from memspace.audit.store import load_results, write_text
+    from memspace.passes.processes import current
     from memspace.report.html import render
     from memspace.report.text import summarise
 
+    if current().rank > 0:  # one file, one writer
+        return
     results = load_results(run)
     write_text(out if out is not None else run / "report.html", render(results))
     if not quiet:
@@ -192,24 +198,36 @@ def _move(model: Any, device: str) -> None:
 def main() -> None:
     """Entry point: one sentence and an exit code for every failure a user can cause."""
     as_json = "--json" in sys.argv
+    speaks: Callable[[], bool] = lambda: True  # noqa: E731
     try:
-        app()
+        with _team() as speaks:
+            app()
     except MemspaceError as error:
-        _fail(error, as_json)
+        failure = error
     except KeyboardInterrupt:
-        _fail(_stopped(), as_json)
+        failure = _stopped()
     except MemoryError:
-        _fail(
-            MemspaceError("the machine ran out of memory", where="audit", remedy="give a smaller --memory"),
-            as_json,
-        )
+        failure = MemspaceError("the machine ran out of memory", where="audit", remedy="give a smaller --memory")
+    else:
+        return
+    if speaks():
+        _tell(failure, as_json)
+    raise SystemExit(failure.exit_code)
+
+
+def _team() -> AbstractContextManager[Callable[[], bool]]:
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return nullcontext(lambda: True)
+    from memspace.workers import team_of_torchrun
+
+    return team_of_torchrun()
 
 
 def _stopped() -> Interrupted:
     return Interrupted("stopped", where="by the user", remedy="finished stages are kept, the same command goes on")
 
 
-def _fail(error: MemspaceError, as_json: bool) -> None:
+def _tell(error: MemspaceError, as_json: bool) -> None:
     if as_json:
         detail = {
             "what": error.what,
@@ -219,4 +237,3 @@ def _fail(error: MemspaceError, as_json: bool) -> None:
         }
         print(json.dumps({"error": detail}))
     print(f"memspace: {error}", file=sys.stderr)
-    raise SystemExit(error.exit_code)

@@ -24,6 +24,7 @@ __all__ = [
     "UnsafeCheckpointError",
     "UnsupportedLayerError",
     "WeightsMismatchError",
+    "WorkerError",
 ]
 
 
@@ -113,6 +114,12 @@ class RunFolderError(MemspaceError):
     """A run folder is of another version, of another task, or damaged."""
 
     exit_code = 15
+
+
+class WorkerError(MemspaceError):
+    """One of several processes ended before its time, or there is no group of them."""
+
+    exit_code = 16
 
 
 class Interrupted(MemspaceError):

@@ -81,6 +81,18 @@ class Signals:
         """As :meth:`inputs`, with the column of ones."""
         return with_bias(block, self.inputs(block))
 
+    def _alive(self, block: Block) -> Tensor | None:
+        """(B, T) which positions lie within their packed sequence; None where nothing was packed."""
+        if block.kind not in COMPOSITE:
+            return None
+        parts, packed = [], False
+        for call in self.calls(block):
+            replayed = call.opened(self._modules[block.module], len(self.f))
+            packed = packed or replayed.alive is not None
+            whole = torch.ones_like(replayed.inputs[block.part][..., 0])
+            parts.append(whole if replayed.alive is None else replayed.alive[block.part].to(whole))
+        return torch.cat(parts, 1) if packed else None
+
     def tokens(self, block: Block) -> Tensor:
         """(B, T) token numbers an embedding was given."""
         parts = [c.inputs(block.axis, len(self.f))[0].reshape(len(self.f), -1) for c in self.calls(block)]
@@ -104,6 +116,9 @@ class Signals:
             counted = self.counted(block).unsqueeze(-1).to(pulled.dtype)
             return TokenForm.of(self.tokens(block), pulled * counted, module.num_embeddings)
         a = self.inputs(block)
+        alive = self._alive(block)
+        if alive is not None:
+            return ProductForm(with_bias(block, a) * alive.unsqueeze(-1), pulled, counted=int(alive.sum()))
         if a.shape[1] == 1:
             return ProductForm(with_bias(block, a), pulled)
         return ProductForm(a, pulled, ones=block.shape[1] > a.shape[-1])

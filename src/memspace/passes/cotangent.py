@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from memspace.passes.capture import Signals
+from memspace.passes.draws import uniforms
 from memspace.passes.forms import Form
 from memspace.task.data import Batch
 from memspace.task.likelihood import Likelihood
@@ -24,21 +25,21 @@ __all__ = ["KINDS", "View", "output_cotangents"]
 KINDS = ("exact", "mc", "empirical", "jacobian")
 
 
-def output_cotangents(
-    kind: str, likelihood: Likelihood, f: Tensor, y: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
+def output_cotangents(kind: str, likelihood: Likelihood, f: Tensor, y: Tensor, u: Tensor | None = None) -> Tensor:
     """Output cotangents (K, B, ..., C).
 
     K is 1 for ``mc`` and ``empirical``, C for a plain output and positions·C for a sequence otherwise. Padded
     positions contribute zero.
+
+    Args:
+        u: uniform numbers that the sampled labels are made of, for ``mc`` (see ``Likelihood.quantile``).
     """
     mask = likelihood.weight(f, y).unsqueeze(-1)
     if kind == "empirical":
         return likelihood.residual(f, y).unsqueeze(0)
     if kind == "mc":
-        assert generator is not None, "Monte-Carlo cotangents need a generator"
-        sampled = likelihood.sample(f, generator).to(f.device)
-        return (likelihood.residual(f, sampled) * mask).unsqueeze(0)
+        assert u is not None, "Monte-Carlo cotangents need uniform numbers"
+        return (likelihood.residual(f, likelihood.quantile(f, u)) * mask).unsqueeze(0)
     if kind == "jacobian":
         root = torch.eye(f.shape[-1], dtype=f.dtype, device=f.device).expand(*f.shape[:-1], -1, -1)
     else:
@@ -58,7 +59,7 @@ class View:
     """One batch as statistics see it: outputs, labels, rows, and cotangents of any kind, each pulled back once.
 
     When unit cotangents are asked for, roots and residuals are mixed from them (the pull-back is linear) instead of
-    being pulled back again.
+    being pulled back again. Labels drawn for an example depend on ``seed`` and its place in the data alone.
     """
 
     def __init__(
@@ -66,12 +67,12 @@ class View:
         signals: Signals,
         batch: Batch,
         likelihood: Likelihood,
-        generator: torch.Generator,
+        seed: int,
         jacobian: bool,
     ) -> None:
         self.signals, self.index, self.y = signals, batch.index, batch.y
         self.f = signals.f
-        self._likelihood, self._generator = likelihood, generator
+        self._likelihood, self._seed = likelihood, seed
         self._mix = jacobian and self.f.dim() == 2
         self._pulled: dict[str, dict[str, Tensor]] = {}
         self._outputs: dict[str, Tensor] = {}
@@ -80,7 +81,11 @@ class View:
     def output(self, kind: str) -> Tensor:
         """The output cotangents themselves, (K, B, ..., C)."""
         if kind not in self._outputs:
-            self._outputs[kind] = output_cotangents(kind, self._likelihood, self.f, self.y, self._generator)
+            u = None
+            if kind == "mc":
+                f = self.f
+                u = uniforms(self._seed, self.index, self._likelihood.drawn(f)[1:], f.dtype, f.device)
+            self._outputs[kind] = output_cotangents(kind, self._likelihood, self.f, self.y, u)
         return self._outputs[kind]
 
     def cotangents(self, kind: str) -> Mapping[str, Tensor]:

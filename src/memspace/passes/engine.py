@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from memspace.errors import Interrupted, NonFiniteError
 from memspace.passes.batching import examples_at_once
 from memspace.passes.capture import Capture
 from memspace.passes.cotangent import View
+from memspace.passes.processes import current
 from memspace.passes.statistic import Statistic
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
@@ -36,7 +38,7 @@ def run_pass(
     progress: Progress | None = None,
     what: str = "reading the network",
 ) -> None:
-    """Feed every batch to every statistic.
+    """Feed every batch to every statistic. Inside ``processes.across`` each process reads its shard.
 
     Args:
         data: which examples (default: the task's training data); ``index``: only those, in that order.
@@ -51,7 +53,12 @@ def run_pass(
     data = task.train if data is None else data
     progress = progress or Silent()
     total = len(data) if index is None else len(index)
-    generator = torch.Generator(device=task.device).manual_seed(seed)
+    team = current()
+    shared = team.shares(total)
+    seen = [_empty(s) for s in statistics] if shared else statistics
+    if shared:
+        index = team.shard(total, index)
+        total = len(index)
     jacobian = any("jacobian" in s.kinds for s in statistics)
     if batch is None:
         several = jacobian or any("exact" in s.kinds for s in statistics)
@@ -70,8 +77,8 @@ def run_pass(
                         remedy="check those inputs and the model's normalisation for them",
                     )
                 part = type(part)(part.index, part.x, move(part.y, task.device))
-                view = View(signals, part, task.likelihood, generator, jacobian)
-                for statistic in statistics:
+                view = View(signals, part, task.likelihood, seed, jacobian)
+                for statistic in seen:
                     statistic.update(view)
                 progress.advance(handle, len(part))
     except KeyboardInterrupt as error:
@@ -80,3 +87,13 @@ def run_pass(
         ) from error
     finally:
         progress.finish(handle)
+    if shared:
+        for whole, mine in zip(statistics, seen, strict=True):
+            team.join(whole, mine)
+
+
+def _empty(statistic: Statistic[Any]) -> Statistic[Any]:
+    """The same statistic, having seen nothing."""
+    fresh = copy.copy(statistic)
+    fresh.restore({})
+    return fresh

@@ -158,12 +158,14 @@ class ProductForm(Form):
         ones: a bias is the last column of the block, and ``a`` comes without its column of ones: to append it would
             copy the largest tensor there is.
         late: bases still to be applied to the sum over positions.
+        counted: how many positions there are, where ``a`` holds zeros beyond the end of shorter sequences (0: all).
     """
 
     a: Tensor
     g: Tensor
     ones: bool = False
     late: Bases = IDENTITY
+    counted: int = 0
 
     @property
     def single(self) -> bool:
@@ -296,7 +298,7 @@ class ProductForm(Form):
 
     def moments(self) -> Moments:
         """See :class:`Form`."""
-        count = self.a.shape[0] * self.a.shape[1]
+        count = self.counted or self.a.shape[0] * self.a.shape[1]
         a, g = second_moment(self.a), second_moment(self.g.flatten(0, 1))
         if self.ones:
             sums = self.a.sum((0, 1))

@@ -74,21 +74,29 @@ class QueryGradients(_Table):
         super().__init__()
         self._blocks, self._bases, self._inverse = tuple(blocks), bases, inverse
         self._count, self._n = count, n
+        self._rotation: dict[str, int] = {}
         self.rotated: set[str] = set()
 
     def update(self, view: View) -> None:
-        """Keep one batch."""
+        """Keep one batch, in the bases."""
         for block in self._blocks:
-            bases, form = self._bases[block.name], view.form("empirical", block)
-            if self._n * form.rotation() < self._count * sum(block.shape) * block.size:
-                self.rotated.add(block.name)
-            solved = form.rotate(bases).gradients()[0].mul_(self._inverse[block.name].to(view.f.dtype))
-            self._append(block.name, solved if block.name in self.rotated else bases.back(solved))
+            form = view.form("empirical", block)
+            self._rotation[block.name] = max(self._rotation.get(block.name, 0), form.rotation())
+            solved = form.rotate(self._bases[block.name]).gradients()[0]
+            self._append(block.name, solved.mul_(self._inverse[block.name].to(view.f.dtype)))
 
     def finish(self) -> dict[str, Tensor]:
-        """The columns, handed over: they are large."""
+        """Each block's queries, those of ``rotated`` in its bases; handed over, for they are large."""
         parts, self._parts = self._parts, {}
-        return {name: torch.cat(parts.pop(name)) for name in list(parts)}
+        columns = {}
+        for block in self._blocks:
+            column = torch.cat(parts.pop(block.name))
+            if self._n * self._rotation[block.name] < self._count * sum(block.shape) * block.size:
+                self.rotated.add(block.name)
+            else:
+                column = self._bases[block.name].back(column)
+            columns[block.name] = column
+        return columns
 
 
 class KroneckerInfluence(_Table):

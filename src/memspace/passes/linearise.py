@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memspace.passes.batching import TRANSIENT, widest_signal
 from memspace.passes.curvature import output_curvature
+from memspace.passes.processes import ALONE, current
 from memspace.passes.signal_products import SignalProducts
 from memspace.task.checks import evaluating
 from memspace.task.data import Batch, Data, Inputs, move
@@ -139,8 +140,9 @@ class FisherOperator:
     """v ↦ F v exactly, F = (1/n) Σ Jᵀ H J over ``index`` of the data, for flat vectors of the parameter space.
 
     At most ``batch`` examples go at a time, fewer where their signals are large. A stack of vectors (k, P) shares the
-    linearisation of each batch. One product costs about one forward-mode and one reverse-mode pass over the
-    examples, or less where ``SignalProducts`` pays. ``products`` counts vectors.
+    linearisation of each batch. Inside ``processes.across`` each process multiplies by its shard. One product costs
+    about one forward-mode and one reverse-mode pass over the examples, or less where ``SignalProducts`` pays.
+    ``products`` counts vectors.
 
     Args:
         memory: bytes of the examples' signals that may be held between products.
@@ -164,8 +166,9 @@ class FisherOperator:
             raise ValueError(f"products are of kind exact or empirical, got {kind!r}")
         self._task, self._space, self._batch, self.kind = task, space, batch, kind
         self._data = task.train if data is None else data
-        self._index = index
         self.n = len(self._data) if index is None else len(index)
+        self._team = current() if current().shares(self.n) else ALONE
+        self._index = index = index if self._team is ALONE else self._team.shard(self.n, index)
         self._at = {n: p.detach() for n, p in task.model.named_parameters() if p.requires_grad}
         self._padding = {
             f"{name}.weight": module.padding_idx
@@ -187,7 +190,7 @@ class FisherOperator:
         if self._signals.pays(len(stack)):
             self.products += len(stack)
             with evaluating(self._task.model):
-                return (self._signals(stack) / self.n).reshape(v.shape)
+                return (self._team.add(self._signals(stack)) / self.n).reshape(v.shape)
         total = torch.zeros(stack.shape, dtype=torch.float64, device=self._task.device)
         self.products += len(stack)
         batch, at_once = self._shape(len(stack))
@@ -196,7 +199,7 @@ class FisherOperator:
                 tangents = self._unpack(stack[s : s + at_once])
                 for part in self._data.batches(batch, self._index):
                     total[s : s + at_once] += self._one(part, tangents)
-        return (total / self.n).reshape(v.shape)
+        return (self._team.add(total) / self.n).reshape(v.shape)
 
     def _shape(self, count: int) -> tuple[int, int]:
         """(examples, vectors) at a time: one layer's signals for all of them stay within TRANSIENT numbers."""
@@ -225,7 +228,7 @@ class FisherOperator:
                 columns["f"].append(outputs.detach())
                 columns["moved"].append(moved.detach())
                 columns["y"].append(move(part.y, self._task.device))
-        return {k: torch.cat(c) for k, c in columns.items()}
+        return self._team.concatenated({k: torch.cat(c) for k, c in columns.items()})
 
     def _one(self, part: Batch, tangents: dict[str, Tensor]) -> Tensor:
         task = self._task

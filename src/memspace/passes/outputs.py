@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from memspace.passes.processes import ALONE, current
 from memspace.task.checks import evaluating
 from memspace.task.data import Data, move
 from memspace.task.task import Task
@@ -28,6 +29,9 @@ def outputs(
     Args:
         state: parameters and buffers used instead of the model's own, which stay as they are.
     """
+    total = len(data) if index is None else len(index)
+    team = current() if current().shares(total) else ALONE
+    index = index if team is ALONE else team.shard(total, index)
     fs, ys = [], []
     with torch.no_grad(), evaluating(task.model):
         for part in data.batches(batch, index):
@@ -37,4 +41,5 @@ def outputs(
             f = functional_call(task.model, dict(state or {}), args, keywords)
             fs.append(f)
             ys.append(move(part.y, task.device))
-    return torch.cat(fs), torch.cat(ys)
+    whole = team.concatenated({"f": torch.cat(fs), "y": torch.cat(ys)})
+    return whole["f"], whole["y"]

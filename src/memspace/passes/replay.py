@@ -27,11 +27,13 @@ class Replay:
         outputs: what the module returned, as differentiable tensors, in the order of its output's leaves.
         inputs: part → a (B, T, in); ``products``: part → the projections' outputs, whose cotangents, stacked along
             positions, are g: tensors (B, T, out), or T tensors (B, out).
+        alive: part → (B, T) which of its positions lie within their sequence, where sequences were packed.
     """
 
     outputs: tuple[Tensor, ...]
     inputs: Mapping[str, Tensor]
     products: Mapping[str, tuple[Tensor, ...]]
+    alive: Mapping[str, Tensor] | None = None
 
     def cotangents(self, given: Sequence[Tensor | None]) -> dict[str, Tensor]:
         """Part → (B, T, out), for cotangents of the outputs (None: unused)."""
@@ -157,7 +159,12 @@ def _recurrent(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, A
         x = torch.cat(sides, -1) if len(sides) > 1 else sides[0]
     last = tuple(torch.stack([s[i] for s in lasts]) for i in range(len(lasts[0])))
     y = x if module.batch_first or lengths is not None else x.transpose(0, 1)
-    return Replay((y, *last), inputs, products)
+    alive = None
+    if lengths is not None:
+        within = torch.arange(x.shape[1], device=x.device) < lengths.unsqueeze(1)
+        # What a reverse direction meets step by step comes in its own order.
+        alive = {p: within.flip(1) if p.endswith("_reverse") and p[:2] != "ih" else within for p in inputs}
+    return Replay((y, *last), inputs, products, alive)
 
 
 def _initial(module: nn.RNNBase, state: Any, index: int, x: Tensor) -> tuple[Tensor, ...]:

@@ -17,10 +17,12 @@ T = TypeVar("T")
 class Statistic(ABC, Generic[T]):
     """Accumulates over batches. ``a.merge(b)`` equals having seen both shards.
 
-    ``kinds``: the cotangents it reads (see ``memspace.passes.cotangent``), which decides the backward passes.
+    ``kinds``: the cotangents it reads (see ``memspace.passes.cotangent``), which decides the backward passes;
+    ``additive``: merging adds the states' tensors, so that processes may add them on the wire.
     """
 
     kinds: tuple[str, ...] = ()
+    additive: bool = False
 
     @abstractmethod
     def update(self, view: View) -> None:

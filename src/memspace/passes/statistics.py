@@ -33,6 +33,8 @@ def _merge_sums(mine: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 class _Sums(Statistic[dict[str, Tensor]]):
     """A statistic that is a dictionary of float64 sums, with the number of examples under ``"n"``."""
 
+    additive = True
+
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
 
@@ -163,11 +165,11 @@ class _Table(Statistic[dict[str, Tensor]]):
 
     def finish(self) -> dict[str, Tensor]:
         """Each column as one tensor."""
-        return {k: torch.cat(v) for k, v in self._parts.items()}
+        return self.state()
 
     def state(self) -> dict[str, Tensor]:
         """The columns."""
-        return self.finish()
+        return {k: torch.cat(v) for k, v in self._parts.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take the columns back."""

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import poisson
 from torch import Tensor
 
 from memspace.errors import LabelError
@@ -43,8 +44,20 @@ class Likelihood(ABC):
         """H u for ``u`` of the shape of f."""
 
     @abstractmethod
+    def quantile(self, f: Tensor, u: Tensor) -> Tensor:
+        """The label whose cumulative probability first reaches u in (0, 1), of shape :meth:`drawn`.
+
+        At uniform u it is a draw from p(y | f).
+        """
+
+    def drawn(self, f: Tensor) -> tuple[int, ...]:
+        """How many uniform numbers a draw takes: the shape of u, here that of f."""
+        return tuple(f.shape)
+
     def sample(self, f: Tensor, generator: torch.Generator) -> Tensor:
         """One label per position drawn from p(y | f)."""
+        u = torch.rand(self.drawn(f), generator=generator, dtype=torch.float64, device=generator.device)
+        return self.quantile(f, u.clamp_min(2.0**-54).to(f.device))
 
     @abstractmethod
     def kl(self, f: Tensor, f2: Tensor) -> Tensor:
@@ -125,11 +138,17 @@ class Categorical(Likelihood):
         p = torch.softmax(f, -1)
         return p * (u - (p * u).sum(-1, keepdim=True))
 
-    def sample(self, f: Tensor, generator: torch.Generator) -> Tensor:
-        """Classes."""
-        p = torch.softmax(f, -1)
-        flat = torch.multinomial(p.reshape(-1, p.shape[-1]), 1, generator=generator)
-        return flat.reshape(f.shape[:-1])
+    def drawn(self, f: Tensor) -> tuple[int, ...]:
+        """One number per position."""
+        return tuple(f.shape[:-1])
+
+    def quantile(self, f: Tensor, u: Tensor) -> Tensor:
+        """Classes, in their own order; never one of probability 0."""
+        reached = torch.softmax(f, -1, dtype=u.dtype).cumsum(-1)
+        total = reached[..., -1]
+        # Rounding may lift u·total to the total, which no class exceeds.
+        level = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))
+        return torch.searchsorted(reached, level.unsqueeze(-1), right=True).squeeze(-1)
 
     def kl(self, f: Tensor, f2: Tensor) -> Tensor:
         """Σ p (log p − log q)."""
@@ -199,9 +218,9 @@ class Bernoulli(Likelihood):
         """p(1−p) ∘ u."""
         return self._variance(f) * u
 
-    def sample(self, f: Tensor, generator: torch.Generator) -> Tensor:
+    def quantile(self, f: Tensor, u: Tensor) -> Tensor:
         """0/1 floats."""
-        return torch.bernoulli(torch.sigmoid(f), generator=generator)
+        return (u > torch.sigmoid(-f)).to(f.dtype)
 
     def kl(self, f: Tensor, f2: Tensor) -> Tensor:
         """Summed over the C labels."""
@@ -267,10 +286,10 @@ class Gaussian(Likelihood):
         """u/σ²."""
         return u / self.sigma**2
 
-    def sample(self, f: Tensor, generator: torch.Generator) -> Tensor:
+    def quantile(self, f: Tensor, u: Tensor) -> Tensor:
         """Mean plus noise."""
-        noise = torch.randn(f.shape, generator=generator, dtype=f.dtype, device=generator.device)
-        return f + self.sigma * noise.to(f.device)
+        noise: Tensor = torch.special.ndtri(u)
+        return f + self.sigma * noise.to(f.dtype)
 
     def kl(self, f: Tensor, f2: Tensor) -> Tensor:
         """½‖f−f2‖²/σ²."""
@@ -325,9 +344,10 @@ class Poisson(Likelihood):
         """e^f ∘ u."""
         return f.exp() * u
 
-    def sample(self, f: Tensor, generator: torch.Generator) -> Tensor:
-        """Counts as floats."""
-        return torch.poisson(f.exp(), generator=generator)
+    def quantile(self, f: Tensor, u: Tensor) -> Tensor:
+        """Counts as floats; worked out on the host, where SciPy has the law's quantiles."""
+        counts = poisson.ppf(u.double().cpu().numpy(), f.double().exp().cpu().numpy())
+        return torch.as_tensor(counts).to(f)
 
     def kl(self, f: Tensor, f2: Tensor) -> Tensor:
         """Σ λ (f − f2) − λ + λ2."""

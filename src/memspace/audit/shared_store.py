@@ -1,0 +1,72 @@
+"""The run folder of several processes: the first reads and writes it, the others hear from the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from memspace.audit.results import Chapter, Results
+from memspace.audit.store import Store
+from memspace.passes.processes import Processes, current
+
+__all__ = ["SharedStore", "open_store"]
+
+T = TypeVar("T")
+
+
+def open_store(folder: Path, key: Mapping[str, Any], *, fresh: bool = False) -> Store:
+    """The run folder of this process, or of the team it works in."""
+    team = current()
+    return Store(folder, key, fresh=fresh) if team.size == 1 else SharedStore(folder, key, team, fresh=fresh)
+
+
+class SharedStore(Store):
+    """A :class:`Store` that every process of a team calls alike. A failure to write is process 0's own."""
+
+    def __init__(self, folder: Path, key: Mapping[str, Any], team: Processes, *, fresh: bool = False) -> None:
+        self._team = team
+        self.folder = folder
+        if team.rank == 0:
+            super().__init__(folder, key, fresh=fresh)
+        self.resumed = self._of_first(lambda: self.resumed)
+
+    def _of_first(self, ask: Callable[[], T]) -> T:
+        return self._team.from_first(ask() if self._team.rank == 0 else None)  # type: ignore[return-value]
+
+    def has(self, stage: str) -> bool:
+        """Whether process 0 has the stage."""
+        return self._of_first(lambda: super(SharedStore, self).has(stage))
+
+    def load_tensors(self, stage: str) -> dict[str, Tensor]:
+        """What process 0 has."""
+        return self._of_first(lambda: super(SharedStore, self).load_tensors(stage))
+
+    def save_tensors(self, stage: str, tensors: Mapping[str, Tensor]) -> None:
+        """Process 0 keeps it."""
+        if self._team.rank == 0:
+            super().save_tensors(stage, tensors)
+
+    def has_chapter(self, id: str) -> bool:
+        """Whether process 0 has the chapter."""
+        return self._of_first(lambda: super(SharedStore, self).has_chapter(id))
+
+    def load_chapter(self, id: str) -> tuple[Chapter, dict[str, Any]]:
+        """What process 0 has."""
+        return self._of_first(lambda: super(SharedStore, self).load_chapter(id))
+
+    def save_chapter(self, chapter: Chapter, tables: Mapping[str, Any]) -> None:
+        """Process 0 keeps it."""
+        if self._team.rank == 0:
+            super().save_chapter(chapter, tables)
+
+    def save_results(self, results: Results) -> None:
+        """Process 0 writes them."""
+        if self._team.rank == 0:
+            super().save_results(results)
+
+    def write_report(self, html: str) -> Path:
+        """Process 0 writes it."""
+        return super().write_report(html) if self._team.rank == 0 else self.folder / "report.html"

@@ -1,0 +1,71 @@
+"""The command line under torchrun: joins the group of processes, and lets one of them speak for all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
+
+from memspace.errors import WorkerError
+from memspace.passes.processes import across
+
+__all__ = ["local_device", "team_of_torchrun"]
+
+
+def local_device(device: str) -> str:
+    """``cuda`` is this process's own GPU where torchrun started several."""
+    own = os.environ.get("LOCAL_RANK")
+    return f"cuda:{own}" if device == "cuda" and own is not None else device
+
+
+@contextmanager
+def team_of_torchrun() -> Iterator[Callable[[], bool]]:
+    """Everything inside is shared among torchrun's processes.
+
+    Processes but the first are silent. Gives a function that tells whether this process is the first to report a
+    failure: one sentence for the whole run, whoever lives to say it.
+
+    Raises:
+        WorkerError: (inside) another process ended.
+    """
+    store, rank, size = next(rendezvous("env://"))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    signal.signal(signal.SIGTERM, _terminated)
+
+    def speaks() -> bool:
+        try:
+            told: int = store.add("memspace/failure", 1)
+            return told == 1
+        except RuntimeError:  # the store went with its process
+            return bool(rank == 0)
+
+    with contextlib.ExitStack() as stack:
+        if rank > 0:
+            nowhere = stack.enter_context(Path(os.devnull).open("w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+        stack.enter_context(across())
+        try:
+            yield speaks
+        except SystemExit as end:
+            if end.code in (None, 0):
+                dist.destroy_process_group()
+            raise
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    """Torchrun ends the others when one process has ended."""
+    raise WorkerError(
+        "another process ended, or the run was stopped",
+        where=f"process {dist.get_rank()} of {dist.get_world_size()}",
+        remedy="finished stages are kept: the same command goes on",
+    )

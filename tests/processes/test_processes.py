@@ -1,0 +1,38 @@
+"""Several processes find what one finds."""
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from memspace.errors import WorkerError
+from memspace.passes.processes import Processes, across, current
+from tests.processes.work import everything, member
+
+SUMMED = 1e-10  # relative: float64 sums of a few numbers in another order, through an eigendecomposition
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_statistics_and_products_are_those_of_one_process(size, tmp_path):
+    seed = 10 + size
+    multiprocessing.spawn(member, (size, seed, str(tmp_path)), size)
+    expected = everything(seed)
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(size)]
+    for key, value in expected.items():
+        for f in found:
+            assert f[key].shape == value.shape, key
+            assert float((f[key] - value).norm()) <= SUMMED * float(value.norm()), key
+            assert torch.equal(f[key], found[0][key]), f"{key} differs between processes"
+
+
+@pytest.mark.parametrize(("total", "size"), [(5, 2), (5, 3), (7, 7), (1000, 3)])
+def test_shards_are_a_partition_in_order(total, size):
+    index = torch.randperm(total)
+    parts = [Processes(rank, size).shard(total, index) for rank in range(size)]
+    assert torch.equal(torch.cat(parts), index)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_work_is_shared_only_where_asked_for():
+    assert current().size == 1
+    with pytest.raises(WorkerError, match="torchrun"), across():
+        pass
