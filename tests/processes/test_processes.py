@@ -6,6 +6,7 @@ from torch import multiprocessing
 
 from memspace.errors import WorkerError
 from memspace.passes.processes import Processes, across, current
+from tests.processes import sharded
 from tests.processes.work import everything, member
 
 SUMMED = 1e-10  # relative: float64 sums of a few numbers in another order, through an eigendecomposition
@@ -36,3 +37,12 @@ def test_work_is_shared_only_where_asked_for():
     assert current().size == 1
     with pytest.raises(WorkerError, match="torchrun"), across():
         pass
+
+
+def test_parameters_spread_by_fsdp_are_read_whole(tmp_path):
+    multiprocessing.spawn(sharded.member, (2, 5, str(tmp_path)), 2)
+    expected = sharded.matrices(5, shard=False)
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt")
+        for key, value in expected.items():
+            assert float((found[key] - value).norm()) <= SUMMED * float(value.norm()), key

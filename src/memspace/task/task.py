@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.task.data import Data
+from memspace.task.gathered import gathered
 from memspace.task.likelihood import Categorical, Likelihood
 
 __all__ = ["Factors", "Run", "Task"]
@@ -56,7 +57,8 @@ class Task:
     """A network to audit. Nothing in it is ever modified; the model is read in eval mode and left as it was found.
 
     Args:
-        model: any ``nn.Module`` whose output is ``(B, C)`` or ``(B, positions, C)``.
+        model: any ``nn.Module`` whose output is ``(B, C)`` or ``(B, positions, C)``; one that FSDP2 has sharded is
+            replaced by a plain copy, for which every process must make the task.
         train: examples the network was trained on: (x, y) tensors, a Dataset or a DataLoader.
         likelihood: the output law.
         test: examples it was not trained on, if any.
@@ -92,6 +94,7 @@ class Task:
     layer: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", gathered(self.model))
         object.__setattr__(self, "train", Data(self.train, "training data"))
         if self.test is not None:
             object.__setattr__(self, "test", Data(self.test, "test data"))
