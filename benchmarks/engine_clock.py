@@ -26,11 +26,12 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass
 class Timing:
-    """Seconds of every repeat, eigendecompositions apart from the rest; peak memory above the start, MiB."""
+    """Seconds of every repeat, eigendecompositions apart; peak memory above the start, and ``whole``, MiB."""
 
     seconds: list[float] = field(default_factory=list)
     apart: list[float] = field(default_factory=list)
     memory: float = float("nan")
+    whole: float = float("nan")
     result: Any = None
     error: str = ""
 
@@ -96,7 +97,8 @@ def peak_memory(into: Timing) -> Iterator[None]:
         yield
         return
     yield
-    into.memory = (_kib("VmHWM") - before) / 1024
+    into.whole = _kib("VmHWM") / 1024
+    into.memory = into.whole - before / 1024
 
 
 def matmul_rate(repeats: int = 7, size: int = 2048) -> float:
