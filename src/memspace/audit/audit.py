@@ -131,7 +131,22 @@ def _facts(task: Task, r: Reading, plan: Plan) -> dict[str, str]:
         "device": f"{task.device}, {str(task.dtype).removeprefix('torch.')}",
         "torch": torch.__version__,
     }
+    rounded = _rounding(task.device)
+    if rounded:
+        facts["arithmetic"] = rounded
     return facts | dict(task.description)
+
+
+def _rounding(device: torch.device) -> str:
+    """What torch is set to: less than float32 where allowed, determinism where asked for. Nothing is set here."""
+    said = []
+    if torch.get_float32_matmul_precision() != "highest":
+        said.append(f"float32 matrix products at precision {torch.get_float32_matmul_precision()!r}")
+    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        said.append("convolutions in TF32")
+    if torch.are_deterministic_algorithms_enabled():
+        said.append("deterministic algorithms")
+    return ", ".join(said)
 
 
 def _settings(settings: Settings, r: Reading) -> dict[str, Any]:

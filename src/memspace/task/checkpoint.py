@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from memspace.errors import CheckpointError, UnsafeCheckpointError, WeightsMismatchError
 from memspace.task.data import Inputs
+from memspace.task.plain import own_name
 from memspace.task.task import Task
 
 __all__ = ["fingerprint", "load_weights", "read_state"]
@@ -84,8 +85,8 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """
     state = read_state(path)
     own = model.state_dict()
-    if state and all(k.startswith("module.") for k in state):  # saved from DataParallel
-        state = {k.removeprefix("module."): v for k, v in state.items()}
+    if not state.keys() & own.keys():  # saved from inside a wrapper
+        state = {own_name(k): v for k, v in state.items()}
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]

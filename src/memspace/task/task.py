@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from memspace.task.data import Data
-from memspace.task.gathered import gathered
 from memspace.task.likelihood import Categorical, Likelihood
+from memspace.task.plain import HALF, plain, stored_dtypes
 
 __all__ = ["Factors", "Run", "Task"]
 
@@ -57,8 +57,8 @@ class Task:
     """A network to audit. Nothing in it is ever modified; the model is read in eval mode and left as it was found.
 
     Args:
-        model: any ``nn.Module`` whose output is ``(B, C)`` or ``(B, positions, C)``; one that FSDP2 has sharded is
-            replaced by a plain copy, for which every process must make the task.
+        model: any ``nn.Module`` whose output is ``(B, C)`` or ``(B, positions, C)``; a wrapped, sharded or
+            half-precision one is replaced by a plain float32 one (see ``memspace.task.plain``).
         train: examples the network was trained on: (x, y) tensors, a Dataset or a DataLoader.
         likelihood: the output law.
         test: examples it was not trained on, if any.
@@ -94,7 +94,15 @@ class Task:
     layer: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", gathered(self.model))
+        half = stored_dtypes(self.model)
+        if half:
+            names = " and ".join(str(d).removeprefix("torch.") for d in half)
+            told = {"weights": f"stored in {names}, read in float32"} | self.description
+            object.__setattr__(self, "description", told)
+            if self.run is not None:
+                states = tuple({k: _float(v) for k, v in s.items()} for s in self.run.states)
+                object.__setattr__(self, "run", replace(self.run, states=states))
+        object.__setattr__(self, "model", plain(self.model))
         object.__setattr__(self, "train", Data(self.train, "training data"))
         if self.test is not None:
             object.__setattr__(self, "test", Data(self.test, "test data"))
@@ -108,3 +116,7 @@ class Task:
     def dtype(self) -> torch.dtype:
         """The dtype of the model's first parameter."""
         return next(self.model.parameters(), torch.empty(0)).dtype
+
+
+def _float(t: Tensor) -> Tensor:
+    return t.float() if t.dtype in HALF else t

@@ -1,0 +1,132 @@
+"""The network inside its wrappers: compiled, replicated, sharded or half-precision models as plain float32 modules.
+
+Hooks, per-example gradients and functional calls need a module tree that runs as written. The tree is rebuilt where
+anything stands in the way, around the same parameters wherever these can be read as they are; the user's model keeps
+its wrappers, its sharding and its precision.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from memspace.errors import UnsupportedLayerError
+
+__all__ = ["HALF", "own_name", "plain", "stored_dtypes"]
+
+HALF = (torch.bfloat16, torch.float16)
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks")
+_WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "DistributedDataParallel": "module"}
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """The model itself where nothing stands in the way, else a plain copy.
+
+    * ``torch.compile``, DataParallel and DistributedDataParallel are taken off; parameters are shared with the model.
+    * Parameters that ``torch.distributed.fsdp.fully_shard`` spread over processes are gathered: every process of the
+      mesh must ask for it, and each then holds all of them.
+    * bfloat16 and float16 parameters and buffers become float32: the same numbers, read in a precision in which sums
+      over examples mean something.
+
+    Raises:
+        UnsupportedLayerError: parameters are spread in a way that cannot be undone.
+    """
+    if not any(_in_the_way(m) for m in model.modules()):
+        return model
+    return _Rebuilt().module(model, "")
+
+
+def stored_dtypes(model: nn.Module) -> tuple[torch.dtype, ...]:
+    """The half-precision dtypes among the parameters."""
+    found = {p.dtype for p in model.parameters()}
+    return tuple(d for d in HALF if d in found)
+
+
+def own_name(key: str) -> str:
+    """A state dict's key without what wrappers put into it."""
+    parts = key.removeprefix("module.").split(".")
+    return ".".join(p for p in parts if p != "_orig_mod")
+
+
+def _in_the_way(module: nn.Module) -> bool:
+    own = (*module._parameters.values(), *module._buffers.values())
+    return (
+        type(module).__name__ in _WRAPPERS
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or any(t is not None and (hasattr(t, "full_tensor") or t.dtype in HALF) for t in own)
+        or any(hasattr(v, "_torchdynamo_orig_callable") for v in vars(module).values())
+    )
+
+
+class _Rebuilt:
+    """A module tree built once more; what appears twice in the model appears twice in the copy."""
+
+    def __init__(self) -> None:
+        self._modules: dict[int, nn.Module] = {}
+        self._tensors: dict[int, Any] = {}
+        self._kept: list[Any] = []  # ids are only good while their objects live
+
+    def module(self, old: nn.Module, name: str) -> nn.Module:
+        """The plain version of one module and all below it."""
+        inside = _WRAPPERS.get(type(old).__name__)
+        if inside is not None and isinstance(getattr(old, inside, None), nn.Module):
+            return self.module(getattr(old, inside), name)
+        if id(old) in self._modules:
+            return self._modules[id(old)]
+        kind = _own_class(type(old))
+        new: nn.Module = kind.__new__(kind)
+        self._modules[id(old)] = new
+        new.__dict__ = {k: _rebound(v, old, new) for k, v in vars(old).items()}
+        new.__dict__["_compiled_call_impl"] = None
+        for hooks in _HOOKS:
+            found = vars(old)[hooks]
+            kept = {k: h for k, h in found.items() if not _of_fsdp(type(getattr(h, "__self__", None)))}
+            new.__dict__[hooks] = type(found)(kept)
+        new._parameters = {n: self._whole(p, f"{name}{n}") for n, p in old._parameters.items()}
+        new._buffers = {n: self._whole(b, f"{name}{n}") for n, b in old._buffers.items()}
+        new._modules = {n: None if m is None else self.module(m, f"{name}{n}.") for n, m in old._modules.items()}
+        if isinstance(new, nn.RNNBase):  # holds its weights in a list besides
+            new._init_flat_weights()
+        return new
+
+    def _whole(self, old: Any, name: str) -> Any:
+        if old is None or not (hasattr(old, "full_tensor") or old.dtype in HALF):
+            return old
+        if id(old) not in self._tensors:
+            value = old.detach()
+            if hasattr(value, "full_tensor"):
+                try:
+                    value = value.full_tensor()
+                except RuntimeError as error:
+                    raise UnsupportedLayerError(
+                        f"a sharded parameter cannot be gathered ({str(error).splitlines()[0][:120]})",
+                        where=name,
+                        remedy="make the task on every process of the mesh, or hand over the unsharded model",
+                    ) from error
+            value = value.float() if value.dtype in HALF else value
+            if isinstance(old, nn.Parameter):
+                value = nn.Parameter(value, requires_grad=old.requires_grad)
+            self._tensors[id(old)] = value
+            self._kept.append(old)
+        return self._tensors[id(old)]
+
+
+def _rebound(value: Any, old: nn.Module, new: nn.Module) -> Any:
+    """A compiled function or method of the old module as the new one's own, as it was written."""
+    written = getattr(value, "_torchdynamo_orig_callable", None)
+    if written is None:
+        return value
+    return MethodType(written.__func__, new) if getattr(written, "__self__", None) is old else written
+
+
+def _own_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class a module had before ``fully_shard`` gave it one of its own, which puts FSDPModule in front."""
+    names = [c.__name__ for c in kind.__mro__]
+    return kind.__mro__[names.index("FSDPModule") + 1] if "FSDPModule" in names else kind
+
+
+def _of_fsdp(kind: type) -> bool:
+    return any(c.__module__.startswith("torch.distributed.fsdp") for c in kind.__mro__)
