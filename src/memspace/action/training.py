@@ -119,7 +119,7 @@ def training_action(
         "length": tuple(steps),
         "bought": tuple((-torch.diff(loss.mean(1))).tolist()),
     }
-    space = ParameterSpace(task.model) if space is None else space
+    space = ParameterSpace.of(task) if space is None else space
     count, rows = affordable(task, space, index, memory)
     chosen = torch.randperm(len(index), generator=generator)[: min(slope_probe, count)].sort().values
     slopes: list[float] = []
@@ -165,7 +165,7 @@ def _slopes(
     """The slope at every checkpoint, on a copy of the model."""
     model: nn.Module = copy.deepcopy(task.model)
     moved = Task(model=model, train=task.train, likelihood=task.likelihood)
-    layout = ParameterSpace(model, space.loose)
+    layout = space.like(model)
     out = []
     for state in progress.track(states, "slope at every checkpoint", len(states)):
         model.load_state_dict(state)

@@ -166,7 +166,7 @@ class FisherOperator:
         self._data = task.train if data is None else data
         self._index = index
         self.n = len(self._data) if index is None else len(index)
-        self._at = {n: p.detach() for n, p in task.model.named_parameters() if p.requires_grad}
+        self._at = {n: p.detach() for n, p in space.parameters(task.model).items()}
         self._padding = {
             f"{name}.weight": module.padding_idx
             for name, module in task.model.named_modules()

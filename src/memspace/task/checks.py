@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from memspace.errors import DataError, NonFiniteError, ShapeError, StochasticModelError, TaskError
 from memspace.task.data import Data, Inputs, call_model, move, take
+from memspace.task.selection import chosen_names, split_patterns
 from memspace.task.task import Task
 
 __all__ = ["check_task", "evaluating", "untouched"]
@@ -52,6 +53,7 @@ def check_task(task: Task) -> None:
     Nothing of the task is changed, nor torch's random state, which random models and random data draw from.
     """
     _check_weights(task.model)
+    chosen_names(task.model, *split_patterns(task.parameters))
     _check_no_dropout_draws(task.model)
     with untouched(task.model):
         for data in (task.train, *(() if task.test is None else (task.test,))):
