@@ -123,7 +123,16 @@ def training_action(
     count, rows = affordable(task, space, index, memory)
     chosen = torch.randperm(len(index), generator=generator)[: min(slope_probe, count)].sort().values
     slopes: list[float] = []
-    if len(chosen) < min(LEAST_PROBE, len(task.train)):
+    if moved := _moved_outside(task.model, space, run.states):
+        unmeasured.append(
+            Unmeasured(
+                "action.excess",
+                f"training also moved parameters that are not audited ({moved[0]}{', ...' if len(moved) > 1 else ''}): "
+                "what it bought was not bought by the others alone",
+                "audit all parameters that were trained",
+            )
+        )
+    elif len(chosen) < min(LEAST_PROBE, len(task.train)):
         unmeasured.append(
             Unmeasured(
                 "action.excess",
@@ -172,6 +181,12 @@ def _slopes(
         dual = probe_dual(moved, layout, index)
         out.append(dual.slope(DAMPING * max(dual.trace, 1e-300)))
     return out
+
+
+def _moved_outside(model: nn.Module, space: ParameterSpace, states: Sequence[dict[str, Tensor]]) -> list[str]:
+    """Parameters outside the space that differ between checkpoints."""
+    outside = [n for n, _ in model.named_parameters() if n not in space.names]
+    return [n for n in outside if any(not torch.equal(s[n], states[-1][n]) for s in states)]
 
 
 def _trapezoid(steps: Tensor, slopes: Tensor) -> Tensor:
