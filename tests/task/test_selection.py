@@ -61,8 +61,6 @@ def test_what_patterns_choose(only, without, want) -> None:
     assert list(back) == list(space.names)
     assert all(torch.equal(back[n], p) for n, p in space.parameters(model).items())
     assert torch.equal(space.pack(back), flat)
-    again = space.like(Net())
-    assert again.blocks == space.blocks
 
 
 def test_half_a_norm_is_differentiated_by_its_module() -> None:

@@ -11,7 +11,6 @@ Damping lowers the slope, hence the excess; what ten times the damping would cha
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from memspace.geometry.path import Walk, every_second, outputs_along, straight_l
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
+from memspace.task.checks import holding
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
@@ -171,14 +171,11 @@ def _per_example(values: Tensor) -> Tensor:
 def _slopes(
     task: Task, space: ParameterSpace, states: Sequence[dict[str, Tensor]], index: Tensor, progress: Progress
 ) -> list[Slope]:
-    """The slope at every checkpoint, on a copy of the model."""
-    model: nn.Module = copy.deepcopy(task.model)
-    moved = Task(model=model, train=task.train, likelihood=task.likelihood)
-    layout = space.like(model)
+    """The slope at every checkpoint."""
     out = []
     for state in progress.track(states, "slope at every checkpoint", len(states)):
-        model.load_state_dict(state)
-        dual = probe_dual(moved, layout, index)
+        with holding(task.model, state):
+            dual = probe_dual(task, space, index)
         out.append(dual.slope(DAMPING * max(dual.trace, 1e-300)))
     return out
 

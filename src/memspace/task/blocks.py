@@ -119,10 +119,16 @@ def parts_of(module: nn.Module, loose: bool, outside: Collection[str]) -> list[P
     if not own:
         return []
     if kind == "recurrent" and isinstance(module, nn.RNNBase):
-        return _recurrent(module)
+        parts = _recurrent(module)
+        known = {n for part in parts for n in part.names}
+        return parts if known.issuperset(own) else [Part("local", (n,), n) for n in own]
+    # Adapters registered on the layer itself, or a weight that a hook computes from others.
+    if kind != "loose" and not {"weight", "bias"}.issuperset(own):
+        kind = "local"
     if kind == "transposed":
         return [Part("transposed", ("weight",)), Part("bias", ("bias",), "bias")]
-    if kind in ("norm", "grouped") and any(n in outside for n in own):
+    computed = "weight" not in own and getattr(module, "weight", None) is not None  # a reparametrised weight
+    if kind in ("norm", "grouped") and (computed or any(n in outside for n in own)):
         kind = "local"
     if kind in ("local", "loose"):
         return [Part(kind, (n,), n) for n in own]

@@ -44,7 +44,6 @@ class ParameterSpace:
         without: str | Sequence[str] = (),
     ) -> None:
         self.loose, self.axes = frozenset(loose), dict(axes or {})
-        self._only, self._without = only, without
         self.names = chosen_names(model, only, without)
         trainable = self.parameters(model)
         owners: dict[int, int] = {}  # a parameter under two names is shared: off the fast path
@@ -80,10 +79,6 @@ class ParameterSpace:
         """The parameters the task asks for."""
         only, without = split_patterns(task.parameters)
         return cls(task.model, loose, axes, only=only, without=without)
-
-    def like(self, model: nn.Module) -> ParameterSpace:
-        """The same layout for another network of the same architecture."""
-        return ParameterSpace(model, self.loose, self.axes, only=self._only, without=self._without)
 
     def __len__(self) -> int:
         return len(self.blocks)
