@@ -2,16 +2,20 @@
 
 import pytest
 import torch
+from torch import nn
 
 from memspace.action.training import DAMPING, training_action
 from memspace.audit.audit import audit_task, plan_audit
 from memspace.audit.plan import Settings
 from memspace.metric.fisher import build
+from memspace.passes.batching import LEAST
+from memspace.passes.engine import run_pass
+from memspace.passes.statistics import GradientNorms
 from memspace.passes.verify import verified_space
 from memspace.progress import Silent
 from memspace.task.likelihood import Bernoulli, Categorical
 from memspace.task.task import Run, Task
-from tests.contract.adapters import ADAPTERS, REPARAMETRISED, adapted
+from tests.contract.adapters import ADAPTERS, REPARAMETRISED, Inside, adapted
 from tests.contract.networks import dense_fisher, jacobian, network
 
 EXACT = 1e-10  # relative; as in the metric's contract
@@ -134,3 +138,21 @@ def test_audited_end_to_end_and_left_as_found(name, representation):
     assert all(torch.equal(t, after[n]) and at == after[n].data_ptr() for n, (t, at) in before.items())
     assert torch.equal(model(x), outputs)
     assert results.measurement("action.excess").n > 0
+
+
+def test_a_merged_adapter_of_a_large_layer_is_differentiated_in_parts():
+    torch.manual_seed(3)
+    model = nn.Sequential(Inside(nn.Linear(3, 50_000), "merged"), nn.Tanh(), nn.Linear(50_000, 2)).double()
+    model[2].requires_grad_(False)
+    n = 2 * LEAST + 3
+    x, y = torch.randn(n, 3, dtype=torch.float64), torch.arange(n) % 2
+    task = Task(model, (x, y))
+    space = verified_space(task)
+    assert {b.kind for b in space.blocks} == {"local"}
+    found = GradientNorms(space.blocks, "empirical")
+    run_pass(task, space, [found], batch=n)
+    got = found.finish()["norms"]
+    for i in (0, LEAST - 1, LEAST, n - 1):  # on either side of a part's end
+        loss = nn.functional.cross_entropy(model(x[i : i + 1]), y[i : i + 1])
+        want = torch.stack([g.square().sum() for g in torch.autograd.grad(loss, [model[0].lora_A, model[0].lora_B])])
+        assert relative(got[i], want) < EXACT
