@@ -38,7 +38,8 @@ def audit(
         likelihood: the output law; Categorical by default.
         out: folder for results.json, the Parquet tables and report.html; None writes nothing.
         settings: damping, memory budget, seed; see :class:`memspace.Settings`.
-        task: further fields of :class:`memspace.Task`, for example ``class_names``, ``input_shape``, ``refit``.
+        task: further fields of :class:`memspace.Task`, for example ``class_names``, ``input_shape``, ``refit``;
+            ``parameters="blocks.*.attn.*"`` audits some of the parameters.
 
     Returns:
         every measurement with unit and error; ``results.measurement("generalisation.loo_estimate").value``.

@@ -93,6 +93,10 @@ def audit(
     query: Annotated[
         list[int] | None, typer.Option(help="Test example whose prediction to explain; repeatable.")
     ] = None,
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Audit parameters whose names match; !PATTERN excludes; repeatable."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Print the plan and stop.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on from an interrupted run.")] = False,
@@ -121,6 +125,8 @@ def audit(
     console = Console(stderr=True)
     with _watch(console, quiet or as_json) as progress:
         job = resolve(task, options, progress, weights)
+        if parameters:
+            job = replace(job, parameters=tuple(parameters))
         if device is not None:
             _move(job.model, local_device(device))
         if plan:

@@ -236,3 +236,19 @@ def test_a_small_memory_takes_fewer_examples() -> None:
     a = _measure(task, memory=200_000)
     found = next(m for m in a.measurements if m.name == "action.excess")
     assert 8 <= found.n < N
+
+
+def test_no_excess_where_training_moved_what_is_not_audited() -> None:
+    task = _run(_natural, 0.05, 0.3)
+    model = nn.Sequential(nn.Linear(D, C)).double()
+    states = tuple(s | {"0.bias": torch.zeros(C, dtype=torch.float64)} for s in task.run.states)
+    moved = tuple(s | {"0.bias": torch.full((C,), 0.1 * k, dtype=torch.float64)} for k, s in enumerate(states))
+    for recorded, measured in ((states, True), (moved, False)):
+        model.load_state_dict(recorded[-1])
+        for parameters in ("0.weight", ()):
+            some = replace(task, model=model, run=replace(task.run, states=recorded), parameters=parameters)
+            a = _measure(some)
+            assert ("excess" in _values(a)) == (measured or not parameters)
+            if "excess" not in _values(a):
+                assert "0.bias" in next(u.reason for u in a.unmeasured if u.name == "action.excess")
+            assert "length" in _values(a)

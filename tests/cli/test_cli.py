@@ -99,6 +99,15 @@ def test_tasks_and_version(folder):
     assert run(folder, "--version").stdout.startswith("memspace 0.")
 
 
+def test_some_of_the_parameters(folder):
+    words = ("audit", "mine:task", "--parameters", "2.*", "--parameters", "!*.bias", "--json")
+    plan = json.loads(run(folder, *words, "--plan").stdout)
+    assert (plan["parameters"], plan["total"], plan["patterns"]) == (18, 57, ["2.*", "!*.bias"])
+    done = run(folder, *words, "--out", "out", "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["facts"]["parameters"] == "18 of 57"
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -107,6 +116,7 @@ def test_tasks_and_version(folder):
         (("audit", "mine:number"), 3, "not a memspace.Task"),
         (("audit", "nowhere:task"), 3, "cannot be imported"),
         (("audit", "fashion-mnist", "--data-root", "nowhere"), 4, "missing"),
+        (("audit", "mine:task", "--parameters", "layer.*"), 3, "'layer.*' matches no parameter"),
         (("audit", "mine:wrong_labels"), 5, "outside 0..2"),
         (("audit", "mine:broken"), 6, "0.weight"),
         (("audit", "mine:task", "--weights", "nowhere.pt"), 11, "no such checkpoint"),

@@ -147,9 +147,10 @@ def test_the_smallest_share_needs_all_larger_ones() -> None:
 @pytest.mark.parametrize("bits", [2, 4, 8, 16])
 def test_rounding_makes_a_copy_of_few_levels(task: Task, bits: int) -> None:
     before = _state(task)
-    rounded = quantised(task, bits)
+    rounded = quantised(task, ParameterSpace(task.model), bits)
     assert _same(task, before)
     assert set(rounded) == {"0.weight", "3.weight"}
+    assert set(quantised(task, ParameterSpace(task.model, only="3.*"), bits)) == {"3.weight"}
     for name, w in rounded.items():
         original = before[name]
         step = original.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)

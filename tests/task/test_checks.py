@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from memspace.errors import DataError, LabelError, NonFiniteError, StochasticModelError
-from memspace.task.checks import check_task, untouched
+from memspace.task.checks import check_task, holding, untouched
 from memspace.task.data import Data
 from memspace.task.task import Task
 
@@ -110,3 +110,32 @@ def test_frozen_parameters_come_back_frozen() -> None:
         model.requires_grad_(True)
         model[1].requires_grad_(False)
     assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]
+
+
+def test_held_weights_and_buffers_are_put_back_also_after_an_exception() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, C)).eval()
+    model[2].weight.requires_grad_(False)
+    before = {n: (t, t.data_ptr(), t.detach().clone()) for n, t in model.state_dict(keep_vars=True).items()}
+    state = {n: t + 1 for n, t in model.state_dict().items()}
+    other = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, C)).eval()
+    other.load_state_dict(state)
+    x = torch.randn(5, 4)
+
+    def leave() -> None:
+        with holding(model, state):
+            assert torch.equal(model(x), other(x))
+            assert not model[2].weight.requires_grad
+            raise InterruptedError
+
+    def lacking() -> None:
+        with holding(model, {n: t for n, t in state.items() if n != "1.running_var"}):
+            pytest.fail("held without a buffer")
+
+    for act, error in ((leave, InterruptedError), (lacking, KeyError)):
+        with pytest.raises(error):
+            act()
+        for n, t in model.state_dict(keep_vars=True).items():
+            same, at, value = before[n]
+            assert t is same
+            assert t.data_ptr() == at
+            assert torch.equal(t, value)

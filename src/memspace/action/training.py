@@ -11,7 +11,6 @@ Damping lowers the slope, hence the excess; what ten times the damping would cha
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from memspace.geometry.path import Walk, every_second, outputs_along, straight_l
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
+from memspace.task.checks import holding
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
@@ -119,11 +119,20 @@ def training_action(
         "length": tuple(steps),
         "bought": tuple((-torch.diff(loss.mean(1))).tolist()),
     }
-    space = ParameterSpace(task.model) if space is None else space
+    space = ParameterSpace.of(task) if space is None else space
     count, rows = affordable(task, space, index, memory)
     chosen = torch.randperm(len(index), generator=generator)[: min(slope_probe, count)].sort().values
     slopes: list[float] = []
-    if len(chosen) < min(LEAST_PROBE, len(task.train)):
+    if moved := _moved_outside(task.model, space, run.states):
+        unmeasured.append(
+            Unmeasured(
+                "action.excess",
+                f"training also moved parameters that are not audited ({moved[0]}{', ...' if len(moved) > 1 else ''}): "
+                "what it bought was not bought by the others alone",
+                "audit all parameters that were trained",
+            )
+        )
+    elif len(chosen) < min(LEAST_PROBE, len(task.train)):
         unmeasured.append(
             Unmeasured(
                 "action.excess",
@@ -162,16 +171,19 @@ def _per_example(values: Tensor) -> Tensor:
 def _slopes(
     task: Task, space: ParameterSpace, states: Sequence[dict[str, Tensor]], index: Tensor, progress: Progress
 ) -> list[Slope]:
-    """The slope at every checkpoint, on a copy of the model."""
-    model: nn.Module = copy.deepcopy(task.model)
-    moved = Task(model=model, train=task.train, likelihood=task.likelihood)
-    layout = ParameterSpace(model, space.loose)
+    """The slope at every checkpoint."""
     out = []
     for state in progress.track(states, "slope at every checkpoint", len(states)):
-        model.load_state_dict(state)
-        dual = probe_dual(moved, layout, index)
+        with holding(task.model, state):
+            dual = probe_dual(task, space, index)
         out.append(dual.slope(DAMPING * max(dual.trace, 1e-300)))
     return out
+
+
+def _moved_outside(model: nn.Module, space: ParameterSpace, states: Sequence[dict[str, Tensor]]) -> list[str]:
+    """Parameters outside the space that differ between checkpoints."""
+    outside = [n for n, _ in model.named_parameters() if n not in space.names]
+    return [n for n in outside if any(not torch.equal(s[n], states[-1][n]) for s in states)]
 
 
 def _trapezoid(steps: Tensor, slopes: Tensor) -> Tensor:

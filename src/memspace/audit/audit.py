@@ -122,7 +122,7 @@ def _chapters(
 def _facts(task: Task, r: Reading, plan: Plan) -> dict[str, str]:
     facts = {
         "model": type(task.model).__name__,
-        "parameters": f"{plan.parameters:,}",
+        "parameters": plan.counted,
         "output law": task.likelihood.name,
         "training examples": f"{plan.n:,}",
         "test examples": f"{len(task.test):,}" if task.test is not None else "none given",
@@ -134,6 +134,8 @@ def _facts(task: Task, r: Reading, plan: Plan) -> dict[str, str]:
     rounded = _rounding(task.device)
     if rounded:
         facts["arithmetic"] = rounded
+    if plan.patterns:
+        facts["parameters chosen by"] = ", ".join(plan.patterns) + "; the others are held as they are"
     return facts | dict(task.description)
 
 

@@ -14,6 +14,7 @@ from memspace.passes.batching import examples_at_once
 from memspace.task.blocks import FORMED, Block
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, first_tensor, move
+from memspace.task.selection import as_patterns
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
@@ -56,7 +57,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages in order, with the facts they were planned from."""
+    """The stages in order, with the facts they were planned from.
+
+    Args:
+        parameters: audited ones; total: all of the model's, the frozen and those not chosen among them.
+        patterns: by which they were chosen, if any.
+    """
 
     representation: str
     reason: str
@@ -64,6 +70,8 @@ class Plan:
     outputs: int
     positions: int
     parameters: int
+    total: int
+    patterns: tuple[str, ...]
     batch: int
     kind: str
     folds: int
@@ -76,14 +84,21 @@ class Plan:
         """Cost in forward-backward passes over the training data (a pass: one forward and one backward)."""
         return sum(s.examples * (s.forwards + s.backwards) / 2 for s in self.stages) / self.n
 
+    @property
+    def counted(self) -> str:
+        """How many parameters are audited, and of how many."""
+        return f"{self.parameters:,}" + (f" of {self.total:,}" if self.parameters < self.total else "")
+
     def text(self) -> str:
         """For people."""
         lines = [
             f"{self.n:,} examples, {self.outputs} outputs"
             + (f" at {self.positions} positions" if self.positions > 1 else "")
-            + f", {self.parameters:,} parameters; batches of {self.batch}",
+            + f", {self.counted} parameters; batches of {self.batch}",
             f"representation: {self.representation} ({self.reason})",
         ]
+        if self.patterns:
+            lines.append(f"parameters chosen by {', '.join(self.patterns)}; the others are held as they are")
         if self.loose:
             lines.append(f"off the fast path, per-example gradients by the generic way: {', '.join(self.loose)}")
         lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  what for")
@@ -137,7 +152,23 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
     kind = "exact" if positions == 1 and chosen == "dual" else "mc"
     stages = _stages(task, space, chosen, n, columns, positions, batch * per_example, stored + gram, folds, held_out)
     loose = tuple(b.name for b in space.blocks if b.kind == "loose")
-    return Plan(chosen, reason, n, outputs, positions, space.size, batch, kind, folds, held_out, loose, stages)
+    total = sum(p.numel() for p in task.model.parameters())
+    return Plan(
+        chosen,
+        reason,
+        n,
+        outputs,
+        positions,
+        space.size,
+        total,
+        as_patterns(task.parameters),
+        batch,
+        kind,
+        folds,
+        held_out,
+        loose,
+        stages,
+    )
 
 
 def _choose(settings: Settings, positions: int, rows: int, need: int) -> tuple[str, str]:

@@ -36,8 +36,8 @@ class PruningCurve:
 
 def prunable(space: ParameterSpace, task: Task) -> Tensor:
     """True for the entries of weight matrices, flat (P,)."""
-    shapes = {n: p for n, p in task.model.named_parameters() if p.requires_grad}
-    return space.pack({n: torch.full_like(p, float(p.dim() > 1)).detach() for n, p in shapes.items()}) > 0.5
+    own = space.parameters(task.model)
+    return space.pack({n: torch.full_like(p, float(p.dim() > 1)).detach() for n, p in own.items()}) > 0.5
 
 
 def pruning_curve(

@@ -176,13 +176,13 @@ def _first_fall(curve: NoiseCurve, drop: np.ndarray, loss: float) -> float | Non
     return float(np.exp(x[0] + (loss - drop[k - 1]) / (drop[k] - drop[k - 1]) * (x[1] - x[0])))
 
 
-def quantised(task: Task, bits: int) -> dict[str, Tensor]:
-    """The trainable weights rounded to ``bits`` bits: symmetric, one scale per output row; vectors are left alone."""
+def quantised(task: Task, space: ParameterSpace, bits: int) -> dict[str, Tensor]:
+    """The space's weights rounded to ``bits`` bits: symmetric, one scale per output row; vectors are left alone."""
     levels = 2 ** (bits - 1) - 1
     out = {}
-    for name, p in task.model.named_parameters():
+    for name, p in space.parameters(task.model).items():
         w = p.detach()
-        if not p.requires_grad or w.dim() < 2:
+        if w.dim() < 2:
             continue
         scale = w.flatten(1).abs().amax(1).clamp_min(1e-30) / levels
         scale = scale.reshape(-1, *([1] * (w.dim() - 1)))

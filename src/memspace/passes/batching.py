@@ -9,7 +9,7 @@ from memspace.task.checks import evaluating
 from memspace.task.data import Data, call_model, move
 from memspace.task.task import Task
 
-__all__ = ["TRANSIENT", "examples_at_once", "widest_signal"]
+__all__ = ["LEAST", "TRANSIENT", "examples_at_once", "widest_signal"]
 
 TRANSIENT = 2**21  # numbers in one layer's signals: larger ones leave the caches and page in
 MOST, LEAST = 512, 16

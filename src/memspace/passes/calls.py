@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from memspace.errors import UnsupportedLayerError
+from memspace.passes.batching import LEAST, TRANSIENT
 from memspace.passes.replay import Replay, UnknownCallError, replay
 from memspace.task.blocks import BROADCAST
 
@@ -131,7 +132,7 @@ class Call:
         try:
             with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-                grads = vmap(one, in_dims=(each, 0))(values, g)
+                grads = vmap(one, in_dims=(each, 0), chunk_size=_at_once(module))(values, g)
         except (RuntimeError, NotImplementedError, ValueError, AssertionError, AttributeError) as error:
             raise UnsupportedLayerError(
                 f"{type(module).__name__} cannot be differentiated example by example",
@@ -139,6 +140,11 @@ class Call:
                 remedy="take the layer off the fast path",
             ) from error
         return {n: v.flatten(1) for n, v in grads.items()}
+
+
+def _at_once(module: nn.Module) -> int:
+    """Examples differentiated at a time: an adapter merged into a weight has one gradient of it per example."""
+    return max(LEAST, TRANSIENT // max(1, *(p.numel() for p in module.parameters())))
 
 
 def _tensor(value: Any) -> Tensor | None:

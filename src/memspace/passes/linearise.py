@@ -169,7 +169,7 @@ class FisherOperator:
         self.n = len(self._data) if index is None else len(index)
         self._team = current() if current().shares(self.n) else ALONE
         self._index = index = index if self._team is ALONE else self._team.shard(self.n, index)
-        self._at = {n: p.detach() for n, p in task.model.named_parameters() if p.requires_grad}
+        self._at = {n: p.detach() for n, p in space.parameters(task.model).items()}
         self._padding = {
             f"{name}.weight": module.padding_idx
             for name, module in task.model.named_modules()

@@ -34,8 +34,8 @@ def verified_space(task: Task) -> ParameterSpace:
     loose = {name for name, axis in axes.items() if axis is None}
     known = {name: axis for name, axis in axes.items() if axis}
     shared = {name for name, axis in known.items() if axis == BROADCAST}
-    for _ in range(len(ParameterSpace(task.model)) + 1):
-        space = ParameterSpace(task.model, loose, known)
+    for _ in range(len(ParameterSpace.of(task)) + 1):
+        space = ParameterSpace.of(task, loose, known)
         try:
             wrong = _mismatched(task, space)
         except UnsupportedLayerError as error:
@@ -111,7 +111,7 @@ def _mismatched(task: Task, space: ParameterSpace) -> set[str]:
     """
     part = task.train.batch(range(min(EXAMPLES, len(task.train))))
     x = move(part.x, task.device, task.dtype)
-    params = {n: p for n, p in task.model.named_parameters() if p.requires_grad}
+    params = space.parameters(task.model)
     with evaluating(task.model), Capture(task.model, space) as capture:
         signals = capture.forward(x)
         f = signals.f

@@ -14,7 +14,7 @@ and ``loose``: what even that cannot read, by differentiating the whole model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -101,8 +101,12 @@ class Part:
         return first.shape[0], total // first.shape[0]
 
 
-def parts_of(module: nn.Module, loose: bool) -> list[Part]:
-    """The parts of what a module owns itself; its class must be one we know, with the forward we know."""
+def parts_of(module: nn.Module, loose: bool, outside: Collection[str]) -> list[Part]:
+    """The parts of what a module owns itself; its class must be one we know, with the forward we know.
+
+    Args:
+        outside: its own parameters that are frozen or not chosen.
+    """
     own = [n for n, p in module._parameters.items() if p is not None]
     kind = "loose" if loose else _kind(module)
     if isinstance(module, nn.MultiheadAttention):  # it never calls its output projection, but uses its weights
@@ -115,11 +119,16 @@ def parts_of(module: nn.Module, loose: bool) -> list[Part]:
     if not own:
         return []
     if kind == "recurrent" and isinstance(module, nn.RNNBase):
-        return _recurrent(module)
+        parts = _recurrent(module)
+        known = {n for part in parts for n in part.names}
+        return parts if known.issuperset(own) else [Part("local", (n,), n) for n in own]
+    # Adapters registered on the layer itself, or a weight that a hook computes from others.
+    if kind != "loose" and not {"weight", "bias"}.issuperset(own):
+        kind = "local"
     if kind == "transposed":
         return [Part("transposed", ("weight",)), Part("bias", ("bias",), "bias")]
-    partial = any(p is not None and not p.requires_grad for p in module._parameters.values())
-    if kind in ("norm", "grouped") and partial:
+    computed = "weight" not in own and getattr(module, "weight", None) is not None  # a reparametrised weight
+    if kind in ("norm", "grouped") and (computed or any(n in outside for n in own)):
         kind = "local"
     if kind in ("local", "loose"):
         return [Part(kind, (n,), n) for n in own]

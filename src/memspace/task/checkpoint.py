@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from memspace.errors import CheckpointError, UnsafeCheckpointError, WeightsMismatchError
 from memspace.task.data import Inputs
 from memspace.task.plain import own_name
+from memspace.task.selection import chosen_names, split_patterns
 from memspace.task.task import Task
 
 __all__ = ["fingerprint", "load_weights", "read_state"]
@@ -107,12 +108,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def fingerprint(task: Task) -> str:
-    """SHA-256 over weights, buffers, output law, all labels and the inputs of a few examples."""
+    """SHA-256 over weights, buffers, which parameters are audited, output law, all labels, a few examples' inputs."""
     digest = hashlib.sha256()
     digest.update(repr(task.likelihood).encode())
     for name, t in sorted(task.model.state_dict().items()):
         digest.update(name.encode())
         digest.update(_bytes(t))
+    digest.update("\n".join(chosen_names(task.model, *split_patterns(task.parameters))).encode())
     for data in (task.train, task.test):
         if data is None:
             continue

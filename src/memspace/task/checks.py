@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from memspace.errors import DataError, NonFiniteError, ShapeError, StochasticModelError, TaskError
 from memspace.task.data import Data, Inputs, call_model, move, take
+from memspace.task.selection import chosen_names, split_patterns
 from memspace.task.task import Task
 
-__all__ = ["check_task", "evaluating", "untouched"]
+__all__ = ["check_task", "evaluating", "holding", "untouched"]
 
 
 @contextmanager
@@ -46,12 +47,34 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
                 p.grad = g
 
 
+@contextmanager
+def holding(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+    """The model with the weights and buffers of a state dict inside; its own tensors are put back afterwards.
+
+    A copy of the model would not do: a forward replaced on an instance goes on using the layer it was made for.
+
+    Raises:
+        KeyError: the state lacks a parameter or a buffer that is part of the model's own.
+    """
+    kept = model.state_dict()
+    tensors = {n: t for n, t in (*model.named_parameters(), *model.named_buffers()) if n in kept}
+    before = [(t, t.data) for t in tensors.values()]
+    try:
+        for n, t in tensors.items():
+            t.data = state[n].to(t.data)
+        yield model
+    finally:
+        for t, data in before:
+            t.data = data
+
+
 def check_task(task: Task) -> None:
     """Raise the first fault found in the task; see ``memspace.errors`` for the kinds.
 
     Nothing of the task is changed, nor torch's random state, which random models and random data draw from.
     """
     _check_weights(task.model)
+    chosen_names(task.model, *split_patterns(task.parameters))
     _check_no_dropout_draws(task.model)
     with untouched(task.model):
         for data in (task.train, *(() if task.test is None else (task.test,))):

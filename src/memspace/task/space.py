@@ -6,25 +6,32 @@ the border. A block is what one module owns, or a part of it; which kinds there 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from memspace.task.blocks import Block, parts_of
+from memspace.task.selection import chosen_names, split_patterns
+from memspace.task.task import Task
 
 __all__ = ["Block", "ParameterSpace"]
 
 
 class ParameterSpace:
-    """The trainable parameters of a model as one vector of length ``size``.
+    """The trainable parameters of a model, or some of them, as one vector of length ``size``.
 
     Args:
         model: the network; parameters with ``requires_grad=False`` stay outside.
         loose: module names whose parameters are taken off the fast path.
         axes: module name → the axis of its input that runs over examples (default 0), or ``BROADCAST`` where its
             output is shared by all examples.
+        only, without: shell patterns over parameter names. Where given, parameters that match none of ``only``, or one
+            of ``without``, stay outside as if frozen.
+
+    Raises:
+        TaskError: a pattern matches no parameter, or nothing is left.
     """
 
     def __init__(
@@ -32,9 +39,13 @@ class ParameterSpace:
         model: nn.Module,
         loose: Iterable[str] = (),
         axes: Mapping[str, int] | None = None,
+        *,
+        only: str | Sequence[str] = (),
+        without: str | Sequence[str] = (),
     ) -> None:
         self.loose, self.axes = frozenset(loose), dict(axes or {})
-        trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.names = chosen_names(model, only, without)
+        trainable = self.parameters(model)
         owners: dict[int, int] = {}  # a parameter under two names is shared: off the fast path
         for _, p in model.named_parameters(remove_duplicate=False):
             owners[id(p)] = owners.get(id(p), 0) + 1
@@ -45,7 +56,8 @@ class ParameterSpace:
             prefix = f"{module_name}." if module_name else ""
             shared = any(owners[id(p)] > 1 for p in module._parameters.values() if p is not None)
             off = shared or module_name in self.loose
-            for part in parts_of(module, loose=off):
+            outside = {n for n in module._parameters if prefix + n not in trainable}
+            for part in parts_of(module, loose=off, outside=outside):
                 names = tuple(prefix + n for n in part.names if prefix + n in trainable and prefix + n not in taken)
                 if not names:
                     continue
@@ -62,6 +74,12 @@ class ParameterSpace:
         self._classes = {n: type(m).__name__ for n, m in model.named_modules()}
         self._shapes = {n: tuple(p.shape) for n, p in trainable.items()}
 
+    @classmethod
+    def of(cls, task: Task, loose: Iterable[str] = (), axes: Mapping[str, int] | None = None) -> ParameterSpace:
+        """The parameters the task asks for."""
+        only, without = split_patterns(task.parameters)
+        return cls(task.model, loose, axes, only=only, without=without)
+
     def __len__(self) -> int:
         return len(self.blocks)
 
@@ -69,6 +87,11 @@ class ParameterSpace:
     def labels(self) -> list[str]:
         """Each block's name with its module's class, for people."""
         return [f"{b.name or 'model'} ({self._classes[b.module]})" for b in self.blocks]
+
+    def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
+        """Name → parameter of those inside, in the model's order."""
+        own = dict(model.named_parameters())
+        return {n: own[n] for n in self.names}
 
     def pack(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """Named tensors (parameters, gradients) → flat (P,)."""
@@ -92,4 +115,4 @@ class ParameterSpace:
 
     def flat(self, model: nn.Module) -> Tensor:
         """The model's current parameters as a flat vector (a copy, detached)."""
-        return self.pack({n: p.detach() for n, p in model.named_parameters() if p.requires_grad}).clone()
+        return self.pack({n: p.detach() for n, p in self.parameters(model).items()}).clone()

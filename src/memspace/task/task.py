@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from memspace.task.data import Data
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.plain import HALF, plain, stored_dtypes
+from memspace.task.selection import as_patterns
 
 __all__ = ["Factors", "Run", "Task"]
 
@@ -75,6 +76,8 @@ class Task:
         description: plain facts (settings) shown in the report.
         layer: the module whose output is the representation for the disentanglement chapter (default: the input of
             the last layer).
+        parameters: shell patterns over parameter names: which parameters to audit, for example ``"blocks.*.attn.*"``;
+            one that begins with ``!`` excludes. None given: all trainable ones. The others are held as they are.
     """
 
     model: nn.Module
@@ -92,6 +95,7 @@ class Task:
     true_labels: Tensor | None = None
     description: dict[str, str] = field(default_factory=dict)
     layer: str | None = None
+    parameters: str | tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         half = stored_dtypes(self.model)
@@ -103,6 +107,7 @@ class Task:
                 states = tuple({k: _float(v) for k, v in s.items()} for s in self.run.states)
                 object.__setattr__(self, "run", replace(self.run, states=states))
         object.__setattr__(self, "model", plain(self.model))
+        object.__setattr__(self, "parameters", as_patterns(self.parameters))
         object.__setattr__(self, "train", Data(self.train, "training data"))
         if self.test is not None:
             object.__setattr__(self, "test", Data(self.test, "test data"))

@@ -66,8 +66,8 @@ def _rounding(r: Reading, index: torch.Tensor) -> tuple[list[Measurement], list[
     costs = {}
     before, _ = outputs(task, task.train, index=index)
     for bits in (8, 4):
-        state = quantised(task, bits)
-        full = {k: p.detach() for k, p in task.model.named_parameters() if p.requires_grad} | state
+        state = quantised(task, r.space, bits)
+        full = {k: p.detach() for k, p in r.space.parameters(task.model).items()} | state
         delta = (r.space.pack(full) - theta).double()
         predicted = 0.5 * float((delta * delta * r.diagonal.to(delta)).sum())
         moved, _ = outputs(task, task.train, state=state, index=index)

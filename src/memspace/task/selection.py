@@ -1,0 +1,81 @@
+"""Which of a model's parameters are meant: the trainable ones, or those that shell patterns over their names choose."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from memspace.errors import TaskError
+
+__all__ = ["as_patterns", "chosen_names", "split_patterns"]
+
+SHOWN = 4  # names an error gives as examples
+
+
+def as_patterns(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    """One pattern or several, as a tuple: a lone string is one pattern, not its letters."""
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns)
+
+
+def split_patterns(patterns: str | Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(chosen, excluded): those without and with a leading ``!``, which is taken off."""
+    several = as_patterns(patterns)
+    return tuple(p for p in several if not p.startswith("!")), tuple(p[1:] for p in several if p.startswith("!"))
+
+
+def chosen_names(
+    model: nn.Module, only: str | Sequence[str] = (), without: str | Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Names of the trainable parameters that match a pattern of ``only`` (all, where empty) and none of ``without``.
+
+    A parameter under several names is chosen or excluded by any of them and given under its first, in the model's
+    order.
+
+    Raises:
+        TaskError: a pattern matches no parameter, or only frozen ones, or nothing is left.
+    """
+    only, without = as_patterns(only), as_patterns(without)
+    first = {id(p): n for n, p in model.named_parameters()}
+    names: dict[str, list[str]] = {n: [] for n in first.values()}
+    for n, p in model.named_parameters(remove_duplicate=False):
+        names[first[id(p)]].append(n)
+    trainable = [n for n, p in model.named_parameters() if p.requires_grad]
+
+    def matched(pattern: str) -> set[str]:
+        return {n for n, known in names.items() if any(fnmatchcase(k, pattern) for k in known)}
+
+    kept = {n for pattern in only for n in _some(pattern, matched(pattern), names)} if only else set(names)
+    for pattern in only:
+        if matched(pattern).isdisjoint(trainable):
+            raise TaskError(
+                f"the pattern {pattern!r} matches only frozen parameters",
+                where="parameters",
+                remedy="set requires_grad=True on those to audit",
+            )
+    for pattern in without:
+        kept -= _some(pattern, matched(pattern), names)
+    chosen = tuple(n for n in trainable if n in kept)
+    if not chosen and (only or without):
+        raise TaskError(
+            "the patterns leave no trainable parameter",
+            where="parameters",
+            remedy="exclude less, or choose others",
+        )
+    return chosen
+
+
+def _some(pattern: str, found: set[str], names: dict[str, list[str]]) -> set[str]:
+    """What the pattern matched; an error where that is nothing."""
+    if found:
+        return found
+    known = [k for several in names.values() for k in several]
+    near = difflib.get_close_matches(pattern, known, n=SHOWN, cutoff=0.4)
+    shown = ", ".join([*near, *(k for k in known if k not in near)][:SHOWN])
+    raise TaskError(
+        f"the pattern {pattern!r} matches no parameter",
+        where="parameters",
+        remedy=f"the names are such as {shown}" + (", ..." if len(known) > SHOWN else ""),
+    )
