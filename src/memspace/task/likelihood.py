@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from memspace.errors import LabelError
+from memspace.task.merged import merged_root
 
 __all__ = ["Bernoulli", "Categorical", "Gaussian", "Likelihood", "Poisson"]
 
@@ -37,6 +38,10 @@ class Likelihood(ABC):
     @abstractmethod
     def fisher_root(self, f: Tensor) -> Tensor:
         """A root S with S Sᵀ = H, shape ``(..., C, K)``; closed form, no eigendecomposition."""
+
+    def merged_root(self, f: Tensor, share: float) -> Tensor:
+        """A root of H' ≤ H with tr H' ≥ (1 − share) tr H at every position; by default H' = H."""
+        return self.fisher_root(f)
 
     @abstractmethod
     def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
@@ -119,6 +124,10 @@ class Categorical(Likelihood):
         p = torch.softmax(f, -1)
         r = p.sqrt()
         return torch.diag_embed(r) - p.unsqueeze(-1) * r.unsqueeze(-2)
+
+    def merged_root(self, f: Tensor, share: float) -> Tensor:
+        """The improbable classes merged into one (see ``memspace.task.merged``)."""
+        return merged_root(torch.softmax(f, -1), share)
 
     def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
         """P ∘ (u − p·u)."""
