@@ -60,8 +60,8 @@ class Likelihood(ABC):
         """Fisher–Rao distance between p(.|f) and p(.|f2) per position, nats^½ (closed form)."""
 
     @abstractmethod
-    def null_output(self, y: Tensor) -> Tensor:
-        """The constant output (C,) of the best predictor that sees no input: the law's prior over ``y``."""
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
+        """The constant output (C,), C = ``outputs``, of the best predictor that sees no input: the prior over ``y``."""
 
     @abstractmethod
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
@@ -150,10 +150,10 @@ class Categorical(Likelihood):
         r, s = torch.softmax(f, -1).sqrt(), torch.softmax(f2, -1).sqrt()
         return 4 * torch.asin(((r - s).norm(dim=-1) / 2).clamp(max=1.0))
 
-    def null_output(self, y: Tensor) -> Tensor:
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """Log class frequencies; a class never seen gets half a count."""
         y = y[y != IGNORE]
-        counts = torch.bincount(y.reshape(-1)).double().clamp_min(0.5)
+        counts = torch.bincount(y.reshape(-1), minlength=outputs).double().clamp_min(0.5)
         return torch.log(counts / counts.sum())
 
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
@@ -222,7 +222,7 @@ class Bernoulli(Likelihood):
         d: Tensor = torch.linalg.vector_norm(2 * (torch.atan(torch.exp(f / 2)) - torch.atan(torch.exp(f2 / 2))), dim=-1)
         return d
 
-    def null_output(self, y: Tensor) -> Tensor:
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """Logit of the mean label."""
         p = y.reshape(-1, y.shape[-1]).double().mean(0).clamp(1e-6, 1 - 1e-6)
         return torch.log(p / (1 - p))
@@ -290,7 +290,7 @@ class Gaussian(Likelihood):
         d: Tensor = torch.linalg.vector_norm(f - f2, dim=-1) / self.sigma
         return d
 
-    def null_output(self, y: Tensor) -> Tensor:
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """The mean target."""
         return y.reshape(-1, y.shape[-1]).double().mean(0)
 
@@ -347,7 +347,7 @@ class Poisson(Likelihood):
         d: Tensor = torch.linalg.vector_norm(2 * ((f / 2).exp() - (f2 / 2).exp()), dim=-1)
         return d
 
-    def null_output(self, y: Tensor) -> Tensor:
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """Log of the mean count."""
         return torch.log(y.reshape(-1, y.shape[-1]).double().mean(0).clamp_min(1e-6))
 
