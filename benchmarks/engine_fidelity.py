@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import torch
 
@@ -15,6 +16,13 @@ from memspace.passes.linearise import FisherOperator
 __all__ = ["fidelity_rows"]
 
 PROBES, DUAL = 8, 300  # vectors; examples whose rows the dual keeps
+KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("exact", {"kind": "exact"}),
+    ("mc", {"kind": "mc"}),
+    ("mc of 4 labels", {"kind": "mc", "samples": 4}),
+    ("topk of 1% lost", {"kind": "topk", "lost": 0.01}),
+    ("empirical", {"kind": "empirical"}),
+)
 
 
 def fidelity_rows(w: Workload) -> list[EngineRow]:
@@ -24,9 +32,10 @@ def fidelity_rows(w: Workload) -> list[EngineRow]:
     probe = _probe(w)
     rows = []
     for representation in ("diagonal", "kfac", "ekfac", "dual"):
-        for kind in ("exact", "mc", "empirical"):
-            what = f"{representation}, {kind}"
-            if w.sequence and (kind == "exact" or what == "dual, empirical"):  # its dual starts from Jacobian rows
+        for name, options in KINDS:
+            what = f"{representation}, {name}"
+            from_jacobian = representation == "dual" and options["kind"] != "mc"
+            if w.sequence and (from_jacobian or options["kind"] in ("exact", "topk")):
                 rows.append(EngineRow(w.name, what, "memspace", detail="not run: positions × classes cotangents"))
                 continue
             index = None
@@ -34,7 +43,7 @@ def fidelity_rows(w: Workload) -> list[EngineRow]:
                 generator = torch.Generator().manual_seed(0)
                 index = torch.randperm(w.n, generator=generator)[: min(DUAL, w.n)].sort().values
             start = time.perf_counter()
-            metric = build(w.task, w.space, representation, kind=kind, index=index, memory=12 * 2**30)
+            metric = build(w.task, w.space, representation, index=index, memory=12 * 2**30, **options)
             seconds = time.perf_counter() - start
             found = fidelity(metric, probe)
             print(f"{w.name} {what}: {found}", flush=True)

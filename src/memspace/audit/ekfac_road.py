@@ -30,7 +30,7 @@ from memspace.metric.spectral import Kronecker
 from memspace.passes.engine import run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.linearise import FisherOperator
-from memspace.passes.statistics import CorrectedEigenvalues, DiagonalFisher, KroneckerFactors, Outputs
+from memspace.passes.statistics import CorrectedEigenvalues, DiagonalFisher, KroneckerFactors, Outputs, SampleSpread
 from memspace.progress import Progress
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
@@ -53,7 +53,7 @@ def ekfac_road(
     law, blocks, n = task.likelihood, space.blocks, plan.n
 
     def first() -> dict[str, Tensor]:
-        factors, diagonal, table = KroneckerFactors(blocks, "mc"), DiagonalFisher(blocks, "mc"), Outputs()
+        factors, diagonal, table = KroneckerFactors(blocks, plan.kind), DiagonalFisher(blocks, plan.kind), Outputs()
         run_pass(
             task,
             space,
@@ -67,29 +67,30 @@ def ekfac_road(
 
     one = stage(store, "factors", first)
     f, y = one["f"], one["y"]
-    factors = KroneckerFactors(blocks, "mc")
+    factors = KroneckerFactors(blocks, plan.kind)
     factors.restore(one)
     bases, _ = bases_of(factors.factors())
 
     def second() -> dict[str, Tensor]:
-        corrected = CorrectedEigenvalues(blocks, bases, "mc")
+        corrected = CorrectedEigenvalues(blocks, bases, plan.kind)
+        spread = [SampleSpread(blocks, plan.kind)] if plan.samples > 1 else []
         run_pass(
             task,
             space,
-            [corrected],
+            [corrected, *spread],
             seed=settings.seed + 1,
             what="corrected eigenvalues",
             most=plan.batch,
             progress=progress,
         )
-        return corrected.state()
+        return corrected.state() | (spread[0].state() if spread else {})
 
     two = stage(store, "eigenvalues", second)
     values = {b.name: two[f"eig/{b.name}"] / two["n"] for b in blocks}
-    metric = kronecker_of(blocks, bases, values, True, "mc")
-    labels = judged_truth(task, held_out, y)
-    sequence = f.dim() > 2
-    kind = "empirical" if sequence else "jacobian"
+    sampling = float(two["variance"].sqrt() / two["n"]) if "variance" in two else 0.0
+    metric = kronecker_of(blocks, bases, values, True, plan.kind, sampling)
+    labels = Truth(None, None) if plan.first_order else judged_truth(task, held_out, y)
+    kind = "empirical" if plan.first_order else "jacobian"
 
     def inverse(dampings: list[float]) -> dict[str, Tensor]:
         return {b.name: torch.stack([1 / (n * (values[b.name] + g)) for g in dampings]) for b in blocks}
@@ -120,7 +121,7 @@ def ekfac_road(
             )
             done = table.finish()
             for d, x in enumerate(grid):
-                if sequence:
+                if plan.first_order:
                     loss = total(law.nll(f[subset].double(), y[subset]))
                     cache[x] = first_order_losses(loss, done["parts"][:, d].sum(1))
                 else:
@@ -146,11 +147,11 @@ def ekfac_road(
     three = stage(store, "leverage", third)
     parts = three["parts"][:, 1].double()
     base_loss = total(law.nll(f.double(), y))
-    if sequence:
+    if plan.first_order:
         v, loo = None, None
         loo_loss = first_order_losses(base_loss, parts.sum(1))
         per_example = None
-        mean_trace = (metric.trace().value, 0.0)
+        mean_trace = (metric.trace().value, sampling)
     else:
         v = three["leverage"][:, 1].double()
         loo = loo_outputs(law, f, y, v)
@@ -185,8 +186,12 @@ def ekfac_road(
         label_f=label_f,
         queries=queries,
         influence=three["influence"].t().double(),
-        estimator="EKFAC, one Monte-Carlo label per example for factors and eigenvalues",
+        estimator=f"EKFAC, {_counted(plan.samples)} per example for factors and eigenvalues",
     )
+
+
+def _counted(samples: int) -> str:
+    return "one Monte-Carlo label" if samples == 1 else f"{samples} Monte-Carlo labels"
 
 
 def _layers(metric: Kronecker) -> Callable[[SpectralFunction], Tensor]:

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from memspace.errors import MemoryBudgetError
 from memspace.passes.batching import examples_at_once
+from memspace.passes.kinds import Kind
 from memspace.task.blocks import FORMED, Block
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, first_tensor, move
@@ -21,6 +22,9 @@ from memspace.task.task import Task
 __all__ = ["Plan", "Settings", "Stage", "make_plan"]
 
 DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact dual is the cheaper road
+MANY_OUTPUTS = 2_000  # positions × outputs up to which one cotangent each is affordable
+SAMPLED = 4_000  # labels sampled over all examples where outputs are many: tr F to about 2 to 3%
+MOST_SAMPLES = 8  # per example: each costs a backward pass
 PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
 
 
@@ -62,6 +66,7 @@ class Plan:
     Args:
         parameters: audited ones; total: all of the model's, the frozen and those not chosen among them.
         patterns: by which they were chosen, if any.
+        kind: which cotangents the metric is made of (see ``memspace.passes.kinds``).
     """
 
     representation: str
@@ -78,6 +83,16 @@ class Plan:
     held_out: int
     loose: tuple[str, ...]
     stages: tuple[Stage, ...]
+
+    @property
+    def samples(self) -> int:
+        """Labels sampled per example (1 where the metric is exact, too)."""
+        return Kind.of(self.kind).samples
+
+    @property
+    def first_order(self) -> bool:
+        """Whether leave-one-out is first order: the matrices between an example's outputs are out of reach."""
+        return self.representation != "dual" and (self.positions > 1 or self.outputs > MANY_OUTPUTS)
 
     @property
     def passes(self) -> float:
@@ -99,6 +114,11 @@ class Plan:
         ]
         if self.patterns:
             lines.append(f"parameters chosen by {', '.join(self.patterns)}; the others are held as they are")
+        if self.samples > 1:
+            lines.append(
+                f"metric: {self.samples} sampled labels per example, which give the trace an error (the exact root: "
+                f"{self.positions * self.outputs:,} backward passes each)"
+            )
         if self.loose:
             lines.append(f"off the fast path, per-example gradients by the generic way: {', '.join(self.loose)}")
         lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  what for")
@@ -138,8 +158,9 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
     rows = n * outputs
     stored = 4 * n * sum(a + outputs * g for a, g in sizes.values())
     gram = 8 * rows * min(rows, PRINCIPAL_ROWS) * 2
-    chosen, reason = _choose(settings, positions, rows, stored + gram)
-    columns = outputs if positions == 1 else 1
+    chosen, reason = _choose(settings, outputs, positions, rows, stored + gram)
+    many = positions * outputs > MANY_OUTPUTS
+    columns = outputs if chosen == "dual" or (positions == 1 and not many) else 1
     per_example = 4 * sum(a + 3 * columns * g for a, g in sizes.values()) + 4 * signal
     batch = int(min(examples_at_once(task), n, settings.memory // 2 // max(per_example, 1)))
     if batch < 1:
@@ -149,8 +170,11 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
             remedy=f"raise --memory to {size(4 * per_example)} or more",
         )
     held_out, folds = _held_out(task, n)
-    kind = "exact" if positions == 1 and chosen == "dual" else "mc"
-    stages = _stages(task, space, chosen, n, columns, positions, batch * per_example, stored + gram, folds, held_out)
+    samples = min(MOST_SAMPLES, max(2, -(-SAMPLED // n))) if many else 1
+    kind = "exact" if chosen == "dual" else str(Kind("mc", samples))
+    stages = _stages(
+        task, space, chosen, n, columns, samples, positions, batch * per_example, stored + gram, folds, held_out
+    )
     loose = tuple(b.name for b in space.blocks if b.kind == "loose")
     total = sum(p.numel() for p in task.model.parameters())
     return Plan(
@@ -171,7 +195,7 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
     )
 
 
-def _choose(settings: Settings, positions: int, rows: int, need: int) -> tuple[str, str]:
+def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: int) -> tuple[str, str]:
     fits = need <= settings.memory
     if settings.representation == "dual":
         if positions > 1:
@@ -189,10 +213,13 @@ def _choose(settings: Settings, positions: int, rows: int, need: int) -> tuple[s
         return "dual", "asked for"
     if settings.representation == "ekfac":
         return "ekfac", "asked for"
-    if positions == 1 and rows <= DUAL_ROWS and fits:
+    if positions == 1 and outputs <= MANY_OUTPUTS and rows <= DUAL_ROWS and fits:
         return "dual", f"exact: {rows:,} Jacobian rows fit"
-    why = "a sequence model" if positions > 1 else f"{rows:,} Jacobian rows are too many for the exact dual"
-    return "ekfac", why
+    if positions > 1:
+        return "ekfac", "a sequence model"
+    if outputs > MANY_OUTPUTS:
+        return "ekfac", f"{outputs:,} outputs are too many for a cotangent each"
+    return "ekfac", f"{rows:,} Jacobian rows are too many for the exact dual"
 
 
 def _held_out(task: Task, n: int) -> tuple[int, int]:
@@ -211,6 +238,7 @@ def _stages(
     chosen: str,
     n: int,
     columns: int,
+    samples: int,
     positions: int,
     signals: int,
     dual: int,
@@ -233,8 +261,8 @@ def _stages(
     if chosen == "dual":
         stages.append(Stage("Jacobian rows", n, 1, columns, dual, "exact metric, leverage, influence"))
     else:
-        stages.append(Stage("Kronecker factors", n, 1, 1, signals + bases, "bases of EKFAC, diagonal"))
-        stages.append(Stage("eigenvalues", n, 1, 1, signals + bases, "EKFAC's corrected spectrum"))
+        stages.append(Stage("Kronecker factors", n, 1, samples, signals + bases, "bases of EKFAC, diagonal"))
+        stages.append(Stage("eigenvalues", n, 1, samples, signals + bases, "EKFAC's corrected spectrum"))
         if folds and positions == 1:
             m = min(2000, folds * held_out)
             stages.append(Stage("damping", m, 1, columns, signals + bases, "leave-one-out at every damping"))

@@ -36,9 +36,9 @@ class Reading:
         metric: the Fisher metric of the training data; ``fidelity``: measured against exact products (None if exact).
         layer_trace: fn → per block tr_block fn(F); blocks sum to the whole.
         trace: tr F of each example (n,), or None where only the mean is known; ``mean_trace`` (value, standard error).
-        leverage: V (n, C, C) or None for sequences.
+        leverage: V (n, C, C) or None for sequences and outputs too many.
         parts: self-influence by block (n, L); ``self_influence`` its sum.
-        loo_f, loo_loss: leave-one-out outputs (None for sequences) and losses.
+        loo_f, loo_loss: leave-one-out outputs (None where leverage is) and losses.
         label_f: the out-of-sample outputs labels are judged by: leave-one-out, joined with refits that cover all data.
         held_out: refits, or None; labels: the label model, or None.
         queries: test examples explained; ``influence`` (Q, n): the loss each training example saves the query.

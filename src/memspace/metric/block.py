@@ -30,6 +30,7 @@ class BlockDiagonal(FisherMetric):
     blocks: tuple[DenseBlock, ...]
     kind: str = "exact"
     representation: str = "block"
+    sampling: float = 0.0
 
     @property
     def size(self) -> int:  # type: ignore[override]
@@ -41,8 +42,9 @@ class BlockDiagonal(FisherMetric):
         return torch.cat([b.metric.apply(fn, v[..., b.block.start : b.block.stop]) for b in self.blocks], -1)
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Exact for the represented matrix."""
-        return Estimate(sum(b.metric.trace(fn).value for b in self.blocks))
+        """Exact for the represented matrix; without ``fn`` with the error of sampled labels."""
+        value = sum(b.metric.trace(fn).value for b in self.blocks)
+        return Estimate(value, 0.0 if fn else self.sampling)
 
     def diagonal(self) -> Tensor:
         """Exact diagonal of F."""

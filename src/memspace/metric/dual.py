@@ -74,6 +74,7 @@ class Dual(FisherMetric):
         n: number of examples averaged over.
         values: κ, eigenvalues of the Gram matrix, ascending; ``vectors`` (R, R) their eigenvectors.
         left_out: share of tr F not represented (0 when exact).
+        sampling: standard error of tr F from labels drawn, where measured.
     """
 
     rows: Rows
@@ -83,6 +84,7 @@ class Dual(FisherMetric):
     left_out: float = 0.0
     kind: str = "exact"
     representation: str = "dual"
+    sampling: float = 0.0
 
     @staticmethod
     def of(selection: Selection, n: int, kind: str = "exact") -> Dual:
@@ -107,7 +109,7 @@ class Dual(FisherMetric):
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
         """Exact on the rows kept."""
         if fn is None:
-            return Estimate(float(self.values.sum()) / self.n)
+            return Estimate(float(self.values.sum()) / self.n, self.sampling)
         zero = float(fn(torch.zeros(1, dtype=torch.float64, device=self.values.device)))
         return Estimate(float(fn(self.values / self.n).sum()) + zero * (self.size - len(self.values)))
 

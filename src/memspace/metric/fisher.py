@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -12,11 +15,15 @@ from memspace.metric.implicit import Implicit
 from memspace.metric.metric import Estimate, FisherMetric, Probe
 from memspace.metric.nystroem import nystroem
 from memspace.metric.spectral import Dense, Diagonal, Kronecker, KroneckerBlock
+from memspace.passes.capture import Capture
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.engine import run_pass
 from memspace.passes.forms import Bases
+from memspace.passes.kinds import Kind
 from memspace.passes.linearise import FisherOperator
+from memspace.passes.outputs import outputs as outputs_of
 from memspace.passes.rows import CollectRows, Rows
+from memspace.passes.statistic import Statistic
 from memspace.passes.statistics import (
     CorrectedEigenvalues,
     DenseFisher,
@@ -24,13 +31,19 @@ from memspace.passes.statistics import (
     FactorSums,
     KroneckerFactors,
     Outputs,
+    SampleSpread,
 )
+from memspace.task.checks import evaluating
+from memspace.task.data import move
+from memspace.task.likelihood import Categorical
+from memspace.task.merged import kept_classes
 from memspace.task.space import Block, ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["bases_of", "build", "dual_of_rows", "exact_probe", "kronecker_of"]
 
 REPRESENTATIONS = ("dense", "diagonal", "kfac", "ekfac", "dual", "implicit", "block", "nystroem")
+PROBED = 16  # examples whose outputs tell how many cotangents merged classes need
 RANK = 128  # of the Nyström representation, unless memory holds less
 
 
@@ -53,11 +66,16 @@ def positions_of(sums: dict[str, Tensor], block: Block) -> float:
 
 
 def kronecker_of(
-    blocks: tuple[Block, ...], bases: dict[str, Bases], values: dict[str, Tensor], corrected: bool, kind: str
+    blocks: tuple[Block, ...],
+    bases: dict[str, Bases],
+    values: dict[str, Tensor],
+    corrected: bool,
+    kind: str,
+    sampling: float = 0.0,
 ) -> Kronecker:
     """Assemble blocks of eigenvalues in bases."""
     parts = tuple(KroneckerBlock(b, bases[b.name], values[b.name]) for b in blocks)
-    return Kronecker(parts, corrected, kind)
+    return Kronecker(parts, corrected, kind, sampling)
 
 
 def dual_of_rows(task: Task, jacobian: Rows, f: Tensor, y: Tensor, *, limit: int, kind: str = "exact") -> Dual:
@@ -79,6 +97,8 @@ def build(
     representation: str,
     *,
     kind: str = "exact",
+    samples: int = 1,
+    lost: float = 0.01,
     memory: int = 4 * 2**30,
     batch: int | None = None,
     seed: int = 0,
@@ -88,77 +108,111 @@ def build(
 
     Args:
         representation: one of dense, diagonal, kfac, ekfac, dual, implicit, block, nystroem.
-        kind: exact, mc (one sampled label per example) or empirical.
+        kind: exact, mc (sampled labels), topk (improbable classes merged: never above the exact one) or empirical;
+            products (implicit, nystroem) are exact or empirical: there a class more costs no cotangent more.
+        samples: labels per example for mc; from 2 on the trace has a standard error.
+        lost: share of the trace of each position's output information that topk may leave out.
         memory: bytes it may hold; index: only these training examples.
 
     Raises:
-        MemoryBudgetError: the representation does not fit; says what would.
-        ValueError: an unknown representation.
+        MemoryBudgetError: the representation or one example's cotangents do not fit; says what would.
+        ValueError: an unknown representation or kind.
     """
+    if representation not in REPRESENTATIONS:
+        raise ValueError(f"unknown representation {representation!r}; one of {', '.join(REPRESENTATIONS)}")
     n = len(task.train) if index is None else len(index)
     blocks = space.blocks
-    options = {"batch": batch, "seed": seed, "index": index}
+    of = Kind(kind, samples, lost if kind == "topk" else 0.0)
+    kind = str(of)
     widest = batch or 1024  # products choose their own batch below this
     if representation == "implicit":
         operator = FisherOperator(task, space, index=index, batch=widest, kind=kind, memory=memory // 2)
         return Implicit(operator, space.size, kind=kind)
-    if representation == "dense":
-        _fits(
-            16 * space.size**2,
-            memory,
-            f"a dense {space.size} × {space.size} metric",
-            "ekfac, dual or implicit",
-        )
-        dense = DenseFisher(blocks, kind)
-        run_pass(task, space, [dense], **options)  # type: ignore[arg-type]
-        sums = dense.finish()
-        return Dense.of(sums["fisher"] / sums["n"], kind)
-    if representation == "block":
-        _fits(16 * sum(b.size**2 for b in blocks), memory, "a dense matrix per block", "ekfac, dual or implicit")
-        moments = [DenseFisher((b,), kind) for b in blocks]
-        run_pass(task, space, moments, **options)  # type: ignore[arg-type]
-        means = [m.finish()["fisher"] / n for m in moments]
-        return BlockDiagonal(tuple(DenseBlock(b, Dense.of(m, kind)) for b, m in zip(blocks, means, strict=True)), kind)
     if representation == "nystroem":
         operator = FisherOperator(task, space, index=index, batch=widest, kind=kind, memory=memory // 4)
         rank = min(RANK, space.size, memory // (32 * space.size))
         _fits(32 * space.size, memory, "a Nyström basis of one vector", "ekfac or implicit")
         return nystroem(operator, space.size, rank, seed=seed, kind=kind, rounding=torch.finfo(task.dtype).eps)
+    if representation == "dense":
+        _fits(16 * space.size**2, memory, f"a dense {space.size} × {space.size} metric", "ekfac, dual or implicit")
+    if representation == "block":
+        _fits(16 * sum(b.size**2 for b in blocks), memory, "a dense matrix per block", "ekfac, dual or implicit")
+    read = Kind("jacobian") if representation == "dual" and of.name != "mc" else of
+    count = _cotangents_each(task, read, index)
+    if representation == "dual":
+        _fits(
+            3 * 8 * (n * count) ** 2, memory, f"a Gram matrix of {n * count} rows ({n} examples)", "ekfac or implicit"
+        )
+    spread = [SampleSpread(blocks, kind)] if of.samples > 1 and of.name == "mc" and representation != "kfac" else []
+
+    def run(*statistics: Statistic[Any]) -> None:
+        most = _at_once(task, space, count, memory, index)
+        run_pass(task, space, statistics, batch=batch, most=most, seed=seed, index=index)
+
+    def sampling() -> float:
+        return spread[0].standard_error() if spread else 0.0
+
+    if representation == "dense":
+        dense = DenseFisher(blocks, kind)
+        run(dense, *spread)
+        return Dense.of(dense.finish()["fisher"] / n, kind, sampling())
+    if representation == "block":
+        moments = [DenseFisher((b,), kind) for b in blocks]
+        run(*moments, *spread)
+        means = [Dense.of(m.finish()["fisher"] / n, kind) for m in moments]
+        parts = tuple(DenseBlock(b, m) for b, m in zip(blocks, means, strict=True))
+        return BlockDiagonal(parts, kind, sampling=sampling())
     if representation == "diagonal":
         diagonal = DiagonalFisher(blocks, kind)
-        run_pass(task, space, [diagonal], **options)  # type: ignore[arg-type]
+        run(diagonal, *spread)
         sums = diagonal.finish()
-        flat = torch.cat([sums[f"diag/{b.name}"].flatten() for b in blocks])
-        return Diagonal(flat / sums["n"], kind)
+        return Diagonal(torch.cat([sums[f"diag/{b.name}"].flatten() for b in blocks]) / n, kind, sampling=sampling())
     if representation in ("kfac", "ekfac"):
         factors = KroneckerFactors(blocks, kind)
-        run_pass(task, space, [factors], **options)  # type: ignore[arg-type]
+        run(factors)
         bases, values = bases_of(factors.factors())
         if representation == "kfac":
             return kronecker_of(blocks, bases, values, False, kind)
         corrected = CorrectedEigenvalues(blocks, bases, kind)
-        run_pass(task, space, [corrected], **options)  # type: ignore[arg-type]
+        run(corrected, *spread)
         sums = corrected.finish()
-        return kronecker_of(blocks, bases, {b.name: sums[f"eig/{b.name}"] / sums["n"] for b in blocks}, True, kind)
-    if representation == "dual":
-        outputs, rows = Outputs(), CollectRows(blocks, "jacobian" if kind != "mc" else "mc")
-        run_pass(task, space, [outputs, rows], **options)  # type: ignore[arg-type]
-        table, collected = outputs.finish(), rows.finish()
-        count = len(collected)
-        _fits(3 * 8 * count**2, memory, f"a Gram matrix of {count} rows ({n} examples)", "ekfac or implicit")
-        if kind == "mc":
-            eye = torch.ones(n, 1, 1, dtype=torch.float64)
-            return Dual.of(select_rows(collected, eye, count, 0.0), n, kind)
-        if table["f"].dim() > 2:
-            return Dual.of(_sequence_rows(task, table, collected, kind), n, kind)
-        return dual_of_rows(task, collected, table["f"], table["y"], limit=count, kind=kind)
-    raise ValueError(f"unknown representation {representation!r}; one of {', '.join(REPRESENTATIONS)}")
+        values = {b.name: sums[f"eig/{b.name}"] / n for b in blocks}
+        return kronecker_of(blocks, bases, values, True, kind, sampling())
+    outputs, rows = Outputs(), CollectRows(blocks, str(read))
+    run(outputs, rows, *spread)
+    table, collected = outputs.finish(), rows.finish()
+    if of.name == "mc":
+        eye = torch.eye(of.samples, dtype=torch.float64).expand(n, -1, -1)
+        return replace(Dual.of(select_rows(collected, eye, len(collected), 0.0), n, kind), sampling=sampling())
+    if table["f"].dim() > 2:
+        return Dual.of(_sequence_rows(task, table, collected, kind), n, kind)
+    return dual_of_rows(task, collected, table["f"], table["y"], limit=len(collected), kind=kind)
 
 
 def _sequence_rows(task: Task, table: dict[str, Tensor], collected: Rows, kind: str):  # type: ignore[no-untyped-def]
     u = output_cotangents(kind, task.likelihood, table["f"].double(), table["y"])
     root = u.flatten(2).permute(1, 2, 0)  # (n, positions·C, K)
     return select_rows(collected, root, len(collected), 0.0)
+
+
+def _cotangents_each(task: Task, kind: Kind, index: Tensor | None) -> int:
+    """Cotangents per example; for topk the most that a few examples need."""
+    if not kind.several:
+        return kind.samples
+    first = torch.arange(min(PROBED, len(task.train))) if index is None else index[:PROBED]
+    f, _ = outputs_of(task, task.train, index=first)
+    if kind.name == "topk" and isinstance(task.likelihood, Categorical):
+        ordered = torch.softmax(f, -1).sort(-1, descending=True).values
+        return f[0, ..., 0].numel() * (1 + int(kept_classes(ordered, kind.share).max()))
+    return f[0].numel()
+
+
+def _at_once(task: Task, space: ParameterSpace, count: int, memory: int, index: Tensor | None) -> int:
+    """Examples whose cotangents memory holds beside one transformed copy of them."""
+    each = 2 * torch.finfo(task.dtype).bits // 8 * count * _numbers(task, space, index)
+    what = f"one example's {count:,} cotangents (one per output and position)"
+    _fits(each, memory, what, 'kind="mc" with a few samples, kind="topk", or the representation implicit')
+    return memory // each
 
 
 def _fits(need: int, memory: int, what: str, instead: str) -> None:
@@ -168,3 +222,12 @@ def _fits(need: int, memory: int, what: str, instead: str) -> None:
             where="memory budget",
             remedy=f"raise --memory or use {instead}",
         )
+
+
+def _numbers(task: Task, space: ParameterSpace, index: Tensor | None) -> int:
+    """How many one output cotangent of one example takes, at the outputs and pulled back to every block."""
+    with evaluating(task.model), Capture(task.model, space) as capture:
+        x = task.train.batch([0] if index is None else index[:1]).x
+        signals = capture.forward(move(x, task.device, task.dtype))
+        pulled = signals.cotangents(torch.zeros_like(signals.f).unsqueeze(0))
+        return int(signals.f.numel()) + sum(int(g.numel()) for g in pulled.values())

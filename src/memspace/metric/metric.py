@@ -59,7 +59,7 @@ class FisherMetric(ABC):
 
     Args:
         size: P.
-        kind: ``exact``, ``mc`` or ``empirical``: which Fisher matrix is represented.
+        kind: ``exact``, ``mc``, ``topk`` or ``empirical`` (see ``memspace.passes.kinds``): which F it is.
     """
 
     size: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,18 +18,23 @@ __all__ = ["Dense", "Diagonal", "Kronecker", "KroneckerBlock"]
 
 @dataclass(frozen=True)
 class Dense(FisherMetric):
-    """F by its eigendecomposition (float64): exact, for small networks or one block."""
+    """F by its eigendecomposition (float64): exact, for small networks or one block.
+
+    Args:
+        sampling: standard error of tr F from labels drawn, where measured (here and below).
+    """
 
     vectors: Tensor
     values: Tensor
     kind: str = "exact"
     representation: str = "dense"
+    sampling: float = 0.0
 
     @staticmethod
-    def of(matrix: Tensor, kind: str = "exact") -> Dense:
+    def of(matrix: Tensor, kind: str = "exact", sampling: float = 0.0) -> Dense:
         """From F itself, (P, P)."""
         values, vectors = torch.linalg.eigh(matrix.double())
-        return Dense(vectors, values.clamp_min(0), kind)
+        return Dense(vectors, values.clamp_min(0), kind, sampling=sampling)
 
     @property
     def size(self) -> int:  # type: ignore[override]
@@ -40,8 +46,8 @@ class Dense(FisherMetric):
         return ((v.double() @ self.vectors) * fn(self.values) @ self.vectors.t()).to(v.dtype)
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Exact."""
-        return Estimate(float((fn(self.values) if fn else self.values).sum()))
+        """Exact for the matrix itself; without ``fn`` with the error of sampled labels."""
+        return _trace(fn, [self.values], self.sampling)
 
     def eigenvalues(self) -> Tensor:
         """All P."""
@@ -59,6 +65,7 @@ class Diagonal(FisherMetric):
     values: Tensor
     kind: str = "exact"
     representation: str = "diagonal"
+    sampling: float = 0.0
 
     @property
     def size(self) -> int:  # type: ignore[override]
@@ -70,8 +77,8 @@ class Diagonal(FisherMetric):
         return (v * fn(self.values)).to(v.dtype)
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Exact for the represented diagonal."""
-        return Estimate(float((fn(self.values) if fn else self.values).sum()))
+        """Exact for the represented diagonal; without ``fn`` with the error of sampled labels."""
+        return _trace(fn, [self.values], self.sampling)
 
     def diagonal(self) -> Tensor:
         """Exact diagonal of F."""
@@ -110,6 +117,7 @@ class Kronecker(FisherMetric):
     blocks: tuple[KroneckerBlock, ...]
     corrected: bool
     kind: str = "exact"
+    sampling: float = 0.0
 
     @property
     def representation(self) -> str:  # type: ignore[override]
@@ -135,8 +143,8 @@ class Kronecker(FisherMetric):
         return out
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Exact for the represented matrix."""
-        return Estimate(sum(float((fn(b.values) if fn else b.values).sum()) for b in self.blocks))
+        """Exact for the represented matrix; without ``fn`` with the error of sampled labels."""
+        return _trace(fn, [b.values for b in self.blocks], self.sampling)
 
     def eigenvalues(self) -> Tensor:
         """All P."""
@@ -169,6 +177,12 @@ class Kronecker(FisherMetric):
                     left.to(at.device), right.to(at.device)
                 ).flatten()
         return Eigenpairs.exact(values, vectors)
+
+
+def _trace(fn: SpectralFunction | None, values: Sequence[Tensor], sampling: float) -> Estimate:
+    if fn is None:
+        return Estimate(sum(float(v.sum()) for v in values), sampling)
+    return Estimate(sum(float(fn(v).sum()) for v in values))
 
 
 def _column(basis: Tensor | None, i: int, size: int) -> Tensor:

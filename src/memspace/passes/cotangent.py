@@ -1,13 +1,17 @@
 """Which output cotangents a pass pulls back, and what Fisher matrix their rows make.
 
 * ``exact``: the columns of the output law's Fisher root; Σ over rows of r rᵀ = N·F, the Fisher information.
-* ``mc``: residuals of labels sampled from the model; unbiased for the Fisher information.
+* ``mc``, ``mc:k``: residuals of k labels sampled from the model (one without a number), each over √k; unbiased for the
+  Fisher information.
+* ``topk:share``: the columns of a root of H with the improbable classes merged into one; never above the Fisher
+  information, and at every position at most that share of tr H below it (see ``memspace.task.merged``).
 * ``empirical``: residuals of the training labels; *not* the Fisher information.
 * ``jacobian``: unit vectors of the outputs; rows of J.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -16,32 +20,38 @@ from torch import Tensor
 from memspace.passes.capture import Signals
 from memspace.passes.draws import uniforms
 from memspace.passes.forms import Form
+from memspace.passes.kinds import KINDS, Kind
 from memspace.task.data import Batch
 from memspace.task.likelihood import Likelihood
 from memspace.task.space import Block
 
 __all__ = ["KINDS", "View", "output_cotangents"]
 
-KINDS = ("exact", "mc", "empirical", "jacobian")
-
 
 def output_cotangents(kind: str, likelihood: Likelihood, f: Tensor, y: Tensor, u: Tensor | None = None) -> Tensor:
     """Output cotangents (K, B, ..., C).
 
-    K is 1 for ``mc`` and ``empirical``, C for a plain output and positions·C for a sequence otherwise. Padded
-    positions contribute zero.
+    K is k for ``mc:k``, 1 for ``empirical``, C for a plain output and positions·C for a sequence otherwise; for
+    ``topk`` it has one more than the most classes kept instead of C. Padded positions contribute zero.
 
     Args:
-        u: uniform numbers that the sampled labels are made of, for ``mc`` (see ``Likelihood.quantile``).
+        u: uniform numbers (k, ...) that the sampled labels are made of, for ``mc`` (see ``Likelihood.quantile``).
+
+    Raises:
+        ValueError: an unknown kind.
     """
+    of = Kind.of(kind)
     mask = likelihood.weight(f, y).unsqueeze(-1)
-    if kind == "empirical":
+    if of.name == "empirical":
         return likelihood.residual(f, y).unsqueeze(0)
-    if kind == "mc":
+    if of.name == "mc":
         assert u is not None, "Monte-Carlo cotangents need uniform numbers"
-        return (likelihood.residual(f, likelihood.quantile(f, u)) * mask).unsqueeze(0)
-    if kind == "jacobian":
+        labels = [likelihood.quantile(f, level) for level in u]
+        return torch.stack([likelihood.residual(f, label) for label in labels]) * mask / math.sqrt(len(labels))
+    if of.name == "jacobian":
         root = torch.eye(f.shape[-1], dtype=f.dtype, device=f.device).expand(*f.shape[:-1], -1, -1)
+    elif of.name == "topk":
+        root = likelihood.merged_root(f, of.share)
     else:
         root = likelihood.fisher_root(f)
     root = root * mask.unsqueeze(-1)
@@ -81,10 +91,10 @@ class View:
     def output(self, kind: str) -> Tensor:
         """The output cotangents themselves, (K, B, ..., C)."""
         if kind not in self._outputs:
-            u = None
-            if kind == "mc":
-                f = self.f
-                u = uniforms(self._seed, self.index, self._likelihood.drawn(f)[1:], f.dtype, f.device)
+            u, of = None, Kind.of(kind)
+            if of.name == "mc":
+                f, each = self.f, self._likelihood.drawn(self.f)[1:]
+                u = uniforms(self._seed, self.index, (*each, of.samples), f.dtype, f.device).movedim(-1, 0)
             self._outputs[kind] = output_cotangents(kind, self._likelihood, self.f, self.y, u)
         return self._outputs[kind]
 

@@ -12,6 +12,7 @@ from memspace.errors import Interrupted, NonFiniteError
 from memspace.passes.batching import examples_at_once
 from memspace.passes.capture import Capture
 from memspace.passes.cotangent import View
+from memspace.passes.kinds import Kind
 from memspace.passes.processes import current
 from memspace.passes.statistic import Statistic
 from memspace.progress import Progress, Silent
@@ -61,8 +62,8 @@ def run_pass(
         total = len(index)
     jacobian = any("jacobian" in s.kinds for s in statistics)
     if batch is None:
-        several = jacobian or any("exact" in s.kinds for s in statistics)
-        batch = examples_at_once(task, data, OUTPUTS if several else 1)
+        kinds = [Kind.of(k) for s in statistics for k in s.kinds]
+        batch = examples_at_once(task, data, max([1, *(OUTPUTS if k.several else k.samples for k in kinds)]))
         batch = batch if most is None else min(batch, most)
     handle = progress.start(what, total)
     try:

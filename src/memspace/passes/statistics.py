@@ -22,6 +22,7 @@ __all__ = [
     "KroneckerFactors",
     "OutputTable",
     "Outputs",
+    "SampleSpread",
 ]
 
 
@@ -199,3 +200,25 @@ class GradientNorms(_Table):
         """Keep one batch."""
         columns = [view.form(self.kinds[0], b).squared_norms().double().sum(0) for b in self._blocks]
         self._append("norms", torch.stack(columns, 1))
+
+
+class SampleSpread(_Sums):
+    """How far apart the sampled labels of an example put its trace: ``"variance"`` of Σ over examples of tr F_i.
+
+    With k labels per example the squared norm of a row is an unbiased estimate of tr F_i over k; their sample variance
+    times k is that of the example's sum, given its input. Needs k ≥ 2.
+    """
+
+    def __init__(self, blocks: Sequence[Block], kind: str) -> None:
+        super().__init__()
+        self._blocks, self.kinds = tuple(blocks), (kind,)
+
+    def update(self, view: View) -> None:
+        """Add one batch."""
+        norms = torch.stack([view.form(self.kinds[0], b).squared_norms().double() for b in self._blocks]).sum(0)
+        self._add("variance", len(norms) * norms.var(0).sum())
+        self._add("n", torch.tensor(len(view.f)))
+
+    def standard_error(self) -> float:
+        """Of tr F = (1/N) Σ tr F_i, from the labels' draw alone."""
+        return float(self._sums["variance"].sqrt() / self._sums["n"])

@@ -16,6 +16,7 @@ from scipy.stats import poisson
 from torch import Tensor
 
 from memspace.errors import LabelError
+from memspace.task.merged import merged_root
 
 __all__ = ["Bernoulli", "Categorical", "Gaussian", "Likelihood", "Poisson"]
 
@@ -38,6 +39,10 @@ class Likelihood(ABC):
     @abstractmethod
     def fisher_root(self, f: Tensor) -> Tensor:
         """A root S with S Sᵀ = H, shape ``(..., C, K)``; closed form, no eigendecomposition."""
+
+    def merged_root(self, f: Tensor, share: float) -> Tensor:
+        """A root of H' ≤ H with tr H' ≥ (1 − share) tr H at every position; by default H' = H."""
+        return self.fisher_root(f)
 
     @abstractmethod
     def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
@@ -68,8 +73,8 @@ class Likelihood(ABC):
         """Fisher–Rao distance between p(.|f) and p(.|f2) per position, nats^½ (closed form)."""
 
     @abstractmethod
-    def null_output(self, y: Tensor) -> Tensor:
-        """The constant output (C,) of the best predictor that sees no input: the law's prior over ``y``."""
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
+        """The constant output (C,), C = ``outputs``, of the best predictor that sees no input: the prior over ``y``."""
 
     @abstractmethod
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
@@ -133,6 +138,10 @@ class Categorical(Likelihood):
         r = p.sqrt()
         return torch.diag_embed(r) - p.unsqueeze(-1) * r.unsqueeze(-2)
 
+    def merged_root(self, f: Tensor, share: float) -> Tensor:
+        """The improbable classes merged into one (see ``memspace.task.merged``)."""
+        return merged_root(torch.softmax(f, -1), share)
+
     def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
         """P ∘ (u − p·u)."""
         p = torch.softmax(f, -1)
@@ -160,10 +169,10 @@ class Categorical(Likelihood):
         r, s = torch.softmax(f, -1).sqrt(), torch.softmax(f2, -1).sqrt()
         return 4 * torch.asin(((r - s).norm(dim=-1) / 2).clamp(max=1.0))
 
-    def null_output(self, y: Tensor) -> Tensor:
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """Log class frequencies; a class never seen gets half a count."""
         y = y[y != IGNORE]
-        counts = torch.bincount(y.reshape(-1)).double().clamp_min(0.5)
+        counts = torch.bincount(y.reshape(-1), minlength=outputs).double().clamp_min(0.5)
         return torch.log(counts / counts.sum())
 
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
@@ -232,7 +241,7 @@ class Bernoulli(Likelihood):
         d: Tensor = torch.linalg.vector_norm(2 * (torch.atan(torch.exp(f / 2)) - torch.atan(torch.exp(f2 / 2))), dim=-1)
         return d
 
-    def null_output(self, y: Tensor) -> Tensor:
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """Logit of the mean label."""
         p = y.reshape(-1, y.shape[-1]).double().mean(0).clamp(1e-6, 1 - 1e-6)
         return torch.log(p / (1 - p))
@@ -300,7 +309,7 @@ class Gaussian(Likelihood):
         d: Tensor = torch.linalg.vector_norm(f - f2, dim=-1) / self.sigma
         return d
 
-    def null_output(self, y: Tensor) -> Tensor:
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """The mean target."""
         return y.reshape(-1, y.shape[-1]).double().mean(0)
 
@@ -358,7 +367,7 @@ class Poisson(Likelihood):
         d: Tensor = torch.linalg.vector_norm(2 * ((f / 2).exp() - (f2 / 2).exp()), dim=-1)
         return d
 
-    def null_output(self, y: Tensor) -> Tensor:
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """Log of the mean count."""
         return torch.log(y.reshape(-1, y.shape[-1]).double().mean(0).clamp_min(1e-6))
 

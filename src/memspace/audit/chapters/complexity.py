@@ -37,7 +37,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
     bits, dimension = information_bits(metric, g), metric.effective_dimension(g).value
     mean_loss = float(r.loss.mean())
     residual, prior, information = description_bits(mean_loss, n, theta, metric, g)
-    null = law.null_output(r.y.cpu()).to(r.f)
+    null = law.null_output(r.y.cpu(), r.f.shape[-1]).to(r.f)
     null_f = null.expand(*r.f.shape)
     null_bits = float(law.nll(null_f.double(), r.y).sum()) / LN2
     how = r.estimator

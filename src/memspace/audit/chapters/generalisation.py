@@ -179,7 +179,9 @@ def generalisation(r: Reading) -> Chapter:
         unmeasured.append(
             Unmeasured(
                 "generalisation.true_label_estimate",
-                "no model of wrong labels for this output law",
+                "no model of wrong labels for this output law"
+                if r.loo_f is not None
+                else "too many outputs for leave-one-out outputs, by which labels are judged",
                 "read the estimate against the labels as given",
             )
         )

@@ -28,6 +28,9 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
     if r.trace is not None:
         half = 1.96 * float(r.trace.std()) / r.n**0.5
         interval = (trace - half, trace + half)
+    elif trace_error > 0:
+        interval = (trace - 1.96 * trace_error, trace + 1.96 * trace_error)
+    drawn = r.trace is None and interval is not None
     measurements = [
         Measurement(
             "fisher.trace",
@@ -37,7 +40,7 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
             n,
             interval,
             "Amari 1998; Kunstner et al. 2019",
-            note="interval: sampling of the examples",
+            note="interval: sampling of the labels alone" if drawn else "interval: sampling of the examples",
         ),
         Measurement("fisher.largest_eigenvalue", summary.largest, "nats", how, n, None, "Karakida et al. 2019"),
         Measurement(

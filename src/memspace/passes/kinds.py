@@ -1,0 +1,58 @@
+"""The kinds of cotangent by name, with the number some of them carry: ``mc:4``, ``topk:0.01``.
+
+A kind is a string wherever statistics and metrics carry it, so that it can stand in a table and in a stored stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["KINDS", "Kind"]
+
+KINDS = ("exact", "mc", "topk", "empirical", "jacobian")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind taken apart.
+
+    Args:
+        name: one of ``KINDS``.
+        samples: labels drawn per example (``mc``).
+        share: of the trace of each position's H that merging classes may lose (``topk``).
+
+    Raises:
+        ValueError: an unknown name, fewer than one sample, or a share outside [0, 1).
+    """
+
+    name: str
+    samples: int = 1
+    share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in KINDS:
+            raise ValueError(f"unknown kind {self.name!r}; one of {', '.join(KINDS)}")
+        if self.samples < 1:
+            raise ValueError(f"at least one sampled label per example is needed, got {self.samples}")
+        if not 0 <= self.share < 1:
+            raise ValueError(f"the share of the trace that may be lost must be in [0, 1), got {self.share}")
+
+    @staticmethod
+    def of(text: str) -> Kind:
+        """Inverse of ``str``."""
+        name, _, number = text.partition(":")
+        if name == "mc" and number:
+            return Kind(name, samples=int(number))
+        if name == "topk":
+            return Kind(name, share=float(number))
+        return Kind(text)
+
+    def __str__(self) -> str:
+        if self.name == "mc" and self.samples > 1:
+            return f"mc:{self.samples}"
+        return f"topk:{self.share!r}" if self.name == "topk" else self.name
+
+    @property
+    def several(self) -> bool:
+        """Whether the number of cotangents grows with the number of outputs."""
+        return self.name in ("exact", "topk", "jacobian")

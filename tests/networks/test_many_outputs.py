@@ -1,0 +1,74 @@
+"""Vocabularies too large for a cotangent each: what the plan picks, says and costs, and the audit with it."""
+
+import pytest
+import torch
+from torch import nn
+
+from memspace.audit.audit import audit_task, plan_audit
+from memspace.audit.plan import MANY_OUTPUTS, MOST_SAMPLES, Settings
+from memspace.metric.fisher import build
+from memspace.passes.verify import verified_space
+from memspace.task.task import Task
+
+WIDE = 2_500
+
+
+class Words(nn.Module):
+    """Mean of three word embeddings, or each of them, to a distribution over many words."""
+
+    def __init__(self, words, positions):
+        super().__init__()
+        self.token, self.mix, self.head = nn.Embedding(8, 3), nn.Linear(3, 3), nn.Linear(3, words)
+        self.positions = positions
+
+    def forward(self, x):
+        h = torch.tanh(self.mix(self.token(x)))
+        return self.head(h if self.positions else h.mean(1))
+
+
+def task_of(words, positions, n=30, seed=0):
+    torch.manual_seed(seed)
+    model, x = Words(words, positions).eval(), torch.randint(0, 8, (n, 3))
+    y = torch.randint(0, words, (n, 3) if positions else (n,))
+    refit = lambda keep, seed: Words(words, positions).eval()  # noqa: E731
+    return Task(model, (x, y), refit=refit)
+
+
+@pytest.mark.parametrize(("words", "positions"), [(WIDE, False), (900, True)], ids=["plain", "sequence"])
+def test_the_plan_samples_labels_and_says_so(words, positions):
+    plan = plan_audit(task_of(words, positions), Settings())
+    assert plan.representation == "ekfac"
+    assert plan.kind == f"mc:{MOST_SAMPLES}"  # few examples: the most labels each
+    assert plan.first_order
+    assert f"{MOST_SAMPLES} sampled labels per example" in plan.text()
+    assert max(s.backwards for s in plan.stages if s.name != "spectrum") <= MOST_SAMPLES
+    many = plan_audit(task_of(words, positions, n=5000), Settings())
+    assert many.samples == 2  # the fewest that tell their error
+
+
+def test_outputs_that_are_few_are_planned_as_before():
+    assert plan_audit(task_of(20, True), Settings()).kind == "mc"
+    plan = plan_audit(task_of(20, False), Settings())
+    assert (plan.kind, plan.representation, plan.first_order) == ("exact", "dual", False)
+    streamed = plan_audit(task_of(MANY_OUTPUTS, False, n=2), Settings(representation="ekfac"))
+    assert (streamed.kind, streamed.first_order) == ("mc", False)
+
+
+def test_an_exact_dual_that_is_asked_for_is_planned_at_its_cost():
+    plan = plan_audit(task_of(WIDE, False, n=4), Settings(representation="dual"))
+    assert plan.kind == "exact"
+    assert next(s for s in plan.stages if s.name == "Jacobian rows").backwards == WIDE
+
+
+@pytest.mark.parametrize(("words", "positions"), [(WIDE, False), (900, True)], ids=["plain", "sequence"])
+def test_the_audit_of_many_outputs_states_the_error_of_its_trace(words, positions):
+    task = task_of(words, positions, n=12)
+    results = audit_task(task, Settings(damping=None if not positions else 0.01))
+    assert len(results.chapters) == 9
+    assert f"{MOST_SAMPLES} Monte-Carlo labels" in results.facts["metric"]
+    trace = results.measurement("fisher.trace")
+    assert trace.interval is not None
+    assert "labels" in trace.note
+    truth = build(task, verified_space(task), "diagonal", kind="topk", lost=0.0).trace().value
+    # Four standard errors and a quarter more: over 84 degrees of freedom the error itself is known to about a tenth.
+    assert abs(trace.value - truth) < 5 * trace.standard_error
