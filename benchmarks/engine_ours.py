@@ -228,7 +228,7 @@ def gram(w: Workload) -> Work:
     index = torch.arange(min(GRAM, w.n))
 
     def run() -> Outcome:
-        rows = CollectRows(w.space.blocks, "empirical")
+        rows = CollectRows(w.space.blocks, "empirical", len(index))
         run_pass(w.task, w.space, [rows], index=index)
         return Outcome(gram_of(rows.finish()))
 

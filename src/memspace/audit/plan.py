@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from memspace.errors import MemoryBudgetError
 from memspace.passes.batching import examples_at_once
 from memspace.passes.kinds import Kind
+from memspace.passes.rows import kept_formed
 from memspace.task.blocks import FORMED, Block
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, first_tensor, move
@@ -156,7 +157,7 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
         f = call_model(task.model, move(probe.x, task.device, task.dtype))
     outputs, positions = f.shape[-1], f[0, ..., 0].numel()
     rows = n * outputs
-    stored = 4 * n * sum(a + outputs * g for a, g in sizes.values())
+    stored = 4 * n * sum(_held(b, *sizes[b.name], outputs) for b in space.blocks if b.name in sizes)
     gram = 8 * rows * min(rows, PRINCIPAL_ROWS) * 2
     chosen, reason = _choose(settings, outputs, positions, rows, stored + gram)
     many = positions * outputs > MANY_OUTPUTS
@@ -220,6 +221,12 @@ def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: i
     if outputs > MANY_OUTPUTS:
         return "ekfac", f"{outputs:,} outputs are too many for a cotangent each"
     return "ekfac", f"{rows:,} Jacobian rows are too many for the exact dual"
+
+
+def _held(b: Block, a: int, g: int, outputs: int) -> int:
+    """Numbers that ``CollectRows`` keeps of one example."""
+    product = b.kind not in (*FORMED, "embedding", "loose")
+    return outputs * b.size if product and kept_formed(b, g // b.shape[0], outputs) else a + outputs * g
 
 
 def _held_out(task: Task, n: int) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from memspace.passes.forms import CHUNK
 from memspace.passes.rows import Rows
-from memspace.task.blocks import FORMED
 from memspace.task.space import Block
 
 PANEL = 128  # rows of a Gram matrix's panel at least
@@ -23,8 +22,8 @@ def times(rows: Rows, v: Tensor) -> Tensor:
     out = torch.zeros(len(v), len(rows), dtype=torch.float64, device=v.device)
     for b in rows.blocks:
         matrix, g = b.view(v).double(), rows.g[b.name].double()  # (k, out, in), (R, T, out)
-        if b.kind in FORMED:
-            out += matrix[:, 0] @ g.t()
+        if b.name not in rows.a:
+            out += matrix.flatten(1) @ g.t()
             continue
         a = rows.a[b.name]
         for vs in _slices(len(v), len(a) * a.shape[1] * b.shape[0]):
@@ -43,7 +42,7 @@ def transposed_times(rows: Rows, w: Tensor) -> Tensor:
     out = torch.zeros(len(w), rows.size, dtype=torch.float64, device=w.device)
     for b in rows.blocks:
         g = rows.g[b.name].double()
-        if b.kind in FORMED:
+        if b.name not in rows.a:
             out[:, b.start : b.stop] = w @ g
             continue
         a = rows.a[b.name]
@@ -64,7 +63,7 @@ def sum_of_squares(rows: Rows) -> Tensor:
     out = torch.zeros(rows.size, dtype=torch.float64, device=rows.example.device)
     for b in rows.blocks:
         g = rows.g[b.name].double()
-        if b.kind in FORMED:
+        if b.name not in rows.a:
             out[b.start : b.stop] = g.square().sum(0)
             continue
         a = rows.a[b.name]
@@ -81,7 +80,7 @@ def sum_of_squares(rows: Rows) -> Tensor:
 def gram(rows: Rows) -> Tensor:
     """Inner products among all rows, (R, R), in the rows' own dtype; only the half above the diagonal is computed."""
     count = len(rows)
-    panels = 1 if count < 2 * PANEL else min(6, count // PANEL)
+    panels = 1 if count < 2 * PANEL else min(8, count // PANEL)
     edges = [round(i * count / panels) for i in range(panels + 1)]
     out = next(iter(rows.g.values())).new_zeros(count, count)
     own = len(rows.example) == len(rows.a[first]) if (first := next(iter(rows.a), None)) is not None else True
@@ -104,7 +103,7 @@ def gram(rows: Rows) -> Tensor:
 def _formed(rows: Rows, b: Block) -> Iterator[Tensor]:
     """One block's part of all rows as dense vectors, some outputs (R, some·in) at a time."""
     g = rows.g[b.name]
-    if b.kind in FORMED:
+    if b.name not in rows.a:
         yield g
         return
     a = rows.a[b.name]

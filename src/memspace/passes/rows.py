@@ -18,7 +18,9 @@ from memspace.passes.statistic import Statistic
 from memspace.task.blocks import FORMED
 from memspace.task.space import Block
 
-__all__ = ["CollectRows", "Rows"]
+__all__ = ["CollectRows", "Rows", "kept_formed"]
+
+LARGER = 1.75  # times the factors, that rows may be to be kept
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Rows:
 
     Args:
         blocks: the blocks, in the flat layout's order.
-        a: block name → (n, T, in), for blocks with a product form; token numbers (n, T) for an embedding.
-        g: block name → (R, T, out), or the row itself (R, p) for a block without one.
+        a: block name → (n, T, in), for blocks kept as products; token numbers (n, T) for an embedding.
+        g: block name → (R, T, out), or the row itself (R, out·in) for a block that is not in ``a``.
         example: (R,) which example (position in a's first axis) each row belongs to.
     """
 
@@ -69,10 +71,10 @@ class Rows:
         return total
 
     def _add_dot(self, total: Tensor, other: Rows, b: Block) -> None:
-        g, h = self.g[b.name].double(), other.g[b.name].double()
-        if b.kind in FORMED:
-            total.addmm_(g, h.t())
+        if b.name not in self.a or b.name not in other.a:
+            total.addmm_(self.formed(b), other.formed(b).t())
             return
+        g, h = self.g[b.name].double(), other.g[b.name].double()
         a, c = self.a[b.name], other.a[b.name]
         if b.kind == "embedding":  # only tokens that occur on both sides matter
             used = torch.unique(torch.cat([a.flatten(), c.flatten()]))
@@ -94,7 +96,7 @@ class Rows:
 
     def formed(self, b: Block) -> Tensor:
         """The rows of one block as dense vectors, (R, out·in), float64."""
-        if b.kind in FORMED:
+        if b.name not in self.a:
             return self.g[b.name].double()
         if b.kind == "embedding":
             dim, vocabulary = b.shape
@@ -105,7 +107,7 @@ class Rows:
     def norms(self, b: Block) -> Tensor:
         """Squared norm of each row's part in one block, (R,), float64."""
         g = self.g[b.name].double()
-        if b.kind in FORMED:
+        if b.name not in self.a:
             return g.square().sum(1)
         if b.kind == "embedding":
             same = _same(self.a[b.name]).to(g)[self.example]
@@ -124,7 +126,7 @@ class Rows:
         total = torch.zeros(n, c, c, dtype=torch.float64, device=self.example.device)
         for b in self.blocks:
             g = self.g[b.name].reshape(n, c, *self.g[b.name].shape[1:]).double()
-            if b.kind in FORMED:
+            if b.name not in self.a:
                 total += g @ g.transpose(-1, -2)
                 continue
             if b.kind == "embedding":
@@ -146,8 +148,8 @@ class Rows:
         for b in self.blocks:
             matrix = b.view(v).double()
             g = self.g[b.name].double()
-            if b.kind in FORMED:
-                out += g @ matrix[0]
+            if b.name not in self.a:
+                out += g @ matrix.flatten()
                 continue
             a = self.a[b.name]
             moved = matrix.t()[a] if b.kind == "embedding" else a.double() @ matrix.t()
@@ -160,8 +162,8 @@ class Rows:
         out = torch.zeros(self.size, dtype=torch.float64, device=w.device)
         for b in self.blocks:
             g = self.g[b.name].double()
-            if b.kind in FORMED:
-                b.view(out)[0] = w.double() @ g
+            if b.name not in self.a:
+                out[b.start : b.stop] = w.double() @ g
                 continue
             a = self.a[b.name]
             gathered = torch.zeros(len(a), *g.shape[1:], dtype=torch.float64, device=w.device)
@@ -202,37 +204,61 @@ def _slices(count: int, width: int) -> Iterator[slice]:
 
 
 class CollectRows(Statistic[Rows]):
-    """Keeps the rows of one kind of cotangent for every example, C (= K) consecutive rows per example."""
+    """Keeps the rows of one kind of cotangent for every example, C (= K) consecutive rows per example.
 
-    def __init__(self, blocks: Sequence[Block], kind: str = "jacobian") -> None:
-        self._blocks, self.kinds = tuple(blocks), (kind,)
-        self._a: dict[str, list[Tensor]] = {}
-        self._g: dict[str, list[Tensor]] = {}
+    A block whose rows are not much larger than their factors is kept as rows: they would be formed for every product.
+
+    Args:
+        count: how many examples there will be, where known: memory for them is taken once.
+    """
+
+    def __init__(self, blocks: Sequence[Block], kind: str = "jacobian", count: int = 0) -> None:
+        self._blocks, self.kinds, self._count = tuple(blocks), (kind,), count
+        self._a: dict[str, _Column] = {}
+        self._g: dict[str, _Column] = {}
+        self._formed: set[str] = set()
 
     def update(self, view: View) -> None:
         """Keep one batch."""
         pulled = view.cotangents(self.kinds[0])
         for b in self._blocks:
-            g = pulled[b.name].transpose(0, 1)
+            g = pulled[b.name].transpose(0, 1)  # (B, K, T, out)
             if b.kind == "embedding":
                 tokens = view.signals.tokens(b)
                 g = g * view.signals.counted(b).to(g.dtype)[:, None, :, None]
-                self._a.setdefault(b.name, []).append(tokens.clone())
+                self._column(self._a, b.name).append(tokens)
             elif b.kind not in FORMED:
-                self._a.setdefault(b.name, []).append(view.signals.rows(b))
-            self._g.setdefault(b.name, []).append(g.contiguous())
+                if b.name not in self._g and kept_formed(b, g.shape[2], g.shape[1]):
+                    self._formed.add(b.name)  # the first batch decides: later ones may have other lengths
+                if b.name in self._formed:
+                    g = view.form(self.kinds[0], b).gradients().flatten(2).transpose(0, 1)
+                else:
+                    self._column(self._a, b.name).append(view.signals.rows(b))
+            self._column(self._g, b.name).append(g)
+
+    def _column(self, among: dict[str, _Column], name: str) -> _Column:
+        return among.setdefault(name, _Column(self._count))
 
     def merge(self, other: Statistic[Rows]) -> None:
         """Append the other's rows."""
         assert isinstance(other, CollectRows)
+        if self._g:  # both sides alike
+            for key in self._a.keys() ^ other._a.keys():
+                (self if key in self._a else other)._form(key)
         for mine, theirs in ((self._a, other._a), (self._g, other._g)):
-            for key, parts in theirs.items():
-                mine.setdefault(key, []).extend(parts)
+            for key, column in theirs.items():
+                for part in column.parts():
+                    self._column(mine, key).append(part)
+
+    def _form(self, name: str) -> None:
+        a, g = self._a.pop(name).whole(1), self._g.pop(name).whole(2)
+        self._formed.add(name)
+        self._column(self._g, name).append(torch.einsum("bkto,bti->bkoi", g, a).flatten(2))
 
     def finish(self) -> Rows:
-        """The rows."""
-        a = {k: _stacked(v, 1) for k, v in self._a.items()}
-        stacked = {k: _stacked(v, 2) for k, v in self._g.items()}
+        """The rows, handed over: they are large."""
+        a = {k: self._a.pop(k).whole(1) for k in list(self._a)}
+        stacked = {k: self._g.pop(k).whole(2) for k in list(self._g)}
         first = next(iter(stacked.values()))
         n, count = first.shape[:2]
         example = torch.arange(n, device=first.device).repeat_interleave(count)
@@ -240,10 +266,44 @@ class CollectRows(Statistic[Rows]):
 
     def state(self) -> dict[str, Tensor]:
         """A and g of every block."""
-        parts = {f"a/{k}": _stacked(v, 1) for k, v in self._a.items()}
-        return parts | {f"g/{k}": _stacked(v, 2) for k, v in self._g.items()}
+        parts = {f"a/{k}": v.whole(1) for k, v in self._a.items()}
+        return parts | {f"g/{k}": v.whole(2) for k, v in self._g.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Inverse of :meth:`state`."""
-        self._a = {k[2:]: [v] for k, v in state.items() if k.startswith("a/")}
-        self._g = {k[2:]: [v] for k, v in state.items() if k.startswith("g/")}
+        self._a, self._g = {}, {}
+        for key, value in state.items():
+            self._column(self._a if key.startswith("a/") else self._g, key[2:]).append(value)
+        formed = (b.name for b in self._blocks if b.kind not in (*FORMED, "embedding") and b.name not in self._a)
+        self._formed = set(formed) & self._g.keys()
+
+
+def kept_formed(b: Block, positions: int, rows: int) -> bool:
+    """Whether ``CollectRows`` keeps a product block's rows rather than their factors."""
+    return positions > 1 and rows * b.size <= LARGER * positions * (b.shape[1] + rows * b.shape[0])
+
+
+class _Column:
+    """Batches one after another along the examples, in memory taken once where their number is known."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._filled = count, 0
+        self._buffer: Tensor | None = None
+        self._parts: list[Tensor] = []
+
+    def append(self, part: Tensor) -> None:
+        if self._buffer is None and not self._parts and self._count > len(part):
+            self._buffer = part.new_empty(self._count, *part.shape[1:])
+        room = self._buffer is not None and self._filled + len(part) <= self._count and not self._parts
+        if room and self._buffer is not None and part.shape[1:] == self._buffer.shape[1:]:
+            self._buffer[self._filled : self._filled + len(part)] = part
+            self._filled += len(part)
+        else:
+            self._parts.append(part.clone(memory_format=torch.contiguous_format))
+
+    def parts(self) -> list[Tensor]:
+        return ([] if self._buffer is None else [self._buffer[: self._filled]]) + self._parts
+
+    def whole(self, positions: int) -> Tensor:
+        """``positions``: the axis along which packed sequences of different length are filled up."""
+        return _stacked(self.parts(), positions)
