@@ -23,7 +23,8 @@ from memspace.task.task import Task
 
 __all__ = ["FisherOperator", "function_of_parameters"]
 
-VECTORS = 16  # vectors at a time
+VECTORS = 8  # vectors at a time
+WIDE = 2 * TRANSIENT  # numbers in one layer's signals of all vectors together
 
 
 def _pair(result: Any) -> tuple[Any, Any]:
@@ -202,10 +203,10 @@ class FisherOperator:
         return (self._team.add(total) / self.n).reshape(v.shape)
 
     def _shape(self, count: int) -> tuple[int, int]:
-        """(examples, vectors) at a time: one layer's signals for all of them stay within TRANSIENT numbers."""
+        """(examples, vectors) at a time: one layer's signals for all of them stay within WIDE numbers."""
         if not self._widest:
             self._widest = widest_signal(self._task, self._data, self._index)
-        rows = max(1, TRANSIENT // self._widest)
+        rows = max(1, WIDE // self._widest)
         at_once = min(count, rows, VECTORS)
         return max(1, min(self._batch, rows // at_once)), at_once
 
