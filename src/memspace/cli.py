@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
-import re
+import pkgutil
 import shlex
 import sys
 from collections.abc import Callable
@@ -17,8 +18,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from memspace.errors import Interrupted, MemspaceError, TaskError
-from memspace.progress import Progress, Silent
+from memspace import commands
+from memspace.commands import move_to, parse_memory, watching
+from memspace.errors import Interrupted, MemspaceError
 from memspace.version import VERSION
 
 __all__ = ["app", "main", "parse_memory"]
@@ -42,18 +44,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Reads a trained PyTorch network as a memory space: what it stores, how full it is, what breaks it.",
 )
-
-
-def parse_memory(text: str) -> int:
-    """``4GiB``, ``512MiB``, ``2G``, ``800m`` → bytes.
-
-    Raises:
-        typer.BadParameter: not a size.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", text.lower())
-    if found is None or float(found[1]) <= 0:
-        raise typer.BadParameter(f"{text!r} is not a size; write for example 4GiB or 512MiB")
-    return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
 
 
 def _share(value: float) -> float:
@@ -123,12 +113,12 @@ def audit(
     settings = Settings(damping, parse_memory(memory), seed, tuple(query) if query else None, representation)
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     console = Console(stderr=True)
-    with _watch(console, quiet or as_json) as progress:
+    with watching(console, quiet or as_json) as progress:
         job = resolve(task, options, progress, weights)
         if parameters:
             job = replace(job, parameters=tuple(parameters))
         if device is not None:
-            _move(job.model, local_device(device))
+            move_to(job.model, local_device(device))
         if plan:
             made = plan_audit(job, settings)
             typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else made.text())
@@ -180,25 +170,12 @@ def tasks() -> None:
         typer.echo(f"{name:<16}{first}")
 
 
-def _watch(console: Console, silent: bool) -> AbstractContextManager[Progress]:
-    from memspace.report.progress import LineProgress, TerminalProgress
-
-    if silent:
-        return nullcontext(Silent())
-    if console.is_terminal:
-        return TerminalProgress(console)
-    return nullcontext(LineProgress(lambda line: print(line, file=sys.stderr, flush=True)))
+def _add_commands() -> None:
+    for found in pkgutil.iter_modules(commands.__path__):
+        importlib.import_module(f"{commands.__name__}.{found.name}").add(app)
 
 
-def _move(model: Any, device: str) -> None:
-    try:
-        model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise TaskError(
-            f"the device cannot be used: {str(error).splitlines()[0]}",
-            where=f"--device {device}",
-            remedy="use cpu",
-        ) from error
+_add_commands()
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from memspace.task.data import Data
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.plain import HALF, plain, stored_dtypes
+from memspace.task.recipe import Training
 from memspace.task.selection import as_patterns
 
 __all__ = ["Factors", "Run", "Task"]
@@ -72,6 +73,8 @@ class Task:
         run: recorded checkpoints of the training, if any.
         refit: ``refit(indices, seed) -> nn.Module``: trains a fresh network by the same recipe on those training
             examples only. Where given, the damping is calibrated on held-out examples.
+        training: the training itself, where it can be repeated by memspace: many networks at once, with examples left
+            out, reweighted or differentiated through. Gives ``refit`` where that is not given.
         true_labels: for experiments with corrupted labels: the labels before corruption, (N,).
         description: plain facts (settings) shown in the report.
         layer: the module whose output is the representation for the disentanglement chapter (default: the input of
@@ -92,6 +95,7 @@ class Task:
     decay: float | None = None
     run: Run | None = None
     refit: Callable[[Tensor, int], nn.Module] | None = None
+    training: Training | None = None
     true_labels: Tensor | None = None
     description: dict[str, str] = field(default_factory=dict)
     layer: str | None = None

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from memspace.progress import Progress
 from memspace.task.builtin.options import BuildOptions, corrupt
-from memspace.task.builtin.train import Recipe, cached, fit
+from memspace.task.builtin.train import cached, fit
 from memspace.task.data import Data
+from memspace.task.recipe import Recipe, Training
 from memspace.task.task import Task
 
 __all__ = ["digits"]
@@ -62,6 +63,7 @@ def digits(options: BuildOptions, progress: Progress) -> Task:
         decay=recipe.decay,
         run=trained.run,
         refit=refit,
+        training=Training(_network, recipe),
         true_labels=truth,
         description={
             "data": "UCI handwritten digits, 8×8 grey levels (scikit-learn)",

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from memspace.errors import DataError
 from memspace.progress import Progress
 from memspace.task.builtin.options import BuildOptions, corrupt
-from memspace.task.builtin.train import Recipe, cached, fit
+from memspace.task.builtin.train import cached, fit
 from memspace.task.data import Data
+from memspace.task.recipe import Recipe, Training
 from memspace.task.task import Task
 
 __all__ = ["fashion", "read_idx"]
@@ -127,6 +128,7 @@ def fashion(options: BuildOptions, progress: Progress) -> Task:
         decay=recipe.decay,
         run=trained.run,
         refit=refit,
+        training=Training(_network, recipe),
         true_labels=truth if options.label_noise > 0 else None,
         description={
             "data": "Fashion-MNIST, 28×28 grey levels (Zalando Research, MIT)",

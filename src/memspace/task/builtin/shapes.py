@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from memspace.progress import Progress
 from memspace.task.builtin.options import BuildOptions, corrupt
-from memspace.task.builtin.train import Recipe, cached, fit
+from memspace.task.builtin.train import cached, fit
 from memspace.task.data import Data
+from memspace.task.recipe import Recipe, Training
 from memspace.task.task import Factors, Task
 
 __all__ = ["NAMES", "SIZES", "render", "shapes"]
@@ -96,6 +97,7 @@ def shapes(options: BuildOptions, progress: Progress) -> Task:
         decay=recipe.decay,
         run=trained.run,
         refit=refit,
+        training=Training(_network, recipe),
         true_labels=truth,
         factors=Factors(NAMES, values[train + test :], x[train + test :], SIZES, render),
         description={

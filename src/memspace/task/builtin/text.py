@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from memspace.errors import DataError
 from memspace.progress import Progress
 from memspace.task.builtin.options import BuildOptions, corrupt
-from memspace.task.builtin.train import Recipe, cached, fit
+from memspace.task.builtin.train import cached, fit
 from memspace.task.data import Data
+from memspace.task.recipe import Recipe, Training
 from memspace.task.task import Task
 
 __all__ = ["Transformer", "text"]
@@ -152,6 +153,7 @@ def text(options: BuildOptions, progress: Progress) -> Task:
         decay=recipe.decay,
         run=trained.run,
         refit=refit,
+        training=Training(network, recipe),
         true_labels=truth,
         description={
             "data": f"{train:,} sequences of {CONTEXT} characters, alphabet of {len(alphabet)}",

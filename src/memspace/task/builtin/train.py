@@ -18,31 +18,12 @@ from torch import Tensor, nn
 
 from memspace.progress import Progress, Silent
 from memspace.task.builtin.options import BuildOptions
+from memspace.task.recipe import Recipe
 from memspace.task.task import Run
 
-__all__ = ["Recipe", "Trained", "cached", "default_cache", "fit"]
+__all__ = ["Trained", "cached", "default_cache", "fit"]
 
 _FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a built-in network is trained.
-
-    Args:
-        epochs: over the data; batch: examples per step (None: all at once).
-        rate: Adam's learning rate, cosine-annealed to zero; decay: γ of γ/2·‖θ‖² added to the mean loss (coupled).
-        checkpoints: how many states are recorded, denser early.
-        threads: of torch while training (None: as it is set). For small steps one is faster: on a busy machine
-            threads wait for each other longer than they work.
-    """
-
-    epochs: int
-    batch: int | None
-    rate: float
-    decay: float
-    checkpoints: int = 24
-    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +51,7 @@ def fit(
     what: str = "training",
     record: bool = True,
 ) -> Trained:
-    """Train a fresh network by Adam with coupled L2 decay; the caller's random state is left as it was."""
+    """Train a fresh network by the recipe; the caller's random state is left as it was."""
     progress = progress or Silent()
     start = time.perf_counter()
     with _threads(recipe.threads), torch.random.fork_rng(devices=[]):
@@ -80,7 +61,7 @@ def fit(
         size = n if recipe.batch is None else min(recipe.batch, n)
         steps_per_epoch = -(-n // size)
         total = recipe.epochs * steps_per_epoch
-        optimiser = torch.optim.Adam(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
+        optimiser = _optimiser(recipe, model)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
         wanted = _when(total, recipe.checkpoints) if record else set()
         states, times, at = [_copy(model)], [0.0], [0]
@@ -103,6 +84,12 @@ def fit(
             p.grad = None
     run = Run(tuple(states), tuple(times), tuple(at), float(recipe.epochs))
     return Trained(model.eval(), run, time.perf_counter() - start)
+
+
+def _optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(model.parameters(), recipe.rate, recipe.momentum, weight_decay=recipe.decay)
+    return torch.optim.Adam(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
 
 
 @contextlib.contextmanager

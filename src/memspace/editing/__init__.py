@@ -1,0 +1,1 @@
+"""Edits of what a network holds: forget, write, reweight, distil."""

@@ -1,0 +1,1 @@
+"""Ground truth by retraining, and experiments on it."""

@@ -1,0 +1,1 @@
+"""Which training examples an outcome rests on: several engines behind one call."""

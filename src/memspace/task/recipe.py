@@ -1,0 +1,65 @@
+"""How a network is trained: a recipe that can be repeated, with everything that decides its result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+__all__ = ["Recipe", "Training"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training of a network by mini-batches of a shuffled training set.
+
+    Args:
+        epochs: over the data; batch: examples per step (None: all at once).
+        rate: the learning rate at the start, cosine-annealed to zero over all steps.
+        decay: γ of γ/2·‖θ‖² added to the mean loss (coupled, also for Adam).
+        checkpoints: how many states a recording keeps, denser early.
+        threads: of torch while training (None: as it is set). For small steps one is faster: on a busy machine
+            threads wait for each other longer than they work.
+        optimiser: ``"adam"`` (Kingma & Ba 2015; β = 0.9, 0.999, ε = 1e-8) or ``"sgd"``; ``momentum`` is SGD's.
+    """
+
+    epochs: int
+    batch: int | None
+    rate: float
+    decay: float
+    checkpoints: int = 24
+    threads: int | None = None
+    optimiser: str = "adam"
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in ("adam", "sgd"):
+            raise ValueError(f"optimiser is adam or sgd, got {self.optimiser!r}")
+
+    def steps(self, n: int) -> int:
+        """Optimiser steps on n examples."""
+        return self.epochs * -(-n // self.size(n))
+
+    def size(self, n: int) -> int:
+        """Examples per step on n examples."""
+        return n if self.batch is None else min(self.batch, n)
+
+    def rate_at(self, step: int, total: int) -> float:
+        """Learning rate of step 0 ≤ step < total."""
+        return self.rate * (1 + math.cos(math.pi * step / total)) / 2
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that can be repeated on other examples: many networks at once, or with a gradient through it.
+
+    Args:
+        make: a fresh network; all its randomness from torch's generator, no randomness in its forward pass.
+        recipe: how it is trained. The loss is the mean over examples of the output law's negative log-likelihood (of
+            a sequence, the mean over its positions) plus the decay.
+    """
+
+    make: Callable[[], nn.Module]
+    recipe: Recipe

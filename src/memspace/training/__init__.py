@@ -1,0 +1,1 @@
+"""Trainings repeated: many networks at once, with examples left out or reweighted."""
