@@ -14,7 +14,7 @@ def linear(weight: Tensor, bias: Tensor | None = None, likelihood: Likelihood | 
     model = nn.Linear(weight.shape[1], weight.shape[0]).double()
     with torch.no_grad():
         model.weight.copy_(weight)
-        model.bias.copy_(torch.zeros(len(weight)) if bias is None else bias)
+        model.bias.copy_(torch.zeros(len(weight), dtype=torch.float64) if bias is None else bias)
     x = torch.randn(n, weight.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     return Task(model, (x, _labels(model, x, likelihood)), likelihood or Categorical())
 

@@ -2,7 +2,7 @@
 
 Within a radius the smallest gap is driven down by projected steps from several starts, the step halved wherever it did
 not help (Madry et al. 2018; the halving as in Croce & Hein 2020); the radius is bisected, starting at the linearised
-distance, each search starting from the best perturbation so far.
+distance in the direction it comes from, each search starting from the best perturbation so far.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def minimal_perturbations(
     Args:
         x: inputs (n, ...); ``reading``: of the same inputs, for the first radius.
     """
-    linear = reading.linear if how.norm == 2 else reading.linear_max
+    linear, slope = (reading.linear, reading.slope) if how.norm == 2 else (reading.linear_max, reading.slope_max)
     far = 10 * float(_length(x, how.norm).max()) + 1  # where outputs are flat the linearised distance has no end
     handle = (progress := progress or Silent()).start(f"attack, norm {how.norm:g}", len(x))
     generator = torch.Generator().manual_seed(how.seed)
@@ -155,7 +155,8 @@ def minimal_perturbations(
                 target = _Target(task, how.bounds)
                 at = rows.to(x.device)
                 first = (linear[at] * FIRST).clamp(max=far).to(x)
-                z, length = _smallest(target, x[at], reading.decision[at].to(x.device), first, how, generator)
+                start = _steepest(slope[at], how.norm) * first.reshape(_one_each(x))
+                z, length = _smallest(target, x[at], reading.decision[at], first, start, how, generator)
                 found.append(z)
                 lengths.append(length)
                 passes += target.passes
@@ -166,9 +167,15 @@ def minimal_perturbations(
 
 
 def _smallest(
-    target: _Target, x: Tensor, decision: Tensor, first: Tensor, how: Attack, generator: torch.Generator
+    target: _Target,
+    x: Tensor,
+    decision: Tensor,
+    first: Tensor,
+    start: Tensor,
+    how: Attack,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    best = torch.zeros_like(x)
+    best = start
     high = torch.full_like(first, math.inf)
     low, radius = torch.zeros_like(first), first.clone()
     for attempt in range(DOUBLINGS + how.bisections):

@@ -41,6 +41,7 @@ class InputReading:
         linear, linear_max: min_k gap_k/‖∇gap_k‖, with the Euclidean norm and, for perturbations measured by their
             largest entry, with its dual, the sum of magnitudes. Exact for linear outputs; else the first step of
             DeepFool (Moosavi-Dezfooli et al. 2016, eq. 8).
+        slope, slope_max: the gradient of the gap that gives each, of the inputs' shape.
     """
 
     f: Tensor
@@ -53,6 +54,8 @@ class InputReading:
     margin: Tensor
     linear: Tensor
     linear_max: Tensor
+    slope: Tensor
+    slope_max: Tensor
 
 
 def unreadable(task: Task) -> Unmeasured | None:
@@ -96,7 +99,7 @@ def input_jacobian(task: Task, x: Tensor, rows: int | None = None) -> tuple[Tens
         found = [
             torch.autograd.grad(f[..., k].sum(), leaf, retain_graph=k + 1 < count)[0].flatten(1) for k in range(count)
         ]
-    return f.detach(), torch.stack(found, 1) if found else x.new_zeros(len(x), 0, x[0].numel())
+    return f.detach(), torch.stack(found, 1) if found else x.new_zeros(len(x), 0, math.prod(x.shape[1:]))
 
 
 def read_inputs(task: Task, x: Tensor, progress: Progress | None = None) -> InputReading:
@@ -124,16 +127,21 @@ def _read(task: Task, x: Tensor) -> InputReading:
     nothing = torch.full_like(top, math.nan)
     decision = law.predict(f)
     boundary = fisher = margin = linear = linear_max = nothing
+    ways = torch.zeros_like(direction), torch.zeros_like(direction)
     if decides(law):
         gap, slope = gaps(law, f, decision), gap_rows(law, jacobian, decision)
         margin, nearest = gap.min(-1)
         tiny = torch.finfo(torch.float64).tiny
-        linear = (gap / slope.norm(dim=-1).clamp_min(tiny)).amin(-1)
-        linear_max = (gap / slope.abs().sum(-1).clamp_min(tiny)).amin(-1)
+        linear, way = (gap / slope.norm(dim=-1).clamp_min(tiny)).min(-1)
+        linear_max, way_max = (gap / slope.abs().sum(-1).clamp_min(tiny)).min(-1)
+        each = torch.arange(len(x), device=x.device)
+        ways = slope[each, way], slope[each, way_max]
         boundary = boundary_distance(law, f)
         fisher = boundary / top.clamp_min(tiny).sqrt()
-        towards = (slope[torch.arange(len(x)), nearest] * direction).sum(1)
+        towards = (slope[each, nearest] * direction).sum(1)
         direction = torch.where(towards[:, None] > 0, -direction, direction)
-    shaped = direction.reshape(x.shape).to(x)
+    shaped, toward, toward_max = (v.reshape(x.shape).to(x) for v in (direction, *ways))
     trace = values.clamp_min(0).sum(-1)
-    return InputReading(f, decision, top, trace, shaped, boundary, fisher, margin, linear, linear_max)
+    return InputReading(
+        f, decision, top, trace, shaped, boundary, fisher, margin, linear, linear_max, toward, toward_max
+    )

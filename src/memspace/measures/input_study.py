@@ -136,7 +136,7 @@ def _of_metric(task: Task, x: Tensor, r: InputReading) -> list[Measurement]:
     shape = (-1,) + (1,) * (x.dim() - 1)
     f, _ = input_jacobian(task, x[reach] + size[reach].reshape(shape).to(x) * r.direction[reach], rows=0)
     ratio = task.likelihood.kl(r.f[reach], f.double()) / STEP
-    middle, interval = bootstrap_median(ratio.cpu().numpy())
+    middle, interval = bootstrap_median(ratio.cpu().numpy()) if len(ratio) else (math.nan, None)
     return [
         from_samples("input.lambda_max", r.top.tolist(), "nats per squared input unit", how),
         from_samples("input.trace", r.trace.tolist(), "nats per squared input unit", how),
