@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
+from memspace.cli import app
 from memspace.errors import TaskError
 from memspace.experiments.capacity import (
     Capacity,
@@ -152,31 +151,31 @@ def test_architectures_of_a_task():
         architectures(Task(task.model, (x, torch.randn(8, 4)), Gaussian()), (5,), 1)
 
 
-def test_the_commands(tmp_path):
-    (tmp_path / "mine.py").write_text(
+def test_the_commands(tmp_path, monkeypatch):
+    (tmp_path / "capacity_mine.py").write_text(
         "import torch, memspace\n"
         "def task():\n"
         "    torch.manual_seed(0)\n"
         "    x, y = torch.randn(30, 4), torch.randint(0, 3, (30,))\n"
         "    return memspace.Task(model=torch.nn.Linear(4, 3), train=(x, y), name='mine')\n"
     )
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
 
     def run(*words):
-        line = [sys.executable, "-m", "memspace", *words]
-        return subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+        return CliRunner().invoke(app, words)
 
     words = ("--width", "3", "--load", "1", "--load", "4", "--seeds", "1", "--steps", "20", "--out", "c.json")
-    done = run("capacity", "mine:task", *words, "--json")
-    assert done.returncode == 0, done.stderr
+    done = run("capacity", "capacity_mine:task", *words, "--json")
+    assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == json.loads((tmp_path / "c.json").read_text())
     assert json.loads(done.stdout)["architectures"][0]["architecture"] == "4-3-3"
-    refused = run("capacity", "mine:task")
-    assert refused.returncode == 3
-    assert "--width" in refused.stderr
-    assert "Traceback" not in refused.stderr
-    done = run("attack", "mine:task", "--examples", "10", "--out", "a.json")
-    assert done.returncode == 0, done.stderr
+    refused = run("capacity", "capacity_mine:task")
+    assert isinstance(refused.exception, TaskError)
+    assert "--width" in str(refused.exception)
+    assert run("capacity", "capacity_mine:task", "--width", "3", "--load", "0").exit_code == 2
+    done = run("attack", "capacity_mine:task", "--examples", "10", "--out", "a.json")
+    assert done.exit_code == 0, done.output
     assert "input.distance_l2" in done.stdout
     found = json.loads((tmp_path / "a.json").read_text())
     assert len(found["table"]["distance"]) == 10

@@ -85,7 +85,7 @@ class CapacitySettings:
     seeds: int = 3
     steps: int = 2000
     doublings: int = 2
-    rate: float = 1e-2
+    rate: float = 3e-2
     seed: int = 0
 
 
