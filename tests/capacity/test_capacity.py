@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from memspace.audit.audit import Settings, audit_task
 from memspace.cli import app
 from memspace.errors import TaskError
 from memspace.experiments.capacity import (
@@ -179,3 +180,12 @@ def test_the_commands(tmp_path, monkeypatch):
     assert "input.distance_l2" in done.stdout
     found = json.loads((tmp_path / "a.json").read_text())
     assert len(found["table"]["distance"]) == 10
+
+
+def test_what_is_left_of_a_given_capacity():
+    x = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    task = Task(nn.Linear(4, 3), (x, torch.arange(20) % 3))
+    given = audit_task(task, Settings(damping=0.1, capacity=100.0)).chapter("capacity")
+    assert given.value("capacity.left") == pytest.approx(100 - given.value("capacity.bits_used"))
+    without = audit_task(task, Settings(damping=0.1)).chapter("capacity")
+    assert any(u.name == "capacity.left" and "memspace capacity" in u.remedy for u in without.unmeasured)

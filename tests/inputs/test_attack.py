@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from memspace.audit.chapters.inputs import QUICK
 from memspace.measures.attack import Attack, minimal_perturbations, search
 from memspace.measures.corruptions import CORRUPTIONS, corrupt, picture_shape
 from memspace.measures.decisions import gaps
@@ -217,3 +218,15 @@ def test_a_study_is_repeatable_and_whole():
     assert {len(v) for v in table.values()} == {30}
     assert {"distance", "distance_max", "certified", "first_noise", "first_mask"} <= set(table)
     assert first.passes > 30 * 10
+
+
+def test_the_audit_s_search_fits_its_share_of_a_training_epoch():
+    """200 inputs within half an epoch of 60,000 examples: 150 passes each, and little lost against a longer search."""
+    task = curved(n=100)
+    study = study_inputs(task, InputSettings(100, QUICK, both_norms=False, draws=2))
+    assert study.passes <= 150 * 100
+    assert study.found is not None
+    x = inputs_of(task)
+    long = minimal_perturbations(task, x, read_inputs(task, x), Attack(steps=30, restarts=6, bisections=9))
+    ratio = study.found.distance / long.distance
+    assert float(ratio.median()) < 1.02

@@ -43,7 +43,7 @@ def input_part(r: Reading, seed: int, progress: Progress) -> InputPart:
     rank = value["input.distance_l2.rank_linear"]
     said = (
         f" A step of {value['input.distance_l2']:.2g} (median length) in the worst direction changes a prediction; "
-        f"the input metric ranks inputs by it with ρ = {rank:.2f}."
+        f"the linearised distance ranks inputs by it with ρ = {rank:.2f}."
     )
     reach = torch.isfinite(found)
     near = torch.where(reach, found, math.inf).argsort()[:8]
@@ -58,9 +58,9 @@ def input_part(r: Reading, seed: int, progress: Progress) -> InputPart:
         "Rank inputs by min gap/‖∇gap‖." if rank > 0.8 else "Attack the inputs that matter (memspace attack).",
         "robustness",
     )
-    return InputPart(
-        s.measurements, s.unmeasured, (finding,), (_scatter(s), _survival(s)), (_weakest(r, s, near),), said
-    )
+    left_out = tuple(f"input.{c.corruption.name}.rank_{k}" for c in s.corruptions for k in ("fisher", "attack"))
+    kept = tuple(m for m in s.measurements if m.name not in left_out)  # in full: memspace attack
+    return InputPart(kept, s.unmeasured, (finding,), (_scatter(s), _survival(s)), (_weakest(r, s, near),), said)
 
 
 def _scatter(s: InputStudy) -> Figure:
