@@ -22,9 +22,9 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
     small = arguments.small
     out = _linear_unit(small)
     for width, depth in NETWORKS[:1] if small else NETWORKS:
-        steps = 60 if small else 2000
-        load = (1.0, 3.0) if small else (1.0, 2.0, 2.5, 3.0, 4.0)
-        settings = CapacitySettings(load, max(2, arguments.seeds), steps, 0 if small else 2)
+        steps = 60 if small else 1000
+        load = (1.0, 3.0) if small else (1.0, 2.0, 2.25, 2.5, 2.75, 3.0, 4.0)
+        settings = CapacitySettings(load, max(2, arguments.seeds), steps, 0 if small else 3)
         name = f"{INPUTS}{f'-{width}' * depth}-{CLASSES}"
         made = Architecture(name, mlp(INPUTS, width, depth, CLASSES), (INPUTS,), CLASSES)
         out += _of(study_capacity(made, settings, forgetting=depth == 1))
@@ -39,12 +39,12 @@ def _of(study: CapacityStudy) -> list[Row]:
         low, high = m.interval or (None, None)
         detail = f"P = {c.parameters}; {m.estimator}" + (f"; {m.note}" if m.note else "")
         out.append(Row(part, m.name, "", m.value, low, high, None, detail))
-    for o in c.curve:
+    for o in (*c.curve, *c.longer):
         for reading in ("coded", "clipped"):
             mean, interval = o.mean(reading)
             low, high = (None, None) if interval is None else interval
             text = f"{o.examples} labels offered, {o.steps} steps"
-            out.append(Row(part, f"stored, {reading}, at {o.examples / c.parameters:.1f} bits offered a parameter", "",
+            out.append(Row(part, f"stored, {reading}, at {o.examples / c.parameters:.2f} bits offered a parameter", "",
                            mean, low, high, None, text))  # fmt: skip
     out.append(Row(part, "change on the last doubling of the training", "", c.drift, None, None, None, "relative"))
     if study.forgetting is not None:
@@ -61,8 +61,8 @@ def _linear_unit(small: bool) -> list[Row]:
     """Labellings realised at the half point, and the most a unit stores, by weights."""
     out = []
     rng = np.random.default_rng(0)
-    for d in (10,) if small else (10, 40, 160):
-        draws = 20 if small else 200 if d < 160 else 60
+    for d in (10,) if small else (10, 40, 120):
+        draws = 20 if small else 200 if d < 100 else 60
         real = [separable(rng.standard_normal((2 * d, d)), rng.integers(0, 2, 2 * d)) for _ in range(draws)]
         error = math.sqrt(0.25 / draws)
         off = abs(float(np.mean(real)) - 0.5) / error

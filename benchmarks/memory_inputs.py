@@ -39,8 +39,12 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
         studies = []
         for seed in range(arguments.seeds):
             task = make(arguments.data_root, seed, arguments.small)
-            attack = Attack(steps=4, restarts=1, bisections=3) if arguments.small else Attack(steps=12, restarts=2)
-            settings = InputSettings(30 if arguments.small else 300, attack, seed=seed)
+            attack = (
+                Attack(steps=4, restarts=1, bisections=3)
+                if arguments.small
+                else Attack(steps=12, restarts=1, bisections=6)
+            )
+            settings = InputSettings(30 if arguments.small else 200, attack, seed=seed)
             with untouched(task.model):
                 studies.append(study_inputs(task, settings))
         out += _rows(f"inputs {name}", studies)

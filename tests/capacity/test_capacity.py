@@ -79,15 +79,14 @@ def test_a_linear_unit_trained_by_gradients_stores_what_its_best_weights_do():
 
 
 def test_a_network_holds_all_it_is_offered_until_it_is_full():
-    settings = CapacitySettings(load=(0.5, 5.0), seeds=2, steps=500, doublings=1, rate=0.03)
+    settings = CapacitySettings(load=(0.5, 5.0), seeds=2, steps=300, doublings=1, rate=0.03)
     c = measure_capacity(mlp(6, 6, 1, 2), (6,), 2, settings)
     assert c.parameters == 6 * 6 + 6 + 6 * 2 + 2
     low, high = c.curve
     assert low.examples == round(0.5 * c.parameters)
     assert low.mean()[0] > 0.9 * low.examples  # two classes: one bit an example
     assert high.mean()[0] < 0.6 * high.examples
-    assert len(c.longer) == 1
-    assert c.longer[0].steps == 1000
+    assert [(o.examples, o.steps) for o in c.longer] == [(c.best.examples, 600)]
     assert c.measurement("x").value == c.best.mean()[0] >= max(o.mean()[0] for o in c.curve)
 
 
@@ -117,21 +116,20 @@ def test_no_example_is_shared_and_labels_are_even():
 
 
 def test_new_labels_overwrite_old_ones():
-    settings = CapacitySettings(seeds=2, steps=300, rate=0.03)
-    found = forgetting_curve(mlp(6, 8, 1, 2), (6,), 2, 30, (1, 60), settings)
+    settings = CapacitySettings(seeds=2, steps=200, rate=0.03)
+    found = forgetting_curve(mlp(6, 8, 1, 2), (6,), 2, 30, (1, 60), settings, slower=3.0)
     new, old = found.curve()
     assert new.shape == old.shape == (2, 3)
     assert (new[:, 0] == 0).all()
     assert (old[:, 0] > 25).all()  # all 30 but a few
     assert (old[:, 2] < 0.5 * old[:, 0]).all()
-    assert (old[:, 1] > old[:, 2]).all()
     assert all(h <= 60 for h in found.half())
     assert np.isfinite(found.half()).all()
 
 
 def test_a_study_states_bits_information_and_forgetting():
     a = Architecture("small", mlp(5, 4, 1, 3), (5,), 3)
-    settings = CapacitySettings(load=(0.5, 4.0), seeds=2, steps=200, doublings=0, rate=0.03)
+    settings = CapacitySettings(load=(0.5, 4.0), seeds=2, steps=60, doublings=0, rate=0.03)
     s = study_capacity(a, settings, forgetting=True)
     named = {m.name: m for m in s.measurements}
     assert named["capacity.bits_per_parameter"].value == pytest.approx(named["capacity.bits"].value / 39)

@@ -30,7 +30,7 @@ def capacity(
         list[float] | None, typer.Option(help="Bits of labels offered per parameter; repeatable [default: 0.5 to 4].")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Networks at each load.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps, doubled until the bits settle.")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps, doubled until the bits settle.")] = 1000,
     forgetting: Annotated[
         bool, typer.Option("--forgetting", help="Also overwrite a first set of labels with a second.")
     ] = False,

@@ -65,10 +65,13 @@ def forgetting_curve(
     second: Sequence[int],
     settings: CapacitySettings,
     progress: Progress | None = None,
+    slower: float = 30.0,
 ) -> Forgetting:
     """Learn random labels of a first set, then of a second alone; recall both.
 
     Args:
+        slower: the second set is learnt at the rate divided by this. Adam's steps keep their size however small the
+            gradient: at the full rate even one new label wipes out the rest.
         first: examples of the first set; second: sizes of the second, each learnt from the same network.
     """
     progress = progress or Silent()
@@ -79,7 +82,7 @@ def forgetting_curve(
     kept: list[list[StoredBits]] = [[] for _ in range(s)]
     stored: list[list[StoredBits]] = [[] for _ in range(s)]
     for n in progress.track(second, "overwriting", len(second)):
-        other = replace(settings, seed=settings.seed + 7_001)
+        other = replace(settings, seed=settings.seed + 7_001, rate=settings.rate / slower)
         u, v, rows = random_task(shape, classes, n, s, other.seed)
         for k, (model, at) in enumerate(zip(models, rows, strict=True)):
             (after,) = memorise(_from(model), u, v, at[None], other)
