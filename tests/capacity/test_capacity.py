@@ -98,7 +98,9 @@ def test_what_is_not_settled_or_not_full_is_not_reliable():
     assert "offer more" in rising.measurement("x").note
     drifting = Capacity(9, 2, (offered(5, 5), offered(10, 3)), (offered(5, 6, 20),), 0.2)
     assert "20.0%" in drifting.measurement("x").note
-    settled = Capacity(9, 2, (offered(5, 5), offered(10, 3)), (offered(5, 5, 20),), 0.01)
+    whole = Capacity(9, 2, (offered(5, 5), offered(10, 3)), (), 0.0)
+    assert "more fits" in whole.measurement("x").note
+    settled = Capacity(9, 2, (offered(8, 5), offered(10, 3)), (offered(8, 5, 20),), 0.01)
     m = settled.measurement("x")
     assert m.reliable
     assert m.interval is not None

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 LN2 = math.log(2.0)
+FULL = 0.98  # share of the bits offered from which nearly all are stored
 SETTLED = 0.03  # relative change of the stored bits on training twice as long, below which training has converged
 
 
@@ -114,7 +115,8 @@ class Capacity:
         parameters: of the architecture; classes: K.
         curve: what was stored at each load; longer: the best load and the next, trained twice, four times, ... as
             long.
-        drift: relative change of the stored bits by the last doubling of the training (NaN: not doubled).
+        drift: relative change of the stored bits by the last doubling of the training, the larger one of the two loads
+            (NaN: not doubled).
     """
 
     parameters: int
@@ -137,7 +139,9 @@ class Capacity:
         """The most that was stored, bits, as a lower bound."""
         value, interval = self.best.mean(reading)
         notes = [] if self.reached else ["the greatest load stores most: offer more"]
-        if not self.drift < SETTLED:
+        elif value > FULL * self.best.examples * math.log2(self.classes):
+            notes.append("all that was offered there is stored, and at the next load training falls short: more fits")
+        if not abs(self.drift) < SETTLED:
             notes.append(f"training twice as long changed it by {self.drift:.1%}")
         steps = f"{self.best.steps} steps, {len(self.best.stored)} seeds"
         how = f"lower bound: random labels of {self.best.examples} Gaussian inputs, {steps}"
@@ -183,8 +187,8 @@ def measure_capacity(
         more = replace(settings, steps=settings.steps * 2 ** (k + 1))
         for run in runs:
             run.append(_offer(make, shape, classes, run[0].examples, more, progress))
-        last = max(runs, key=lambda run: run[-1].mean()[0])
-        drift = last[-1].mean()[0] / max(last[-2].mean()[0], 1e-12) - 1
+        change = [run[-1].mean()[0] / max(run[-2].mean()[0], 1e-12) - 1 for run in runs]
+        drift = max(change, key=abs)
         if abs(drift) < SETTLED:
             break
     longer = [o for run in runs for o in run[1:]]

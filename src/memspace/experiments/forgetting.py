@@ -65,13 +65,13 @@ def forgetting_curve(
     second: Sequence[int],
     settings: CapacitySettings,
     progress: Progress | None = None,
-    slower: float = 30.0,
+    slower: float = 3.0,
 ) -> Forgetting:
     """Learn random labels of a first set, then of a second alone; recall both.
 
     Args:
         slower: the second set is learnt at the rate divided by this. Adam's steps keep their size however small the
-            gradient: at the full rate even one new label wipes out the rest.
+            gradient: the higher the rate, the more is lost to it alone.
         first: examples of the first set; second: sizes of the second, each learnt from the same network.
     """
     progress = progress or Silent()
