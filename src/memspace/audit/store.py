@@ -73,6 +73,12 @@ def write_text(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def _own(t: Tensor) -> Tensor:
+    """On the CPU, with a storage that holds nothing else; a large tensor that is so already is not copied."""
+    t = t.detach().cpu().contiguous()
+    return t if t.untyped_storage().nbytes() == t.numel() * t.element_size() else t.clone()
+
+
 class Store:
     """The folder of one run.
 
@@ -121,7 +127,7 @@ class Store:
         temporary = path.with_suffix(".tmp")
         with _writing(path):
             try:
-                save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(temporary))
+                save_file({k: _own(v) for k, v in tensors.items()}, str(temporary))
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
