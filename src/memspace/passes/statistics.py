@@ -138,6 +138,7 @@ class CorrectedEigenvalues(_Sums):
 
     def update(self, view: View) -> None:
         """Add one batch."""
+        self._bases = {k: b.held(view.f.dtype) for k, b in self._bases.items()}
         for block in self._blocks:
             form = view.form(self.kinds[0], block)
             self._add(f"eig/{block.name}", form.rotate(self._bases[block.name]).squares())
