@@ -1,0 +1,297 @@
+"""Influence as the derivative of the outcome through the whole training, by the weight of every example.
+
+After MAGIC (Engstrom et al. 2025): exact for a training that can be repeated, with no damping to choose. It says what
+an infinitesimal weight does; how far that reaches is measured by retraining (see :func:`smoothness`).
+
+The derivative may be taken at weights other than 1. Left-out sets are far from w = 1 where they are large: subsets that
+leave out a share s have the mean weight 1 − s, and an expansion about that mean has no second-order error on average.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from memspace.errors import TaskError
+from memspace.influence.result import Influence
+from memspace.influence.target import Target, target_of
+from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.passes.outputs import outputs
+from memspace.progress import Progress, Silent
+from memspace.task.checks import check_task
+from memspace.task.data import Data, move
+from memspace.task.task import Task
+from memspace.training.replay import BUDGET, Replay, Trajectory, pull_back
+
+__all__ = ["Smoothness", "Unrolled", "smoothness", "unrolled"]
+
+SOURCE = "Engstrom et al. 2025 (MAGIC); Maclaurin et al. 2015"
+APART = 0.05  # of the way from the initialisation: rounding grows along a training, another training is ~1 away
+TRUSTED = 0.7  # correlation with retraining: half the variance explained
+SHARE = 0.1  # of the examples left out by the check, where the question names none
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """How a gradient through the training is taken.
+
+    Args:
+        seed: of the training that made the network.
+        left_out: share s of the examples that the question leaves out; the derivative is taken at w = 1 − s. 0: the
+            network as it is, what single examples add to it. For subsets of half the data 0.5 is far better than 0.
+        weights: (N,) to take the derivative at, instead of ``left_out``.
+        checks: random subsets retrained, at half and at whole weight, to see how far the derivative reaches; 0: none.
+        memory: bytes for the states kept of the training.
+        dtype: of the repeated training (None: the network's).
+    """
+
+    seed: int = 0
+    left_out: float = 0.0
+    weights: Tensor | None = None
+    checks: int = 8
+    memory: float = BUDGET
+    dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.left_out < 1:
+            raise TaskError(
+                f"a share of {self.left_out:g} of the examples cannot be left out",
+                where="left_out",
+                remedy="give a share from 0 to below 1",
+            )
+
+    def at(self, n: int) -> Tensor:
+        """The weights (N,) of the expansion."""
+        return torch.full((n,), 1 - self.left_out) if self.weights is None else self.weights
+
+    @property
+    def share(self) -> float:
+        """The share that the check leaves out."""
+        return self.left_out or SHARE
+
+
+def unrolled(
+    task: Task,
+    data: Data,
+    queries: Tensor,
+    target: str | Target = "loss",
+    settings: Unrolled | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Influence:
+    """∂q/∂w_i of every query's outcome after the training, (Q, N): positive where the example supports the outcome.
+
+    With loss_step = (1/b) Σ_{j in batch} w_j ℓ_j(θ) + (decay/2)‖θ‖², the change when a set S is left out (its weights
+    set to 0, batch order kept) is −Σ_{i in S} ∂q/∂w_i to first order.
+
+    Args:
+        task: with ``training``; data, queries: the query data and positions (Q,) in them; target: the outcome.
+
+    Returns:
+        Exact for the repeated training (up to rounding). ``reliable`` is False where the repeated training does not
+        give the task's own weights, or where retraining on random subsets contradicts the derivative.
+
+    Raises:
+        TaskError: the task does not say how it was trained, or the training is not a function of weights and data.
+
+    Source: Engstrom et al. 2025 (MAGIC); Maclaurin et al. 2015.
+    """
+    begun = time.perf_counter()
+    settings, progress = settings or Unrolled(), progress or Silent()
+    aim = target_of(target, task.likelihood)
+    n = len(task.train)
+    at = settings.at(n)
+    replay = Replay.of(task, settings.seed, weights=at, dtype=settings.dtype)
+    check_task(task)
+    trajectory = replay.run(budget=settings.memory, progress=progress)
+    own = _repeated(replay, trajectory, at, progress)
+    reproduced = _reproduction(task, replay, own)
+    pulling = time.perf_counter()
+    scores = pull_back(replay, trajectory, cotangents(replay, trajectory.final, data, queries, aim), progress=progress)
+    pulled = time.perf_counter() - pulling
+    f, y = outputs(task, data, index=queries)
+    found: list[Measurement | Unmeasured] = [reproduced, _cost(pulled, trajectory, len(queries)), _memory(trajectory)]
+    if settings.checks:
+        known = own if torch.equal(at, torch.ones(n)) else None
+        found += smoothness(replay, scores, data, queries, aim, settings, at_one=known, progress=progress).measurements
+    notes = [m.note for m in found if isinstance(m, Measurement) and not m.reliable]
+    return Influence(
+        scores=scores.to(task.dtype),
+        engine="unrolled",
+        target=aim.name,
+        unit=aim.unit,
+        queries=queries,
+        outcome=aim.value(task.likelihood, f, y).detach(),
+        reliable=not notes,
+        note="; ".join(notes),
+        diagnostics=tuple(found),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def cotangents(replay: Replay, theta: Tensor, data: Data, queries: Tensor, target: Target, batch: int = 32) -> Tensor:
+    """∂q/∂θ (Q, P) of the queries' outcomes."""
+    law, rows = replay.task.likelihood, []
+    for part in data.batches(batch, queries):
+        leaves = {n: t.detach().requires_grad_() for n, t in replay.unpack(theta).items()}
+        with torch.enable_grad():
+            f = replay.outputs(leaves, move(part.x, replay.task.device, replay.dtype))
+        u = target.cotangent(law, f, move(part.y, replay.task.device))
+        every = torch.zeros(len(u), *u.shape, dtype=u.dtype, device=u.device)
+        each = torch.arange(len(u), device=u.device)
+        every[each, each] = u
+        grads = torch.autograd.grad(f, list(leaves.values()), every, is_grads_batched=True, materialize_grads=True)
+        rows.append(replay.pack(dict(zip(leaves, grads, strict=True))))
+    return torch.cat(rows)
+
+
+@torch.no_grad()
+def outcomes(replay: Replay, theta: Tensor, data: Data, queries: Tensor, target: Target) -> Tensor:
+    """q(θ) (Q,)."""
+    found = []
+    for part in data.batches(512, queries):
+        f = replay.outputs(replay.unpack(theta), move(part.x, replay.task.device, replay.dtype))
+        found.append(target.value(replay.task.likelihood, f, move(part.y, replay.task.device)))
+    return torch.cat(found)
+
+
+def _repeated(replay: Replay, trajectory: Trajectory, at: Tensor, progress: Progress) -> Tensor:
+    """θ_T of the training at weights 1."""
+    ones = torch.ones_like(replay.weights)
+    if torch.equal(replay.weights, ones):
+        return trajectory.final
+    return replace(replay, weights=ones).run(budget=float("inf"), every=replay.steps, progress=progress).final
+
+
+def _reproduction(task: Task, replay: Replay, theta: Tensor) -> Measurement:
+    """‖θ_T − θ‖ / ‖θ − θ_0‖ between the repeated training and the task's own weights θ."""
+    own = dict(task.model.named_parameters())
+    if any(n not in own or own[n].shape != p.shape for n, p in replay.parameters.items()):
+        raise TaskError(
+            "the training makes a network with other parameters than the task's model",
+            where=f"task {task.name}",
+            remedy="let training.make build the network that is audited",
+        )
+    mine = replay.pack({n: own[n].detach().to(theta) for n in replay.parameters})
+    way = float(torch.linalg.vector_norm(mine - replay.start()[0]))
+    apart = float(torch.linalg.vector_norm(mine - theta)) / max(way, torch.finfo(theta.dtype).tiny)
+    same = apart <= APART
+    note = "" if same else (
+        f"the training repeated at this seed ends {apart:.2g} of the way from its initialisation away from the task's "
+        "weights: the scores are those of another network"
+    )  # fmt: skip
+    return Measurement("unrolled.reproduction", apart, "1", "distance of weights over their way", 1, None, "", same, note)
+
+
+def _cost(pulled: float, trajectory: Trajectory, count: int) -> Measurement:
+    trainings = pulled / max(trajectory.seconds, 1e-9) / count
+    return Measurement(
+        "unrolled.trainings_per_outcome", trainings, "trainings", "seconds of the reverse pass over one training's", count
+    )
+
+
+def _memory(trajectory: Trajectory) -> Measurement:
+    return Measurement(
+        "unrolled.kept_states",
+        float(trajectory.kept_bytes),
+        "bytes",
+        f"every {trajectory.every}. state kept" if trajectory.every > 1 else "all states kept",
+        len(trajectory.states),
+    )
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """The derivative against retraining, for R random subsets and Q outcomes.
+
+    Args:
+        predicted: (R, Q) change of the outcomes when a subset is left out, from the derivative.
+        half, whole: (R, Q) measured change at half the subset's weight, and with the subset left out.
+    """
+
+    predicted: Tensor
+    half: Tensor
+    whole: Tensor
+
+    @property
+    def agreement(self) -> Tensor:
+        """(Q,) Pearson correlation over the subsets of predicted and measured change."""
+        a, b = (t.double() - t.double().mean(0) for t in (self.predicted, self.whole))
+        return (a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp_min(1e-300)
+
+    @property
+    def metasmoothness(self) -> float:
+        """Σ |Δ₁| sign(Δ₁) sign(Δ₂) / Σ |Δ₁| in [−1, 1], Δ₁, Δ₂ the changes over the first and the second half-weight."""
+        first, second = self.half.double(), (self.whole - self.half).double()
+        return float((first * second.sign()).sum() / first.abs().sum().clamp_min(1e-300))
+
+    @property
+    def measurements(self) -> list[Measurement | Unmeasured]:
+        """Agreement with its interval over outcomes, and metasmoothness."""
+        r, q = self.predicted.shape
+        mean = from_samples("unrolled.agreement", self.agreement, "1", "", source=SOURCE) if q > 1 else None
+        value = float(self.agreement.mean())
+        trusted = value >= TRUSTED
+        note = "" if trusted else (
+            f"retraining without random subsets correlates only {value:.2f} with the derivative: the training is not "
+            "smooth in its examples' weights at this distance; a smaller learning rate, larger batches or smooth "
+            "activations help"
+        )  # fmt: skip
+        agreement = Measurement(
+            "unrolled.agreement",
+            value,
+            "1",
+            f"correlation of predicted and retrained changes over {r} subsets, mean over outcomes",
+            q,
+            mean.interval if mean else None,
+            SOURCE,
+            trusted,
+            note,
+        )
+        smooth = Measurement(
+            "unrolled.metasmoothness",
+            self.metasmoothness,
+            "1",
+            "agreement in sign of the changes over two equal steps of weight, weighted by size",
+            r * q,
+            None,
+            "after Engstrom et al. 2025 (metagradient descent), definition of empirical metasmoothness, on outcomes",
+        )
+        return [agreement, smooth]
+
+
+def smoothness(
+    replay: Replay,
+    scores: Tensor,
+    data: Data,
+    queries: Tensor,
+    target: Target,
+    settings: Unrolled,
+    *,
+    at_one: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Smoothness:
+    """Retrain with random subsets at half weight and left out; compare with what the derivative says.
+
+    Args:
+        replay: the training that was differentiated; scores: (Q, N) its derivative; at_one: θ_T at weights 1, if known.
+    """
+    n = len(replay.weights)
+    generator = torch.Generator().manual_seed(settings.seed + 4177)
+    size = max(1, round(settings.share * n))
+    masks = torch.zeros(settings.checks, n)
+    for row in masks:
+        row[torch.randperm(n, generator=generator)[:size]] = 1.0
+    every = torch.cat([1 - masks / 2, 1 - masks, *([] if at_one is not None else [torch.ones(1, n)])]).to(replay.weights)
+    progress = progress or Silent()
+    ends = [
+        replace(replay, weights=w).run(budget=float("inf"), every=replay.steps).final
+        for w in progress.track(every, "retraining without random subsets", len(every))
+    ]
+    q = torch.stack([outcomes(replay, theta, data, queries, target) for theta in ends])
+    base = outcomes(replay, at_one, data, queries, target) if at_one is not None else q[-1]
+    r = settings.checks
+    return Smoothness(-(masks.to(scores) @ scores.T), q[:r] - base, q[r : 2 * r] - base)
