@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from memspace.errors import MemoryBudgetError, NonFiniteError, TaskError
+from memspace.errors import MemoryBudgetError, NonFiniteError, StochasticModelError, TaskError
 from memspace.task.builtin.train import fit
 from memspace.task.data import Data
 from memspace.task.likelihood import Categorical, Gaussian
@@ -247,8 +247,11 @@ def test_bad_trainings_are_refused_with_a_remedy():
     def dropped():
         return nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 3))
 
-    for make, words in ((normed, "running statistics"), (dropped, "dropout masks")):
-        with pytest.raises(TaskError, match=words):
+    for make, error, words in (
+        (normed, TaskError, "running statistics"),
+        (dropped, StochasticModelError, "dropout"),
+    ):
+        with pytest.raises(error, match=words):
             Replay.of(Task(make().double().eval(), Data((x, y)), training=Training(make, recipe)), 0)
     task = task_of(small, recipe, x, y)
     for bad in (torch.ones(N + 1), torch.full((N,), math.nan)):

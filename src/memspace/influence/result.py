@@ -61,6 +61,7 @@ class Influence:
         parts: the split, where asked for.
         tokens: (Q, N, T) scores by training position, where asked for; they sum to the whole.
         seconds: of wall-clock.
+        error: (Q, N) standard error of the scores over networks, where several were asked.
     """
 
     scores: Tensor
@@ -78,6 +79,7 @@ class Influence:
     parts: Parts | None = None
     tokens: Tensor | None = None
     seconds: float = 0.0
+    error: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.scores.dim() != 2 or len(self.queries) != len(self.scores):

@@ -23,7 +23,9 @@ from memspace.passes.outputs import outputs
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task
 from memspace.task.data import Data, move
+from memspace.task.recipe import Training
 from memspace.task.task import Task
+from memspace.training.many import train_many
 from memspace.training.replay import BUDGET, Replay, Trajectory, pull_back
 
 __all__ = ["Smoothness", "Unrolled", "smoothness", "unrolled"]
@@ -183,13 +185,19 @@ def _reproduction(task: Task, replay: Replay, theta: Tensor) -> Measurement:
         f"the training repeated at this seed ends {apart:.2g} of the way from its initialisation away from the task's "
         "weights: the scores are those of another network"
     )  # fmt: skip
-    return Measurement("unrolled.reproduction", apart, "1", "distance of weights over their way", 1, None, "", same, note)
+    return Measurement(
+        "unrolled.reproduction", apart, "1", "distance of weights over their way", 1, None, "", same, note
+    )
 
 
 def _cost(pulled: float, trajectory: Trajectory, count: int) -> Measurement:
     trainings = pulled / max(trajectory.seconds, 1e-9) / count
     return Measurement(
-        "unrolled.trainings_per_outcome", trainings, "trainings", "seconds of the reverse pass over one training's", count
+        "unrolled.trainings_per_outcome",
+        trainings,
+        "trainings",
+        "seconds of the reverse pass over one training's",
+        count,
     )
 
 
@@ -220,11 +228,13 @@ class Smoothness:
     def agreement(self) -> Tensor:
         """(Q,) Pearson correlation over the subsets of predicted and measured change."""
         a, b = (t.double() - t.double().mean(0) for t in (self.predicted, self.whole))
-        return (a * b).sum(0) / (a.norm(dim=0) * b.norm(dim=0)).clamp_min(1e-300)
+        norms = torch.linalg.vector_norm(a, dim=0) * torch.linalg.vector_norm(b, dim=0)
+        correlation: Tensor = (a * b).sum(0) / norms.clamp_min(1e-300)
+        return correlation
 
     @property
     def metasmoothness(self) -> float:
-        """Σ |Δ₁| sign(Δ₁) sign(Δ₂) / Σ |Δ₁| in [−1, 1], Δ₁, Δ₂ the changes over the first and the second half-weight."""
+        """Σ |Δ₁| sign(Δ₁) sign(Δ₂) / Σ |Δ₁| in [−1, 1], Δ₁, Δ₂ the changes over the first and second half."""
         first, second = self.half.double(), (self.whole - self.half).double()
         return float((first * second.sign()).sum() / first.abs().sum().clamp_min(1e-300))
 
@@ -285,13 +295,27 @@ def smoothness(
     masks = torch.zeros(settings.checks, n)
     for row in masks:
         row[torch.randperm(n, generator=generator)[:size]] = 1.0
-    every = torch.cat([1 - masks / 2, 1 - masks, *([] if at_one is not None else [torch.ones(1, n)])]).to(replay.weights)
-    progress = progress or Silent()
-    ends = [
-        replace(replay, weights=w).run(budget=float("inf"), every=replay.steps).final
-        for w in progress.track(every, "retraining without random subsets", len(every))
-    ]
+    rest = [] if at_one is not None else [torch.ones(1, n)]
+    ends = _retrained(replay, torch.cat([1 - masks / 2, 1 - masks, *rest]), settings.seed, progress)
     q = torch.stack([outcomes(replay, theta, data, queries, target) for theta in ends])
     base = outcomes(replay, at_one, data, queries, target) if at_one is not None else q[-1]
     r = settings.checks
     return Smoothness(-(masks.to(scores) @ scores.T), q[:r] - base, q[r : 2 * r] - base)
+
+
+def _retrained(replay: Replay, weights: Tensor, seed: int, progress: Progress | None) -> Tensor:
+    """θ_T (R, P) of the same training at other weights (R, N)."""
+    task, training = replay.task, replay.task.training
+    assert training is not None
+    whole = task.train.batch(range(len(task.train)))
+    made = Training(lambda: training.make().to(replay.dtype), training.recipe)
+    networks = train_many(
+        made,
+        move(whole.x, task.device, replay.dtype),
+        move(whole.y, task.device),
+        task.likelihood,
+        seeds=[seed] * len(weights),
+        weights=weights,
+        progress=progress,
+    )
+    return replay.pack({n: networks.parameters[n].detach() for n in replay.parameters})

@@ -1,4 +1,4 @@
-"""One step of an optimiser and its adjoint, on flat vectors: what a gradient through a training needs in closed form."""
+"""One step of an optimiser and its adjoint in closed form, on flat vectors: for a gradient through a training."""
 
 from __future__ import annotations
 

@@ -14,34 +14,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memspace.errors import MemoryBudgetError, NonFiniteError, TaskError
 from memspace.progress import Progress, Silent
 from memspace.task.data import Inputs, move
-from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 from memspace.training.draws import Draws, draw
+from memspace.training.group import check_repeatable
+from memspace.training.loss import example_losses
+from memspace.training.networks import arguments
 from memspace.training.optimisers import Optimiser, State, optimiser_of
 
-__all__ = ["Replay", "Trajectory", "example_losses", "pull_back"]
+__all__ = ["Replay", "Trajectory", "pull_back"]
 
 BUDGET = 2**30  # bytes for the states kept of a trajectory
 CACHED = 2**21  # numbers in the graphs of the outcomes pulled back together: larger ones leave the caches
-
-
-def example_losses(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
-    """ℓ_j (B,): the negative log-likelihood; of a sequence, the mean over its positions that count."""
-    nll, counts = law.nll(f, y), law.weight(f, y)
-    if nll.dim() == 1:
-        return nll
-    mean: Tensor = nll.flatten(1).sum(1) / counts.flatten(1).sum(1).clamp_min(1)
-    return mean
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,7 @@ class Replay:
                 remedy="give the Task training=Training(make, recipe), or choose an engine that needs no training",
             )
         draws = draw(task.training, len(task.train), seed)
-        _check_repeatable(draws.model, task)
+        _check_followed(draws.model, task)
         dtype = dtype or task.dtype
         w = torch.ones(len(task.train)) if weights is None else weights.detach()
         if w.shape != (len(task.train),) or not bool(torch.isfinite(w).all()):
@@ -131,20 +126,21 @@ class Replay:
 
     def pack(self, tensors: dict[str, Tensor]) -> Tensor:
         """(..., P) from one tensor (..., *shape) per parameter."""
-        return torch.cat([tensors[n].flatten(tensors[n].dim() - p.dim()) if p.dim() else tensors[n].unsqueeze(-1)
-                          for n, p in self.parameters.items()], -1)  # fmt: skip
+        flat = [t.reshape(*t.shape[: t.dim() - p.dim()], -1) for p, t in self._pairs(tensors)]
+        return torch.cat(flat, -1)
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
         """Views of a flat vector or a stack (..., P)."""
         own = self.parameters
-        parts = flat.split([p.numel() for p in own.values()], -1)
-        return {n: t.unflatten(-1, p.shape) if p.dim() else t.squeeze(-1)
-                for (n, p), t in zip(own.items(), parts, strict=True)}  # fmt: skip
+        parts = torch.split(flat, [p.numel() for p in own.values()], -1)
+        return {n: t.reshape(*flat.shape[:-1], *p.shape) for (n, p), t in zip(own.items(), parts, strict=True)}
+
+    def _pairs(self, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        return [(p, tensors[n]) for n, p in self.parameters.items()]
 
     def outputs(self, params: dict[str, Tensor], x: Inputs) -> Tensor:
         """The network's outputs at given weights."""
-        args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
-        f = functional_call(self.draws.model, params, args, x if isinstance(x, dict) else {})
+        f = functional_call(self.draws.model, params, *arguments(x))
         assert isinstance(f, Tensor)
         return f
 
@@ -160,7 +156,7 @@ class Replay:
         x, y, w = self.batch(step)
         leaves = {n: t.detach().requires_grad_() for n, t in self.unpack(theta).items()}
         w = w.detach().requires_grad_(again)
-        with torch.enable_grad():
+        with torch.enable_grad(), _differentiable_twice(self.draws.model):
             losses = example_losses(self.task.likelihood, self.outputs(leaves, x), y)
             loss = (w * losses).sum() / len(w)
             grads = torch.autograd.grad(
@@ -218,6 +214,17 @@ class Replay:
                 remedy="lower the recipe's learning rate",
             )
         return Trajectory(tuple(states), every, state[0], time.perf_counter() - begun)
+
+
+@contextmanager
+def _differentiable_twice(model: nn.Module) -> Iterator[None]:
+    """Kernels whose gradients have gradients: attention by formula, recurrent layers without oneDNN and cuDNN."""
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if any(isinstance(m, nn.RNNBase) for m in model.modules()):
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
 
 
 @dataclass(frozen=True)
@@ -321,8 +328,9 @@ def outcomes_together(replay: Replay) -> int:
     return max(1, CACHED // max(1, held[0]))
 
 
-def _check_repeatable(model: nn.Module, task: Task) -> None:
+def _check_followed(model: nn.Module, task: Task) -> None:
     """A step must be a function of weights and examples alone."""
+    check_repeatable(model)
     buffers = [n for n, b in model.named_buffers() if b.is_floating_point()]
     moving = [n for n, m in model.named_modules() if getattr(m, "track_running_stats", False)]
     if moving and buffers:
@@ -331,13 +339,3 @@ def _check_repeatable(model: nn.Module, task: Task) -> None:
             where=f"training of task {task.name}",
             remedy="use group or layer normalisation, or choose another engine",
         )
-    drops = [n for n, m in model.named_modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0]
-    if drops:
-        raise TaskError(
-            f"module {drops[0]} draws dropout masks while training, which are not repeated",
-            where=f"training of task {task.name}",
-            remedy="train without dropout, or choose another engine",
-        )
-
-
-Outcomes = Callable[[dict[str, Tensor]], Tensor]
