@@ -61,6 +61,7 @@ def ensemble(
             remedy=f"give seeds or networks, {MOST} at most",
         )
     progress = progress or Silent()
+    members: Iterator[tuple[Task, int]]
     if networks is not None:
         members = ((_holding(task, net), m) for m, net in enumerate(networks))
     else:

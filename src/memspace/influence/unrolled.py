@@ -242,25 +242,15 @@ class Smoothness:
     def measurements(self) -> list[Measurement | Unmeasured]:
         """Agreement with its interval over outcomes, and metasmoothness."""
         r, q = self.predicted.shape
-        mean = from_samples("unrolled.agreement", self.agreement, "1", "", source=SOURCE) if q > 1 else None
-        value = float(self.agreement.mean())
-        trusted = value >= TRUSTED
+        how = f"correlation of predicted and retrained changes over {r} subsets, mean over outcomes"
+        found = from_samples("unrolled.agreement", self.agreement, "1", how, source=SOURCE)
+        trusted = found.value >= TRUSTED
         note = "" if trusted else (
-            f"retraining without random subsets correlates only {value:.2f} with the derivative: the training is not "
-            "smooth in its examples' weights at this distance; a smaller learning rate, larger batches or smooth "
+            f"retraining without random subsets correlates only {found.value:.2f} with the derivative: the training is "
+            "not smooth in its examples' weights at this distance; a smaller learning rate, larger batches or smooth "
             "activations help"
         )  # fmt: skip
-        agreement = Measurement(
-            "unrolled.agreement",
-            value,
-            "1",
-            f"correlation of predicted and retrained changes over {r} subsets, mean over outcomes",
-            q,
-            mean.interval if mean else None,
-            SOURCE,
-            trusted,
-            note,
-        )
+        agreement = replace(found, reliable=trusted, note=note)
         smooth = Measurement(
             "unrolled.metasmoothness",
             self.metasmoothness,
