@@ -87,7 +87,8 @@ def agreement(scores: Tensor, halves: Halves) -> Tensor:
     real = (halves.outcomes[::2] - halves.outcomes[1::2]).to(scores)
     # Halves are exchangeable with their complements, so the expected difference is zero: nothing is centred.
     norm = predicted.norm(dim=0) * real.norm(dim=0)
-    return (predicted * real).sum(0) / norm.clamp_min(1e-300)
+    found: Tensor = (predicted * real).sum(0) / norm.clamp_min(1e-300)
+    return found
 
 
 def choose_by_agreement(scores_at: Callable[[float], Tensor], grid: Sequence[float], halves: Halves) -> DampingChoice:
@@ -110,8 +111,8 @@ def choose_by_agreement(scores_at: Callable[[float], Tensor], grid: Sequence[flo
     best = float(curve[k])
     reliable = inside and best > 2 * error
     statement = (
-        f"γ = {value:.2g}: predicted and real outcomes of {2 * pairs} networks trained on halves of the data agree most "
-        f"there (mean correlation {best:.2f} ± {error:.2f} over {halves.outcomes.shape[1]} probes)"
+        f"γ = {value:.2g}: predicted and real outcomes of {2 * pairs} networks trained on halves of the data agree "
+        f"most there (mean correlation {best:.2f} ± {error:.2f} over {halves.outcomes.shape[1]} probes)"
     )
     if not inside:
         statement += "; that is the end of the grid"
@@ -151,8 +152,7 @@ def uncalibrated(task: Task, space: ParameterSpace, metric: FisherMetric) -> Dam
             f"γ = {value:.2g} is the training's own scale, decay + 1/(learning-rate time {time:.3g}); uncalibrated: "
             "hand over a way to retrain (Task.training or refit) to have it measured",
         )
-    found = evidence_damping(metric, space.flat(task.model), len(task.train))
-    return found
+    return evidence_damping(metric, space.flat(task.model), len(task.train))
 
 
 def _training_time(task: Task) -> float | None:

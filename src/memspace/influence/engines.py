@@ -32,8 +32,9 @@ from memspace.task.task import Task
 __all__ = ["ENGINES", "Engine", "Solved", "choose_engine", "prepare"]
 
 ENGINES = ("ekfac", "dual", "iterative")
-COTANGENTS = 64  # positions × outputs up to which EKFAC reads the exact Fisher root; above, labels are sampled
-SAMPLED = 4_000  # labels sampled over all examples
+COTANGENTS = 20_000  # over all examples, up to which EKFAC reads the exact Fisher root; above, labels are sampled
+OUTPUTS = 64  # positions × outputs of an example up to which auto takes the dual
+MOST_OUTPUTS = 1_024  # up to which the dual can be asked for
 DUAL_ROWS = 16_000  # Jacobian rows (examples × positions × outputs) up to which auto takes the dual
 
 
@@ -80,8 +81,9 @@ class Engine:
 
     def residual(self, b: Tensor, x: Tensor, damping: float) -> Tensor:
         """‖b − (F + γI) n x‖/‖b‖ with exact products, (k,): how far the engine's metric is from F where it matters."""
-        moved = self.n * (self.operator(x) + damping * x.double())
-        return (b.double() - moved).norm(dim=1) / b.double().norm(dim=1).clamp_min(1e-300)
+        moved: Tensor = self.n * (self.operator(x) + damping * x.double())
+        whole = b.double()
+        return (whole - moved).norm(dim=1) / whole.norm(dim=1).clamp_min(1e-300)
 
     def modes(self, b: Tensor, damping: float, leading: int) -> tuple[tuple[str, ...], Tensor]:
         """M⁻¹ b split by eigenvalues of F: names, and (L, k, P) that add up to the whole.
@@ -131,7 +133,7 @@ def _edges(values: Tensor, damping: float, leading: int) -> tuple[list[float], t
     return [*edges, -1.0], (*names, "the rest")
 
 
-def choose_engine(task: Task, settings: Settings, engine: str) -> tuple[str, str]:
+def choose_engine(task: Task, engine: str) -> tuple[str, str]:
     """(engine, why). ``auto``: the dual where it is exact and cheap, EKFAC otherwise.
 
     Raises:
@@ -142,7 +144,7 @@ def choose_engine(task: Task, settings: Settings, engine: str) -> tuple[str, str
             f"there is no engine {engine!r}", where="engine", remedy=f"use one of auto, {', '.join(ENGINES)}"
         )
     each, n = outputs_each(task), len(task.train)
-    if engine == "dual" and each > 16 * COTANGENTS:
+    if engine == "dual" and each > MOST_OUTPUTS:
         raise MemoryBudgetError(
             f"the dual needs each of an example's {each:,} outputs (positions × classes) pulled back",
             where="engine dual",
@@ -150,7 +152,7 @@ def choose_engine(task: Task, settings: Settings, engine: str) -> tuple[str, str
         )
     if engine != "auto":
         return engine, "asked for"
-    if each <= COTANGENTS and n * each <= DUAL_ROWS:
+    if each <= OUTPUTS and n * each <= DUAL_ROWS:
         return "dual", f"exact for the whole network: {n * each:,} Jacobian rows"
     return "ekfac", f"{n * each:,} Jacobian rows are many for the exact dual"
 
@@ -186,8 +188,8 @@ def prepare(task: Task, space: ParameterSpace, name: str, settings: Settings, pr
         return Engine(name, statement, dual, n, operator, settings.tolerance, settings.limit)
     step = progress.start("Kronecker factors and eigenvalues", 1)
     kind, samples = "exact", 1
-    if each > COTANGENTS:
-        kind, samples = "mc", min(8, max(1, -(-SAMPLED // n)))
+    if n * each > COTANGENTS:
+        kind, samples = "mc", min(each, 8, max(1, COTANGENTS // n))
     metric = build(
         task,
         space,

@@ -21,6 +21,7 @@ class Settings:
         modes: leading eigenmodes told apart in a split by modes.
         seed: of every random choice.
         batch: examples at a time (None: by the size of the network's signals).
+        chunk: training examples whose scores are written at a time when scores go to a file (None: by their number).
     """
 
     memory: int = 4 * 2**30
@@ -32,3 +33,4 @@ class Settings:
     modes: int = 10
     seed: int = 0
     batch: int | None = None
+    chunk: int | None = None

@@ -67,10 +67,10 @@ def principal_dual(
     kept[order[0]] = True  # a network that is sure of everything has a metric of zero, which is a metric still
     counts = kept.reshape(values.shape).sum(1)
     parts: list[Rows] = []
-    for count in counts.unique().tolist():
-        if count == 0:
-            continue
+    for count in range(1, values.shape[1] + 1):
         of = (counts == count).nonzero().flatten()
+        if not len(of):
+            continue
         place = torch.zeros(len(task.train), dtype=torch.long, device=of.device)
         place[every.to(of.device)[of]] = torch.arange(len(of), device=of.device)
         give = _Mixed(task.likelihood, vectors[of][:, :, -count:], place)  # an example's own greatest come last
