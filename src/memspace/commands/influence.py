@@ -34,7 +34,9 @@ def influence(
     damping: Annotated[float | None, typer.Option(help="γ; chosen by retrained halves where not given.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Supporters and opposers shown and kept.")] = 20,
     split: Annotated[str | None, typer.Option(help="Split the scores shown by layers or by modes.")] = None,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Each position of a query is an outcome of its own.")] = False,
+    tokens: Annotated[
+        bool, typer.Option("--tokens", help="Each position of a query is an outcome of its own.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.parquet and top.json.")] = None,
     retrainings: Annotated[int, typer.Option(min=0, help="Networks on halves of the data that set the damping.")] = 16,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,

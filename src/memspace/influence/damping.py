@@ -13,20 +13,21 @@ of the Laplace evidence. Both are uncalibrated and say so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memspace.influence.target import Target
 from memspace.measures.damping import DampingChoice, evidence_damping
 from memspace.metric.metric import FisherMetric
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
-from memspace.task.data import Data
+from memspace.task.data import Data, move
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
+from memspace.training.many import train_many
 
 __all__ = ["Halves", "agreement", "choose_by_agreement", "grid_of", "retrain_halves", "uncalibrated"]
 
@@ -38,7 +39,8 @@ class Halves:
     """Networks trained on halves of the training data.
 
     Args:
-        kept: (S, N) True where an example was trained on; rows 2k and 2k+1 are complementary.
+        kept: (S, N) True where an example was trained on; rows 2k and 2k+1 are complementary (of an odd number of
+            examples one is in neither).
         outcomes: (S, m) of the probes under each.
     """
 
@@ -58,22 +60,42 @@ def retrain_halves(
     task: Task, target: Target, data: Data, probes: Tensor, count: int, seed: int, progress: Progress
 ) -> Halves | None:
     """``count`` networks on random halves and their complements; None where the task cannot train."""
-    if task.refit is None or count < 2:
+    if (task.refit is None and task.training is None) or count < 2:
         return None
     generator = torch.Generator().manual_seed(seed + 77)
-    n = len(task.train)
-    rows = []
+    n, half = len(task.train), len(task.train) // 2
+    rows: list[Tensor] = []
     for _ in range(count // 2):
-        half = torch.zeros(n, dtype=torch.bool)
-        half[torch.randperm(n, generator=generator)[: n // 2]] = True
-        rows += [half, ~half]
-    kept, found = torch.stack(rows), []
-    for k in progress.track(range(len(kept)), "networks on halves of the data", len(kept)):
-        fresh = task.refit(kept[k].nonzero().flatten(), seed + 5000 + k)
-        other = Task(model=fresh, train=task.train, likelihood=task.likelihood)
+        order = torch.randperm(n, generator=generator)
+        rows += [order[:half].sort().values, order[half : 2 * half].sort().values]
+    index, seeds = torch.stack(rows), [seed + 5000 + k for k in range(len(rows))]
+    found = []
+    for model in _trained(task, index, seeds, progress):
+        other = Task(model=model, train=task.train, likelihood=task.likelihood)
         f, y = outputs(other, data, index=probes)
         found.append(target.value(task.likelihood, f.double(), y).detach().cpu())
+    kept = torch.zeros(len(rows), n, dtype=torch.bool).scatter_(1, index, True)
     return Halves(kept, torch.stack(found))
+
+
+def _trained(task: Task, index: Tensor, seeds: list[int], progress: Progress) -> Iterator[nn.Module]:
+    """Networks trained on those examples each: together where memspace can train, else one by one."""
+    if task.training is not None:
+        whole = task.train.batch(range(len(task.train)))
+        networks = train_many(
+            task.training,
+            move(whole.x, task.device, task.dtype),
+            move(whole.y, task.device),
+            task.likelihood,
+            seeds=seeds,
+            index=index,
+            progress=progress,
+        )
+        yield from (networks.model(m) for m in range(len(networks)))
+        return
+    assert task.refit is not None
+    for rows, seed in progress.track(zip(index, seeds, strict=True), "networks on halves of the data", len(seeds)):
+        yield task.refit(rows, seed)
 
 
 def agreement(scores: Tensor, halves: Halves) -> Tensor:
@@ -82,7 +104,7 @@ def agreement(scores: Tensor, halves: Halves) -> Tensor:
     Args:
         scores: (m, N) influence on the probes' outcomes.
     """
-    sign = halves.kept[::2].to(scores) * 2 - 1  # (S/2, N): outcome of a half minus that of its complement
+    sign = halves.kept[::2].to(scores) - halves.kept[1::2].to(scores)  # (S/2, N): a half minus its complement
     predicted = sign @ scores.t()  # (S/2, m)
     real = (halves.outcomes[::2] - halves.outcomes[1::2]).to(scores)
     # Halves are exchangeable with their complements, so the expected difference is zero: nothing is centred.
