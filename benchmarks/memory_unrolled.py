@@ -99,8 +99,7 @@ def _measure(name: str, arguments: argparse.Namespace, seed: int, size: Size) ->
 
 
 def _ask(task: Task, queries: Tensor, settings: Unrolled) -> Influence:
-    assert task.test is not None
-    return unrolled(task, task.test, queries, "loss", settings)
+    return unrolled(task, queries, settings=settings)
 
 
 def _facts(

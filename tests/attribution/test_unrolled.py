@@ -11,14 +11,13 @@ from memspace.errors import TaskError
 from memspace.influence.ensemble import checkpoints, ensemble, other_seeds
 from memspace.influence.result import Influence
 from memspace.influence.target import Target
-from memspace.influence.unrolled import Unrolled, outcomes, unrolled
+from memspace.influence.unrolled import Unrolled, unrolled
 from memspace.measurement import Unmeasured
 from memspace.task.builtin.train import fit
 from memspace.task.data import Data
 from memspace.task.recipe import Recipe, Training
 from memspace.task.task import Task
 from memspace.training.many import train_many
-from memspace.training.replay import Replay
 
 N, QUERIES = 40, torch.tensor([0, 3, 5])
 RECIPE = Recipe(6, 16, 0.1, 1e-3, optimiser="sgd")
@@ -52,7 +51,7 @@ def retrained(task, weights, seed=0):
 
 def test_leaving_one_example_out_changes_the_outcome_as_the_score_says(task):
     """Sign and unit: score = outcome with minus outcome without, for the whole weight of single examples."""
-    found = unrolled(task, task.test, QUERIES)
+    found = unrolled(task, QUERIES)
     weights = torch.ones(N + 1, N)
     weights[torch.arange(N), torch.arange(N)] = 0
     q = retrained(task, weights)
@@ -72,7 +71,7 @@ def test_expanding_at_the_mean_weight_predicts_halves_better(task):
     truth = retrained(task, weights)
 
     def error(left_out):
-        scores = unrolled(task, task.test, QUERIES, settings=Unrolled(left_out=left_out, checks=0)).scores
+        scores = unrolled(task, QUERIES, settings=Unrolled(left_out=left_out, checks=0)).scores
         residual = truth - weights @ scores.T
         return float((residual - residual.mean(0)).square().mean())
 
@@ -84,34 +83,34 @@ def test_target_is_the_users_and_the_outcomes_own_units(task):
     def double(law, f, y):
         return -2 * law.nll(f, y)
 
-    once = unrolled(task, task.test, QUERIES, settings=Unrolled(checks=0))
-    twice = unrolled(task, task.test, QUERIES, Target("double", double, "half nats"), Unrolled(checks=0))
+    once = unrolled(task, QUERIES, settings=Unrolled(checks=0))
+    twice = unrolled(task, QUERIES, target=Target("double", double, "half nats"), settings=Unrolled(checks=0))
     torch.testing.assert_close(twice.scores, 2 * once.scores)
     assert twice.unit == "half nats"
-    named = unrolled(task, task.test, QUERIES, "logit:0-1", Unrolled(checks=0))
+    named = unrolled(task, QUERIES, target="logit:0-1", settings=Unrolled(checks=0))
     assert named.target == "logit 0 - 1"
 
 
 def test_queries_together_equal_queries_one_by_one(task):
-    together = unrolled(task, task.test, QUERIES, settings=Unrolled(checks=0)).scores
-    alone = torch.cat([unrolled(task, task.test, QUERIES[k : k + 1], settings=Unrolled(checks=0)).scores
+    together = unrolled(task, QUERIES, settings=Unrolled(checks=0)).scores
+    alone = torch.cat([unrolled(task, QUERIES[k : k + 1], settings=Unrolled(checks=0)).scores
                        for k in range(len(QUERIES))])  # fmt: skip
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-7)
 
 
 def test_memory_and_precision_are_the_askers_choice(task):
-    plain = unrolled(task, task.test, QUERIES, settings=Unrolled(checks=0))
+    plain = unrolled(task, QUERIES, settings=Unrolled(checks=0))
     small = plain.diagnostic("unrolled.kept_states").value - 1
-    tight = unrolled(task, task.test, QUERIES, settings=Unrolled(checks=0, memory=small))
+    tight = unrolled(task, QUERIES, settings=Unrolled(checks=0, memory=small))
     assert torch.equal(plain.scores, tight.scores)
     assert tight.diagnostic("unrolled.kept_states").value < small / 2
-    exact = unrolled(task, task.test, QUERIES, settings=Unrolled(checks=2, dtype=torch.float64))
+    exact = unrolled(task, QUERIES, settings=Unrolled(checks=2, dtype=torch.float64))
     assert exact.scores.dtype == task.dtype
     torch.testing.assert_close(exact.scores, plain.scores, rtol=1e-2, atol=1e-4)
 
 
 def test_another_seed_than_the_networks_is_flagged(task):
-    found = unrolled(task, task.test, QUERIES, settings=Unrolled(seed=1, checks=0))
+    found = unrolled(task, QUERIES, settings=Unrolled(seed=1, checks=0))
     assert not found.reliable
     assert "another network" in found.note
     assert not found.diagnostic("unrolled.reproduction").reliable
@@ -120,7 +119,7 @@ def test_another_seed_than_the_networks_is_flagged(task):
 def test_a_training_that_is_not_smooth_in_the_weights_is_flagged():
     """At forty times the rate the training is chaotic: examples' small weights change everything."""
     rough = made(replace(RECIPE, epochs=60, rate=4.0, momentum=0.9))
-    found = unrolled(rough, rough.test, QUERIES)
+    found = unrolled(rough, QUERIES)
     agreement = found.diagnostic("unrolled.agreement")
     assert not agreement.reliable
     assert "not smooth" in found.note
@@ -128,7 +127,7 @@ def test_a_training_that_is_not_smooth_in_the_weights_is_flagged():
 
 
 def test_a_smooth_training_is_trusted_and_the_check_says_so(task):
-    found = unrolled(task, task.test, QUERIES)
+    found = unrolled(task, QUERIES)
     agreement, smooth = (found.diagnostic(f"unrolled.{n}") for n in ("agreement", "metasmoothness"))
     assert agreement.reliable
     assert agreement.value > 0.9
@@ -137,12 +136,12 @@ def test_a_smooth_training_is_trusted_and_the_check_says_so(task):
 
 def test_bad_requests_are_refused(task):
     with pytest.raises(TaskError, match="give the Task training="):
-        unrolled(replace(task, training=None), task.test, QUERIES)
+        unrolled(replace(task, training=None), QUERIES)
     with pytest.raises(TaskError, match="share from 0"):
         Unrolled(left_out=1.0)
     other = Training(lambda: nn.Linear(2, 3), RECIPE)
     with pytest.raises(TaskError, match="other parameters"):
-        unrolled(replace(task, training=other), task.test, QUERIES)
+        unrolled(replace(task, training=other), QUERIES)
 
 
 def toy(task, seed):
@@ -155,7 +154,7 @@ def toy(task, seed):
 
 def test_an_ensemble_of_one_is_the_single_engine(task):
     def base(t, s):
-        return unrolled(t, task.test, QUERIES, settings=Unrolled(seed=s, checks=0))
+        return unrolled(t, QUERIES, settings=Unrolled(seed=s, checks=0))
 
     alone = base(task, 0)
     found = ensemble(task, base, seeds=[0])
@@ -209,14 +208,19 @@ def test_ensembles_that_cannot_be_are_refused(task):
     assert "network 0: bad" in flagged.note
 
 
-def test_outcomes_of_the_repeated_network_are_the_networks(task):
-    replay = Replay.of(task, 0)
-    theta = replay.run().final
-    from memspace.influence.target import TARGETS
-
-    part = task.test.batch(QUERIES)
-    with torch.no_grad():
-        truth = -task.likelihood.nll(task.model(part.x), part.y)
-    torch.testing.assert_close(
-        outcomes(replay, theta, task.test, QUERIES, TARGETS["loss"]), truth, rtol=1e-3, atol=1e-4
-    )
+def test_positions_of_a_sequence_are_outcomes_of_their_own():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(12, 4, 2, generator=g), torch.randint(3, (12, 4), generator=g)
+    y[1, 2:] = -100  # padded
+    recipe = Recipe(4, 5, 0.1, 1e-3, optimiser="sgd")
+    sequences = Task(network().eval(), Data((x[:10], y[:10])), test=Data((x, y)), training=Training(network, recipe))
+    settings = Unrolled(checks=2)
+    whole = unrolled(sequences, [1, 11], settings=settings)
+    apart = unrolled(sequences, [1, 11], settings=settings, tokens="queries")
+    assert apart.queries.tolist() == [1, 1, 11, 11, 11, 11]
+    assert apart.positions.tolist() == [0, 1, 0, 1, 2, 3]
+    summed = torch.zeros(2, 10).index_add_(0, torch.tensor([0, 0, 1, 1, 1, 1]), apart.scores)
+    torch.testing.assert_close(summed, whole.scores, rtol=1e-4, atol=1e-6)
+    assert not whole.reliable  # the model was never trained
+    with pytest.raises(TaskError, match="has no tokens"):
+        unrolled(sequences, [1], tokens="training")

@@ -1,7 +1,7 @@
 """Influence as the derivative of the outcome through the whole training, by the weight of every example.
 
 After MAGIC (Engstrom et al. 2025): exact for a training that can be repeated, with no damping to choose. It says what
-an infinitesimal weight does; how far that reaches is measured by retraining (see :func:`smoothness`).
+an infinitesimal weight does; how far that reaches is measured by retraining (see :class:`Smoothness`).
 
 The derivative may be taken at weights other than 1. Left-out sets are far from w = 1 where they are large: subsets that
 leave out a share s have the mean weight 1 − s, and an expansion about that mean has no second-order error on average.
@@ -9,6 +9,7 @@ leave out a share s have the mean weight 1 − s, and an expansion about that me
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass, replace
 
@@ -16,10 +17,13 @@ import torch
 from torch import Tensor
 
 from memspace.errors import TaskError
+from memspace.influence.prepared import Goal, checked_target
+from memspace.influence.question import Asked, Queries, ask, queries_of
 from memspace.influence.result import Influence
-from memspace.influence.target import Target, target_of
+from memspace.influence.target import Target
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.passes.outputs import outputs
+from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task
 from memspace.task.data import Data, move
@@ -28,7 +32,7 @@ from memspace.task.task import Task
 from memspace.training.many import train_many
 from memspace.training.replay import BUDGET, Replay, Trajectory, pull_back
 
-__all__ = ["Smoothness", "Unrolled", "smoothness", "unrolled"]
+__all__ = ["Smoothness", "Unrolled", "unrolled"]
 
 SOURCE = "Engstrom et al. 2025 (MAGIC); Maclaurin et al. 2015"
 APART = 0.05  # of the way from the initialisation: rounding grows along a training, another training is ~1 away
@@ -77,11 +81,11 @@ class Unrolled:
 
 def unrolled(
     task: Task,
-    data: Data,
-    queries: Tensor,
-    target: str | Target = "loss",
-    settings: Unrolled | None = None,
+    queries: Queries = None,
     *,
+    target: Goal = "loss",
+    settings: Unrolled | None = None,
+    tokens: str | None = None,
     progress: Progress | None = None,
 ) -> Influence:
     """∂q/∂w_i of every query's outcome after the training, (Q, N): positive where the example supports the outcome.
@@ -90,7 +94,8 @@ def unrolled(
     set to 0, batch order kept) is −Σ_{i in S} ∂q/∂w_i to first order.
 
     Args:
-        task: with ``training``; data, queries: the query data and positions (Q,) in them; target: the outcome.
+        task: with ``training``; queries, target: as in :func:`memspace.influence.influence.influence`.
+        tokens: ``queries``: each position of a query is an outcome of its own.
 
     Returns:
         Exact for the repeated training (up to rounding). ``reliable`` is False where the repeated training does not
@@ -98,35 +103,46 @@ def unrolled(
 
     Raises:
         TaskError: the task does not say how it was trained, or the training is not a function of weights and data.
+        StochasticModelError: the network draws dropout masks while it trains.
+        MemoryBudgetError: not even √T of the training's states fit.
 
     Source: Engstrom et al. 2025 (MAGIC); Maclaurin et al. 2015.
     """
     begun = time.perf_counter()
     settings, progress = settings or Unrolled(), progress or Silent()
-    aim = target_of(target, task.likelihood)
+    if tokens not in (None, "queries"):
+        raise TaskError(
+            f"the unrolled engine has no tokens {tokens!r}", where="tokens", remedy="use queries, or another engine"
+        )
     n = len(task.train)
     at = settings.at(n)
     replay = Replay.of(task, settings.seed, weights=at, dtype=settings.dtype)
     check_task(task)
+    data, index = queries_of(task, queries)
+    aim = checked_target(task, target)
     trajectory = replay.run(budget=settings.memory, progress=progress)
     own = _repeated(replay, trajectory, at, progress)
     reproduced = _reproduction(task, replay, own)
+    ended = _holding(replay, trajectory.final)
+    space = verified_space(ended)
+    asked = ask(ended, space, aim, data, index, apart=tokens == "queries", progress=progress)
+    cotangents = replay.pack(space.unpack(asked.gradients))
     pulling = time.perf_counter()
-    scores = pull_back(replay, trajectory, cotangents(replay, trajectory.final, data, queries, aim), progress=progress)
-    pulled = time.perf_counter() - pulling
-    f, y = outputs(task, data, index=queries)
-    found: list[Measurement | Unmeasured] = [reproduced, _cost(pulled, trajectory, len(queries)), _memory(trajectory)]
+    scores = pull_back(replay, trajectory, cotangents, progress=progress)
+    cost = _cost(time.perf_counter() - pulling, trajectory, len(scores))
+    found: list[Measurement | Unmeasured] = [reproduced, cost, _memory(trajectory)]
     if settings.checks:
-        known = own if torch.equal(at, torch.ones(n)) else None
-        found += smoothness(replay, scores, data, queries, aim, settings, at_one=known, progress=progress).measurements
+        question = _Question(data, index, aim, asked)
+        found += smoothness(replay, scores, question, settings, own, progress=progress).measurements
     notes = [m.note for m in found if isinstance(m, Measurement) and not m.reliable]
     return Influence(
         scores=scores.to(task.dtype),
         engine="unrolled",
         target=aim.name,
         unit=aim.unit,
-        queries=queries,
-        outcome=aim.value(task.likelihood, f, y).detach(),
+        queries=asked.queries,
+        outcome=_Question(data, index, aim, asked).outcomes(_holding(replay, own)).to(task.dtype),
+        positions=asked.positions,
         reliable=not notes,
         note="; ".join(notes),
         diagnostics=tuple(found),
@@ -134,30 +150,31 @@ def unrolled(
     )
 
 
-def cotangents(replay: Replay, theta: Tensor, data: Data, queries: Tensor, target: Target, batch: int = 32) -> Tensor:
-    """∂q/∂θ (Q, P) of the queries' outcomes."""
-    law, rows = replay.task.likelihood, []
-    for part in data.batches(batch, queries):
-        leaves = {n: t.detach().requires_grad_() for n, t in replay.unpack(theta).items()}
-        with torch.enable_grad():
-            f = replay.outputs(leaves, move(part.x, replay.task.device, replay.dtype))
-        u = target.cotangent(law, f, move(part.y, replay.task.device))
-        every = torch.zeros(len(u), *u.shape, dtype=u.dtype, device=u.device)
-        each = torch.arange(len(u), device=u.device)
-        every[each, each] = u
-        grads = torch.autograd.grad(f, list(leaves.values()), every, is_grads_batched=True, materialize_grads=True)
-        rows.append(replay.pack(dict(zip(leaves, grads, strict=True))))
-    return torch.cat(rows)
+@dataclass(frozen=True)
+class _Question:
+    """The same outcomes of other networks."""
+
+    data: Data
+    index: Tensor
+    target: Target
+    asked: Asked
+
+    def outcomes(self, task: Task) -> Tensor:
+        """(Q,) of the task's network; one per position that counts where these were asked apart."""
+        f, y = outputs(task, self.data, index=self.index)
+        if self.asked.positions is None:
+            return self.target.value(task.likelihood, f, y).detach()
+        each = self.target.by_position(task.likelihood, f, y).flatten(1)
+        return each[task.likelihood.weight(f, y).flatten(1) > 0].detach()
 
 
-@torch.no_grad()
-def outcomes(replay: Replay, theta: Tensor, data: Data, queries: Tensor, target: Target) -> Tensor:
-    """q(θ) (Q,)."""
-    found = []
-    for part in data.batches(512, queries):
-        f = replay.outputs(replay.unpack(theta), move(part.x, replay.task.device, replay.dtype))
-        found.append(target.value(replay.task.likelihood, f, move(part.y, replay.task.device)))
-    return torch.cat(found)
+def _holding(replay: Replay, theta: Tensor) -> Task:
+    """The task with the network at θ, all that was trained chosen."""
+    model = copy.deepcopy(replay.draws.model).eval()
+    moved = dict(model.named_parameters())
+    for n, t in replay.unpack(theta).items():
+        moved[n].data = t.detach().clone()
+    return replace(replay.task, model=model, parameters=(), run=None)
 
 
 def _repeated(replay: Replay, trajectory: Trajectory, at: Tensor, progress: Progress) -> Tensor:
@@ -266,18 +283,16 @@ class Smoothness:
 def smoothness(
     replay: Replay,
     scores: Tensor,
-    data: Data,
-    queries: Tensor,
-    target: Target,
+    question: _Question,
     settings: Unrolled,
+    own: Tensor,
     *,
-    at_one: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Smoothness:
     """Retrain with random subsets at half weight and left out; compare with what the derivative says.
 
     Args:
-        replay: the training that was differentiated; scores: (Q, N) its derivative; at_one: θ_T at weights 1, if known.
+        replay: the training that was differentiated; scores: (Q, N) its derivative; own: θ_T at weights 1.
     """
     n = len(replay.weights)
     generator = torch.Generator().manual_seed(settings.seed + 4177)
@@ -285,12 +300,10 @@ def smoothness(
     masks = torch.zeros(settings.checks, n)
     for row in masks:
         row[torch.randperm(n, generator=generator)[:size]] = 1.0
-    rest = [] if at_one is not None else [torch.ones(1, n)]
-    ends = _retrained(replay, torch.cat([1 - masks / 2, 1 - masks, *rest]), settings.seed, progress)
-    q = torch.stack([outcomes(replay, theta, data, queries, target) for theta in ends])
-    base = outcomes(replay, at_one, data, queries, target) if at_one is not None else q[-1]
+    ends = _retrained(replay, torch.cat([1 - masks / 2, 1 - masks]), settings.seed, progress)
+    q = torch.stack([question.outcomes(_holding(replay, theta)) for theta in (*ends, own)])
     r = settings.checks
-    return Smoothness(-(masks.to(scores) @ scores.T), q[:r] - base, q[r : 2 * r] - base)
+    return Smoothness(-(masks.to(scores) @ scores.T), q[:r] - q[-1], q[r : 2 * r] - q[-1])
 
 
 def _retrained(replay: Replay, weights: Tensor, seed: int, progress: Progress | None) -> Tensor:
