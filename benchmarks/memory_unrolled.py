@@ -39,7 +39,7 @@ GOALS = {"digits": {0.1: 0.97, 0.5: 0.70}, "fashion-mnist": {0.1: 0.90}}
 
 # A derivative through a training means something where the training is smooth in its examples' weights. The workloads'
 # own recipes are measured too, without a goal; these changes make them smooth.
-SMOOTH: dict[str, dict[str, Any]] = {"digits": {"rate": 0.1}}
+SMOOTH: dict[str, dict[str, Any]] = {"digits": {"rate": 0.1}, "fashion-mnist": {"batch": 500}}
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,6 @@ def _table(name: str, by_seed: list[dict[str, float]]) -> list[Row]:
         values = [one[key] for one in by_seed]
         share = {"LDS, 10% left out": 0.1, "LDS, 50% left out": 0.5}.get(key)
         goal = GOALS[name].get(share) if share is not None else None
-        if key == "ensemble above the single network at w = 1":
-            goal = 0.10
         if goal is not None:
             table.append(at_least("unrolled", f"{name}: {key}", values, goal))
         else:
