@@ -159,12 +159,13 @@ def _choose(
     queries: Tensor | None,
     progress: Progress,
 ) -> DampingChoice:
-    probes = _probes(data, queries, settings)
+    few = 4 if engine.name == "iterative" else 1  # there every damping is a solve of its own
+    probes = _probes(data, queries, settings.probes // few, settings.seed)
     halves = retrain_halves(task, target, data, probes, settings.retrainings, settings.seed, progress)
     if halves is None:
         return uncalibrated(task, space, engine.metric)
     b = ask(task, space, target, data, probes, progress=progress).gradients
-    grid = grid_of(engine.metric)
+    grid = grid_of(engine.metric)[:: 2 if few > 1 else 1]
     found: dict[float, Tensor] = {}
     step = max(1, settings.memory // (64 * space.size * len(b)))
     for k in range(0, len(grid), step):
@@ -175,13 +176,13 @@ def _choose(
     return choose_by_agreement(found.__getitem__, grid, halves)
 
 
-def _probes(data: Data, queries: Tensor | None, settings: Settings) -> Tensor:
+def _probes(data: Data, queries: Tensor | None, count: int, seed: int) -> Tensor:
     """Examples of the query data, those not asked about first."""
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(settings.seed + 78))
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed + 78))
     if queries is not None:
         asked = torch.isin(order, queries)
         order = torch.cat([order[~asked], order[asked]])
-    return order[: settings.probes].sort().values
+    return order[: max(1, count)].sort().values
 
 
 def checked_target(task: Task, target: Goal) -> Target:
