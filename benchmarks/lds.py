@@ -31,7 +31,8 @@ class Truth:
 
 def retrain(task: Task, target: Target, queries: Tensor, subsets: int, seeds: int, seed: int) -> Truth:
     """``subsets`` random halves, each trained with ``seeds`` seeds of their own; queries are test examples."""
-    assert task.training is not None and task.test is not None
+    assert task.training is not None
+    assert task.test is not None
     n = len(task.train)
     generator = torch.Generator().manual_seed(10_000 + seed)
     index = torch.stack([torch.randperm(n, generator=generator)[: n // 2].sort().values for _ in range(subsets)])

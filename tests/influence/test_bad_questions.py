@@ -96,13 +96,15 @@ def test_the_model_is_left_as_it_was(task):
     task.model.train()
     before = {k: v.clone() for k, v in task.model.state_dict().items()}
     influence(task, [0], damping=0.1)
-    assert task.model.training and all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
+    assert task.model.training
+    assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
     assert all(p.grad is None for p in task.model.parameters())
 
 
 def test_other_examples_as_queries(task):
     found = influence(task, Data((torch.zeros(2, 4), torch.tensor([0, 1]))), damping=0.1)
-    assert found.scores.shape == (2, 8) and found.queries.tolist() == [0, 1]
+    assert found.scores.shape == (2, 8)
+    assert found.queries.tolist() == [0, 1]
 
 
 def test_left_out_groups_add_up(task):
@@ -110,6 +112,7 @@ def test_left_out_groups_add_up(task):
     without = torch.zeros(3, 8, dtype=torch.bool)
     without[1, 2] = without[2, 2] = without[2, 5] = True
     change = found.group(without)
-    assert change.shape == (3, 2) and (change[0] == 0).all()
+    assert change.shape == (3, 2)
+    assert (change[0] == 0).all()
     assert torch.allclose(change[2], -found.scores[:, 2] - found.scores[:, 5])
     assert Categorical().name == "categorical"

@@ -101,13 +101,16 @@ def test_many_networks_at_once_are_those_of_refits():
     for task in (small(training=Training(network, recipe)), small(refit=refit)):
         rows.append(retrain_halves(task, TARGETS["margin"], task.train, probes, 4, 0, Silent()))
     assert torch.equal(rows[0].kept, rows[1].kept)
-    assert (rows[0].kept.sum(1) == 10).all() and not (rows[0].kept[0] & rows[0].kept[1]).any()
+    assert (rows[0].kept.sum(1) == 10).all()
+    assert not (rows[0].kept[0] & rows[0].kept[1]).any()
     assert torch.allclose(rows[0].outcomes, rows[1].outcomes, atol=1e-4)
 
 
 def test_without_a_way_to_train_the_rule_says_that_it_is_uncalibrated():
     found = influence(small(), [0], settings=Settings(retrainings=4))
-    assert not found.reliable and "uncalibrated" in found.note and "evidence" in found.damping_rule
+    assert not found.reliable
+    assert "uncalibrated" in found.note
+    assert "evidence" in found.damping_rule
 
 
 def test_the_trainings_own_scale():
@@ -115,7 +118,8 @@ def test_the_trainings_own_scale():
     task = small(training=Training(network, Recipe(2, 4, 0.5, 0.01, optimiser="sgd", momentum=0.9)))
     space = verified_space(task)
     choice = uncalibrated(task, space, build(task, space, "ekfac"))
-    assert choice.rule == "training time" and not choice.reliable
+    assert choice.rule == "training time"
+    assert not choice.reliable
     assert choice.value == pytest.approx(0.01 + 0.1 / (0.5 * 13 / 2))
     adam = small(training=Training(network, Recipe(2, 4, 0.5, 0.01)))
     assert uncalibrated(adam, space, build(adam, space, "ekfac")).rule == "evidence"

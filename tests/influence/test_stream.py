@@ -35,12 +35,17 @@ def test_the_file_holds_what_the_call_gives(task, tmp_path):
     stored = stream_influence(task, tmp_path, [5, 0, 3], damping=0.1, top=4, settings=SETTINGS)
     assert torch.allclose(scores_of(tmp_path, [5, 0, 3]), want.scores)
     file = pq.ParquetFile(tmp_path / "scores.parquet")
-    assert file.num_row_groups == 4 and file.metadata.num_rows == 72  # 24 examples by sevens
+    assert file.num_row_groups == 4
+    assert file.metadata.num_rows == 72
     facts = json.loads(file.schema_arrow.metadata[b"memspace"])
-    assert facts["engine"] == "dual" and facts["damping"] == 0.1 and "supports" in facts["sign"]
+    assert facts["engine"] == "dual"
+    assert facts["damping"] == 0.1
+    assert "supports" in facts["sign"]
     top = want.top(4)
-    assert torch.equal(stored.top.supporters, top.supporters) and torch.equal(stored.top.opposers, top.opposers)
-    assert torch.allclose(stored.top.support, top.support) and torch.allclose(stored.top.opposition, top.opposition)
+    assert torch.equal(stored.top.supporters, top.supporters)
+    assert torch.equal(stored.top.opposers, top.opposers)
+    assert torch.allclose(stored.top.support, top.support)
+    assert torch.allclose(stored.top.opposition, top.opposition)
     told = json.loads((tmp_path / "top.json").read_text())
     assert [q["query"] for q in told["queries"]] == [5, 0, 3]
     assert told["queries"][1]["supporters"][0] == {

@@ -13,7 +13,7 @@ from rich.table import Table
 from memspace.commands import move_to, parse_memory, watching
 
 if TYPE_CHECKING:
-    from memspace.influence.influence import Influence
+    from memspace.influence.result import Influence
     from memspace.task.task import Task
 
 __all__ = ["add"]

@@ -82,8 +82,9 @@ class Engine:
     def residual(self, b: Tensor, x: Tensor, damping: float) -> Tensor:
         """‖b − (F + γI) n x‖/‖b‖ with exact products, (k,): how far the engine's metric is from F where it matters."""
         moved: Tensor = self.n * (self.operator(x) + damping * x.double())
-        whole = b.double()
-        return (whole - moved).norm(dim=1) / whole.norm(dim=1).clamp_min(1e-300)
+        apart = torch.linalg.vector_norm(b.double() - moved, dim=1)
+        found: Tensor = apart / torch.linalg.vector_norm(b.double(), dim=1).clamp_min(1e-300)
+        return found
 
     def modes(self, b: Tensor, damping: float, leading: int) -> tuple[tuple[str, ...], Tensor]:
         """M⁻¹ b split by eigenvalues of F: names, and (L, k, P) that add up to the whole.
