@@ -19,6 +19,7 @@ from memspace.task.task import Task
 
 __all__ = ["Asked", "Queries", "ask", "queries_of"]
 
+AT_ONCE = 2**25  # numbers in the gradients that are formed at a time
 Queries = Sequence[int] | Tensor | Data | None
 
 
@@ -97,8 +98,8 @@ def ask(
             remedy=f"allow more, or ask fewer queries at a time (at most {memory // each:,})",
         )
     table = OutcomeGradients(space.blocks, lambda f, y: target.cotangent(law, f, y), apart)
-    batch = 16 if len(space.blocks) and space.size > 2**18 else None
-    run_pass(task, space, [table], data=data, index=index, batch=batch, progress=progress, what="gradients of outcomes")
+    most = max(1, AT_ONCE // space.size)
+    run_pass(task, space, [table], data=data, index=index, most=most, progress=progress, what="gradients of outcomes")
     found = table.finish()
     f, y = found["f"], found["y"]
     by_position = target.by_position(law, f, y).detach()
