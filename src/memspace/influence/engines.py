@@ -35,7 +35,7 @@ ENGINES = ("ekfac", "dual", "iterative")
 COTANGENTS = 20_000  # over all examples, up to which EKFAC reads the exact Fisher root; above, labels are sampled
 OUTPUTS = 64  # positions × outputs of an example up to which auto takes the dual
 MOST_OUTPUTS = 1_024  # up to which the dual can be asked for
-DUAL_ROWS = 16_000  # Jacobian rows (examples × positions × outputs) up to which auto takes the dual
+PAIRS = 2_000_000  # training examples × queries up to which auto solves with exact products
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,16 @@ def _edges(values: Tensor, damping: float, leading: int) -> tuple[list[float], t
     return [*edges, -1.0], (*names, "the rest")
 
 
-def choose_engine(task: Task, engine: str) -> tuple[str, str]:
-    """(engine, why). ``auto``: the dual where it is exact and cheap, EKFAC otherwise.
+def choose_engine(task: Task, engine: str, queries: int, rows: int) -> tuple[str, str]:
+    """(engine, why). ``auto``: exact where that is affordable, the dual where it holds every row and the iterative one
+    up to ``PAIRS`` pairs of a query and a training example; EKFAC beyond.
+
+    Args:
+        queries: how many will be asked; rows: how many the dual may keep.
 
     Raises:
         TaskError: an unknown engine.
+        MemoryBudgetError: the dual of a network with too many outputs.
     """
     if engine not in (*ENGINES, "auto"):
         raise TaskError(
@@ -153,9 +158,11 @@ def choose_engine(task: Task, engine: str) -> tuple[str, str]:
         )
     if engine != "auto":
         return engine, "asked for"
-    if each <= OUTPUTS and n * each <= DUAL_ROWS:
-        return "dual", f"exact for the whole network: {n * each:,} Jacobian rows"
-    return "ekfac", f"{n * each:,} Jacobian rows are many for the exact dual"
+    if each <= OUTPUTS and n * each <= rows:
+        return "dual", f"exact for the whole network: {n * each:,} rows"
+    if n * queries <= PAIRS:
+        return "iterative", f"exact to its residual: {n:,} examples, {queries:,} queries"
+    return "ekfac", f"{n:,} examples × {queries:,} queries are many for solves with the exact metric"
 
 
 def outputs_each(task: Task) -> int:
