@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from memspace.errors import DataError, MemoryBudgetError, NonFiniteError, TaskError
+from memspace.influence.engines import choose_engine
 from memspace.influence.influence import influence
 from memspace.influence.settings import Settings
 from memspace.influence.target import target_of
@@ -116,3 +117,12 @@ def test_left_out_groups_add_up(task):
     assert (change[0] == 0).all()
     assert torch.allclose(change[2], -found.scores[:, 2] - found.scores[:, 5])
     assert Categorical().name == "categorical"
+
+
+@pytest.mark.parametrize(
+    ("engine", "queries", "rows", "takes"),
+    [("auto", 5, 24, "dual"), ("auto", 5, 23, "iterative"), ("auto", 10**6, 23, "ekfac"), ("ekfac", 5, 24, "ekfac")],
+)
+def test_the_engine_that_auto_takes(task, engine, queries, rows, takes):
+    # 8 examples × 3 outputs: 24 rows.
+    assert choose_engine(task, engine, queries, rows)[0] == takes
