@@ -33,7 +33,7 @@ def ridge(n=30, p=4, alpha=3.0, seed=0):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_prediction_of_ridge_regression_without_an_example(engine):
     task, solve, gamma = ridge()
-    x, y = task.train.batch(range(30)).x, task.train.labels()
+    x, _y = task.train.batch(range(30)).x, task.train.labels()
     queries = task.test.batch(range(5)).x
 
     def prediction(f, y):

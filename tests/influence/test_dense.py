@@ -10,7 +10,7 @@ from memspace.metric.principal import principal_dual
 from memspace.passes.verify import verified_space
 from memspace.task.likelihood import Categorical, Gaussian
 from memspace.task.task import Task
-from tests.contract.networks import NETWORKS, dense_fisher, jacobian, network
+from tests.contract.networks import dense_fisher, jacobian, network
 
 GAMMA = 0.05
 TIGHT = Settings(tolerance=1e-12, limit=400)
@@ -21,10 +21,7 @@ def task_of(name, seed=0, law=LAW):
     model, x = network(name, seed)
     torch.manual_seed(seed + 1)
     f = model(x)
-    if law.name == "gaussian":
-        y = torch.randn_like(f)
-    else:
-        y = torch.randint(0, f.shape[-1], f.shape[:-1])
+    y = torch.randn_like(f) if law.name == "gaussian" else torch.randint(0, f.shape[-1], f.shape[:-1])
     return Task(model=model, train=(x, y), likelihood=law)
 
 
@@ -51,7 +48,8 @@ def test_exact_engines_are_the_dense_solve(name, engine):
     found = influence(task, engine=engine, target="margin", damping=GAMMA, settings=TIGHT)
     assert torch.allclose(found.scores, want, rtol=1e-7, atol=1e-9 * float(want.abs().max()))
     if engine == "iterative":
-        assert found.reliable and found.diagnostic("influence.residual").value < 1e-11
+        assert found.reliable
+        assert found.diagnostic("influence.residual").value < 1e-11
     else:
         assert found.diagnostic("influence.residual").value < 1e-8
 
@@ -119,7 +117,8 @@ def test_positions_of_queries_and_of_training_examples_add_up():
     task = task_of("transformer")
     whole = influence(task, engine="dual", damping=GAMMA, target="logit:0-2")
     each = influence(task, engine="dual", damping=GAMMA, target="logit:0-2", tokens="queries")
-    assert each.scores.shape == (15, 5) and each.positions.tolist() == [0, 1, 2] * 5
+    assert each.scores.shape == (15, 5)
+    assert each.positions.tolist() == [0, 1, 2] * 5
     assert torch.allclose(each.scores.reshape(5, 3, 5).sum(1), whole.scores, rtol=1e-9, atol=1e-11)
     assert torch.allclose(each.outcome.reshape(5, 3).sum(1), whole.outcome)
     by = influence(task, engine="dual", damping=GAMMA, target="logit:0-2", tokens="training")
@@ -170,18 +169,18 @@ def test_some_examples_alone():
 
 def test_too_few_steps_are_told():
     found = influence(task_of("norms"), engine="iterative", damping=1e-4, settings=Settings(tolerance=1e-10, limit=2))
-    assert not found.reliable and "not converged in 2 steps" in found.note
+    assert not found.reliable
+    assert "not converged in 2 steps" in found.note
     assert found.diagnostic("influence.residual").value > 1e-10
 
 
-def test_every_kind_of_network_has_the_engines():
-    # EKFAC and the exact solve agree in sign and size where F is far below γ: both are the plain inner product.
-    for name in NETWORKS:
-        task = task_of(name)
-        small = Settings(tolerance=1e-6)
-        a = influence(task, [0, 1], engine="ekfac", damping=1e6, settings=small).scores
-        b = influence(task, [0, 1], engine="iterative", damping=1e6, settings=small).scores
-        assert torch.allclose(a, b, rtol=1e-2, atol=1e-3 * float(a.abs().max())), name
+@pytest.mark.parametrize("name", ["lstm", "attention", "weight norm", "tied", "own layer"])
+def test_engines_meet_where_the_metric_is_far_below_the_damping(name):
+    # Both are then the plain inner product of gradients over Nγ, whatever the kind of layer.
+    task = task_of(name)
+    a = influence(task, [0, 1], engine="ekfac", damping=1e6).scores
+    b = influence(task, [0, 1], engine="dual", damping=1e6).scores
+    assert torch.allclose(a, b, rtol=1e-2, atol=1e-3 * float(a.abs().max()))
 
 
 TARGETS = [target_of(t, LAW) for t in ("loss", "margin", "logit:0-1", "logp:2")]

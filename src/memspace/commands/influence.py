@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,9 @@ from rich.table import Table
 from memspace.commands import move_to, parse_memory, watching
 
 if TYPE_CHECKING:
-    from memspace.influence.influence import Influence
+    from torch import Tensor
+
+    from memspace.influence.result import Influence, Parts, Top
     from memspace.task.task import Task
 
 __all__ = ["add"]
@@ -71,52 +73,76 @@ def influence(
             job = replace(job, parameters=tuple(parameters))
         if device is not None:
             move_to(job.model, device)
+        shown = None
         if out is not None:
             stored = stream_influence(
                 job, out, query, damping=damping, top=top, tokens=tokens, progress=progress, **say
             )
             damping = stored.facts["damping"]
-        found = None
-        if not quiet:
+            shown = _Shown(stored.facts, stored.queries, stored.positions, stored.outcome, stored.top)
+        if shown is None or split is not None:
             each = "queries" if tokens else None
             found = whole(job, query, damping=damping, split=split, tokens=each, progress=progress, **say)
-    if found is not None:
-        _show(job, found, top, Console())
-    if out is not None and not quiet:
-        typer.echo(f"all scores in {out / 'scores.parquet'}, the strongest in {out / 'top.json'}")
+            facts = shown.facts if shown is not None else _facts(found)
+            shown = _Shown(facts, found.queries, found.positions, found.outcome, found.top(top), found.parts)
+    if not quiet:
+        _show(job, shown, Console())
+        if out is not None:
+            typer.echo(f"all scores in {out / 'scores.parquet'}, the strongest in {out / 'top.json'}")
 
 
-def _show(task: Task, found: Influence, top: int, console: Console) -> None:
-    console.print(f"[bold]{task.name}[/]: influence on {found.target} by the engine {found.engine}, in {found.unit}")
+@dataclass(frozen=True)
+class _Shown:
+    """What the table needs; ``facts`` as ``top.json`` holds them."""
+
+    facts: dict[str, Any]
+    queries: Tensor
+    positions: Tensor | None
+    outcome: Tensor
+    top: Top
+    parts: Parts | None = None
+
+
+def _facts(found: Influence) -> dict[str, Any]:
+    return {
+        "engine": found.engine,
+        "target": found.target,
+        "unit": found.unit,
+        "damping_rule": found.damping_rule,
+        "reliable": found.reliable,
+        "note": found.note,
+        "diagnostics": [d.to_dict() for d in found.diagnostics],
+    }
+
+
+def _show(task: Task, shown: _Shown, console: Console) -> None:
+    facts, top = shown.facts, shown.top
+    name = "-loss" if facts["target"] == "loss" else facts["target"]
+    console.print(f"[bold]{task.name}[/]: influence on {name} by the engine {facts['engine']}, in {facts['unit']}")
     console.print("positive: the example supports the outcome (with it minus without it, to first order)")
-    console.print(found.damping_rule)
-    for d in found.diagnostics:
-        told = d.to_dict()
+    console.print(facts["damping_rule"])
+    for told in facts["diagnostics"]:
         if "reason" in told:
             console.print(f"{told['name']}: not measured, {told['reason']}")
         else:
             console.print(f"{told['name']}: {told['value']:.2g} ({told['estimator']})")
-    if not found.reliable:
-        console.print(f"[yellow]take these scores with care: {found.note}[/]")
+    if not facts["reliable"]:
+        console.print(f"[yellow]take these scores with care: {facts['note']}[/]")
     y = task.train.labels()
-    best = found.top(top)
-    for q in range(len(found.queries)):
-        at = f", position {int(found.positions[q])}" if found.positions is not None else ""
-        title = f"query {int(found.queries[q])}{at}: {found.target} {float(found.outcome[q]):.3g} {found.unit}"
-        if found.target == "loss":
-            title = f"query {int(found.queries[q])}{at}: -loss {float(found.outcome[q]):.3g} {found.unit}"
+    for q in range(len(shown.queries)):
+        at = f", position {int(shown.positions[q])}" if shown.positions is not None else ""
+        title = f"query {int(shown.queries[q])}{at}: {name} {float(shown.outcome[q]):.3g} {facts['unit']}"
         table = Table(title=title, title_justify="left")
-        names = ("supporter", "label", "score", "opposer", "label", "score")
-        for name in names:
-            table.add_column(name, justify="right")
-        if found.parts is not None:
-            table.add_column(f"supporter by {found.parts.by}: greatest parts")
-        for r in range(best.support.shape[1]):
-            i, j = int(best.supporters[q, r]), int(best.opposers[q, r])
-            up, down = float(best.support[q, r]), float(best.opposition[q, r])
-            right = (f"{j}", _label(task, y, j), f"{down:.3g}") if down < 0 else ("", "", "")
+        for column in ("supporter", "label", "score", "opposer", "label", "score"):
+            table.add_column(column, justify="right")
+        if shown.parts is not None:
+            table.add_column(f"supporter by {shown.parts.by}: greatest parts")
+        for r in range(top.support.shape[1]):
+            i, j = int(top.supporters[q, r]), int(top.opposers[q, r])
+            up, down = float(top.support[q, r]), float(top.opposition[q, r])
             left = (f"{i}", _label(task, y, i), f"{up:.3g}") if up > 0 else ("", "", "")
-            part = [] if found.parts is None else [_greatest(found, q, i) if up > 0 else ""]
+            right = (f"{j}", _label(task, y, j), f"{down:.3g}") if down < 0 else ("", "", "")
+            part = [] if shown.parts is None else [_greatest(shown.parts, q, i) if up > 0 else ""]
             table.add_row(*left, *right, *part)
         console.print(table)
 
@@ -127,8 +153,7 @@ def _label(task: Task, y: Any, i: int) -> str:
     return task.class_names[int(y[i])] if task.class_names is not None else str(int(y[i]))
 
 
-def _greatest(found: Influence, q: int, i: int) -> str:
-    assert found.parts is not None
-    scores = found.parts.scores[q, i]
+def _greatest(parts: Parts, q: int, i: int) -> str:
+    scores = parts.scores[q, i]
     order = scores.abs().argsort(descending=True)[:3].tolist()
-    return ", ".join(f"{found.parts.names[k]} {float(scores[k]):.2g}" for k in order)
+    return ", ".join(f"{parts.names[k]} {float(scores[k]):.2g}" for k in order)

@@ -35,7 +35,7 @@ ENGINES = ("ekfac", "dual", "iterative")
 COTANGENTS = 20_000  # over all examples, up to which EKFAC reads the exact Fisher root; above, labels are sampled
 OUTPUTS = 64  # positions × outputs of an example up to which auto takes the dual
 MOST_OUTPUTS = 1_024  # up to which the dual can be asked for
-DUAL_ROWS = 16_000  # Jacobian rows (examples × positions × outputs) up to which auto takes the dual
+PAIRS = 2_000_000  # training examples × queries up to which auto solves with exact products
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,9 @@ class Engine:
     def residual(self, b: Tensor, x: Tensor, damping: float) -> Tensor:
         """‖b − (F + γI) n x‖/‖b‖ with exact products, (k,): how far the engine's metric is from F where it matters."""
         moved: Tensor = self.n * (self.operator(x) + damping * x.double())
-        whole = b.double()
-        return (whole - moved).norm(dim=1) / whole.norm(dim=1).clamp_min(1e-300)
+        apart = torch.linalg.vector_norm(b.double() - moved, dim=1)
+        found: Tensor = apart / torch.linalg.vector_norm(b.double(), dim=1).clamp_min(1e-300)
+        return found
 
     def modes(self, b: Tensor, damping: float, leading: int) -> tuple[tuple[str, ...], Tensor]:
         """M⁻¹ b split by eigenvalues of F: names, and (L, k, P) that add up to the whole.
@@ -133,11 +134,16 @@ def _edges(values: Tensor, damping: float, leading: int) -> tuple[list[float], t
     return [*edges, -1.0], (*names, "the rest")
 
 
-def choose_engine(task: Task, engine: str) -> tuple[str, str]:
-    """(engine, why). ``auto``: the dual where it is exact and cheap, EKFAC otherwise.
+def choose_engine(task: Task, engine: str, queries: int, rows: int) -> tuple[str, str]:
+    """(engine, why). ``auto``: exact where that is affordable, the dual where it holds every row and the iterative one
+    up to ``PAIRS`` pairs of a query and a training example; EKFAC beyond.
+
+    Args:
+        queries: how many will be asked; rows: how many the dual may keep.
 
     Raises:
         TaskError: an unknown engine.
+        MemoryBudgetError: the dual of a network with too many outputs.
     """
     if engine not in (*ENGINES, "auto"):
         raise TaskError(
@@ -152,9 +158,11 @@ def choose_engine(task: Task, engine: str) -> tuple[str, str]:
         )
     if engine != "auto":
         return engine, "asked for"
-    if each <= OUTPUTS and n * each <= DUAL_ROWS:
-        return "dual", f"exact for the whole network: {n * each:,} Jacobian rows"
-    return "ekfac", f"{n * each:,} Jacobian rows are many for the exact dual"
+    if each <= OUTPUTS and n * each <= rows:
+        return "dual", f"exact for the whole network: {n * each:,} rows"
+    if n * queries <= PAIRS:
+        return "iterative", f"exact to its residual: {n:,} examples, {queries:,} queries"
+    return "ekfac", f"{n:,} examples × {queries:,} queries are many for solves with the exact metric"
 
 
 def outputs_each(task: Task) -> int:

@@ -72,7 +72,16 @@ def influence(
         queries=index,
         progress=progress,
     )
-    asked = ask(task, ready.space, ready.target, data, index, apart=tokens == "queries", progress=ready.progress)
+    asked = ask(
+        task,
+        ready.space,
+        ready.target,
+        data,
+        index,
+        apart=tokens == "queries",
+        memory=ready.settings.memory,
+        progress=ready.progress,
+    )
     starts = range(0, len(asked.outcome), ready.at_once)
     blocks = [_answer(ready, asked, slice(k, k + ready.at_once), split, tokens) for k in starts]
     scores = torch.cat([b.scores for b in blocks])

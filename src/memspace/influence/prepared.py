@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from memspace.task.task import Task
 __all__ = ["Goal", "Prepared", "checked_target", "judged", "prepared", "score_pass"]
 
 CHECKED = 4  # queries whose solution is held against exact products
+ROUGH = 0.05  # residual of the iterative solves that only compare dampings
 CHECK_LIMIT = 20_000  # training examples up to which that is done unasked
 Goal = str | Target | Callable[[Tensor, Tensor], Tensor]
 
@@ -95,7 +96,8 @@ def prepared(
     if damping is not None and not (0 < damping < math.inf):
         raise TaskError(f"the damping {damping} is not a positive number", where="damping", remedy="give γ > 0")
     check_task(task)
-    name, _ = choose_engine(task, engine)
+    data = data or (task.test if task.test is not None else task.train)
+    name, _ = choose_engine(task, engine, len(data) if queries is None else len(queries), settings.rows)
     chosen = checked_target(task, target)
     space = verified_space(task)
     ready = prepare(task, space, name, settings, progress)
@@ -103,7 +105,6 @@ def prepared(
         nan = math.nan
         choice = DampingChoice(damping, "given", (), (), nan, nan, True, f"γ = {damping:.2g} was given")
         return Prepared(task, space, chosen, ready, choice, settings, progress)
-    data = data or (task.test if task.test is not None else task.train)
     choice = _choose(task, space, chosen, ready, settings, data, queries, progress)
     return Prepared(task, space, chosen, ready, choice, settings, progress)
 
@@ -159,12 +160,15 @@ def _choose(
     queries: Tensor | None,
     progress: Progress,
 ) -> DampingChoice:
-    probes = _probes(data, queries, settings)
+    few = 1
+    if engine.name == "iterative":  # every damping is a solve of its own: fewer of them, and rougher
+        few, engine = 4, replace(engine, tolerance=max(engine.tolerance, ROUGH))
+    probes = _probes(data, queries, settings.probes // few, settings.seed)
     halves = retrain_halves(task, target, data, probes, settings.retrainings, settings.seed, progress)
     if halves is None:
         return uncalibrated(task, space, engine.metric)
     b = ask(task, space, target, data, probes, progress=progress).gradients
-    grid = grid_of(engine.metric)
+    grid = grid_of(engine.metric)[:: 2 if few > 1 else 1]
     found: dict[float, Tensor] = {}
     step = max(1, settings.memory // (64 * space.size * len(b)))
     for k in range(0, len(grid), step):
@@ -175,13 +179,13 @@ def _choose(
     return choose_by_agreement(found.__getitem__, grid, halves)
 
 
-def _probes(data: Data, queries: Tensor | None, settings: Settings) -> Tensor:
+def _probes(data: Data, queries: Tensor | None, count: int, seed: int) -> Tensor:
     """Examples of the query data, those not asked about first."""
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(settings.seed + 78))
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed + 78))
     if queries is not None:
         asked = torch.isin(order, queries)
         order = torch.cat([order[~asked], order[asked]])
-    return order[: settings.probes].sort().values
+    return order[: max(1, count)].sort().values
 
 
 def checked_target(task: Task, target: Goal) -> Target:

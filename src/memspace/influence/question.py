@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.errors import DataError, TaskError
+from memspace.errors import DataError, MemoryBudgetError, TaskError
 from memspace.influence.target import Target
 from memspace.passes.engine import run_pass
 from memspace.passes.scores import OutcomeGradients
@@ -19,6 +19,7 @@ from memspace.task.task import Task
 
 __all__ = ["Asked", "Queries", "ask", "queries_of"]
 
+AT_ONCE = 2**25  # numbers in the gradients that are formed at a time
 Queries = Sequence[int] | Tensor | Data | None
 
 
@@ -76,6 +77,7 @@ def ask(
     index: Tensor,
     *,
     apart: bool = False,
+    memory: int = 4 * 2**30,
     progress: Progress | None = None,
 ) -> Asked:
     """Gradients of the outcomes of the examples at ``index``.
@@ -85,11 +87,19 @@ def ask(
 
     Raises:
         TaskError: positions are asked for of a network without, or of an outcome about the whole sequence.
+        MemoryBudgetError: their gradients do not fit.
     """
-    law = task.likelihood
+    law, each = task.likelihood, 16 * space.size
+    if each * len(index) > memory:
+        raise MemoryBudgetError(
+            f"the gradients of {len(index):,} outcomes in {space.size:,} parameters need "
+            f"{each * len(index) / 2**30:.2g} GiB",
+            where="memory budget",
+            remedy=f"allow more, or ask fewer queries at a time (at most {memory // each:,})",
+        )
     table = OutcomeGradients(space.blocks, lambda f, y: target.cotangent(law, f, y), apart)
-    batch = 16 if len(space.blocks) and space.size > 2**18 else None
-    run_pass(task, space, [table], data=data, index=index, batch=batch, progress=progress, what="gradients of outcomes")
+    most = max(1, AT_ONCE // space.size)
+    run_pass(task, space, [table], data=data, index=index, most=most, progress=progress, what="gradients of outcomes")
     found = table.finish()
     f, y = found["f"], found["y"]
     by_position = target.by_position(law, f, y).detach()

@@ -91,7 +91,7 @@ def stream_influence(
     data, index = queries_of(task, queries)
     goal = checked_target(task, target)
     space = verified_space(task)
-    asked = ask(task, space, goal, data, index, apart=tokens, progress=progress)
+    asked = ask(task, space, goal, data, index, apart=tokens, memory=settings.memory, progress=progress)
     parts = folder / PARTS
     key = _key(task, asked, {"engine": engine, "damping": damping, "settings": asdict(settings)})
     facts = _resumed(folder, key)
