@@ -170,10 +170,7 @@ class _Batches:
 
     def _part(self, step: int) -> _Part:
         job, device = self._job, self._y.device
-        if self._common:
-            at = job.batches[0][step].to(device)
-        else:
-            at = torch.stack([b[step] for b in job.batches]).to(device)
+        at = (job.batches[0][step] if self._common else torch.stack([b[step] for b in job.batches])).to(device)
         w = job.weights
         if w is not None:
             w = w[:, at] if self._common else w.gather(1, at)
