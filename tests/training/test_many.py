@@ -163,7 +163,7 @@ def test_stopping_between_steps_leaves_no_thread_behind() -> None:
     try:
         with pytest.raises(KeyboardInterrupt):
             train_many(
-                Training(mlp, replace(SGD, epochs=10**4)),
+                Training(mlp, replace(SGD, epochs=500)),
                 x,
                 y,
                 Categorical(),

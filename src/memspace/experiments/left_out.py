@@ -38,7 +38,8 @@ def effects(truth: Truth, *, outcome: str = "loss", level: float = 0.05, each: b
     """Effects from a truth whose first part keeps all examples (see ``designs.left_out``).
 
     With d_s the difference at seed s (paired: same seed with and without): mean d̄, error sd(d)/√S, t = d̄/error with
-    S − 1 degrees of freedom; effects are marked by Benjamini & Hochberg 1995.
+    S − 1 degrees of freedom; effects are marked by Benjamini & Hochberg 1995 (valid also though all groups of one query
+    are compared with the same full trainings: the tests depend on each other positively).
 
     Args:
         outcome: ``loss``, ``margin`` or ``correct``. Of a positive effect on the loss: the group supported the query.
@@ -73,5 +74,5 @@ def _tested(d: Tensor, level: float) -> Effects:
     mean, error = d.mean(1), d.std(1) / s**0.5
     ratio = torch.where(error > 0, mean / error.clamp_min(1e-300), torch.where(mean == 0, 0.0, torch.inf))
     p = torch.as_tensor(2 * t.sf(ratio.abs().numpy(), s - 1))
-    adjusted = torch.as_tensor(false_discovery_control(p.numpy(), axis=None))
+    adjusted = torch.as_tensor(false_discovery_control(p.numpy(), axis=None)).reshape(p.shape)
     return Effects(mean, error, p, adjusted <= level, s)
