@@ -144,7 +144,7 @@ def test_a_stopped_study_goes_on(tmp_path: Path) -> None:
     queries = queries_of(job, test=torch.arange(4))
     whole = retrain(job, design, queries)
     with pytest.raises(KeyboardInterrupt):
-        retrain(job, design, queries, store=open_study(tmp_path, job), progress=Stops(4))
+        retrain(job, design, queries, store=open_study(tmp_path, job), progress=Stops(6))
     MADE.clear()
     truth = retrain(job, design, queries, store=open_study(tmp_path, job))
     assert len(MADE) < 12  # the first four are not drawn again

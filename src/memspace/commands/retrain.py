@@ -107,14 +107,17 @@ def _summarise(results: StudyResults, folder: Path) -> None:
     from memspace.measurement import Unmeasured
     from memspace.report.format import format_interval, format_value
 
-    grid = Table("quantity", "figure", "95% interval", "how", box=None, pad_edge=False)
+    grid = Table(box=None, pad_edge=False)
+    grid.add_column("quantity", no_wrap=True)
+    grid.add_column("figure", no_wrap=True)
+    grid.add_column("95% interval")
     for found in results.measurements.values():
         for m in found:
             if isinstance(m, Unmeasured):
-                grid.add_row(escape(m.name), "–", "", escape(f"not measured: {m.reason}; {m.remedy}"))
+                grid.add_row(escape(m.name), "–", escape(f"not measured: {m.reason}; {m.remedy}"))
             else:
                 unit = "" if m.unit == "1" else f" {m.unit}"
-                grid.add_row(escape(m.name), format_value(m) + unit, format_interval(m), escape(m.estimator))
+                grid.add_row(escape(m.name), format_value(m) + unit, format_interval(m))
     console = Console()
     console.print(grid)
     console.print(f"\n{results.trained:,} networks in {results.seconds:.0f} s; tables: [bold]{escape(str(folder))}[/]")

@@ -127,20 +127,45 @@ def retrain(
         while done < k * s:
             start = time.perf_counter()
             rows = _alike(design, torch.arange(done, min(done + size, k * s)))
-            part = _outcomes(task, design, rows, queries, progress, at_once, memory)
+            within = _Within(progress, handle, len(rows))
+            part = _outcomes(task, design, rows, queries, within, at_once, memory)
             seconds = time.perf_counter() - start
             part["seconds"] = torch.tensor([seconds], dtype=torch.float64)
             if store is not None:
                 store.save_tensors(f"{name}-{done}", part)
             kept.append(part)
             done += len(rows)
-            progress.advance(handle, len(rows))
+            progress.advance(handle, len(rows) - within.told)
             size = max(FEWEST, min(MOST, int(len(rows) * SECONDS / max(seconds, 1e-3))))
     finally:
         progress.finish(handle)
     joined = {n: torch.cat([p[n] for p in kept]) for n in kept[0]}
     total = float(joined.pop("seconds").sum())
     return Truth(design, queries, {n: t.reshape(k, s, -1) for n, t in joined.items()}, total)
+
+
+class _Within(Progress):
+    """Steps of some networks' training, told on as networks of the whole, so that its time left can be told."""
+
+    def __init__(self, whole: Progress, handle: int, networks: int) -> None:
+        self._whole, self._handle, self._networks = whole, handle, networks
+        self._total, self._done, self.told = 1, 0, 0
+
+    def start(self, what: str, total: int) -> int:
+        """The one piece of work inside."""
+        self._total = max(1, total)
+        return 0
+
+    def advance(self, handle: int, ticks: int = 1) -> None:
+        """Tell the whole when another network's worth is done."""
+        self._done += ticks
+        due = self._networks * self._done // self._total - self.told
+        if due > 0:
+            self.told += due
+            self._whole.advance(self._handle, due)
+
+    def finish(self, handle: int) -> None:
+        """The whole goes on."""
 
 
 def _check(task: Task, design: Design) -> None:
