@@ -20,6 +20,7 @@ from memspace.task.data import call_model, first_tensor, move
 from memspace.task.selection import as_patterns
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
+from memspace.training.refit import refit_of
 
 __all__ = ["Plan", "Settings", "Stage", "make_plan"]
 
@@ -264,7 +265,7 @@ def _held(b: Block, a: int, g: int, outputs: int) -> int:
 
 def _held_out(task: Task, n: int) -> tuple[int, int]:
     """Held-out examples per fold and folds: about a thousand examples bring the error of a mean loss near 10%."""
-    if task.refit is None:
+    if refit_of(task) is None:
         return 0, 0
     share = 0.2 if n <= 10_000 else 0.1
     per_fold = max(1, round(share * n))

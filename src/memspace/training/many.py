@@ -1,0 +1,201 @@
+"""Many trainings at once: each network with its own examples or example weights, and its own seed."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from memspace.errors import DataError
+from memspace.progress import Progress, Silent
+from memspace.task.checks import evaluating
+from memspace.task.data import Inputs, call_model, first_tensor, move, take
+from memspace.task.likelihood import Likelihood
+from memspace.task.recipe import Training
+from memspace.training.group import Job, check_repeatable, prepare, stack, train
+from memspace.training.networks import Networks
+
+__all__ = ["train_many"]
+
+MEMORY = 2 * 2**30  # bytes
+AT_ONCE = 16  # networks in a group on a CPU: more gain nothing and leave the caches (measured: 4, 8, 16, 32, 64)
+
+
+def train_many(
+    training: Training,
+    x: Inputs,
+    y: Tensor,
+    likelihood: Likelihood,
+    *,
+    seeds: Sequence[int],
+    weights: Tensor | None = None,
+    index: Tensor | None = None,
+    progress: Progress | None = None,
+    at_once: int | None = None,
+    memory: int = MEMORY,
+) -> Networks:
+    """M networks, each equal to the network that :func:`memspace.task.builtin.train.fit` makes with its seed.
+
+    Network m starts from the initialisation of ``seeds[m]`` (equal seeds, equal networks) and takes, at every step,
+
+        grad of (1/b) Σ_{j in batch} w_mj ℓ_j  +  decay·θ,
+
+    with b the batch's size, whatever the weights, and ℓ_j the loss of example j (of a sequence, the mean over its
+    positions).
+
+    Args:
+        training: the network and the recipe; ``recipe.checkpoints`` and ``recipe.threads`` are not used.
+        x: (N, ...) inputs; y: labels. The networks are trained on the device of x.
+        likelihood: the output law.
+        seeds: M of them.
+        index: (M, m): network m trains on these examples alone, shuffled by its own seed: a half-subset costs half.
+        weights: (M, N) of the examples in the loss. All N are in the batches of each seed, so that weight 0 leaves an
+            example out *with the same batch order*, and the network is a smooth function of its weights: what a
+            derivative through the training predicts. A weight of 0 still costs its share of a step, and in batch
+            normalisation the example still counts. Neither given: ones.
+        progress: told every step of a group.
+        at_once: networks in a group (default: as many as memory and caches allow); it changes results by rounding.
+        memory: bytes that a group may take.
+
+    Returns:
+        The networks, in order.
+
+    Raises:
+        DataError: shapes or indices do not fit.
+        StochasticModelError: the network draws dropout masks while it trains.
+    """
+    _check(len(y), seeds, weights, index)
+    n = len(y) if index is None else index.shape[1]
+    recipe = training.recipe
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds[0])
+        model = training.make()
+    check_repeatable(model)
+    device, dtype = first_tensor(x).device, next(model.parameters()).dtype
+    data = move(x, device, dtype), y.to(device)
+    example = take(data[0], slice(0, 1))
+    signals = _signals(model.to(device), example)
+    stacked = stack(model, max(signals) * recipe.size(n), device)
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+    if at_once is None:
+        numbers = sum(t.numel() for t in _leaves(example)) * (recipe.size(n) if index is None else n)
+        numbers += sum(signals) * recipe.size(n) * (3 if stacked else 0)
+        numbers += 6 * sum(p.numel() for p in model.parameters())  # weights, gradients, two moments, the result twice
+        each = numbers * first_tensor(example).element_size() + 8 * n * (recipe.epochs if recipe.size(n) < n else 1)
+        at_once = max(1, min(-(-len(seeds) // workers), memory // (each * workers)))
+        at_once = min(at_once, AT_ONCE) if device.type == "cpu" else at_once
+    size = at_once
+
+    def job(start: int) -> Job:
+        span = slice(start, start + size)
+        own = None if index is None else index[span].to(device)
+        w = None if weights is None else weights[span].to(device, dtype)
+        return prepare(training, n, seeds[span], own, w)
+
+    starts = range(0, len(seeds), size)
+    run = partial(train, recipe=recipe, data=data, likelihood=likelihood, stacked=stacked)
+    total = recipe.steps(n) * len(starts)
+    return Networks.joined(_work(map(job, starts), run, total, workers, progress or Silent()))
+
+
+def _check(n: int, seeds: Sequence[int], weights: Tensor | None, index: Tensor | None) -> None:
+    """Raise where the networks' examples are not what is documented."""
+    fault = None
+    if not len(seeds):
+        fault = "no seeds are given"
+    elif weights is not None and index is not None:
+        fault = "both weights and index are given"
+    elif weights is not None and weights.shape != (len(seeds), n):
+        fault = f"weights are of shape {tuple(weights.shape)}, not ({len(seeds)}, {n})"
+    elif weights is not None and not bool(torch.isfinite(weights).all()):
+        fault = "weights are not finite"
+    elif index is not None and (index.dim() != 2 or len(index) != len(seeds) or index.shape[1] == 0):
+        fault = f"index is of shape {tuple(index.shape)}, not ({len(seeds)}, examples of each network)"
+    elif index is not None and (index.dtype != torch.long or int(index.min()) < 0 or int(index.max()) >= n):
+        fault = f"index does not hold integers from 0 to {n - 1}"
+    if fault is not None:
+        raise DataError(fault, where="train_many", remedy="give one row per seed, over the training examples")
+
+
+def _leaves(x: Inputs) -> list[Tensor]:
+    if isinstance(x, Tensor):
+        return [x]
+    return [t for v in (x.values() if isinstance(x, dict) else x) for t in _leaves(v)]
+
+
+def _signals(model: nn.Module, example: Inputs) -> list[int]:
+    """Sizes of the tensors one example's graph holds, the parameters apart; at least one."""
+    own = {p.data_ptr() for p in model.parameters()}
+    held: list[int] = []
+
+    def note(t: Tensor) -> Tensor:
+        if t.data_ptr() not in own:
+            held.append(t.numel())
+        return t
+
+    # In eval mode: one example has no batch statistics, and no running ones are to change.
+    with evaluating(model), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        f = call_model(model, example)
+    return [int(f.numel()), *held]
+
+
+class _Stopped(Exception):
+    """The work was called off."""
+
+
+def _work(
+    jobs: Iterator[Job], run: Callable[..., Networks], total: int, workers: int, progress: Progress
+) -> list[Networks]:
+    """Run every job, several side by side on threads that each use one core; results in order.
+
+    For small networks this is faster than one job on several cores: torch's threads wait for each other at every
+    operation.
+    """
+    handle = progress.start("training networks", total)
+    try:
+        if workers == 1:
+            return [run(job, tick=lambda: progress.advance(handle)) for job in jobs]
+        return _side_by_side(jobs, run, workers, lambda: progress.advance(handle))
+    finally:
+        progress.finish(handle)
+
+
+def _side_by_side(
+    jobs: Iterator[Job], run: Callable[..., Networks], workers: int, advance: Callable[[], None]
+) -> list[Networks]:
+    ticks: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def tick() -> None:
+        if stop.is_set():
+            raise _Stopped
+        ticks.put(True)
+
+    # Draws come from torch's one random state: they are made here, ahead of a free thread.
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures: list[Future[Networks]] = []
+        try:
+            for job in jobs:
+                futures.append(pool.submit(run, job, tick=tick))
+                while sum(not f.done() for f in futures) > workers:
+                    _pass_on(ticks, advance)
+            while not all(f.done() for f in futures):
+                _pass_on(ticks, advance)
+            while not ticks.empty():
+                _pass_on(ticks, advance)
+        finally:
+            stop.set()
+    return [f.result() for f in futures]
+
+
+def _pass_on(ticks: queue.SimpleQueue[bool], advance: Callable[[], None]) -> None:
+    """Tell one step, should one come soon."""
+    with contextlib.suppress(queue.Empty):
+        ticks.get(timeout=0.05)
+        advance()
