@@ -29,7 +29,7 @@ def add(app: typer.Typer) -> None:
 def influence(
     task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
     query: Annotated[list[int], typer.Option(help="Test example whose outcome to explain; repeatable.")],
-    engine: Annotated[str, typer.Option(help="auto, ekfac, dual or iterative.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, ekfac, dual, iterative; unrolled, segments, ensemble.")] = "auto",
     target: Annotated[
         str, typer.Option(help="The outcome: loss (positive supports it), margin, logit:A-B or logp:K.")
     ] = "loss",
@@ -41,6 +41,10 @@ def influence(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.parquet and top.json.")] = None,
     retrainings: Annotated[int, typer.Option(min=0, help="Networks on halves of the data that set the damping.")] = 16,
+    networks: Annotated[int, typer.Option(min=1, help="Networks of the engine ensemble.")] = 5,
+    left_out: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Unrolled: share left out of the subsets that the scores speak of.")
+    ] = 0.0,
     weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
     label_noise: Annotated[float, typer.Option(help="Share of labels a built-in task corrupts.")] = 0.0,
@@ -54,9 +58,11 @@ def influence(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no table.")] = False,
 ) -> None:
     """Show which training examples support and oppose a prediction, and where they are stored."""
+    from memspace.influence.attribution import attribute, uses_training
     from memspace.influence.influence import influence as whole
     from memspace.influence.settings import Settings
     from memspace.influence.stream import stream_influence
+    from memspace.influence.unrolled import Unrolled
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
 
@@ -64,6 +70,9 @@ def influence(
         raise typer.BadParameter("split is one of layers, modes")
     if damping is not None and not damping > 0:
         raise typer.BadParameter("damping must be positive")
+    trained = uses_training(engine)
+    if trained and (out is not None or split is not None or tokens or damping is not None):
+        raise typer.BadParameter(f"the engine {engine} takes no --out, --split, --tokens or --damping")
     settings = Settings(memory=parse_memory(memory), retrainings=retrainings, seed=seed)
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     say: dict[str, Any] = {"engine": engine, "target": target, "settings": settings}
@@ -73,19 +82,24 @@ def influence(
             job = replace(job, parameters=tuple(parameters))
         if device is not None:
             move_to(job.model, device)
-        shown = None
+        shown: _Shown | None = None
+        if trained:
+            point = Unrolled(seed=seed, left_out=left_out, memory=settings.memory)
+            named: dict[str, Any] = {"engine": engine, "target": target, "networks": networks, "training": point}
+            found = attribute(job, query, settings=settings, progress=progress, **named)
+            shown = _Shown(_facts(found), found.queries, found.positions, found.outcome, found.top(top))
         if out is not None:
             stored = stream_influence(
                 job, out, query, damping=damping, top=top, tokens=tokens, progress=progress, **say
             )
             damping = stored.facts["damping"]
             shown = _Shown(stored.facts, stored.queries, stored.positions, stored.outcome, stored.top)
-        if shown is None or split is not None:
+        if not trained and (shown is None or split is not None):
             each = "queries" if tokens else None
             found = whole(job, query, damping=damping, split=split, tokens=each, progress=progress, **say)
             facts = shown.facts if shown is not None else _facts(found)
             shown = _Shown(facts, found.queries, found.positions, found.outcome, found.top(top), found.parts)
-    if not quiet:
+    if not quiet and shown is not None:
         _show(job, shown, Console())
         if out is not None:
             typer.echo(f"all scores in {out / 'scores.parquet'}, the strongest in {out / 'top.json'}")

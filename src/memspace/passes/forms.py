@@ -201,7 +201,7 @@ class ProductForm(Form):
         g = self.g[:, s]
         count, b, t, out = g.shape
         merged = g[0].transpose(1, 2) if count == 1 else g.permute(1, 0, 3, 2).reshape(b, count * out, t)
-        weight = torch.bmm(merged, self.a[s]).unflatten(1, (count, out))
+        weight = torch.bmm(merged, self.a[s]).reshape(b, count, out, -1)
         return weight, g.sum(2).transpose(0, 1).unsqueeze(-1) if self.ones else None
 
     def _formed(self, s: slice) -> Tensor:
@@ -286,7 +286,7 @@ class ProductForm(Form):
         count, rows, width = queries.shape
         if self.single and count < width:
             for s in _slices(len(self.a), count * rows):
-                moved = (self.a[s, 0] @ queries.flatten(0, 1).t()).unflatten(1, (count, rows))
+                moved = (self.a[s, 0] @ queries.flatten(0, 1).t()).reshape(-1, count, rows)
                 out[:, s] = torch.matmul(moved, self.g[:, s, 0].permute(1, 2, 0)).permute(2, 0, 1)
             return out
         for s in self._pieces():
