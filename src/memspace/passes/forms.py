@@ -37,7 +37,7 @@ class Bases:
         """In the dtype of the signals they will meet batch after batch; those kept in a file stay there."""
 
         def one(u: Tensor | None) -> Tensor | None:
-            return u if u is None or u.is_shared() else u.to(dtype)
+            return u if u is None or u.untyped_storage().is_shared() else u.to(dtype)
 
         return Bases(one(self.a), one(self.g))
 
