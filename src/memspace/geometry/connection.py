@@ -15,7 +15,8 @@ def christoffel(manifold: Manifold, x: Tensor) -> Tensor:
     """Γ (k, i, j) = ½ Gᵏˡ(∂_i G_lj + ∂_j G_il − ∂_l G_ij), differentiable in x."""
     slope = jacfwd(manifold.metric)(x)  # (i, j, l): ∂_l G_ij
     lowered = 0.5 * (slope.permute(0, 2, 1) + slope - slope.permute(2, 0, 1))  # (l, i, j)
-    return torch.linalg.solve(manifold.metric(x), lowered.flatten(1)).reshape(lowered.shape)
+    out: Tensor = torch.linalg.solve(manifold.metric(x), lowered.flatten(1)).reshape(lowered.shape)
+    return out
 
 
 def riemann(manifold: Manifold, x: Tensor) -> Tensor:
@@ -23,7 +24,8 @@ def riemann(manifold: Manifold, x: Tensor) -> Tensor:
     gamma = christoffel(manifold, x)
     slope = jacfwd(lambda z: christoffel(manifold, z))(x)  # (l, j, k, i)
     half = slope.permute(0, 2, 3, 1) + torch.einsum("lim,mjk->lkij", gamma, gamma)
-    return half - half.transpose(2, 3)
+    out: Tensor = half - half.transpose(2, 3)
+    return out
 
 
 def sectional_curvature(manifold: Manifold, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
@@ -37,4 +39,5 @@ def sectional_curvature(manifold: Manifold, x: Tensor, u: Tensor, v: Tensor) -> 
 def scalar_curvature(manifold: Manifold, x: Tensor) -> Tensor:
     """Gᵏʲ R(i, k, i, j): d(d−1) times the mean sectional curvature."""
     ricci = torch.einsum("ikij->kj", riemann(manifold, x))
-    return (torch.linalg.inv(manifold.metric(x)) * ricci).sum()
+    out: Tensor = (torch.linalg.inv(manifold.metric(x)) * ricci).sum()
+    return out

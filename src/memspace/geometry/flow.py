@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jacfwd, vmap
+from torch.func import vmap
 from torchdiffeq import odeint
 
 from memspace.geometry.connection import christoffel

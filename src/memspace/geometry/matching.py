@@ -184,7 +184,10 @@ def _check_same(task: Task, before: State, after: State) -> None:
 
 
 def _apart(a: State, b: State) -> float:
-    return sum(float((a[n].double() - b[n].double()).square().sum()) for n in b if b[n].is_floating_point()) ** 0.5
+    out: float = (
+        sum(float((a[n].double() - b[n].double()).square().sum()) for n in b if b[n].is_floating_point()) ** 0.5
+    )
+    return out
 
 
 def _refused(where: str, why: str) -> UnsupportedLayerError:

@@ -54,7 +54,7 @@ class Probe:
         return {**{n: t.clone() for n, t in tensors.items()}, **_between(self.held, torch.tensor(share))}
 
     def outputs(self, points: Tensor, shares: Tensor | None = None) -> Tensor:
-        """f (S, n, ..., C) at points (S, P), in the model's dtype.
+        """Outputs f (S, n, ..., C) at points (S, P), in the model's dtype.
 
         ``shares``: where each stands on the path, for what is held; evenly from 0 to 1 where not given.
         """
@@ -64,10 +64,10 @@ class Probe:
             if not self.each:
                 self.each = _signals(self.task, self.x)
             at_once = max(1, WIDE // self.each)
-            parts = list(zip(points.split(at_once), shares.split(at_once), strict=True))
+            parts = list(zip(torch.split(points, at_once), torch.split(shares, at_once), strict=True))
             if len(parts) == 1 or not torch.is_grad_enabled():
                 return torch.cat([self._some(p, s) for p, s in parts])
-            return torch.cat([checkpoint(self._some, p, s, use_reentrant=False) for p, s in parts])  # type: ignore[misc]
+            return torch.cat([checkpoint(self._some, p, s, use_reentrant=False) for p, s in parts])
 
     def squared(self, points: Tensor) -> Tensor:
         """Squared Fisher–Rao step per example, (S−1, n), differentiable."""

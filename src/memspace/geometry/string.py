@@ -65,7 +65,8 @@ def _smoother(count: int) -> Tensor:
     k = torch.arange(1, count + 1, dtype=torch.float64)
     basis = torch.sin(torch.outer(k, k) * torch.pi / (count + 1)) * (2 / (count + 1)) ** 0.5
     values = (count + 1) * (2 - 2 * torch.cos(k * torch.pi / (count + 1)))
-    return (basis * values.rsqrt()) @ basis
+    out: Tensor = (basis * values.rsqrt()) @ basis
+    return out
 
 
 def relax(

@@ -25,5 +25,5 @@ class Simplex(ConstantCurvature):
         return torch.diag(1 / x) + 1 / (1 - x.sum())
 
     def unembed(self, point: Tensor) -> Tensor:
-        """p = (X/2)²; the octant's border reflects."""
+        """P = (X/2)²; the octant's border reflects."""
         return (point / 2).square()[:-1]

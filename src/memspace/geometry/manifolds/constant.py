@@ -65,7 +65,8 @@ class ConstantCurvature(KnownManifold):
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Angle/√|κ|."""
-        return self._angle(self.embed(x), self.embed(y)) / abs(self.curvature) ** 0.5
+        out: Tensor = self._angle(self.embed(x), self.embed(y)) / abs(self.curvature) ** 0.5
+        return out
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         """Along the great circle (or hyperbola)."""

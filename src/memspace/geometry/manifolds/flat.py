@@ -35,7 +35,8 @@ class Flat(KnownManifold):
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """Straight."""
-        return (self.straighten(x) - self.straighten(y)).norm()
+        out: Tensor = (self.straighten(x) - self.straighten(y)).norm()
+        return out
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         """Straight on."""
@@ -43,11 +44,13 @@ class Flat(KnownManifold):
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """The difference."""
-        return torch.linalg.solve(self._frame(x), self.straighten(y) - self.straighten(x))
+        out: Tensor = torch.linalg.solve(self._frame(x), self.straighten(y) - self.straighten(x))
+        return out
 
     def transport(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
         """The same vector in flat coordinates, whatever the path."""
-        return torch.linalg.solve(self._frame(self.exp(x, v)), self._frame(x) @ w)
+        out: Tensor = torch.linalg.solve(self._frame(self.exp(x, v)), self._frame(x) @ w)
+        return out
 
     def sectional(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """0."""
@@ -93,8 +96,10 @@ class LinearGaussian(Flat):
 
     def straighten(self, x: Tensor) -> Tensor:
         """F^½ θ."""
-        return self._root @ x
+        out: Tensor = self._root @ x
+        return out
 
     def bend(self, flat: Tensor) -> Tensor:
         """F^{-½}."""
-        return torch.linalg.solve(self._root, flat)
+        out: Tensor = torch.linalg.solve(self._root, flat)
+        return out

@@ -21,12 +21,13 @@ class Product(KnownManifold):
         self.size = sum(self._sizes)
 
     def _each(self, call: Callable[..., Tensor], *vectors: Tensor) -> list[Tensor]:
-        parts = zip(*(v.split(self._sizes) for v in vectors), strict=True)
+        parts = zip(*(torch.split(v, self._sizes) for v in vectors), strict=True)
         return [call(f, *p) for f, p in zip(self.factors, parts, strict=True)]
 
     def metric(self, x: Tensor) -> Tensor:
         """Block diagonal."""
-        return torch.block_diag(*self._each(lambda f, a: f.metric(a), x))
+        whole: Tensor = torch.block_diag(*self._each(lambda f, a: f.metric(a), x))  # type: ignore[no-untyped-call]
+        return whole
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """√Σ d²."""

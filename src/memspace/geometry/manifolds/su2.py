@@ -56,7 +56,8 @@ class SU2(KnownManifold):
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """Of several equally short ones any."""
         h = self._shortest(_times(_unit(y), _inverse(_unit(x)))).to(x)
-        return torch.linalg.solve(_frame(x), h)
+        velocity: Tensor = torch.linalg.solve(_frame(x), h)
+        return velocity
 
     def transport(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
         """H turns about the third axis at the rate 2(1−p)h₃; in the frame that turns with it the equation of parallel
@@ -69,7 +70,8 @@ class SU2(KnownManifold):
         spin[0, 1], spin[1, 0] = -1.0, 1.0
         gamma = torch.einsum("a,abc->cb", h, self._connection.to(x))
         turned = torch.linalg.matrix_exp(rate * spin) @ torch.linalg.matrix_exp(-(gamma + rate * spin)) @ (frame @ w)
-        return torch.linalg.solve(_frame(self.exp(x, v)), turned)
+        carried: Tensor = torch.linalg.solve(_frame(self.exp(x, v)), turned)
+        return carried
 
     def sectional(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
         """4 − 3p in the plane of the first two directions, p in planes that hold the third."""
@@ -92,7 +94,8 @@ class SU2(KnownManifold):
         metric = torch.diag(self._weights)
         lowered = _STRUCTURE @ metric  # g([e_a, e_b], e_c)
         mixed = lowered - lowered.permute(2, 0, 1) + lowered.permute(1, 2, 0)
-        return 0.5 * mixed @ torch.linalg.inv(metric)
+        gamma: Tensor = 0.5 * mixed @ torch.linalg.inv(metric)
+        return gamma
 
     @property
     def _curvature(self) -> Tensor:
@@ -103,7 +106,7 @@ class SU2(KnownManifold):
         return (twice - twice.transpose(0, 1) - bracket) @ torch.diag(self._weights)
 
     def _shortest(self, unit: Tensor) -> Tensor:
-        """h (3,), float64, of the shortest geodesic from 1 to a unit quaternion in unit time."""
+        """H (3,), float64, of the shortest geodesic from 1 to a unit quaternion in unit time."""
         q = [float(v) for v in unit.double()]
         across, phase, p = math.hypot(q[1], q[2]), math.atan2(q[3], q[0]), self.penalty
         if across < 1e-12:
@@ -199,8 +202,9 @@ def _inverse(q: Tensor) -> Tensor:
 
 
 def coordinates(q: Tensor) -> Tensor:
-    """x with |x| ≤ π of a unit quaternion (4,): U = q₀ − i(q₁σ₁ + q₂σ₂ + q₃σ₃)."""
+    """The x, |x| ≤ π, of a unit quaternion (4,): U = q₀ − i(q₁σ₁ + q₂σ₂ + q₃σ₃)."""
     size = q[1:].norm()
     if float(size) == 0:
         return torch.zeros_like(q[1:]) if float(q[0]) > 0 else torch.tensor([0.0, 0.0, math.pi]).to(q)
-    return torch.atan2(size, q[0]) / size * q[1:]
+    x: Tensor = torch.atan2(size, q[0]) / size * q[1:]
+    return x
