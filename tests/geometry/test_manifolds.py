@@ -110,11 +110,17 @@ def test_distance_beyond_the_cut_locus(penalty, phi, known):
     # Nearly the same gate, by the general equation and not by the special one.
     near = float(m.distance(start, end + vector(1e-7, 0.0, 0.0)))
     assert near == pytest.approx(closed, abs=1e-6)
-    bends = (vector(0.8, 0.0, 0.0), vector(0.0, 0.5, 0.3))
-    found = logarithm(m, start, end, bends=bends)
-    assert found.length == pytest.approx(closed, rel=TIGHT)
-    straight = logarithm(m, start, end)
-    assert straight.length == pytest.approx(penalty**0.5 * phi, rel=TIGHT)  # what a solver with one start returns
+
+
+@pytest.mark.parametrize(("penalty", "phi"), [(4.0, 1.5), (1.5, 2.5)])
+def test_several_starts_pass_the_cut_locus_and_one_does_not(penalty, phi):
+    m = SU2(penalty)
+    start, end = vector(0.0, 0.0, -phi / 2), vector(0.0, 0.0, phi / 2)
+    found = logarithm(m, start, end, bends=(vector(0.8, 0.0, 0.0),), tolerance=1e-8)
+    assert found.length == pytest.approx(float(m.distance(start, end)), rel=TIGHT)
+    straight = logarithm(m, start, end, newton=0)
+    assert straight.string.length == pytest.approx(penalty**0.5 * phi, rel=TIGHT)
+    assert straight.string.length > found.length * (1 + 1e-3)
 
 
 def test_the_distance_of_su2_is_a_distance():

@@ -137,7 +137,7 @@ def logarithm(
     metric = manifold.metric((x + y) / 2)
     values, vectors = torch.linalg.eigh(metric)
     root = vectors * values.clamp_min(1e-6 * float(values[-1])).rsqrt() @ vectors.t()
-    string = shortest(starts, steps_of(manifold), root=lambda z: z @ root, levels=levels, limit=400, tolerance=1e-12)
+    string = shortest(starts, steps_of(manifold), root=lambda z: z @ root, levels=levels, limit=200, tolerance=1e-10)
     # Velocity at the first point from three points of the string (second order).
     a, b, c = string.points[:3]
     v = (len(string.points) - 1) * (-1.5 * a + 2 * b - 0.5 * c)

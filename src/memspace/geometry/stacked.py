@@ -104,7 +104,7 @@ def _between(held: Mapping[str, tuple[Tensor, Tensor]], shares: Tensor) -> dict[
     out = {}
     for name, (a, b) in held.items():
         if not b.is_floating_point():
-            out[name] = b.expand(*shares.shape, *b.shape)
+            out[name] = b.expand((*shares.shape, *b.shape))
             continue
         weight = shares.to(b).reshape(*shares.shape, *[1] * b.dim())
         out[name] = a + weight * (b - a)
