@@ -30,7 +30,6 @@ CASES = {
     "linear-gaussian": (LinearGaussian(DESIGN, 0.5), vector(0.3, -1.0), vector(1.0, 2.0)),
     "su2": (SU2(4.0), vector(0.1, -0.2, 0.3), vector(0.5, 0.4, 0.1)),
     "su2-cheap": (SU2(0.5), vector(0.1, -0.2, 0.3), vector(0.5, 0.4, 0.1)),
-    "su2-round": (SU2(1.0), vector(0.1, -0.2, 0.3), vector(-0.5, 0.4, 0.1)),
 }
 every = pytest.mark.parametrize("name", CASES)
 
@@ -112,7 +111,7 @@ def test_distance_beyond_the_cut_locus(penalty, phi, known):
     assert near == pytest.approx(closed, abs=1e-6)
 
 
-@pytest.mark.parametrize(("penalty", "phi"), [(4.0, 1.5), (1.5, 2.5)])
+@pytest.mark.parametrize(("penalty", "phi"), [(1.5, 2.5)])
 def test_several_starts_pass_the_cut_locus_and_one_does_not(penalty, phi):
     m = SU2(penalty)
     start, end = vector(0.0, 0.0, -phi / 2), vector(0.0, 0.0, phi / 2)
