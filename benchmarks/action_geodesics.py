@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.memory_workloads import digits as noisy_digits
 from benchmarks.table import Row, at_most, mean_interval
 from memspace.geometry.geodesic import Geodesic, geodesic, path_length
 from memspace.geometry.matching import match
+from memspace.geometry.network_flow import network_flow
 from memspace.geometry.stacked import probe_of
 from memspace.progress import Silent
 from memspace.task.builtin import BuildOptions, build
+from memspace.task.builtin.train import fit
+from memspace.task.recipe import Recipe
+from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 PART = "geodesics"
@@ -55,7 +60,28 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
         for p, q in zip(sets["independent, as they are"], sets["independent, matched"], strict=True)
     ]
     out.append(_plain("straight line before over after matching", gain, "weight matching (Ainsworth et al. 2023)"))
-    return out
+    return out + _flow(arguments)
+
+
+def _flow(arguments: argparse.Namespace) -> list[Row]:
+    """A geodesic from a trained network's weights, in a random direction, with the metric known by products."""
+    torch.manual_seed(0)
+    width = 32 if arguments.small else 256
+    raw = noisy_digits(arguments.data_root, 0, arguments.small).train
+    x, y = raw.batch(range(len(raw))).x, raw.labels()
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(64, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 10))
+
+    task = Task(model=fit(make, x, y, Recipe(10, 128, 0.2, 1e-3, optimiser="sgd"), seed=0).model, train=(x, y))
+    size = ParameterSpace.of(task).size
+    v = torch.randn(size, dtype=torch.float64)
+    began = time.perf_counter()
+    found = network_flow(task, 2 * v / v.norm(), (0.0, 0.5, 1.0), damping=1e-2, examples=64, tolerance=1e-4)
+    seconds = time.perf_counter() - began
+    each = found.products / found.solves
+    detail = f"{size:,} parameters, γ = 0.01, {found.solves} solves of {each:.0f} products, {seconds:.0f} s"
+    return [at_most(PART, "initial-value geodesic: relative change of the speed", [found.drift], 1e-3, detail)]
 
 
 def _task(arguments: argparse.Namespace, seed: int) -> Task:

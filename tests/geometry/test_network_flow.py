@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.func import jacfwd
 
+from memspace.geometry.connection import scalar_curvature
+from memspace.geometry.family import Family
 from memspace.geometry.flow import flow
-from memspace.geometry.manifold import Manifold
 from memspace.geometry.network_flow import embedded_outputs, network_flow
 from memspace.metric.fisher import build
 from memspace.task.likelihood import Gaussian
@@ -26,25 +27,13 @@ def tiny(seed=0):
     return nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 3)).eval()
 
 
-class Damped(Manifold):
-    """F + γI by autograd, all of it."""
-
-    def __init__(self, task, space, damping):
-        self.size, self.damping = space.size, damping
-        self.phi = embedded_outputs(task, space, torch.arange(len(task.train)))
-
-    def metric(self, x):
-        frame = jacfwd(self.phi)(x)
-        return frame.t() @ frame + self.damping * torch.eye(self.size, dtype=x.dtype)
-
-
 def test_it_solves_the_geodesic_equation_of_the_damped_metric():
     task = task_of(tiny(), n=10)
     space = ParameterSpace.of(task)
     v = torch.randn(space.size, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     v = 0.5 * v
     found = network_flow(task, v, (0.0, 0.5, 1.0), damping=0.05, tolerance=1e-6)
-    dense = Damped(task, space, 0.05)
+    dense = Family(task, damping=0.05)
     exact = flow(dense, space.flat(task.model).double(), v, (0.0, 0.5, 1.0), tolerance=1e-6, method="dopri5")
     assert torch.allclose(found.points, exact.x, atol=1e-4)
     assert found.drift < 1e-5
@@ -86,3 +75,26 @@ def test_a_linear_model_goes_straight():
     assert torch.allclose(found.points[1] - found.points[0], v, atol=1e-7)
     with pytest.raises(ValueError, match="positive"):
         network_flow(task, v, damping=0.0)
+
+
+class Logits(nn.Module):
+    """Three logits of which two are free; the input is not looked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.free = nn.Parameter(torch.tensor([0.3, -0.5]))
+
+    def forward(self, x):
+        return torch.cat([self.free, torch.zeros_like(self.free[:1])]).expand(len(x), 3)
+
+
+def test_scalar_curvature_of_small_families():
+    # Constant class probabilities: the simplex in other coordinates, curvature 1/4 in its one plane.
+    task = task_of(Logits(), n=5)
+    family = Family(task)
+    assert float(scalar_curvature(family, family.space.flat(task.model).double())) == pytest.approx(0.5, rel=1e-9)
+    # A linear model with normal noise is flat.
+    torch.manual_seed(0)
+    line = task_of(nn.Sequential(nn.Linear(2, 3)).eval(), law=Gaussian())
+    flat = Family(line)
+    assert float(scalar_curvature(flat, flat.space.flat(line.model).double())) == pytest.approx(0, abs=1e-12)

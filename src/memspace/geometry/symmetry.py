@@ -96,4 +96,5 @@ def _unit(rows: list[Tensor], size: int) -> Tensor:
     if not rows:
         return torch.zeros(0, size, dtype=torch.float64)
     stacked = torch.stack(rows)
-    return stacked / stacked.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    unit: Tensor = stacked / stacked.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    return unit
