@@ -65,7 +65,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
 
 
 def _flow(arguments: argparse.Namespace) -> list[Row]:
-    """A geodesic from a trained network's weights, in a direction that predictions feel, the metric known by products."""
+    """A geodesic from a trained network's weights in a direction that predictions feel; F by products only."""
     torch.manual_seed(0)
     width = 32 if arguments.small else 256
     raw = noisy_digits(arguments.data_root, 0, arguments.small).train

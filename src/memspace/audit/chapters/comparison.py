@@ -195,7 +195,7 @@ def _far(g: Geodesic) -> Finding:
             "note",
             f"The straight line is {g.straight.value / g.length.value:.1f} times as long as the path found",
             evidence,
-            "Average or interpolate these networks along the path, not along the straight line.",
+            "To walk from one to the other without disturbing predictions, follow the path and not the line.",
             "distance",
         )
     return Finding("good", "The straight line is nearly the shortest path", evidence, "Nothing to do.", "distance")
@@ -245,7 +245,7 @@ def _barrier(found: Comparison) -> Chapter:
             "good",
             "No barrier on the straight line",
             f"At most {line:.2g} nats above the ends.",
-            "Their weights can be averaged.",
+            "Averaging their weights costs no more than that.",
             "barrier",
         )
     figure = Figure(
