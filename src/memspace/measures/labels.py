@@ -15,7 +15,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-__all__ = ["LabelModel", "fit_label_model"]
+__all__ = ["LabelModel", "fit_label_model", "join_opinions"]
 
 
 @dataclass(frozen=True)
@@ -92,3 +92,30 @@ def fit_label_model(
     score = (-pi + (1 - pi) / (c - 1)) / p.clamp_min(1e-300)
     information = float(score.square().sum())
     return LabelModel(noise, temperature, information**-0.5 if information > 0 else math.nan, len(f))
+
+
+def join_opinions(
+    leave_one_out: Tensor, y: Tensor, refits: Tensor | None = None, trajectory: Tensor | None = None
+) -> tuple[LabelModel, Tensor]:
+    """One label model of several opinions: their tempered log-probabilities are added (a product of experts).
+
+    Only refits did not see the label: where there are any, ε is theirs, and the others are tempered at that ε, since
+    what leaks of a label into an opinion would pass for a smaller share of wrong ones.
+
+    Args:
+        leave_one_out: (n, C) outputs; y: (n,) observed labels.
+        refits: (n, C) outputs of networks that did not see the example.
+        trajectory: (n, C) outputs averaged over the training.
+
+    Returns:
+        The model, and the joined outputs (n, C) it judges by.
+    """
+    first = None if refits is None else fit_label_model(refits, y)
+    known: dict[str, float] = {} if first is None else {"noise": first.noise, "noise_error": first.noise_error}
+    joined = torch.zeros_like(leave_one_out, dtype=torch.float64)
+    if first is not None and refits is not None:
+        joined += torch.log_softmax(refits.double() / first.temperature, -1)
+    for f in (leave_one_out, trajectory):
+        if f is not None:
+            joined += torch.log_softmax(f.double() / fit_label_model(f, y, **known).temperature, -1)
+    return fit_label_model(joined, y, **known), joined

@@ -181,8 +181,13 @@ class ProductForm(Form):
 
     def _parts(self, s: slice) -> tuple[Tensor, Tensor | None]:
         """(K, B, out, in) without the bias, and the bias (K, B, out, 1)."""
-        g = self.g[:, s].transpose(-1, -2)
-        return torch.matmul(g, self.a[s]), g.sum(-1, keepdim=True) if self.ones else None
+        g, a = self.g[:, s].transpose(-1, -2), self.a[s]
+        bias = g.sum(-1, keepdim=True) if self.ones else None
+        if len(g) == 1:
+            return torch.matmul(g, a), bias
+        # All cotangents of an example in one product: broadcast over them, a would be copied for each.
+        joined = torch.bmm(g.transpose(0, 1).flatten(1, 2), a)
+        return joined.unflatten(1, (len(g), -1)).transpose(0, 1), bias
 
     def _formed(self, s: slice) -> Tensor:
         weight, bias = self._parts(s)
