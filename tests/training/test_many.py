@@ -8,11 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memspace.errors import DataError, StochasticModelError
 from memspace.task.builtin.train import fit
-from memspace.task.likelihood import Categorical, Gaussian
+from memspace.task.likelihood import Categorical
 from memspace.task.recipe import Recipe, Training
-from memspace.training.draws import draw
 from memspace.training.many import train_many
 
 ADAM = Recipe(4, 8, 1e-2, 1e-2)

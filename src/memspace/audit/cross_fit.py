@@ -24,7 +24,7 @@ def cross_fit(task: Task, folds: int, repeats: int, seed: int, progress: Progres
     Where the task's training can be repeated by memspace all are trained at once, else one after another by ``refit``.
 
     Returns:
-        None where nothing can train. ``folds`` of the result is the number of networks.
+        None where nothing can train.
     """
     if task.training is None and task.refit is None:
         return None
@@ -37,7 +37,7 @@ def cross_fit(task: Task, folds: int, repeats: int, seed: int, progress: Progres
             total = f.new_zeros(repeats, n, *f.shape[1:], dtype=torch.float64)
         total[repeat, out] = torch.log_softmax(f.double(), -1)
     assert total is not None
-    return HeldOut(torch.arange(n), total.mean(0), len(parts), time.perf_counter() - start)
+    return HeldOut(torch.arange(n), total.mean(0), folds, time.perf_counter() - start)
 
 
 def _partition(n: int, folds: int, seed: int) -> list[Tensor]:

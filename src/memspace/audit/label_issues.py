@@ -103,18 +103,18 @@ def label_issues(
         refits = cross_fit(task, folds, repeats, settings.seed, progress) if folds else None
         at = time.perf_counter()
         quick = read_quick(task, space, plan, settings.seed, progress, settings.damping)
-        labels = judged_truth(task, refits, quick.y)
-        damping = quick.choose(refits, labels)
-        loo = quick.leave_one_out(damping.value)
+        labels = judged_truth(task, refits, quick.at.y)
+        damping = quick.at.choose(refits, labels)
+        loo = quick.at.leave_one_out(damping.value)
         trajectory = _trajectory(task)
-        model, f = join_opinions(loo, quick.y, None if refits is None else refits.f.to(loo), trajectory)
-        p = model.p_wrong(f, quick.y)
+        model, f = join_opinions(loo, quick.at.y, None if refits is None else refits.f.to(loo), trajectory)
+        p = model.p_wrong(f, quick.at.y)
         order = p.argsort(descending=True, stable=True)
-        suggested = model.suggested(f, quick.y)
+        suggested = model.suggested(f, quick.at.y)
         middle = time.perf_counter()
         columns = _reasons(task, quick, order[:reasons], suggested, damping.value, progress) if reasons else {}
-    loss = task.likelihood.nll(quick.f.double(), quick.y)
-    table = _table(order, quick.y, suggested, p, loss, columns)
+    loss = task.likelihood.nll(quick.at.f.double(), quick.at.y)
+    table = _table(order, quick.at.y, suggested, p, loss, columns)
     seconds = {
         "refits": 0.0 if refits is None else refits.seconds,
         "leave-one-out": middle - at,
@@ -163,8 +163,8 @@ def _reasons(
 ) -> dict[str, list[Any]]:
     """For each example: who speaks for the suggested label and who for the observed one, itself apart."""
     x = task.train.batch(examples.cpu()).x
-    towards = quick.influence(Data((x, suggested[examples].cpu())), damping, progress)
-    towards -= quick.influence(Data((x, quick.y[examples].cpu())), damping, progress)
+    said, seen = Data((x, suggested[examples].cpu())), Data((x, quick.at.y[examples].cpu()))
+    towards = quick.influence(said, damping, progress, less=seen)
     towards[torch.arange(len(examples)), examples] = 0.0
     columns: dict[str, list[Any]] = {}
     for name, sign in (("for_suggested", 1.0), ("for_label", -1.0)):
