@@ -33,6 +33,8 @@ _UNITS = {
     "eigenvalue": "nats",
     "fisher_trace": "nats",
     "influence": "nats",
+    "for_suggested_influence": "nats",
+    "for_label_influence": "nats",
 }
 
 

@@ -12,9 +12,20 @@ from memspace.passes.forms import Bases
 from memspace.passes.statistics import _Table
 from memspace.task.space import Block
 
-__all__ = ["LARGEST", "GradientSketch"]
+__all__ = ["GradientSketch", "sketched"]
 
-LARGEST = 2**26  # numbers in one block's projection
+LARGEST = 2**26  # numbers in the projection of all blocks together
+
+
+def sketched(blocks: Sequence[Block], size: int) -> tuple[Block, ...]:
+    """The blocks whose projection to ``size`` numbers is affordable, smallest first while they fit; in their order."""
+    chosen, left = set(), LARGEST // size
+    for b in sorted(blocks, key=lambda b: b.size):
+        left -= b.size
+        if left < 0:
+            break
+        chosen.add(b.name)
+    return tuple(b for b in blocks if b.name in chosen)
 
 
 class GradientSketch(_Table):
@@ -22,9 +33,10 @@ class GradientSketch(_Table):
 
     W = (F̂ + γI)^-½ in Kronecker bases and Ω has independent N(0, 1/S) entries, so that E⟨s_i, s_j⟩ =
     uᵀ J_i (F̂ + γI)⁻¹ J_jᵀ u, to a relative error of about S^-½ of the norms (Johnson & Lindenstrauss 1984). Labels
-    do not enter. Blocks whose projection would have more than ``LARGEST`` numbers are left out.
+    do not enter.
 
     Args:
+        blocks: at least one; see :func:`sketched`.
         bases: by block; weights: by block (out, in), the eigenvalues of W.
         size: S; seed: of Ω and u.
     """
@@ -33,7 +45,7 @@ class GradientSketch(_Table):
         self, blocks: Sequence[Block], bases: dict[str, Bases], weights: dict[str, Tensor], size: int, seed: int
     ) -> None:
         super().__init__()
-        self._blocks, self._seed = tuple(b for b in blocks if b.size * size <= LARGEST), seed
+        self._blocks, self._seed = tuple(blocks), seed
         generator = torch.Generator().manual_seed(seed)
         self._queries: dict[str, Tensor] = {}
         for b in self._blocks:

@@ -109,7 +109,10 @@ def generalisation(r: Reading) -> Chapter:
     unmeasured: list[Unmeasured] = []
     findings: list[Finding] = []
     for found in _calibration(r):
-        (measurements if isinstance(found, Measurement) else unmeasured).append(found)  # type: ignore[arg-type]
+        if isinstance(found, Measurement):
+            measurements.append(found)
+        else:
+            unmeasured.append(found)
     verdict = ""
     if r.test_f is not None and r.test_y is not None:
         losses = law.nll(r.test_f.double(), r.test_y)

@@ -34,7 +34,10 @@ def twice(r: Reading, seed: int, tables: dict[str, dict[str, object]], into: Lis
     for within in ("train", *(() if r.task.test is None else ("train-test",))):
         found = find_duplicates(r.task, r.space, kernel, within, seed=seed)
         into.measurements.append(found.exact)
-        (into.measurements if isinstance(found.near, Measurement) else into.unmeasured).append(found.near)  # type: ignore[arg-type]
+        if isinstance(found.near, Measurement):
+            into.measurements.append(found.near)
+        else:
+            into.unmeasured.append(found.near)
         columns.setdefault("within", []).extend([within] * len(found))
         for name, values in found.table.items():
             columns.setdefault(name, []).extend(values)
