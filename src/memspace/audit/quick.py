@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.audit.common import Truth, damping_grid
+from memspace.audit.common import Truth
 from memspace.audit.plan import PRINCIPAL_ROWS, Plan
 from memspace.audit.reading import HeldOut
 from memspace.measures.damping import DampingChoice, evidence_damping, expected_loss, match_damping
@@ -33,7 +33,7 @@ __all__ = ["LeverageGrid", "Quick", "read_exact", "read_quick"]
 
 _WHAT = "networks that did not see the examples"
 FEW_PARTS = 3
-DAMPINGS = tuple(10 ** (k / 2) for k in range(-5, 1))  # relative to the grid's unit, two per decade
+DAMPINGS = tuple(10 ** (k / 2) for k in range(-7, 0))  # in largest eigenvalues of F, two per decade
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def read_quick(
     sums = corrected.state()
     values = {b.name: sums[f"eig/{b.name}"] / sums["n"] for b in blocks}
     metric = kronecker_of(blocks, bases, values, True, "mc", 0.0)
-    grid = (given,) if given is not None else _grid(metric)
+    grid = (given,) if given is not None else _grid(max(float(v.max()) for v in values.values()))
     inverse = {b.name: torch.stack([1 / (n * (values[b.name] + g)) for g in grid]) for b in blocks}
     leverage = KroneckerLeverage(blocks, bases, inverse)
     run_pass(task, space, [leverage], most=plan.batch, progress=progress, what="leverage at every damping")
@@ -167,11 +167,10 @@ def read_exact(
     selection = select_rows(jacobian, task.likelihood.fisher_root(f.double()), PRINCIPAL_ROWS)
     metric = Dual.of(selection, len(f))
     exact = DualLeverage.of(jacobian, metric, plan.outputs)
-    grid = (given,) if given is not None else _grid(metric)
+    grid = (given,) if given is not None else _grid(float(metric.values[-1]) / metric.n)
     leverage = torch.stack([exact.matrices(g) for g in grid], 1)
     return LeverageGrid(task, space, f, outs["y"], metric, grid, leverage, True, "exact dual")
 
 
-def _grid(metric: FisherMetric) -> tuple[float, ...]:
-    unit = damping_grid(metric.trace().value / max(metric.effective_dimension(1e-12).value, 1.0))
-    return tuple(unit * g for g in DAMPINGS)
+def _grid(largest: float) -> tuple[float, ...]:
+    return tuple(max(largest, 1e-12) * g for g in DAMPINGS)
