@@ -17,7 +17,7 @@ __all__ = ["FEWEST", "ORDER", "Neighbours", "chance", "nearest"]
 
 ORDER = 10  # the neighbour that the nearest is measured against
 FEWEST = 100  # points, for quantiles of t that mean something
-LOW, HIGH = 0.75, 0.95  # between them the tail's rate; more than 5% duplicates make it cautious, not eager
+LOW, HIGH = 0.5, 0.9  # between them the tail's rate; more than a tenth of duplicates make it cautious, not eager
 _ROUNDING = 5e-4  # of a distance between unit vectors, from cosines in float32
 _AT_ONCE = 2**24  # similarities held at a time
 
