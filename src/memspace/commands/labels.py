@@ -57,7 +57,10 @@ def labels(
     if quiet:
         return
     names = job.class_names
-    named = lambda k: names[k] if names is not None and 0 <= k < len(names) else str(k)  # noqa: E731
+
+    def named(k: int) -> str:
+        return names[k] if names is not None and 0 <= k < len(names) else str(k)
+
     table = Table("example", "label", "suggested", "probability wrong", "loss (nats)", "for suggested", "for label")
     t = found.table
     for k in range(min(top, len(found))):

@@ -187,7 +187,7 @@ class ProductForm(Form):
             return torch.matmul(g, a), bias
         # All cotangents of an example in one product: broadcast over them, a would be copied for each.
         joined = torch.bmm(g.transpose(0, 1).flatten(1, 2), a)
-        return joined.unflatten(1, (len(g), -1)).transpose(0, 1), bias
+        return joined.reshape(len(a), len(g), -1, a.shape[-1]).transpose(0, 1), bias
 
     def _formed(self, s: slice) -> Tensor:
         weight, bias = self._parts(s)
