@@ -214,7 +214,7 @@ def _rows(part: str, seeds: list[dict[str, dict[str, float]]]) -> list[Row]:
         "ap": "average precision",
         "ece": "calibration error",
         "suggested": "suggestion right",
-        "seconds": "seconds",
+        "seconds": "CPU seconds",
     }
     for name in seeds[0]:
         made += [
