@@ -134,7 +134,7 @@ def ekfac_road(
                         loss = total(law.nll(f[subset].double(), y[subset]))
                         cache[x] = first_order_losses(loss, done["parts"][:, d].sum(1))
                     else:
-                        cache[x] = loo_outputs(law, f[subset], y[subset], done["leverage"][:, d])
+                        cache[x] = loo_outputs(law, f[subset], y[subset], done["leverage"][:, d], own=False)
         return cache[g]
 
     theta = space.flat(task.model)
@@ -163,7 +163,7 @@ def ekfac_road(
         mean_trace = (metric.trace().value, sampling)
     else:
         v = three["leverage"][:, 1].double()
-        loo = loo_outputs(law, f, y, v)
+        loo = loo_outputs(law, f, y, v, own=False)
         loo_loss = law.nll(loo, y)
         root = law.fisher_root(f.double())
         per_example = torch.einsum("nck,ncd,ndk->n", root, three["leverage"][:, 0].double(), root)

@@ -20,7 +20,7 @@ from memspace.audit.results import SCHEMA, Chapter, Results, chapter_from_dict, 
 from memspace.errors import OutputError, RunFolderError
 from memspace.version import VERSION
 
-__all__ = ["Store", "load_results", "write_text"]
+__all__ = ["Store", "load_results", "write_table", "write_text"]
 
 _RESULTS, _STATE, _PARTIAL = "results.json", "state.json", ".partial"
 
@@ -33,6 +33,8 @@ _UNITS = {
     "eigenvalue": "nats",
     "fisher_trace": "nats",
     "influence": "nats",
+    "for_suggested_influence": "nats",
+    "for_label_influence": "nats",
 }
 
 
@@ -77,6 +79,21 @@ def _own(t: Tensor) -> Tensor:
     """On the CPU, with a storage that holds nothing else; a large tensor that is so already is not copied."""
     t = t.detach().cpu().contiguous()
     return t if t.untyped_storage().nbytes() == t.numel() * t.element_size() else t.clone()
+
+
+def write_table(path: Path, columns: Mapping[str, Any], schema: int = SCHEMA) -> None:
+    """Write a Parquet file whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary = path.with_suffix(".tmp")
+    with _writing(path):
+        try:
+            pq.write_table(_table(columns, schema), str(temporary), compression="zstd")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 class Store:
@@ -165,14 +182,7 @@ class Store:
     def save_results(self, results: Results) -> None:
         """Write results.json and one Parquet file per table."""
         for name, columns in results.tables.items():
-            path = self.folder / f"{name}.parquet"
-            temporary = path.with_suffix(".tmp")
-            with _writing(path):
-                try:
-                    pq.write_table(_table(columns, results.schema), str(temporary), compression="zstd")
-                    temporary.replace(path)
-                finally:
-                    temporary.unlink(missing_ok=True)
+            write_table(self.folder / f"{name}.parquet", columns, results.schema)
         content = results.to_dict() | {"tables": sorted(results.tables)}
         write_text(self.folder / _RESULTS, json.dumps(content, indent=1, ensure_ascii=False))
         write_text(self.folder / _STATE, _state(None))
