@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from memspace.editing.effects import losses
 from memspace.measures.damping import DampingChoice, evidence_damping, match_damping
 from memspace.metric.metric import FisherMetric
-from memspace.passes.outputs import outputs
 from memspace.task.recipe import Recipe
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
@@ -70,15 +70,13 @@ def from_trial(
     keep = torch.ones(len(task.train), dtype=torch.bool)
     keep[trial] = False
     refit = task.refit(keep.nonzero().flatten(), seed)
-    law = task.likelihood
 
-    def losses(state: dict[str, Tensor]) -> Tensor:
-        f, y = outputs(task, task.train, state=state, index=trial)
-        return law.nll(f.double(), y).reshape(len(f), -1).sum(1)
+    def lost(state: dict[str, Tensor]) -> Tensor:
+        return losses(task, task.train, trial, state)
 
-    target = losses({k: v.detach().to(task.device) for k, v in refit.state_dict().items()})
+    target = lost({k: v.detach().to(task.device) for k, v in refit.state_dict().items()})
     grid = tuple(g * scale for g in GRID)
-    found = torch.stack([losses({n: t.to(task.dtype) for n, t in space.unpack(forget_trial(g)).items()}) for g in grid])
+    found = torch.stack([lost({n: t.to(task.dtype) for n, t in space.unpack(forget_trial(g)).items()}) for g in grid])
     found = torch.where(torch.isfinite(found), found, torch.full_like(found, 1e3))
     return match_damping(found, grid, target, "a network refitted without them, forgetting other examples,")
 

@@ -14,7 +14,7 @@ from memspace.task.data import Data
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["accuracy_of", "divergence", "effects_of", "groups_of", "losses"]
+__all__ = ["accuracy_of", "divergence", "effects_of", "groups_of", "losses", "outputs_with"]
 
 PREDICTED = "½ ‖Δθ‖²_F over these examples, one exact product"
 MEASURED = "KL of the output law before and after, mean over these examples"
@@ -37,9 +37,19 @@ def per_example(values: Tensor) -> Tensor:
     return values.reshape(len(values), -1).sum(1)
 
 
+def outputs_with(
+    task: Task, data: Data, index: Tensor | None, state: Mapping[str, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """(f, y) with a whole state dict's weights; a shared parameter is given once, under its first name."""
+    if state is not None:
+        names = {n for n, _ in (*task.model.named_parameters(), *task.model.named_buffers())}
+        state = {k: v for k, v in state.items() if k in names}
+    return outputs(task, data, state=state, index=index)
+
+
 def losses(task: Task, data: Data, index: Tensor | None, state: Mapping[str, Tensor] | None = None) -> Tensor:
     """Each example's loss, (n,), nats, with the model's weights or others."""
-    f, y = outputs(task, data, state=state, index=index)
+    f, y = outputs_with(task, data, index, state)
     return per_example(task.likelihood.nll(f.double(), y))
 
 
@@ -47,8 +57,8 @@ def divergence(
     task: Task, data: Data, index: Tensor | None, first: Mapping[str, Tensor] | None, second: Mapping[str, Tensor] | None
 ) -> Tensor:
     """KL(first ‖ second) of each example's predictions, (n,), nats; None stands for the model's own weights."""
-    f, y = outputs(task, data, state=first, index=index)
-    g, _ = outputs(task, data, state=second, index=index)
+    f, y = outputs_with(task, data, index, first)
+    g, _ = outputs_with(task, data, index, second)
     return per_example(task.likelihood.kl(f.double(), g.double()) * task.likelihood.weight(f, y).double())
 
 
@@ -56,7 +66,7 @@ def accuracy_of(task: Task, data: Data, index: Tensor | None, state: Mapping[str
     """1 per label that is predicted and 0 else, (n·positions,); None where the output law has no classes."""
     if not task.likelihood.classifies:
         return None
-    f, y = outputs(task, data, state=state, index=index)
+    f, y = outputs_with(task, data, index, state)
     counts = task.likelihood.weight(f, y) > 0
     right = task.likelihood.predict(f) == y
     if right.dim() > counts.dim():

@@ -110,11 +110,12 @@ def _damping(
         rest = rest_of(len(task.train), other)
         few = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))[:SAMPLED]].sort().values
         own = Solver(task, space, few, "cg" if solver.method == "dual" else solver.method, solver.accuracy, seed)
-        g = loss_gradient(task, space, index=other) / len(task.train)
+        g = loss_gradient(task, space, index=other) / len(rest)
+        more = len(task.train) / len(rest)  # α = Nγ over fewer examples
         theta = space.flat(task.model).double()
         bound = own.metric.trace().value / max(own.metric.effective_dimension(1e-12).value, 1.0)
         scale = 10.0 ** round(torch.log10(torch.tensor(10 * bound)).item()) if bound > 0 else 1.0
-        found = from_trial(task, space, other, scale, lambda gamma: theta + own(g, gamma), seed)
+        found = from_trial(task, space, other, scale, lambda gamma: theta + own(g, gamma * more), seed)
         solver.gradients += own.gradients
         return found
 
