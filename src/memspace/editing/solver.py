@@ -31,11 +31,11 @@ DUAL_ROWS = 2_000  # rows (examples × outputs × positions) up to which the exa
 class Accuracy:
     """How far conjugate gradients go: to a relative residual, or so many steps at most.
 
-    Eight steps are enough for an edit: measured, the divergence from the retrained network is level from four on.
+    Four steps are enough for an edit: measured, the divergence from the retrained network is level from there on.
     """
 
     tolerance: float = 0.05
-    limit: int = 8
+    limit: int = 4
 
 
 @dataclass
