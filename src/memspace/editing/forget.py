@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import replace
 
@@ -91,8 +92,6 @@ def forget(
 
 def _moved(solver: Solver, task: Task, space: ParameterSpace, theta: Tensor) -> Solver:
     """The solver at other weights; what it has spent is carried on."""
-    import copy
-
     model = copy.deepcopy(task.model)
     model.load_state_dict(edited_state(task, space, theta))
     fresh = replace(task, model=model, run=None)

@@ -18,6 +18,7 @@ from memspace.metric.fisher import build
 from memspace.metric.krylov import conjugate_gradients
 from memspace.metric.metric import FisherMetric
 from memspace.passes.linearise import FisherOperator
+from memspace.passes.outputs import outputs
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
@@ -73,6 +74,10 @@ class Solver:
 
     def __call__(self, v: Tensor, damping: float) -> Tensor:
         """(F_R + γI)⁻¹ v for flat v (P,), float64, F_R the mean over the retained examples."""
+        return self.stack(v.reshape(1, -1), damping)[0]
+
+    def stack(self, v: Tensor, damping: float) -> Tensor:
+        """As a call, for a stack (k, P) that shares every product."""
         metric = self.metric
         if self.method != "cg":
             return metric.solve(v.double(), damping)
@@ -80,7 +85,7 @@ class Solver:
         before = product.products
         solution = conjugate_gradients(
             lambda p: product(p) + damping * p,
-            v.double().reshape(1, -1),
+            v.double(),
             tolerance=self.accuracy.tolerance,
             limit=self.accuracy.limit,
             preconditioner=lambda r: metric.solve(r, damping),
@@ -89,7 +94,7 @@ class Solver:
         self.products += made
         self.gradients += 2 * made * len(self.kept)
         self.residual = float(solution.residual.max())
-        return solution.x[0]
+        return solution.x
 
     def _product(self) -> FisherOperator:
         if self._operator is None:
@@ -108,8 +113,6 @@ class Solver:
 
 def outputs_per_example(task: Task) -> int:
     """Outputs × positions of one example."""
-    from memspace.passes.outputs import outputs
-
     f, _ = outputs(task, task.train, index=torch.tensor([0]))
     return int(f.numel())
 
