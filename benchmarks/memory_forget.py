@@ -64,7 +64,9 @@ def _workload(name: str, arguments: Namespace) -> list[Row]:
     for group in ("forgotten", "retained", "unseen"):
         mine, best = figures[f"kl {group}: damped Newton"], figures[f"kl {group}: best baseline"]
         ratios = [a / b for a, b in zip(mine, best, strict=True)]
-        detail = "KL to the network retrained with the same seed and order; best of all baselines' settings, by the truth"
+        detail = (
+            "KL to the network retrained with the same seed and order; best of all baselines' settings, by the truth"
+        )
         out.append(at_most(PART, f"{name}: KL on {group}, share of the best baseline's", ratios, 0.5, detail))
     for key, values in figures.items():
         mean, low, high = mean_interval(values)

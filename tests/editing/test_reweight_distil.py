@@ -18,7 +18,7 @@ from tests.editing.test_forget import mlp_task, ridge_task
 
 
 def test_weights_of_linear_regression():
-    task, x, y, gamma = ridge_task()
+    task, x, y, _gamma = ridge_task()
     g = torch.Generator().manual_seed(9)
     cx = torch.randn(6, 4, generator=g, dtype=torch.float64)
     cy = torch.randn(6, 2, generator=g, dtype=torch.float64)
@@ -101,7 +101,7 @@ def test_one_step_distils_linear_regression():
     q, _ = torch.linalg.qr(torch.randn(d, d, generator=g, dtype=torch.float64))
     x = q * (d / rate).sqrt()
     y = x @ best.T
-    for seed in range(3):
+    for seed in range(1, 4):
         start = torch.randn(1, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         after = taught(model, {"weight": start.requires_grad_()}, x, y, rate, Gaussian(1.0).nll)
         assert torch.allclose(after["weight"], best, atol=1e-12)
@@ -125,7 +125,7 @@ def test_distilled_examples_beat_real_ones():
     model = fit(small, x[:120], y[:120], schedule, seed=0, record=False).model
     task = Task(model=model, train=(x[:120], y[:120]), test=(x[120:], y[120:]), training=Training(small, schedule))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    made = distil(task, Recipe(iterations=60, steps=2, trials=4))
+    made = distil(task, Recipe(iterations=200, steps=2, trials=4, rate=0.05))
     assert made.x.shape == (3, 5)
     assert made.y.tolist() == [0, 1, 2]
     found = {m.name: m for m in made.measurements}

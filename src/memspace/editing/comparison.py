@@ -77,7 +77,9 @@ def reweighted(
     for name, state in states.items():
         right = accuracy_of(task, task.test, rest, state)
         if right is not None:
-            out.append(from_samples(f"reweight.accuracy.{name}", right.tolist(), "1", "unseen data less the clean ones"))
+            out.append(
+                from_samples(f"reweight.accuracy.{name}", right.tolist(), "1", "unseen data less the clean ones")
+            )
     if task.true_labels is not None:
         wrong = task.true_labels != task.train.labels()
         for name, which in (("wrong", wrong), ("right", ~wrong)):

@@ -85,7 +85,7 @@ def quantised(x: Tensor, bits: int) -> Tensor:
 
 
 def distil(task: Task, recipe: Recipe | None = None, *, seed: int = 0, progress: Progress | None = None) -> Distilled:
-    """min over x̃, η of E_θ₀ L(θ₀ − Σ η_t ∇ℓ(x̃, θ_t)): synthetic examples that a network learns from in a few steps.
+    """Min over x̃, η of E_θ₀ L(θ₀ − Σ η_t ∇ℓ(x̃, θ_t)): synthetic examples that a network learns from in a few steps.
 
     Adam through the steps (Wang et al. 2018, algorithm 1), every iteration from another initialisation of the task's
     training (or always the same). Accuracies are of held-out data, over initialisations not used before; real

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from memspace.measurement import Measurement, Unmeasured, from_samples
@@ -54,7 +53,11 @@ def losses(task: Task, data: Data, index: Tensor | None, state: Mapping[str, Ten
 
 
 def divergence(
-    task: Task, data: Data, index: Tensor | None, first: Mapping[str, Tensor] | None, second: Mapping[str, Tensor] | None
+    task: Task,
+    data: Data,
+    index: Tensor | None,
+    first: Mapping[str, Tensor] | None,
+    second: Mapping[str, Tensor] | None,
 ) -> Tensor:
     """KL(first ‖ second) of each example's predictions, (n,), nats; None stands for the model's own weights."""
     f, y = outputs_with(task, data, index, first)

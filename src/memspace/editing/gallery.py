@@ -77,9 +77,7 @@ def write_gallery(task: Task, made: Distilled, path: Path) -> None:
         cells = (m.name, f"{m.value:.4g}", ends, m.estimator)
         rows.append("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
     title = f"{html.escape(task.name)}, distilled"
-    page = PAGE.format(
-        title=title, statement=html.escape(made.statement), figures="".join(figures), rows="".join(rows)
-    )
+    page = PAGE.format(title=title, statement=html.escape(made.statement), figures="".join(figures), rows="".join(rows))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")

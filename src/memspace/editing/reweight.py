@@ -90,7 +90,10 @@ def reweight(
     weights = positive / total if total > 0 else positive
     none = int((weights == 0).sum())
     return Weights(
-        weights, products, preconditioned, f"{none} of {len(weights)} examples get weight 0 by {told} ({len(good)} clean)"
+        weights,
+        products,
+        preconditioned,
+        f"{none} of {len(weights)} examples get weight 0 by {told} ({len(good)} clean)",
     )
 
 
