@@ -131,7 +131,8 @@ def rest_of(n: int, index: Tensor) -> Tensor:
     """The positions 0..n−1 that are not in ``index``."""
     mask = torch.ones(n, dtype=torch.bool)
     mask[index] = False
-    return mask.nonzero().flatten()
+    kept: Tensor = mask.nonzero().flatten()
+    return kept
 
 
 def writable(path: Path, force: bool) -> Path:
