@@ -101,7 +101,7 @@ def checked_examples(task: Task, examples: Tensor | list[int]) -> Tensor:
     Raises:
         DataError: none, some outside the data, or all of them.
     """
-    index = torch.as_tensor(examples).cpu()
+    index: Tensor = torch.as_tensor(examples).cpu()
     n = len(task.train)
     if index.dtype == torch.bool or index.dim() != 1 or (index.is_floating_point() and index.numel()):
         raise DataError(
@@ -110,21 +110,21 @@ def checked_examples(task: Task, examples: Tensor | list[int]) -> Tensor:
             where="examples",
             remedy="give whole numbers, for example 3,17",
         )
-    index = torch.unique(index.long())
-    if not len(index):
+    chosen: Tensor = torch.unique(index.long())
+    if not len(chosen):
         raise DataError("there are no examples to forget", where="examples", remedy="name at least one")
-    outside = index[(index < 0) | (index >= n)]
+    outside = chosen[(chosen < 0) | (chosen >= n)]
     if len(outside):
         raise DataError(
             f"there is no training example {int(outside[0])}", where="examples", remedy=f"they are numbered 0..{n - 1}"
         )
-    if len(index) == n:
+    if len(chosen) == n:
         raise DataError(
             "these are all training examples: nothing is left to remember",
             where="examples",
             remedy="leave some out, or start from a fresh network",
         )
-    return index
+    return chosen
 
 
 def rest_of(n: int, index: Tensor) -> Tensor:
