@@ -20,7 +20,7 @@ from memspace.audit.results import SCHEMA, Chapter, Results, chapter_from_dict, 
 from memspace.errors import OutputError, RunFolderError
 from memspace.version import VERSION
 
-__all__ = ["Store", "load_results", "write_text"]
+__all__ = ["Store", "load_results", "write_tensors", "write_text"]
 
 _RESULTS, _STATE, _PARTIAL = "results.json", "state.json", ".partial"
 
@@ -73,6 +73,21 @@ def write_text(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write safetensors whole or not at all.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with _writing(path):
+        try:
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(temporary))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 class Store:
     """The folder of one run.
 
@@ -117,14 +132,7 @@ class Store:
 
     def save_tensors(self, stage: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep a stage's tensors."""
-        path = self._partial / f"{stage}.safetensors"
-        temporary = path.with_suffix(".tmp")
-        with _writing(path):
-            try:
-                save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(temporary))
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        write_tensors(self._partial / f"{stage}.safetensors", tensors)
 
     def load_tensors(self, stage: str) -> dict[str, Tensor]:
         """A stage's tensors."""
