@@ -9,6 +9,7 @@ choice and change, and the one with the least *measured* objective on training e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ from memspace.task.task import Task
 
 __all__ = ["Pruned", "Surgery", "fisher_rows", "prune_compensated", "schedule"]
 
-CHOICE = (1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)  # γ of the choice, in units of the rows' mean eigenvalue
+CHOICE = (1e-1, 10.0, 1000.0)  # γ of the choice, in units of the rows' mean eigenvalue
 CHANGE = (1e-2, 1e-1, 1.0, 10.0, 100.0)  # and of the change
 
 
@@ -167,11 +168,8 @@ def _round(
     before, tried = metric.factor(free), []
     for choice in CHOICE:
         left = _chosen(before, theta, gradient, prunable, keep, unit * choice + objective.curvature)
-        after = metric.factor(left)
-        tried += [
-            (*_changed(after, objective, theta, gradient, unit * c + objective.curvature), left)
-            for c in (CHANGE if choice in (CHOICE[0], CHOICE[2]) else CHANGE[1:4])
-        ]
+        after = before.without(before.free & ~left)
+        tried += [(*_changed(after, objective, theta, gradient, unit * c + objective.curvature), left) for c in CHANGE]
     value, moved, left = min(tried, key=lambda t: t[0])
     return moved, left, value
 
@@ -193,4 +191,4 @@ def _changed(
     change = after.change(-theta, gradient, damping)
     moved = torch.where(after.free, (theta.double() + change).to(theta), torch.zeros_like(theta))
     value = objective(moved)
-    return (value if value == value else float("inf")), moved
+    return (math.inf if math.isnan(value) else value), moved

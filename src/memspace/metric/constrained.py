@@ -63,12 +63,7 @@ class RowMetric:
         for part in self.parts:
             columns = free[part].nonzero().squeeze(1) + part.start
             rows = self.rows if len(columns) == self.size else self.rows[:, columns]
-            gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
-            for s in _slices(rows.shape[1]):
-                piece = rows[:, s]
-                gram += piece @ piece.t()
-            values, vectors = torch.linalg.eigh(gram)
-            pieces.append(_Piece(part, columns, rows, values.clamp_min(0), vectors))
+            pieces.append(_Piece.of(part, columns, rows, _gram(rows)))
         return Factored(self, free, tuple(pieces))
 
 
@@ -77,8 +72,14 @@ class _Piece:
     part: slice
     columns: Tensor
     rows: Tensor
+    gram: Tensor
     values: Tensor
     vectors: Tensor
+
+    @staticmethod
+    def of(part: slice, columns: Tensor, rows: Tensor, gram: Tensor) -> _Piece:
+        values, vectors = torch.linalg.eigh(gram)
+        return _Piece(part, columns, rows, gram, values.clamp_min(0), vectors)
 
     def solve(self, right: Tensor, damping: float, n: int) -> Tensor:
         """(nγI + G_K G_Kᵀ)⁻¹ right."""
@@ -93,6 +94,16 @@ class Factored:
     metric: RowMetric
     free: Tensor
     pieces: tuple[_Piece, ...]
+
+    def without(self, removed: Tensor) -> Factored:
+        """The same with the weights ``removed`` (P,) no longer free; costs only their columns where they are fewer."""
+        free, pieces = self.free & ~removed, []
+        for p in self.pieces:
+            gone = removed[p.columns]
+            columns, rows = p.columns[~gone], p.rows[:, ~gone]
+            gram = p.gram - _gram(p.rows[:, gone]) if 2 * int(gone.sum()) < len(gone) else _gram(rows)
+            pieces.append(_Piece.of(p.part, columns, rows, gram))
+        return Factored(self.metric, free, tuple(pieces))
 
     def change(self, held: Tensor, gradient: Tensor, damping: float) -> Tensor:
         """The least m(δ)'s δ (P,), float64: ``held`` where weights are not free, the optimum elsewhere. Exact.
@@ -120,6 +131,15 @@ class Factored:
                 taken = (root.t() @ p.rows[:, s]).double().square().sum(0)
                 out[p.columns[s]] = (1 - taken).clamp_min(1e-12) / damping
         return out
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """G Gᵀ: products in the rows' dtype, sums in float64."""
+    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64, device=rows.device)
+    for s in _slices(rows.shape[1]):
+        piece = rows[:, s]
+        gram += piece @ piece.t()
+    return gram
 
 
 def _push(rows: Tensor, v: Tensor) -> Tensor:
