@@ -116,7 +116,7 @@ def _masked(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
     with torch.no_grad():
         for name, p in model.named_parameters():
             if name in masks:
-                p *= masks[name]
+                p.mul_(masks[name])
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
 
 

@@ -21,7 +21,7 @@ from memspace.task.task import Task
 
 __all__ = ["distance_sums", "filtered_layers", "prune_filters"]
 
-READ = 512  # training examples on which an input must be zero for its weights to count as removed
+READ = 256  # training examples on which an input must be zero for its weights to count as removed
 
 
 def distance_sums(filters: Tensor) -> Tensor:
