@@ -40,23 +40,24 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
             index = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed))[:EXAMPLES]
             index = index.sort().values
             metrics = {k: build(task, space, k, index=index) for k in ("diagonal", "ekfac")}
-            for what, change in _changes(task, space, float(metrics["diagonal"].diagonal().sum()), seed):
+            surgery = Surgery(rows=100 if arguments.small else 1000, seed=seed)
+            for what, change in _changes(task, space, float(metrics["diagonal"].diagonal().sum()), surgery):
                 found[what].append(degradation(task, space, change, metrics, index=index))
         for what, several in found.items():
             out += _rows(f"{name}: {what}", several)
     return out
 
 
-def _changes(task: Task, space: ParameterSpace, trace: float, seed: int) -> Iterator[tuple[str, Tensor]]:
+def _changes(task: Task, space: ParameterSpace, trace: float, surgery: Surgery) -> Iterator[tuple[str, Tensor]]:
     theta = space.flat(task.model)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(surgery.seed)
     for level in LEVELS:
         for _ in range(DRAWS):
             noise = torch.randn(space.size, generator=generator)
             yield f"noise of {level:g} predicted nats", math.sqrt(2 * level / trace) * noise
     for bits in BITS:
         yield f"{bits} bits, rounded", rounded(task, space, bits) - theta
-        yield f"{bits} bits, compensated", rounded_compensated(task, space, bits, Surgery(seed=seed)) - theta
+        yield f"{bits} bits, compensated", rounded_compensated(task, space, bits, surgery) - theta
     for method in ("magnitude", "fisher-diagonal"):
         for p in prune(task, space, method, SHARES):
             yield f"{method}, {p.share:.0%} kept", p.flat - theta

@@ -35,7 +35,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
             task = make(arguments.data_root, seed, arguments.small)
             space = verified_space(task)
             for method in (*METHODS, "geometric-median"):
-                found = _networks(task, space, method, seed)
+                found = _networks(task, space, method, Surgery(rows=100 if arguments.small else 1000, seed=seed))
                 c = accuracy_curve(
                     task,
                     space,
@@ -71,9 +71,9 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
     return out
 
 
-def _networks(task, space, method, seed):  # type: ignore[no-untyped-def]
+def _networks(task, space, method, surgery):  # type: ignore[no-untyped-def]
     if method != "geometric-median":
-        return {p.share: p.flat for p in prune(task, space, method, SHARES, surgery=Surgery(seed=seed))}
+        return {p.share: p.flat for p in prune(task, space, method, SHARES, surgery=surgery)}
     found = {}
     for share in SHARES:  # what its layers allow; filed under the share asked for
         try:
