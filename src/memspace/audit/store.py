@@ -20,7 +20,7 @@ from memspace.audit.results import SCHEMA, Chapter, Results, chapter_from_dict, 
 from memspace.errors import OutputError, RunFolderError
 from memspace.version import VERSION
 
-__all__ = ["Store", "load_results", "write_table", "write_text"]
+__all__ = ["Store", "load_results", "write_table", "write_tensors", "write_text"]
 
 _RESULTS, _STATE, _PARTIAL = "results.json", "state.json", ".partial"
 
@@ -96,6 +96,21 @@ def write_table(path: Path, columns: Mapping[str, Any], schema: int = SCHEMA) ->
             temporary.unlink(missing_ok=True)
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write safetensors whole or not at all.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with _writing(path):
+        try:
+            save_file({k: _own(v) for k, v in tensors.items()}, str(temporary))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 class Store:
     """The folder of one run.
 
@@ -140,14 +155,7 @@ class Store:
 
     def save_tensors(self, stage: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep a stage's tensors."""
-        path = self._partial / f"{stage}.safetensors"
-        temporary = path.with_suffix(".tmp")
-        with _writing(path):
-            try:
-                save_file({k: _own(v) for k, v in tensors.items()}, str(temporary))
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        write_tensors(self._partial / f"{stage}.safetensors", tensors)
 
     def load_tensors(self, stage: str) -> dict[str, Tensor]:
         """A stage's tensors."""
