@@ -83,6 +83,9 @@ def audit(
     query: Annotated[
         list[int] | None, typer.Option(help="Test example whose prediction to explain; repeatable.")
     ] = None,
+    capacity: Annotated[
+        float | None, typer.Option(min=0, help="Bits the architecture stores, as `memspace capacity` measures them.")
+    ] = None,
     parameters: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Audit parameters whose names match; !PATTERN excludes; repeatable."),
@@ -110,7 +113,7 @@ def audit(
         raise typer.BadParameter("representation is one of auto, dual, ekfac")
     if damping is not None and not damping > 0:
         raise typer.BadParameter("damping must be positive")
-    settings = Settings(damping, parse_memory(memory), seed, tuple(query) if query else None, representation)
+    settings = Settings(damping, parse_memory(memory), seed, tuple(query) if query else None, representation, capacity)
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     console = Console(stderr=True)
     with watching(console, quiet or as_json) as progress:

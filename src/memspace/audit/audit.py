@@ -93,7 +93,7 @@ def _chapters(
     steps: list[tuple[str, Callable[[], Chapter]]] = [
         ("geometry", with_geometry),
         ("complexity", lambda: complexity(r, settings.seed, progress)),
-        ("capacity", lambda: capacity(r, tables)),
+        ("capacity", lambda: capacity(r, tables, settings.capacity)),
         ("robustness", lambda: robustness(r, settings.seed, progress)),
         ("efficiency", lambda: efficiency(r, progress)),
         ("stored", lambda: stored(r, tables, settings.seed)),

@@ -42,6 +42,7 @@ class Settings:
         seed: of every random choice.
         queries: test examples whose predictions are explained; None: the most instructive ones.
         representation: ``auto``, ``dual`` or ``ekfac``.
+        capacity: bits of random labels the architecture stores, where measured (``memspace capacity``).
     """
 
     damping: float | None = None
@@ -49,6 +50,7 @@ class Settings:
     seed: int = 0
     queries: tuple[int, ...] | None = None
     representation: str = "auto"
+    capacity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -313,6 +315,8 @@ def _stages(
     m = min(n, 2000)
     stages.append(Stage("weight noise", m, 8 * 2 * 7, 0, 0, "predicted against measured degradation"))
     test = len(task.test) if task.test is not None else n
+    if 1 < columns <= 256 and positions == 1 and task.likelihood.classifies:
+        stages.append(Stage("inputs", min(test, 200), 110, 80, 0, "distance to other decisions, attack, corruptions"))
     stages.append(Stage("pruning", min(test, 10_000), 2 * 10, 0, 0, "accuracy against weights kept"))
     return tuple(stages)
 

@@ -13,8 +13,12 @@ from memspace.measures.complexity import LN2, information_bits
 __all__ = ["capacity"]
 
 
-def capacity(r: Reading, tables: dict[str, dict[str, object]]) -> Chapter:
-    """Bits used, by layer and by example."""
+def capacity(r: Reading, tables: dict[str, dict[str, object]], supplied: float | None = None) -> Chapter:
+    """Bits used, by layer and by example.
+
+    Args:
+        supplied: bits of random labels that this architecture stores, as ``memspace capacity`` measures them.
+    """
     g, n = r.damping.value, r.n
     bits = information_bits(r.metric, g)
     by_layer = (r.layer_trace(lambda x: torch.log1p(x / g)) / (2 * LN2)).tolist()
@@ -28,13 +32,26 @@ def capacity(r: Reading, tables: dict[str, dict[str, object]]) -> Chapter:
         Measurement("capacity.bits_per_parameter", bits / r.space.size, "bits", r.estimator, n),
         Measurement("capacity.bits_per_example", bits / n, "bits", r.estimator, n),
     ]
-    unmeasured = [
-        Unmeasured(
-            "capacity.left",
-            "the bits of random labels this architecture can store are not measured in an audit",
-            "train copies on random labels and take the plateau",
+    unmeasured = []
+    if supplied is None:
+        unmeasured.append(
+            Unmeasured(
+                "capacity.left",
+                "the bits of random labels this architecture can store are not measured in an audit",
+                "run `memspace capacity TASK` and hand its bits over with --capacity",
+            )
         )
-    ]
+    else:
+        measurements.append(
+            Measurement(
+                "capacity.left",
+                supplied - bits,
+                "bits",
+                f"{supplied:,.0f} bits of random labels (given) less the bits in use",
+                n,
+                note="assumes that a bit of the data costs what a bit of a random label costs; the capacity is a lower bound",
+            )
+        )
     figures = [
         Figure(
             "bits-by-layer",

@@ -1,4 +1,4 @@
-"""Chapter 3b: how far the weights may move: random noise and rounding, predicted and measured."""
+"""Chapter 3b: how far the weights may move: random noise and rounding, predicted and measured. Inputs: ``inputs``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from memspace.audit.chapters.inputs import input_part
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.measurement import Measurement, Unmeasured, from_samples
@@ -125,7 +126,7 @@ def _rounding(r: Reading, index: torch.Tensor) -> tuple[list[Measurement], list[
 
 
 def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
-    """Noise in the weights and rounding of the weights, predicted and measured."""
+    """Noise in the weights, rounding of the weights, and inputs moved; each predicted and measured."""
     task, law = r.task, r.task.likelihood
     generator = torch.Generator().manual_seed(seed + 7)
     index = torch.randperm(r.n, generator=generator)[:NOISE_EXAMPLES].sort().values
@@ -215,13 +216,15 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
         f"{bears}At a predicted {PREDICTED[2]} nats the measured divergence is {ratio[2]:.2f} times the "
         f"second-order prediction; {said}."
     )
+    inputs = input_part(r, seed, progress)
     return Chapter(
         "robustness",
         "Robustness",
-        "How much may the weights move before the memory suffers?",
-        answer,
-        tuple(measurements),
-        tuple(unmeasured),
-        tuple(findings),
-        tuple(_noise_figures(c, off, law.classifies)),
+        "How much may weights and inputs move before the memory suffers?",
+        answer + inputs.said,
+        (*measurements, *inputs.measurements),
+        (*unmeasured, *inputs.unmeasured),
+        (*findings, *inputs.findings),
+        (*_noise_figures(c, off, law.classifies), *inputs.figures),
+        inputs.galleries,
     )

@@ -1,0 +1,82 @@
+"""``memspace attack``: how far inputs are from another decision, predicted from the metric and attacked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from memspace.commands import move_to, watching
+
+__all__ = ["add", "attack"]
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(attack)
+
+
+def attack(
+    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
+    label_noise: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Share of training labels a built-in task corrupts.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    examples: Annotated[int, typer.Option(min=10, help="Inputs looked at, drawn from the test data.")] = 500,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps a search.")] = 20,
+    restarts: Annotated[int, typer.Option(min=0, help="Random starts a search.")] = 3,
+    clip: Annotated[bool, typer.Option("--clip", help="Keep inputs within the range of values seen.")] = False,
+    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+) -> None:
+    """Read the metric at inputs, attack and corrupt them, and compare example by example."""
+    from memspace.audit.results import clean
+    from memspace.audit.store import write_text
+    from memspace.measures.attack import Attack
+    from memspace.measures.input_study import InputSettings, study_inputs
+    from memspace.report.measured import show_measured
+    from memspace.task.builtin import BuildOptions
+    from memspace.task.checks import check_task, untouched
+    from memspace.task.load import resolve
+
+    options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
+    settings = InputSettings(examples, Attack(steps=steps, restarts=restarts), clip=clip, seed=seed)
+    with watching(Console(stderr=True), quiet or as_json) as progress:
+        job = resolve(task, options, progress, weights)
+        if device is not None:
+            move_to(job.model, device)
+        check_task(job)
+        with untouched(job.model):
+            study = study_inputs(job, settings, progress)
+    found: dict[str, Any] = clean(
+        {
+            "task": job.name,
+            "data": study.data,
+            "measurements": [m.to_dict() for m in study.measurements],
+            "unmeasured": [u.to_dict() for u in study.unmeasured],
+            "corruptions": {
+                c.corruption.name: {
+                    "unit": c.corruption.unit,
+                    "severity": list(c.corruption.severities),
+                    "kept": c.kept.tolist(),
+                }
+                for c in study.corruptions
+            },
+            "table": study.table(),
+            "passes": study.passes,
+        }
+    )
+    if out is not None:
+        write_text(out, json.dumps(found, indent=1, ensure_ascii=False))
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    elif not quiet:
+        title = f"{len(study.index)} {study.data} examples of {job.name}"
+        show_measured(title, study.measurements, study.unmeasured, Console())

@@ -1,0 +1,187 @@
+"""Capacity of some architectures: the measured bits, beside the information complexity of networks that hold them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memspace.errors import TaskError
+from memspace.experiments.capacity import (
+    Capacity,
+    CapacitySettings,
+    measure_capacity,
+    memorise,
+    mlp,
+    random_task,
+)
+from memspace.experiments.forgetting import Forgetting, forgetting_curve
+from memspace.measurement import Measurement
+from memspace.measures.complexity import information_bits
+from memspace.measures.damping import evidence_damping
+from memspace.metric.fisher import build
+from memspace.passes.verify import verified_space
+from memspace.progress import Progress, Silent
+from memspace.task.data import Data, first_tensor
+from memspace.task.likelihood import Categorical
+from memspace.task.task import Task
+
+__all__ = ["Architecture", "CapacityStudy", "architectures", "information_of", "study_capacity"]
+
+DENSE = 1500  # parameters up to which the whole Fisher matrix is formed
+OVERWRITTEN = (0.125, 0.25, 0.5, 1.0, 2.0)  # sizes of the second set, in units of the first
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A way to make fresh networks, the shape of one input, and the number of classes."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    classes: int
+
+
+@dataclass(frozen=True)
+class CapacityStudy:
+    """An architecture's capacity, with measurements and, where asked for, what overwriting leaves."""
+
+    architecture: Architecture
+    capacity: Capacity
+    measurements: tuple[Measurement, ...]
+    forgetting: Forgetting | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        a = self.architecture
+        out: dict[str, Any] = {"architecture": a.name, "shape": list(a.shape), "classes": a.classes}
+        out |= asdict(self.capacity)
+        out["measurements"] = [m.to_dict() for m in self.measurements]
+        if self.forgetting is not None:
+            out["forgetting"] = asdict(self.forgetting)
+        return out
+
+
+def architectures(task: Task, widths: tuple[int, ...], depth: int) -> list[Architecture]:
+    """The task's own architecture, or fully connected ones of its inputs and classes.
+
+    Raises:
+        TaskError: the task does not say how its network is made, or its outputs are no classes.
+    """
+    x = task.train.batch([0]).x
+    first = first_tensor(x)
+    with torch.no_grad():
+        f = task.model(first.to(task.device, task.dtype)) if isinstance(x, Tensor) and x.is_floating_point() else None
+    if f is None or f.dim() != 2 or f.shape[1] < 2 or not isinstance(task.likelihood, Categorical):
+        raise TaskError(
+            "capacity is measured in labels of classes, with inputs of one tensor of numbers",
+            where=task.name,
+            remedy="give a task with the categorical law and one prediction an input",
+        )
+    shape, classes = tuple(first.shape[1:]), f.shape[1]
+    if widths:
+        sizes = math.prod(shape)
+        return [
+            Architecture(f"{sizes}{f'-{w}' * depth}-{classes}", mlp(sizes, w, depth, classes), shape, classes)
+            for w in widths
+        ]
+    if task.training is None:
+        raise TaskError(
+            "the task does not say how its network is made",
+            where=task.name,
+            remedy="hand over Task(training=Training(make, recipe)), or give --width",
+        )
+    return [Architecture(task.name, task.training.make, shape, classes)]
+
+
+def study_capacity(
+    architecture: Architecture,
+    settings: CapacitySettings,
+    *,
+    forgetting: bool = False,
+    information: bool = True,
+    progress: Progress | None = None,
+) -> CapacityStudy:
+    """Measure the capacity; on the fullest networks the information complexity; on half-full ones the overwriting."""
+    progress = progress or Silent()
+    a = architecture
+    c = measure_capacity(a.make, a.shape, a.classes, settings, progress)
+    best = c.best
+    bits = c.measurement("capacity.bits")
+    per = 1 / c.parameters
+    interval = None if bits.interval is None else (bits.interval[0] * per, bits.interval[1] * per)
+    measurements = [
+        bits,
+        Measurement(
+            "capacity.bits_per_parameter", bits.value * per, "bits", bits.estimator, bits.n, interval, "",
+            bits.reliable, bits.note,
+        ),
+        c.measurement("capacity.recalled_bits", "recalled"),
+    ]  # fmt: skip
+    if information:
+        measurements += information_of(a, best.examples, best.steps, settings)
+    curve = None
+    if forgetting:
+        first = max(2, round(best.mean()[0] / math.log2(a.classes) / 2))
+        second = [max(1, round(share * first)) for share in OVERWRITTEN]
+        curve = forgetting_curve(a.make, a.shape, a.classes, first, second, settings, progress)
+        measurements += _of_forgetting(curve)
+    return CapacityStudy(a, c, tuple(measurements), curve)
+
+
+def information_of(a: Architecture, examples: int, steps: int, settings: CapacitySettings) -> list[Measurement]:
+    """½ Σ log2(1 + Nλ/α) of one network trained on random labels, at the α of greatest evidence and at α = P/‖θ‖²."""
+    one = CapacitySettings(settings.load, 1, steps, settings.doublings, settings.rate, settings.seed)
+    x, y, index = random_task(a.shape, a.classes, examples, 1, one.seed)
+    (model,) = memorise(a.make, x, y, index, one)
+    task = Task(model, Data((x, y)))
+    space = verified_space(task)
+    representation = "dense" if space.size <= DENSE else "ekfac"
+    metric = build(task, space, representation)
+    theta = space.flat(task.model)
+    chosen = evidence_damping(metric, theta, examples)
+    alike = space.size / float(theta.double().square().sum()) / examples
+    out = []
+    for name, gamma, rule in (
+        ("information_evidence", chosen.value, "α of greatest evidence"),
+        ("information_scale", alike, "α = P/‖θ‖²: a prior as wide as the weights"),
+    ):
+        how = f"½ Σ log2(1 + λ/γ), {rule} (γ = α/N = {gamma:.2g}), {representation} Fisher, one network"
+        value = information_bits(metric, gamma)
+        sure = name != "information_evidence" or "no maximum" not in chosen.statement
+        note = "" if sure else chosen.statement
+        out.append(Measurement(f"capacity.{name}", value, "bits", how, examples, reliable=sure, note=note))
+    return out
+
+
+def _of_forgetting(curve: Forgetting) -> list[Measurement]:
+    _, old = curve.curve()
+    k = curve.second.index(curve.first) + 1
+    share = old[:, k] / old[:, 0].clip(1e-12)
+    half = [h for h in curve.half() if math.isfinite(h)]
+    out = [
+        Measurement(
+            "forgetting.kept",
+            float(share.mean()),
+            "1",
+            f"share of {curve.first} labels' bits left after learning {curve.first} others; {len(share)} seeds",
+            curve.first,
+            (float(share.min()), float(share.max())) if len(share) > 1 else None,
+            note="interval: least and greatest over seeds",
+        )
+    ]
+    if half:
+        how = (
+            f"bits stored anew at which half of the first set's {old[:, 0].mean():.0f} bits are gone; {len(half)} seeds"
+        )
+        note = "interval: least and greatest over seeds; interpolated"
+        out.append(
+            Measurement(
+                "forgetting.half", sum(half) / len(half), "bits", how, curve.first, (min(half), max(half)), note=note
+            )
+        )
+    return out

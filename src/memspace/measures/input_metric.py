@@ -1,0 +1,147 @@
+"""The metric pulled back to the input, G(x) = Jᵀ H J with J = ∂f/∂x, and the distances to a boundary it implies.
+
+KL(p(·|x) ‖ p(·|x + d)) = ½ dᵀ G d + O(‖d‖³). G has rank at most C; its eigenvalues are those of the C × C matrix
+Sᵀ J Jᵀ S, H = S Sᵀ, so that nothing of the size of the input squared is ever formed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.measurement import Unmeasured
+from memspace.measures.decisions import boundary_distance, decides, gap_rows, gaps
+from memspace.progress import Progress, Silent
+from memspace.task.checks import evaluating
+from memspace.task.data import Data, move
+from memspace.task.task import Task
+
+__all__ = ["InputReading", "input_jacobian", "inputs_at", "read_inputs", "unreadable"]
+
+OUTPUTS = 256  # each costs a backward pass
+HELD = 2**23  # numbers of input gradients held at a time
+
+
+@dataclass(frozen=True)
+class InputReading:
+    """What the metric at each of n inputs says. Lengths are Euclidean, in units of the input.
+
+    Args:
+        f: outputs (n, C); ``decision``: the predicted class (n,), or labels (n, C) of a Bernoulli law.
+        top: λ_max(G), nats per squared unit; ``trace``: tr G.
+        direction: its unit eigenvector, of the inputs' shape; the sign that narrows the smallest gap.
+        boundary: Fisher–Rao distance of the prediction to the nearest other decision, nats^½ (NaN: no decisions).
+        fisher: boundary/√λ_max(G(x)). A reading, not a bound: G falls where the network is sure, and need not stay
+            so on the way.
+        margin: the smallest gap, in units of the outputs.
+        linear, linear_max: min_k gap_k/‖∇gap_k‖, with the Euclidean norm and, for perturbations measured by their
+            largest entry, with its dual, the sum of magnitudes. Exact for linear outputs; else the first step of
+            DeepFool (Moosavi-Dezfooli et al. 2016, eq. 8).
+        slope, slope_max: the gradient of the gap that gives each, of the inputs' shape.
+    """
+
+    f: Tensor
+    decision: Tensor
+    top: Tensor
+    trace: Tensor
+    direction: Tensor
+    boundary: Tensor
+    fisher: Tensor
+    margin: Tensor
+    linear: Tensor
+    linear_max: Tensor
+    slope: Tensor
+    slope_max: Tensor
+
+
+def unreadable(task: Task) -> Unmeasured | None:
+    """Why the metric cannot be pulled back to this task's inputs, or None where it can."""
+    x = task.train.batch([0]).x
+    name = "input"
+    if not isinstance(x, Tensor):
+        return Unmeasured(name, "an input is made of several tensors", "wrap the model so that it takes one tensor")
+    if not x.is_floating_point():
+        return Unmeasured(
+            name,
+            "inputs are whole numbers (tokens): there is no small step between two of them",
+            "hand over a model that takes embeddings, with the embeddings as inputs",
+        )
+    f, _ = input_jacobian(task, x, rows=0)
+    if f.dim() > 2:
+        return Unmeasured(name, "an output holds several positions", "wrap the model so that it returns one position")
+    if f.shape[-1] > OUTPUTS:
+        why = f"{f.shape[-1]:,} outputs need as many backward passes an input"
+        return Unmeasured(name, why, f"wrap the model so that it returns the {OUTPUTS} outputs of interest")
+    return None
+
+
+def inputs_at(task: Task, data: Data, index: Tensor) -> Tensor:
+    """The inputs at ``index``, one tensor, on the model's device."""
+    moved = move(data.batch(index).x, task.device, task.dtype)
+    assert isinstance(moved, Tensor)
+    return moved
+
+
+def input_jacobian(task: Task, x: Tensor, rows: int | None = None) -> tuple[Tensor, Tensor]:
+    """Outputs (n, C) and their input gradients (n, C, D), D numbers an input; exact, one backward pass an output.
+
+    Args:
+        rows: only the first so many outputs' gradients.
+    """
+    with evaluating(task.model), torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        f = task.model(leaf.clone())  # a copy, so that a layer may work in place
+        count = f.shape[-1] if rows is None else rows
+        found = [
+            torch.autograd.grad(f[..., k].sum(), leaf, retain_graph=k + 1 < count)[0].flatten(1) for k in range(count)
+        ]
+    return f.detach(), torch.stack(found, 1) if found else x.new_zeros(len(x), 0, math.prod(x.shape[1:]))
+
+
+def read_inputs(task: Task, x: Tensor, progress: Progress | None = None) -> InputReading:
+    """The metric at every one of the inputs ``x`` (n, ...), exact."""
+    numbers = x[0].numel() * max(1, input_jacobian(task, x[:1], rows=0)[0].shape[-1])
+    size = max(1, min(256, HELD // numbers))
+    parts = (progress or Silent()).track(_parts(x, size), "metric at the inputs", -(-len(x) // size))
+    read = [_read(task, part) for part in parts]
+    return InputReading(**{k: torch.cat([getattr(r, k) for r in read]) for k in InputReading.__dataclass_fields__})
+
+
+def _parts(x: Tensor, size: int) -> Iterator[Tensor]:
+    yield from torch.split(x, size)
+
+
+def _read(task: Task, x: Tensor) -> InputReading:
+    law = task.likelihood
+    f, jacobian = input_jacobian(task, x)
+    f, jacobian = f.double(), jacobian.double()
+    pulled = law.fisher_root(f).transpose(1, 2) @ jacobian  # Sᵀ J, (n, K, D)
+    values, vectors = torch.linalg.eigh(pulled @ pulled.transpose(1, 2))
+    top = values[:, -1].clamp_min(0)
+    direction = torch.einsum("nkd,nk->nd", pulled, vectors[:, :, -1])
+    direction = torch.nn.functional.normalize(direction, dim=1)
+    nothing = torch.full_like(top, math.nan)
+    decision = law.predict(f)
+    boundary = fisher = margin = linear = linear_max = nothing
+    ways = torch.zeros_like(direction), torch.zeros_like(direction)
+    if decides(law):
+        gap, slope = gaps(law, f, decision), gap_rows(law, jacobian, decision)
+        margin, nearest = gap.min(-1)
+        tiny = torch.finfo(torch.float64).tiny
+        linear, way = (gap / slope.norm(dim=-1).clamp_min(tiny)).min(-1)
+        linear_max, way_max = (gap / slope.abs().sum(-1).clamp_min(tiny)).min(-1)
+        each = torch.arange(len(x), device=x.device)
+        ways = slope[each, way], slope[each, way_max]
+        boundary = boundary_distance(law, f)
+        fisher = boundary / top.clamp_min(tiny).sqrt()
+        towards = (slope[each, nearest] * direction).sum(1)
+        direction = torch.where(towards[:, None] > 0, -direction, direction)
+    shaped, toward, toward_max = (v.reshape(x.shape).to(x) for v in (direction, *ways))
+    trace = values.clamp_min(0).sum(-1)
+    return InputReading(
+        f, decision, top, trace, shaped, boundary, fisher, margin, linear, linear_max, toward, toward_max
+    )

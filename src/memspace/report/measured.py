@@ -1,0 +1,25 @@
+"""Measurements as one table in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from memspace.measurement import Measurement, Unmeasured
+from memspace.report.format import format_interval, format_value
+
+__all__ = ["show_measured"]
+
+
+def show_measured(
+    title: str, measurements: Sequence[Measurement], unmeasured: Sequence[Unmeasured], console: Console
+) -> None:
+    """Value, interval and unit of each; below, what is absent and why."""
+    table = Table("quantity", "value", "95% interval", "unit", title=title, title_justify="left")
+    for m in measurements:
+        table.add_row(m.name, format_value(m), format_interval(m), "" if m.unit == "1" else m.unit)
+    console.print(table)
+    for u in unmeasured:
+        console.print(f"{u.name} was not measured: {u.reason}; {u.remedy}.", markup=False)
