@@ -139,7 +139,7 @@ class Capacity:
         """The most that was stored, bits, as a lower bound."""
         value, interval = self.best.mean(reading)
         notes = [] if self.reached else ["the greatest load stores most: offer more"]
-        elif value > FULL * self.best.examples * math.log2(self.classes):
+        if self.reached and value > FULL * self.best.examples * math.log2(self.classes):
             notes.append("all that was offered there is stored, and at the next load training falls short: more fits")
         if not abs(self.drift) < SETTLED:
             notes.append(f"training twice as long changed it by {self.drift:.1%}")
