@@ -24,7 +24,7 @@ audit: $(VENV)/.core
 	@$(BIN)/memspace audit $(TASK) $(ARGS)
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.test
 	@$(BIN)/ruff check .

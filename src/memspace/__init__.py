@@ -7,16 +7,27 @@ from __future__ import annotations
 
 from memspace.api import audit
 from memspace.audit.audit import Settings
+from memspace.audit.duplicates import duplicates
+from memspace.audit.label_issues import label_issues
+from memspace.audit.leave_one_out import leave_one_out
 from memspace.audit.results import Chapter, Results
+from memspace.editing.distil import distil
+from memspace.editing.forget import forget
+from memspace.editing.reweight import reweight
+from memspace.editing.write import write
 from memspace.errors import MemspaceError
+from memspace.geometry.geodesic import geodesic
+from memspace.influence.influence import influence
 from memspace.measurement import Measurement, Unmeasured
 from memspace.metric.fisher import build as fisher
 from memspace.metric.metric import FisherMetric
 from memspace.passes.processes import across
 from memspace.task.data import Data
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
+from memspace.task.recipe import Recipe, Training
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Factors, Run, Task
+from memspace.training.many import train_many
 from memspace.version import VERSION as __version__
 
 __all__ = [
@@ -32,13 +43,25 @@ __all__ = [
     "MemspaceError",
     "ParameterSpace",
     "Poisson",
+    "Recipe",
     "Results",
     "Run",
     "Settings",
     "Task",
+    "Training",
     "Unmeasured",
     "__version__",
     "across",
     "audit",
+    "distil",
+    "duplicates",
     "fisher",
+    "forget",
+    "geodesic",
+    "influence",
+    "label_issues",
+    "leave_one_out",
+    "reweight",
+    "train_many",
+    "write",
 ]

@@ -80,6 +80,52 @@ def test_dattris_scores_are_of_another_matrix():
     assert difference(OURS["pairwise"](w)().result, items["pairwise"](w)().result) > 0.01
 
 
+@pytest.mark.parametrize("network", BOTH)
+def test_influence_on_a_margin_is_kronfluences(network):
+    pytest.importorskip("kronfluence")
+    import tempfile
+
+    from kronfluence.arguments import ScoreArguments
+
+    from benchmarks.peers import kronfluence_items as peer
+    from benchmarks.peers.common import Whole, model_of
+    from memspace.influence.engines import Engine
+    from memspace.influence.prepared import score_pass
+    from memspace.influence.question import ask
+    from memspace.influence.target import TARGETS
+    from memspace.passes.linearise import FisherOperator
+    from memspace.task.data import Data
+
+    w, margin, gamma = workload(network, seed=9), TARGETS["margin"], 0.03
+
+    class Margins(peer.Losses):
+        def compute_measurement(self, batch, model):
+            x, y = batch
+            return -margin.value(w.task.likelihood, model(x), y).sum()  # what it preconditions falls with our outcome
+
+    with tempfile.TemporaryDirectory() as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(peer, "Losses", Margins)
+            analyzer = peer.analyzer_of(model_of(w), folder)
+        peer._fit(w, analyzer, "empirical")
+        names = ("query_gradient_svd", "per_sample_gradient", "precondition", "score")
+        analyzer.compute_pairwise_scores(
+            scores_name="pairs",
+            factors_name="factors",
+            query_dataset=Whole(*w.queries),
+            train_dataset=Whole(*w.data),
+            per_device_query_batch_size=len(w.queries[1]),
+            per_device_train_batch_size=w.batch,
+            score_args=ScoreArguments(damping_factor=gamma, **{f"{n}_dtype": torch.float64 for n in names}),
+        )
+        theirs = analyzer.load_pairwise_scores("pairs")["all_modules"]
+    metric = build(w.task, w.space, "ekfac", kind="empirical")
+    engine = Engine("ekfac", "", metric, w.n, FisherOperator(w.task, w.space), 1e-6, 100)
+    asked = ask(w.task, w.space, margin, Data(w.queries), torch.arange(len(w.queries[1])))
+    ours = score_pass(w.task, w.space, engine.solve(asked.gradients, gamma).x)["scores"].t()
+    assert difference(ours * w.n, theirs) < BASES  # theirs is per mean Fisher matrix, ours per sum over examples
+
+
 def test_a_difference_is_seen():
     a = {"x": (torch.eye(2), torch.eye(3))}
     assert difference(a, {"x": (torch.eye(2), 1.5 * torch.eye(3))}) == pytest.approx(1 / 3)

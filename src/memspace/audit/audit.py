@@ -96,7 +96,7 @@ def _chapters(
         ("capacity", lambda: capacity(r, tables, settings.capacity)),
         ("robustness", lambda: robustness(r, settings.seed, progress)),
         ("efficiency", lambda: efficiency(r, progress)),
-        ("stored", lambda: stored(r, tables)),
+        ("stored", lambda: stored(r, tables, settings.seed)),
         ("generalisation", lambda: generalisation(r)),
         ("action", lambda: action(r, settings.seed, settings.memory, progress)),
         ("disentanglement", lambda: disentanglement(r, settings.seed, progress)),

@@ -19,6 +19,7 @@ from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.data import Data
 from memspace.task.task import Task
+from memspace.training.refit import refit_of
 
 __all__ = [
     "Truth",
@@ -49,7 +50,7 @@ def stage(store: Store | None, name: str, compute: Callable[[], dict[str, Tensor
 
 def held_out_of(task: Task, plan: Plan, settings: Settings, store: Store | None, progress: Progress) -> HeldOut | None:
     """Outputs of refits that did not see the examples, where the task can train; kept as a stage."""
-    if task.refit is None or plan.folds == 0:
+    if refit_of(task) is None or plan.folds == 0:
         return None
 
     def compute() -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memspace.audit.common import choose_damping, judge_labels, judged_truth, pick_queries, query_data, test_outputs
-from memspace.audit.plan import PRINCIPAL_ROWS, Plan, Settings
+from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
 from memspace.audit.store import Store
 from memspace.measures.leave_one_out import loo_outputs
@@ -58,7 +58,7 @@ def dual_road(
     f, y = table["f"], table["y"]
     root = law.fisher_root(f.double())
     step = progress.start("eigendecomposition of the Gram matrix", 3)
-    selection = select_rows(jacobian, root, PRINCIPAL_ROWS)
+    selection = select_rows(jacobian, root, plan.principal_rows)
     progress.advance(step)
     metric = Dual.of(selection, len(f))
     progress.advance(step)

@@ -30,6 +30,7 @@ from memspace.metric.spectral import Kronecker
 from memspace.passes.engine import run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.linearise import FisherOperator
+from memspace.passes.offload import Disk
 from memspace.passes.statistics import CorrectedEigenvalues, DiagonalFisher, KroneckerFactors, Outputs, SampleSpread
 from memspace.progress import Progress
 from memspace.task.space import ParameterSpace
@@ -51,9 +52,14 @@ def ekfac_road(
 ) -> Reading:
     """EKFAC, leverage under it, its fidelity to exact products."""
     law, blocks, n = task.likelihood, space.blocks, plan.n
+    disk = Disk() if plan.on_disk else None
 
     def first() -> dict[str, Tensor]:
-        factors, diagonal, table = KroneckerFactors(blocks, plan.kind), DiagonalFisher(blocks, plan.kind), Outputs()
+        factors, diagonal, table = (
+            KroneckerFactors(blocks, plan.kind, disk),
+            DiagonalFisher(blocks, plan.kind),
+            Outputs(),
+        )
         run_pass(
             task,
             space,
@@ -69,7 +75,8 @@ def ekfac_road(
     f, y = one["f"], one["y"]
     factors = KroneckerFactors(blocks, plan.kind)
     factors.restore(one)
-    bases, _ = bases_of(factors.factors())
+    bases, _ = bases_of(factors.each(), disk)
+    del factors
 
     def second() -> dict[str, Tensor]:
         corrected = CorrectedEigenvalues(blocks, bases, plan.kind)
@@ -109,23 +116,25 @@ def ekfac_road(
         if not cache:
             scale = metric.trace().value / max(metric.effective_dimension(1e-12).value, 1.0)
             grid = [x * damping_grid(scale) for x in GRID]
-            table = KroneckerLeverage(blocks, bases, inverse(grid), kind)
-            run_pass(
-                task,
-                space,
-                [table],
-                index=subset,
-                what="leave-one-out at every damping",
-                most=plan.batch,
-                progress=progress,
-            )
-            done = table.finish()
-            for d, x in enumerate(grid):
-                if plan.first_order:
-                    loss = total(law.nll(f[subset].double(), y[subset]))
-                    cache[x] = first_order_losses(loss, done["parts"][:, d].sum(1))
-                else:
-                    cache[x] = loo_outputs(law, f[subset], y[subset], done["leverage"][:, d])
+            at_once = max(1, settings.memory // (4 * 8 * space.size))
+            for part in (grid[i : i + at_once] for i in range(0, len(grid), at_once)):
+                table = KroneckerLeverage(blocks, bases, inverse(part), kind)
+                run_pass(
+                    task,
+                    space,
+                    [table],
+                    index=subset,
+                    what="leave-one-out at every damping",
+                    most=plan.batch,
+                    progress=progress,
+                )
+                done = table.finish()
+                for d, x in enumerate(part):
+                    if plan.first_order:
+                        loss = total(law.nll(f[subset].double(), y[subset]))
+                        cache[x] = first_order_losses(loss, done["parts"][:, d].sum(1))
+                    else:
+                        cache[x] = loo_outputs(law, f[subset], y[subset], done["leverage"][:, d], own=False)
         return cache[g]
 
     theta = space.flat(task.model)
@@ -154,7 +163,7 @@ def ekfac_road(
         mean_trace = (metric.trace().value, sampling)
     else:
         v = three["leverage"][:, 1].double()
-        loo = loo_outputs(law, f, y, v)
+        loo = loo_outputs(law, f, y, v, own=False)
         loo_loss = law.nll(loo, y)
         root = law.fisher_root(f.double())
         per_example = torch.einsum("nck,ncd,ndk->n", root, three["leverage"][:, 0].double(), root)

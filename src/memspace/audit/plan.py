@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from memspace.errors import MemoryBudgetError
 from memspace.passes.batching import examples_at_once
+from memspace.passes.forms import DENSE_LIMIT
 from memspace.passes.kinds import Kind
 from memspace.passes.rows import kept_formed
 from memspace.task.blocks import FORMED, Block
@@ -19,6 +20,7 @@ from memspace.task.data import call_model, first_tensor, move
 from memspace.task.selection import as_patterns
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
+from memspace.training.refit import refit_of
 
 __all__ = ["Plan", "Settings", "Stage", "make_plan"]
 
@@ -26,6 +28,7 @@ DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact 
 MANY_OUTPUTS = 2_000  # positions × outputs up to which one cotangent each is affordable
 SAMPLED = 4_000  # labels sampled over all examples where outputs are many: tr F to about 2 to 3%
 MOST_SAMPLES = 8  # per example: each costs a backward pass
+LEAST_ROWS = 1_000  # below so many principal rows the exact dual is no longer near the metric
 PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
 
 
@@ -70,6 +73,8 @@ class Plan:
         parameters: audited ones; total: all of the model's, the frozen and those not chosen among them.
         patterns: by which they were chosen, if any.
         kind: which cotangents the metric is made of (see ``memspace.passes.kinds``).
+        principal_rows: how many the Gram matrix of the dual keeps at most.
+        on_disk: bytes of Kronecker factors and bases kept in memory-mapped files (0: in memory).
     """
 
     representation: str
@@ -86,6 +91,8 @@ class Plan:
     held_out: int
     loose: tuple[str, ...]
     stages: tuple[Stage, ...]
+    principal_rows: int = PRINCIPAL_ROWS
+    on_disk: int = 0
 
     @property
     def samples(self) -> int:
@@ -124,6 +131,11 @@ class Plan:
             )
         if self.loose:
             lines.append(f"off the fast path, per-example gradients by the generic way: {', '.join(self.loose)}")
+        rows = self.n * self.outputs
+        if self.representation == "dual" and rows > self.principal_rows:
+            lines.append(f"sketch: the {self.principal_rows:,} principal of {rows:,} Fisher rows")
+        if self.on_disk:
+            lines.append(f"on disk: {size(self.on_disk)} of Kronecker factors and bases, in memory-mapped files")
         lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  what for")
         for s in self.stages:
             lines.append(
@@ -160,7 +172,8 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
     outputs, positions = f.shape[-1], f[0, ..., 0].numel()
     rows = n * outputs
     stored = 4 * n * sum(_held(b, *sizes[b.name], outputs) for b in space.blocks if b.name in sizes)
-    gram = 8 * rows * min(rows, PRINCIPAL_ROWS) * 2
+    sketch = _sketch(rows, settings.memory - stored)
+    gram = 16 * rows * sketch
     chosen, reason = _choose(settings, outputs, positions, rows, stored + gram)
     many = positions * outputs > MANY_OUTPUTS
     columns = outputs if chosen == "dual" or (positions == 1 and not many) else 1
@@ -179,6 +192,8 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
         task, space, chosen, n, columns, samples, positions, batch * per_example, stored + gram, folds, held_out
     )
     loose = tuple(b.name for b in space.blocks if b.kind == "loose")
+    kept = 2 * _squares(space)  # sums and bases
+    on_disk = kept if chosen == "ekfac" and kept > settings.memory // 2 else 0
     total = sum(p.numel() for p in task.model.parameters())
     return Plan(
         chosen,
@@ -195,7 +210,26 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
         held_out,
         loose,
         stages,
+        sketch,
+        on_disk,
     )
+
+
+def _squares(space: ParameterSpace) -> int:
+    """Bytes of one second moment a side and block."""
+
+    def numbers(b: Block) -> int:
+        if b.kind in FORMED or b.kind == "loose":
+            return b.size**2 if b.size <= DENSE_LIMIT else b.size
+        return b.shape[0] ** 2 + (b.shape[1] if b.kind == "embedding" else b.shape[1] ** 2)
+
+    return 8 * sum(numbers(b) for b in space.blocks)
+
+
+def _sketch(rows: int, memory: int) -> int:
+    """Principal rows that the Gram matrix and the products with it leave room for."""
+    most = min(rows, PRINCIPAL_ROWS)
+    return most if 16 * rows * most <= memory else max(min(most, LEAST_ROWS), memory // (16 * rows))
 
 
 def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: int) -> tuple[str, str]:
@@ -233,7 +267,7 @@ def _held(b: Block, a: int, g: int, outputs: int) -> int:
 
 def _held_out(task: Task, n: int) -> tuple[int, int]:
     """Held-out examples per fold and folds: about a thousand examples bring the error of a mean loss near 10%."""
-    if task.refit is None:
+    if refit_of(task) is None:
         return 0, 0
     share = 0.2 if n <= 10_000 else 0.1
     per_fold = max(1, round(share * n))
@@ -254,7 +288,7 @@ def _stages(
     folds: int,
     held_out: int,
 ) -> tuple[Stage, ...]:
-    bases = 8 * sum(b.shape[0] ** 2 + b.shape[1] ** 2 for b in space.blocks)
+    bases = 2 * _squares(space)
     stages = []
     if folds:
         stages.append(

@@ -20,7 +20,7 @@ from memspace.audit.results import SCHEMA, Chapter, Results, chapter_from_dict, 
 from memspace.errors import OutputError, RunFolderError
 from memspace.version import VERSION
 
-__all__ = ["Store", "load_results", "write_text"]
+__all__ = ["Store", "load_results", "write_table", "write_tensors", "write_text"]
 
 _RESULTS, _STATE, _PARTIAL = "results.json", "state.json", ".partial"
 
@@ -33,6 +33,8 @@ _UNITS = {
     "eigenvalue": "nats",
     "fisher_trace": "nats",
     "influence": "nats",
+    "for_suggested_influence": "nats",
+    "for_label_influence": "nats",
 }
 
 
@@ -68,6 +70,42 @@ def write_text(path: Path, text: str) -> None:
     with _writing(path):
         try:
             temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _own(t: Tensor) -> Tensor:
+    """On the CPU, with a storage that holds nothing else; a large tensor that is so already is not copied."""
+    t = t.detach().cpu().contiguous()
+    return t if t.untyped_storage().nbytes() == t.numel() * t.element_size() else t.clone()
+
+
+def write_table(path: Path, columns: Mapping[str, Any], schema: int = SCHEMA) -> None:
+    """Write a Parquet file whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    temporary = path.with_suffix(".tmp")
+    with _writing(path):
+        try:
+            pq.write_table(_table(columns, schema), str(temporary), compression="zstd")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write safetensors whole or not at all.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with _writing(path):
+        try:
+            save_file({k: _own(v) for k, v in tensors.items()}, str(temporary))
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -117,14 +155,7 @@ class Store:
 
     def save_tensors(self, stage: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep a stage's tensors."""
-        path = self._partial / f"{stage}.safetensors"
-        temporary = path.with_suffix(".tmp")
-        with _writing(path):
-            try:
-                save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, str(temporary))
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+        write_tensors(self._partial / f"{stage}.safetensors", tensors)
 
     def load_tensors(self, stage: str) -> dict[str, Tensor]:
         """A stage's tensors."""
@@ -159,14 +190,7 @@ class Store:
     def save_results(self, results: Results) -> None:
         """Write results.json and one Parquet file per table."""
         for name, columns in results.tables.items():
-            path = self.folder / f"{name}.parquet"
-            temporary = path.with_suffix(".tmp")
-            with _writing(path):
-                try:
-                    pq.write_table(_table(columns, results.schema), str(temporary), compression="zstd")
-                    temporary.replace(path)
-                finally:
-                    temporary.unlink(missing_ok=True)
+            write_table(self.folder / f"{name}.parquet", columns, results.schema)
         content = results.to_dict() | {"tables": sorted(results.tables)}
         write_text(self.folder / _RESULTS, json.dumps(content, indent=1, ensure_ascii=False))
         write_text(self.folder / _STATE, _state(None))

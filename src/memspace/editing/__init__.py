@@ -1,1 +1,1 @@
-"""Edits of what a network holds: forget, write, reweight, distil."""
+"""Edits of a network's memory. Each gives new weights; the model it was given stays as it is."""

@@ -56,7 +56,7 @@ def match_damping(estimates: Tensor, grid: tuple[float, ...], target: Tensor, wh
         target: (m,) losses of the same examples under networks trained without them.
     """
     goal = float(target.mean())
-    error = float(target.std() / math.sqrt(len(target)))
+    error = float(target.std() / math.sqrt(len(target))) if len(target) > 1 else math.nan
     means = estimates.double().mean(1)
     # The estimate falls as γ grows; work in logs and take the last crossing from above.
     difference = torch.log(means.clamp_min(1e-12)) - math.log(max(goal, 1e-12))

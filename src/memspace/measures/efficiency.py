@@ -6,6 +6,7 @@ Monte-Carlo Fisher diagonal. Only weight matrices are cut; biases and norm layer
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from memspace.task.data import Data
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["PruningCurve", "prunable", "pruning_curve", "smallest_share"]
+__all__ = ["PruningCurve", "accuracy_curve", "prunable", "pruning_curve", "smallest_share"]
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,31 @@ def pruning_curve(
     theta, mask = space.flat(task.model), prunable(space, task)
     order = torch.where(mask, saliency.to(theta), torch.inf).argsort()
     total = int(mask.sum())
+
+    def networks() -> Iterator[Tensor]:
+        for share in kept:
+            moved = theta.clone()
+            moved[order[: total - round(share * total)]] = 0
+            yield moved
+
+    return accuracy_curve(task, space, networks(), method, data=data, index=index, kept=kept, progress=progress)
+
+
+def accuracy_curve(
+    task: Task,
+    space: ParameterSpace,
+    networks: Iterable[Tensor],
+    method: str,
+    *,
+    data: Data,
+    index: Tensor | None,
+    kept: Sequence[float],
+    progress: Progress,
+) -> PruningCurve:
+    """Accuracy and loss of networks given as flat weights, one per share of ``kept``."""
     acc, acc_error, losses, loss_errors, n = [], [], [], [], 0
-    for share in progress.track(kept, f"pruning by {method}", len(kept)):
-        moved = theta.clone()
-        moved[order[: total - round(share * total)]] = 0
-        f, y = outputs(task, data, state=space.unpack(moved), index=index)
+    for flat in progress.track(networks, f"pruning by {method}", len(kept)):
+        f, y = outputs(task, data, state=space.unpack(flat), index=index)
         weight = task.likelihood.weight(f, y)
         loss = task.likelihood.nll(f.double(), y)
         units = float(weight.sum())

@@ -14,13 +14,19 @@ from memspace.task.likelihood import Likelihood
 __all__ = ["first_order_losses", "loo_outputs", "self_influence"]
 
 
-def loo_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, leverage: Tensor) -> Tensor:
+def loo_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, leverage: Tensor, *, own: bool = True) -> Tensor:
     """Outputs each example would get from the model trained without it, (n, C) float64.
 
     Args:
         f: (n, C) outputs; y: labels; leverage: V (n, C, C) at M = N(F + γI).
+        own: M holds the example's own curvature J_iᵀH_iJ_i, so that H_i V_i < 1: true of an exact F. An EKFAC's
+            eigenvalues are averages in common bases; what is particular to one example is not in them, its leverage
+            comes out far above one (54 was seen), and the inverse has no meaning. There V_i stands for the leverage
+            in the model without the example, V_i (I − H_i V_i)⁻¹, and f_i^(−i) = f_i + V_i g_i.
     """
     f, v = f.double(), leverage.double()
+    if not own:
+        return torch.add(f, torch.einsum("ncd,nd->nc", v, likelihood.residual(f, y)))
     root = likelihood.fisher_root(f)
     h = root @ root.transpose(1, 2)
     eye = torch.eye(f.shape[1], dtype=f.dtype, device=f.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from memspace.passes.engine import run_pass
 from memspace.passes.forms import Bases
 from memspace.passes.kinds import Kind
 from memspace.passes.linearise import FisherOperator
+from memspace.passes.offload import Disk
 from memspace.passes.outputs import outputs as outputs_of
 from memspace.passes.rows import CollectRows, Rows
 from memspace.passes.statistic import Statistic
@@ -47,13 +49,21 @@ PROBED = 16  # examples whose outputs tell how many cotangents merged classes ne
 RANK = 128  # of the Nyström representation, unless memory holds less
 
 
-def bases_of(factors: dict[str, FactorSums]) -> tuple[dict[str, Bases], dict[str, Tensor]]:
-    """Eigenbases of every block's factors, and the products of their eigenvalues (out, in); float64."""
+def bases_of(
+    factors: Mapping[str, FactorSums] | Iterable[tuple[str, FactorSums]], disk: Disk | None = None
+) -> tuple[dict[str, Bases], dict[str, Tensor]]:
+    """Eigenbases of every block's factors, and the products of their eigenvalues (out, in); float64.
+
+    Args:
+        disk: where the bases are kept, if not in memory.
+    """
     bases, products = {}, {}
-    for name, f in factors.items():
+    for name, f in factors.items() if isinstance(factors, Mapping) else factors:
         # 1-d: only the diagonal is kept, in the coordinates' own basis
         la, ua = (f.a, None) if f.a.dim() == 1 else torch.linalg.eigh(f.a)
         lg, ug = (f.g[0], None) if f.g.shape == (1, 1) else torch.linalg.eigh(f.g)
+        if disk is not None:
+            ua, ug = (None if u is None else disk.keep(u) for u in (ua, ug))
         bases[name] = Bases(ua, ug)
         products[name] = torch.outer(lg.clamp_min(0), la.clamp_min(0))
     return bases, products

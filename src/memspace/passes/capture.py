@@ -236,11 +236,11 @@ def _loop(one: Callable[[Inputs, Tensor], dict[str, Tensor]], x: Inputs, u: Tens
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:
-    """A new first axis, in the parts' own order of memory."""
+    """A new first axis, in the parts' own order of memory; an image's cotangents lie example by example."""
     if len(parts) == 1:
         return parts[0].unsqueeze(0)
     if parts[0].dim() == 3 and parts[0].stride(-1) != 1:
-        return torch.stack([p.transpose(-1, -2) for p in parts]).transpose(-1, -2)
+        return torch.stack([p.transpose(-1, -2) for p in parts], 1).transpose(0, 1).transpose(-1, -2)
     return torch.stack(list(parts))
 
 

@@ -7,6 +7,7 @@
   information, and at every position at most that share of tr H below it (see ``memspace.task.merged``).
 * ``empirical``: residuals of the training labels; *not* the Fisher information.
 * ``jacobian``: unit vectors of the outputs; rows of J.
+* ``given``: whatever a statistic hands the view before others read it (``View.give``).
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def output_cotangents(kind: str, likelihood: Likelihood, f: Tensor, y: Tensor, u
     """
     of = Kind.of(kind)
     mask = likelihood.weight(f, y).unsqueeze(-1)
+    if of.name == "given":
+        raise ValueError("cotangents of kind given are handed to the view before they are read")
     if of.name == "empirical":
         return likelihood.residual(f, y).unsqueeze(0)
     if of.name == "mc":
@@ -97,6 +100,10 @@ class View:
                 u = uniforms(self._seed, self.index, (*each, of.samples), f.dtype, f.device).movedim(-1, 0)
             self._outputs[kind] = output_cotangents(kind, self._likelihood, self.f, self.y, u)
         return self._outputs[kind]
+
+    def give(self, u: Tensor, kind: str = "given") -> None:
+        """Output cotangents (K, B, ..., C) of the caller's own, pulled back as ``kind``."""
+        self._outputs[kind] = u
 
     def cotangents(self, kind: str) -> Mapping[str, Tensor]:
         """Block name → (K, B, T, out), or per-example gradients (K, B, p) for blocks without a product form."""

@@ -23,7 +23,7 @@ from memspace.task.task import Task
 
 __all__ = ["run_pass"]
 
-OUTPUTS = 8  # a pass with one cotangent per output holds several times the signals; how many times matters little
+OUTPUTS = 4  # a pass with one cotangent per output holds several times the signals, most of them not at once
 
 
 def run_pass(

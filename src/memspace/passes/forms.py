@@ -33,6 +33,14 @@ class Bases:
     a: Tensor | None
     g: Tensor | None
 
+    def held(self, dtype: torch.dtype) -> Bases:
+        """In the dtype of the signals they will meet batch after batch; those kept in a file stay there."""
+
+        def one(u: Tensor | None) -> Tensor | None:
+            return u if u is None or u.untyped_storage().is_shared() else u.to(dtype)
+
+        return Bases(one(self.a), one(self.g))
+
     def rotate(self, gradients: Tensor) -> Tensor:
         """(..., out, in) into the bases."""
         if self.a is not None:
@@ -118,10 +126,17 @@ def _channels_first(x: Tensor) -> bool:
     return x.stride(-1) != 1 and x.stride(-2) == 1
 
 
+def _together(g: Tensor) -> Tensor:
+    """(K, B, T, d) → (K·B, T, d), example by example where they lie so: to sums over both it is the same."""
+    return (g.transpose(0, 1) if g.stride(1) > g.stride(0) else g).flatten(0, 1)
+
+
 def _times(x: Tensor, basis: Tensor) -> Tensor:
     """(..., T, d) @ (d, e) in x's own order of memory, so that nothing is copied."""
     if not _channels_first(x):
         return x @ basis
+    if x.dim() == 4 and x.stride(1) > x.stride(0):
+        return _times(x.transpose(0, 1), basis).transpose(0, 1)
     flat = x.transpose(-1, -2).flatten(0, -3)
     turned = torch.bmm(basis.t().expand(len(flat), -1, -1), flat)
     return turned.reshape(*x.shape[:-2], *turned.shape[1:]).transpose(-1, -2)
@@ -180,11 +195,17 @@ class ProductForm(Form):
         return _slices(self.a.shape[0], len(self.g) * self.g.shape[-1] * self._width)
 
     def _parts(self, s: slice) -> tuple[Tensor, Tensor | None]:
-        """(K, B, out, in) without the bias, and the bias (K, B, out, 1)."""
-        g = self.g[:, s].transpose(-1, -2)
-        return torch.matmul(g, self.a[s]), g.sum(-1, keepdim=True) if self.ones else None
+        """Without the bias, and the bias: (b, K, out, in), (b, K, out, 1). Examples come first: K cotangents then meet
+        an example's ``a`` in one product, where K products would each copy it.
+        """
+        g = self.g[:, s]
+        count, b, t, out = g.shape
+        merged = g[0].transpose(1, 2) if count == 1 else g.permute(1, 0, 3, 2).reshape(b, count * out, t)
+        weight = torch.bmm(merged, self.a[s]).reshape(b, count, out, -1)
+        return weight, g.sum(2).transpose(0, 1).unsqueeze(-1) if self.ones else None
 
     def _formed(self, s: slice) -> Tensor:
+        """(b, K, out, in)."""
         weight, bias = self._parts(s)
         if bias is None:
             return self.late.rotate(weight)
@@ -195,7 +216,7 @@ class ProductForm(Form):
 
     def gradients(self) -> Tensor:
         """See :class:`Form`."""
-        return self._formed(slice(None))
+        return self._formed(slice(None)).transpose(0, 1)
 
     def squared_norms(self) -> Tensor:
         """By the positions' inner products where these are fewer numbers than the gradient."""
@@ -209,9 +230,9 @@ class ProductForm(Form):
         out = g.new_empty(g.shape[:2])
         for s in self._pieces():
             weight, bias = self._parts(s)
-            out[:, s] = weight.flatten(2).square_().sum(-1)
+            out[:, s] = weight.flatten(2).square_().sum(-1).t()
             if bias is not None:
-                out[:, s] += bias.square_().sum((-1, -2))
+                out[:, s] += bias.square_().sum((-1, -2)).t()
         return out
 
     def squares(self) -> Tensor:
@@ -254,16 +275,22 @@ class ProductForm(Form):
             return torch.stack([(g * (squared @ w.t()).unsqueeze(1)) @ g.transpose(1, 2) for w in weights])
         out = self.g.new_empty(len(weights), self.g.shape[1], len(self.g), len(self.g))
         for s in self._pieces():
-            formed = self._formed(s).flatten(2).transpose(0, 1)
+            formed = self._formed(s).flatten(2)
             for d, w in enumerate(weights):
                 out[d, s] = (formed * w.flatten()) @ formed.transpose(1, 2)
         return out
 
     def scores(self, queries: Tensor) -> Tensor:
-        """See :class:`Form`."""
+        """With one position, through the queries applied to ``a`` where that is smaller than the gradients."""
         out = self.g.new_empty(*self.g.shape[:2], len(queries))
+        count, rows, width = queries.shape
+        if self.single and count < width:
+            for s in _slices(len(self.a), count * rows):
+                moved = (self.a[s, 0] @ queries.flatten(0, 1).t()).reshape(-1, count, rows)
+                out[:, s] = torch.matmul(moved, self.g[:, s, 0].permute(1, 2, 0)).permute(2, 0, 1)
+            return out
         for s in self._pieces():
-            out[:, s] = self._formed(s).flatten(2) @ queries.flatten(1).t()
+            out[:, s] = (self._formed(s).flatten(2) @ queries.flatten(1).t()).transpose(0, 1)
         return out
 
     def settled(self, vectors: int) -> Form:
@@ -273,7 +300,7 @@ class ProductForm(Form):
         k, t = len(self.g), self.a.shape[1]
         if t == 1 or k * (t + 2 * vectors) >= 2 * vectors * t:
             return self
-        return FormedForm(self.gradients().flatten(2))
+        return FormedForm(self.gradients().flatten(2).contiguous())
 
     def push(self, v: Tensor) -> Tensor:
         """See :class:`Form`."""
@@ -299,7 +326,7 @@ class ProductForm(Form):
     def moments(self) -> Moments:
         """See :class:`Form`."""
         count = self.counted or self.a.shape[0] * self.a.shape[1]
-        a, g = second_moment(self.a), second_moment(self.g.flatten(0, 1))
+        a, g = second_moment(self.a), second_moment(_together(self.g))
         if self.ones:
             sums = self.a.sum((0, 1))
             a = torch.cat(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 __all__ = ["KINDS", "Kind"]
 
-KINDS = ("exact", "mc", "topk", "empirical", "jacobian")
+KINDS = ("exact", "mc", "topk", "empirical", "jacobian", "given")
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class KroneckerLeverage(_Table):
 
     def update(self, view: View) -> None:
         """Keep one batch."""
+        self._bases = {k: b.held(view.f.dtype) for k, b in self._bases.items()}
         kind = self.kinds[0]
         residual = view.output("empirical")[0] if kind == "jacobian" else None
         total: Tensor | None = None
@@ -79,6 +80,7 @@ class QueryGradients(_Table):
 
     def update(self, view: View) -> None:
         """Keep one batch, in the bases."""
+        self._bases = {k: b.held(view.f.dtype) for k, b in self._bases.items()}
         for block in self._blocks:
             form = view.form("empirical", block)
             self._rotation[block.name] = max(self._rotation.get(block.name, 0), form.rotation())
@@ -115,6 +117,7 @@ class KroneckerInfluence(_Table):
 
     def update(self, view: View) -> None:
         """Keep one batch."""
+        self._bases = {k: b.held(view.f.dtype) for k, b in self._bases.items()}
         total: Tensor | None = None
         for block in self._blocks:
             form = view.form("empirical", block)

@@ -188,9 +188,9 @@ class FisherOperator:
     def __call__(self, v: Tensor) -> Tensor:
         """F v for one flat v (P,) or a stack (k, P), in float64; summed in the model's dtype within a batch only."""
         stack = v.reshape(-1, self.size)
-        if self._signals.pays(len(stack)):
-            self.products += len(stack)
-            with evaluating(self._task.model):
+        with evaluating(self._task.model):  # also to find out whether it pays: one example goes through the network
+            if self._signals.pays(len(stack)):
+                self.products += len(stack)
                 return (self._team.add(self._signals(stack)) / self.n).reshape(v.shape)
         total = torch.zeros(stack.shape, dtype=torch.float64, device=self._task.device)
         self.products += len(stack)

@@ -18,7 +18,7 @@ from memspace.passes.statistic import Statistic
 from memspace.task.blocks import FORMED
 from memspace.task.space import Block
 
-__all__ = ["CollectRows", "Rows", "kept_formed"]
+__all__ = ["CollectRows", "Rows", "joined", "kept_formed"]
 
 LARGER = 1.75  # times the factors, that rows may be to be kept
 
@@ -173,6 +173,20 @@ class Rows:
             else:
                 b.view(out)[:] = torch.einsum("nto,nti->oi", gathered, a.double())
         return out
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Rows of different examples one below the other; a block that one of them holds formed is formed in all."""
+    first, a, g = parts[0], {}, {}
+    for b in first.blocks:
+        if all(b.name in p.a for p in parts):
+            a[b.name] = _stacked([p.a[b.name] for p in parts], 1)
+            g[b.name] = _stacked([p.g[b.name] for p in parts], 1)
+        else:
+            g[b.name] = torch.cat([p.formed(b).to(p.g[b.name].dtype) for p in parts])
+    counts = [int(p.example[-1]) + 1 for p in parts]
+    starts = [sum(counts[:i]) for i in range(len(parts))]
+    return Rows(first.blocks, a, g, torch.cat([p.example + s for p, s in zip(parts, starts, strict=True)]))
 
 
 def _stacked(parts: Sequence[Tensor], positions: int) -> Tensor:

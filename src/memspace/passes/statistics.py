@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from memspace.passes.cotangent import View
 from memspace.passes.forms import Bases
+from memspace.passes.offload import Disk
 from memspace.passes.statistic import Statistic
 from memspace.task.space import Block
 
@@ -36,12 +37,15 @@ class _Sums(Statistic[dict[str, Tensor]]):
 
     additive = True
 
-    def __init__(self) -> None:
+    def __init__(self, disk: Disk | None = None) -> None:
         self._sums: dict[str, Tensor] = {}
+        self._disk = disk
 
     def _add(self, key: str, value: Tensor) -> None:
         if key in self._sums:
             self._sums[key] += value  # in float64, without a converted copy
+        elif self._disk is not None and value.dim() == 2:
+            self._sums[key] = self._disk.keep(value, torch.float64)
         else:
             self._sums[key] = value.to(torch.float64, copy=True)
 
@@ -90,10 +94,14 @@ class FactorSums:
 
 
 class KroneckerFactors(_Sums):
-    """Σ a aᵀ and Σ g gᵀ per block: Martens & Grosse 2015; weight sharing as in Grosse & Martens 2016 ("expand")."""
+    """Σ a aᵀ and Σ g gᵀ per block: Martens & Grosse 2015; weight sharing as in Grosse & Martens 2016 ("expand").
 
-    def __init__(self, blocks: Sequence[Block], kind: str = "exact") -> None:
-        super().__init__()
+    Args:
+        disk: where the sums are kept, if not in memory.
+    """
+
+    def __init__(self, blocks: Sequence[Block], kind: str = "exact", disk: Disk | None = None) -> None:
+        super().__init__(disk)
         self._blocks, self.kinds = tuple(blocks), (kind,)
 
     def update(self, view: View) -> None:
@@ -108,15 +116,17 @@ class KroneckerFactors(_Sums):
 
     def factors(self) -> dict[str, FactorSums]:
         """Block name → mean second moments: F_block ≈ g ⊗ a."""
+        return dict(self.each())
+
+    def each(self) -> Iterator[tuple[str, FactorSums]]:
+        """:meth:`factors`, formed block by block."""
         n = self._sums["n"]
-        out = {}
         for block in self._blocks:
             a = self._sums[f"a/{block.name}"]
             if f"g/{block.name}" in self._sums:
-                out[block.name] = FactorSums(a / self._sums[f"t/{block.name}"], self._sums[f"g/{block.name}"] / n)
+                yield block.name, FactorSums(a / self._sums[f"t/{block.name}"], self._sums[f"g/{block.name}"] / n)
             else:
-                out[block.name] = FactorSums(a / n, torch.ones(1, 1, dtype=a.dtype, device=a.device))
-        return out
+                yield block.name, FactorSums(a / n, torch.ones(1, 1, dtype=a.dtype, device=a.device))
 
 
 class CorrectedEigenvalues(_Sums):
@@ -128,6 +138,7 @@ class CorrectedEigenvalues(_Sums):
 
     def update(self, view: View) -> None:
         """Add one batch."""
+        self._bases = {k: b.held(view.f.dtype) for k, b in self._bases.items()}
         for block in self._blocks:
             form = view.form(self.kinds[0], block)
             self._add(f"eig/{block.name}", form.rotate(self._bases[block.name]).squares())

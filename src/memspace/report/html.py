@@ -20,7 +20,7 @@ from memspace.measurement import Measurement
 from memspace.report.figures import PALETTE, PALETTE_DARK, to_plotly
 from memspace.report.format import format_interval, format_value, plain
 
-__all__ = ["render"]
+__all__ = ["AUDIT", "COMPARISON", "Page", "render"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,18 @@ class _Headline:
     reliable: bool
 
 
-# What a reader sees first, where it was measured: (name, label, what it means).
+@dataclass(frozen=True)
+class Page:
+    """What a page is called: window title and heading go after and before the results' name; ``done``: what was done
+    on the day; ``headlines``: what a reader sees first, where it was measured: (name, label, what it means).
+    """
+
+    title: str
+    heading: str
+    done: str
+    headlines: tuple[tuple[str, str, str], ...]
+
+
 HEADLINES = (
     ("generalisation.loo_estimate", "Test loss to expect", "Estimated from training data alone."),
     ("generalisation.test_accuracy", "Test accuracy", "Share of unseen examples it gets right."),
@@ -46,13 +57,32 @@ HEADLINES = (
     ("robustness.sigma_one_percent", "Noise it bears", "Random shift of every weight that costs 1% accuracy."),
     ("action.inefficiency", "Length of training", "Path travelled over the shortest possible."),
 )
-_SHARES = ("labels.noise", "generalisation.test_accuracy", "efficiency.fisher.smallest_share")
+AUDIT = Page("memory audit", ", read as a memory", "audited", HEADLINES)
+COMPARISON = Page(
+    "comparison",
+    ", compared",
+    "compared",
+    (
+        ("compare.lower_bound", "Least distance", "No path between the two networks is shorter."),
+        ("compare.length_found", "Shortest path found", "Its length over their predictions."),
+        ("compare.straight_line_length", "Straight line", "Length of averaging the weights step by step."),
+        ("barrier.line.training", "Barrier", "Rise of the loss on the straight line."),
+        ("barrier.geodesic.training", "Barrier on the path", "Rise of the loss on the path found."),
+        ("compare.disagreement", "Disagreement", "Share of examples the two put into different classes."),
+    ),
+)
+_SHARES = (
+    "labels.noise",
+    "generalisation.test_accuracy",
+    "efficiency.fisher.smallest_share",
+    "compare.disagreement",
+)
 _RATIOS = ("action.inefficiency",)
 _ORDER = {"bad": 0, "warn": 1, "good": 2, "note": 3}
 _WORDS = {"bad": "Act on this", "warn": "Watch", "good": "Good", "note": "Know"}
 
 
-def render(results: Results) -> str:
+def render(results: Results, kind: Page = AUDIT) -> str:
     """The page, about five megabytes (the plotting library is inside)."""
     environment = Environment(
         loader=PackageLoader("memspace.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -75,8 +105,9 @@ def render(results: Results) -> str:
         r=results,
         findings=findings,
         leading=_leading(findings),
-        byline=_byline(results),
-        headlines=_headlines(results),
+        kind=kind,
+        byline=_byline(results, kind.done),
+        headlines=_headlines(results, kind.headlines),
         titles={c.id: c.title for c in results.chapters},
         data=Markup(_script_json(data)),
         plotly=Markup(get_plotlyjs()),
@@ -104,22 +135,22 @@ def _leading(findings: Sequence[Finding]) -> str:
     return f"{urgent} {call} for attention, first of all: {findings[0].title.rstrip('.')}."
 
 
-def _byline(results: Results) -> str:
+def _byline(results: Results, done: str) -> str:
     """Model, its size, the data and the day, as far as they are known."""
     known = results.facts
     parts = [known.get("model", "")]
     for name in ("parameters", "training examples", "test examples"):
         if known.get(name, "")[:1].isdigit():
             parts.append(f"{known[name]} {name}")
-    return " · ".join(p for p in (*parts, f"audited {results.created[:10]}") if p)
+    return " · ".join(p for p in (*parts, f"{done} {results.created[:10]}") if p)
 
 
-def _headlines(results: Results) -> list[_Headline]:
+def _headlines(results: Results, wanted: tuple[tuple[str, str, str], ...]) -> list[_Headline]:
     measured: dict[str, tuple[Chapter, Measurement]] = {
         m.name: (c, m) for c in results.chapters for m in c.measurements
     }
     out = []
-    for name, label, gloss in HEADLINES:
+    for name, label, gloss in wanted:
         if name not in measured:
             continue
         c, m = measured[name]

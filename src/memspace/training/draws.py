@@ -39,7 +39,8 @@ def draw(training: Training, n: int, seed: int) -> Draws:
         torch.manual_seed(seed)
         model = training.make()
         batches: list[Tensor] = []
+        whole = (torch.arange(n),)  # one tensor for all steps
         for _ in range(recipe.epochs):
             order = torch.randperm(n)
-            batches += torch.split(order, size) if size < n else (torch.arange(n),)
+            batches += torch.split(order, size) if size < n else whole
     return Draws(model, tuple(batches), tuple(recipe.rate_at(k, total) for k in range(total)))

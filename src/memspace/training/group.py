@@ -11,6 +11,7 @@ small that calling the operations costs more than computing them; see :func:`sta
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from memspace.errors import StochasticModelError
 from memspace.task.data import Inputs, call_model, first_tensor, take
 from memspace.task.likelihood import Likelihood
 from memspace.task.recipe import Recipe, Training
-from memspace.training.draws import Draws, draw
+from memspace.training.draws import draw
 from memspace.training.loss import example_losses
 from memspace.training.networks import Networks, arguments
 
@@ -39,19 +40,25 @@ class Job:
     """A group's work.
 
     Args:
-        draws: per network; positions are within the network's own examples.
+        models: the networks at their initialisation; the work is done in them.
+        batches: per network and step, positions (b,) within the network's own examples. Networks of one seed share one.
+        rates: per step, the learning rate.
         index: (G, m) each network's examples, or None where all train on all.
         weights: (G, N) of the examples, or None for ones.
     """
 
-    draws: tuple[Draws, ...]
+    models: tuple[nn.Module, ...]
+    batches: tuple[tuple[Tensor, ...], ...]
+    rates: tuple[float, ...]
     index: Tensor | None
     weights: Tensor | None
 
 
 def prepare(training: Training, n: int, seeds: Sequence[int], index: Tensor | None, weights: Tensor | None) -> Job:
     """Draw what the group's trainings draw at random. Not for several threads: the random state is torch's own."""
-    return Job(tuple(draw(training, n, s) for s in seeds), index, weights)
+    drawn = {s: draw(training, n, s) for s in dict.fromkeys(seeds)}
+    models = tuple(copy.deepcopy(drawn[s].model) for s in seeds)
+    return Job(models, tuple(drawn[s].batches for s in seeds), drawn[seeds[0]].rates, index, weights)
 
 
 def check_repeatable(model: nn.Module) -> None:
@@ -92,13 +99,13 @@ def train(
 ) -> Networks:
     """Train the group's networks; ``tick`` is called after every step and may raise to stop."""
     x, y = data
-    models = [d.model.to(first_tensor(x).device) for d in job.draws]
+    models = [m.to(first_tensor(x).device) for m in job.models]
     params = _shared(models)
     trained = {n: params[n].requires_grad_() for n, p in models[0].named_parameters() if p.requires_grad}
     take_gradients = _Stacked(models, params) if stacked else _InTurn(models, trained)
     optimiser = _optimiser(recipe, list(trained.values()))
     batches = _Batches(job, x, y)
-    for step, rate in enumerate(job.draws[0].rates):
+    for step, rate in enumerate(job.rates):
         for group in optimiser.param_groups:
             group["lr"] = rate
         part = batches.at(step)
@@ -152,21 +159,18 @@ class _Batches:
 
     def __init__(self, job: Job, x: Inputs, y: Tensor) -> None:
         self._job, self._x, self._y = job, x, y
-        first = job.draws[0].batches
-        same = all(d is job.draws[0] for d in job.draws) or len(first[0]) == len(y)
-        self._common = job.index is None and same
         n = len(y) if job.index is None else job.index.shape[1]
-        self._whole = self._part(0) if len(first[0]) == n else None  # all at once at every step
+        first = job.batches[0]
+        whole = len(first[0]) == n  # all at once at every step
+        self._common = job.index is None and (whole or all(b is first for b in job.batches))
+        self._whole = self._part(0) if whole else None
 
     def at(self, step: int) -> _Part:
         return self._whole or self._part(step)
 
     def _part(self, step: int) -> _Part:
         job, device = self._job, self._y.device
-        if self._common:
-            at = job.draws[0].batches[step].to(device)
-        else:
-            at = torch.stack([d.batches[step] for d in job.draws]).to(device)
+        at = (job.batches[0][step] if self._common else torch.stack([b[step] for b in job.batches])).to(device)
         w = job.weights
         if w is not None:
             w = w[:, at] if self._common else w.gather(1, at)
@@ -217,7 +221,8 @@ class _InTurn:
             losses = example_losses(likelihood, call_model(model, x), y)
             if w is not None:
                 losses = losses * w
-            for i, g in enumerate(torch.autograd.grad(losses.sum() / len(losses), own, allow_unused=True)):
+            grads: Sequence[Tensor | None] = torch.autograd.grad(losses.sum() / len(losses), own, allow_unused=True)
+            for i, g in enumerate(grads):
                 if g is None:
                     unused.add(i)
                 else:

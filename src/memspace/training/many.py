@@ -24,7 +24,7 @@ from memspace.training.networks import Networks
 __all__ = ["train_many"]
 
 MEMORY = 2 * 2**30  # bytes
-AT_ONCE = 32  # networks in a group on a CPU: more gain nothing and leave the caches (measured: 4, 16, 64)
+AT_ONCE = 16  # networks in a group on a CPU: more gain nothing and leave the caches (measured: 4, 8, 16, 32, 64)
 
 
 def train_many(

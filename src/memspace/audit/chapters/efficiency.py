@@ -1,4 +1,8 @@
-"""Chapter 3c: what can be cut, measured by pruning a copy."""
+"""Chapter 3c: what can be cut, measured by pruning a copy.
+
+Compensated pruning reads a few hundred examples' rows and measures its objective on as many, so that it costs less than
+one epoch whatever the data's size; where even that is dear, it is left out with the reason.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,54 @@ import torch
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.measurement import Measurement, Unmeasured
-from memspace.measures.efficiency import pruning_curve, smallest_share
+from memspace.measures.compensated import Surgery
+from memspace.measures.efficiency import PruningCurve, accuracy_curve, prunable, pruning_curve, smallest_share
+from memspace.measures.filters import filtered_layers, prune_filters
+from memspace.measures.pruning import prune
 from memspace.progress import Progress
+from memspace.task.data import Data
 
 __all__ = ["efficiency"]
 
 KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
+
+INVERSE = (1.0, 0.5, 0.2, 0.1, 0.05)  # shares of compensated pruning, a round or two each
+ROWS, EXAMPLES = 300, 300  # Fisher rows a round, examples its objective is measured on
+AFFORDABLE = 5e7  # rows × weights: beyond, a round costs seconds on a core
+KEYS = {
+    "magnitude": "magnitude",
+    "Fisher (OBD)": "fisher",
+    "Fisher inverse (OBS)": "fisher_inverse",
+    "filters by geometric median": "filters",
+}
+SOURCES = {"fisher": "LeCun et al. 1990", "fisher_inverse": "Hassibi & Stork 1993", "filters": "He et al. 2019"}
+
+
+def _further(
+    r: Reading, data: Data, index: torch.Tensor, progress: Progress
+) -> tuple[list[PruningCurve], tuple[Unmeasured, ...]]:
+    """The curves of compensated pruning, where affordable, and of filters, where there are convolutions."""
+    task, theta, found = r.task, r.space.flat(r.task.model), {}
+    absent: tuple[Unmeasured, ...] = ()
+    if ROWS * r.space.size <= AFFORDABLE:
+        surgery = Surgery(rows=ROWS, examples=EXAMPLES)
+        found["Fisher inverse (OBS)"] = prune(task, r.space, "fisher-inverse", INVERSE[1:], surgery=surgery)
+    else:
+        absent = (
+            Unmeasured(
+                "efficiency.fisher_inverse.smallest_share",
+                f"{ROWS} Fisher rows of {r.space.size:,} weights would cost more than an audit should",
+                "run `memspace prune TASK --method fisher-inverse`",
+            ),
+        )
+    if any(b.kind == "conv" for b in filtered_layers(r.space)):
+        mask = prunable(r.space, task)
+        found["filters by geometric median"] = prune_filters(task, r.space, mask, KEPT[1:])
+    curves = []
+    for name, networks in found.items():
+        kept, flats = [1.0, *(p.share for p in networks)], [theta, *(p.flat for p in networks)]
+        curves.append(accuracy_curve(task, r.space, flats, name, data=data, index=index, kept=kept, progress=progress))
+    return curves, absent
 
 
 def efficiency(r: Reading, progress: Progress) -> Chapter:
@@ -26,10 +72,12 @@ def efficiency(r: Reading, progress: Progress) -> Chapter:
         pruning_curve(task, r.space, s, name, data=data, index=index, kept=KEPT, progress=progress)
         for name, s in saliency.items()
     ]
+    further, absent = _further(r, data, index, progress)
+    curves += further
     measurements, series = [], []
     classifies = task.likelihood.classifies
     for c in curves:
-        key = "magnitude" if c.method == "magnitude" else "fisher"
+        key = KEYS[c.method]
         value, error = (c.accuracy, c.accuracy_error) if classifies else (c.loss, c.loss_error)
         series.append(
             Series(
@@ -47,14 +95,16 @@ def efficiency(r: Reading, progress: Progress) -> Chapter:
                     f"efficiency.{key}.smallest_share",
                     least,
                     "1",
-                    f"smallest share of weights kept within 1% of the {word} accuracy, on a grid of {len(KEPT)}, no retraining",
+                    f"smallest share of weights kept within 1% of the {word} accuracy, on a grid of {len(c.kept)}, no retraining",
                     c.n,
                     None,
-                    "LeCun et al. 1990" if key == "fisher" else "",
+                    SOURCES.get(key, ""),
                 )
             )
         for share in (0.5, 0.2, 0.1):
-            k = KEPT.index(share)
+            if share not in c.kept:
+                continue
+            k = c.kept.tolist().index(share)
             measurements.append(
                 Measurement(
                     f"efficiency.{key}.{'accuracy' if classifies else 'loss'}_at_{int(100 * share)}",
@@ -73,7 +123,7 @@ def efficiency(r: Reading, progress: Progress) -> Chapter:
         "accuracy" if classifies else "loss (nats)",
         tuple(series),
     )
-    unmeasured: tuple[Unmeasured, ...] = ()
+    unmeasured: tuple[Unmeasured, ...] = absent
     findings: tuple[Finding, ...] = ()
     if classifies:
         shares = {c.method: smallest_share(c) or 1.0 for c in curves}
@@ -91,6 +141,7 @@ def efficiency(r: Reading, progress: Progress) -> Chapter:
         answer = f"{cut:.0%} of the weights can be set to zero at a cost below 1% {word} accuracy, chosen by {best}."
     else:
         unmeasured = (
+            *absent,
             Unmeasured(
                 "efficiency.smallest_share",
                 "the output law has no classes, so no accuracy",

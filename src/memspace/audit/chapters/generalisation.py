@@ -11,6 +11,7 @@ from torch import Tensor
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.measures.calibration import calibration_error
 from memspace.measures.damping import expected_loss
 
 __all__ = ["generalisation", "loo_estimate"]
@@ -27,6 +28,21 @@ def loo_estimate(r: Reading) -> tuple[Tensor, str]:
         return expected_loss(r.loo_f, truth), "against the inferred true label"
     per = r.loo_loss / (r.weight.flatten(1).sum(1).clamp_min(1) if r.sequence else 1)
     return per.double(), "against the labels as given"
+
+
+def _calibration(r: Reading) -> list[Measurement | Unmeasured]:
+    """Whether the network is as sure as it is right: estimated without test data, and measured on them."""
+    name = "generalisation.calibration_estimate"
+    if r.loo_f is None or r.labels is None or r.label_f is None:
+        reason = "a sequence model, another output law than categorical, or too many outputs"
+        return [Unmeasured(name, reason, "audit a classifier with one label per example")]
+    truth = r.labels.posterior(r.label_f, r.y)
+    how = f"expected calibration error of leave-one-out, against the inferred true label; {r.estimator}"
+    found: list[Measurement | Unmeasured] = [calibration_error(name, r.loo_f, truth, how)]
+    if r.test_f is not None and r.test_y is not None:
+        how = "expected calibration error on the test examples"
+        found.append(calibration_error("generalisation.test_calibration", r.test_f, r.test_y, how))
+    return found
 
 
 def generalisation(r: Reading) -> Chapter:
@@ -92,6 +108,11 @@ def generalisation(r: Reading) -> Chapter:
     ]
     unmeasured: list[Unmeasured] = []
     findings: list[Finding] = []
+    for found in _calibration(r):
+        if isinstance(found, Measurement):
+            measurements.append(found)
+        else:
+            unmeasured.append(found)
     verdict = ""
     if r.test_f is not None and r.test_y is not None:
         losses = law.nll(r.test_f.double(), r.test_y)

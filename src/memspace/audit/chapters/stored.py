@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from memspace.audit.chapters.twice import Lists, twice
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Gallery, Series
@@ -21,7 +22,7 @@ def _named(r: Reading, label: Tensor) -> str:
     return names[k] if names is not None and 0 <= k < len(names) else str(k)
 
 
-def stored(r: Reading, tables: dict[str, dict[str, object]]) -> Chapter:
+def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> Chapter:
     """The chapter; adds columns to ``examples`` and makes ``influence``."""
     task, n = r.task, r.n
     plain = r.y.dim() == 1 and not r.y.is_floating_point()
@@ -107,6 +108,7 @@ def stored(r: Reading, tables: dict[str, dict[str, object]]) -> Chapter:
                 "audit a classifier with one label per example",
             )
         )
+    twice(r, seed, tables, Lists(measurements, unmeasured, findings, galleries))
     tables["influence"] = _influence(r, galleries, plain)
     top = names[int(everywhere.argmax())]
     findings.append(

@@ -1,0 +1,81 @@
+"""Duplicates among the training data and leaks into the test data: a part of the chapter on what is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from memspace.audit.duplicates import Duplicates, find_duplicates, whitening
+from memspace.audit.pictures import item
+from memspace.audit.reading import Reading
+from memspace.audit.results import Finding, Gallery
+from memspace.measurement import Measurement, Unmeasured
+from memspace.progress import Silent
+
+__all__ = ["Lists", "twice"]
+
+SHOWN = 8  # pairs
+
+
+@dataclass(frozen=True)
+class Lists:
+    """A chapter in the making."""
+
+    measurements: list[Measurement]
+    unmeasured: list[Unmeasured]
+    findings: list[Finding]
+    galleries: list[Gallery]
+
+
+def twice(r: Reading, seed: int, tables: dict[str, dict[str, object]], into: Lists) -> None:
+    """Look within the training data and, where there are test data, from them into the training data."""
+    columns: dict[str, list[Any]] = {}
+    kernel = whitening(r.task, r.space, seed, Silent())
+    for within in ("train", *(() if r.task.test is None else ("train-test",))):
+        found = find_duplicates(r.task, r.space, kernel, within, seed=seed)
+        into.measurements.append(found.exact)
+        if isinstance(found.near, Measurement):
+            into.measurements.append(found.near)
+        else:
+            into.unmeasured.append(found.near)
+        columns.setdefault("within", []).extend([within] * len(found))
+        for name, values in found.table.items():
+            columns.setdefault(name, []).extend(values)
+        if len(found):
+            into.galleries.append(_gallery(r, found))
+            into.findings.append(_finding(r, found))
+    tables["duplicates"] = dict(columns)
+
+
+def _finding(r: Reading, found: Duplicates) -> Finding:
+    near = found.near.value if isinstance(found.near, Measurement) else 0
+    said = f"{found.exact.value:.0f} exact pairs, {near:.0f} near ones by the network's own kernel."
+    if found.within == "train":
+        share = len(found) / r.n
+        title = f"{len(found)} pairs of training examples look like the same"
+        advice = "See duplicates.parquet; pairs with different labels first."
+        return Finding("note" if share < 0.05 else "warn", title, said, advice, "stored")
+    others = len(set(found.table["other_index"]))
+    title = f"{others} test examples look like training examples"
+    advice = "See duplicates.parquet; measure the test loss without them."
+    return Finding("warn", title, said, advice, "stored")
+
+
+def _gallery(r: Reading, found: Duplicates) -> Gallery:
+    task, t = r.task, found.table
+    other = task.train if found.within == "train" else task.test
+    assert other is not None
+    items = []
+    for k in range(min(SHOWN, len(found))):
+        said = "equal" if t["kind"][k] == "exact" else f"similarity {t['similarity'][k]:.3f}"
+        flag = "" if t["label"][k] == t["other_label"][k] else "labels differ"
+        items.append(item(task, task.train, t["train_index"][k], f"training, {said}", flag))
+        where = "training" if found.within == "train" else "test"
+        items.append(item(task, other, t["other_index"][k], f"{where}, {said}", flag))
+    if found.within == "train":
+        return Gallery(
+            "duplicates", "There twice", "Training examples that look like the same, pair by pair.", tuple(items)
+        )
+    return Gallery(
+        "leaks", "Seen before the test", "Test examples with the training example they resemble.", tuple(items)
+    )

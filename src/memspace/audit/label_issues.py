@@ -1,0 +1,213 @@
+"""Labels that look wrong, as one ranked list: probability, suggestion, and the examples the judgement rests on."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memspace.audit.common import judged_truth
+from memspace.audit.cross_fit import cross_fit
+from memspace.audit.plan import Settings, make_plan
+from memspace.audit.quick import Quick, read_quick
+from memspace.audit.reading import HeldOut
+from memspace.audit.results import Results
+from memspace.errors import TaskError
+from memspace.measurement import Measurement
+from memspace.measures.damping import DampingChoice
+from memspace.measures.labels import LabelModel, join_opinions
+from memspace.passes.outputs import outputs
+from memspace.passes.verify import verified_space
+from memspace.progress import Progress, Silent
+from memspace.task.checks import check_task, untouched
+from memspace.task.data import Data
+from memspace.task.task import Task
+
+__all__ = ["LabelIssues", "label_issues"]
+
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class LabelIssues:
+    """Every training example, the likeliest wrong label first.
+
+    Args:
+        table: columns ``index``, ``label``, ``suggested_label``, ``p_wrong_label``, ``train_loss`` (nats) and, for the
+            first ones, lists of training examples: ``for_suggested`` and ``for_label`` with ``..._influence``, the
+            nats by which leaving that example out lowers (raises) log p(suggested) − log p(label). None elsewhere.
+        noise: estimated share of wrong labels.
+        estimator: what the probabilities were made from.
+        seconds: cost by step; ``refits`` are trainings.
+    """
+
+    table: dict[str, list[Any]]
+    noise: Measurement
+    estimator: str
+    seconds: dict[str, float]
+
+    def __len__(self) -> int:
+        return len(self.table["index"])
+
+    def save(self, path: Path, top: int | None = None) -> None:
+        """Write the first ``top`` rows (all) as Parquet.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from memspace.audit.store import write_table
+
+        write_table(path, {k: v[:top] for k, v in self.table.items()})
+
+
+def label_issues(
+    source: Task | Results,
+    *,
+    settings: Settings | None = None,
+    folds: int = 2,
+    repeats: int = 1,
+    reasons: int = 50,
+    progress: Progress | None = None,
+) -> LabelIssues:
+    """Judge every training label.
+
+    p(label wrong | input, label) by Bayes' rule in the noise model of ``measures.labels``, fitted to leave-one-out
+    outputs (EKFAC; γ where they agree with refits) joined with refits that did not see the example and with the
+    recorded training's mean output, where there are any.
+
+    Args:
+        source: a task; or the results of an audit, whose own numbers are then ranked (without reasons).
+        folds: parts of each partition in refits: 2 cost one training in all, K cost K − 1; 0: no refits.
+        repeats: partitions averaged over.
+        reasons: for how many of the first examples neighbours in influence are found.
+
+    Raises:
+        TaskError: not a classifier with one label per example.
+    """
+    if isinstance(source, Results):
+        return _from_results(source)
+    task, settings, progress = source, settings or Settings(), progress or Silent()
+    check_task(task)
+    _check_judged(task)
+    begun = time.perf_counter()
+    with untouched(task.model):
+        space = verified_space(task)
+        plan = make_plan(task, space, replace(settings, representation="ekfac"))
+        if plan.first_order:
+            raise _not_judged(f"{plan.positions * plan.outputs:,} outputs per example are too many")
+        refits = cross_fit(task, folds, repeats, settings.seed, progress) if folds else None
+        at = time.perf_counter()
+        quick = read_quick(task, space, plan, settings.seed, progress, settings.damping)
+        labels = judged_truth(task, refits, quick.at.y)
+        damping = quick.at.choose(refits, labels)
+        loo = quick.at.leave_one_out(damping.value)
+        trajectory = _trajectory(task)
+        model, f = join_opinions(loo, quick.at.y, None if refits is None else refits.f.to(loo), trajectory)
+        p = model.p_wrong(f, quick.at.y)
+        order = p.argsort(descending=True, stable=True)
+        suggested = model.suggested(f, quick.at.y)
+        middle = time.perf_counter()
+        columns = _reasons(task, quick, order[:reasons], suggested, damping.value, progress) if reasons else {}
+    loss = task.likelihood.nll(quick.at.f.double(), quick.at.y)
+    table = _table(order, quick.at.y, suggested, p, loss, columns)
+    seconds = {
+        "refits": 0.0 if refits is None else refits.seconds,
+        "leave-one-out": middle - at,
+        "reasons": time.perf_counter() - middle,
+        "total": time.perf_counter() - begun,
+    }
+    estimator = _said(refits, folds, repeats, trajectory, damping)
+    return LabelIssues(table, _noise(model, estimator), estimator, seconds)
+
+
+def _check_judged(task: Task) -> None:
+    labels = task.train.labels()
+    if task.likelihood.name != "categorical":
+        raise _not_judged(f"the output law is {task.likelihood.name}")
+    if labels.dim() != 1:
+        raise _not_judged("each example has several labels")
+
+
+def _not_judged(what: str) -> TaskError:
+    return TaskError(
+        f"labels cannot be judged one by one: {what}",
+        where="label issues",
+        remedy="hand over a classifier with one label per example (output law categorical)",
+    )
+
+
+def _trajectory(task: Task, most: int = 8) -> Tensor | None:
+    """Mean output (n, C) over the recorded training, by steps: early networks have not yet learnt wrong labels."""
+    run = task.run
+    if run is None or len(run.states) < 4 or run.step[-1] == 0:
+        return None
+    marks = [(k + 1) * run.step[-1] / most for k in range(most)]
+    nearest = {min(range(1, len(run.step)), key=lambda j: abs(run.step[j] - m)) for m in marks}
+    chosen = sorted(nearest)
+    middles = [(run.step[a] + run.step[b]) / 2 for a, b in pairwise(chosen)]
+    edges = [0.0, *middles, float(run.step[-1])]
+    total: Tensor | None = None
+    for k, j in enumerate(chosen):
+        f = outputs(task, task.train, state=run.states[j])[0].double() * ((edges[k + 1] - edges[k]) / run.step[-1])
+        total = f if total is None else total + f
+    return total
+
+
+def _reasons(
+    task: Task, quick: Quick, examples: Tensor, suggested: Tensor, damping: float, progress: Progress
+) -> dict[str, list[Any]]:
+    """For each example: who speaks for the suggested label and who for the observed one, itself apart."""
+    x = task.train.batch(examples.cpu()).x
+    said, seen = Data((x, suggested[examples].cpu())), Data((x, quick.at.y[examples].cpu()))
+    towards = quick.influence(said, damping, progress, less=seen)
+    towards[torch.arange(len(examples)), examples] = 0.0
+    columns: dict[str, list[Any]] = {}
+    for name, sign in (("for_suggested", 1.0), ("for_label", -1.0)):
+        value, index = (sign * towards).topk(min(NEIGHBOURS, towards.shape[1]), 1)
+        columns[name] = index.tolist()
+        columns[f"{name}_influence"] = value.tolist()
+    return columns
+
+
+def _table(
+    order: Tensor, y: Tensor, suggested: Tensor, p: Tensor, loss: Tensor, columns: dict[str, list[Any]]
+) -> dict[str, list[Any]]:
+    table: dict[str, list[Any]] = {
+        "index": order.tolist(),
+        "label": y[order].tolist(),
+        "suggested_label": suggested[order].tolist(),
+        "p_wrong_label": p[order].tolist(),
+        "train_loss": loss[order].tolist(),
+    }
+    return table | {k: [*v, *[None] * (len(order) - len(v))] for k, v in columns.items()}
+
+
+def _from_results(results: Results) -> LabelIssues:
+    examples = results.tables.get("examples", {})
+    if "p_wrong_label" not in examples:
+        raise _not_judged("the audit judged no labels")
+    p = torch.tensor(examples["p_wrong_label"], dtype=torch.float64)
+    order = p.argsort(descending=True, stable=True).tolist()
+    names = ("index", "label", "suggested_label", "p_wrong_label", "train_loss")
+    table = {name: [examples[name][i] for i in order] for name in names}
+    noise = results.measurement("labels.noise")
+    return LabelIssues(table, noise, noise.estimator, {})
+
+
+def _noise(model: LabelModel, estimator: str) -> Measurement:
+    half = 1.96 * model.noise_error
+    low, high = max(0.0, model.noise - half), model.noise + half
+    return Measurement("labels.noise", model.noise, "1", estimator, model.n, (low, high), "Natarajan et al. 2013")
+
+
+def _said(refits: HeldOut | None, folds: int, repeats: int, trajectory: Tensor | None, damping: DampingChoice) -> str:
+    said = f"leave-one-out (EKFAC, γ={damping.value:.2g}, {damping.rule})"
+    if refits is not None:
+        again = f", {repeats} times" if repeats > 1 else ""
+        said += f" joined with refits without the example ({folds} parts{again})"
+    return said + (" and the training's mean output" if trajectory is not None else "")

@@ -1,0 +1,115 @@
+"""What every training example's prediction would be had it not been trained on, and what that says of test data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from memspace.audit.common import judged_truth
+from memspace.audit.cross_fit import cross_fit
+from memspace.audit.plan import Settings, make_plan
+from memspace.audit.quick import read_exact, read_quick
+from memspace.errors import TaskError
+from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.calibration import calibration_error
+from memspace.measures.damping import DampingChoice, expected_loss
+from memspace.measures.labels import join_opinions
+from memspace.passes.verify import verified_space
+from memspace.progress import Progress, Silent
+from memspace.task.checks import check_task, untouched
+from memspace.task.task import Task
+
+__all__ = ["LeaveOneOut", "leave_one_out"]
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Per example, in the order of the training data.
+
+    Args:
+        y: labels; f: (n, C) outputs; loss: (n,) nats.
+        loo_f, loo_loss: the same without the example itself.
+        damping: γ and how it was chosen.
+        test_loss: estimate from training data alone; against the inferred true label where labels are judged.
+        calibration: expected calibration error likewise; Unmeasured for other output laws than categorical.
+    """
+
+    y: Tensor
+    f: Tensor
+    loss: Tensor
+    loo_f: Tensor
+    loo_loss: Tensor
+    damping: DampingChoice
+    test_loss: Measurement
+    calibration: Measurement | Unmeasured
+
+    @property
+    def table(self) -> dict[str, list[Any]]:
+        """Columns ``index``, ``train_loss``, ``loo_loss``, ``rise`` (nats)."""
+        rise = (self.loo_loss - self.loss).tolist()
+        columns = {"index": list(range(len(self.loss))), "train_loss": self.loss.tolist()}
+        return columns | {"loo_loss": self.loo_loss.tolist(), "rise": rise}
+
+
+def leave_one_out(
+    task: Task, *, settings: Settings | None = None, folds: int = 5, progress: Progress | None = None
+) -> LeaveOneOut:
+    """f_i + V_i (I − H_i V_i)⁻¹ g_i for every training example; see ``measures.leave_one_out``.
+
+    Exact dual where its rows fit, else EKFAC. γ is where the estimate agrees with ``folds`` networks trained without
+    their part of the data (0, or nothing to train by: the evidence, known to come out too high).
+
+    Raises:
+        TaskError: a sequence model or too many outputs: V_i is out of reach.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    check_task(task)
+    with untouched(task.model):
+        space = verified_space(task)
+        plan = make_plan(task, space, settings)
+        if plan.first_order or plan.positions > 1:
+            raise TaskError(
+                f"leave-one-out outputs need a matrix between all {plan.positions * plan.outputs:,} outputs of an "
+                "example",
+                where="leave-one-out",
+                remedy="run `memspace audit`, which estimates the losses to first order",
+            )
+        refits = cross_fit(task, folds, 1, settings.seed, progress) if folds else None
+        if plan.representation == "dual":
+            grid = read_exact(task, space, plan, progress, settings.damping)
+        else:
+            grid = read_quick(task, space, plan, settings.seed, progress, settings.damping).at
+        labels = judged_truth(task, refits, grid.y)
+        damping = grid.choose(refits, labels)
+        loo = grid.leave_one_out(damping.value)
+    law, y, n = task.likelihood, grid.y, len(grid.y)
+    loss, after = law.nll(grid.f.double(), y), law.nll(loo, y)
+    calibration: Measurement | Unmeasured
+    each, how = after, "against the labels as given"
+    if law.name == "categorical":
+        model, joined = join_opinions(loo, y, None if refits is None else refits.f.to(loo))
+        truth = model.posterior(joined, y)
+        each, how = expected_loss(loo, truth), "against the inferred true label"
+        said = f"leave-one-out ({grid.estimator}), {how}"
+        calibration = calibration_error("generalisation.calibration_estimate", loo, truth, said)
+    else:
+        calibration = Unmeasured(
+            "generalisation.calibration_estimate", f"the output law is {law.name}", "calibration is that of classes"
+        )
+    relative = damping.target_error / damping.target if math.isfinite(damping.target_error) else 0.5
+    error = math.hypot(float(each.std()) / math.sqrt(n), relative * float(each.mean()))
+    test_loss = Measurement(
+        "generalisation.loo_estimate",
+        float(each.mean()),
+        "nats",
+        f"leave-one-out, {how}; {grid.estimator}, γ={damping.value:.2g}",
+        n,
+        (float(each.mean()) - 1.96 * error, float(each.mean()) + 1.96 * error),
+        "Rad & Maleki 2020; THEORY 5",
+        damping.reliable,
+        damping.statement,
+    )
+    return LeaveOneOut(y, grid.f, loss, loo, after, damping, test_loss, calibration)

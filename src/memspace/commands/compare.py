@@ -1,0 +1,133 @@
+"""``memspace compare TASK A B``: how far apart two networks are, with bounds, on one page."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from memspace.commands import move_to, watching
+from memspace.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from memspace.task.task import Task
+
+__all__ = ["add"]
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(compare)
+
+
+def compare(
+    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="Checkpoint, or @K: the task's K-th recorded one (@-1 last).")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same of the other network.")],
+    align: Annotated[bool, typer.Option("--align", help="Match the hidden units of B to those of A first.")] = False,
+    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    label_noise: Annotated[float, typer.Option(help="Share of training labels a built-in task corrupts.")] = 0.0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the page [default: runs/NAME-compared].")] = None,
+    examples: Annotated[int, typer.Option(min=2, help="Training examples that lengths are taken on.")] = 512,
+    effort: Annotated[int, typer.Option(min=1, help="Evaluations per level of the search.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+) -> None:
+    """Compare two networks of one task: distance with bounds, barrier, layers, examples."""
+    from memspace.audit.chapters.comparison import comparison_results
+    from memspace.audit.compare import compare_networks
+    from memspace.audit.store import Store
+    from memspace.passes.processes import current
+    from memspace.report.html import COMPARISON, render
+    from memspace.report.text import summarise
+    from memspace.task.builtin import BuildOptions
+    from memspace.task.checks import check_task
+    from memspace.task.load import resolve
+    from memspace.workers import local_device
+
+    if not 0 <= label_noise < 1:
+        raise typer.BadParameter("a share of labels lies in [0, 1)")
+    console = Console(stderr=True)
+    options = BuildOptions(
+        seed=seed,
+        label_noise=label_noise,
+        data_root=data_root,
+        train_network=_place(a) is not None or _place(b) is not None,
+    )
+    with watching(console, quiet or as_json) as progress:
+        job = resolve(task, options, progress)
+        states = [_state(job, name, which) for name, which in (("A", a), ("B", b))]
+        job.model.load_state_dict(states[1])
+        check_task(job)
+        job.model.load_state_dict(states[0])
+        check_task(job)
+        if device is not None:
+            move_to(job.model, local_device(device))
+        path = _between(job, a, b)
+        found = compare_networks(
+            job, *states, align=align, path=path, examples=examples, limit=effort, seed=seed, progress=progress
+        )
+        command = shlex.join(["memspace", *sys.argv[1:]])
+        settings = {"align": align, "examples": examples, "effort": effort, "seed": seed, "command": command}
+        results = comparison_results(job, found, (_called(a), _called(b)), settings)
+    if current().rank > 0:  # one folder, one writer
+        return
+    folder = out if out is not None else Path("runs") / f"{job.name}-compared"
+    store = Store(folder, {"compare": [a, b]}, fresh=True)
+    store.save_results(results)
+    store.write_report(render(results, COMPARISON))
+    if as_json:
+        typer.echo(json.dumps(results.to_dict(), ensure_ascii=False))
+    elif not quiet:
+        summarise(results, folder, Console())
+
+
+def _place(which: str) -> int | None:
+    """K of ``@K``; None for a path."""
+    found = re.fullmatch(r"@(-?\d+)", which)
+    return None if found is None else int(found[1])
+
+
+def _called(which: str) -> str:
+    return f"checkpoint {which[1:]} of the training" if _place(which) is not None else Path(which).name
+
+
+def _state(job: Task, name: str, which: str) -> dict[str, Tensor]:
+    """The state dict a word on the command line means, copied; the model's own tensors are replaced on the way."""
+    from memspace.task.checkpoint import load_weights
+
+    place = _place(which)
+    if place is None:
+        load_weights(job.model, Path(which))
+        return {k: v.detach().clone() for k, v in job.model.state_dict().items()}
+    count = 0 if job.run is None else len(job.run.states)
+    if job.run is None or not -count <= place < count:
+        held = f"holds checkpoints @0 to @{count - 1}" if count else "recorded no checkpoints"
+        raise CheckpointError(
+            f"there is no checkpoint {which}: the task {held}",
+            where=name,
+            remedy="give a file, or one of those" if count else "give a file",
+        )
+    return {k: v.detach().clone() for k, v in job.run.states[place].items()}
+
+
+def _between(job: Task, a: str, b: str) -> tuple[dict[str, Tensor], ...]:
+    """The recorded path from A to B where both are checkpoints of the task's own training."""
+    first, last = _place(a), _place(b)
+    if job.run is None or first is None or last is None:
+        return ()
+    count = len(job.run.states)
+    first, last = first % count, last % count
+    step = 1 if last >= first else -1
+    path = [job.run.states[k] for k in range(first, last + step, step)]
+    return tuple(path) if len(path) > 2 else ()

@@ -1,0 +1,74 @@
+"""``memspace labels``: training labels that look wrong, the likeliest first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["add"]
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(labels)
+
+
+def labels(
+    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    top: Annotated[int, typer.Option(help="How many labels to list.", min=1)] = 50,
+    out: Annotated[Path | None, typer.Option(help="Parquet file for the list.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    label_noise: Annotated[float, typer.Option(help="Share of labels corrupted.", min=0, max=0.99)] = 0.0,
+    folds: Annotated[int, typer.Option(help="Parts of the data for refits; 0: none.", min=0)] = 2,
+    repeats: Annotated[int, typer.Option(help="Partitions averaged over.", min=1)] = 1,
+    damping: Annotated[float | None, typer.Option(help="γ; chosen from the data where not given.")] = None,
+    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    memory: Annotated[str, typer.Option(help="What may be held besides model and data.")] = "4GiB",
+    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no list.")] = False,
+) -> None:
+    """List training labels that look wrong, with a probability, a suggestion and the examples behind it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from memspace.audit.audit import Settings
+    from memspace.audit.label_issues import label_issues
+    from memspace.commands import move_to, parse_memory, watching
+    from memspace.task.builtin import BuildOptions
+    from memspace.task.load import resolve
+    from memspace.workers import local_device
+
+    if folds == 1:
+        raise typer.BadParameter("a partition has at least two parts (0: no refits)")
+    if damping is not None and not damping > 0:
+        raise typer.BadParameter("damping must be positive")
+    options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
+    with watching(Console(stderr=True), quiet) as progress:
+        job = resolve(task, options, progress, weights)
+        if device is not None:
+            move_to(job.model, local_device(device))
+        settings = Settings(damping, parse_memory(memory), seed)
+        found = label_issues(job, settings=settings, folds=folds, repeats=repeats, reasons=top, progress=progress)
+    if out is not None:
+        found.save(out, top)
+    if quiet:
+        return
+    names = job.class_names
+
+    def named(k: int) -> str:
+        return names[k] if names is not None and 0 <= k < len(names) else str(k)
+
+    table = Table("example", "label", "suggested", "probability wrong", "loss (nats)", "for suggested", "for label")
+    t = found.table
+    for k in range(min(top, len(found))):
+        sides = (", ".join(map(str, t[side][k] or ())) for side in ("for_suggested", "for_label"))
+        numbers = (f"{t['p_wrong_label'][k]:.1%}", f"{t['train_loss'][k]:.3g}")
+        table.add_row(str(t["index"][k]), named(t["label"][k]), named(t["suggested_label"][k]), *numbers, *sides)
+    console = Console()
+    console.print(table)
+    low, high = found.noise.interval or (found.noise.value, found.noise.value)
+    console.print(f"Estimated share of wrong labels {found.noise.value:.1%} ({low:.1%} to {high:.1%}).")
+    console.print(f"Judged by {found.estimator}; {found.seconds['total']:.1f} s.")

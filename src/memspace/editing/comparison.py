@@ -1,0 +1,89 @@
+"""Edits held against networks really trained otherwise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memspace.editing.edit import Edit, rest_of
+from memspace.editing.effects import accuracy_of, divergence, groups_of
+from memspace.editing.membership import membership
+from memspace.editing.retrain import retrained, training_of
+from memspace.editing.reweight import Weights, reweight, train_reweighted
+from memspace.errors import DataError
+from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.task.data import Data
+from memspace.task.task import Task
+
+__all__ = ["compared", "reweighted"]
+
+
+def compared(task: Task, edit: Edit, seed: int) -> list[Measurement | Unmeasured]:
+    """KL(trained without the set ‖ before, after the edit), its accuracy, the attack on it; of the same seed and order.
+
+    Raises:
+        TaskError: the task has no training that can be repeated.
+    """
+    training_of(task, "the comparison")
+    kept = rest_of(len(task.train), edit.examples)
+    weights = torch.ones(len(task.train))
+    weights[edit.examples] = 0
+    truth = retrained(task, seed, weights)
+    other = retrained(task, seed + 1000, weights)
+    told = "KL(trained without the set ‖ these weights), same seed and order"
+    out: list[Measurement | Unmeasured] = []
+    for name, (data, where) in groups_of(task, edit.examples, kept).items():
+        for when, state in (("before", None), ("after", edit.state), ("other_seed", other)):
+            values = divergence(task, data, where, truth, state).tolist()
+            out.append(from_samples(f"compare.kl_{when}.{name}", values, "nats", told))
+        right = accuracy_of(task, data, where, truth)
+        if right is not None:
+            out.append(from_samples(f"compare.accuracy.{name}", right.tolist(), "1", "trained without the set"))
+    return [*out, *(membership(task, edit.examples, kept, truth, "membership.retrained") or ())]
+
+
+def reweighted(
+    task: Task, clean: int, preconditioned: bool, damping: float | None, seed: int
+) -> tuple[Weights, tuple[Measurement | Unmeasured, ...]]:
+    """Weights from so many random test examples and, on the other ones, the accuracy of networks trained with them.
+
+    Raises:
+        DataError: there are not more test examples than that.
+    """
+    have = 0 if task.test is None else len(task.test)
+    if task.test is None or clean >= have:
+        raise DataError(
+            f"{clean} clean examples are asked of {have} test examples",
+            where="--clean",
+            remedy="ask for fewer: the others measure the result",
+        )
+    assert isinstance(task.test, Data)
+    order = torch.randperm(len(task.test), generator=torch.Generator().manual_seed(seed))
+    part, rest = task.test.batch(order[:clean].sort().values), order[clean:].sort().values
+    found = reweight(task, (part.x, part.y), preconditioned=preconditioned, damping=damping)
+    if task.training is None:
+        missing = Unmeasured(
+            "reweight.accuracy", "the task has no training that can be repeated", "give the task a training"
+        )
+        return found, (missing,)
+    states: dict[str, dict[str, Tensor] | None] = {
+        "plain": None,
+        "weights": retrained(task, seed, found.weights),
+        "every_step": train_reweighted(task, (part.x, part.y), seed)[0],
+    }
+    if task.true_labels is not None:
+        states["without_wrong"] = retrained(task, seed, (task.true_labels == task.train.labels()).double())
+    out: list[Measurement | Unmeasured] = []
+    for name, state in states.items():
+        right = accuracy_of(task, task.test, rest, state)
+        if right is not None:
+            out.append(
+                from_samples(f"reweight.accuracy.{name}", right.tolist(), "1", "unseen data less the clean ones")
+            )
+    if task.true_labels is not None:
+        wrong = task.true_labels != task.train.labels()
+        for name, which in (("wrong", wrong), ("right", ~wrong)):
+            if bool(which.any()):
+                values = found.weights[which].tolist()
+                out.append(from_samples(f"reweight.weight.{name}", values, "1", f"mean over {name} labels"))
+    return found, tuple(out)

@@ -1,0 +1,105 @@
+"""The damping of an edit: how far the training that made the network would have followed the data.
+
+A training of learning-rate time T by (stochastic) gradient descent answers a change of its data, in a direction of
+curvature s, by (1 − e^{−T(s+λ)})/(s+λ) and a damped Newton step by 1/(s + γ). They agree at both ends for
+γ = 1/T + λ, and never differ by more than a factor of 1.3 (Ali, Kolter & Tibshirani 2019; Bae et al. 2024). So a
+training by descent tells its own damping, and no retrained network is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from memspace.editing.effects import losses
+from memspace.measures.damping import DampingChoice, evidence_damping, match_damping
+from memspace.metric.metric import FisherMetric
+from memspace.task.recipe import Recipe
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["choose", "training_time", "trial_set"]
+
+GRID = tuple(10 ** (k / 2) for k in range(-8, 1))  # γ relative to a power of ten near ten mean eigenvalues
+TRIAL = 200  # training examples put to the trial at most
+
+
+def training_time(recipe: Recipe, n: int) -> float | None:
+    """Σ η_t/(1 − momentum) of a training on n examples; None for Adam, whose steps are not gradients'."""
+    if recipe.optimiser != "sgd":
+        return None
+    total = recipe.steps(n)
+    return math.fsum(recipe.rate_at(k, total) for k in range(total)) / (1 - recipe.momentum)
+
+
+def from_time(task: Task, positions: int) -> DampingChoice | None:
+    """γ = 1/T + λ for a training by SGD, per position of a sequence; None where the training is not of that kind."""
+    if task.training is None:
+        return None
+    recipe = task.training.recipe
+    time = training_time(recipe, len(task.train))
+    if time is None or time <= 0:
+        return None
+    value = positions * (1 / time + recipe.decay)
+    told = f"γ = {value:.2g}: one over the training's learning-rate time {time:.3g}, plus its decay {recipe.decay:g}"
+    return DampingChoice(value, "training time", (), (), math.nan, math.nan, True, told)
+
+
+def trial_set(n: int, avoid: Tensor, seed: int) -> Tensor:
+    """A twentieth of the training examples, none of ``avoid``, at random."""
+    free = torch.ones(n, dtype=torch.bool)
+    free[avoid] = False
+    rest = free.nonzero().flatten()
+    count = max(1, min(TRIAL, n // 20, len(rest) // 2))
+    return rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))[:count]].sort().values
+
+
+def from_trial(
+    task: Task, space: ParameterSpace, trial: Tensor, scale: float, forget_trial: Callable[[float], Tensor], seed: int
+) -> DampingChoice:
+    """γ where forgetting *other* examples by an edit costs them what leaving them out of one refit does.
+
+    Args:
+        trial: the other examples; scale: a power of ten near ten mean eigenvalues, the grid's unit.
+        forget_trial: γ → flat weights with the trial set forgotten.
+    """
+    assert task.refit is not None
+    keep = torch.ones(len(task.train), dtype=torch.bool)
+    keep[trial] = False
+    refit = task.refit(keep.nonzero().flatten(), seed)
+
+    def lost(state: dict[str, Tensor]) -> Tensor:
+        return losses(task, task.train, trial, state)
+
+    target = lost({k: v.detach().to(task.device) for k, v in refit.state_dict().items()})
+    grid = tuple(g * scale for g in GRID)
+    found = torch.stack([lost({n: t.to(task.dtype) for n, t in space.unpack(forget_trial(g)).items()}) for g in grid])
+    found = torch.where(torch.isfinite(found), found, torch.full_like(found, 1e3))
+    return match_damping(found, grid, target, "a network refitted without them, forgetting other examples,")
+
+
+def choose(
+    task: Task,
+    space: ParameterSpace,
+    given: float | None,
+    metric: Callable[[], FisherMetric],
+    trial: Callable[[], DampingChoice],
+    positions: int,
+) -> DampingChoice:
+    """The given γ; else by the training's time; else by a trial with one refit; else by the evidence, flagged.
+
+    Raises:
+        ValueError: a damping given that is not a positive finite number.
+    """
+    if given is not None:
+        FisherMetric._positive(given)
+        return DampingChoice(given, "given", (), (), math.nan, math.nan, True, f"γ = {given:.2g} was given")
+    timed = from_time(task, positions)
+    if timed is not None:
+        return timed
+    if task.refit is not None:
+        return trial()
+    return evidence_damping(metric(), space.flat(task.model), len(task.train))

@@ -1,0 +1,190 @@
+"""Distil a training set into a few synthetic examples that teach a fresh network in a few steps (Wang et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from memspace.editing.retrain import training_of
+from memspace.errors import TaskError
+from memspace.measurement import Measurement, from_samples
+from memspace.progress import Progress, Silent
+from memspace.task.data import Data, move
+from memspace.task.task import Task
+
+__all__ = ["Distilled", "Recipe", "distil", "quantised", "taught"]
+
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # step sizes tried for real examples; the best by training accuracy
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How examples are distilled.
+
+    Args:
+        per_class: synthetic examples per class.
+        steps: gradient steps a network takes on them, all examples in each, every step with its own learned size.
+        iterations: of Adam on the examples and step sizes; batch: real examples per iteration.
+        rate: Adam's learning rate.
+        fixed: for one given initialisation, else for fresh ones.
+        bits: per number of a stored example.
+        trials: initialisations the result is measured on.
+    """
+
+    per_class: int = 1
+    steps: int = 3
+    iterations: int = 1000
+    batch: int = 256
+    rate: float = 0.02
+    fixed: bool = False
+    bits: int = 8
+    trials: int = 10
+
+    def __post_init__(self) -> None:
+        if min(self.per_class, self.steps, self.iterations, self.batch, self.bits, self.trials) < 1:
+            raise ValueError(f"counts are at least 1, got {self}")
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """Synthetic examples and what they teach.
+
+    Args:
+        x: (M, ...) as stored, rounded to the recipe's bits; y: (M,) their labels; rates: (steps,) learned step sizes.
+        measurements: accuracy on unseen data they give, against as many real examples; bits.
+    """
+
+    x: Tensor
+    y: Tensor
+    rates: Tensor
+    measurements: tuple[Measurement, ...]
+    statement: str
+
+
+def taught(
+    model: nn.Module, start: dict[str, Tensor], x: Tensor, y: Tensor, rates: Tensor, loss: Callable[..., Tensor]
+) -> dict[str, Tensor]:
+    """Parameters after one gradient step per rate on the mean loss of (x, y); differentiable in x and the rates."""
+    at = start
+    for rate in rates:
+        value = loss(functional_call(model, at, (x,)), y).mean()
+        found = torch.autograd.grad(value, list(at.values()), create_graph=x.requires_grad or rates.requires_grad)
+        at = {n: p - rate * g for (n, p), g in zip(at.items(), found, strict=True)}
+    return at
+
+
+def quantised(x: Tensor, bits: int) -> Tensor:
+    """Every number rounded to one of 2^bits levels between the smallest and the largest."""
+    low, high = x.min(), x.max()
+    levels = 2**bits - 1
+    return low + (x - low).div((high - low).clamp_min(1e-12)).mul(levels).round().div(levels) * (high - low)
+
+
+def distil(task: Task, recipe: Recipe | None = None, *, seed: int = 0, progress: Progress | None = None) -> Distilled:
+    """Min over x̃, η of E_θ₀ L(θ₀ − Σ η_t ∇ℓ(x̃, θ_t)): synthetic examples that a network learns from in a few steps.
+
+    Adam through the steps (Wang et al. 2018, algorithm 1), every iteration from another initialisation of the task's
+    training (or always the same). Accuracies are of held-out data, over initialisations not used before; real
+    examples get the same number of steps at the best step size of a grid.
+
+    Raises:
+        TaskError: no repeatable training, no test data, no classes, or inputs that are not one float tensor.
+    """
+    recipe, progress = recipe or Recipe(), progress or Silent()
+    training = training_of(task, "distilling")
+    x, y, tx, ty = _tensors(task)
+    classes = torch.unique(y)
+    labels = classes.repeat_interleave(recipe.per_class)
+    generator = torch.Generator().manual_seed(seed)
+    spread = x.std() if float(x.std()) > 0 else torch.ones(())
+    noise = torch.randn(len(labels), *x.shape[1:], generator=generator).to(x)
+    made = (x.mean(0) + spread * noise).requires_grad_()
+    steps = torch.full((recipe.steps,), 0.1, dtype=x.dtype, device=x.device).log().requires_grad_()
+    optimiser = torch.optim.Adam([made, steps], lr=recipe.rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.iterations)
+
+    def start(number: int) -> tuple[nn.Module, dict[str, Tensor]]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            model = training.make().to(x.device, x.dtype).eval()
+        return model, {n: p.detach().requires_grad_() for n, p in model.named_parameters()}
+
+    for k in progress.track(range(recipe.iterations), "distilling", recipe.iterations):
+        model, at = start(seed if recipe.fixed else 10_000 * (seed + 1) + k)
+        index = torch.randint(0, len(y), (min(recipe.batch, len(y)),), generator=generator)
+        after = taught(model, at, made, labels, steps.exp(), task.likelihood.nll)
+        loss = task.likelihood.nll(functional_call(model, after, (x[index],)), y[index]).mean()
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss, inputs=[made, steps])
+        torch.nn.utils.clip_grad_norm_([made, steps], 10.0)
+        optimiser.step()
+        schedule.step()
+    stored, rates = quantised(made.detach(), recipe.bits), steps.detach().exp()
+
+    def accuracies(ex: Tensor, ey: Tensor, r: Tensor, seeds: list[int], data: tuple[Tensor, Tensor]) -> list[float]:
+        out = []
+        for number in seeds:
+            model, at = start(number)
+            after = taught(model, at, ex, ey, r, task.likelihood.nll)
+            with torch.no_grad():
+                f = functional_call(model, after, (data[0],))
+            out.append(float((task.likelihood.predict(f) == data[1]).double().mean()))
+        return out
+
+    fresh = [-1 - k - 1000 * seed for k in range(recipe.trials)]
+    own = accuracies(stored, labels, rates, fresh, (tx, ty))
+    fixed = accuracies(stored, labels, rates, [seed], (tx, ty))[0]
+    real = []
+    for k, number in enumerate(fresh):
+        chosen = _some(y, classes, recipe.per_class, seed + k)
+        ex, ey = x[chosen], y[chosen]
+        tried = [torch.full_like(rates, r) for r in RATES]
+        best = max(tried, key=lambda r: accuracies(ex, ey, r, [number], (x, y))[0])
+        real += accuracies(ex, ey, best, [number], (tx, ty))
+    with torch.no_grad():
+        full = float((task.likelihood.predict(task.model(tx)) == ty).double().mean())
+    bits = stored.numel() * recipe.bits
+    told = f"{recipe.steps} steps on {len(labels)} synthetic examples of {recipe.bits} bits a number"
+    found = (
+        from_samples("distil.accuracy.fresh", own, "1", f"{told}; unseen data, over fresh initialisations"),
+        Measurement("distil.accuracy.fixed", fixed, "1", f"{told}; unseen data, initialisation {seed}", len(ty)),
+        from_samples("distil.accuracy.real", real, "1", "as many random real examples, best step size of a grid"),
+        Measurement("distil.accuracy.full", full, "1", "the task's own network", len(ty)),
+        Measurement("distil.bits", float(bits), "bits", "numbers × bits each; labels and step sizes not counted", 1),
+    )
+    mean = found[0].value if not recipe.fixed else fixed
+    statement = (
+        f"{len(labels)} synthetic examples ({bits:,} bits) give {mean:.1%} in {recipe.steps} steps from "
+        f"{'the fixed initialisation' if recipe.fixed else 'fresh initialisations'}; as many real ones "
+        f"{found[2].value:.1%}, all the data {full:.1%}"
+    )
+    return Distilled(stored, labels, rates, found, statement)
+
+
+def _some(y: Tensor, classes: Tensor, count: int, seed: int) -> Tensor:
+    """``count`` random examples of every class, in the order of classes."""
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed)).to(y.device)
+    return torch.cat([order[y[order] == c][:count] for c in classes])
+
+
+def _tensors(task: Task) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Training and test data as tensors on the model's device."""
+    if task.test is None or task.likelihood.name != "categorical":
+        raise TaskError("distilling needs test data and classes", where=task.name, remedy="give the task both")
+    assert isinstance(task.test, Data)
+    out: list[Tensor] = []
+    for data in (task.train, task.test):
+        part = data.batch(range(len(data)))
+        x = move(part.x, task.device, task.dtype)
+        if not isinstance(x, Tensor) or not x.is_floating_point() or part.y.dim() != 1:
+            raise TaskError(
+                "distilling needs inputs that are one tensor of real numbers and one label each",
+                where=data.name,
+                remedy="distil a task of images or of measured values",
+            )
+        out += [x, part.y.to(task.device)]
+    return out[0], out[1], out[2], out[3]

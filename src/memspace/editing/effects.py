@@ -1,0 +1,107 @@
+"""What an edit does: predicted from the metric, measured at the edited weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.passes.linearise import FisherOperator
+from memspace.passes.outputs import outputs
+from memspace.task.data import Data
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["accuracy_of", "divergence", "effects_of", "groups_of", "losses", "outputs_with"]
+
+PREDICTED = "½ ‖Δθ‖²_F over these examples, one exact product"
+MEASURED = "KL of the output law before and after, mean over these examples"
+
+
+def groups_of(task: Task, index: Tensor, kept: Tensor) -> dict[str, tuple[Data, Tensor | None]]:
+    """Forgotten, retained and unseen examples: (data, positions); what is empty is not there."""
+    found: dict[str, tuple[Data, Tensor | None]] = {}
+    if len(index):
+        found["forgotten"] = (task.train, index)
+    found["retained"] = (task.train, kept)
+    if task.test is not None:
+        assert isinstance(task.test, Data)
+        found["unseen"] = (task.test, None)
+    return found
+
+
+def per_example(values: Tensor) -> Tensor:
+    """Summed over positions, (n,)."""
+    return values.reshape(len(values), -1).sum(1)
+
+
+def outputs_with(
+    task: Task, data: Data, index: Tensor | None, state: Mapping[str, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """(f, y) with a whole state dict's weights; a shared parameter is given once, under its first name."""
+    if state is not None:
+        names = {n for n, _ in (*task.model.named_parameters(), *task.model.named_buffers())}
+        state = {k: v for k, v in state.items() if k in names}
+    return outputs(task, data, state=state, index=index)
+
+
+def losses(task: Task, data: Data, index: Tensor | None, state: Mapping[str, Tensor] | None = None) -> Tensor:
+    """Each example's loss, (n,), nats, with the model's weights or others."""
+    f, y = outputs_with(task, data, index, state)
+    return per_example(task.likelihood.nll(f.double(), y))
+
+
+def divergence(
+    task: Task,
+    data: Data,
+    index: Tensor | None,
+    first: Mapping[str, Tensor] | None,
+    second: Mapping[str, Tensor] | None,
+) -> Tensor:
+    """KL(first ‖ second) of each example's predictions, (n,), nats; None stands for the model's own weights."""
+    f, y = outputs_with(task, data, index, first)
+    g, _ = outputs_with(task, data, index, second)
+    return per_example(task.likelihood.kl(f.double(), g.double()) * task.likelihood.weight(f, y).double())
+
+
+def accuracy_of(task: Task, data: Data, index: Tensor | None, state: Mapping[str, Tensor] | None) -> Tensor | None:
+    """1 per label that is predicted and 0 else, (n·positions,); None where the output law has no classes."""
+    if not task.likelihood.classifies:
+        return None
+    f, y = outputs_with(task, data, index, state)
+    counts = task.likelihood.weight(f, y) > 0
+    right = task.likelihood.predict(f) == y
+    if right.dim() > counts.dim():
+        right = right.all(-1)
+    return right[counts].double().flatten()
+
+
+def effects_of(
+    task: Task,
+    space: ParameterSpace,
+    state: Mapping[str, Tensor],
+    change: Tensor,
+    index: Tensor,
+    kept: Tensor,
+    kind: str = "forget",
+) -> tuple[Measurement | Unmeasured, ...]:
+    """Predicted and measured disturbance, loss before and after, on every group of examples."""
+    out: list[Measurement | Unmeasured] = []
+    for name, (data, where) in groups_of(task, index, kept).items():
+        operator = FisherOperator(task, space, data=data, index=where)
+        predicted = 0.5 * float(change @ operator(change))
+        out.append(Measurement(f"{kind}.kl_predicted.{name}", predicted, "nats", PREDICTED, operator.n))
+        out.append(_mean(f"{kind}.kl.{name}", divergence(task, data, where, None, state), "nats", MEASURED))
+        for when, weights in (("before", None), ("after", state)):
+            out.append(_mean(f"{kind}.loss_{when}.{name}", losses(task, data, where, weights), "nats", "mean"))
+            right = accuracy_of(task, data, where, weights)
+            if right is not None:
+                out.append(_mean(f"{kind}.accuracy_{when}.{name}", right, "1", "share of right predictions"))
+    if task.test is None:
+        out.append(Unmeasured(f"{kind}.kl.unseen", "there are no test data", "give the task test data"))
+    return tuple(out)
+
+
+def _mean(name: str, values: Tensor, unit: str, how: str) -> Measurement:
+    return from_samples(name, values.tolist(), unit, how)

@@ -1,0 +1,91 @@
+"""Membership inference: can one tell by the loss which examples a network was trained on?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.editing.effects import losses
+from memspace.measurement import Measurement
+from memspace.task.data import Data
+from memspace.task.task import Task
+
+__all__ = ["Attack", "class_weights", "loss_attack", "membership"]
+
+SOURCE = "Yeom et al. 2018, adversary 2"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A loss-threshold attack on some examples.
+
+    Args:
+        auc: chance that a member's loss is below a non-member's (ties count half); 0.5 tells nothing.
+        error: its standard error (Hanley & McNeil 1982).
+        advantage: share of members called members less share of non-members called members, where every loss below
+            the threshold is called a member's.
+        members, others: how many of each.
+    """
+
+    auc: float
+    error: float
+    advantage: float
+    members: int
+    others: int
+
+
+def class_weights(members: Tensor, others: Tensor) -> Tensor:
+    """A weight per non-member, so that classes occur as often as among the members; (n,), sums to 1.
+
+    Where no class is shared, all weigh the same.
+    """
+    if members.dim() != 1 or members.is_floating_point():
+        return torch.full((len(others),), 1 / len(others), dtype=torch.float64)
+    count = int(max(members.max(), others.max())) + 1
+    want, have = torch.bincount(members, minlength=count).double(), torch.bincount(others, minlength=count).double()
+    weight = (want / have.clamp_min(1))[others]
+    total = weight.sum()
+    return weight / total if float(total) > 0 else torch.full_like(weight, 1 / len(weight))
+
+
+def loss_attack(members: Tensor, others: Tensor, threshold: float, weights: Tensor | None = None) -> Attack:
+    """The attack's success on losses of members (m,) and of non-members (n,), the latter weighted."""
+    w = torch.full((len(others),), 1 / len(others), dtype=torch.float64) if weights is None else weights
+    a, b = members.double(), others.double()
+    below = (a[:, None] < b[None]).double() + 0.5 * (a[:, None] == b[None]).double()
+    auc = float((below @ w).mean())
+    m, n = len(a), 1 / float(w.square().sum())  # as many non-members as the weights are worth
+    q1, q2 = auc / (2 - auc), 2 * auc * auc / (1 + auc)
+    variance = (auc * (1 - auc) + (m - 1) * (q1 - auc * auc) + (n - 1) * (q2 - auc * auc)) / (m * n)
+    advantage = float((a < threshold).double().mean()) - float(((b < threshold).double() * w).sum())
+    return Attack(auc, math.sqrt(max(variance, 0.0)), advantage, m, len(b))
+
+
+def membership(
+    task: Task, index: Tensor, kept: Tensor, state: Mapping[str, Tensor] | None, name: str
+) -> tuple[Measurement, Measurement] | None:
+    """The attack on training examples ``index`` against unseen ones of the same classes; None without test data.
+
+    The threshold is the mean loss of the retained examples at the same weights.
+
+    Returns:
+        AUC and advantage, pure numbers.
+    """
+    if task.test is None:
+        return None
+    assert isinstance(task.test, Data)
+    weights = class_weights(task.train.labels()[index].cpu(), task.test.labels().cpu())
+    threshold = float(losses(task, task.train, kept, state).mean())
+    found = loss_attack(
+        losses(task, task.train, index, state).cpu(), losses(task, task.test, None, state).cpu(), threshold, weights
+    )
+    half = 1.96 * found.error
+    told = f"loss threshold, {found.members} examples against {found.others} unseen, weighted to the same classes"
+    auc = Measurement(f"{name}.auc", found.auc, "1", told, found.members, (found.auc - half, found.auc + half), SOURCE)
+    spread = 1.96 * math.sqrt(max(found.advantage * (1 - found.advantage), 0.25) / found.members)
+    ends = (found.advantage - spread, found.advantage + spread)
+    return auc, Measurement(f"{name}.advantage", found.advantage, "1", told, found.members, ends, SOURCE)

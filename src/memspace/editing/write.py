@@ -1,0 +1,235 @@
+"""Write new examples into a network with the least disturbance of everything else."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from scipy.optimize import nnls
+from torch import Tensor
+
+from memspace.editing.edit import Cost, Edit, edited_state
+from memspace.editing.effects import divergence, effects_of, losses
+from memspace.editing.gradients import bregman_gradient
+from memspace.editing.solver import Accuracy, Solver, outputs_per_example, pick_method
+from memspace.errors import DataError, MemspaceError, ShapeError
+from memspace.measurement import Measurement
+from memspace.passes.engine import run_pass
+from memspace.passes.outputs import outputs
+from memspace.passes.rows import CollectRows
+from memspace.passes.verify import verified_space
+from memspace.task.data import Data
+from memspace.task.likelihood import Gaussian
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["Target", "write"]
+
+RELATIVE_DAMPING = 1e-5  # γ as a share of tr F, where none is given
+SAFE = 0.02  # of the target loss: how far below it the search aims, so that it arrives in finitely many steps
+MOST_BOOST = 1e6  # of γ in a step: beyond, nothing lowers the merit
+SETTLED = 0.01  # a step that shortens a stored change by less than this share is the last
+
+
+@dataclass(frozen=True)
+class Target:
+    """When an example counts as stored, and how hard to try.
+
+    Args:
+        loss: its loss in nats at most (for classes, −ln of the probability of its label: 0.1 is 90 %).
+        steps: linearisations of the network at most.
+    """
+
+    loss: float = 0.1
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        if not (self.loss > 0 and math.isfinite(self.loss)) or self.steps < 1:
+            raise ValueError(f"a target is a positive loss and at least one step, got {self}")
+
+
+def write(
+    task: Task,
+    x: Any,
+    y: Tensor,
+    *,
+    target: Target | None = None,
+    damping: float | None = None,
+    method: str = "auto",
+    accuracy: Accuracy | None = None,
+    seed: int = 0,
+) -> Edit:
+    """Minimise E_train KL(p_θ ‖ p_θ') + γ/2 ‖Δθ‖² so that every new example's loss is at most the target.
+
+    Sequential quadratic programming: where the weights are, the divergence is replaced by its gradient q and by the
+    training data's Fisher metric M = F + γI (½Δθᵀ F Δθ is the divergence to second order: the Fisher length), the new
+    losses by their gradients G. The step is d = −M⁻¹(q + Gᵀλ), the multipliers λ ≥ 0 of an m × m problem, cut back
+    until it lowers divergence + μ·(losses above the target). For linear networks with square loss one step is the exact
+    minimum-norm update; else it ends at a local minimum, or where its steps are used up.
+
+    Args:
+        x, y: the new examples, as a batch of the task's data: inputs (m, ...), labels (m, ...).
+        damping: γ (default: tr F times 1e-5).
+        method, accuracy, seed: as for ``forget``.
+
+    Raises:
+        DataError: no examples, or labels that do not go with them.
+        ShapeError: the model refuses the inputs.
+        LabelError: labels the output law does not know.
+        NonFiniteError: the step has left the finite numbers.
+    """
+    start = time.perf_counter()
+    target = target or Target()
+    new, space = _checked(task, x, y), verified_space(task)
+    kept = torch.arange(len(task.train))
+    method = pick_method(method, len(kept) * outputs_per_example(task))
+    solver = Solver(task, space, kept, method, accuracy or Accuracy(0.05, 8), seed)
+    gamma = damping if damping is not None else _small_damping(solver)
+    theta = space.flat(task.model).double()
+    at = _look(task, space, new, theta, torch.zeros_like(theta), gamma)
+    width, first, steps, spent, price, boost = at.width, at.loss, 0, 0, 0.0, 1.0
+    goal = _straight(task, torch.full_like(first, target.loss * (1 - SAFE)), width)[0]
+    while steps < target.steps:
+        level, slope = _straight(task, at.loss, width)
+        g = _loss_rows(task, new, space, at.state) * slope[:, None]
+        q = bregman_gradient(task, space, theta + at.change, kept) / len(kept) + gamma * at.change
+        solved = solver.stack(torch.cat([g, q[None]]), gamma * boost)
+        free = -solved[-1]
+        multipliers = _multipliers(g @ solved[:-1].t(), level - goal + g @ free)
+        step = free - multipliers @ solved[:-1]
+        price = max(price, 2 * float(multipliers.max()))
+        after, tried = _advance(task, space, new, theta, at, step, gamma, (price, goal))
+        steps, spent = steps + 1, spent + 2 * (len(new) + len(kept)) + tried * len(kept)
+        boost = max(1.0, boost / 3) if tried == 1 else boost * 4 if tried > 2 else boost
+        if after is None and boost > MOST_BOOST:
+            break
+        if after is not None:
+            settled = at.stored(target) and after.stored(target) and at.length - after.length < SETTLED * at.length
+            at = after
+            if settled:
+                break
+    change, state, loss, worst = at.change, at.state, at.loss, float(at.loss.max())
+    stored = at.stored(target)
+    cost = Cost(spent + solver.gradients, solver.products, time.perf_counter() - start)
+    told = f"least Fisher length with losses held to {target.loss:g} nats, {solver.told}, γ = {gamma:.3g}"
+    count = int((loss <= target.loss).sum())
+    found = (
+        Measurement("write.stored", count / len(new), "1", "share of new examples at or below the target", len(new)),
+        Measurement("write.loss_before", float(first.max()), "nats", "largest over the new examples", len(new)),
+        Measurement("write.loss_after", worst, "nats", "largest over the new examples", len(new), reliable=stored),
+        Measurement("write.steps", float(steps), "1", "linearisations", len(new)),
+        *effects_of(task, space, state, change, torch.zeros(0, dtype=torch.long), kept, "write"),
+    )
+    statement = f"{count} of {len(new)} new examples stored in {steps} steps: {told}"
+    return Edit("write", state, torch.zeros(0, dtype=torch.long), change, found, told, gamma, cost, statement)
+
+
+def _checked(task: Task, x: Any, y: Tensor) -> Data:
+    new = Data((x, y), "new examples")
+    try:
+        f, labels = outputs(task, new)
+    except MemspaceError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ShapeError(
+            f"the model refuses the new inputs: {(str(error).splitlines() or [type(error).__name__])[0][:200]}",
+            where="new examples",
+            remedy="give a batch of inputs (m, ...) of the shape the model was trained on",
+        ) from error
+    if not bool(torch.isfinite(f).all()):
+        raise DataError("the model gives NaN or infinite outputs for them", where="new examples", remedy="check them")
+    task.likelihood.check(f, labels, "new examples")
+    return new
+
+
+def _straight(task: Task, loss: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """A growing function of the loss that is nearly linear in the outputs, and its slope.
+
+    For classes log(e^ℓ − 1), the log-odds against the label; for a Gaussian law the distance √(2ℓ).
+    """
+    tiny = torch.finfo(loss.dtype).tiny
+    if task.likelihood.classifies:
+        held = loss.clamp_min(1e-12)
+        return held + torch.log(-torch.expm1(-held)), 1 / -torch.expm1(-held)
+    if isinstance(task.likelihood, Gaussian):
+        floor = task.likelihood.nll(loss.new_zeros(1, width), loss.new_zeros(1, width))[0]
+        root = (2 * (loss - floor)).clamp_min(tiny).sqrt()
+        return root, 1 / root
+    return loss, torch.ones_like(loss)
+
+
+def _small_damping(solver: Solver) -> float:
+    return max(RELATIVE_DAMPING * solver.metric.trace().value, 1e-12)
+
+
+def _loss_rows(task: Task, new: Data, space: ParameterSpace, state: dict[str, Tensor]) -> Tensor:
+    """Each new example's loss gradient, (m, P), float64."""
+    model = copy.deepcopy(task.model)
+    model.load_state_dict(state)
+    moved = replace(task, model=model, run=None)
+    rows = CollectRows(space.blocks, "empirical")
+    run_pass(moved, space, [rows], data=new)
+    found = rows.finish()
+    return torch.cat([found.formed(b) for b in found.blocks], 1)
+
+
+def _multipliers(gram: Tensor, gap: Tensor) -> Tensor:
+    """λ ≥ 0 that minimises ½λᵀKλ − gap·λ: the dual of the least step with K λ ≥ gap (non-negative least squares)."""
+    k = gram.double().cpu()
+    values, vectors = torch.linalg.eigh((k + k.t()) / 2)
+    keep = values > 1e-12 * values[-1].clamp_min(1e-300)
+    root = values[keep].sqrt()[:, None] * vectors[:, keep].t()
+    right = (vectors[:, keep].t() @ gap.double().cpu()) / values[keep].sqrt()
+    found, _ = nnls(root.numpy(), right.numpy())
+    return torch.as_tensor(found, dtype=torch.float64, device=gram.device)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Where the search is: the change, its weights, the new losses, the divergence with its γ term."""
+
+    change: Tensor
+    state: dict[str, Tensor]
+    loss: Tensor
+    length: float
+    width: int
+
+    def stored(self, target: Target) -> bool:
+        return float(self.loss.max()) <= target.loss
+
+    def merit(self, task: Task, price: float, goal: Tensor) -> float:
+        return self.length + price * float((_straight(task, self.loss, self.width)[0] - goal).clamp_min(0).sum())
+
+
+def _look(task: Task, space: ParameterSpace, new: Data, theta: Tensor, change: Tensor, gamma: float) -> _Point:
+    state = edited_state(task, space, theta + change)
+    width = outputs_per_example(task)
+    kl = float(divergence(task, _train(task), None, None, state).mean())
+    return _Point(change, state, losses(task, new, None, state), kl + gamma / 2 * float(change @ change), width)
+
+
+def _train(task: Task) -> Data:
+    assert isinstance(task.train, Data)
+    return task.train
+
+
+def _advance(
+    task: Task,
+    space: ParameterSpace,
+    new: Data,
+    theta: Tensor,
+    at: _Point,
+    step: Tensor,
+    gamma: float,
+    worth: tuple[float, Tensor],
+) -> tuple[_Point | None, int]:
+    """The step, or as much of it as lowers the merit (halved up to eight times); None where nothing does."""
+    for tried in range(9):
+        found = _look(task, space, new, theta, at.change + step / 2**tried, gamma)
+        if found.merit(task, *worth) < at.merit(task, *worth):
+            return found, tried + 1
+    return None, 9

@@ -1,0 +1,126 @@
+"""The linear datamodelling score of attribution scores, and the ceiling that seed noise sets (Park et al. 2023)."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from memspace.errors import DataError
+from memspace.experiments.truth import Truth
+from memspace.measurement import Measurement
+
+__all__ = ["ceiling", "correlations", "lds", "split_half"]
+
+SOURCE = "Park et al. 2023 (TRAK), def. 2.5"
+SPLITS = 64  # ways to halve the seeds that are averaged
+
+
+def lds(scores: Tensor, truth: Truth, *, outcome: str = "loss", resamples: int = 2000, seed: int = 0) -> Measurement:
+    """How well summed scores predict retrained outcomes.
+
+        LDS = mean over queries q of Spearman over subsets k of ( Σ_{i kept in k} τ_qi , mean over seeds of outcome_kq )
+
+    Args:
+        scores: τ, (Q, N) or (N, Q) (of a square one: (Q, N)); positive where the example supports the query, that is
+            lowers its loss or raises its margin.
+        truth: of random subsets. For one seed's batch order: ``truth.seed(s)``.
+
+    Returns:
+        The mean with a bootstrap 95% interval over queries (percentiles). The subsets are held: their own sampling
+        error, about 1/√K per query, is mostly shared out over the queries but not in the interval. A query whose
+        summed scores do not vary counts as 0.
+
+    Raises:
+        DataError: shapes do not fit, scores are not finite, or there are fewer than three subsets.
+    """
+    found = correlations(scores, truth, outcome=outcome)
+    return _mean(f"lds.{outcome}", found, "Spearman over random subsets, mean over queries", resamples, seed)
+
+
+def correlations(scores: Tensor, truth: Truth, *, outcome: str = "loss") -> Tensor:
+    """Per query, (Q,): the rank correlation whose mean is :func:`lds`."""
+    target = truth.support(outcome).mean(1)
+    kept = truth.design.kept.double()
+    (k, n), q = kept.shape, target.shape[1]
+    tau = scores.detach().double().cpu()
+    if tau.shape == (n, q) and n != q:
+        tau = tau.T
+    if tau.shape != (q, n):
+        raise DataError(
+            f"scores are of shape {tuple(scores.shape)}, not ({q}, {n}) (queries, examples)",
+            where="lds",
+            remedy="score every training example for every query of the study",
+        )
+    if not bool(torch.isfinite(tau).all()):
+        raise DataError("scores are not finite", where="lds", remedy="see what made them so")
+    if k < 3:
+        raise DataError(f"{k} subsets give no correlation", where="lds", remedy="retrain on at least three")
+    return _spearman(kept @ tau.T, target)
+
+
+def split_half(truth: Truth, outcome: str = "loss") -> Tensor:
+    """Reliability of the mean over seeds, per query (Q,), by halves of the seeds and the Spearman–Brown formula.
+
+        r = mean over splits of Spearman over subsets of (mean over half A, mean over half B), h = ⌊S/2⌋ seeds each
+        R = (S/h) r / (1 + (S/h − 1) r)          [Spearman 1910, Brown 1910; for two equal halves 2r/(1 + r)]
+
+    Negative r, which chance makes where there is little but noise, count as 0.
+
+    Raises:
+        DataError: one seed, or fewer than three subsets.
+    """
+    y = truth.support(outcome)
+    k, s, _ = y.shape
+    if s < 2 or k < 3:
+        raise DataError(
+            f"{k} subsets × {s} seeds: the noise of seeds needs at least 3 × 2",
+            where=truth.design.name,
+            remedy="retrain with more seeds",
+        )
+    half = s // 2
+    rng = np.random.default_rng(0)
+    if s <= 8:
+        every = [list(c) for c in combinations(range(s), half)]
+    else:
+        every = [rng.permutation(s)[:half].tolist() for _ in range(SPLITS)]
+    found = []
+    for a in every:
+        b = rng.permutation([i for i in range(s) if i not in a])[:half].tolist()
+        found.append(_spearman(y[:, a].mean(1), y[:, b].mean(1)))
+    r = torch.stack(found).mean(0).clamp_min(0)
+    times = s / half
+    return times * r / (1 + (times - 1) * r)
+
+
+def ceiling(truth: Truth, *, outcome: str = "loss", resamples: int = 2000, seed: int = 0) -> Measurement:
+    """The LDS that scores would reach which predict the mean over all possible seeds without error: mean of √R.
+
+    R is the reliability of the truth's mean over its S seeds (:func:`split_half`): a noiseless predictor correlates
+    √R with a measurement of reliability R (attenuation, Spearman 1904; exact for Pearson correlations, near it for
+    ranks). A predictor that knows the seeds used may come above it.
+    """
+    r = split_half(truth, outcome)
+    estimator = "√ of split-half reliability over seeds (Spearman–Brown), mean over queries"
+    return _mean(f"lds.{outcome}.ceiling", r.sqrt(), estimator, resamples, seed, source="Spearman 1904; 1910")
+
+
+def _spearman(a: Tensor, b: Tensor) -> Tensor:
+    """Rank correlation over the first axis, per column; 0 where either is constant."""
+    x, y = (torch.as_tensor(rankdata(t.numpy(), axis=0)) for t in (a, b))
+    x, y = x - x.mean(0), y - y.mean(0)
+    scale = x.norm(dim=0) * y.norm(dim=0)
+    return torch.where(scale > 0, (x * y).sum(0) / scale.clamp_min(1e-300), 0.0)
+
+
+def _mean(name: str, values: Tensor, estimator: str, resamples: int, seed: int, source: str = SOURCE) -> Measurement:
+    v = values.numpy()
+    if len(v) < 2:
+        return Measurement(name, float(v.mean()), "1", estimator, len(v), None, source, False, "one query")
+    rng = np.random.default_rng(seed)
+    means = v[rng.integers(0, len(v), (resamples, len(v)))].mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Measurement(name, float(v.mean()), "1", estimator, len(v), (float(low), float(high)), source)

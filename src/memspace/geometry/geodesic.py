@@ -1,0 +1,233 @@
+"""The shortest path found between two networks, with what is certain about it.
+
+Lower bound: the ambient distance of their predictions, which no path undercuts. Upper bound: the length of an actual
+path in the parameters, a polygon of networks, measured with its sides cut until the length stands still. The path is
+relaxed from the straight line, from a curve through low loss (quadratic Bézier, Garipov et al. 2018) and from the
+training path where one is given, so it is never longer than any of these. All on the same examples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.geometry.descent import CHUNK, descend
+from memspace.geometry.stacked import Probe, State, held_between, probe_of
+from memspace.geometry.string import midpoints, respaced, shortest
+from memspace.metric.fisher import build
+from memspace.progress import Progress, Silent
+from memspace.task.checks import holding
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["Geodesic", "PathLength", "geodesic", "path_length"]
+
+FINEST = 64  # cuts of a side of the polygon at most
+SETTLED = 2e-3  # relative change of a length by the last halving below which it counts as settled
+MOST = 2**11  # points a length is measured at
+BEZIER, BEZIER_POINTS = 60, 5  # evaluations spent on the curve of low loss, and points on it where the loss is taken
+
+
+@dataclass(frozen=True)
+class PathLength:
+    """A polygon's length on the probe examples.
+
+    Args:
+        squared: squared steps per example, (M, n); sides: how many cuts a side was given.
+        change: what the last halving added; a third of it is what a smooth path still lacks.
+    """
+
+    squared: Tensor
+    change: float
+    sides: int
+
+    @property
+    def value(self) -> float:
+        """Σ √(mean d²), nats^½, with the missing third added: Richardson's estimate of the continuous length."""
+        return self.measured + max(0.0, self.change) / 3
+
+    @property
+    def measured(self) -> float:
+        """The sum of the steps itself: below the continuous length."""
+        return float(self.squared.mean(1).sqrt().sum())
+
+    def error(self) -> float:
+        """Standard error over examples (delta method)."""
+        steps = self.squared.mean(1).sqrt().clamp_min(1e-300)
+        effect = (self.squared / (2 * steps.unsqueeze(1))).sum(0)
+        return float(effect.std()) / len(effect) ** 0.5 if len(effect) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Geodesic:
+    """A path of networks between two given ones.
+
+    Args:
+        states: S state dicts, the ends first and last; ``points`` (S, P) the same as flat vectors.
+        length: of the path found; lower: ambient distance; straight: of the straight line; given: of the path handed
+            over, None without one. All nats^½, on the same examples.
+        energy: (S−1) Σ d² over the states; uneven: √energy over the sum of steps, less 1 (0 at constant speed).
+        remaining: share of the energy another Newton step is expected to gain.
+        status: ``converged``, ``limit`` (evaluations ran out), or ``kept`` (a start was shorter than what came of it).
+        start: which start it came from.
+        seconds: wall-clock; evaluations: of the energy; epochs: the forward and backward passes over examples it
+            took, in epochs of the training set.
+        probe: the examples, for measuring more along the path.
+    """
+
+    states: tuple[dict[str, Tensor], ...]
+    points: Tensor
+    length: PathLength
+    lower: float
+    straight: PathLength
+    given: PathLength | None
+    energy: float
+    uneven: float
+    remaining: float
+    status: str
+    start: str
+    seconds: float
+    evaluations: int
+    epochs: float
+    probe: Probe
+
+    @property
+    def gap(self) -> float:
+        """Length found over the lower bound, less 1: at most so much is left to gain."""
+        return self.length.value / self.lower - 1 if self.lower > 0 else 0.0
+
+    @property
+    def ratio(self) -> float:
+        """Length found over that of the straight line."""
+        return self.length.value / self.straight.value if self.straight.value > 0 else 1.0
+
+
+def geodesic(
+    task: Task,
+    a: State,
+    b: State,
+    *,
+    path: Sequence[State] = (),
+    examples: int = 512,
+    levels: Sequence[int] = (9, 17, 33),
+    limit: int = 100,
+    tolerance: float = 3e-3,
+    curve: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Geodesic:
+    """Find a short path between two states of a task's model.
+
+    Args:
+        path: states from a to b, for example the checkpoints of a training: a further start, and an upper bound.
+        examples: training examples the lengths are taken on; levels: points of the string, coarse to fine.
+        limit: evaluations of the energy per level and start; tolerance: relative fall of the energy by 20 evaluations
+            at which a level ends.
+        curve: also start from a curve of low loss.
+
+    Raises:
+        TaskError: the output law has no embedding.
+    """
+    began, progress = time.perf_counter(), progress or Silent()
+    space = ParameterSpace.of(task)
+    order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed + 9))
+    probe = probe_of(task, space, order[: max(2, min(examples, len(order)))].sort().values)
+    probe.held = held_between(task, space, a, b)
+    ends = torch.stack([_flat(space, s, task) for s in (a, b)])
+    with torch.no_grad():
+        lower = float(probe.steps(ends).sqrt())
+    straight = path_length(probe, ends)
+    polygon = torch.stack([_flat(space, s, task) for s in path]) if path else ends
+    given = path_length(probe, polygon) if path else None
+    with holding(task.model, probe.state((ends[0] + ends[1]) / 2, 0.5)):
+        metric = build(task, space, "ekfac", index=probe.index)
+    damping = max(metric.trace().value / space.size, 1e-12)
+
+    def root(rows: Tensor) -> Tensor:
+        return metric.apply(lambda values: torch.rsqrt(values + damping), rows)
+
+    starts, visited = _starts(probe, ends, polygon if path else None, root if curve else None, levels[0])
+    handle = progress.start("shortest path", (len(starts) + len(levels) - 1) * -(-limit // CHUNK))
+    string = shortest(
+        [p for _, p in starts],
+        probe.steps,
+        root=root,
+        levels=levels,
+        limit=limit,
+        tolerance=tolerance,
+        told=lambda _: progress.advance(handle),
+    )
+    progress.finish(handle)
+    points, length = string.points, path_length(probe, string.points)
+    status, start = ("converged" if string.converged else "limit"), starts[string.chosen][0]
+    for name, known, corners in (("straight line", straight, ends), ("given path", given, polygon)):
+        if known is not None and known.value < length.value:
+            points, length, status, start = corners, known, "kept", name
+    shares = torch.linspace(0, 1, len(points), dtype=torch.float64).tolist()
+    visited += string.visited
+    return Geodesic(
+        tuple(probe.state(p, t) for p, t in zip(points, shares, strict=True)),
+        points,
+        length,
+        lower,
+        straight,
+        given,
+        string.energy,
+        string.uneven,
+        string.remaining,
+        status,
+        start,
+        time.perf_counter() - began,
+        string.evaluations,
+        visited * probe.n / len(task.train),
+        probe,
+    )
+
+
+def path_length(probe: Probe, points: Tensor) -> PathLength:
+    """Length of the polygon through the points, each side cut in two until the length stands still."""
+    sides, before = 1, 0.0
+    while True:
+        with torch.no_grad():
+            squared = probe.squared(points)
+        now = float(squared.mean(1).sqrt().sum())
+        change = now - before
+        if sides > 1 and (abs(change) <= SETTLED * now or sides >= FINEST or len(points) > MOST):
+            return PathLength(squared, change, sides)
+        points, sides, before = midpoints(points), 2 * sides, now
+
+
+def _flat(space: ParameterSpace, state: State, task: Task) -> Tensor:
+    return space.pack({n: state[n].to(task.device) for n in space.names}).double()
+
+
+def _starts(
+    probe: Probe, ends: Tensor, polygon: Tensor | None, root: Callable[[Tensor], Tensor] | None, count: int
+) -> tuple[list[tuple[str, Tensor]], int]:
+    """The paths to relax, by name, and how many points were looked at to find them."""
+    shares = torch.linspace(0, 1, count, dtype=torch.float64).to(ends).unsqueeze(1)
+    starts = [("straight line", ends[:1] + shares * (ends[1:] - ends[:1]))]
+    if polygon is not None:
+        with torch.no_grad():
+            starts.append(("given path", respaced(polygon, probe.steps(polygon), count)))
+    if root is None:
+        return starts, 0
+    inner = torch.linspace(0, 1, BEZIER_POINTS + 2, dtype=torch.float64).to(ends)[1:-1].unsqueeze(1)
+
+    def loss(middle: Tensor) -> Tensor:
+        """Mean loss along the curve with this control point."""
+        f = probe.outputs(_bezier(ends, middle, inner), inner.squeeze(1)).double()
+        return probe.task.likelihood.nll(f, probe.y.expand(len(f), *probe.y.shape)).mean()
+
+    found = descend(loss, ends.mean(0, keepdim=True), root=root, limit=BEZIER, tolerance=1e-2)
+    starts.append(("curve of low loss", _bezier(ends, found.x, shares)))
+    return starts, found.evaluations * len(inner)
+
+
+def _bezier(ends: Tensor, middle: Tensor, t: Tensor) -> Tensor:
+    """(1−t)² a + 2t(1−t) m + t² b at t (S, 1)."""
+    return (1 - t) ** 2 * ends[:1] + 2 * t * (1 - t) * middle + t**2 * ends[1:]

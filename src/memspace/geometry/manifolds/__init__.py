@@ -1,0 +1,1 @@
+"""Manifolds whose lengths, geodesics and curvatures are known."""

@@ -1,0 +1,138 @@
+"""Geodesics of a network from its weights and a velocity, with the metric known by products only.
+
+With φ the embedded outputs, F = Jᵀ J/n and the geodesic equation of the metric F + γI is
+
+    (F + γI) θ̈ = −Jᵀ D²φ[θ̇, θ̇]/n,
+
+because the constant part γI has no derivative. So damping is no approximation here: it chooses the metric, and the
+speed √(θ̇ᵀ(F+γI)θ̇) is constant along the exact solution. D²φ comes from forward mode twice, the solve from conjugate
+gradients, the integration from an ODE library; all in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, jvp, vjp
+from torchdiffeq import odeint
+
+from memspace.geometry.embedding import embed
+from memspace.metric.krylov import conjugate_gradients
+from memspace.task.checks import evaluating
+from memspace.task.data import move
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["NetworkFlow", "embedded_outputs", "network_flow"]
+
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class NetworkFlow:
+    """A geodesic of a network.
+
+    Args:
+        points, velocities: (T, P) at the times asked for, float64.
+        speeds: √(θ̇ᵀ(F+γI)θ̇) at each, (T,), nats^½ per unit time; fisher_speeds: √(θ̇ᵀFθ̇), without γ.
+        drift: largest relative change of ``speeds``, which are constant for the exact solution.
+        solves: how many damped systems were solved; products: v ↦ Fv in them.
+    """
+
+    points: Tensor
+    velocities: Tensor
+    speeds: Tensor
+    fisher_speeds: Tensor
+    drift: float
+    solves: int
+    products: int
+
+
+def embedded_outputs(task: Task, space: ParameterSpace, index: Tensor) -> Map:
+    """θ (P,) float64 ↦ φ of the training examples at ``index``, flat, over √n: its differential J has JᵀJ = F."""
+    batch = task.train.batch(index)
+    x, y = move(batch.x, task.device, torch.float64), move(batch.y, task.device)
+    outside = {n: t.double() if t.is_floating_point() else t for n, t in task.model.state_dict().items()}
+    outside = {n: t.detach() for n, t in outside.items() if n not in space.names}
+
+    def phi(theta: Tensor) -> Tensor:
+        args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
+        state = {**space.unpack(theta), **outside}
+        f = functional_call(task.model, state, args, x if isinstance(x, dict) else {})
+        weight = task.likelihood.weight(f.detach(), y).unsqueeze(-1)
+        out: Tensor = (embed(task.likelihood, f) * weight.sqrt()).flatten() / len(index) ** 0.5
+        return out
+
+    return phi
+
+
+def network_flow(
+    task: Task,
+    velocity: Tensor,
+    times: Sequence[float] = (0.0, 1.0),
+    *,
+    damping: float,
+    examples: int = 256,
+    tolerance: float = 1e-6,
+    solver: float = 1e-8,
+    seed: int = 0,
+) -> NetworkFlow:
+    """The geodesic of F + γI from the model's weights with a velocity (P,), γ = ``damping``.
+
+    Args:
+        times: increasing, the first one is where the weights are.
+        examples: training examples whose predictions make F; tolerance: of the ODE solver (Dormand–Prince 5(4)).
+        solver: relative residual of the conjugate gradients.
+
+    Raises:
+        ValueError: a damping that is not positive: F alone is singular.
+    """
+    if not damping > 0:
+        raise ValueError(f"the Fisher of a network is singular: the damping must be positive, got {damping}")
+    space = ParameterSpace.of(task)
+    order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed + 9))
+    phi = embedded_outputs(task, space, order[:examples].sort().values)
+    counts = [0, 0]
+
+    def field(_: Tensor, state: Tensor) -> Tensor:
+        theta, v = state
+        bent = _second(phi, theta, v)
+        _, pull = _pair(vjp(phi, theta))
+
+        def product(stack: Tensor) -> Tensor:
+            counts[1] += len(stack)
+            return torch.stack([pull(_push(phi, theta, u))[0] + damping * u for u in stack])
+
+        right = pull(bent)[0].unsqueeze(0)
+        counts[0] += 1
+        return torch.stack([v, -conjugate_gradients(product, right, tolerance=solver).x[0]])
+
+    start = torch.stack([space.flat(task.model).double(), velocity.double()])
+    at = torch.tensor(list(times), dtype=torch.float64, device=start.device)
+    options: dict[str, Any] = {"step_t": at}
+    with torch.no_grad(), evaluating(task.model):
+        out = odeint(field, start, at, rtol=tolerance, atol=tolerance, method="dopri5", options=options)
+        fisher = torch.stack([_push(phi, x, v).square().sum() for x, v in out])
+    speeds = (fisher + damping * out[:, 1].square().sum(1)).sqrt()
+    drift = float((speeds / speeds[0] - 1).abs().max()) if float(speeds[0]) > 0 else 0.0
+    return NetworkFlow(out[:, 0], out[:, 1], speeds, fisher.sqrt(), drift, counts[0], counts[1])
+
+
+def _pair(result: Any) -> tuple[Any, Any]:
+    return result[0], result[1]
+
+
+def _push(phi: Map, theta: Tensor, v: Tensor) -> Tensor:
+    """J v."""
+    moved: Tensor = jvp(phi, (theta,), (v,))[1]
+    return moved
+
+
+def _second(phi: Map, theta: Tensor, v: Tensor) -> Tensor:
+    """D²φ[v, v]."""
+    bent: Tensor = jvp(lambda t: _push(phi, t, v), (theta,), (v,))[1]
+    return bent

@@ -1,0 +1,148 @@
+"""A network's outputs at many points of its parameter space at once, differentiable in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+from torch.utils.checkpoint import checkpoint
+
+from memspace.geometry.embedding import embed, squared_steps
+from memspace.task.checks import evaluating
+from memspace.task.data import Inputs, move
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["Probe", "State", "held_between", "probe_of"]
+
+State = Mapping[str, Tensor]
+WIDE = 2**27  # numbers of all layers' signals held for one gradient (1 GiB in float64)
+
+
+@dataclass
+class Probe:
+    """Some examples, and what lies outside the parameter space: buffers, parameters that are not chosen.
+
+    Args:
+        x, y: the examples, on the model's device and in its dtype; index: their places in the data.
+        weight: (n, ...) 0 for padded positions.
+        held: name → (value at the path's first point, at its last); in between they are interpolated.
+    """
+
+    task: Task
+    space: ParameterSpace
+    x: Inputs
+    y: Tensor
+    weight: Tensor
+    index: Tensor
+    held: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    each: int = 0  # numbers of one point's signals
+    mapped: bool = True  # whether the model can be mapped over points
+
+    @property
+    def n(self) -> int:
+        """How many examples."""
+        return len(self.index)
+
+    def state(self, point: Tensor, share: float) -> dict[str, Tensor]:
+        """The whole state dict of one point (P,) at a share of the path."""
+        tensors = self.space.unpack(point.detach().to(self.task.dtype))
+        return {**{n: t.clone() for n, t in tensors.items()}, **_between(self.held, torch.tensor(share))}
+
+    def outputs(self, points: Tensor, shares: Tensor | None = None) -> Tensor:
+        """Outputs f (S, n, ..., C) at points (S, P), in the model's dtype.
+
+        ``shares``: where each stands on the path, for what is held; evenly from 0 to 1 where not given.
+        """
+        if shares is None:
+            shares = torch.linspace(0, 1, len(points), dtype=torch.float64, device=points.device)
+        with evaluating(self.task.model):
+            if not self.each:
+                self.each = _signals(self.task, self.x)
+            at_once = max(1, WIDE // self.each)
+            parts = list(zip(torch.split(points, at_once), torch.split(shares, at_once), strict=True))
+            if len(parts) == 1 or not torch.is_grad_enabled():
+                return torch.cat([self._some(p, s) for p, s in parts])
+            return torch.cat([checkpoint(self._some, p, s, use_reentrant=False) for p, s in parts])
+
+    def squared(self, points: Tensor) -> Tensor:
+        """Squared Fisher–Rao step per example, (S−1, n), differentiable."""
+        law = self.task.likelihood
+        return squared_steps(law, embed(law, self.outputs(points).double()), self.weight)
+
+    def steps(self, points: Tensor) -> Tensor:
+        """Squared step lengths, (S−1,): the mean over the examples."""
+        return self.squared(points).mean(1)
+
+    def _some(self, points: Tensor, shares: Tensor) -> Tensor:
+        stacked = self.space.unpack(points.to(self.task.dtype))
+        held = _between(self.held, shares)
+        if self.mapped:
+            try:
+                mapped = vmap(self._one, randomness="error")({**stacked, **held})
+                assert isinstance(mapped, Tensor)
+                return mapped
+            except (RuntimeError, NotImplementedError, ValueError):
+                self.mapped = False  # an operation that cannot be mapped: one point after another
+        every = {**stacked, **held}
+        return torch.stack([self._one({n: t[k] for n, t in every.items()}) for k in range(len(points))])
+
+    def _one(self, state: dict[str, Tensor]) -> Tensor:
+        x: Any = self.x
+        args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
+        f = functional_call(self.task.model, state, args, x if isinstance(x, dict) else {})
+        assert isinstance(f, Tensor)
+        return f
+
+
+def _between(held: Mapping[str, tuple[Tensor, Tensor]], shares: Tensor) -> dict[str, Tensor]:
+    """Interpolated at each share: (S, ...), or one of them for a single share; what does not float is the last's."""
+    out = {}
+    for name, (a, b) in held.items():
+        if not b.is_floating_point():
+            out[name] = b.expand((*shares.shape, *b.shape))
+            continue
+        weight = shares.to(b).reshape(*shares.shape, *[1] * b.dim())
+        out[name] = a + weight * (b - a)
+    return out
+
+
+def _signals(task: Task, x: Inputs) -> int:
+    """Numbers that one point's forward pass makes in all modules together."""
+    total = 0
+
+    def count(_module: Any, _inputs: Any, output: Any) -> None:
+        nonlocal total
+        total += output.numel() if isinstance(output, Tensor) else 0
+
+    handles = [m.register_forward_hook(count) for m in task.model.modules()]
+    try:
+        with torch.no_grad():
+            args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
+            task.model(*args, **(x if isinstance(x, dict) else {}))
+    finally:
+        for h in handles:
+            h.remove()
+    return max(1, total)
+
+
+def held_between(task: Task, space: ParameterSpace, a: State, b: State) -> dict[str, tuple[Tensor, Tensor]]:
+    """What two states hold outside the parameter space, on the model's device."""
+    inside = set(space.names)
+    return {n: (a[n].to(task.device), b[n].to(task.device)) for n in b if n not in inside}
+
+
+def probe_of(task: Task, space: ParameterSpace, index: Tensor, *, test: bool = False) -> Probe:
+    """The examples at ``index`` of the training data (or the test data) as a probe set."""
+    data = task.test if test and task.test is not None else task.train
+    batch = data.batch(index)
+    x, y = move(batch.x, task.device, task.dtype), move(batch.y, task.device)
+    made = Probe(task, space, x, y, torch.ones(len(y)), index)
+    with torch.no_grad():
+        f = made.outputs(space.flat(task.model).unsqueeze(0))[0]
+    made.weight = task.likelihood.weight(f, y).double()
+    return made

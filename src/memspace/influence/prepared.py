@@ -1,0 +1,194 @@
+"""An engine at one network's weights with its damping chosen: ready for any number of questions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from memspace.errors import TaskError
+from memspace.influence.damping import choose_by_agreement, grid_of, retrain_halves, uncalibrated
+from memspace.influence.engines import Engine, Solved, choose_engine, prepare
+from memspace.influence.question import Asked, ask
+from memspace.influence.settings import Settings
+from memspace.influence.target import Target, target_of
+from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.damping import DampingChoice
+from memspace.passes.engine import run_pass
+from memspace.passes.outputs import outputs
+from memspace.passes.scores import PairScores
+from memspace.passes.verify import verified_space
+from memspace.progress import Progress, Silent
+from memspace.task.checks import check_task
+from memspace.task.data import Data
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["Goal", "Prepared", "checked_target", "judged", "prepared", "score_pass"]
+
+CHECKED = 4  # queries whose solution is held against exact products
+ROUGH = 0.05  # residual of the iterative solves that only compare dampings
+CHECK_LIMIT = 20_000  # training examples up to which that is done unasked
+Goal = str | Target | Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that does not depend on the queries: an engine and its damping, ready for any number of questions."""
+
+    task: Task
+    space: ParameterSpace
+    target: Target
+    engine: Engine
+    damping: DampingChoice
+    settings: Settings
+    progress: Progress
+
+    @property
+    def at_once(self) -> int:
+        """Queries whose gradients and solutions fit into the memory allowed."""
+        copies = 8 if self.engine.name == "iterative" else 4
+        return max(1, self.settings.memory // (8 * copies * self.space.size))
+
+
+def score_pass(
+    task: Task,
+    space: ParameterSpace,
+    x: Tensor,
+    *,
+    index: Tensor | None = None,
+    layers: bool = False,
+    tokens: bool = False,
+    batch: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """One pass over the training data (or those at ``index``): inner products with x (Q, P); see ``PairScores``."""
+    table = PairScores(space.blocks, x, layers=layers, tokens=tokens)
+    run_pass(task, space, [table], index=index, batch=batch, progress=progress, what="scores of training examples")
+    return table.finish()
+
+
+def prepared(
+    task: Task,
+    *,
+    engine: str = "auto",
+    target: Goal = "loss",
+    damping: float | None = None,
+    settings: Settings | None = None,
+    data: Data | None = None,
+    queries: Tensor | None = None,
+    progress: Progress | None = None,
+) -> Prepared:
+    """An engine at the task's weights with its damping chosen.
+
+    Args:
+        damping: γ, or None: by agreement with networks retrained on halves of the data where the task can train, else
+            by the training's own scale or the evidence (see ``memspace.influence.damping``).
+        data, queries: what will be asked; probes for the damping are drawn from the same data, other examples first.
+
+    Raises:
+        TaskError: an unknown engine or target, or a damping that is not positive.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    if damping is not None and not (0 < damping < math.inf):
+        raise TaskError(f"the damping {damping} is not a positive number", where="damping", remedy="give γ > 0")
+    check_task(task)
+    data = data or (task.test if task.test is not None else task.train)
+    name, _ = choose_engine(task, engine, len(data) if queries is None else len(queries), settings.rows)
+    chosen = checked_target(task, target)
+    space = verified_space(task)
+    ready = prepare(task, space, name, settings, progress)
+    if damping is not None:
+        nan = math.nan
+        choice = DampingChoice(damping, "given", (), (), nan, nan, True, f"γ = {damping:.2g} was given")
+        return Prepared(task, space, chosen, ready, choice, settings, progress)
+    choice = _choose(task, space, chosen, ready, settings, data, queries, progress)
+    return Prepared(task, space, chosen, ready, choice, settings, progress)
+
+
+def judged(
+    ready: Prepared, asked: Asked, solved: Sequence[Solved]
+) -> tuple[bool, str, tuple[Measurement | Unmeasured, ...]]:
+    """(reliable, why not, diagnostics) of a finished question."""
+    engine, notes = ready.engine, []
+    diagnostics: list[Measurement | Unmeasured] = []
+    name, unit, n = "influence.residual", "1", engine.n
+    if engine.name == "iterative":
+        worst = max(float(s.residual.max()) for s in solved)
+        steps = max(s.iterations for s in solved)
+        converged = all(s.converged for s in solved)
+        note = "" if converged else f"not converged in {steps} steps: {worst:.1e} against {engine.tolerance:.1e}"
+        diagnostics.append(
+            Measurement(name, worst, unit, "worst relative residual of the solves", n, reliable=converged, note=note)
+        )
+        diagnostics.append(Measurement("influence.iterations", float(steps), unit, "conjugate gradient steps", n))
+        notes += [note] if note else []
+    elif n <= CHECK_LIMIT:
+        first = solved[0].x[:CHECKED]
+        b = asked.gradients[: len(first)]
+        values = engine.residual(b, first, ready.damping.value)
+        diagnostics.append(
+            Measurement(
+                name,
+                float(values.mean()),
+                unit,
+                f"mean relative residual of (F + γI)x = ∇q by exact products, {len(first)} queries",
+                n,
+            )
+        )
+    else:
+        diagnostics.append(
+            Unmeasured(
+                name, f"exact products over {n:,} examples cost more than the scores", "use the engine iterative"
+            )
+        )
+    if not ready.damping.reliable:
+        notes.append("the damping is uncalibrated" if not ready.damping.grid else "the damping could not be settled")
+    return not notes, "; ".join(notes), tuple(diagnostics)
+
+
+def _choose(
+    task: Task,
+    space: ParameterSpace,
+    target: Target,
+    engine: Engine,
+    settings: Settings,
+    data: Data,
+    queries: Tensor | None,
+    progress: Progress,
+) -> DampingChoice:
+    few = 1
+    if engine.name == "iterative":  # every damping is a solve of its own: fewer of them, and rougher
+        few, engine = 4, replace(engine, tolerance=max(engine.tolerance, ROUGH))
+    probes = _probes(data, queries, settings.probes // few, settings.seed)
+    halves = retrain_halves(task, target, data, probes, settings.retrainings, settings.seed, progress)
+    if halves is None:
+        return uncalibrated(task, space, engine.metric)
+    b = ask(task, space, target, data, probes, progress=progress).gradients
+    grid = grid_of(engine.metric)[:: 2 if few > 1 else 1]
+    found: dict[float, Tensor] = {}
+    step = max(1, settings.memory // (64 * space.size * len(b)))
+    for k in range(0, len(grid), step):
+        some = grid[k : k + step]
+        x = torch.cat([engine.solve(b, g).x for g in some])
+        scores = score_pass(task, space, x, batch=settings.batch, progress=progress)["scores"]
+        found |= dict(zip(some, scores.t().cpu().reshape(len(some), len(b), -1), strict=True))
+    return choose_by_agreement(found.__getitem__, grid, halves)
+
+
+def _probes(data: Data, queries: Tensor | None, count: int, seed: int) -> Tensor:
+    """Examples of the query data, those not asked about first."""
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed + 78))
+    if queries is not None:
+        asked = torch.isin(order, queries)
+        order = torch.cat([order[~asked], order[asked]])
+    return order[: max(1, count)].sort().values
+
+
+def checked_target(task: Task, target: Goal) -> Target:
+    """The target, held against the network's outputs."""
+    f, _ = outputs(task, task.train, index=torch.tensor([0]))
+    return target_of(target, task.likelihood, int(f.shape[-1]))

@@ -1,0 +1,118 @@
+"""What every influence engine returns: scores in one sign and unit, how they came about, and how far to trust them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from memspace.measurement import Measurement, Unmeasured
+
+__all__ = ["SIGN", "Influence", "Parts", "Top"]
+
+SIGN = "positive: the training example supports the outcome (outcome with it minus outcome without it)"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The scores split into parts that sum to the whole.
+
+    Args:
+        by: ``layers`` or ``modes``.
+        names: one per part.
+        scores: (Q, N, L).
+    """
+
+    by: str
+    names: tuple[str, ...]
+    scores: Tensor
+
+
+@dataclass(frozen=True)
+class Top:
+    """Per query the training examples of greatest and least score.
+
+    Args:
+        supporters, opposers: (Q, k) positions in the training data, strongest first.
+        support, opposition: (Q, k) their scores.
+    """
+
+    supporters: Tensor
+    support: Tensor
+    opposers: Tensor
+    opposition: Tensor
+
+
+@dataclass(frozen=True)
+class Influence:
+    """To first order, what each training example's presence adds to each query's outcome.
+
+    score[q, i] ≈ outcome of query q with example i in the training data minus the outcome without it; see ``SIGN``.
+
+    Args:
+        scores: (Q, N).
+        engine: which way they were computed; target, unit: which outcome.
+        queries: (Q,) positions in the query data; positions: (Q,) within the sequence, where each token is a query.
+        outcome: (Q,) the outcomes of the network as it is (mean over networks for ensembles).
+        damping: γ of (F + γI)⁻¹, or None where the engine has none; damping_rule: how it was chosen, one sentence.
+        reliable: False where the engine's own diagnostics, or the rule of the damping, say so; ``note``: why.
+        diagnostics: residuals, iterations, fidelity, cost: measured, or absent with the reason.
+        parts: the split, where asked for.
+        tokens: (Q, N, T) scores by training position, where asked for; they sum to the whole.
+        seconds: of wall-clock.
+        error: (Q, N) standard error of the scores over networks, where several were asked.
+    """
+
+    scores: Tensor
+    engine: str
+    target: str
+    unit: str
+    queries: Tensor
+    outcome: Tensor
+    damping: float | None = None
+    damping_rule: str = ""
+    positions: Tensor | None = None
+    reliable: bool = True
+    note: str = ""
+    diagnostics: tuple[Measurement | Unmeasured, ...] = ()
+    parts: Parts | None = None
+    tokens: Tensor | None = None
+    seconds: float = 0.0
+    error: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.scores.dim() != 2 or len(self.queries) != len(self.scores):
+            raise ValueError(f"scores are (Q, N) for Q queries, got {tuple(self.scores.shape)}, {len(self.queries)}")
+
+    def top(self, k: int) -> Top:
+        """The k strongest supporters and opposers of every query."""
+        k = min(k, self.scores.shape[1])
+        most, least = self.scores.topk(k, 1), self.scores.topk(k, 1, largest=False)
+        return Top(most.indices, most.values, least.indices, least.values)
+
+    def group(self, without: Tensor) -> Tensor:
+        """Predicted change of each outcome when examples are left out, (S, Q), to first order additive.
+
+        Args:
+            without: (S, N) True where an example is left out.
+        """
+        return -(without.to(self.scores) @ self.scores.t())
+
+    def diagnostic(self, name: str) -> Measurement | Unmeasured:
+        """One of the diagnostics by name.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        for d in self.diagnostics:
+            if d.name == name:
+                return d
+        raise KeyError(name)
+
+    def mean_with(self, others: tuple[Influence, ...]) -> Influence:
+        """The mean of scores of the same queries over several networks or checkpoints; parts are dropped."""
+        every = (self, *others)
+        scores = torch.stack([i.scores for i in every]).mean(0)
+        outcome = torch.stack([i.outcome for i in every]).mean(0)
+        return replace(self, scores=scores, outcome=outcome, parts=None, tokens=None)

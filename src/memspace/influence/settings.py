@@ -1,0 +1,36 @@
+"""What a user may set about influence besides the question itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Budget, accuracy and cost of calibration.
+
+    Args:
+        memory: bytes that may be held besides model and data.
+        rows: principal rows the dual keeps at most; their Gram matrix is decomposed.
+        tolerance: of the iterative engine, relative residual; limit: its steps at most.
+        retrainings: networks trained on halves of the data to choose the damping, where the task can train and no
+            damping is given; 0: none, the damping is then uncalibrated.
+        probes: outcomes they are compared on.
+        modes: leading eigenmodes told apart in a split by modes.
+        seed: of every random choice.
+        batch: examples at a time (None: by the size of the network's signals).
+        chunk: training examples whose scores are written at a time when scores go to a file (None: by their number).
+    """
+
+    memory: int = 4 * 2**30
+    rows: int = 3_500
+    tolerance: float = 1e-2
+    limit: int = 100
+    retrainings: int = 16
+    probes: int = 100
+    modes: int = 10
+    seed: int = 0
+    batch: int | None = None
+    chunk: int | None = None

@@ -1,0 +1,260 @@
+"""Scores of more pairs than memory holds: written in pieces to one Parquet file, and the strongest of every query.
+
+A piece holds some queries and a chunk of the training examples. It is written whole or not at all and kept, so that
+the same question asked again in the same folder goes on after the last finished piece; a question that differs in
+anything that matters starts anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from memspace.errors import Interrupted
+from memspace.influence.files import clear, writing, written
+from memspace.influence.prepared import Goal, checked_target, judged, prepared, score_pass
+from memspace.influence.question import Asked, Queries, ask, queries_of
+from memspace.influence.result import SIGN, Top
+from memspace.influence.settings import Settings
+from memspace.passes.verify import verified_space
+from memspace.progress import Progress, Silent
+from memspace.task.checkpoint import fingerprint
+from memspace.task.checks import check_task
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["Stored", "stream_influence"]
+
+AT_ONCE = 2**22  # scores of one piece: 16 MiB in float32
+PARTS, STATE, SCORES, TOP = ".parts", "question.json", "scores.parquet", "top.json"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written.
+
+    Args:
+        folder: holds ``scores.parquet`` (query, position for outcomes by token, train, score) and ``top.json``.
+        top: the strongest of every query; queries, positions, outcome: as in ``Influence``.
+        facts: engine, target, unit, damping and its rule, reliability, diagnostics: as in ``top.json``.
+        pieces: how many were computed now, and how many there are; fewer where an interrupted run was gone on with.
+    """
+
+    folder: Path
+    top: Top
+    queries: Tensor
+    positions: Tensor | None
+    outcome: Tensor
+    facts: dict[str, Any]
+    pieces: tuple[int, int]
+
+
+def stream_influence(
+    task: Task,
+    out: str | Path,
+    queries: Queries = None,
+    *,
+    engine: str = "auto",
+    target: Goal = "loss",
+    damping: float | None = None,
+    top: int = 20,
+    tokens: bool = False,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Stored:
+    """As ``influence``, with the scores in ``out``/scores.parquet and never all in memory.
+
+    Args:
+        out: folder, made where it is not there.
+        top: supporters and opposers kept of every query.
+        tokens: each position of a query is an outcome of its own.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        Interrupted: finished pieces are kept.
+        MemspaceError: bad input, in one sentence.
+    """
+    start = time.perf_counter()
+    folder, settings, progress = Path(out), settings or Settings(), progress or Silent()
+    check_task(task)
+    data, index = queries_of(task, queries)
+    goal = checked_target(task, target)
+    space = verified_space(task)
+    asked = ask(task, space, goal, data, index, apart=tokens, memory=settings.memory, progress=progress)
+    parts = folder / PARTS
+    key = _key(task, asked, {"engine": engine, "damping": damping, "settings": asdict(settings)})
+    facts = _resumed(folder, key)
+    if facts is None:
+        with writing(folder):
+            clear(parts)
+            parts.mkdir(parents=True)
+        ready = prepared(
+            task,
+            engine=engine,
+            target=goal,
+            damping=damping,
+            settings=settings,
+            data=data,
+            queries=index,
+            progress=progress,
+        )
+        solved = []
+        for k in range(0, len(asked.outcome), ready.at_once):
+            solved.append(ready.engine.solve(asked.gradients[k : k + ready.at_once], ready.damping.value))
+            _keep(parts / f"solved-{k:08d}.safetensors", solved[-1].x)
+        reliable, note, diagnostics = judged(ready, asked, solved)
+        facts = {
+            "engine": ready.engine.name,
+            "metric": ready.engine.statement,
+            "target": goal.name,
+            "unit": goal.unit,
+            "sign": SIGN,
+            "damping": ready.damping.value,
+            "damping_rule": ready.damping.statement,
+            "reliable": reliable,
+            "note": note,
+            "diagnostics": [d.to_dict() for d in diagnostics],
+        }
+        _write_json(parts / STATE, {"key": key, "facts": facts})
+    made, pieces = 0, list(_pieces(parts, len(task.train), settings))
+    for piece in progress.track(pieces, "scores by pieces", len(pieces)):
+        made += _compute(task, space, asked, piece, settings)
+    best = _join(folder, pieces, asked, facts, top)
+    facts = facts | {"seconds": time.perf_counter() - start}
+    stored = Stored(folder, best, asked.queries, asked.positions, asked.outcome, facts, (made, len(pieces)))
+    _write_json(folder / TOP, _top_table(stored))
+    clear(parts)
+    return stored
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Queries ``first``.. of one file of solutions against training examples ``low`` to ``high``."""
+
+    path: Path
+    solutions: Path
+    first: int
+    low: int
+    high: int
+
+
+def _pieces(parts: Path, n: int, settings: Settings) -> Iterator[_Piece]:
+    for solutions in sorted(parts.glob("solved-*.safetensors")):
+        first = int(solutions.stem.rpartition("-")[2])
+        count = len(load_file(str(solutions))["x"])
+        chunk = settings.chunk or max(1, AT_ONCE // count)
+        for low in range(0, n, chunk):
+            path = parts / f"scores-{first:08d}-{low:010d}.parquet"
+            yield _Piece(path, solutions, first, low, min(n, low + chunk))
+
+
+def _keep(path: Path, x: Tensor) -> None:
+    written(path, lambda p: save_file({"x": x.contiguous()}, str(p)))
+
+
+def _compute(task: Task, space: ParameterSpace, asked: Asked, piece: _Piece, settings: Settings) -> int:
+    """Write a piece unless it is there; 1 where it was computed."""
+    if piece.path.exists():
+        return 0
+    x = load_file(str(piece.solutions))["x"].to(task.device)
+    try:
+        index = torch.arange(piece.low, piece.high)
+        scores = score_pass(task, space, x, index=index, batch=settings.batch)["scores"].t().cpu()
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "stopped by the user", where=str(piece.path.parent.parent), remedy="the same command goes on from here"
+        ) from error
+    queries = slice(piece.first, piece.first + len(x))
+    columns = {"query": asked.queries[queries].repeat_interleave(len(index)).to(torch.int32).numpy()}
+    if asked.positions is not None:
+        columns["position"] = asked.positions[queries].repeat_interleave(len(index)).to(torch.int32).numpy()
+    columns["train"] = index.repeat(len(x)).to(torch.int32).numpy()
+    columns["score"] = scores.flatten().numpy()
+    table = pa.table(columns)
+    written(piece.path, lambda path: pq.write_table(table, path))
+    return 1
+
+
+def _join(folder: Path, pieces: list[_Piece], asked: Asked, facts: dict[str, Any], k: int) -> Top:
+    """All pieces as row groups of one file, and the strongest k of every query, read a piece at a time."""
+    q = len(asked.outcome)
+    most = (torch.full((q, 0), 0.0), torch.zeros(q, 0, dtype=torch.long))
+    least = most
+    kept: dict[int, tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]] = {}
+
+    def write(path: Path) -> None:
+        first = pq.read_schema(pieces[0].path)
+        named = {"memspace": json.dumps(facts)}
+        with pq.ParquetWriter(path, first.with_metadata(named)) as writer:
+            for piece in pieces:
+                table = pq.read_table(piece.path)
+                writer.write_table(table.replace_schema_metadata(named), row_group_size=len(table))
+                scores = torch.from_numpy(table["score"].to_numpy().copy()).reshape(-1, piece.high - piece.low)
+                index = torch.arange(piece.low, piece.high).expand_as(scores)
+                empty = (scores[:, :0], index[:, :0])
+                up, down = kept.get(piece.first, (empty, empty))
+                kept[piece.first] = (_strongest(up, scores, index, k, 1), _strongest(down, scores, index, k, -1))
+
+    written(folder / SCORES, write)
+    order = sorted(kept)
+    most = tuple(torch.cat([kept[f][0][i] for f in order]) for i in (0, 1))  # type: ignore[assignment]
+    least = tuple(torch.cat([kept[f][1][i] for f in order]) for i in (0, 1))  # type: ignore[assignment]
+    return Top(most[1], most[0], least[1], least[0])
+
+
+def _strongest(held: tuple[Tensor, Tensor], scores: Tensor, index: Tensor, k: int, sign: int) -> tuple[Tensor, Tensor]:
+    values, places = torch.cat([held[0], scores], 1), torch.cat([held[1], index], 1)
+    at = (sign * values).topk(min(k, values.shape[1]), 1).indices
+    return values.gather(1, at), places.gather(1, at)
+
+
+def _key(task: Task, asked: Asked, how: dict[str, Any]) -> str:
+    digest = hashlib.sha256(fingerprint(task).encode())
+    digest.update(json.dumps(how, sort_keys=True).encode())
+    for t in (asked.gradients, asked.queries, *(() if asked.positions is None else (asked.positions,))):
+        digest.update(t.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _resumed(folder: Path, key: str) -> dict[str, Any] | None:
+    """The facts of the same question where it was interrupted in this folder."""
+    try:
+        state = json.loads((folder / PARTS / STATE).read_text(encoding="utf-8"))
+        found: dict[str, Any] | None = state["facts"] if state["key"] == key else None
+    except (OSError, ValueError, KeyError):
+        return None
+    return found
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    written(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def _top_table(stored: Stored) -> dict[str, Any]:
+    top, rows = stored.top, []
+    for q in range(len(stored.queries)):
+        row: dict[str, Any] = {"query": int(stored.queries[q])}
+        if stored.positions is not None:
+            row["position"] = int(stored.positions[q])
+        row["outcome"] = float(stored.outcome[q])
+        for name, index, score in (
+            ("supporters", top.supporters, top.support),
+            ("opposers", top.opposers, top.opposition),
+        ):
+            row[name] = [
+                {"train": int(i), "score": float(s)} for i, s in zip(index[q].tolist(), score[q].tolist(), strict=True)
+            ]
+        rows.append(row)
+    return stored.facts | {"queries": rows}

@@ -1,0 +1,157 @@
+"""What a query asks: an outcome of the network's outputs, larger meaning better, in a stated unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.errors import NonFiniteError, TaskError
+from memspace.task.likelihood import Likelihood
+
+__all__ = ["TARGETS", "Outcome", "Target", "target_of"]
+
+Outcome = Callable[[Likelihood, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Target:
+    """An outcome q(f, y) per query, differentiated in the outputs f.
+
+    Args:
+        name: for people and tables.
+        outcome: (law, f (Q, ..., C), y) -> (Q, ...): one number per position, or (Q,) where it is about the whole
+            sequence. Positions are summed unless each is asked for as a query of its own.
+        unit: of the outcome.
+    """
+
+    name: str
+    outcome: Outcome
+    unit: str = "nats"
+
+    def by_position(self, law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
+        """The outcome at every position, (Q, ...); 0 at padded ones.
+
+        Raises:
+            TaskError: the outcome is not one number per query or position.
+            NonFiniteError: it is NaN or infinite.
+        """
+        q = self.outcome(law, f, y)
+        if not isinstance(q, Tensor) or q.shape not in (f.shape[:1], f.shape[:-1]):
+            found = f"shape {tuple(q.shape)}" if isinstance(q, Tensor) else type(q).__name__
+            raise TaskError(
+                f"the target gives {found} for outputs of shape {tuple(f.shape)}",
+                where=f"target {self.name}",
+                remedy="return one number per query, or one per query and position",
+            )
+        if not bool(torch.isfinite(q).all()):
+            bad = int((~torch.isfinite(q.flatten(1) if q.dim() > 1 else q[:, None]).all(1)).sum())
+            raise NonFiniteError(
+                f"the outcome is NaN or infinite for {bad} of {len(q)} queries",
+                where=f"target {self.name}",
+                remedy="check the queries' inputs and labels, or the target's own formula",
+            )
+        return q * law.weight(f, y) if q.dim() > 1 else q
+
+    def value(self, law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
+        """The outcome of every query, (Q,): positions summed."""
+        q = self.by_position(law, f, y)
+        return q.flatten(1).sum(1) if q.dim() > 1 else q
+
+    def cotangent(self, law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
+        """∂q/∂f, (Q, ..., C), of each query's outcome; the queries must not mix."""
+        with torch.enable_grad():
+            leaf = f.detach().requires_grad_()
+            q = self.value(law, leaf, y)
+            if not q.requires_grad:
+                raise TaskError(
+                    "the target does not depend on the outputs",
+                    where=f"target {self.name}",
+                    remedy="compute it from f with differentiable operations",
+                )
+            (u,) = torch.autograd.grad(q.sum(), leaf)
+        return u
+
+
+def _loss(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
+    return -law.nll(f, y)
+
+
+def _at_label(f: Tensor, y: Tensor) -> Tensor:
+    return f.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+
+
+def _margin(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
+    """Logit of the label minus the log-sum-exp of the others: the log-odds of the label (Park et al. 2023, TRAK)."""
+    others = f.scatter(-1, y.clamp_min(0).unsqueeze(-1), -torch.inf)
+    return _at_label(f, y) - torch.logsumexp(others, -1)
+
+
+TARGETS = {"loss": Target("loss", _loss), "margin": Target("margin", _margin)}
+
+
+def logit_difference(a: int, b: int) -> Target:
+    """f_a − f_b: what speaks for class a rather than b, whatever the label."""
+    return Target(f"logit {a} - {b}", lambda law, f, y: f[..., a] - f[..., b])
+
+
+def log_probability(k: int) -> Target:
+    """The log-probability of class k of a categorical law, whatever the label."""
+    return Target(f"log-probability {k}", lambda law, f, y: torch.log_softmax(f, -1)[..., k])
+
+
+def target_of(
+    target: str | Target | Callable[[Tensor, Tensor], Tensor], law: Likelihood, outputs: int | None = None
+) -> Target:
+    """A target from what a user gives: a name, a function of (f, y), or a target.
+
+    Names: ``loss`` (the outcome is −loss), ``margin``, ``logit:A-B``, ``logp:K``.
+
+    Args:
+        outputs: C, where known: class numbers are checked against it.
+
+    Raises:
+        TaskError: an unknown name, a class that is not there, or a target that the output law has no meaning for.
+    """
+    if isinstance(target, Target):
+        return target
+    if callable(target):
+        function = target
+        name = getattr(target, "__name__", "custom")
+        return Target(name, lambda law, f, y: function(f, y), unit="1")
+    if target == "loss":
+        return TARGETS[target]
+    kind, _, rest = target.partition(":")
+    if kind not in ("margin", "logit", "logp"):
+        raise _unknown(target)
+    if kind != "logit" and law.name != "categorical":
+        raise TaskError(
+            f"the target {kind} is defined for class probabilities, and the output law is {law.name}",
+            where="target",
+            remedy="use loss, or a function of (f, y)",
+        )
+    if target == "margin":
+        return TARGETS[target]
+    try:
+        classes = [int(p) for p in rest.split("-")]
+    except ValueError:
+        raise _unknown(target) from None
+    if len(classes) != (2 if kind == "logit" else 1):
+        raise _unknown(target)
+    if outputs is not None and max(classes) >= outputs:
+        raise TaskError(
+            f"there is no output {max(classes)}: the network has {outputs}, from 0",
+            where=f"target {target}",
+            remedy="name classes that are there",
+        )
+    return logit_difference(*classes) if kind == "logit" else log_probability(*classes)
+
+
+def _unknown(target: str) -> TaskError:
+    return TaskError(
+        f"there is no target {target!r}",
+        where="target",
+        remedy="use loss, margin, logit:A-B (two classes), logp:K (one class), or a function of (f, y)",
+    )

@@ -1,0 +1,194 @@
+"""Pruning by the inverse of the Fisher matrix: what stays makes up for what goes (the optimal brain surgery family).
+
+Round by round, at the weights as they are by then: the Fisher rows and the gradient are read anew; weights whose
+removal costs least, θ*_q²/(2[(F+γI)⁻¹]_qq) with θ* the free optimum, are removed together; all others take the change
+of least m(δ) (``memspace.metric.constrained``). Hassibi & Stork 1993; in rounds as Singh & Alistarh 2020; the joint
+solve replaces one weight at a time. γ near zero trusts the rows, γ → ∞ is pruning by magnitude: a few are tried, for
+choice and change, and the one with the least *measured* objective on training examples is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.errors import MemoryBudgetError
+from memspace.measures.objective import Objective
+from memspace.metric.constrained import Factored, RowMetric
+from memspace.passes.engine import run_pass
+from memspace.passes.outputs import outputs
+from memspace.passes.rows import CollectRows
+from memspace.progress import Progress, Silent
+from memspace.task.checks import holding
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["Pruned", "Surgery", "fisher_rows", "prune_compensated", "schedule"]
+
+CHOICE = (1e-1, 10.0, 1000.0)  # γ of the choice, in units of the rows' mean eigenvalue
+CHANGE = (1e-2, 1e-1, 1.0, 10.0, 100.0)  # and of the change
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A network with weights set to zero.
+
+    Args:
+        method: how they were chosen.
+        share: of the prunable weights kept.
+        flat: all weights (P,); kept: False exactly at the weights removed.
+        objective: measured objective of the change, None where the method knows none.
+    """
+
+    method: str
+    share: float
+    flat: Tensor
+    kept: Tensor
+    objective: float | None = None
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """How compensated pruning works.
+
+    Args:
+        objective: ``function`` or ``loss``, see ``memspace.measures.objective``.
+        rows: Fisher rows per round (sampled labels, one row each; all rows exactly where there are no more).
+        structure: ``joint`` for the whole F, ``layers`` for its diagonal blocks by layer.
+        step: of the weights left at most this share is kept in one round.
+        examples: training examples the objective is measured on, at most.
+        memory: bytes for the rows.
+        seed: of examples and sampled labels.
+    """
+
+    objective: str = "function"
+    rows: int = 1000
+    structure: str = "joint"
+    step: float = 0.5
+    examples: int = 2000
+    memory: int = 2**30
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.structure not in ("joint", "layers"):
+            raise ValueError(f"structure is joint or layers, got {self.structure!r}")
+        if not 0 < self.step < 1:
+            raise ValueError(f"step must lie in (0, 1), got {self.step}")
+
+
+def schedule(shares: Sequence[float], step: float) -> list[float]:
+    """Shares kept after each round: those asked for, with rounds between where one would cut more than ``step``."""
+    out, now = [], 1.0
+    for share in sorted(set(shares), reverse=True):
+        while share < now * step * (1 - 1e-9):
+            now *= step
+            out.append(now)
+        out.append(share)
+        now = share
+    return out
+
+
+def fisher_rows(
+    task: Task, space: ParameterSpace, count: int, *, seed: int, memory: int, structure: str = "joint"
+) -> RowMetric:
+    """Rows of the Fisher matrix at the model's weights: all of them where ``count`` allows, else of sampled labels.
+
+    Raises:
+        MemoryBudgetError: not even a few rows fit.
+    """
+    n, each = len(task.train), torch.finfo(task.dtype).bits // 8 * space.size
+    most = min(count, memory // (4 * each))
+    if most < min(16, n):
+        raise MemoryBudgetError(
+            f"16 Fisher rows of {space.size:,} weights need {64 * each / 2**30:.1f} GiB",
+            where="memory budget",
+            remedy="raise --memory or prune by --method fisher-diagonal",
+        )
+    f, _ = outputs(task, task.train, index=torch.arange(1))
+    exact = n * f.numel() <= most
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.arange(n) if exact or n <= most else torch.randperm(n, generator=generator)[:most].sort().values
+    samples = max(1, most // n)
+    kind = "exact" if exact else "mc" if samples == 1 else f"mc:{samples}"
+    collect = CollectRows(space.blocks, kind)
+    run_pass(task, space, [collect], index=index, seed=seed)
+    rows = collect.finish()
+    formed = torch.cat([rows.formed(b).to(task.dtype) for b in space.blocks], 1)
+    parts = [slice(b.start, b.stop) for b in space.blocks] if structure == "layers" else [slice(0, space.size)]
+    return RowMetric(formed, len(index), tuple(parts))
+
+
+def prune_compensated(
+    task: Task,
+    space: ParameterSpace,
+    prunable: Tensor,
+    shares: Sequence[float],
+    surgery: Surgery | None = None,
+    progress: Progress | None = None,
+) -> list[Pruned]:
+    """Networks with each share of the ``prunable`` weights kept, largest first; each goes on from the one before.
+
+    Weights that are not prunable (biases, norms) take part in the compensation.
+    """
+    surgery, progress = surgery or Surgery(), progress or Silent()
+    generator = torch.Generator().manual_seed(surgery.seed + 1)
+    index = torch.randperm(len(task.train), generator=generator)[: surgery.examples].sort().values
+    objective = Objective(task, space, surgery.objective, index)
+    theta, free = space.flat(task.model), torch.ones_like(prunable)
+    total, found = int(prunable.sum()), []
+    own = {k: v.clone() for k, v in task.model.state_dict().items()}
+    rounds = schedule(shares, surgery.step)
+    for number, share in enumerate(progress.track(rounds, "pruning by fisher-inverse", len(rounds))):
+        with holding(task.model, own | space.unpack(theta)):
+            metric = fisher_rows(
+                task,
+                space,
+                surgery.rows,
+                seed=surgery.seed + 2 + number,
+                memory=surgery.memory,
+                structure=surgery.structure,
+            )
+        theta, free, value = _round(metric, objective, theta, free, prunable, round(share * total))
+        if share in shares:
+            found.append(Pruned("fisher-inverse", share, theta, free, value))
+    return found
+
+
+def _round(
+    metric: RowMetric, objective: Objective, theta: Tensor, free: Tensor, prunable: Tensor, keep: int
+) -> tuple[Tensor, Tensor, float]:
+    """The weights, those still free and the measured objective after one round."""
+    gradient = objective.gradient(theta)
+    unit = float(metric.rows.square().sum(dtype=torch.float64)) / metric.n / min(len(metric.rows), metric.size)
+    unit = max(unit, 1e-12)
+    before, tried = metric.factor(free), []
+    for choice in CHOICE:
+        left = _chosen(before, theta, gradient, prunable, keep, unit * choice + objective.curvature)
+        after = before.without(before.free & ~left)
+        tried += [(*_changed(after, objective, theta, gradient, unit * c + objective.curvature), left) for c in CHANGE]
+    value, moved, left = min(tried, key=lambda t: t[0])
+    return moved, left, value
+
+
+def _chosen(before: Factored, theta: Tensor, gradient: Tensor, prunable: Tensor, keep: int, damping: float) -> Tensor:
+    """Which weights stay free when all but ``keep`` of the prunable ones go."""
+    goal = theta.double() + before.change(torch.zeros_like(theta), gradient, damping)
+    saliency = goal.square() / before.inverse_diagonal(damping).clamp_min(1e-300)
+    candidates = before.free & prunable
+    order = torch.where(candidates, saliency, torch.inf).argsort()
+    left = before.free.clone()
+    left[order[: int(candidates.sum()) - keep]] = False
+    return left
+
+
+def _changed(
+    after: Factored, objective: Objective, theta: Tensor, gradient: Tensor, damping: float
+) -> tuple[float, Tensor]:
+    change = after.change(-theta, gradient, damping)
+    moved = torch.where(after.free, (theta.double() + change).to(theta), torch.zeros_like(theta))
+    value = objective(moved)
+    return (math.inf if math.isnan(value) else value), moved

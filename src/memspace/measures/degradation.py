@@ -1,0 +1,120 @@
+"""Predicted against measured: what a given change of the weights costs, to second order and in truth; why they part.
+
+To second order KL(p_θ ‖ p_{θ+δ}) ≈ ½ δᵀFδ. With f the outputs and Jδ their differential,
+
+    KL / ½δᵀFδ  =  [KL(f ‖ f+Jδ) / ½δᵀFδ]  ×  [KL(f ‖ f(θ+δ)) / KL(f ‖ f+Jδ)],
+
+a factor of the *output law* (a softmax that saturates) times one of the *network* (outputs that do not follow their
+differential). Changing −δ tells odd orders (the third) from even ones (the fourth).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from memspace.metric.metric import FisherMetric
+from memspace.passes.linearise import FisherOperator
+from memspace.passes.outputs import outputs
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["Degradation", "degradation"]
+
+HOLDS = (0.9, 1.1)  # measured over predicted
+CERTAIN = 0.99
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """One change of weights, per example on the same examples; nats.
+
+    Args:
+        predicted: by name: the exact ½δᵀFδ (``exact``) and those of other metrics.
+        kl: measured, ``kl_error`` its standard error over examples; ``loss``: change of the loss.
+        law, network: the two factors of kl over the exact prediction; their product is :attr:`ratio`.
+        odd, even: (KL(δ) ∓ KL(−δ))/2 over the exact prediction; even less 1 is what orders from the fourth on add.
+        certain: share of examples whose top class has probability above 0.99 after the change (NaN without classes).
+    """
+
+    predicted: Mapping[str, float]
+    kl: float
+    kl_error: float
+    loss: float
+    law: float
+    network: float
+    odd: float
+    even: float
+    certain: float
+
+    @property
+    def ratio(self) -> float:
+        """Measured over the exact second order."""
+        return self.kl / self.predicted["exact"] if self.predicted["exact"] > 0 else math.nan
+
+    @property
+    def holds(self) -> bool:
+        """Whether the second order is good to a tenth."""
+        return HOLDS[0] <= self.ratio <= HOLDS[1]
+
+    @property
+    def reason(self) -> str:
+        """What parts prediction and measurement most, from the measured factors."""
+        if self.holds or math.isnan(self.ratio):
+            return ""
+        by_law, by_network = (abs(math.log(max(v, 1e-12))) for v in (self.law, self.network))
+        if by_law >= by_network:
+            return (
+                "the output law saturates: its divergence grows slower than the square"
+                if self.law < 1
+                else ("the output law: its divergence grows faster than the square")
+            )
+        order = "odd orders" if abs(self.odd) > abs(self.even - 1) else "even orders above the second"
+        return f"the network bends: outputs leave their differential, mostly by {order}"
+
+
+def degradation(
+    task: Task,
+    space: ParameterSpace,
+    change: Tensor,
+    metrics: Mapping[str, FisherMetric],
+    *,
+    index: Tensor | None = None,
+) -> Degradation:
+    """Second-order prediction and measurement of a change δ (P,), on training examples (all, or those at ``index``).
+
+    Args:
+        metrics: further predictions ½ δᵀF̂δ, by name; built on the same examples for a fair comparison.
+    """
+    law, theta = task.likelihood, space.flat(task.model)
+    d = FisherOperator(task, space, index=index).directional(change)
+    f, y, moved = d["f"].double(), d["y"], d["moved"].double()
+    weight = law.weight(f, y)
+
+    def kl_to(g: Tensor) -> Tensor:
+        return (law.kl(f, g.double()) * weight).reshape(len(f), -1).sum(1)
+
+    quadratic = 0.5 * float(((law.fisher_matvec(f, moved) * moved).sum(-1) * weight).sum()) / len(f)
+    there, _ = outputs(task, task.train, state=space.unpack(theta + change.to(theta)), index=index)
+    back, _ = outputs(task, task.train, state=space.unpack(theta - change.to(theta)), index=index)
+    kl, linear, opposite = kl_to(there), float(kl_to(f + moved).mean()), float(kl_to(back).mean())
+    mean, safe = float(kl.mean()), max(quadratic, 1e-300)
+    predicted = {"exact": quadratic}
+    v = change.double()
+    for name, metric in metrics.items():
+        predicted[name] = 0.5 * float(metric.inner(v, v))
+    top = float((law.mean(there).amax(-1) > CERTAIN).double().mean()) if law.classifies else math.nan
+    return Degradation(
+        predicted,
+        mean,
+        float(kl.std()) / math.sqrt(len(kl)),
+        float((law.nll(there.double(), y) - law.nll(f, y)).sum()) / len(f),
+        linear / safe,
+        mean / max(linear, 1e-300),
+        (mean - opposite) / 2 / safe,
+        (mean + opposite) / 2 / safe,
+        top,
+    )

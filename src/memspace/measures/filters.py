@@ -1,0 +1,108 @@
+"""Structured pruning by geometric median: filters that the others could replace go first (He et al. 2019, FPGM).
+
+Of a layer's filters W_1..W_m (rows of its weight) those with the least Σ_j ‖W_i − W_j‖ lie closest to the geometric
+median. Not a Fisher quantity: it reads weights alone and asks what is replaceable instead of what is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from memspace.measures.compensated import Pruned
+from memspace.passes.cotangent import View
+from memspace.passes.engine import run_pass
+from memspace.passes.statistic import Statistic
+from memspace.task.checks import holding
+from memspace.task.space import Block, ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["distance_sums", "filtered_layers", "prune_filters"]
+
+READ = 256  # training examples on which an input must be zero for its weights to count as removed
+
+
+def distance_sums(filters: Tensor) -> Tensor:
+    """Σ_j ‖W_i − W_j‖ of each row of (m, d), float64."""
+    return torch.cdist(filters.double(), filters.double(), compute_mode="donot_use_mm_for_euclid_dist").sum(1)
+
+
+def filtered_layers(space: ParameterSpace) -> tuple[Block, ...]:
+    """Blocks whose rows are filters or units: convolutions and linear layers but the last, whose rows are outputs."""
+    layers = [b for b in space.blocks if b.kind in ("conv", "linear")]
+    return tuple(layers[:-1])
+
+
+def prune_filters(task: Task, space: ParameterSpace, prunable: Tensor, shares: Sequence[float]) -> list[Pruned]:
+    """Whole filters set to zero with their biases, the same share of every layer, until each share of weights is kept.
+
+    Weights that then multiply nothing but zeros (measured on training examples) are set to zero too and count as
+    removed: the network computes the same without them. What a norm or an activation makes of a removed filter's zero
+    is left as it is.
+    """
+    theta = space.flat(task.model)
+    layers = filtered_layers(space)
+    orders = {b.name: distance_sums(b.view(theta)).argsort() for b in layers}
+    total = int(prunable.sum())
+    levels = max((b.shape[0] for b in layers), default=0)
+    cuts, found = [_cut(task, space, theta, layers, orders, 0.0)], []
+    for share in sorted(set(shares), reverse=True):
+        while int((cuts[-1] & prunable).sum()) > share * total and len(cuts) < levels:
+            cuts.append(_cut(task, space, theta, layers, orders, len(cuts) / levels))
+        kept = cuts[-1]
+        if int((kept & prunable).sum()) > share * total:
+            break  # every layer is down to one filter
+        flat = torch.where(kept, theta, torch.zeros_like(theta))
+        found.append(Pruned("geometric-median", int((kept & prunable).sum()) / total, flat, kept))
+    return found
+
+
+def _cut(
+    task: Task, space: ParameterSpace, theta: Tensor, layers: Sequence[Block], orders: dict[str, Tensor], rate: float
+) -> Tensor:
+    kept = torch.ones(space.size, dtype=torch.bool, device=theta.device)
+    for b in layers:
+        gone = orders[b.name][: min(b.shape[0] - 1, round(rate * b.shape[0]))]
+        b.view(kept)[gone] = False
+    flat = torch.where(kept, theta, torch.zeros_like(theta))
+    state = {k: v.clone() for k, v in task.model.state_dict().items()} | space.unpack(flat)
+    seen = _InputSquares([b for b in space.blocks if b.kind in ("conv", "linear")])
+    with holding(task.model, state):
+        run_pass(task, space, [seen], index=torch.arange(min(READ, len(task.train))))
+    for b in seen.blocks:
+        b.view(kept)[:, seen.finish()[b.name] == 0] = False
+    return kept
+
+
+class _InputSquares(Statistic[dict[str, Tensor]]):
+    """Σ of each input coordinate's square over examples and positions, per block (in,)."""
+
+    additive = True
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self.blocks, self._sums = tuple(blocks), dict[str, Tensor]()
+
+    def update(self, view: View) -> None:
+        """Add one batch."""
+        for b in self.blocks:
+            seen = view.signals.rows(b).double().square().sum((0, 1))
+            self._sums[b.name] = self._sums[b.name] + seen if b.name in self._sums else seen
+
+    def merge(self, other: Statistic[dict[str, Tensor]]) -> None:
+        """Add the other's sums."""
+        for name, value in other.finish().items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+
+    def finish(self) -> dict[str, Tensor]:
+        """The sums."""
+        return self._sums
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums."""
+        return dict(self._sums)
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take the sums back."""
+        self._sums = dict(state)

@@ -1,0 +1,62 @@
+"""What pruning cost: accuracy and loss before and after on the same examples, with intervals."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from memspace.measurement import Measurement, from_samples
+from memspace.measures.compensated import Pruned
+from memspace.measures.robustness import split
+from memspace.passes.outputs import outputs
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["measured"]
+
+
+def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measurement, ...]:
+    """Accuracy (where there are classes) and loss before and after, their paired change, and the KL between the two.
+
+    On test data where there are any, else on training data; per example, a sequence's positions averaged (KL: summed).
+    """
+    data, word = split(task.test, task.train)
+    law = task.likelihood
+    f, y = outputs(task, data)
+    g, _ = outputs(task, data, state=space.unpack(pruned.flat))
+    weight = law.weight(f, y).double()
+
+    def each(values: Tensor) -> Tensor:
+        flat, w = (values.double() * weight).reshape(len(f), -1), weight.reshape(len(f), -1)
+        return flat.sum(1) / w.sum(1).clamp_min(1)
+
+    found = []
+    if law.classifies:
+        was, now = each((law.predict(f) == y).double()), each((law.predict(g) == y).double())
+        found += [
+            from_samples("pruning.accuracy_before", was.tolist(), "1", f"{word} accuracy before"),
+            from_samples("pruning.accuracy_after", now.tolist(), "1", f"{word} accuracy after"),
+            from_samples("pruning.accuracy_change", (now - was).tolist(), "1", f"change of {word} accuracy, paired"),
+        ]
+    was, now = each(law.nll(f.double(), y)), each(law.nll(g.double(), y))
+    kl = (law.kl(f.double(), g.double()) * weight).reshape(len(f), -1).sum(1)
+    found += [
+        from_samples("pruning.loss_before", was.tolist(), "nats", f"{word} loss before"),
+        from_samples("pruning.loss_after", now.tolist(), "nats", f"{word} loss after"),
+        from_samples("pruning.loss_change", (now - was).tolist(), "nats", f"change of {word} loss, paired"),
+        from_samples("pruning.kl", kl.tolist(), "nats", f"KL from the network to the pruned one, {word} data"),
+    ]
+    zero = int((~pruned.kept).sum())
+    found.append(Measurement("pruning.removed", float(zero), "weights", "weights set to zero", space.size))
+    if pruned.objective is not None:
+        note = "the objective that was made least, so it is too good by a little"
+        found.append(
+            Measurement(
+                "pruning.objective",
+                pruned.objective,
+                "nats",
+                "objective on training examples",
+                min(len(task.train), 2000),
+                note=note,
+            )
+        )
+    return tuple(found)

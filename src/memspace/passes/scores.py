@@ -1,0 +1,101 @@
+"""Gradients of outcomes, and the inner products of every training example's gradient with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from memspace.passes.cotangent import View
+from memspace.passes.statistics import _Table
+from memspace.task.space import Block
+
+__all__ = ["Cotangents", "OutcomeGradients", "OwnFisher", "PairScores", "by_position"]
+
+Cotangents = Callable[[Tensor, Tensor], Tensor]  # (f (B, ..., C), y) -> u (B, ..., C)
+
+
+def by_position(u: Tensor) -> Tensor:
+    """Cotangents (B, ..., C) apart by position, (T, B, ..., C): the t-th is zero at all positions but t."""
+    flat = u.reshape(len(u), -1, u.shape[-1])
+    t = flat.shape[1]
+    apart = torch.diag_embed(flat.permute(0, 2, 1)).permute(2, 0, 3, 1)  # (B, C, T, T) -> (T, B, T, C)
+    return apart.reshape(t, *u.shape)
+
+
+class OutcomeGradients(_Table):
+    """Gradients ∇q of outcomes, ``gradients`` (n, P) in the flat layout; with outputs ``f`` and labels ``y``.
+
+    Args:
+        cotangents: (f, y) -> ∂q/∂f of every example's outcome.
+        apart: every position of a sequence is an outcome of its own: T consecutive gradients per example.
+    """
+
+    def __init__(self, blocks: Sequence[Block], cotangents: Cotangents, apart: bool = False) -> None:
+        super().__init__()
+        self._blocks, self._cotangents, self._apart = tuple(blocks), cotangents, apart
+
+    def update(self, view: View) -> None:
+        """Keep one batch."""
+        u = self._cotangents(view.f, view.y)
+        view.give(by_position(u) if self._apart else u.unsqueeze(0))
+        columns = [view.form("given", b).gradients().flatten(2) for b in self._blocks]
+        self._append("gradients", torch.cat(columns, -1).transpose(0, 1).flatten(0, 1))
+        self._append("f", view.f)
+        self._append("y", view.y)
+
+
+class PairScores(_Table):
+    """−⟨∇ℓ_i, x_q⟩ of every example i with Q vectors, ``scores`` (n, Q): positive where i's loss pulls along x_q.
+
+    Args:
+        queries: (Q, P), x_q = M⁻¹∇q.
+        layers: also ``parts`` (n, Q, L), the sum's terms by block.
+        tokens: also ``tokens`` (n, T, Q), the sum's terms by position of the training example.
+    """
+
+    def __init__(self, blocks: Sequence[Block], queries: Tensor, *, layers: bool = False, tokens: bool = False) -> None:
+        super().__init__()
+        self._blocks, self._layers, self._tokens = tuple(blocks), layers, tokens
+        self._queries = {b.name: b.view(queries) for b in blocks}
+        self.kinds = () if tokens else ("empirical",)
+
+    def update(self, view: View) -> None:
+        """Keep one batch."""
+        kind = "empirical"
+        if self._tokens:
+            kind = "given"
+            view.give(by_position(view.output("empirical")[0]))
+        parts: list[Tensor] = []
+        for block in self._blocks:
+            found = -view.form(kind, block).scores(self._queries[block.name].to(view.f.dtype))  # (K, B, Q)
+            if self._layers or not parts:
+                parts.append(found)
+            else:
+                parts[0] = parts[0] + found
+        if self._tokens:
+            self._append("tokens", sum(parts[1:], parts[0]).transpose(0, 1))
+        by_layer = [p.sum(0) for p in parts]
+        self._append("scores", sum(by_layer[1:], by_layer[0]))
+        if self._layers:
+            self._append("parts", torch.stack(by_layer, -1))
+
+
+class OwnFisher(_Table):
+    """Inner products among the rows of each example's Fisher root, ``own`` (n, K, K)."""
+
+    kinds = ("exact",)
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        super().__init__()
+        self._blocks = tuple(blocks)
+
+    def update(self, view: View) -> None:
+        """Keep one batch."""
+        total: Tensor | None = None
+        for block in self._blocks:
+            pairs = view.form("exact", block).pairs(view.f.new_ones(1, *block.shape))[0]
+            total = pairs if total is None else total + pairs
+        assert total is not None
+        self._append("own", total)

@@ -1,0 +1,52 @@
+"""A task's own way to train anew on some of its examples, given or made from its repeatable training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from memspace.errors import TaskError
+from memspace.progress import Progress, Silent
+from memspace.task.data import Inputs, move
+from memspace.task.task import Task
+from memspace.training.many import train_many
+
+__all__ = ["refit_many", "refit_of", "whole"]
+
+
+def refit_of(task: Task) -> Callable[[Tensor, int], nn.Module] | None:
+    """``refit(indices, seed)`` of the task: as handed over, else made from its training; None where it has neither."""
+    if task.refit is not None or task.training is None:
+        return task.refit
+
+    def refit(index: Tensor, seed: int) -> nn.Module:
+        return refit_many(task, index[None], (seed,))[0]
+
+    return refit
+
+
+def refit_many(task: Task, index: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> list[nn.Module]:
+    """Networks trained on the rows of ``index`` (M, m), in order: together where the task has a training, else in turn.
+
+    Raises:
+        TaskError: the task can train neither way.
+    """
+    progress = progress or Silent()
+    if task.training is not None:
+        x, y = whole(task)
+        networks = train_many(task.training, x, y, task.likelihood, seeds=seeds, index=index, progress=progress)
+        return [networks.model(m) for m in range(len(networks))]
+    refit = task.refit
+    if refit is None:
+        raise TaskError(
+            "the task cannot train a network anew", where=task.name, remedy="hand over Task(training=...) or refit"
+        )
+    pairs = zip(index, seeds, strict=True)
+    return [refit(i, s) for i, s in progress.track(pairs, "training networks", len(seeds))]
+
+
+def whole(task: Task) -> tuple[Inputs, Tensor]:
+    """All training examples at once, on the task's device: repeated trainings pick from them."""
+    batch = task.train.batch(range(len(task.train)))
+    return move(batch.x, task.device), move(batch.y, task.device)
