@@ -71,7 +71,7 @@ def _rows(what: str, several: list[Degradation]) -> list[Row]:
     law, network = (mean_interval([getattr(d, k) for d in several])[0] for k in ("law", "network"))
     certain = mean_interval([d.certain for d in several])[0]
     detail = f"law ×{law:.2f}, network ×{network:.2f}, certain {certain:.0%}"
-    detail += "; holds" if holds else f"; {worst.reason}" if worst.reason else ""
+    detail += "; holds" if holds and not worst.reason else f"; {worst.reason}" if worst.reason else ""
     out = [
         Row("degrade", f"{what}: KL (nats)", "", *mean_interval([d.kl for d in several]), None, ""),
         Row("degrade", f"{what}: change of loss (nats)", "", *mean_interval([d.loss for d in several]), None, ""),

@@ -63,8 +63,11 @@ class Degradation:
     @property
     def reason(self) -> str:
         """What parts prediction and measurement most, from the measured factors."""
-        if self.holds or math.isnan(self.ratio):
+        if math.isnan(self.ratio):
             return ""
+        if self.holds:
+            apart = not all(HOLDS[0] <= v <= HOLDS[1] for v in (self.law, self.network))
+            return "the law's and the network's factors cancel: agreement by accident" if apart else ""
         by_law, by_network = (abs(math.log(max(v, 1e-12))) for v in (self.law, self.network))
         if by_law >= by_network:
             return (
