@@ -59,7 +59,7 @@ def test_own_network_from_command_to_report(folder):
     assert results["schema"] == 1
     assert {c["id"] for c in results["chapters"]} >= {"geometry", "complexity", "stored", "generalisation", "action"}
     stored = json.loads((folder / "out" / "results.json").read_text())
-    assert set(stored.pop("tables")) == {"examples", "influence", "layers", "spectrum"}
+    assert set(stored.pop("tables")) == {"duplicates", "examples", "influence", "layers", "spectrum"}
     assert results == stored
     first = (folder / "out" / "report.html").read_text()
     assert "memspace audit mine:task" in first

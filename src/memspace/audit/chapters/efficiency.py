@@ -10,6 +10,7 @@ import torch
 
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.errors import NonFiniteError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.compensated import Surgery
 from memspace.measures.efficiency import PruningCurve, accuracy_curve, prunable, pruning_curve, smallest_share
@@ -42,7 +43,16 @@ def _further(
     absent: tuple[Unmeasured, ...] = ()
     if ROWS * r.space.size <= AFFORDABLE:
         surgery = Surgery(rows=ROWS, examples=EXAMPLES)
-        found["Fisher inverse (OBS)"] = prune(task, r.space, "fisher-inverse", INVERSE[1:], surgery=surgery)
+        try:
+            found["Fisher inverse (OBS)"] = prune(task, r.space, "fisher-inverse", INVERSE[1:], surgery=surgery)
+        except NonFiniteError:  # a weight divided by its own norm, for one
+            absent = (
+                Unmeasured(
+                    "efficiency.fisher_inverse.smallest_share",
+                    "with whole rows of weights at zero the network gives no finite outputs",
+                    "remove the weights' parametrisation before pruning",
+                ),
+            )
     else:
         absent = (
             Unmeasured(
