@@ -36,6 +36,7 @@ class Measurement:
     note: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "value", float(self.value))  # a count reads the same once stored
         if not self.name or not self.unit or not self.estimator:
             raise ValueError(f"a measurement needs a name, a unit and an estimator: {self!r}")
 

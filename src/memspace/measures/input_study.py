@@ -200,7 +200,9 @@ def _of_distances(s: InputStudy, seed: int) -> list[Measurement]:
             what = "the measured smallest perturbation" if name == "attack" else READINGS[name]
             rule = f"Spearman ρ of {what} with the first severity of {c.corruption.name} that changes the decision"
             label = f"input.{c.corruption.name}.rank_{name}"
-            out.append(Measurement(label, value, "1", rule, len(first), band, reliable=math.isfinite(value)))
+            known = math.isfinite(value)
+            note = "" if known else "no example's decision changes earlier than another's"
+            out.append(Measurement(label, value, "1", rule, len(first), band, reliable=known, note=note))
     return out
 
 

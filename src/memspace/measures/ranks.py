@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
@@ -13,10 +11,11 @@ __all__ = ["bootstrap_median", "spearman"]
 DRAWS = 1000
 
 
-def spearman(a: ArrayLike, b: ArrayLike, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """Spearman's ρ and its 95% percentile bootstrap interval over examples; NaN where one side is constant.
+def spearman(a: ArrayLike, b: ArrayLike, seed: int = 0) -> tuple[float, tuple[float, float] | None]:
+    """Spearman's ρ and its 95% percentile bootstrap interval over examples.
 
-    Infinite values rank together at their end: an example that was never reached is farther than all others.
+    NaN without an interval where one side is constant. Infinite values rank together at their end: an example that was
+    never reached is farther than all others.
     """
     x, y = np.asarray(a, float), np.asarray(b, float)
     index = np.random.default_rng(seed).integers(0, len(x), (DRAWS, len(x)))
@@ -25,7 +24,7 @@ def spearman(a: ArrayLike, b: ArrayLike, seed: int = 0) -> tuple[float, tuple[fl
         drawn = _correlation(rankdata(x[index], axis=1), rankdata(y[index], axis=1))
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
-        return value, (math.nan, math.nan)
+        return value, None
     low, high = np.quantile(drawn, (0.025, 0.975))
     return value, (float(low), float(high))
 
