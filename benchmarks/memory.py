@@ -6,44 +6,11 @@ measured anew.
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import sys
-import time
-from pathlib import Path
 
-from benchmarks.table import Row, show, write
+from benchmarks.parts import run
 
-HERE = Path(__file__).resolve().parent
-
-
-def parts() -> list[str]:
-    """Names of the parts, in the order they run."""
-    order = ("throughput", "lds", "unrolled", "labels", "loo", "forget", "prune", "degrade", "inputs", "capacity")
-    return [n for n in order if (HERE / f"memory_{n}.py").is_file()]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
-    parser.add_argument("--only", choices=parts(), help="one part")
-    parser.add_argument("--workload", choices=("digits", "fashion-mnist"), help="one of the two")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of split, initialisation and wrong labels")
-    parser.add_argument("--small", action="store_true", help="tiny data, to see that all runs; figures mean nothing")
-    parser.add_argument("--data-root", type=Path, default=HERE.parent.parent / "shared" / "data")
-    parser.add_argument("--json", type=Path, default=HERE / "out" / "memory.json")
-    arguments = parser.parse_args()
-    rows: list[Row] = []
-    for name in [arguments.only] if arguments.only else parts():
-        start = time.perf_counter()
-        rows += importlib.import_module(f"benchmarks.memory_{name}").rows(arguments)
-        write(rows, arguments.json)  # a run that is stopped keeps what it measured
-        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    show(rows)
-    missed = [r for r in rows if r.met is False]
-    print(f"{len(missed)} goals missed" if missed else "every goal met")
-    return int(arguments.check and bool(missed))
-
+ORDER = ("throughput", "lds", "unrolled", "labels", "loo", "forget", "prune", "degrade", "inputs", "capacity")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("memory", ORDER, __doc__))

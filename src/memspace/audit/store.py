@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from memspace.audit.results import SCHEMA, Chapter, Results, chapter_from_dict, chapter_to_dict, clean
-from memspace.errors import OutputError, RunFolderError
+from memspace.errors import RunFolderError
+from memspace.files import writing, written
 from memspace.version import VERSION
 
 __all__ = ["Store", "load_results", "write_table", "write_tensors", "write_text"]
@@ -38,41 +37,13 @@ _UNITS = {
 }
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn a failing write into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise OutputError(
-            "the disk is full" if full else f"results cannot be written: {error.strerror or error}",
-            where=str(path),
-            remedy="free some space and run the same command again: finished stages are kept"
-            if full
-            else "choose a writable folder with --out",
-        ) from error
-    except SafetensorError as error:
-        raise OutputError(
-            f"results cannot be written: {error}",
-            where=str(path),
-            remedy="free some space or choose another --out",
-        ) from error
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with _writing(path):
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    written(path, lambda p: p.write_text(text, encoding="utf-8"))
 
 
 def _own(t: Tensor) -> Tensor:
@@ -87,13 +58,7 @@ def write_table(path: Path, columns: Mapping[str, Any], schema: int = SCHEMA) ->
     Raises:
         OutputError: it cannot be written.
     """
-    temporary = path.with_suffix(".tmp")
-    with _writing(path):
-        try:
-            pq.write_table(_table(columns, schema), str(temporary), compression="zstd")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    written(path, lambda p: pq.write_table(_table(columns, schema), str(p), compression="zstd"))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -102,13 +67,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         OutputError: they cannot be written.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with _writing(path):
-        try:
-            save_file({k: _own(v) for k, v in tensors.items()}, str(temporary))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    written(path, lambda p: save_file({k: _own(v) for k, v in tensors.items()}, str(p)))
 
 
 class Store:
@@ -126,14 +85,14 @@ class Store:
     def __init__(self, folder: Path, key: Mapping[str, Any], *, fresh: bool = False) -> None:
         self.folder = folder
         self._partial = folder / _PARTIAL
-        with _writing(folder):
+        with writing(folder):
             self._partial.mkdir(parents=True, exist_ok=True)
         wanted = json.loads(json.dumps(clean(dict(key)), sort_keys=True, default=str))
         state = self._read_state()
         self.resumed = state is not None and state.get("key") == wanted and not fresh
         if not self.resumed:
             self.clear_partial()
-            with _writing(folder):
+            with writing(folder):
                 self._partial.mkdir(parents=True, exist_ok=True)
             write_text(folder / _STATE, _state(wanted))
 

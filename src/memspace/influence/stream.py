@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from memspace.errors import Interrupted
-from memspace.influence.files import clear, writing, written
+from memspace.files import clear, writing, written
 from memspace.influence.prepared import Goal, checked_target, judged, prepared, score_pass
 from memspace.influence.question import Asked, Queries, ask, queries_of
 from memspace.influence.result import SIGN, Top

@@ -32,7 +32,7 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(
             "the disk is full" if full else f"results cannot be written: {reason}",
             where=str(path),
-            remedy="free some space and run the same command again: finished pieces are kept"
+            remedy="free some space and run the same command again: what is finished is kept"
             if full
             else "choose a writable folder with --out",
         ) from error
