@@ -139,7 +139,8 @@ def _show(task: Task, shown: _Shown, console: Console) -> None:
         if "reason" in told:
             console.print(f"{told['name']}: not measured, {told['reason']}")
         else:
-            console.print(f"{told['name']}: {told['value']:.2g} ({told['estimator']})")
+            unit = "" if told["unit"] == "1" else f" {told['unit']}"
+            console.print(f"{told['name']}: {told['value']:.2g}{unit} ({told['estimator']})")
     if not facts["reliable"]:
         console.print(f"[yellow]take these scores with care: {facts['note']}[/]")
     y = task.train.labels()
