@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from memspace.audit.duplicates import duplicates
+from memspace.audit.duplicates import Whitening, duplicates, find_duplicates
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import chance, nearest
@@ -17,6 +17,7 @@ from memspace.passes.engine import run_pass
 from memspace.passes.forms import Bases
 from memspace.passes.sketch import GradientSketch
 from memspace.passes.verify import verified_space
+from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 
@@ -122,3 +123,14 @@ def test_command(tmp_path, monkeypatch) -> None:
     assert "1 exact pairs" in ran.output
     assert (tmp_path / "pairs.parquet").exists()
     assert CliRunner().invoke(app, ["duplicates", "twice:task", "--within", "test"]).exit_code == 2
+
+
+def test_beyond_the_pairs_allowed_only_equal_inputs_are_looked_for():
+    torch.manual_seed(0)
+    x = torch.randn(60, 5)
+    x[7] = x[3]
+    task = Task(model=torch.nn.Linear(5, 3), train=(x, torch.arange(60) % 3))
+    found = find_duplicates(task, ParameterSpace(task.model), Whitening({}, {}), "train", most=3599)
+    assert found.exact.value == 1
+    assert isinstance(found.near, Unmeasured)
+    assert "3,600 pairs" in found.near.reason

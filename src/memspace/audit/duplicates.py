@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -137,19 +138,24 @@ def find_duplicates(
     *,
     rate: float = RATE,
     seed: int = 0,
+    most: float = math.inf,
     progress: Progress | None = None,
 ) -> Duplicates:
-    """As :func:`duplicates`, with the whitening at hand."""
+    """As :func:`duplicates`, with the whitening at hand; beyond ``most`` pairs only equal inputs are looked for."""
     asked = task.train if within == "train" else task.test
     assert asked is not None
     keys = _digests(task.train)
     asked_keys = keys if within == "train" else _digests(asked)
     exact = _exact(keys, asked_keys, within == "train")
     rows: list[Row] = [("exact", i, j, 1.0, 0.0, "bytes") for i, j in exact]
-    views = _views(task, space, kernel, asked, seed, progress)
+    pairs = len(task.train) * len(asked)
+    views = _views(task, space, kernel, asked, seed, progress) if pairs <= most else {}
     near: Measurement | Unmeasured
     if len(task.train) < FEWEST or len(asked) < FEWEST:
         near = Unmeasured(f"duplicates.near.{within}", f"fewer than {FEWEST} examples", "hand over more")
+    elif pairs > most:
+        reason = f"{pairs:,} pairs are more than an audit compares"
+        near = Unmeasured(f"duplicates.near.{within}", reason, f"run `memspace duplicates TASK --within {within}`")
     elif not views:
         reason = "too many parameters in every layer, and inputs that are no vectors"
         near = Unmeasured(f"duplicates.near.{within}", reason, "choose fewer parameters")

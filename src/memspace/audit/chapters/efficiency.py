@@ -25,7 +25,7 @@ KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 
 INVERSE = (1.0, 0.5, 0.2, 0.1, 0.05)  # shares of compensated pruning, a round or two each
 ROWS, EXAMPLES = 300, 300  # Fisher rows a round, examples its objective is measured on
-AFFORDABLE = 5e7  # rows × weights: beyond, a round costs seconds on a core
+AFFORDABLE = 2e7  # rows × weights: beyond, a round costs seconds on a core
 KEYS = {
     "magnitude": "magnitude",
     "Fisher (OBD)": "fisher",

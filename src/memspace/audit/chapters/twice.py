@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from memspace.audit.duplicates import Duplicates, find_duplicates, whitening
+from memspace.audit.duplicates import Duplicates, Whitening, find_duplicates, whitening
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Finding, Gallery
@@ -15,6 +15,7 @@ from memspace.progress import Silent
 __all__ = ["Lists", "twice"]
 
 SHOWN = 8  # pairs
+PAIRS = 1e8  # compared one with another: a few seconds
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,11 @@ class Lists:
 def twice(r: Reading, seed: int, tables: dict[str, dict[str, object]], into: Lists) -> None:
     """Look within the training data and, where there are test data, from them into the training data."""
     columns: dict[str, list[Any]] = {}
-    kernel = whitening(r.task, r.space, seed, Silent())
+    test = 0 if r.task.test is None else len(r.task.test)
+    compared = r.n * min(r.n, test or r.n) <= PAIRS
+    kernel = whitening(r.task, r.space, seed, Silent()) if compared else Whitening({}, {})
     for within in ("train", *(() if r.task.test is None else ("train-test",))):
-        found = find_duplicates(r.task, r.space, kernel, within, seed=seed)
+        found = find_duplicates(r.task, r.space, kernel, within, seed=seed, most=PAIRS)
         into.measurements.append(found.exact)
         if isinstance(found.near, Measurement):
             into.measurements.append(found.near)
