@@ -60,6 +60,10 @@ def team_of_torchrun() -> Iterator[Callable[[], bool]]:
             if end.code in (None, 0):
                 dist.destroy_process_group()
             raise
+        except BaseException:
+            # The failure is about to be told: torchrun's signal on account of another process comes too late.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

@@ -127,10 +127,10 @@ def test_command(tmp_path, monkeypatch) -> None:
 
 def test_beyond_the_pairs_allowed_only_equal_inputs_are_looked_for():
     torch.manual_seed(0)
-    x = torch.randn(60, 5)
+    x = torch.randn(120, 5)
     x[7] = x[3]
-    task = Task(model=torch.nn.Linear(5, 3), train=(x, torch.arange(60) % 3))
-    found = find_duplicates(task, ParameterSpace(task.model), Whitening({}, {}), "train", most=3599)
+    task = Task(model=torch.nn.Linear(5, 3), train=(x, torch.arange(120) % 3))
+    found = find_duplicates(task, ParameterSpace(task.model), Whitening({}, {}), "train", most=14_399)
     assert found.exact.value == 1
     assert isinstance(found.near, Unmeasured)
-    assert "3,600 pairs" in found.near.reason
+    assert "14,400 pairs" in found.near.reason
