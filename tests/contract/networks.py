@@ -184,6 +184,7 @@ NETWORKS = {
     "conv2d dilated": (conv(dilation=2, bias=False), (2, 6, 6)),
     "conv2d circular": (conv(padding=1, padding_mode="circular"), (2, 4, 4)),
     "conv2d same": (conv(padding="same"), (2, 4, 4)),
+    "conv2d, axes apart": (conv(padding=(2, 1), stride=(1, 2), dilation=(2, 1)), (2, 4, 6)),
     "norms": (Normed, (2, 6, 6)),
     "batchnorm1d": (lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3)), (4,)),
     "layernorm image": (lambda: nn.Sequential(nn.LayerNorm([3, 2]), nn.Flatten(), nn.Linear(6, 3)), (3, 2)),
