@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.editing.damping import training_time, trial_set
+from memspace.editing.damping import trial_set
 from memspace.editing.forget import forget
 from memspace.editing.solver import Accuracy
 from memspace.errors import DataError
@@ -177,12 +177,12 @@ def test_twice_the_same_example_is_once():
 def test_damping_from_the_time_of_training():
     recipe = Recipe(epochs=3, batch=10, rate=0.2, decay=1e-3, optimiser="sgd", momentum=0.5)
     rates = [0.1 * (1 + math.cos(math.pi * k / 12)) for k in range(12)]  # 4 steps an epoch
-    assert training_time(recipe, 40) == pytest.approx(2 * sum(rates), rel=1e-12)
+    assert recipe.time(40) == pytest.approx(2 * sum(rates), rel=1e-12)
     task = mlp_task(training=Training(lambda: mlp_task().model, recipe))
     edit = forget(task, [1])
     assert edit.damping == pytest.approx(1 / (2 * sum(rates)) + 1e-3, rel=1e-12)
     assert "training time" in edit.method
-    assert training_time(Recipe(3, 10, 0.2, 1e-3), 40) is None  # Adam
+    assert Recipe(3, 10, 0.2, 1e-3).time(40) is None  # Adam
 
 
 def test_ridge_in_place_of_descent_is_within_a_third():

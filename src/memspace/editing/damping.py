@@ -17,22 +17,13 @@ from torch import Tensor
 from memspace.editing.effects import losses
 from memspace.measures.damping import DampingChoice, evidence_damping, match_damping
 from memspace.metric.metric import FisherMetric
-from memspace.task.recipe import Recipe
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["choose", "training_time", "trial_set"]
+__all__ = ["choose", "trial_set"]
 
 GRID = tuple(10 ** (k / 2) for k in range(-8, 1))  # γ relative to a power of ten near ten mean eigenvalues
 TRIAL = 200  # training examples put to the trial at most
-
-
-def training_time(recipe: Recipe, n: int) -> float | None:
-    """Σ η_t/(1 − momentum) of a training on n examples; None for Adam, whose steps are not gradients'."""
-    if recipe.optimiser != "sgd":
-        return None
-    total = recipe.steps(n)
-    return math.fsum(recipe.rate_at(k, total) for k in range(total)) / (1 - recipe.momentum)
 
 
 def from_time(task: Task, positions: int) -> DampingChoice | None:
@@ -40,7 +31,7 @@ def from_time(task: Task, positions: int) -> DampingChoice | None:
     if task.training is None:
         return None
     recipe = task.training.recipe
-    time = training_time(recipe, len(task.train))
+    time = recipe.time(len(task.train))
     if time is None or time <= 0:
         return None
     value = positions * (1 / time + recipe.decay)

@@ -11,7 +11,7 @@ from memspace.task.recipe import Training
 from memspace.task.task import Task
 from memspace.training.draws import draw
 
-__all__ = ["optimiser_of", "retrained", "training_of"]
+__all__ = ["retrained", "training_of"]
 
 
 def training_of(task: Task, what: str) -> Training:
@@ -29,15 +29,6 @@ def training_of(task: Task, what: str) -> Training:
     return task.training
 
 
-def optimiser_of(
-    parameters: list[torch.nn.Parameter], name: str, rate: float, momentum: float, decay: float
-) -> torch.optim.Optimizer:
-    """SGD or Adam as a recipe names it."""
-    if name == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum, weight_decay=decay)
-    return torch.optim.Adam(parameters, lr=rate, weight_decay=decay)
-
-
 def retrained(task: Task, seed: int, weights: Tensor | None = None) -> dict[str, Tensor]:
     """The state dict after the task's training from that seed, example i's loss multiplied by w_i.
 
@@ -52,7 +43,7 @@ def retrained(task: Task, seed: int, weights: Tensor | None = None) -> dict[str,
     drawn = draw(training, n, seed)
     model = drawn.model.to(task.device, task.dtype).train()
     w = torch.ones(n, dtype=task.dtype) if weights is None else weights.to(task.dtype)
-    optimiser = optimiser_of(list(model.parameters()), recipe.optimiser, recipe.rate, recipe.momentum, recipe.decay)
+    optimiser = recipe.descent(model.parameters())
     for index, rate in zip(drawn.batches, drawn.rates, strict=True):
         part = task.train.batch(index)
         for group in optimiser.param_groups:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from memspace.editing.damping import from_time
 from memspace.editing.gradients import gradient_products, loss_gradient
-from memspace.editing.retrain import optimiser_of, training_of
+from memspace.editing.retrain import training_of
 from memspace.editing.solver import Accuracy, Solver, outputs_per_example, pick_method
 from memspace.errors import TaskError
 from memspace.passes.verify import verified_space
@@ -117,7 +117,7 @@ def train_reweighted(task: Task, clean: Any, seed: int) -> tuple[dict[str, Tenso
     drawn = draw(training, n, seed)
     model = drawn.model.to(task.device, task.dtype).train()
     inside = list(model.parameters())
-    optimiser = optimiser_of(inside, recipe.optimiser, recipe.rate, recipe.momentum, recipe.decay)
+    optimiser = recipe.descent(inside)
     total, seen = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
     for step, (index, rate) in enumerate(zip(drawn.batches, drawn.rates, strict=True)):
         part = task.train.batch(index)

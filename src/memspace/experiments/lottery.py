@@ -93,7 +93,7 @@ def train_masked(
     model.train()
     own = {k: m.to(task.device) for k, m in masks.items()}
     kept = _masked(model, own)
-    optimiser = _optimiser(training, model)
+    optimiser = training.recipe.descent(model.parameters())
     for step in range(first, len(draws.batches)):
         if step == snapshot:
             kept = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -118,13 +118,6 @@ def _masked(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if name in masks:
                 p.mul_(masks[name])
     return {k: v.detach().clone() for k, v in model.state_dict().items()}
-
-
-def _optimiser(training: Training, model: nn.Module) -> torch.optim.Optimizer:
-    r = training.recipe
-    if r.optimiser == "sgd":
-        return torch.optim.SGD(model.parameters(), r.rate, r.momentum, weight_decay=r.decay)
-    return torch.optim.Adam(model.parameters(), lr=r.rate, weight_decay=r.decay)
 
 
 def random_mask(masks: Mapping[str, Tensor], seed: int) -> Masks:

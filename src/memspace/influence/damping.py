@@ -159,7 +159,7 @@ def _jackknife(scores: Tensor, halves: Halves) -> float:
 
 def uncalibrated(task: Task, space: ParameterSpace, metric: FisherMetric) -> DampingChoice:
     """γ where no network can be retrained."""
-    time = _training_time(task)
+    time = None if task.training is None else task.training.recipe.time(len(task.train))
     if time is not None:
         decay = task.decay or 0.0
         value = decay + 1 / time
@@ -175,12 +175,3 @@ def uncalibrated(task: Task, space: ParameterSpace, metric: FisherMetric) -> Dam
             "hand over a way to retrain (Task.training or refit) to have it measured",
         )
     return evidence_damping(metric, space.flat(task.model), len(task.train))
-
-
-def _training_time(task: Task) -> float | None:
-    """Learning-rate time of plain or momentum gradient descent; Adam's steps have no such time."""
-    if task.training is None or task.training.recipe.optimiser != "sgd":
-        return None
-    recipe, n = task.training.recipe, len(task.train)
-    steps = recipe.steps(n)
-    return sum(recipe.rate_at(k, steps) for k in range(steps)) / (1 - recipe.momentum)

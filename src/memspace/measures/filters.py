@@ -14,7 +14,7 @@ from torch import Tensor
 from memspace.measures.compensated import Pruned
 from memspace.passes.cotangent import View
 from memspace.passes.engine import run_pass
-from memspace.passes.statistic import Statistic
+from memspace.passes.statistics import _Sums
 from memspace.task.checks import holding
 from memspace.task.space import Block, ParameterSpace
 from memspace.task.task import Task
@@ -76,33 +76,14 @@ def _cut(
     return kept
 
 
-class _InputSquares(Statistic[dict[str, Tensor]]):
+class _InputSquares(_Sums):
     """Σ of each input coordinate's square over examples and positions, per block (in,)."""
 
-    additive = True
-
     def __init__(self, blocks: Sequence[Block]) -> None:
-        self.blocks, self._sums = tuple(blocks), dict[str, Tensor]()
+        super().__init__()
+        self.blocks = tuple(blocks)
 
     def update(self, view: View) -> None:
         """Add one batch."""
         for b in self.blocks:
-            seen = view.signals.rows(b).double().square().sum((0, 1))
-            self._sums[b.name] = self._sums[b.name] + seen if b.name in self._sums else seen
-
-    def merge(self, other: Statistic[dict[str, Tensor]]) -> None:
-        """Add the other's sums."""
-        for name, value in other.finish().items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-
-    def finish(self) -> dict[str, Tensor]:
-        """The sums."""
-        return self._sums
-
-    def state(self) -> dict[str, Tensor]:
-        """The sums."""
-        return dict(self._sums)
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take the sums back."""
-        self._sums = dict(state)
+            self._add(b.name, view.signals.rows(b).double().square().sum((0, 1)))

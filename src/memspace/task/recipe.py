@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 __all__ = ["Recipe", "Training"]
 
@@ -49,6 +50,20 @@ class Recipe:
     def rate_at(self, step: int, total: int) -> float:
         """Learning rate of step 0 ≤ step < total."""
         return self.rate * (1 + math.cos(math.pi * step / total)) / 2
+
+    def time(self, n: int) -> float | None:
+        """Σ η_t/(1 − momentum) of a training on n examples; None for Adam, whose steps are not gradients'."""
+        if self.optimiser != "sgd":
+            return None
+        total = self.steps(n)
+        return math.fsum(self.rate_at(k, total) for k in range(total)) / (1 - self.momentum)
+
+    def descent(self, parameters: Iterable[Tensor], *, fused: bool | None = None) -> torch.optim.Optimizer:
+        """The optimiser on those parameters, at the rate of the start; ``fused`` as torch has it."""
+        given = list(parameters)
+        if self.optimiser == "sgd":
+            return torch.optim.SGD(given, self.rate, self.momentum, weight_decay=self.decay, fused=fused)
+        return torch.optim.Adam(given, lr=self.rate, weight_decay=self.decay, fused=fused)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def train(
     params = _shared(models)
     trained = {n: params[n].requires_grad_() for n, p in models[0].named_parameters() if p.requires_grad}
     take_gradients = _Stacked(models, params) if stacked else _InTurn(models, trained)
-    optimiser = _optimiser(recipe, list(trained.values()))
+    optimiser = recipe.descent(trained.values(), fused=True)
     batches = _Batches(job, x, y)
     for step, rate in enumerate(job.rates):
         for group in optimiser.param_groups:
@@ -131,12 +131,6 @@ def _shared(models: list[nn.Module]) -> dict[str, Tensor]:
         for n, p in one.items():
             p.data = stacked[n][k]
     return stacked
-
-
-def _optimiser(recipe: Recipe, parameters: list[Tensor]) -> torch.optim.Optimizer:
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(parameters, recipe.rate, recipe.momentum, weight_decay=recipe.decay, fused=True)
-    return torch.optim.Adam(parameters, lr=recipe.rate, weight_decay=recipe.decay, fused=True)
 
 
 @dataclass(frozen=True)

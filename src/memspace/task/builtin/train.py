@@ -61,7 +61,7 @@ def fit(
         size = n if recipe.batch is None else min(recipe.batch, n)
         steps_per_epoch = -(-n // size)
         total = recipe.epochs * steps_per_epoch
-        optimiser = _optimiser(recipe, model)
+        optimiser = recipe.descent(model.parameters())
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
         wanted = _when(total, recipe.checkpoints) if record else set()
         states, times, at = [_copy(model)], [0.0], [0]
@@ -84,12 +84,6 @@ def fit(
             p.grad = None
     run = Run(tuple(states), tuple(times), tuple(at), float(recipe.epochs))
     return Trained(model.eval(), run, time.perf_counter() - start)
-
-
-def _optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(model.parameters(), recipe.rate, recipe.momentum, weight_decay=recipe.decay)
-    return torch.optim.Adam(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
 
 
 @contextlib.contextmanager
