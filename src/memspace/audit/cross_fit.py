@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from memspace.audit.reading import HeldOut
+from memspace.editing.edit import rest_of
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.task import Task
-from memspace.training.many import train_many
+from memspace.training.refit import refit_many
 
 __all__ = ["cross_fit"]
 
@@ -47,11 +48,7 @@ def _partition(n: int, folds: int, seed: int) -> list[Tensor]:
 
 def _networks(task: Task, n: int, parts: list[Tensor], seed: int, progress: Progress) -> Iterator[Tensor]:
     """Outputs of each part's examples, from a network trained without them."""
-    keeps = []
-    for out in parts:
-        keep = torch.ones(n, dtype=torch.bool)
-        keep[out] = False
-        keeps.append(keep.nonzero().flatten())
+    keeps = [rest_of(n, out) for out in parts]
     seeds = [seed + 1000 + k for k in range(len(parts))]
     if task.training is None:
         assert task.refit is not None
@@ -60,15 +57,11 @@ def _networks(task: Task, n: int, parts: list[Tensor], seed: int, progress: Prog
             yield outputs(Task(fresh, task.train, task.likelihood), task.train, index=out)[0].to(task.device)
         return
     fewest = min(len(k) for k in keeps)  # networks at once have equally many examples: one may be left out
-    whole = task.train.batch(range(n))
     index = torch.stack(
         [k[:fewest] if len(k) == fewest else _without_one(k, s) for k, s in zip(keeps, seeds, strict=True)]
     )
-    made = train_many(
-        task.training, whole.x, whole.y.to(task.device), task.likelihood, seeds=seeds, index=index, progress=progress
-    )
-    for m, out in enumerate(parts):
-        yield outputs(Task(made.model(m), task.train, task.likelihood), task.train, index=out)[0]
+    for out, fresh in zip(parts, refit_many(task, index, seeds, progress), strict=True):
+        yield outputs(Task(fresh, task.train, task.likelihood), task.train, index=out)[0]
 
 
 def _without_one(keep: Tensor, seed: int) -> Tensor:

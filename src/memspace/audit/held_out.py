@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from memspace.audit.plan import Plan
 from memspace.audit.reading import HeldOut
+from memspace.editing.edit import rest_of
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.task import Task
@@ -26,11 +27,7 @@ def refit_held_out(task: Task, plan: Plan, seed: int, progress: Progress) -> Hel
     generator = torch.Generator().manual_seed(seed + 1)
     order = torch.randperm(plan.n, generator=generator)
     index = [order[k * plan.held_out : (k + 1) * plan.held_out].sort().values for k in range(plan.folds)]
-    kept = []
-    for out in index:
-        keep = torch.ones(plan.n, dtype=torch.bool)
-        keep[out] = False
-        kept.append(keep.nonzero().flatten())
+    kept = [rest_of(plan.n, out) for out in index]
     seeds = [seed + 1000 + k for k in range(plan.folds)]
     fs = []
     for out, fresh in zip(index, _networks(task, kept, seeds, progress), strict=True):
