@@ -40,7 +40,7 @@ class Pair:
 def rows(arguments: argparse.Namespace) -> list[Row]:
     sets: dict[str, list[Pair]] = {"independent, matched": [], "independent, as they are": [], "one run": []}
     noisy: list[Pair] = []
-    for seed in range(arguments.seeds):
+    for seed in arguments.seeds:
         task = _task(arguments, seed)
         a, b = _trained(task), _trained(task, seed + 100)
         matching = match(task, a, b)

@@ -24,7 +24,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
     for width, depth in NETWORKS[:1] if small else NETWORKS:
         steps = 60 if small else 1000
         load = (1.0, 3.0) if small else (1.0, 2.0, 2.5, 3.0, 4.0)
-        settings = CapacitySettings(load, max(2, arguments.seeds), steps, 0 if small else 3)
+        settings = CapacitySettings(load, max(2, len(arguments.seeds)), steps, 0 if small else 3)
         name = f"{INPUTS}{f'-{width}' * depth}-{CLASSES}"
         made = Architecture(name, mlp(INPUTS, width, depth, CLASSES), (INPUTS,), CLASSES)
         out += _of(study_capacity(made, settings, forgetting=depth == 1))

@@ -34,7 +34,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
         if arguments.workload not in (None, name):
             continue
         found: dict[str, list[Degradation]] = defaultdict(list)
-        for seed in range(arguments.seeds):
+        for seed in arguments.seeds:
             task = make(arguments.data_root, seed, arguments.small)
             space = verified_space(task)
             index = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed))[:EXAMPLES]

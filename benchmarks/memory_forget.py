@@ -51,7 +51,7 @@ def rows(arguments: Namespace) -> list[Row]:
 
 def _workload(name: str, arguments: Namespace) -> list[Row]:
     figures: dict[str, list[float]] = defaultdict(list)
-    for seed in range(1 if arguments.small else arguments.seeds):
+    for seed in arguments.seeds[:1] if arguments.small else arguments.seeds:
         task = WORKLOADS[name](arguments.data_root, seed, arguments.small)
         count = 1 if arguments.small else SETS[name]
         each: dict[str, list[float]] = defaultdict(list)

@@ -37,7 +37,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
         if arguments.workload not in (None, name):
             continue
         studies = []
-        for seed in range(arguments.seeds):
+        for seed in arguments.seeds:
             task = make(arguments.data_root, seed, arguments.small)
             attack = (
                 Attack(steps=4, restarts=1, bisections=3)

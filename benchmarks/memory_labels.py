@@ -184,7 +184,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
         if arguments.workload not in (None, workload):
             continue
         seeds = []
-        for seed in range(arguments.seeds):
+        for seed in arguments.seeds:
             seeds.append(measure(make(arguments.data_root, seed, arguments.small), seed))
             short = {k: {m: round(x, 4) for m, x in v.items()} for k, v in seeds[-1].items()}
             print(f"labels, {workload}, seed {seed}: {short}", flush=True)

@@ -60,7 +60,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
         if arguments.workload not in (None, workload):
             continue
         found = Found()
-        for seed in range(arguments.seeds):
+        for seed in arguments.seeds:
             print(f"lds {workload}, seed {seed}", flush=True, file=sys.stderr)
             _one(make(arguments.data_root, seed, arguments.small), seed, arguments.small, found)
         out += _rows(workload, found)

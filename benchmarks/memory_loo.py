@@ -95,14 +95,14 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
     return made
 
 
-def _rows(workload: str, root: Path, seeds: int, small: bool, single: bool) -> list[Row]:
+def _rows(workload: str, root: Path, seeds: range, small: bool, single: bool) -> list[Row]:
     part = f"loo, {workload}"
     each: list[dict[str, float]] = []
-    for seed in range(seeds):
+    for seed in seeds:
         task = WORKLOADS[workload](root, seed, small)
         found = leave_one_out(task, settings=Settings(seed=seed), folds=5)
         figures = aggregate(task, found)
-        if single and (seed == 0 or workload == "digits"):
+        if single and (seed == seeds[0] or workload == "digits"):
             figures |= per_example(task, found, small)
         each.append(figures)
         print(f"{part}, seed {seed}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items()), flush=True)

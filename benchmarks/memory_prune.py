@@ -31,7 +31,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
         loss: dict[tuple[str, float], list[float]] = defaultdict(list)
         tickets: dict[tuple[str, float], list[float]] = defaultdict(list)
         agnostic: dict[str, list[float]] = defaultdict(list)
-        for seed in range(arguments.seeds):
+        for seed in arguments.seeds:
             task = make(arguments.data_root, seed, arguments.small)
             space = verified_space(task)
             for method in (*METHODS, "geometric-median"):

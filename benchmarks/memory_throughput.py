@@ -51,7 +51,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
         task = WORKLOADS[workload](arguments.data_root, 0, arguments.small)
         assert task.training is not None
         training = replace(task.training, recipe=change(task.training.recipe))
-        made += _case(task, training, f"{workload}: {what}", networks, goal, arguments.seeds)
+        made += _case(task, training, f"{workload}: {what}", networks, goal, len(arguments.seeds))
     return made
 
 

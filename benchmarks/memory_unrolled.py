@@ -67,7 +67,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
     for name in WORKLOADS:
         if arguments.workload in (None, name):
             size = SMALL if arguments.small else SIZES[name]
-            by_seed = [_measure(name, arguments, seed, size) for seed in range(arguments.seeds)]
+            by_seed = [_measure(name, arguments, seed, size) for seed in arguments.seeds]
             found += _table(name, by_seed)
     return found
 

@@ -15,6 +15,14 @@ __all__ = ["run"]
 HERE = Path(__file__).resolve().parent
 
 
+def _seeds(text: str) -> range:
+    first, dash, last = text.partition("-")
+    found = range(int(first), int(last) + 1) if dash else range(int(first))
+    if not found:
+        raise argparse.ArgumentTypeError(f"no seeds in {text!r}")
+    return found
+
+
 def run(name: str, order: Sequence[str], about: str | None) -> int:
     """Parse the command line, run the parts in order (then what others there are), print and write the table."""
     found = sorted(p.stem.removeprefix(f"{name}_") for p in HERE.glob(f"{name}_*.py"))
@@ -24,7 +32,12 @@ def run(name: str, order: Sequence[str], about: str | None) -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where a goal is missed")
     parser.add_argument("--only", choices=parts, help="one part")
     parser.add_argument("--workload", choices=("digits", "fashion-mnist"), help="one of the two")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of split, initialisation and wrong labels")
+    parser.add_argument(
+        "--seeds",
+        type=_seeds,
+        default=range(3),
+        help="of split, initialisation and wrong labels: a count, or FIRST-LAST",
+    )
     parser.add_argument("--small", action="store_true", help="tiny data, to see that all runs; figures mean nothing")
     parser.add_argument("--data-root", type=Path, default=HERE.parent.parent / "shared" / "data")
     parser.add_argument("--json", type=Path, default=HERE / "out" / f"{name}.json")
