@@ -36,7 +36,7 @@ def run(name: str, order: Sequence[str], about: str | None) -> int:
         "--seeds",
         type=_seeds,
         default=range(3),
-        help="of split, initialisation and wrong labels: a count, or FIRST-LAST",
+        help="of split, start and wrong labels: a count, or FIRST-LAST",
     )
     parser.add_argument("--small", action="store_true", help="tiny data, to see that all runs; figures mean nothing")
     parser.add_argument("--data-root", type=Path, default=HERE.parent.parent / "shared" / "data")
