@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from memspace.errors import TaskError
-from memspace.task.data import call_model, move
 from memspace.task.recipe import Training
 from memspace.task.task import Task
-from memspace.training.draws import draw
+from memspace.training.many import train_many
+from memspace.training.refit import whole
 
 __all__ = ["retrained", "training_of"]
 
@@ -37,20 +36,9 @@ def retrained(task: Task, seed: int, weights: Tensor | None = None) -> dict[str,
 
     Raises:
         TaskError: the task has no training that can be repeated.
+        StochasticModelError: the network draws dropout masks while it trains.
     """
     training = training_of(task, "training again")
-    recipe, n = training.recipe, len(task.train)
-    drawn = draw(training, n, seed)
-    model = drawn.model.to(task.device, task.dtype).train()
-    w = torch.ones(n, dtype=task.dtype) if weights is None else weights.to(task.dtype)
-    optimiser = recipe.descent(model.parameters())
-    for index, rate in zip(drawn.batches, drawn.rates, strict=True):
-        part = task.train.batch(index)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        f = call_model(model, move(part.x, task.device, task.dtype))
-        loss = task.likelihood.nll(f, move(part.y, task.device)).reshape(len(part), -1).mean(1)
-        optimiser.zero_grad(set_to_none=True)
-        torch.autograd.backward((loss * w[index].to(loss)).mean())
-        optimiser.step()
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+    x, y = whole(task)
+    given = None if weights is None else weights[None]
+    return train_many(training, x, y, task.likelihood, seeds=[seed], weights=given).state_dict(0)
