@@ -53,7 +53,9 @@ def _linear_quadratic(seed: int, layers: int, decay: float = 0.05) -> Task:
         for block, k in zip(model, reversed(feedback), strict=True):
             block.u.copy_(-k @ h)
             h = a @ h + b @ block.u
-    return Task(model=model, train=(x, torch.zeros(n, d, dtype=torch.float64)), likelihood=Gaussian(), decay=decay / layers)
+    return Task(
+        model=model, train=(x, torch.zeros(n, d, dtype=torch.float64)), likelihood=Gaussian(), decay=decay / layers
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))

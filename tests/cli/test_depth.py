@@ -44,7 +44,9 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_json_holds_measurements_and_layers(folder: Path) -> None:
-    done = run(folder, "mine:task", "--blocks", "[123]", "--blocks", "!3", "--examples", "20", "--json", "--out", "d.json")
+    done = run(
+        folder, "mine:task", "--blocks", "[123]", "--blocks", "!3", "--examples", "20", "--json", "--out", "d.json"
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found == json.loads((folder / "d.json").read_text())

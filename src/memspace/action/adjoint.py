@@ -99,4 +99,3 @@ def adjoint(
         hamiltonian[k] = (moved - cost).detach()
     states = tuple(t.detach() for t in taken)
     return Adjoint(states, tuple(q.detach() for q in p), each.detach(), torch.stack(hamiltonian), tuple(gradients))
-
