@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,7 @@ def _measured(task: Task, chain: Chain, examples: int, lens: str, seed: int, pro
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed + 17))
     count = min(examples, max(2, n // 2))
     probe, others = order[:count].sort().values, order[count : count + FIT * examples]
-    handle = progress.start("action along depth", 4)
+    handle = progress.start("action along depth", len(chain) + 3)
     batch = examples_at_once(task)
     s = states(task, chain, task.train, probe, batch)
     steps = steps_of(s.h)
@@ -109,8 +109,7 @@ def _measured(task: Task, chain: Chain, examples: int, lens: str, seed: int, pro
     found.append(fisher_action(squared))
     layers["fisher_share"] = shares("depth.fisher_share", squared, f"exact by forward mode, {len(probe)} examples")
     progress.advance(handle)
-    made, missing, rows = _predictions(task, chain, s, probe, others, lens)
-    progress.advance(handle)
+    made, missing, rows = _predictions(task, chain, s, (probe, others), lens, lambda: progress.advance(handle))
     best = control(task, chain, order[: CONTROL * examples].sort().values, seed=seed, batch=batch)
     progress.finish(handle)
     return Depth(
@@ -124,18 +123,19 @@ def _measured(task: Task, chain: Chain, examples: int, lens: str, seed: int, pro
 
 
 def _predictions(
-    task: Task, chain: Chain, s: States, probe: Tensor, others: Tensor, lens: str
+    task: Task, chain: Chain, s: States, index: tuple[Tensor, Tensor], lens: str, done: Callable[[], None]
 ) -> tuple[list[Measurement], list[Unmeasured], dict[str, tuple[Measurement, ...]]]:
+    probe, others = index
     if lens == "tuned" and len(others) < LEAST_FIT:
         why = f"only {len(others)} training examples are left to fit the read-outs on"
         remedy = "measure on fewer examples, or read out without a map: lens='logit'"
         return [], [Unmeasured("depth.prediction_length", why, remedy)], {}
     fit = states(task, chain, task.train, others) if lens == "tuned" else s
     tails = tuple(
-        Tail(task, chain, move(task.train.batch(index).x, task.device, task.dtype))
-        for index in (probe, others if lens == "tuned" else probe)
+        Tail(task, chain, move(task.train.batch(part).x, task.device, task.dtype))
+        for part in (probe, others if lens == "tuned" else probe)
     )
-    read = readouts(task, chain, s, fit, (tails[0], tails[1]), lens)
+    read = readouts(task, chain, s, fit, (tails[0], tails[1]), lens, done)
     if isinstance(read, Unmeasured):
         return [], [read], {}
     return prediction_action(task, s, read)

@@ -47,12 +47,18 @@ class Readouts:
 
 
 def readouts(
-    task: Task, chain: Chain, measured: States, fit: States, tails: tuple[Tail, Tail], lens: str = "tuned"
+    task: Task,
+    chain: Chain,
+    measured: States,
+    fit: States,
+    tails: tuple[Tail, Tail],
+    lens: str = "tuned",
+    done: Callable[[], None] = lambda: None,
 ) -> Readouts | Unmeasured:
     """Read every layer out on ``measured``, with maps fitted on ``fit``.
 
     Args:
-        tails: of the inputs of the two sets of examples.
+        tails: of the inputs of the two sets of examples; done: called after every layer.
 
     Raises:
         ValueError: an unknown lens.
@@ -77,6 +83,7 @@ def readouts(
                 h = measured.h[k]
             with torch.no_grad():
                 fs.append(over(last, h).double())
+            done()
     return Readouts(torch.stack([*fs, measured.f.double()]), lens, tuple(chosen), len(fit.f) if chosen else 0)
 
 
