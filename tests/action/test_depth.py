@@ -222,6 +222,22 @@ def test_hidden_states_lost_in_place_are_refused() -> None:
         find_chain(nn.Sequential(InPlace(3, 3), InPlace(3, 3)), torch.zeros(2, 3), "*")
 
 
+def test_blocks_that_take_positions_first_are_refused() -> None:
+    class PositionsFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential(Residual(4, 2), Residual(4, 2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.blocks(x.transpose(0, 1)).transpose(0, 1)
+
+    model, y = PositionsFirst().double(), torch.zeros(30, 7, dtype=torch.long)
+    for length in (7, 2):  # two positions look like two examples until more are read
+        x = torch.randn(30, length, 4, dtype=torch.float64)
+        with pytest.raises(UnsupportedLayerError, match="examples on their first axis"):
+            depth_action(model, (x, y[:, :length]), examples=10)
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model = residual_network(5, 6, 3, 3, 1)
     before = {k: v.clone() for k, v in model.state_dict().items()}

@@ -17,10 +17,21 @@ from torch import Tensor, nn
 
 from memspace.errors import ShapeError, TaskError, UnsupportedLayerError
 from memspace.task.checks import evaluating
-from memspace.task.data import Inputs, call_model
+from memspace.task.data import Inputs, call_model, first_tensor
 from memspace.task.selection import split_patterns
 
-__all__ = ["Block", "Call", "Chain", "Recorder", "candidates", "find_chain", "linked", "state_of", "with_state"]
+__all__ = [
+    "Block",
+    "Call",
+    "Chain",
+    "Recorder",
+    "candidates",
+    "check_axis",
+    "find_chain",
+    "linked",
+    "state_of",
+    "with_state",
+]
 
 LEAST = 2  # blocks below which there is no path to speak of
 
@@ -169,14 +180,30 @@ def find_chain(model: nn.Module, x: Inputs, blocks: str | Sequence[str] = ()) ->
     Raises:
         TaskError: a pattern matches no module, or fewer than two blocks are left.
         ShapeError: the shape changes along the blocks named; the stages of constant shape are offered.
-        UnsupportedLayerError: a block is not fed with what the one before gave, or works in place.
+        UnsupportedLayerError: a block is not fed with what the one before gave, or works in place, or its first axis
+            does not run over examples.
     """
     with Recorder(model, candidates(model, blocks)) as record, torch.no_grad(), evaluating(model):
         call_model(model, x)
         named = bool(split_patterns(blocks)[0])
         calls = linked(record.calls, named=named)
+        check_axis(calls[0].output, len(first_tensor(x)))
         shape = tuple(calls[0].output.shape[1:])
         return Chain(tuple(Block(c.name, c.module, c.turn) for c in calls), shape, not named)
+
+
+def check_axis(h: Tensor, examples: int) -> None:
+    """Refuse hidden states whose first axis does not run over the examples.
+
+    Raises:
+        UnsupportedLayerError: so it is.
+    """
+    if h.shape[0] != examples:
+        raise UnsupportedLayerError(
+            f"hidden states of shape {tuple(h.shape)} do not have the {examples} examples on their first axis",
+            where="blocks",
+            remedy="let the blocks take (examples, ...), for example with batch_first=True",
+        )
 
 
 def linked(calls: Sequence[Call], *, named: bool) -> list[Call]:

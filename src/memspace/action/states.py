@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memspace.action.chain import Chain, state_of, with_state
+from memspace.action.chain import Chain, check_axis, state_of, with_state
 from memspace.task.checks import evaluating
 from memspace.task.data import Data, Inputs, call_model, move, take
 from memspace.task.task import Task
@@ -86,6 +86,7 @@ def states(task: Task, chain: Chain, data: Data, index: Tensor, batch: int = 128
     with torch.no_grad(), evaluating(task.model), replacing(task.model, chain, keep):
         for part in data.batches(batch, index):
             fs.append(call_model(task.model, move(part.x, task.device, task.dtype)))
+            check_axis(hs[0][-1], len(part))
             ys.append(move(part.y, task.device))
     f, y = torch.cat(fs), torch.cat(ys)
     return States(tuple(torch.cat(h) for h in hs), f, y, task.likelihood.weight(f, y))
