@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from memspace.action.depth import depth_action
+from memspace.action.depth_regulariser import DepthAction
 from memspace.api import audit
 from memspace.audit.audit import Settings
 from memspace.audit.duplicates import duplicates
@@ -35,6 +37,7 @@ __all__ = [
     "Categorical",
     "Chapter",
     "Data",
+    "DepthAction",
     "Factors",
     "FisherMetric",
     "Gaussian",
@@ -53,6 +56,7 @@ __all__ = [
     "__version__",
     "across",
     "audit",
+    "depth_action",
     "distil",
     "duplicates",
     "fisher",

@@ -21,7 +21,7 @@ from memspace.task.data import Batch, Data, Inputs, move
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["FisherOperator", "function_of_parameters"]
+__all__ = ["FisherOperator", "differential", "function_of_parameters"]
 
 VECTORS = 8  # vectors at a time
 WIDE = 2 * TRANSIENT  # numbers in one layer's signals of all vectors together
@@ -44,7 +44,7 @@ def function_of_parameters(task: Task, x: Inputs) -> Callable[[dict[str, Tensor]
     return outputs
 
 
-def _differential(
+def differential(
     f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """(f, J v); by the reverse-reverse trick where an operation has no forward-mode derivative."""
@@ -110,7 +110,7 @@ class _Linearised:
                     return _pair(at_v(v))
             except (NotImplementedError, RuntimeError, ValueError):
                 pass
-        pairs = [_differential(self._f, self._at, {n: t[i] for n, t in v.items()}) for i in range(count)]
+        pairs = [differential(self._f, self._at, {n: t[i] for n, t in v.items()}) for i in range(count)]
         return pairs[0][0], torch.stack([moved for _, moved in pairs])
 
     def pull(self, u: Tensor) -> dict[str, Tensor]:
@@ -225,7 +225,7 @@ class FisherOperator:
         with evaluating(self._task.model), sdpa_kernel(SDPBackend.MATH):
             for part in self._data.batches(self._batch, self._index):
                 f = function_of_parameters(self._task, move(part.x, self._task.device, self._task.dtype))
-                outputs, moved = _differential(f, self._at, tangent)
+                outputs, moved = differential(f, self._at, tangent)
                 columns["f"].append(outputs.detach())
                 columns["moved"].append(moved.detach())
                 columns["y"].append(move(part.y, self._task.device))
