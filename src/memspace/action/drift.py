@@ -11,9 +11,11 @@ straight path; h²/s(1−s), s the share of the time at M, is N(τ) where N is l
 fourth order in τ where the path only bends. Its growth from windows to windows twice as long says which of these it is,
 and how much of h² is noise.
 
-The drift is then followed at the finest scale at which it stands out: a window of checkpoints is divided in two as long
-as noise is less than a fifth of the squared distance of both halves; each remaining window counts √(D² − N). A finer
-recording divides no further than noise allows, so the length does not grow with it.
+The drift is then followed at the finest scale at which it stands out: from the whole path down, a window of checkpoints
+is divided in two as long as noise is less than a fifth of the squared distance of one half at least. Each remaining
+window counts √(D² − N). Without noise every checkpoint counts; with noise a finer recording divides no further than
+noise allows, so the length does not grow with it. Bends smaller than noise lets one see are missed, so that the length
+found is rather too short than too long.
 """
 
 from __future__ import annotations
@@ -28,11 +30,13 @@ from torch import Tensor
 from memspace.geometry.distance import squared_distances
 from memspace.task.likelihood import Likelihood
 
-__all__ = ["Drift", "Window", "drift_along"]
+__all__ = ["DOUBT", "Drift", "Window", "drift_along"]
 
-SHARE = 0.2  # of a window's squared distance that may be noise: √(1−0.2) is off by 5% where N is off by half
+SHARE = 0.2  # of a half's squared distance that may be noise: √(1−0.2) is off by 6% where N is off by half
+DOUBT = 0.5  # of N: how far the estimate may be off
 PERSISTENCE = 19.0  # (1+μ)/(1−μ) at μ = 0.9: noise of steps in a row adds up to at most so much more than one by one
 BEND = 4.0  # the power of τ with which h² of a smooth path grows
+MEMORY = 2 * PERSISTENCE  # steps within which noise with momentum looks like drift
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Window:
         return self.at(1.0)
 
     def at(self, factor: float) -> float:
-        """The same with ``factor`` times the noise."""
+        """The length with ``factor`` times the noise."""
         return math.sqrt(max(0.0, float(self.squared.mean()) - factor * self.noise))
 
 
@@ -65,12 +69,13 @@ class Drift:
 
     Args:
         windows: in order, covering the path.
-        recorded: Σ d² over neighbouring checkpoints; expected: what of it is drift, by windows.
+        recorded: Σ d² over neighbouring checkpoints; shares: per window, the sum of squared shares of its time that
+            its checkpoints' steps take.
     """
 
     windows: tuple[Window, ...]
     recorded: float
-    expected: float
+    shares: tuple[float, ...]
 
     @property
     def length(self) -> float:
@@ -80,11 +85,16 @@ class Drift:
     @property
     def noise_share(self) -> float:
         """Of Σ d² between neighbouring checkpoints that is not drift: 0 for a straight or finely recorded path."""
-        return min(1.0, max(0.0, 1 - self.expected / self.recorded)) if self.recorded > 0 else 0.0
+        return self.noise_share_at(1.0)
+
+    def noise_share_at(self, factor: float) -> float:
+        """The same with ``factor`` times the noise."""
+        steady = math.fsum(w.at(factor) ** 2 * s for w, s in zip(self.windows, self.shares, strict=True))
+        return min(1.0, max(0.0, 1 - steady / self.recorded)) if self.recorded > 0 else 0.0
 
     def error(self) -> float:
         """What half and one and a half times the noise would change of the length, nats^½."""
-        return max(abs(math.fsum(w.at(x) - w.length for w in self.windows)) for x in (0.5, 1.5))
+        return max(abs(math.fsum(w.at(x) - w.length for w in self.windows)) for x in (1 - DOUBT, 1 + DOUBT))
 
     def effect(self) -> Tensor:
         """First-order change of the length per unit of an example's weight, (n,), noise held."""
@@ -111,14 +121,14 @@ def drift_along(
             noise is then never taken to be more than such steps can add up to.
     """
     tree = _Tree(law, f, [float(s) for s in step], weight, one_step)
-    windows = tuple(tree.divided(0, len(f) - 1, 0.0))
-    recorded, expected = 0.0, 0.0
-    for w in windows:
-        clock = tree.time[w.end] - tree.time[w.start]
-        for k in range(w.start, w.end):
-            recorded += float(tree.squared(k, k + 1).mean())
-            expected += (w.length * (tree.time[k + 1] - tree.time[k]) / clock) ** 2
-    return Drift(windows, recorded, expected)
+    windows = tuple(tree.divided(0, len(f) - 1, (0.0, 1.0)))
+    recorded = math.fsum(float(tree.squared(k, k + 1).mean()) for k in range(len(f) - 1))
+    time = tree.time
+    shares = tuple(
+        math.fsum(((time[k + 1] - time[k]) / (time[w.end] - time[w.start])) ** 2 for k in range(w.start, w.end))
+        for w in windows
+    )
+    return Drift(windows, recorded, shares)
 
 
 class _Tree:
@@ -135,6 +145,7 @@ class _Tree:
         self._law, self._f, self.time, self._weight = law, f, time, weight
         self._steps = sorted(one_step)
         self._known: dict[tuple[int, int], Tensor] = {}
+        self._bent: dict[tuple[int, int], float] = {}
 
     def squared(self, a: int, b: int) -> Tensor:
         """D² per example."""
@@ -149,6 +160,11 @@ class _Tree:
 
     def bent(self, a: int, b: int) -> float:
         """h²/s(1−s) of the triangle over the window."""
+        if (a, b) not in self._bent:
+            self._bent[a, b] = self._height(a, b)
+        return self._bent[a, b]
+
+    def _height(self, a: int, b: int) -> float:
         m = self.middle(a, b)
         left, right, whole = (float(self.squared(*p).mean()) for p in ((a, m), (m, b), (a, b)))
         share = (self.time[m] - self.time[a]) / (self.time[b] - self.time[a])
@@ -158,8 +174,12 @@ class _Tree:
         height = (1 - foot) * left + foot * right - foot * (1 - foot) * whole
         return max(0.0, height) / (share * (1 - share))
 
-    def noise(self, a: int, b: int) -> tuple[float, float] | None:
-        """(N, its power of τ) of a window, from its own triangle and those of its halves and quarters."""
+    def noise(self, a: int, b: int, above: float = 0.0) -> tuple[float, float] | None:
+        """(N, its power of τ) of a window, from its own triangle and those of its halves and quarters.
+
+        Args:
+            above: N of the window this is a half of, brought down in proportion to τ.
+        """
         levels: list[tuple[float, float, int]] = []  # mean duration, mean bend, how many
         windows = [(a, b)]
         for _ in range(3):
@@ -177,11 +197,13 @@ class _Tree:
         if growth <= 1:  # between the two kinds of noise: 4N(τ/2) − N(τ) is what the triangle shows
             power = max(0.0, growth)
             return min(own / (2 ** (2 - power) - 1), self._most(a, b)), power
-        # More than independent steps can do: part of it is the path's own bending, of the fourth power.
+        # More than independent steps can do: part of it is the path's own bending, of the fourth power. Over a few
+        # steps it may be momentum as well; then there is as much noise as larger windows tell.
         below, fine, _ = levels[1]
         ratio = duration / below
         linear = (ratio**BEND * fine - own) / (ratio**BEND - ratio) * ratio
-        return min(max(0.0, min(own, linear)), self._most(a, b)), 1.0
+        least = above if duration < MEMORY else 0.0
+        return min(max(least, min(own, linear)), self._most(a, b)), 1.0
 
     def _most(self, a: int, b: int) -> float:
         """What noise of single steps can add up to, where they were recorded."""
@@ -190,29 +212,29 @@ class _Tree:
             return math.inf
         return PERSISTENCE * _mean(inside) * (self.time[b] - self.time[a])
 
-    def divided(self, a: int, b: int, inherited: float, power: float = 1.0) -> list[Window]:
+    def divided(self, a: int, b: int, above: tuple[float, float]) -> list[Window]:
         """The window, or what its halves are divided into.
 
         Args:
-            inherited: noise per step^power of the window above, used where this one is too short to tell.
+            above: noise per step^power, and the power, of the window this is a half of: for one too short to tell.
         """
-        own = self.noise(a, b)
-        duration = self.time[b] - self.time[a]
-        if own is not None:
-            inherited, power = own[0] / duration ** own[1], own[1]
-        noise = inherited * duration**power
-        squared = self.squared(a, b)
+        rate, power = self._rate(a, b, above)
         if b - a >= 2:
             m = self.middle(a, b)
-            if all(self._stands_out(p, q, inherited, power) for p, q in ((a, m), (m, b))):
-                return self.divided(a, m, inherited, power) + self.divided(m, b, inherited, power)
+            if any(self._stands_out(*half, (rate, power)) for half in ((a, m), (m, b))):
+                return self.divided(a, m, (rate, power)) + self.divided(m, b, (rate, power))
+        squared = self.squared(a, b)
+        noise = rate * (self.time[b] - self.time[a]) ** power
         return [Window(a, b, squared, min(noise, float(squared.mean())))]
 
-    def _stands_out(self, a: int, b: int, inherited: float, power: float) -> bool:
-        """Whether noise is a small part of the window's squared distance, or of all the windows below it."""
-        own = self.noise(a, b)
-        noise = own[0] if own is not None else inherited * (self.time[b] - self.time[a]) ** power
-        return noise <= SHARE * float(self.squared(a, b).mean())
+    def _rate(self, a: int, b: int, above: tuple[float, float]) -> tuple[float, float]:
+        duration = self.time[b] - self.time[a]
+        own = self.noise(a, b, above[0] * (2 * duration) ** above[1] / 2)
+        return above if own is None else (own[0] / duration ** own[1], own[1])
+
+    def _stands_out(self, a: int, b: int, above: tuple[float, float]) -> bool:
+        rate, power = self._rate(a, b, above)
+        return rate * (self.time[b] - self.time[a]) ** power <= SHARE * float(self.squared(a, b).mean())
 
 
 def _mean(values: Sequence[float]) -> float:
