@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from memspace.action.natural import natural_gradient_flow
+from memspace.action.optimiser import NaturalGradient
 from memspace.api import audit
 from memspace.audit.audit import Settings
 from memspace.audit.duplicates import duplicates
@@ -41,6 +43,7 @@ __all__ = [
     "Likelihood",
     "Measurement",
     "MemspaceError",
+    "NaturalGradient",
     "ParameterSpace",
     "Poisson",
     "Recipe",
@@ -61,6 +64,7 @@ __all__ = [
     "influence",
     "label_issues",
     "leave_one_out",
+    "natural_gradient_flow",
     "reweight",
     "train_many",
     "write",
