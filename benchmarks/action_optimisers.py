@@ -25,14 +25,14 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
             action = training_action(found.task, progress=Silent(), probe=256, slope_probe=64, seed=seed)
             values = {m.name.removeprefix("action."): m.value for m in action.measurements}
             values |= {"test loss": found.test, "ms per step": 1e3 * found.seconds}
-            values["steps to 0.05 nats"] = float("nan") if found.reached is None else found.reached
+            values["steps to 0.05 nats"] = float("nan") if found.reached is None else float(found.reached)
             for key, value in values.items():
                 columns.setdefault(key, []).append(value)
             if seed == 0:
                 spent = [0.0]
                 for a, b in zip(action.segments["excess"], action.segments["bought"], strict=True):
                     spent.append(spent[-1] + a + b)
-                lines.append(Line(name, [s for s in spent if s > 0], [v for s, v in zip(spent, action.loss, strict=True) if s > 0]))
+                lines.append(Line(name, spent, action.loss))
         for key, unit in (
             ("loss_bought", "nats"),
             ("excess", "nats"),
@@ -48,5 +48,12 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
             mean, low, high = mean_interval(columns[key])
             out.append(Row(PART, f"{name}: {key} ({unit})", "", mean, low, high, None, f"{seeds} seeds, {steps} steps"))
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
-    draw(FIGURE, "Loss against action spent", "action spent, ∫‖θ̇‖‖∇L‖ dt (nats)", "training loss (nats)", lines, (False, True))
+    draw(
+        FIGURE,
+        "Loss against action spent",
+        "action spent, ∫‖θ̇‖‖∇L‖ dt (nats)",
+        "training loss (nats)",
+        lines,
+        (False, True),
+    )
     return out

@@ -25,7 +25,10 @@ class Line:
 
 def draw(path: Path, title: str, across: str, up: str, lines: Sequence[Line], logs: tuple[bool, bool]) -> None:
     """Write the figure; ``logs``: logarithmic axes, on which points that are not positive are left out."""
-    kept = [[(a, b) for a, b in zip(line.x, line.y, strict=True) if _fits(a, logs[0]) and _fits(b, logs[1])] for line in lines]
+    kept = [
+        [(a, b) for a, b in zip(line.x, line.y, strict=True) if _fits(a, logs[0]) and _fits(b, logs[1])]
+        for line in lines
+    ]
     points = [p for each in kept for p in each]
     spans = [_span([p[i] for p in points], logs[i]) for i in (0, 1)]
     inner = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM)
@@ -35,7 +38,7 @@ def draw(path: Path, title: str, across: str, up: str, lines: Sequence[Line], lo
         return LEFT + u * inner[0], TOP + (1 - v) * inner[1]
 
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
         _text(LEFT, 24, title, size=15),
     ]
@@ -48,14 +51,17 @@ def draw(path: Path, title: str, across: str, up: str, lines: Sequence[Line], lo
         out.append(f'<line x1="{LEFT}" y1="{y:.1f}" x2="{LEFT + inner[0]}" y2="{y:.1f}" stroke="#e5e5e5"/>')
         out.append(_text(LEFT - 8, y + 4, f"{tick:g}", anchor="end"))
     out.append(_text(LEFT + inner[0] / 2, HEIGHT - 14, across, anchor="middle"))
-    out.append(f'<g transform="rotate(-90 16 {TOP + inner[1] / 2})">{_text(16, TOP + inner[1] / 2, up, anchor="middle")}</g>')
+    out.append(
+        f'<g transform="rotate(-90 16 {TOP + inner[1] / 2})">{_text(16, TOP + inner[1] / 2, up, anchor="middle")}</g>'
+    )
     for i, (line, each) in enumerate(zip(lines, kept, strict=True)):
         colour = COLOURS[i % len(COLOURS)]
         dashed = ' stroke-dasharray="6 4"' if i >= len(COLOURS) else ""
         at = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in each))
         out.append(f'<polyline points="{at}" fill="none" stroke="{colour}" stroke-width="2"{dashed}/>')
-        y = TOP + 14 + 20 * i
-        out.append(f'<line x1="{WIDTH - RIGHT + 14}" y1="{y - 4}" x2="{WIDTH - RIGHT + 36}" y2="{y - 4}" stroke="{colour}" stroke-width="2"{dashed}/>')
+        y, left = TOP + 14 + 20 * i, WIDTH - RIGHT + 14
+        key = f'<line x1="{left}" y1="{y - 4}" x2="{left + 22}" y2="{y - 4}" stroke="{colour}"'
+        out.append(f'{key} stroke-width="2"{dashed}/>')
         out.append(_text(WIDTH - RIGHT + 42, y, line.name))
     path.write_text("\n".join([*out, "</svg>"]) + "\n", encoding="utf-8")
 

@@ -63,28 +63,30 @@ def _linear(seed: int, law: str) -> tuple[nn.Module, Tensor, Tensor, Categorical
 def test_it_is_the_exact_natural_gradient_where_ekfac_is_exact(law: str, seed: int) -> None:
     model, x, y, likelihood = _linear(seed, law)
     space = ParameterSpace(model)
-    damping, decay, lr = 1e-3, 0.02, 0.3
+    damping, lr = 1e-3, 0.3
     want = natural_descent(Task(model=model, train=(x, y), likelihood=likelihood), space, torch.arange(40), damping)
     optimiser = NaturalGradient(model, likelihood, lr=lr, damping=damping, kind="exact", memory=0.0, longest=None)
     before = space.flat(model)
     likelihood.nll(model(x), y).mean().backward()
     optimiser.step()
     assert torch.allclose(space.flat(model) - before, lr * want.velocity, rtol=1e-8, atol=1e-10)
-    # With decay the loss is L + γ/2‖θ‖², and a gradient of θ alone shows what the solve does to it.
-    optimiser = NaturalGradient(model, likelihood, lr=1.0, damping=damping, weight_decay=decay, kind="exact", memory=0.0, longest=None)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_decay_is_solved_for_like_the_gradient(seed: int) -> None:
+    """A loss without gradient leaves γθ alone: the step is −(F + λI)⁻¹γθ."""
+    model, x, _, likelihood = _linear(seed, "gaussian")
+    space, damping, decay = ParameterSpace(model), 1e-2, 0.02
+    optimiser = NaturalGradient(
+        model, likelihood, lr=1.0, damping=damping, weight_decay=decay, kind="exact", memory=0.0, longest=None
+    )
     before = space.flat(model)
-    optimiser.zero_grad()
     (0 * model(x)).sum().backward()
     optimiser.step()
     rows = torch.cat([x, torch.ones(40, 1, dtype=torch.float64)], 1)
-    f = model.weight.new_tensor(0.0)
-    p = torch.softmax(x @ before.view(3, 6)[:, :5].t() + before.view(3, 6)[:, 5], -1)
-    h = torch.diag_embed(p) - p.unsqueeze(2) * p.unsqueeze(1)
-    if law == "gaussian":
-        h = torch.eye(3, dtype=torch.float64).expand(40, 3, 3) / 0.7**2
-        f = torch.einsum("ncd,nj,nk->cjdk", h, rows, rows).reshape(18, 18) / 40
-        inverse = torch.linalg.inv(f + damping * torch.eye(18, dtype=torch.float64))
-        assert torch.allclose(space.flat(model) - before, -inverse @ (decay * before), rtol=1e-8, atol=1e-10)
+    fisher = torch.kron(torch.eye(3, dtype=torch.float64) / 0.7**2, rows.t() @ rows / 40)
+    want = -torch.linalg.solve(fisher + damping * torch.eye(18, dtype=torch.float64), decay * before)
+    assert torch.allclose(space.flat(model) - before, want, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -255,7 +257,7 @@ def test_padded_positions_and_other_inputs_by_the_batch_given() -> None:
 
 
 def test_what_cannot_be_done_is_said_in_one_sentence() -> None:
-    model, (x, y) = _net(8), _data(6)
+    model, (x, _) = _net(8), _data(6)
     optimiser = NaturalGradient(model)
     with pytest.raises(TaskError, match="has not been called"):
         optimiser.step()
@@ -268,7 +270,14 @@ def test_what_cannot_be_done_is_said_in_one_sentence() -> None:
         optimiser.add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
     with pytest.raises(UnsupportedLayerError, match="half precision"):
         NaturalGradient(_net(0).bfloat16())
-    for wrong in ({"lr": -1.0}, {"damping": 0.0}, {"momentum": 1.0}, {"factors": 0}, {"kind": "empirical"}, {"longest": 0}):
+    for wrong in (
+        {"lr": -1.0},
+        {"damping": 0.0},
+        {"momentum": 1.0},
+        {"factors": 0},
+        {"kind": "empirical"},
+        {"longest": 0},
+    ):
         with pytest.raises(ValueError):
             NaturalGradient(model, **wrong)  # type: ignore[arg-type]
 

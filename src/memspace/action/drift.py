@@ -234,7 +234,8 @@ class _Tree:
 
     def _stands_out(self, a: int, b: int, above: tuple[float, float]) -> bool:
         rate, power = self._rate(a, b, above)
-        return rate * (self.time[b] - self.time[a]) ** power <= SHARE * float(self.squared(a, b).mean())
+        noise: float = rate * (self.time[b] - self.time[a]) ** power
+        return noise <= SHARE * float(self.squared(a, b).mean())
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ information), ∇L = Rᵀz/n. So λ = 0 is meant as the pseudo-inverse and is ex
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ def _solved(matrix: Tensor, damping: float, right: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     real = values > RELATIVE_ZERO * values[-1].clamp_min(1e-300)
     kept = vectors[:, real]
-    return kept @ ((kept.t() @ right) / values[real])
+    solved: Tensor = kept @ ((kept.t() @ right) / values[real])
+    return solved
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def natural_gradient_flow(
         slopes = [descent(x).squared_slope for x in path]
     law = task.likelihood
     weight = law.weight(fs[0], y)
-    squared = torch.stack([squared_distances(law, a, b, weight) for a, b in zip(fs, fs[1:], strict=False)])
+    squared = torch.stack([squared_distances(law, a, b, weight) for a, b in itertools.pairwise(fs)])
     loss = torch.stack([law.nll(f, y).sum() / len(chosen) for f in fs]).cpu()
     return NaturalFlow(
         Run(states, tuple(times.tolist()), tuple(range(steps + 1))),

@@ -33,11 +33,11 @@ class NaturalGradient(torch.optim.Optimizer):
     """θ ← θ − lr·b with b ← momentum·b + (F + λI)⁻¹(∇L + weight_decay·θ), λ = ``damping``, exactly in EKFAC's basis.
 
     Used like any torch optimiser; the loop does not change. The model's last inputs are remembered by a forward hook,
-    and every ``factors`` steps (early in training more often) they are read once more (one forward and backward pass in eval mode, in the parameters'
-    own precision, whatever autocast does) with labels sampled from the output law: the true Fisher information, not
-    the empirical one. F is per counted position, so it fits a loss that is a mean over examples or over positions.
-    Parameters outside Kronecker blocks (norms, loose ones) have their own second moment, whole up to 2,048 numbers and
-    its diagonal beyond.
+    and every ``factors`` steps (early in training more often) they are read once more, by one forward and one backward
+    pass in eval mode and in the parameters' own precision, whatever autocast does. Labels are sampled from the output
+    law: the true Fisher information, not the empirical one. F is per counted position, so it fits a loss that is a mean
+    over examples or over positions. Parameters outside Kronecker blocks (norms, loose ones) have their own second
+    moment, whole up to 2,048 numbers and its diagonal beyond.
 
     Args:
         model: the network as it is called in the loop, parameters in float32 or float64.
@@ -98,7 +98,7 @@ class NaturalGradient(torch.optim.Optimizer):
         self._seen: Inputs | None = None
         self._reading = False
         self.last_length: Tensor | None = None  # of the last step before it was cut, where ``longest`` is given
-        defaults = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
+        defaults: dict[str, Any] = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
         defaults |= {"factors": factors, "refresh": refresh, "longest": longest}
         super().__init__(list(self._space.parameters(self._plain).values()), defaults)
         self._handle = model.register_forward_pre_hook(_remembering(weakref.ref(self)), with_kwargs=True)
@@ -114,7 +114,7 @@ class NaturalGradient(torch.optim.Optimizer):
             raise ValueError("NaturalGradient has one group of parameters; choose them by parameters=")
         super().add_param_group(param_group)
 
-    def step(self, closure: Callable[[], Any] | None = None, *, batch: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None, *, batch: Any = None) -> Any:
         """One step from the parameters' ``grad``; the closure's loss, where one is given.
 
         Args:

@@ -95,7 +95,9 @@ class RunningFisher:
         self._metric = None
 
     def _refresh(self) -> None:
-        means = {b.name: FactorSums(self.tensors[f"a/{b.name}"], self.tensors[f"g/{b.name}"]) for b in self._space.blocks}
+        means = {
+            b.name: FactorSums(self.tensors[f"a/{b.name}"], self.tensors[f"g/{b.name}"]) for b in self._space.blocks
+        }
         bases, products = bases_of(means)
         for name, product in products.items():
             known = self.tensors.get(f"eig/{name}")
