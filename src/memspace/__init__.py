@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from memspace.action.depth import depth_action
 from memspace.action.depth_regulariser import DepthAction
+from memspace.action.natural import natural_gradient_flow
+from memspace.action.optimiser import NaturalGradient
 from memspace.api import audit
 from memspace.audit.audit import Settings
 from memspace.audit.duplicates import duplicates
@@ -44,6 +46,7 @@ __all__ = [
     "Likelihood",
     "Measurement",
     "MemspaceError",
+    "NaturalGradient",
     "ParameterSpace",
     "Poisson",
     "Recipe",
@@ -65,6 +68,7 @@ __all__ = [
     "influence",
     "label_issues",
     "leave_one_out",
+    "natural_gradient_flow",
     "reweight",
     "train_many",
     "write",

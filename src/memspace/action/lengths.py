@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from memspace.action.drift import DOUBT, Drift
 from memspace.geometry.path import Walk
 from memspace.measurement import Measurement, Unmeasured
 
-__all__ = ["bought", "clocked_action", "interval", "lengths"]
+__all__ = ["bought", "clocked_action", "drifted", "interval", "lengths"]
 
 
 def interval(value: float, effect: Tensor, extra: float = 0.0) -> tuple[float, float]:
@@ -74,6 +75,37 @@ def lengths(path: Walk, line: Walk, ends: Tensor, checkpoints: int) -> tuple[lis
         bounds = interval(ratio, effect / below - ratio * below_effect / below)
         out.append(Measurement(name, ratio, "1", f"path length over {what}", n, bounds, "THEORY 4"))
     return out, absent
+
+
+def drifted(drift: Drift, checkpoints: int) -> list[Measurement]:
+    """Length of the path without its noise, which does not depend on the rate of recording, and the noise's share."""
+    n = len(drift.windows[0].squared)
+    where = f"{len(drift.windows)} stretches of {checkpoints} checkpoints on {n} probe examples"
+    length, share = drift.length, drift.noise_share
+    low, high = interval(length, drift.effect(), drift.error())
+    return [
+        Measurement(
+            "action.drift_length",
+            length,
+            "nats^½",
+            f"Σ √(D² − noise) at the finest scale at which drift stands out, {where}",
+            n,
+            (max(0.0, low), high),
+            "THEORY 3",
+            note=f"half of the noise more or less moves it by {drift.error():.2g} (inside the interval); bends that "
+            "noise hides are missed",
+        ),
+        Measurement(
+            "action.noise_share",
+            share,
+            "1",
+            f"of Σ d² between neighbouring checkpoints, what is not drift, {where}",
+            n,
+            (drift.noise_share_at(1 - DOUBT), drift.noise_share_at(1 + DOUBT)),
+            "THEORY 4",
+            note="depends on the rate of recording, unlike the drift's length: the finer, the more of it is noise",
+        ),
+    ]
 
 
 def bought(loss: Tensor) -> Measurement:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from memspace.action.lengths import bought, clocked_action, interval, lengths
+from memspace.action.drift import drift_along
+from memspace.action.lengths import bought, clocked_action, drifted, interval, lengths
 from memspace.action.slope import Slope, affordable, probe_dual, slope
 from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import Walk, every_second, outputs_along, straight_line, walk
@@ -34,6 +35,7 @@ __all__ = ["TrainingAction", "slope", "training_action"]
 
 LINE_POINTS = 33
 DAMPING = 1e-6  # of tr F, at each checkpoint
+LEAST_DRIFT = 5  # checkpoints: windows of two sizes tell noise from bends
 LEAST_PROBE = 8  # examples below which a slope is not worth stating
 DE_GIORGI = "De Giorgi; Ambrosio, Gigli & Savaré 2008"
 
@@ -46,7 +48,8 @@ class TrainingAction:
         loss: nats per example; length: travelled so far, nats^½; slope: ‖∇L‖_{F⁻¹}, nats^½ (empty: unmeasured);
             speed: Fisher–Rao length per learning-rate time of the step into each checkpoint (NaN at the first).
         segments: per step between checkpoints, column → values: ``step_from``, ``step_to``, ``length``, ``bought``
-            and, where the slope is measured, ``excess`` (on its own examples; they sum to the excess).
+            and, where the slope is measured, ``excess`` (on its own examples; they sum to the excess) with its
+            numerical ``error``: what leaving out checkpoints and the damping may have moved.
     """
 
     measurements: tuple[Measurement, ...]
@@ -69,6 +72,7 @@ def training_action(
     progress: Progress,
     space: ParameterSpace | None = None,
     memory: int = 2**30,
+    one_step: Sequence[tuple[int, float]] = (),
 ) -> TrainingAction:
     """Length, action, loss bought and action excess of ``task.run``, on a random probe set of training examples.
 
@@ -76,6 +80,7 @@ def training_action(
         probe: examples predictions are followed on; slope_probe: examples the slope ‖∇L‖_{F⁻¹} is computed on; both
             are lowered to what ``memory`` bytes hold.
         space: the parameter layout, where some layers are to stay off the fast path.
+        one_step: (step, squared Fisher–Rao length of that single step in nats), where these were recorded.
     """
     run = task.run
     if run is None or len(run.states) < 3:
@@ -100,6 +105,16 @@ def training_action(
     del line_f
     measurements, unmeasured = lengths(path, line, squared_distances(law, f[0], f[-1], weight), len(run.states))
     measurements.append(bought(loss))
+    if len(run.states) >= LEAST_DRIFT and all(b > a for a, b in itertools.pairwise(run.step)):
+        measurements += drifted(drift_along(law, f, run.step, weight, one_step), len(run.states))
+    else:
+        unmeasured.append(
+            Unmeasured(
+                "action.drift_length",
+                f"{len(run.states)} checkpoints, or steps that do not increase, cannot tell drift from noise",
+                f"record at least {LEAST_DRIFT} checkpoints with their steps",
+            )
+        )
     ticking = all(b > a for a, b in itertools.pairwise(run.time))
     if ticking:
         measurements.append(clocked_action(path, run.time, len(run.states)))
@@ -144,10 +159,12 @@ def training_action(
     else:
         found_slopes = _slopes(task, space, run.states, index[chosen], progress)
         sub = walk(law, f[:, chosen], weight[chosen])
-        made, absent, segments["excess"] = _excess(sub, found_slopes, run.time if ticking else None, loss[:, chosen])
+        times = run.time if ticking else None
+        made, absent, parts = _excess(sub, found_slopes, times, loss[:, chosen], _moved(space, run.states))
+        segments |= parts
         measurements += made
         unmeasured += absent
-        slopes = [a.value for a in found_slopes]
+        slopes = [a.value for a, _ in found_slopes]
     speed = [
         s / (b - a) if b > a else float("nan") for s, (a, b) in zip(steps, itertools.pairwise(run.time), strict=True)
     ]
@@ -170,14 +187,21 @@ def _per_example(values: Tensor) -> Tensor:
 
 def _slopes(
     task: Task, space: ParameterSpace, states: Sequence[dict[str, Tensor]], index: Tensor, progress: Progress
-) -> list[Slope]:
-    """The slope at every checkpoint."""
+) -> list[tuple[Slope, float]]:
+    """The slope at every checkpoint, and the damping it was taken at."""
     out = []
     for state in progress.track(states, "slope at every checkpoint", len(states)):
         with holding(task.model, state):
             dual = probe_dual(task, space, index)
-        out.append(dual.slope(DAMPING * max(dual.trace, 1e-300)))
+        damping = DAMPING * max(dual.trace, 1e-300)
+        out.append((dual.slope(damping), damping))
     return out
+
+
+def _moved(space: ParameterSpace, states: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """‖Δθ‖² from checkpoint to checkpoint, (S−1,) float64."""
+    flat = (space.pack({n: s[n].detach() for n in space.names}).double() for s in states)
+    return torch.stack([(b - a).square().sum() for a, b in itertools.pairwise(flat)]).cpu()
 
 
 def _moved_outside(model: nn.Module, space: ParameterSpace, states: Sequence[dict[str, Tensor]]) -> list[str]:
@@ -191,9 +215,14 @@ def _trapezoid(steps: Tensor, slopes: Tensor) -> Tensor:
 
 
 def _excess(
-    path: Walk, slopes: list[Slope], time: Sequence[float] | None, loss: Tensor
-) -> tuple[list[Measurement], list[Unmeasured], tuple[float, ...]]:
-    """The excess over all clocks and in learning-rate time, with what each segment adds; all on the same examples."""
+    path: Walk, found: list[tuple[Slope, float]], time: Sequence[float] | None, loss: Tensor, moved: Tensor
+) -> tuple[list[Measurement], list[Unmeasured], dict[str, tuple[float, ...]]]:
+    """The excess over all clocks and in learning-rate time, with what each segment adds; all on the same examples.
+
+    With the damped slope s the loss falls by at most s·√(θ̇ᵀ(F+λI)θ̇) per unit time, so that with the speed in F alone
+    the excess may fall below zero by what λ‖Δθ‖² would add to the steps; that is stated as part of the error.
+    """
+    slopes = [a for a, _ in found]
     steps, n = path.steps.cpu(), path.squared.shape[1]
     s = torch.tensor([a.value for a in slopes], dtype=torch.float64)
     damped = torch.tensor([a.damped for a in slopes], dtype=torch.float64) / (2 * s.clamp_min(1e-300))
@@ -204,6 +233,12 @@ def _excess(
     spent = float(parts.sum())
     spent_effect = (path.step_effects().cpu() * ((s[1:] + s[:-1]) / 2).unsqueeze(1)).sum(0)
     spent_effect = spent_effect + (steps.unsqueeze(1) * (effects[1:] + effects[:-1]) / 2).sum(0)
+    damping = torch.tensor([x for _, x in found], dtype=torch.float64)
+    longer = (steps.square() + torch.maximum(damping[1:], damping[:-1]) * moved).sqrt() - steps
+    slack = _trapezoid(longer, s)
+    apart = torch.zeros_like(parts)  # per segment, what leaving out the checkpoint beside it changes
+    for a, b in itertools.pairwise(every_second(len(s))):
+        apart[a:b] = (parts[a:b].sum() - steps[a:b].sum() * (s[a] + s[b]) / 2).abs()
     keep = every_second(len(s))
     coarse = sum(float(steps[a:b].sum()) * float(s[a] + s[b]) / 2 for a, b in itertools.pairwise(keep))
     discretised = abs(spent - coarse)
@@ -211,13 +246,14 @@ def _excess(
     how = f"trapezoid over {len(s)} checkpoints; speed, exact slope (dual) and loss on the same {n} examples"
     note = (
         f"dropping every second checkpoint moves it by {discretised:.2g} (inside the interval), ten times the "
-        f"damping would lower it by about {less:.2g}"
+        f"damping would lower it by about {less:.2g}; below zero by {float(slack.sum()):.2g} the damping alone may bring it"
     )
     bounds = interval(spent - gain, spent_effect - drop + gain, discretised)
     reliable = bounds[1] - bounds[0] <= spent
     if not reliable:
         note += "; a few examples with improbable labels carry most of the slope"
-    segments = tuple((parts - (-torch.diff(loss.mean(1).cpu()))).tolist())
+    beyond = parts + torch.diff(loss.mean(1).cpu())
+    segments = {"excess": tuple(beyond.tolist()), "error": tuple((apart + slack).tolist())}
     measurements = [
         Measurement(
             "action.excess",

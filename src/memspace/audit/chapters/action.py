@@ -34,10 +34,14 @@ def _travelled(found: dict[str, Measurement]) -> Finding | None:
     m = found["action.inefficiency"]
     length, ambient = found["action.length"].value, found["action.ambient_distance"].value
     advice = "A smaller learning rate late, or averaging the weights, would shorten the way back and forth."
+    noise = ""
+    if "action.drift_length" in found:
+        drift, share = found["action.drift_length"].value, found["action.noise_share"].value
+        noise = f" Without the noise of its steps ({share:.0%} of their squares) the way is {drift:.3g} nats^½ long."
     return Finding(
         "note",
         f"Training travelled {m.value:.1f} times the least possible distance",
-        f"Length {length:.3g} against an ambient distance of {ambient:.3g} nats^½.",
+        f"Length {length:.3g} against an ambient distance of {ambient:.3g} nats^½.{noise}",
         advice if m.value > WASTEFUL else "Nothing to do.",
         "action",
     )
