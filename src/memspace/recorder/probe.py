@@ -123,9 +123,8 @@ def open_probe(model: nn.Module, train: Any, law: Likelihood, examples: int, see
         data = Data(train, "training data")
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(data), generator=generator)
-        batch = data.batch(order[:1])
-        one = Probe(model, law, batch, len(data))
-        each = max(1, one.outputs().numel() * 8)
+        few = Probe(model, law, data.batch(order[:2]), len(data))
+        each = max(1, few.outputs()[:1].numel() * 8)
         count = max(2, min(examples, HELD // each, len(data)))
         probe = Probe(model, law, data.batch(order[:count].sort().values), len(data))
     probe.check()
@@ -136,11 +135,10 @@ def open_probe(model: nn.Module, train: Any, law: Likelihood, examples: int, see
 def reading(model: nn.Module) -> Iterator[None]:
     """The user's model read in full precision: autocast off; modes, gradients and random state as before."""
     kinds = {p.device.type for p in model.parameters()} | {"cpu"}
-    with untouched(model):
-        with ExitStack() as stack:
-            for kind in sorted(kinds):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-            yield
+    with untouched(model), ExitStack() as stack:
+        for kind in sorted(kinds):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @contextmanager
@@ -195,7 +193,7 @@ def _gives_tensor(inner: nn.Module, model: nn.Module, batch: Batch) -> bool:
     """False where the network returns an object with logits rather than a tensor."""
     with reading(model), torch.no_grad():
         first = next(inner.parameters(), torch.empty(0))
-        x = move(take(batch.x, slice(0, 1)), first.device, first.dtype)
+        x = move(take(batch.x, slice(0, 2)), first.device, first.dtype)
         try:
             out = call_model(inner, x)
         except Exception as error:  # whatever the model raises, it raises at its input

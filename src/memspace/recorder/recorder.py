@@ -97,6 +97,7 @@ class Recorder:
         self._saved = 0.0
         self._closed = probe is None
         self._numbers: Numbers | None = None
+        self._moved: tuple[float | None, float | None] = (None, None)
         self._excess: float | None = None
         self._full: Fullness | None = None
 
@@ -254,8 +255,9 @@ class Recorder:
             f = self._outputs()
             time = float(self._time)
             weight = probe.weight(f)
-            squared = float(squared_distances(probe.law, self._previous, f, weight).mean())
-            single = squared if self.steps == self._last_step + 1 else None
+            if self.steps != self._last_step:  # the last look may be at a step looked at already
+                squared = float(squared_distances(probe.law, self._previous, f, weight).mean())
+                self._moved = squared, squared if self.steps == self._last_step + 1 else None
             self._path.move(f, time)
             if self._few is not None:
                 self._few.move(f[: self._slope.count if self._slope else 0], time)
@@ -269,7 +271,7 @@ class Recorder:
         keep = trajectory is not None and (last or (far and (fixed or lent or budget.affords("file"))))
         self._slow(f, at_will=fixed and keep, last=last)
         with budget.spending("look"):
-            self._row(f, squared, single)
+            self._row(f, *self._moved)
         if keep and trajectory is not None:
             with budget.spending("file"):
                 self._path.move(f, time, fix=True)

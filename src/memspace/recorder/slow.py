@@ -14,7 +14,7 @@ import torch
 
 from memspace.action.slope import affordable, probe_dual
 from memspace.action.training import DAMPING
-from memspace.errors import MemoryBudgetError, UnsupportedLayerError
+from memspace.errors import MemoryBudgetError, MemspaceError
 from memspace.measures.damping import evidence_root
 from memspace.measures.leave_one_out import loo_outputs
 from memspace.metric.fisher import build
@@ -27,7 +27,7 @@ from memspace.task.blocks import FORMED
 from memspace.task.likelihood import Categorical
 from memspace.task.space import ParameterSpace
 
-__all__ = ["Fullness", "FullnessReader", "SlopeReader", "Spent", "layout"]
+__all__ = ["Fullness", "FullnessReader", "SlopeReader", "Spent", "slow_readers"]
 
 ROWS = 320  # Jacobian rows of the slope: a look costs their cube
 MEMORY = 2**28  # bytes that a reading may take
@@ -37,12 +37,13 @@ RESOLVED = 0.1  # of what was spent: how much leaving out every second reading m
 CUBE = 4e-10  # seconds per cube of a factor's size, for the same guess
 
 
-def layout(probe: Probe) -> ParameterSpace | None:
-    """The parameter layout of the live model; None where per-example gradients cannot be had."""
+def slow_readers(probe: Probe) -> tuple[SlopeReader, FullnessReader] | None:
+    """Readers of the live model; None where gradients of single examples cannot be had."""
     try:
         with reading(probe.model), torch.enable_grad():
-            return verified_space(probe.task())
-    except UnsupportedLayerError:
+            space = verified_space(probe.task())
+        return SlopeReader(probe, space), FullnessReader(probe, space)
+    except (MemspaceError, RuntimeError, ValueError, IndexError):  # what a layer raises where it is differentiated
         return None
 
 
@@ -101,14 +102,15 @@ class FullnessReader:
             damping, _ = evidence_root(lambda g: metric.effective_dimension(g).value, squared, probe.of)
             inverse = {b.block.name: 1 / (probe.of * (b.values.unsqueeze(0) + damping)) for b in metric.blocks}
             bases = {b.block.name: b.bases for b in metric.blocks}
-            plain = job.train.labels().dim() == 1
+            f = probe.outputs().detach().double()
+            plain = f.dim() == 2
             table = KroneckerLeverage(space.blocks, bases, inverse, "jacobian" if plain else "empirical")
             run_pass(job, space, [table])
             found = table.finish()
         dimension = metric.effective_dimension(damping).value
         if not plain:
             return Fullness(dimension, float(found["parts"][:, 0].double().sum(1).mean()))
-        f, y, law = probe.outputs().double(), probe.labels(), job.likelihood
+        y, law = probe.labels(), job.likelihood
         moved = loo_outputs(law, f, y, found["leverage"][:, 0], own=False)
         return Fullness(dimension, float((law.nll(moved, y) - law.nll(f, y)).mean()))
 

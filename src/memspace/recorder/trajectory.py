@@ -141,7 +141,10 @@ class Trajectory:
                     (self.folder / name).unlink(missing_ok=True)
 
     def look(self, row: Mapping[str, float | None]) -> None:
-        """Add a row; what was not measured is NaN."""
+        """Add a row, in the place of one of the same step; what was not measured is NaN."""
+        if self.looks["step"] and self.looks["step"][-1] == row["step"]:
+            for column in self.looks.values():
+                column.pop()
         for c, column in self.looks.items():
             value = row.get(c)
             column.append(math.nan if value is None else float(value))

@@ -18,7 +18,7 @@ from memspace.recorder.budget import Budget
 from memspace.recorder.probe import Probe, open_probe
 from memspace.recorder.recorder import Recorder, WatchSettings
 from memspace.recorder.sinks import as_sinks
-from memspace.recorder.slow import LOOKS, FullnessReader, SlopeReader, layout
+from memspace.recorder.slow import LOOKS, slow_readers
 from memspace.recorder.trajectory import Trajectory
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.plain import own_name
@@ -83,10 +83,7 @@ def watch(
         trajectory = Trajectory(folder, _about(model, probe, settings), settings.spacing, settings.checkpoints)
         if found is not None:
             earlier = _gone_on(trajectory, found, resume)
-    slope = fullness = None
-    space = layout(probe) if settings.slow else None
-    if space is not None:
-        slope, fullness = SlopeReader(probe, space), FullnessReader(probe, space)
+    slope, fullness = (slow_readers(probe) if settings.slow else None) or (None, None)
     settle = _settle(probe.device)
     budget = Budget(settings.budget, PARTS, settle=settle)
     looked = time.perf_counter()
