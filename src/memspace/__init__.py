@@ -26,9 +26,12 @@ from memspace.measurement import Measurement, Unmeasured
 from memspace.metric.fisher import build as fisher
 from memspace.metric.metric import FisherMetric
 from memspace.passes.processes import across
+from memspace.recorder.recorder import WatchSettings
+from memspace.recorder.watch import watch
 from memspace.task.data import Data
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from memspace.task.recipe import Recipe, Training
+from memspace.task.recording import load_run
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Factors, Run, Task
 from memspace.training.many import train_many
@@ -56,6 +59,7 @@ __all__ = [
     "Task",
     "Training",
     "Unmeasured",
+    "WatchSettings",
     "__version__",
     "across",
     "audit",
@@ -68,8 +72,10 @@ __all__ = [
     "influence",
     "label_issues",
     "leave_one_out",
+    "load_run",
     "natural_gradient_flow",
     "reweight",
     "train_many",
+    "watch",
     "write",
 ]

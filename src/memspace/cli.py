@@ -71,6 +71,7 @@ def _root(
 def audit(
     task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
     weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of its training, recorded by memspace.watch.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/NAME].")] = None,
     label_noise: Annotated[
@@ -117,7 +118,7 @@ def audit(
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     console = Console(stderr=True)
     with watching(console, quiet or as_json) as progress:
-        job = resolve(task, options, progress, weights)
+        job = resolve(task, options, progress, weights, run)
         if parameters:
             job = replace(job, parameters=tuple(parameters))
         if device is not None:
@@ -128,6 +129,8 @@ def audit(
             return
         folder = out if out is not None else Path("runs") / job.name
         key = {"task": fingerprint(job), "settings": asdict(settings), "version": VERSION}
+        if job.run is not None and run is not None:
+            key["run"] = json.dumps([str(run.resolve()), job.run.step])
         store = open_store(folder, key, fresh=fresh)
         if store.resumed and not (quiet or as_json):
             console.print("Going on from an interrupted run.")

@@ -20,8 +20,13 @@ def interval(value: float, effect: Tensor, extra: float = 0.0) -> tuple[float, f
     return value - half - extra, value + half + extra
 
 
-def lengths(path: Walk, line: Walk, ends: Tensor, checkpoints: int) -> tuple[list[Measurement], list[Unmeasured]]:
-    """Length of the path, the line and the ambient geodesic, and their ratios; ``ends``: squared distances (n,)."""
+def lengths(
+    path: Walk, line: Walk | None, ends: Tensor, checkpoints: int
+) -> tuple[list[Measurement], list[Unmeasured]]:
+    """Length of the path, the line and the ambient geodesic, and their ratios; ``ends``: squared distances (n,).
+
+    Without a ``line`` (the network is not at hand) what needs it is left out.
+    """
     n = len(ends)
     length, effect = path.length, path.length_effect()
     ambient = float(ends.mean().sqrt())
@@ -42,16 +47,6 @@ def lengths(path: Walk, line: Walk, ends: Tensor, checkpoints: int) -> tuple[lis
             note="the least action of this path over all clocks of unit duration",
         ),
         Measurement(
-            "action.straight_line_length",
-            line.length,
-            "nats^½",
-            f"{len(line.squared) + 1} points between first and last checkpoint, {n} probe examples",
-            n,
-            interval(line.length, line.length_effect()),
-            "THEORY 3",
-            note=f"straight in the parameters; the last halving added {line.error:.2g}",
-        ),
-        Measurement(
             "action.ambient_distance",
             ambient,
             "nats^½",
@@ -62,11 +57,22 @@ def lengths(path: Walk, line: Walk, ends: Tensor, checkpoints: int) -> tuple[lis
             note="no path between the two networks is shorter",
         ),
     ]
+    shorter = [("action.inefficiency", ambient, ambient_effect, "ambient distance")]
+    if line is not None:
+        straight = Measurement(
+            "action.straight_line_length",
+            line.length,
+            "nats^½",
+            f"{len(line.squared) + 1} points between first and last checkpoint, {n} probe examples",
+            n,
+            interval(line.length, line.length_effect()),
+            "THEORY 3",
+            note=f"straight in the parameters; the last halving added {line.error:.2g}",
+        )
+        out.insert(2, straight)
+        shorter.append(("action.over_straight_line", line.length, line.length_effect(), "straight-line length"))
     absent: list[Unmeasured] = []
-    for name, below, below_effect, what in (
-        ("action.inefficiency", ambient, ambient_effect, "ambient distance"),
-        ("action.over_straight_line", line.length, line.length_effect(), "straight-line length"),
-    ):
+    for name, below, below_effect, what in shorter:
         if below <= 0:
             still = "the first and last checkpoint predict the same"
             absent.append(Unmeasured(name, still, "record checkpoints from the start of training on"))

@@ -207,7 +207,9 @@ def _moved(space: ParameterSpace, states: Sequence[Mapping[str, Tensor]]) -> Ten
 def _moved_outside(model: nn.Module, space: ParameterSpace, states: Sequence[dict[str, Tensor]]) -> list[str]:
     """Parameters outside the space that differ between checkpoints."""
     outside = [n for n, _ in model.named_parameters() if n not in space.names]
-    return [n for n in outside if any(not torch.equal(s[n], states[-1][n]) for s in states)]
+    last = {n: t for n, t in states[-1].items() if n in outside}
+    moved = {n for s in states if outside for n in outside if not torch.equal(s[n], last[n])}
+    return [n for n in outside if n in moved]
 
 
 def _trapezoid(steps: Tensor, slopes: Tensor) -> Tensor:

@@ -34,6 +34,13 @@ _UNITS = {
     "influence": "nats",
     "for_suggested_influence": "nats",
     "for_label_influence": "nats",
+    "probe_loss": "nats",
+    "length": "nats^½",
+    "action": "nats per learning-rate time",
+    "squared": "nats",
+    "single_step_squared": "nats",
+    "excess": "nats",
+    "leave_one_out_gap": "nats",
 }
 
 

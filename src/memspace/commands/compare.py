@@ -18,6 +18,7 @@ from memspace.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from memspace.task.run import Run
     from memspace.task.task import Task
 
 __all__ = ["add"]
@@ -30,7 +31,9 @@ def add(app: typer.Typer) -> None:
 
 def compare(
     task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
-    a: Annotated[str, typer.Argument(metavar="A", help="Checkpoint, or @K: the task's K-th recorded one (@-1 last).")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="A file; @K: the task's K-th recorded state (@-1 last); or DIR@K.")
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="The same of the other network.")],
     align: Annotated[bool, typer.Option("--align", help="Match the hidden units of B to those of A first.")] = False,
     data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
@@ -62,7 +65,7 @@ def compare(
         seed=seed,
         label_noise=label_noise,
         data_root=data_root,
-        train_network=_place(a) is not None or _place(b) is not None,
+        train_network=any(p is not None and p[0] is None for p in (_place(a), _place(b))),
     )
     with watching(console, quiet or as_json) as progress:
         job = resolve(task, options, progress)
@@ -92,14 +95,26 @@ def compare(
         summarise(results, folder, Console())
 
 
-def _place(which: str) -> int | None:
-    """K of ``@K``; None for a path."""
-    found = re.fullmatch(r"@(-?\d+)", which)
-    return None if found is None else int(found[1])
+def _place(which: str) -> tuple[Path | None, int] | None:
+    """Folder and K of ``DIR@K``, no folder for ``@K``; None for a path."""
+    found = re.fullmatch(r"(.*)@(-?\d+)", which)
+    if found is None or Path(which).is_file():
+        return None
+    return (Path(found[1]) if found[1] else None), int(found[2])
 
 
 def _called(which: str) -> str:
-    return f"checkpoint {which[1:]} of the training" if _place(which) is not None else Path(which).name
+    place = _place(which)
+    if place is None:
+        return Path(which).name
+    return f"checkpoint {place[1]} of " + ("the training" if place[0] is None else place[0].name)
+
+
+def _run(job: Task, place: tuple[Path | None, int]) -> Run | None:
+    """The recorded training a word on the command line speaks of."""
+    from memspace.task.recording import load_run
+
+    return job.run if place[0] is None else load_run(place[0], job.model)
 
 
 def _state(job: Task, name: str, which: str) -> dict[str, Tensor]:
@@ -110,24 +125,30 @@ def _state(job: Task, name: str, which: str) -> dict[str, Tensor]:
     if place is None:
         load_weights(job.model, Path(which))
         return {k: v.detach().clone() for k, v in job.model.state_dict().items()}
-    count = 0 if job.run is None else len(job.run.states)
-    if job.run is None or not -count <= place < count:
-        held = f"holds checkpoints @0 to @{count - 1}" if count else "recorded no checkpoints"
+    run = _run(job, place)
+    count = 0 if run is None else len(run.states)
+    if run is None or not -count <= place[1] < count:
+        where = "the task" if place[0] is None else str(place[0])
+        first = "" if place[0] is None else str(place[0])
+        held = f"holds checkpoints {first}@0 to {first}@{count - 1}" if count else "recorded no checkpoints"
         raise CheckpointError(
-            f"there is no checkpoint {which}: the task {held}",
+            f"there is no checkpoint {which}: {where} {held}",
             where=name,
             remedy="give a file, or one of those" if count else "give a file",
         )
-    return {k: v.detach().clone() for k, v in job.run.states[place].items()}
+    return {k: v.detach().clone() for k, v in run.states[place[1]].items()}
 
 
 def _between(job: Task, a: str, b: str) -> tuple[dict[str, Tensor], ...]:
-    """The recorded path from A to B where both are checkpoints of the task's own training."""
-    first, last = _place(a), _place(b)
-    if job.run is None or first is None or last is None:
+    """The recorded path from A to B where both are checkpoints of one training."""
+    places = _place(a), _place(b)
+    if places[0] is None or places[1] is None or places[0][0] != places[1][0]:
         return ()
-    count = len(job.run.states)
-    first, last = first % count, last % count
+    run = _run(job, places[0])
+    if run is None:
+        return ()
+    count = len(run.states)
+    first, last = places[0][1] % count, places[1][1] % count
     step = 1 if last >= first else -1
-    path = [job.run.states[k] for k in range(first, last + step, step)]
+    path = [run.states[k] for k in range(first, last + step, step)]
     return tuple(path) if len(path) > 2 else ()

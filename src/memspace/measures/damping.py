@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memspace.metric.metric import FisherMetric
 
-__all__ = ["GRID", "DampingChoice", "evidence_damping", "expected_loss", "match_damping"]
+__all__ = ["GRID", "DampingChoice", "evidence_damping", "evidence_root", "expected_loss", "match_damping"]
 
 GRID = tuple(10 ** (k / 4) for k in range(-16, 1))  # γ from 1e-4 to 1 relative units, four per decade
 
@@ -85,25 +85,31 @@ def match_damping(estimates: Tensor, grid: tuple[float, ...], target: Tensor, wh
 def evidence_damping(metric: FisherMetric, theta: Tensor, n: int) -> DampingChoice:
     """γ = α/N of greatest Laplace evidence under N(0, I/α): the fixed point α‖θ‖² = effective parameters."""
     squared = float(theta.double().square().sum())
-
-    def gap(log_gamma: float) -> float:
-        gamma = math.exp(log_gamma)
-        return n * gamma * squared - metric.effective_dimension(gamma).value
-
-    value, reliable = _root(gap, math.log(1e-8), math.log(1e3))
+    value, reliable = evidence_root(lambda gamma: metric.effective_dimension(gamma).value, squared, n)
     return DampingChoice(
-        math.exp(value),
+        value,
         "evidence",
         (),
         (),
         math.nan,
         math.nan,
         False,
-        f"γ = {math.exp(value):.2g} maximises the Laplace evidence; leave-one-out estimates made with it are known to "
+        f"γ = {value:.2g} maximises the Laplace evidence; leave-one-out estimates made with it are known to "
         "come out too high (hand over a way to refit for a calibrated choice)"
         if reliable
         else "the evidence has no maximum in reach; γ is the end of the search range",
     )
+
+
+def evidence_root(dimension: Callable[[float], float], squared: float, n: int) -> tuple[float, bool]:
+    """(γ, found): where Nγ‖θ‖² meets the effective dimension at γ; ``squared``: ‖θ‖²."""
+
+    def gap(log_gamma: float) -> float:
+        gamma = math.exp(log_gamma)
+        return n * gamma * squared - dimension(gamma)
+
+    value, reliable = _root(gap, math.log(1e-8), math.log(1e3))
+    return math.exp(value), reliable
 
 
 def _root(gap: Callable[[float], float], low: float, high: float) -> tuple[float, bool]:

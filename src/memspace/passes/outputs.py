@@ -33,12 +33,13 @@ def outputs(
     team = current() if current().shares(total) else ALONE
     index = index if team is ALONE else team.shard(total, index)
     fs, ys = [], []
+    held = {k: v.to(task.device) for k, v in (state or {}).items()}
     with torch.no_grad(), evaluating(task.model):
         for part in data.batches(batch, index):
             x = move(part.x, task.device, task.dtype)
             args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
             keywords = x if isinstance(x, dict) else {}
-            f = functional_call(task.model, dict(state or {}), args, keywords)
+            f = functional_call(task.model, held, args, keywords)
             fs.append(f)
             ys.append(move(part.y, task.device))
     whole = team.concatenated({"f": torch.cat(fs), "y": torch.cat(ys)})

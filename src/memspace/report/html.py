@@ -20,7 +20,7 @@ from memspace.measurement import Measurement
 from memspace.report.figures import PALETTE, PALETTE_DARK, to_plotly
 from memspace.report.format import format_interval, format_value, plain
 
-__all__ = ["AUDIT", "COMPARISON", "Page", "render"]
+__all__ = ["AUDIT", "COMPARISON", "RECORDING", "Page", "render"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,19 @@ COMPARISON = Page(
         ("barrier.line.training", "Barrier", "Rise of the loss on the straight line."),
         ("barrier.geodesic.training", "Barrier on the path", "Rise of the loss on the path found."),
         ("compare.disagreement", "Disagreement", "Share of examples the two put into different classes."),
+    ),
+)
+RECORDING = Page(
+    "recorded training",
+    ", its training",
+    "read",
+    (
+        ("watch.length", "Length", "Path of its predictions, by a fixed ruler."),
+        ("action.inefficiency", "Over the shortest", "Path of the checkpoints over the distance of its ends."),
+        ("action.loss_bought", "Loss bought", "On the probe examples."),
+        ("watch.excess", "Action excess", "Spent beyond the loss bought."),
+        ("watch.effective_dimension", "Effective dimension", "At the last reading."),
+        ("watch.leave_one_out_gap", "Leave-one-out gap", "Expected rise of the loss on new examples."),
     ),
 )
 _SHARES = (

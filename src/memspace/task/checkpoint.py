@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import pickletools
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from memspace.task.plain import own_name
 from memspace.task.selection import chosen_names, split_patterns
 from memspace.task.task import Task
 
-__all__ = ["fingerprint", "load_weights", "read_state"]
+__all__ = ["check_fit", "fingerprint", "load_weights", "read_state", "update_digest"]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -85,9 +86,19 @@ def load_weights(model: nn.Module, path: Path) -> None:
         WeightsMismatchError: names the first keys that are missing, unexpected or of another shape.
     """
     state = read_state(path)
-    own = model.state_dict()
-    if not state.keys() & own.keys():  # saved from inside a wrapper
+    if not state.keys() & model.state_dict().keys():  # saved from inside a wrapper
         state = {own_name(k): v for k, v in state.items()}
+    check_fit(model, state, str(path))
+    model.load_state_dict(state)
+
+
+def check_fit(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Raise unless a state dict has the model's keys and shapes, all of them and no others.
+
+    Raises:
+        WeightsMismatchError: names the first keys that are missing, unexpected or of another shape.
+    """
+    own = model.state_dict()
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
@@ -101,10 +112,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if faults:
         raise WeightsMismatchError(
             "the weights do not fit the model: " + "; ".join(faults),
-            where=str(path),
+            where=where,
             remedy="give the checkpoint of this architecture",
         )
-    model.load_state_dict(state)
 
 
 def fingerprint(task: Task) -> str:
@@ -121,7 +131,7 @@ def fingerprint(task: Task) -> str:
         digest.update(str(len(data)).encode())
         digest.update(_bytes(data.labels()))
         some = torch.linspace(0, len(data) - 1, min(16, len(data))).long()
-        _update(digest, data.batch(some).x)
+        update_digest(digest, data.batch(some).x)
     return digest.hexdigest()
 
 
@@ -132,9 +142,10 @@ def _bytes(t: Tensor) -> bytes:
     return flat.numpy().tobytes()
 
 
-def _update(digest: Any, x: Inputs) -> None:
+def update_digest(digest: Any, x: Inputs) -> None:
+    """Feed every tensor of some inputs to a hash."""
     if isinstance(x, Tensor):
         digest.update(_bytes(x))
         return
     for v in x.values() if isinstance(x, dict) else x:
-        _update(digest, v)
+        update_digest(digest, v)

@@ -18,15 +18,19 @@ from memspace.errors import MemspaceError, TaskError
 from memspace.progress import Progress
 from memspace.task.builtin import BUILTIN, BuildOptions, build
 from memspace.task.checkpoint import load_weights
+from memspace.task.recording import load_run
 from memspace.task.task import Task
 
 __all__ = ["resolve"]
 
 
-def resolve(spec: str, options: BuildOptions, progress: Progress, weights: Path | None = None) -> Task:
+def resolve(
+    spec: str, options: BuildOptions, progress: Progress, weights: Path | None = None, run: Path | None = None
+) -> Task:
     """The task a command line names.
 
-    ``module:attribute`` may be a Task, a function that gives one, or one that takes the data folder first.
+    ``module:attribute`` may be a Task, a function that gives one, or one that takes the data folder first. ``run``: the
+    folder of a recorded training of it; without ``weights`` the model takes its last state.
 
     Raises:
         TaskError: nothing of that name, or what it names is no task.
@@ -40,10 +44,22 @@ def resolve(spec: str, options: BuildOptions, progress: Progress, weights: Path 
                 where="task name",
                 remedy=f"{hint}use one of {', '.join(BUILTIN)}, or module:attribute for your own",
             )
-        task = build(spec, replace(options, train_network=weights is None), progress)
+        task = build(spec, replace(options, train_network=weights is None and run is None), progress)
     else:
         task = _import(spec, options)
+    if run is not None:
+        task = _with_run(task, run, last=weights is None)
     return task if weights is None else _with_weights(task, weights)
+
+
+def _with_run(task: Task, folder: Path, last: bool) -> Task:
+    """The task with the training recorded in a folder; ``last``: and with the weights it ended at."""
+    run = load_run(folder, task.model)
+    if last:
+        task.model.load_state_dict(run.states[-1])
+    description = {k: v for k, v in task.description.items() if k != "training"}
+    recorded = f"{len(run.states)} checkpoints, steps {run.step[0]:,} to {run.step[-1]:,}"
+    return replace(task, run=run, description=description | {"recorded training": recorded})
 
 
 def _with_weights(task: Task, path: Path) -> Task:
@@ -52,7 +68,8 @@ def _with_weights(task: Task, path: Path) -> Task:
     state = task.model.state_dict()
     description = {**task.description, "weights": path.name}
     run = task.run
-    if run is not None and any(not torch.equal(v, run.states[-1][k].to(v.device)) for k, v in state.items()):
+    end = {} if run is None else run.states[-1]
+    if run is not None and any(not torch.equal(v, end[k].to(v.device)) for k, v in state.items()):
         run = None
         description.pop("training", None)
     return replace(task, run=run, description=description)

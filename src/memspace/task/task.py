@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,26 +13,10 @@ from memspace.task.data import Data
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.plain import HALF, plain, stored_dtypes
 from memspace.task.recipe import Training
+from memspace.task.run import Run
 from memspace.task.selection import as_patterns
 
 __all__ = ["Factors", "Run", "Task"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """The recorded checkpoints of one training.
-
-    Args:
-        states: state dicts in order, the initialisation first, the trained weights last.
-        time: learning-rate time of each (the sum of learning rates up to it).
-        step: optimiser step of each.
-        epochs: how many epochs the training took.
-    """
-
-    states: tuple[dict[str, Tensor], ...]
-    time: tuple[float, ...]
-    step: tuple[int, ...]
-    epochs: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -108,8 +92,7 @@ class Task:
             told = {"weights": f"stored in {names}, read in float32"} | self.description
             object.__setattr__(self, "description", told)
             if self.run is not None:
-                states = tuple({k: _float(v) for k, v in s.items()} for s in self.run.states)
-                object.__setattr__(self, "run", replace(self.run, states=states))
+                object.__setattr__(self, "run", self.run.mapped(_float))
         object.__setattr__(self, "model", plain(self.model))
         object.__setattr__(self, "parameters", as_patterns(self.parameters))
         object.__setattr__(self, "train", Data(self.train, "training data"))

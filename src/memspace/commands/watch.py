@@ -1,0 +1,73 @@
+"""``memspace watch DIR``: what a recorded training tells about itself, in the terminal and on one page."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from memspace.audit.results import Results
+
+__all__ = ["add"]
+
+SHOWN = 12  # rows of looks printed
+COLUMNS = (
+    ("probe_loss", "loss, nats"),
+    ("length", "length, nats^½"),
+    ("action", "action"),
+    ("excess", "excess, nats"),
+    ("effective_dimension", "dimension"),
+    ("leave_one_out_gap", "gap, nats"),
+)
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(watch)
+
+
+def watch(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that memspace.watch wrote.")],
+    out: Annotated[Path | None, typer.Option(help="Write a page there, for example report.html.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No summary.")] = False,
+) -> None:
+    """Show a recorded training: length, action and live numbers along its steps."""
+    from memspace.audit.chapters.recording import recording_results
+    from memspace.audit.store import write_text
+    from memspace.report.html import RECORDING, render
+    from memspace.report.text import summarise
+    from memspace.task.recording import load_recording
+
+    command = shlex.join(["memspace", *sys.argv[1:]])
+    results = recording_results(load_recording(folder), {"folder": str(folder), "command": command})
+    if out is not None:
+        write_text(out, render(results, RECORDING))
+    if as_json:
+        typer.echo(json.dumps(results.to_dict(), ensure_ascii=False))
+    elif not quiet:
+        console = Console()
+        console.print(_table(results))
+        summarise(results, None, console)
+        if out is not None:
+            console.print(f"Page: [bold]{out}[/]", soft_wrap=True)
+
+
+def _table(results: Results) -> Table:
+    """Some of the looks, the first and the last among them; blank where a number was not measured."""
+    looks = results.tables["looks"]
+    step = looks.get("step", [])
+    columns = [(c, title) for c, title in COLUMNS if any(v is not None and v == v for v in looks.get(c, ()))]
+    table = Table("step", *(title for _, title in columns))
+    last = len(step) - 1
+    for k in sorted({round(i * last / (SHOWN - 1)) for i in range(SHOWN)}) if step else []:
+        values = [looks[c][k] for c, _ in columns]
+        table.add_row(f"{step[k]:,.0f}", *("" if v is None or v != v else f"{v:.4g}" for v in values))
+    return table

@@ -1,0 +1,102 @@
+"""A callback for the transformers Trainer: ``Trainer(callbacks=[Watch(out="runs/mine")])``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memspace.errors import DataError, TaskError
+from memspace.recorder.recorder import Recorder, WatchSettings
+from memspace.recorder.watch import watch
+from memspace.task.likelihood import Likelihood
+
+try:
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+except ImportError as error:
+    raise TaskError(
+        "the Trainer callback needs the package transformers",
+        where="memspace.integrations.transformers",
+        remedy="pip install 'memspace[transformers]'",
+    ) from error
+
+__all__ = ["Watch"]
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Records the training; see :func:`memspace.watch`, whose arguments these are.
+
+    Args:
+        train: training data as (inputs, labels), the inputs a dict of tensors; by default ``examples`` items of the
+            trainer's own training set, collated as it does, their ``labels`` taken out.
+        examples: how many items to collate; the probe is drawn from them.
+        shift: the model predicts the next token, so that labels are moved by one position; by default known by the
+            model's class name (``...ForCausalLM``, ``...LMHeadModel``).
+        likelihood, out, to, settings: as in ``watch``.
+        resume: where the trainer goes on from a checkpoint, the recording goes on from that step unless this is False.
+    """
+
+    def __init__(
+        self,
+        train: Any = None,
+        *,
+        examples: int = 256,
+        shift: bool | None = None,
+        likelihood: Likelihood | None = None,
+        out: str | Path | None = "runs/watch",
+        to: Any = (),
+        resume: bool | None = None,
+        settings: WatchSettings | None = None,
+    ) -> None:
+        self._train, self._examples, self._shift, self._resume = train, examples, shift, resume
+        self._options: dict[str, Any] = {"likelihood": likelihood, "out": out, "to": to, "settings": settings}
+        self.run: Recorder | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Begin, or go on where the trainer does; only the first process records."""
+        if not state.is_world_process_zero:
+            return
+        model, optimizer = given["model"], given["optimizer"]
+        shift = self._shift
+        if shift is None:
+            shift = type(model).__name__.endswith(("ForCausalLM", "LMHeadModel"))
+        data = self._train if self._train is not None else _training_data(given["train_dataloader"], self._examples)
+        if shift and self._train is None:
+            data = data[0], _next_tokens(data[1])
+        resume: bool | int | None = self._resume
+        if state.global_step > 0 and resume is not False:
+            resume = state.global_step
+        inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper has one
+        self.run = watch(model, data, inner, resume=resume, **self._options)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Write the last state."""
+        if self.run is not None:
+            self.run.close()
+
+
+def _training_data(loader: Any, examples: int) -> tuple[dict[str, Tensor], Tensor]:
+    """Evenly spaced items of a loader's dataset as one batch; the random state stays with the caller's loader."""
+    dataset = getattr(loader, "dataset", None)
+    if dataset is None or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise DataError(
+            "probe examples cannot be drawn from a stream", where="Watch", remedy="give train=(inputs, labels)"
+        )
+    count = min(examples, len(dataset))
+    with torch.random.fork_rng(devices=[]):
+        batch = dict(loader.collate_fn([dataset[k * len(dataset) // count] for k in range(count)]))
+    labels = batch.pop("labels", None)
+    if not isinstance(labels, Tensor):
+        raise DataError(
+            "the training set's batches hold no labels", where="Watch", remedy="give train=(inputs, labels)"
+        )
+    return {k: v for k, v in batch.items() if isinstance(v, Tensor)}, labels
+
+
+def _next_tokens(labels: Tensor) -> Tensor:
+    """What each position is to predict: the label after it; nothing at the last."""
+    return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], -100)], 1)

@@ -1,0 +1,153 @@
+"""``memspace.watch``: start recording a training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from memspace.errors import RunFolderError, WorkerError
+from memspace.passes.processes import current
+from memspace.recorder.budget import Budget
+from memspace.recorder.probe import Probe, open_probe
+from memspace.recorder.recorder import Recorder, WatchSettings
+from memspace.recorder.sinks import as_sinks
+from memspace.recorder.slow import LOOKS, slow_readers
+from memspace.recorder.trajectory import Trajectory
+from memspace.task.likelihood import Categorical, Likelihood
+from memspace.task.plain import own_name
+from memspace.task.recording import Recording, law_to_dict, load_recording
+
+__all__ = ["watch"]
+
+PARTS = {"look": 0.5, "file": 0.2, "slope": 0.12, "fullness": 0.12, "tell": 0.06}
+
+
+def watch(
+    model: nn.Module,
+    train: Any,
+    optimizer: Optimizer | Iterable[Optimizer] | None = None,
+    *,
+    likelihood: Likelihood | None = None,
+    out: str | Path | None = "runs/watch",
+    to: Any = (),
+    resume: bool | int | None = None,
+    settings: WatchSettings | None = None,
+) -> Recorder:
+    """Record a training while it runs: a trajectory on disk, live numbers; the training itself is not changed.
+
+    The weights come out bit for bit as without it: predictions are read in eval mode and every mode, gradient and
+    random state is put back. It costs a few per cent of the training's time (``settings.budget``).
+
+    Args:
+        model: what is trained, with its wrappers (compiled, DDP); its output is one row of outputs per example, or an
+            object with ``logits``.
+        train: its training data, as for :func:`memspace.audit`; a few examples are drawn, once.
+        optimizer: whose steps are followed by a hook; without one call ``run.step(rate=...)`` after each step.
+        likelihood: the output law; Categorical by default.
+        out: folder of the trajectory, read by ``memspace.load_run``; None keeps nothing.
+        to: where live numbers go: ``"terminal"``, a TensorBoard SummaryWriter, the mlflow module, a function, several.
+        resume: what to do where ``out`` holds a trajectory: True goes on from its last checkpoint, a number from that
+            optimiser step, False begins anew, None refuses.
+        settings: probe, checkpoints, spacing, budget.
+
+    Returns:
+        the recorder; use it as a context, or call ``close()`` after the last step. Where processes of a
+        ``torch.distributed`` group train together, the first one records and the others' recorders do nothing.
+
+    Raises:
+        MemspaceError: what cannot be followed, before the training begins, in one sentence.
+    """
+    began = time.perf_counter()
+    settings, law = settings or WatchSettings(), likelihood or Categorical()
+    if current().size > 1:
+        raise WorkerError(
+            "a training cannot be watched inside memspace.across",
+            where="memspace.watch",
+            remedy="call it outside: the first process records alone",
+        )
+    if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+        return Recorder(None, None, Budget(settings.budget, PARTS), settings)
+    sinks = as_sinks(to)
+    folder = None if out is None else Path(out)
+    found = None if folder is None else _earlier(folder, resume)
+    probe = open_probe(model, train, law, settings.probe, settings.seed)
+    trajectory, earlier = None, None
+    if folder is not None:
+        trajectory = Trajectory(folder, _about(model, probe, settings), settings.spacing, settings.checkpoints)
+        if found is not None:
+            earlier = _gone_on(trajectory, found, resume)
+    slope, fullness = (slow_readers(probe) if settings.slow else None) or (None, None)
+    settle = _settle(probe.device)
+    budget = Budget(settings.budget, PARTS, settle=settle)
+    looked = time.perf_counter()
+    probe.outputs()
+    settle()
+    looked = time.perf_counter() - looked
+    budget.guess("look", 2 * looked)
+    if slope is not None and fullness is not None:
+        budget.guess("slope", slope.guess * looked)
+        budget.guess("fullness", LOOKS * looked + fullness.seconds)
+    run = Recorder(probe, trajectory, budget, settings, sinks=sinks, slope=slope, fullness=fullness)
+    run.begin(earlier)
+    if optimizer is not None:
+        run.attach(optimizer)
+    budget.start(time.perf_counter() - began)
+    return run
+
+
+def _earlier(folder: Path, resume: bool | int | None) -> Recording | None:
+    """The trajectory to go on from, where there is one and it is wanted; one that is not wanted is taken away."""
+    if not Trajectory.exists(folder):
+        return None
+    if resume is None:
+        raise RunFolderError(
+            "a recorded training lies there already",
+            where=str(folder),
+            remedy="go on with it by resume=True, replace it by resume=False, or choose another out",
+        )
+    if resume is False:
+        Trajectory.remove(folder)
+        return None
+    return load_recording(folder)
+
+
+def _gone_on(
+    trajectory: Trajectory, found: Recording, resume: bool | int | None
+) -> tuple[Tensor, dict[str, float | None]] | None:
+    end = trajectory.go_on(found, None if isinstance(resume, bool) else resume)
+    f = found.outputs(found.run.step.index(end))
+    if f is None:
+        raise RunFolderError(
+            "the probe's outputs were too large to be kept, so that the recording cannot go on",
+            where=str(trajectory.folder),
+            remedy="choose another out",
+        )
+    row = {c: column[-1] for c, column in trajectory.looks.items() if column}
+    return f, {c: None if v != v else v for c, v in row.items()} | {"step": float(end)}
+
+
+def _about(model: nn.Module, probe: Probe, settings: WatchSettings) -> dict[str, Any]:
+    return {
+        "model": type(model).__name__,
+        "parameters": {own_name(n): list(p.shape) for n, p in model.named_parameters()},
+        "law": law_to_dict(probe.law),
+        "probe": {"examples": len(probe.batch), "of": probe.of, "fingerprint": probe.fingerprint()},
+        "settings": {"spacing": settings.spacing, "checkpoints": settings.checkpoints, "every": settings.every},
+        "finished": False,
+        "fault": "",
+        "timed": False,
+        "seconds": {},
+    }
+
+
+def _settle(device: torch.device) -> Any:
+    if device.type == "cuda":
+        return lambda: torch.cuda.synchronize(device)
+    return lambda: None

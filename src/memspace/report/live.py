@@ -1,0 +1,60 @@
+"""The numbers of a running training in the terminal: one line that is written over."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from rich.console import Console
+from rich.live import Live
+
+__all__ = ["LiveLine"]
+
+_SHOWN = (
+    ("loss", "loss"),
+    ("length", "length"),
+    ("constant_speed", "½L²"),
+    ("action", "action"),
+    ("excess", "excess"),
+    ("effective_dimension", "dimension"),
+    ("leave_one_out_gap", "gap"),
+)
+
+
+class _Told(Protocol):
+    @property
+    def step(self) -> int: ...
+
+    def known(self) -> dict[str, float]: ...
+
+
+class LiveLine:
+    """Called with numbers, shows them on standard error; where that is no terminal, one line per doubling of steps."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True)
+        self._live: Live | None = None
+        self._next = 1
+
+    def __call__(self, numbers: _Told) -> None:
+        """Show them."""
+        line = self.text(numbers)
+        if self._console.is_terminal:
+            if self._live is None:
+                self._live = Live(console=self._console, auto_refresh=False)
+                self._live.start()
+            self._live.update(line, refresh=True)
+        elif numbers.step >= self._next:
+            self._next = 2 * max(1, numbers.step)
+            self._console.print(line, soft_wrap=True, highlight=False)
+
+    def close(self) -> None:
+        """Leave the last line standing."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    @staticmethod
+    def text(numbers: _Told) -> str:
+        """What is known, in one line."""
+        known = numbers.known()
+        return f"step {numbers.step:,}  " + "  ".join(f"{word} {known[k]:.4g}" for k, word in _SHOWN if k in known)

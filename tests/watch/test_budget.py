@@ -1,0 +1,55 @@
+"""What watching costs stays a share of the training, whatever looks cost."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from memspace.recorder.budget import Budget
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_share_holds_and_every_kind_gets_its_turn(seed):
+    rng, clock = random.Random(seed), Clock()
+    share, parts = rng.choice([0.03, 0.05, 0.2]), {"look": 0.5, "slow": 0.3, "file": 0.2}
+    budget = Budget(share, parts, clock=clock)
+    budget.start(rng.choice([0.0, 0.3]))
+    costs = {"look": rng.uniform(1e-3, 1e-2), "slow": rng.uniform(0.05, 0.2), "file": rng.uniform(0.01, 0.05)}
+    for kind, seconds in costs.items():
+        budget.guess(kind, seconds * rng.uniform(0.3, 1.5))
+    done = dict.fromkeys(costs, 0)
+    for _ in range(40_000):
+        clock.now += rng.uniform(1e-3, 3e-3)
+        budget.earn()
+        for kind, seconds in costs.items():
+            if budget.affords(kind):
+                with budget.spending(kind):
+                    clock.now += seconds * rng.uniform(0.7, 1.5)
+                done[kind] += 1
+    assert budget.spent <= share * budget.trained + 2 * sum(costs.values())
+    assert budget.spent > 0.5 * share * budget.trained
+    assert budget.debt == 0.0
+    assert min(done.values()) >= 1
+    assert clock.now == pytest.approx(budget.trained + budget.spent, rel=0.05)
+
+
+def test_a_pause_is_no_reason_for_a_burst():
+    clock = Clock()
+    budget = Budget(0.05, {"look": 1.0}, clock=clock)
+    budget.guess("look", 0.01)
+    clock.now += 3600
+    budget.earn()
+    looks = 0
+    while budget.affords("look"):
+        with budget.spending("look"):
+            clock.now += 0.01
+        looks += 1
+    assert 1 <= looks <= 4
