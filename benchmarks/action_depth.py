@@ -306,15 +306,28 @@ def _found(name: str, found: Sequence[Depth], stationary: float | None) -> list[
     residual = [d.value("depth.stationarity") for d in found]
     if stationary is None:
         mean, low, high = mean_interval(residual)
-        out.append(Row(PART, f"{name}: stationarity", "", mean, low, high, None, "one training, minibatches"))
+        out.append(
+            Row(
+                PART,
+                f"{name}: stationarity",
+                "",
+                mean,
+                low,
+                high,
+                None,
+                "1,024 of 2,000 sequences: sampling alone makes 0.02",
+            )
+        )
     else:
         out.append(at_most(PART, f"{name}: stationarity", residual, stationary, "largest of the blocks"))
     for what in READ:
-        values = [d.value(f"depth.{what}") for d in found]
-        title = f"{name}: {what.replace('_', ' ')}"
+        told = [m for d in found for m in d.measurements if m.name == f"depth.{what}" and m.reliable]
+        title, values = f"{name}: {what.replace('_', ' ')}", [m.value for m in told]
         if what in READ[:4]:
             out.append(at_least(PART, title, values, 1.0))
-        else:
+        elif values:
             mean, low, high = mean_interval(values)
-            out.append(Row(PART, title, "", mean, low, high, None))
+            out.append(Row(PART, title, "", mean, low, high, None, f"told in {len(told)} of {len(found)}"))
+        else:  # a variation relative to a mean that is not told from zero
+            out.append(Row(PART, title, "", math.nan, None, None, None, f"told in none of {len(found)}"))
     return out

@@ -43,7 +43,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
             ("inefficiency", "1"),
             ("steps to 0.05 nats", "steps"),
             ("test loss", "nats"),
-            ("ms per step", "ms"),
+            ("ms per step", "processor ms, one thread"),
         ):
             mean, low, high = mean_interval(columns[key])
             out.append(Row(PART, f"{name}: {key} ({unit})", "", mean, low, high, None, f"{seeds} seeds, {steps} steps"))
@@ -54,6 +54,6 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
         "action spent, ∫‖θ̇‖‖∇L‖ dt (nats)",
         "training loss (nats)",
         lines,
-        (False, True),
+        (True, True),
     )
     return out

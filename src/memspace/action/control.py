@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -76,9 +76,12 @@ def control(
         maximal = _maximality(task, chain, index[: min(MAXIMALITY, batch)], decay, draws, radius, seed)
     n = len(index)
     how = f"E⟨p, Δh⟩ − (λ/2)‖θ‖², λ = {decay:g}, co-states of {n} training examples"
+    # The problem is that of the training data: read on all of them it is exact, else off by what is left outside.
+    outside = max(0.0, 1 - n / len(task.train))
     rows = {
         "hamiltonian": tuple(
-            mean_of(f"depth.hamiltonian.{k}", each, "nats per layer", how, SOURCE) for k, each in enumerate(hamiltonian)
+            _within(mean_of(f"depth.hamiltonian.{k}", each, "nats per layer", how, SOURCE), outside)
+            for k, each in enumerate(hamiltonian)
         ),
         "stationarity": tuple(stationary),
     }
@@ -94,7 +97,7 @@ def control(
         worst.reliable,
         worst.note,
     )
-    conserved = _conservation(chain, hamiltonian, how)
+    conserved = _conservation(chain, hamiltonian, how, outside)
     kept = [m for m in (summary, conserved, maximal) if isinstance(m, Measurement)]
     absent = [m for m in (conserved,) if isinstance(m, Unmeasured)]
     return Control(tuple(kept), tuple(absent), rows)
@@ -156,7 +159,15 @@ def _summed(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {n: sum((p[n] for p in parts), torch.zeros(())) for n in parts[0]}
 
 
-def _conservation(chain: Chain, hamiltonian: Tensor, how: str) -> Measurement | Unmeasured:
+def _within(m: Measurement, outside: float) -> Measurement:
+    """The interval of a finite population of which a share was not looked at; none where all was."""
+    if m.interval is None or outside == 0:
+        return replace(m, interval=None)
+    low, high = (m.value + outside**0.5 * (end - m.value) for end in m.interval)
+    return replace(m, interval=(low, high))
+
+
+def _conservation(chain: Chain, hamiltonian: Tensor, how: str, outside: float) -> Measurement | Unmeasured:
     """Coefficient of variation of the mean Hamiltonian over depth."""
     name = "depth.hamiltonian_variation"
     if not chain.homogeneous:
@@ -170,8 +181,9 @@ def _conservation(chain: Chain, hamiltonian: Tensor, how: str) -> Measurement | 
     at = hamiltonian - means.unsqueeze(1)
     along = ((means - middle).unsqueeze(1) * at).mean(0) / max(spread, 1e-300)
     effect = along / abs(middle) - spread * at.mean(0) * (1 if middle > 0 else -1) / middle**2
-    sure = interval(middle, hamiltonian.mean(0))
-    return Measurement(
+    mean = _within(mean_of(name, hamiltonian.mean(0), "nats per layer", how), outside)
+    low, high = mean.interval or (middle, middle)
+    found = Measurement(
         name,
         value,
         "1",
@@ -179,9 +191,10 @@ def _conservation(chain: Chain, hamiltonian: Tensor, how: str) -> Measurement | 
         hamiltonian.shape[1],
         interval(value, effect),
         SOURCE,
-        reliable=not sure[0] <= 0 <= sure[1],
+        reliable=not low <= 0 <= high,
         note="constant only for layers of one form, an optimal control and many layers",
     )
+    return _within(found, outside)
 
 
 def _maximality(
