@@ -21,7 +21,7 @@ from memspace.task.data import Batch, Data, Inputs, move
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["FisherOperator", "function_of_parameters"]
+__all__ = ["FisherOperator", "differential", "function_of_parameters"]
 
 VECTORS = 8  # vectors at a time
 WIDE = 2 * TRANSIENT  # numbers in one layer's signals of all vectors together
@@ -44,27 +44,32 @@ def function_of_parameters(task: Task, x: Inputs) -> Callable[[dict[str, Tensor]
     return outputs
 
 
-def _differential(
-    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor]
+def differential(
+    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor], *, graph: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """(f, J v); by the reverse-reverse trick where an operation has no forward-mode derivative."""
+    """(f, J v); by the reverse-reverse trick where an operation has no forward-mode derivative.
+
+    Args:
+        graph: whether both are to be differentiated further, in ``at`` and ``v``.
+    """
     try:
         return _pair(jvp(f, (at,), (v,)))
     except (NotImplementedError, RuntimeError):
-        return _reverse_twice(f, at, v)
+        return _reverse_twice(f, at, v, graph)
 
 
 def _reverse_twice(
-    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor]
+    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor], graph: bool = False
 ) -> tuple[Tensor, Tensor]:
     """(f, J v): u ↦ Jᵀ u is linear, and its own pull-back is v ↦ J v. Plain autograd, which bears packed sequences."""
-    leaves = {n: p.detach().requires_grad_() for n, p in at.items()}
+    leaves = at if graph else {n: p.detach().requires_grad_() for n, p in at.items()}
     with torch.enable_grad(), _without_onednn():
         value = f(leaves)
         u = torch.zeros_like(value, requires_grad=True)
         pulled = torch.autograd.grad(value, list(leaves.values()), u, create_graph=True, allow_unused=True)
         inner = sum(((g * t).sum() for g, t in zip(pulled, v.values(), strict=True) if g is not None), u.sum() * 0)
-        return value.detach(), torch.autograd.grad(inner, u)[0]
+        moved = torch.autograd.grad(inner, u, create_graph=graph)[0]
+        return (value, moved) if graph else (value.detach(), moved)
 
 
 @contextmanager
@@ -110,7 +115,7 @@ class _Linearised:
                     return _pair(at_v(v))
             except (NotImplementedError, RuntimeError, ValueError):
                 pass
-        pairs = [_differential(self._f, self._at, {n: t[i] for n, t in v.items()}) for i in range(count)]
+        pairs = [differential(self._f, self._at, {n: t[i] for n, t in v.items()}) for i in range(count)]
         return pairs[0][0], torch.stack([moved for _, moved in pairs])
 
     def pull(self, u: Tensor) -> dict[str, Tensor]:
@@ -225,7 +230,7 @@ class FisherOperator:
         with evaluating(self._task.model), sdpa_kernel(SDPBackend.MATH):
             for part in self._data.batches(self._batch, self._index):
                 f = function_of_parameters(self._task, move(part.x, self._task.device, self._task.dtype))
-                outputs, moved = _differential(f, self._at, tangent)
+                outputs, moved = differential(f, self._at, tangent)
                 columns["f"].append(outputs.detach())
                 columns["moved"].append(moved.detach())
                 columns["y"].append(move(part.y, self._task.device))
