@@ -30,7 +30,9 @@ def flat(model):
 
 
 def gradients(model, penalty):
-    return dict(zip(dict(model.named_parameters()), torch.autograd.grad(penalty, list(model.parameters())), strict=True))
+    return dict(
+        zip(dict(model.named_parameters()), torch.autograd.grad(penalty, list(model.parameters())), strict=True)
+    )
 
 
 def finite_difference(model, value, seed, step=1e-5):
