@@ -1,0 +1,260 @@
+"""Which calls of a model make its depth: a chain of blocks, each fed with what the one before gave, of one shape.
+
+A forward pass is recorded once, call by call; what feeds what is known by the identity of the tensors. A module called
+several times counts as often, so a network that repeats one block has a depth as well.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memspace.errors import ShapeError, TaskError, UnsupportedLayerError
+from memspace.task.checks import evaluating
+from memspace.task.data import Inputs, call_model
+from memspace.task.selection import split_patterns
+
+__all__ = ["Block", "Call", "Chain", "Recorder", "candidates", "find_chain", "linked", "state_of", "with_state"]
+
+LEAST = 2  # blocks below which there is no path to speak of
+
+
+@dataclass(frozen=True)
+class Block:
+    """One call of a module: its ``turn``-th in a forward pass, from 0."""
+
+    name: str
+    module: nn.Module
+    turn: int
+
+    @property
+    def title(self) -> str:
+        """The name, with the turn where the module is called again."""
+        return self.name if self.turn == 0 else f"{self.name} (call {self.turn + 1})"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Blocks in order; ``shape``: one example's hidden state, the same after every block; ``found``: not named."""
+
+    blocks: tuple[Block, ...]
+    shape: tuple[int, ...]
+    found: bool
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def homogeneous(self) -> bool:
+        """True where all layers have one form: same class, same parameters' names and shapes."""
+        kinds = {(type(b.module), tuple((n, p.shape) for n, p in b.module.named_parameters())) for b in self.blocks}
+        return len(kinds) == 1
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call as recorded: what went in and came out, and the version of the latter (in-place changes raise it)."""
+
+    name: str
+    module: nn.Module
+    turn: int
+    input: Tensor
+    output: Tensor
+    version: int
+
+
+def state_of(value: Any) -> Tensor | None:
+    """The hidden state in what a block gets or gives: the tensor itself, or the first of a tuple, list or dict."""
+    if isinstance(value, Tensor):
+        return value
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return next((v for v in parts if isinstance(v, Tensor)), None)
+
+
+def with_state(value: Any, h: Tensor) -> Any:
+    """The same with another hidden state in its place."""
+    if isinstance(value, Tensor):
+        return h
+    if isinstance(value, Mapping):
+        first = next(k for k, v in value.items() if isinstance(v, Tensor))
+        return type(value)(**{k: h if k == first else v for k, v in value.items()})
+    first = next(i for i, v in enumerate(value) if isinstance(v, Tensor))
+    several = [h if i == first else v for i, v in enumerate(value)]
+    return type(value)(*several) if hasattr(value, "_fields") else type(value)(several)
+
+
+@dataclass
+class Recorder:
+    """Hooks that keep the calls of some modules in the last forward pass of ``model``; removed by :meth:`close`."""
+
+    model: nn.Module
+    modules: Mapping[str, nn.Module]
+    calls: list[Call] = field(default_factory=list)
+    _handles: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._handles.append(self.model.register_forward_pre_hook(self._begin))
+        for name, module in self.modules.items():
+            self._handles.append(module.register_forward_hook(self._keep(name), with_kwargs=True))
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the hooks off and let the tensors go."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.calls.clear()
+
+    def _begin(self, *_: object) -> None:
+        self.calls.clear()
+
+    def _keep(self, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            h, out = state_of(args), state_of(output)
+            h = state_of(kwargs) if h is None else h
+            if h is not None and out is not None:
+                turn = sum(c.module is module for c in self.calls)
+                self.calls.append(Call(name, module, turn, h, out, out._version))
+
+        return hook
+
+
+def candidates(model: nn.Module, blocks: str | Sequence[str] = ()) -> dict[str, nn.Module]:
+    """The modules that may be blocks: those the shell patterns choose (the outermost of nested ones), else all with
+    parameters.
+
+    Raises:
+        TaskError: a pattern matches no module.
+    """
+    named = {n: m for n, m in model.named_modules() if n}
+    only, without = split_patterns(blocks)
+    if not only:
+        return {
+            n: m
+            for n, m in named.items()
+            if next(m.parameters(), None) is not None and not any(fnmatchcase(n, w) for w in without)
+        }
+    chosen: set[str] = set()
+    for pattern in only:
+        found = {n for n in named if fnmatchcase(n, pattern)}
+        if not found:
+            near = difflib.get_close_matches(pattern, named, n=3, cutoff=0.3) or list(named)[:3]
+            raise TaskError(
+                f"the pattern {pattern!r} matches no module",
+                where="blocks",
+                remedy=f"the modules are such as {', '.join(near)}",
+            )
+        chosen |= found
+    chosen = {n for n in chosen if not any(fnmatchcase(n, w) for w in without)}
+    return {n: m for n, m in named.items() if n in chosen and not any(n.startswith(f"{o}.") for o in chosen)}
+
+
+def find_chain(model: nn.Module, x: Inputs, blocks: str | Sequence[str] = ()) -> Chain:
+    """The chain the patterns name, or the longest one of modules of one class.
+
+    Args:
+        x: inputs of a few examples.
+
+    Raises:
+        TaskError: a pattern matches no module, or fewer than two blocks are left.
+        ShapeError: the shape changes along the blocks named; the stages of constant shape are offered.
+        UnsupportedLayerError: a block is not fed with what the one before gave, or works in place.
+    """
+    with Recorder(model, candidates(model, blocks)) as record, torch.no_grad(), evaluating(model):
+        call_model(model, x)
+        named = bool(split_patterns(blocks)[0])
+        calls = linked(record.calls, named=named)
+        shape = tuple(calls[0].output.shape[1:])
+        return Chain(tuple(Block(c.name, c.module, c.turn) for c in calls), shape, not named)
+
+
+def linked(calls: Sequence[Call], *, named: bool) -> list[Call]:
+    """The calls that make the chain: all of them where ``named``, else the longest chain within."""
+    chain = list(calls) if named else _longest(calls)
+    if len(chain) < LEAST:
+        found = "the model has no two modules of one class that keep the shape and feed one another"
+        raise TaskError(
+            f"{len(chain)} of the blocks named ran, a depth takes {LEAST}" if named else found,
+            where="blocks",
+            remedy="name the blocks that make the depth, for example blocks='layers.*'",
+        )
+    for call in chain:
+        if call.output is call.input or call.output._version != call.version:
+            raise UnsupportedLayerError(
+                "a hidden state is changed in place, so that it is lost",
+                where=f"block {call.name}",
+                remedy="let the block give a new tensor: x = x + ... instead of x += ...",
+            )
+    stages = _stages(chain)
+    if len(stages) == 1 and len(stages[0]) == len(chain):
+        return chain
+    long = [f"{s[0].name} to {s[-1].name}, {_size(s[0].output)}" for s in stages if len(s) >= LEAST]
+    offered = f"name one stage of constant shape without a gap: {'; '.join(long)}" if long else "name other blocks"
+    changing = next((c for c in chain if _changes(c)), None)
+    if changing is not None:
+        raise ShapeError(
+            f"{changing.name} changes the shape of the hidden state from {_size(changing.input)} to "
+            f"{_size(changing.output)}",
+            where="blocks",
+            remedy=offered,
+        )
+    raise UnsupportedLayerError(
+        f"{stages[1][0].name} is not fed with what {stages[0][-1].name} gave", where="blocks", remedy=offered
+    )
+
+
+def _size(t: Tensor) -> str:
+    return "×".join(map(str, t.shape[1:])) or "a single number"
+
+
+def _changes(call: Call) -> bool:
+    return call.input.shape != call.output.shape or call.output.dim() < 2
+
+
+def _stages(calls: Sequence[Call]) -> list[list[Call]]:
+    """Maximal stretches in which every block keeps the shape and feeds the next."""
+    stages: list[list[Call]] = []
+    previous: Call | None = None
+    for call in calls:
+        if not _changes(call):
+            if stages and previous is stages[-1][-1] and call.input is previous.output:
+                stages[-1].append(call)
+            else:
+                stages.append([call])
+        previous = call
+    return stages
+
+
+def _longest(calls: Sequence[Call]) -> list[Call]:
+    """The longest chain of calls of one class; of several, the one of most parameters."""
+    best: list[tuple[int, int, int | None]] = []  # blocks, parameters, call before
+    given: dict[int, list[int]] = {}  # by identity of the output; the calls keep the tensors alive
+    for j, call in enumerate(calls):
+        own = sum(p.numel() for p in call.module.parameters())
+        entry: tuple[int, int, int | None] = (0, 0, None)
+        if not _changes(call):
+            entry = (1, own, None)
+            for i in given.get(id(call.input), ()):
+                if type(calls[i].module) is type(call.module):
+                    entry = max(entry, (best[i][0] + 1, best[i][1] + own, i), key=lambda e: e[:2])
+            given.setdefault(id(call.output), []).append(j)
+        best.append(entry)
+    if not best:
+        return []
+    at: int | None = max(range(len(best)), key=lambda j: best[j][:2])
+    chain = []
+    while at is not None and best[at][0] > 0:
+        chain.append(calls[at])
+        at = best[at][2]
+    return chain[::-1]

@@ -1,0 +1,272 @@
+"""Is the trained network an optimal control? Pontryagin's conditions, layer by layer (see ``memspace.action.adjoint``).
+
+* Stationarity: ∂H_l/∂θ_l = 0. It is the gradient of the loss with its decay, so it tells how far training went.
+* Conservation: H_l the same at every layer. It holds, up to terms of order 1/L, for an optimal control of layers that
+  are all of one form; of other networks it says nothing.
+* Maximality: no other θ gives a larger H_l with the states and co-states as they are. Stronger than stationarity, and
+  one-sided: a θ that does refutes, none found proves nothing. A discrete network needs it in the limit of small steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from memspace.action.adjoint import Adjoint, adjoint
+from memspace.action.chain import Block, Chain, state_of, with_state
+from memspace.action.lengths import interval
+from memspace.action.ratios import mean_of
+from memspace.measurement import Measurement, Unmeasured
+from memspace.task.checks import untouched
+from memspace.task.data import Batch, move
+from memspace.task.task import Task
+from memspace.training.loss import example_losses
+
+__all__ = ["Control", "control"]
+
+SOURCE = "Pontryagin; E 2017; THEORY-NOTES (d)"
+ALONE = 64  # examples whose gradients are taken one by one, for the scale of a residual
+MAXIMALITY = 128  # examples that changed parameters are tried on
+
+
+@dataclass(frozen=True)
+class Control:
+    """What was found; ``layers``: quantity → one measurement a layer."""
+
+    measurements: tuple[Measurement, ...]
+    unmeasured: tuple[Unmeasured, ...]
+    layers: dict[str, tuple[Measurement, ...]]
+
+
+def control(
+    task: Task,
+    chain: Chain,
+    index: Tensor,
+    *,
+    draws: int = 16,
+    radius: float = 0.1,
+    seed: int = 0,
+    batch: int = 64,
+) -> Control:
+    """Pontryagin's conditions on the training examples at ``index``.
+
+    Args:
+        draws: changed parameters tried per layer; radius: the size of a change, relative to each parameter tensor.
+
+    The loss is training's: of a sequence the mean over its positions, with (λ/2)‖θ‖², λ = ``task.decay``.
+    """
+    decay = task.decay or 0.0
+    with untouched(task.model):
+        found = [_solved(task, chain, part) for part in task.train.batches(batch, index)]
+        hamiltonian = torch.cat([a.hamiltonian for a in found], 1).double()
+        gradient = [
+            {n: sum((a.gradient[k][n] for a in found), torch.zeros(())) / len(index) for n in found[0].gradient[k]}
+            for k in range(len(chain))
+        ]
+        alone = [_solved(task, chain, part).gradient for part in task.train.batches(1, index[:ALONE])]
+        for k, b in enumerate(chain.blocks):
+            hamiltonian[k] -= decay / 2 * _squared(_trainable(b.module))
+        stationary = _stationarity(task, chain, gradient, alone, len(index), decay)
+        maximal = _maximality(task, chain, index[:MAXIMALITY], decay, draws, radius, seed)
+    n = len(index)
+    how = f"E⟨p, Δh⟩ − (λ/2)‖θ‖², λ = {decay:g}, co-states of {n} training examples"
+    rows = {
+        "hamiltonian": tuple(
+            mean_of(f"depth.hamiltonian.{k}", each, "nats per layer", how, SOURCE)
+            for k, each in enumerate(hamiltonian)
+        ),
+        "stationarity": tuple(stationary),
+    }
+    worst = max(stationary, key=lambda m: m.value)
+    summary = Measurement(
+        "depth.stationarity",
+        worst.value,
+        "1",
+        f"largest of the layers; {worst.estimator}",
+        worst.n,
+        worst.interval,
+        SOURCE,
+        worst.reliable,
+        worst.note,
+    )
+    conserved = _conservation(chain, hamiltonian, how)
+    kept = [m for m in (summary, conserved, maximal) if isinstance(m, Measurement)]
+    absent = [m for m in (conserved,) if isinstance(m, Unmeasured)]
+    return Control(tuple(kept), tuple(absent), rows)
+
+
+def _solved(task: Task, chain: Chain, part: Batch) -> Adjoint:
+    y = move(part.y, task.device)
+    x = move(part.x, task.device, task.dtype)
+    return adjoint(task.model, chain, x, lambda f: example_losses(task.likelihood, f, y))
+
+
+def _trainable(module: nn.Module) -> dict[str, Tensor]:
+    return {n: p.detach() for n, p in module.named_parameters() if p.requires_grad}
+
+
+def _squared(tensors: dict[str, Tensor]) -> float:
+    return sum(float(t.double().square().sum()) for t in tensors.values())
+
+
+def _stationarity(
+    task: Task,
+    chain: Chain,
+    gradient: list[dict[str, Tensor]],
+    alone: list[tuple[dict[str, Tensor], ...]],
+    n: int,
+    decay: float,
+) -> list[Measurement]:
+    """Per module ‖∂H/∂θ‖ over what it would be if nothing cancelled; calls of one module count together."""
+    out: dict[int, Measurement] = {}
+    for k, block in enumerate(chain.blocks):
+        calls = [j for j, b in enumerate(chain.blocks) if b.module is block.module]
+        if id(block.module) in out or not gradient[k]:
+            continue
+        theta = _trainable(block.module)
+        pull = {t: sum((gradient[j][t] for j in calls), torch.zeros(())).double() for t in theta}
+        each = torch.tensor([_squared(_summed([a[j] for j in calls])) for a in alone])
+        scale = float(each.mean().sqrt()) + decay * _squared(theta) ** 0.5
+        residual = _squared({t: pull[t] - decay * theta[t].double() for t in theta}) ** 0.5
+        value = residual / scale if scale > 0 else 0.0
+        outside = max(0.0, 1 - n / len(task.train))  # sampling error of a subset of the training data
+        noise = (outside * max(0.0, float(each.mean()) - _squared(pull)) / n) ** 0.5 / scale if scale > 0 else 0.0
+        out[id(block.module)] = Measurement(
+            f"depth.stationarity.{k}",
+            value,
+            "1",
+            f"‖∂H/∂θ‖ over root mean square of single examples' plus decay; {n} examples, scale from {len(alone)}",
+            n,
+            (max(0.0, value - 2 * noise), value + 2 * noise) if noise else None,
+            SOURCE,
+            value > 2 * noise or noise == 0,
+            f"{block.title}: sampling {n} of {len(task.train)} examples alone makes {noise:.2g}"
+            if noise
+            else f"{block.title}: 0 at a stationary point, 1 where nothing cancels",
+        )
+    return list(out.values())
+
+
+def _summed(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {n: sum((p[n] for p in parts), torch.zeros(())) for n in parts[0]}
+
+
+def _conservation(chain: Chain, hamiltonian: Tensor, how: str) -> Measurement | Unmeasured:
+    """Coefficient of variation of the mean Hamiltonian over depth."""
+    name = "depth.hamiltonian_variation"
+    if not chain.homogeneous:
+        why = "the layers differ in class or shape, so nothing says that H should be the same at all"
+        return Unmeasured(name, why, "choose blocks of one form")
+    means = hamiltonian.mean(1)
+    middle, spread = float(means.mean()), float(means.std(correction=0))
+    if middle == 0:
+        return Unmeasured(name, "the Hamiltonian is zero", "measure a network that was trained, not to the end")
+    value = spread / abs(middle)
+    at = hamiltonian - means.unsqueeze(1)
+    along = ((means - middle).unsqueeze(1) * at).mean(0) / max(spread, 1e-300)
+    effect = along / abs(middle) - spread * at.mean(0) * (1 if middle > 0 else -1) / middle**2
+    sure = interval(middle, hamiltonian.mean(0))
+    return Measurement(
+        name,
+        value,
+        "1",
+        f"standard deviation over mean of {len(chain)} layers; {how}",
+        hamiltonian.shape[1],
+        interval(value, effect),
+        SOURCE,
+        reliable=not sure[0] <= 0 <= sure[1],
+        note="constant only for layers of one form, an optimal control and many layers",
+    )
+
+
+def _maximality(
+    task: Task, chain: Chain, index: Tensor, decay: float, draws: int, radius: float, seed: int
+) -> Measurement:
+    """The share of random changes of a layer's parameters that raise its Hamiltonian."""
+    part = task.train.batch(index)
+    generator = torch.Generator().manual_seed(seed + 31)
+    with _inputs(chain) as inputs:
+        a = _solved(task, chain, part)
+    raised = tried = 0
+    with torch.no_grad():
+        for k, block in enumerate(chain.blocks):
+            theta = _trainable(block.module)
+            if not theta:
+                continue
+            before = _run(block, theta, inputs[k], a.h[k])
+            for _ in range(draws):
+                changed = _changed(theta, radius, generator)
+                after = _run(block, changed, inputs[k], a.h[k])
+                gain = float((a.p[k + 1].double() * (after.double() - before.double())).sum()) / len(index)
+                raised += gain - decay / 2 * (_squared(changed) - _squared(theta)) > 0
+                tried += 1
+    share = raised / max(tried, 1)
+    centre, half = _wilson(share, max(tried, 1))
+    return Measurement(
+        "depth.raised_by_chance",
+        share,
+        "1",
+        f"{tried} random changes of relative size {radius:g}, {draws} a layer, {len(index)} training examples",
+        tried,
+        (max(0.0, centre - half), min(1.0, centre + half)),
+        SOURCE,
+        note="0 at a maximum of H, ½ where H is level; one-sided: none found proves nothing",
+    )
+
+
+def _changed(theta: dict[str, Tensor], radius: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """Every tensor moved by ``radius`` of its norm (of the block's root mean square, where it is zero)."""
+    typical = (_squared(theta) / sum(t.numel() for t in theta.values())) ** 0.5
+    out = {}
+    for n, t in theta.items():
+        step = torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t)
+        size = float(t.norm()) or typical * t.numel() ** 0.5
+        out[n] = t + radius * size * step / step.norm().clamp_min(1e-30)
+    return out
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """Centre and half-width of the 95% score interval of a share."""
+    z = 1.96
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    return centre, z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5 / (1 + z**2 / n)
+
+
+@contextmanager
+def _inputs(chain: Chain) -> Iterator[list[tuple[Any, Any]]]:
+    """What each block is called with, in the next forward pass."""
+    kept: list[tuple[Any, Any]] = [((), {}) for _ in chain.blocks]
+    turns: dict[int, int] = {}
+    layer = {(id(b.module), b.turn): k for k, b in enumerate(chain.blocks)}
+
+    def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
+        turn = turns.get(id(module), 0)
+        turns[id(module)] = turn + 1
+        if (id(module), turn) in layer:
+            kept[layer[id(module), turn]] = (args, kwargs)
+
+    modules = {id(b.module): b.module for b in chain.blocks}
+    handles = [m.register_forward_pre_hook(keep, with_kwargs=True) for m in modules.values()]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run(block: Block, theta: dict[str, Tensor], given: tuple[Any, Any], h: Tensor) -> Tensor:
+    """The block's hidden state with other parameters, everything else it is given as it was."""
+    args, kwargs = given
+    if state_of(args) is not None:
+        args = with_state(args, h)
+    else:
+        kwargs = with_state(kwargs, h)
+    out = state_of(functional_call(block.module, theta, args, kwargs))
+    assert out is not None
+    return out

@@ -1,0 +1,126 @@
+"""Hidden states as a path: kinetic energy, its least value between the same ends, and its Fisher form.
+
+With unit time over the depth, Δ = 1/L and v_l = (h_{l+1} − h_l)/Δ,
+
+    A = Σ_l (Δ/2)‖v_l‖² = (L/2) Σ ‖h_{l+1} − h_l‖²  ≥  ½ (Σ ‖h_{l+1} − h_l‖)²  ≥  ½ ‖h_L − h_0‖².
+
+The first inequality is one where all steps of an example are equally long, the second where they point one way. R_A is
+the whole ratio; it does not change under isometries and a common factor of all features, and does under a change of
+basis within single layers. The Fisher form weighs every step by the metric of the outputs pulled back to that layer,
+(L/2) Σ δhᵀ J_lᵀ H J_l δh, and does not depend on the basis of a layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from memspace.action.chain import Chain
+from memspace.action.ratios import mean_of, ratio_of
+from memspace.action.states import States, Tail
+from memspace.measurement import Measurement, Unmeasured
+from memspace.passes.linearise import differential
+from memspace.task.checks import evaluating
+from memspace.task.data import move
+from memspace.task.task import Task
+
+__all__ = ["Steps", "fisher_action", "fisher_steps", "kinetic_action", "shares", "steps_of"]
+
+UNIT = "squared features"
+SOURCE = "THEORY 4"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Per example: ``squared`` (L, n), ‖h_{l+1} − h_l‖²; ``ends`` (n,), ‖h_L − h_0‖²; float64."""
+
+    squared: Tensor
+    ends: Tensor
+
+    @property
+    def action(self) -> Tensor:
+        """(n,): A of every example."""
+        return len(self.squared) / 2 * self.squared.sum(0)
+
+    @property
+    def even(self) -> Tensor:
+        """(n,): ½ (Σ ‖h_{l+1} − h_l‖)², the least action along the same line."""
+        return self.squared.sqrt().sum(0).square() / 2
+
+    @property
+    def least(self) -> Tensor:
+        """(n,): ½ ‖h_L − h_0‖², the least action between the same ends."""
+        return self.ends / 2
+
+
+def steps_of(h: tuple[Tensor, ...]) -> Steps:
+    """Squared steps of hidden states h_0 … h_L, each (n, ...)."""
+    squared = [_squared(b, a) for a, b in zip(h[:-1], h[1:], strict=True)]
+    return Steps(torch.stack(squared), _squared(h[-1], h[0]))
+
+
+def _squared(b: Tensor, a: Tensor) -> Tensor:
+    return (b.double() - a.double()).square().flatten(1).sum(1)
+
+
+def kinetic_action(steps: Steps) -> tuple[list[Measurement], list[Unmeasured]]:
+    """Action, its lower bound and R_A with its two factors; over examples."""
+    n = steps.squared.shape[1]
+    how = f"{len(steps.squared)} layers, hidden states of {n} examples"
+    whole = "summed over positions and features of an example"
+    out = [
+        mean_of("depth.action", steps.action, UNIT, how, SOURCE, note=whole),
+        mean_of("depth.least_action", steps.least, UNIT, f"½‖h_L − h_0‖²; {how}", SOURCE, note=whole),
+    ]
+    if not float(steps.ends.mean()) > 0:
+        still = "the last hidden state is the first one"
+        return out, [Unmeasured("depth.ratio", still, "choose blocks that change the hidden state")]
+    even, bent = "1 where all steps of an example are equally long", "1 where all steps point one way"
+    out += [
+        ratio_of("depth.ratio", steps.action, steps.least, f"action over least action; {how}", SOURCE),
+        ratio_of("depth.pace", steps.action, steps.even, f"action over ½ length²; {how}", SOURCE, note=even),
+        ratio_of("depth.bend", steps.even, steps.least, f"½ length² over least action; {how}", SOURCE, note=bent),
+    ]
+    return out, []
+
+
+def shares(name: str, squared: Tensor, estimator: str) -> tuple[Measurement, ...]:
+    """What each layer adds to the sum of ``squared`` (L, n), as a share; empty where there is nothing to share."""
+    whole = squared.sum(0)
+    if not float(whole.mean()) > 0:
+        return ()
+    return tuple(ratio_of(f"{name}.{k}", each, whole, estimator, SOURCE) for k, each in enumerate(squared))
+
+
+def fisher_steps(task: Task, chain: Chain, s: States, index: Tensor, batch: int = 64) -> Tensor:
+    """δhᵀ J_lᵀ H J_l δh of every step and example, (L, n) nats, summed over positions; exact (forward mode)."""
+    rows: list[list[Tensor]] = [[] for _ in range(len(chain))]
+    start = 0
+    # The fused attention kernels have no forward-mode derivative, the plain one has.
+    with torch.no_grad(), evaluating(task.model), sdpa_kernel(SDPBackend.MATH):
+        for part in task.train.batches(batch, index):
+            at = slice(start, start + len(part))
+            start += len(part)
+            tail = Tail(task, chain, move(part.x, task.device, task.dtype))
+            for k in range(len(chain)):
+                here = s.h[k][at]
+                f, moved = _pushed(tail, k, here, s.h[k + 1][at] - here)
+                each = (moved * task.likelihood.fisher_matvec(f, moved)).sum(-1) * s.weight[at]
+                rows[k].append(each.double().reshape(len(part), -1).sum(1))
+    return torch.stack([torch.cat(r) for r in rows])
+
+
+def _pushed(tail: Tail, layer: int, h: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """(f, J_l δh)."""
+    return differential(lambda d: tail(layer, d["h"]), {"h": h}, {"h": step})
+
+
+def fisher_action(squared: Tensor) -> Measurement:
+    """(L/2) Σ of :func:`fisher_steps`."""
+    layers, n = squared.shape
+    how = f"(L/2) Σ δhᵀJ_lᵀHJ_lδh, {layers} layers, {n} examples, exact by forward mode"
+    found = mean_of("depth.fisher_action", layers / 2 * squared.sum(0), "nats", how, SOURCE)
+    return replace(found, note="what every step would move the predictions by if only it were taken once more")
