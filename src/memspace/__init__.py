@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from memspace.action.regularise import FisherProximal, FisherRaoNorm
 from memspace.api import audit
 from memspace.audit.audit import Settings
 from memspace.audit.duplicates import duplicates
@@ -37,6 +38,8 @@ __all__ = [
     "Data",
     "Factors",
     "FisherMetric",
+    "FisherProximal",
+    "FisherRaoNorm",
     "Gaussian",
     "Likelihood",
     "Measurement",

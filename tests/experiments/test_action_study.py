@@ -77,6 +77,7 @@ def test_no_regularisation_is_plain_training():
         "dropout": 0.0,
         "label smoothing": 0.0,
         "fisher-rao norm": 0.0,
+        "depth action": 0.0,
         "fisher-proximal": 1e9,
     }
     plain = train_one(e, SHAPE, method("plain"), Job("plain", 1e-2, 0.0, 1, 30, True))
@@ -121,7 +122,7 @@ def outcome(name, seed, loss, memorised=0.5, best=0.9):
 
 
 def test_verdicts_against_a_known_t_interval():
-    """Differences −1, −2, −3: mean −2, standard error 1/√3, t(2) = 4.3027: −4.484 to 0.484, undecided; shifted, better."""
+    """Differences −1, −2, −3: mean −2, standard error 1/√3, t(2) = 4.3027, so undecided; shifted by −1, better."""
     base = [outcome("weight decay", s, 5.0) for s in range(3)]
     for shift, verdict in ((0.0, "undecided"), (-1.0, "better"), (10.0, "worse")):
         other = [outcome("x", s, 5.0 + d + shift) for s, d in enumerate((-1, -2, -3))]

@@ -73,7 +73,7 @@ class FisherRaoNorm:
             f, moved = self._moved(x)
         else:
             f = _tensor(call_model(self.model, x))
-            self._check_degree(f, x)
+            self._check_degree(f, x, self.degree)
             moved = self.degree * f
         with _full(f):
             f32, moved = _wide(f), _wide(moved)
@@ -90,16 +90,16 @@ class FisherRaoNorm:
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no forward-mode derivative
             return differential(outputs, theta, theta, graph=True)
 
-    def _check_degree(self, f: Tensor, x: Inputs) -> None:
+    def _check_degree(self, f: Tensor, x: Inputs, degree: float) -> None:
         if self._checked:
             return
         with torch.no_grad(), torch.random.fork_rng(devices=_devices(f)), torch.autocast(f.device.type, enabled=False):
             known, moved = (t.double() for t in self._moved(x))
-        off = float((moved - self.degree * known).norm() / moved.norm().clamp_min(1e-300))
+        off = float((moved - degree * known).norm() / moved.norm().clamp_min(1e-300))
         if not off <= EULER:
             raise TaskError(
-                f"the network is not homogeneous of degree {self.degree:g} in its trainable parameters: Jθ differs "
-                f"from {self.degree:g}·f by {off:.2g} of its size",
+                f"the network is not homogeneous of degree {degree:g} in its trainable parameters: Jθ differs "
+                f"from {degree:g}·f by {off:.2g} of its size",
                 where="FisherRaoNorm(degree=...)",
                 remedy="leave degree out, or count the layers without biases",
             )
@@ -214,7 +214,7 @@ class FisherProximal:
 
 
 def _inside(model: nn.Module) -> nn.Module:
-    """The network inside ``torch.compile``, whose parameters are the same: compiled code can't be differentiated twice."""
+    """The network inside ``torch.compile``, with the same parameters: compiled code has no second derivative."""
     inner = getattr(model, "_orig_mod", model)
     assert isinstance(inner, nn.Module)
     return inner

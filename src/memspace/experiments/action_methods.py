@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from memspace.action.depth_regulariser import DepthAction
 from memspace.action.regularise import FisherProximal, FisherRaoNorm
 from memspace.errors import TaskError
 from memspace.task.likelihood import Categorical
 
 __all__ = ["METHODS", "Method", "Trainer", "method"]
 
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (5e-4, 1.5e-3, 4e-3)
 SOLE = (
     1e-4,
     1.5e-4,
@@ -43,10 +44,10 @@ class Trainer(ABC):
     def step(self, x: Tensor, y: Tensor) -> None:
         """One step on a batch."""
 
-    def epoch(self) -> None:
+    def epoch(self) -> None:  # noqa: B027
         """Called before every epoch."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Called after the last step: whatever is attached to the network is taken off."""
 
 
@@ -166,14 +167,27 @@ class _Proximal(Descent):
         self._proximal.renew()
 
 
+class _Depth(Descent):
+    """The kinetic energy of the hidden states along the residual blocks costs."""
+
+    def __init__(self, model: nn.Module, rate: float, strength: float) -> None:
+        self._penalty, nll = DepthAction(model, "blocks.?"), _nll(model)
+        super().__init__(model, rate, 0.0, lambda x, y: nll(x, y) + strength * self._penalty())
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        self._penalty.close()
+
+
 METHODS = (
     Method("plain", "none", (0.0,), _plain, SOLE),
     Method("weight decay", "decay (decoupled)", (0.3, 1.0, 3.0, 10.0), _decay),
     Method("dropout", "share dropped", (0.1, 0.25, 0.4, 0.6), _plain, dropout=True),
-    Method("label smoothing", "share smoothed", (0.05, 0.1, 0.2, 0.4), _smoothing),
-    Method("sam", "radius ρ", (0.05, 0.1, 0.2, 0.4), _Sharpness),
-    Method("fisher-rao norm", "weight", (1e-2, 3e-2, 0.1, 0.3), _norm),
-    Method("fisher-proximal", "τ", (0.01, 0.03, 0.1, 0.3), _Proximal),
+    Method("label smoothing", "share smoothed", (0.02, 0.05, 0.1, 0.2), _smoothing),
+    Method("sam", "radius ρ", (0.025, 0.05, 0.1, 0.2), _Sharpness),
+    Method("fisher-rao norm", "weight", (3e-3, 1e-2, 3e-2, 0.1), _norm),
+    Method("fisher-proximal", "τ", (0.03, 0.1, 0.3, 1.0), _Proximal),
+    Method("depth action", "weight", (1e-3, 1e-2, 3e-2, 0.1), _Depth),
 )
 
 

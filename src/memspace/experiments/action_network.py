@@ -54,7 +54,7 @@ class ResidualNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Split:
-    """One seed's training and validation examples; ``truth``: the training labels before ``wrong`` (n,) were made so."""
+    """One seed's training and validation examples; ``truth``: the training labels before some were made wrong."""
 
     x: Tensor
     y: Tensor
@@ -151,7 +151,7 @@ def _corrupted(x: Tensor, shape: tuple[int, int, int] | None) -> dict[str, Tenso
     scale, generator = float(x.std()), torch.Generator().manual_seed(0)
     out = {}
     for c in CORRUPTIONS:
-        if shape is None and c.pictures or shape is not None and c.name == "mask":
+        if c.pictures if shape is None else c.name == "mask":  # of pictures, noise says what masking would
             continue
         given = x if shape is None else x.reshape(len(x), *shape)
         assert math.prod(given.shape) == x.numel()

@@ -1,9 +1,9 @@
 """Training that pays for action against the usual regularisers, at equal compute and equal tuning.
 
-Every method gets the same seconds of one thread: its number of steps is that of plain training over the measured cost
-of its step. Its settings, as many as every other method's, are judged by validation loss over the same tuning seeds;
-the best is trained on fresh seeds, and measured on test examples that no choice has seen. Methods share, seed by seed,
-the split, the wrong labels, the initialisation and the order of the batches.
+Every method gets the same processor time of one thread: its number of steps is that of plain training over the
+measured cost of its step. Its settings, as many as every other method's, are judged by validation loss over the same
+tuning seeds; the best is trained on fresh seeds, and measured on test examples that no choice has seen. Methods share,
+seed by seed, the split, the wrong labels, the initialisation and the order of the batches.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Plan:
     steps: int = 1000
     seeds: int = 10
     tuning: int = 2
-    shape: Shape = Shape()
+    shape: Shape = field(default_factory=Shape)
     workers: int = 1
     first: int = 0
 
@@ -69,7 +69,7 @@ class ActionStudy:
         chosen: method → (rate, strength); costs: of a step, plain training's being 1; steps: of each method.
         edge: methods whose chosen strength is the least or greatest offered: a wider grid might serve them better.
         measurements: means over seeds; comparisons: with the baseline; outcomes: all final trainings.
-        seconds: of training, all processes together.
+        seconds: of processor time in training, all processes together.
     """
 
     data: str

@@ -62,7 +62,7 @@ class Outcome:
     """What a training came to.
 
     Args:
-        valid_loss: nats, infinite where the training diverged; seconds: in steps alone.
+        valid_loss: nats, infinite where the training diverged; seconds: of processor time, in steps alone.
         values: by name, of a final training (see ``OUTCOMES`` in ``action_verdict``).
         curve: step, accuracy on test examples, share of wrong labels fitted; along a final training.
     """
@@ -111,21 +111,20 @@ def train_one(examples: Examples, shape: Shape, how: Method, job: Job) -> Outcom
 def _run(model: nn.Module, trainer: Trainer, split: Split, shape: Shape, job: Job, watch: _Watch | None) -> float:
     recipe = Recipe(1, shape.batch, job.rate, 0.0)
     model.train()
-    seconds, step = 0.0, 0
+    seconds = 0.0
     read = _points(job.steps)
     if watch is not None:
         watch.read(0)
-    for first, batch in _batches(len(split.y), shape.batch, job.steps, job.seed):
-        began = time.perf_counter()
+    for step, (first, batch) in enumerate(_batches(len(split.y), shape.batch, job.steps, job.seed)):
+        began = time.thread_time()
         if first:
             trainer.epoch()
         for group in trainer.optimiser.param_groups:
             group["lr"] = recipe.rate_at(step, job.steps)
         trainer.step(split.x[batch], split.y[batch])
-        seconds += time.perf_counter() - began
-        step += 1
-        if watch is not None and step in read:
-            watch.read(step)
+        seconds += time.thread_time() - began
+        if watch is not None and step + 1 in read:
+            watch.read(step + 1)
     return seconds
 
 
@@ -224,9 +223,10 @@ def _temperature(f: Tensor, y: Tensor) -> float:
 def measured_costs(
     examples: Examples, shape: Shape, methods: Sequence[Method], *, repeats: int = TIMED
 ) -> dict[str, float]:
-    """Median seconds of a step of each method over that of the first, one thread; methods take turns.
+    """Median processor time of a step of each method over that of the first, on one thread; methods take turns.
 
-    Taking turns lets a busy machine slow all of them alike. No step counts as cheaper than the first method's.
+    Processor time leaves out what other programs took meanwhile; taking turns lets a busy machine slow all of them
+    alike. No step counts as cheaper than the first method's.
     """
     split = examples.split(0)
     seconds: dict[str, list[float]] = {m.name: [] for m in methods}
@@ -240,12 +240,12 @@ def measured_costs(
             trainers.append(m.make(model, rate, strength))
         for k, (first, batch) in enumerate(_batches(len(split.y), shape.batch, WARM + repeats, 0)):
             for m, trainer in zip(methods, trainers, strict=True):
-                began = time.perf_counter()
+                began = time.thread_time()
                 if first:
                     trainer.epoch()
                 trainer.step(split.x[batch], split.y[batch])
                 if k >= WARM:
-                    seconds[m.name].append(time.perf_counter() - began)
+                    seconds[m.name].append(time.thread_time() - began)
         for trainer in trainers:
             trainer.close()
     unit = statistics.median(seconds[methods[0].name])
