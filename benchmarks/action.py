@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.parts import run
 
-ORDER = ("manifolds", "geodesics", "study")
+ORDER = ("manifolds", "geodesics", "depth", "study")
 
 if __name__ == "__main__":
     sys.exit(run("action", ORDER, __doc__))

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from memspace.action.depth import depth_action
+from memspace.action.depth_regulariser import DepthAction
 from memspace.action.regularise import FisherProximal, FisherRaoNorm
 from memspace.api import audit
 from memspace.audit.audit import Settings
@@ -36,6 +38,7 @@ __all__ = [
     "Categorical",
     "Chapter",
     "Data",
+    "DepthAction",
     "Factors",
     "FisherMetric",
     "FisherProximal",
@@ -56,6 +59,7 @@ __all__ = [
     "__version__",
     "across",
     "audit",
+    "depth_action",
     "distil",
     "duplicates",
     "fisher",

@@ -1,1 +1,1 @@
-"""Action along training."""
+"""Action along training and along depth."""

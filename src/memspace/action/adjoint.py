@@ -68,7 +68,20 @@ def adjoint(
     with torch.enable_grad(), replacing(model, chain, cut):
         each = loss(call_model(model, x))
     layers = len(chain)
-    p = list(_negative(torch.autograd.grad(each.sum(), taken, allow_unused=True, retain_graph=True), taken))
+    # The model itself goes on holding h_0, not the leaf: what passes the blocks by starts there.
+    around = [given[0]] if given[0].requires_grad else []
+    p = [torch.zeros_like(t) for t in taken]
+
+    def pull(value: Tensor, below: int, parameters: list[Tensor]) -> tuple[Tensor | None, ...]:
+        """Add a value's derivatives by the states h_0 … h_below to the co-states; give those by the parameters."""
+        inputs = [*taken[: below + 1], *around]
+        back = torch.autograd.grad(value, [*inputs, *parameters], allow_unused=True, retain_graph=True)
+        for j, g in zip([*range(below + 1), 0], back[: len(inputs)], strict=False):
+            if g is not None:
+                p[j] = p[j] + g
+        return back[len(inputs) :]
+
+    pull(-each.sum(), layers, [])
     hamiltonian: list[Any] = [None] * layers
     gradients: list[dict[str, Tensor]] = [{} for _ in range(layers)]
     for k in reversed(range(layers)):
@@ -78,19 +91,11 @@ def adjoint(
             cost = running(block, taken[k]) if running is not None else torch.zeros_like(each)
             inner = (p[k + 1] * given[k + 1]).reshape(len(each), -1).sum(1)
             total = (inner - cost).sum()
-        back = torch.autograd.grad(total, [*taken[: k + 1], *names.values()], allow_unused=True, retain_graph=True)
-        for j in range(k + 1):
-            if back[j] is not None:
-                p[j] = p[j] + back[j]
+        back = pull(total, k, list(names.values()))
         gradients[k] = {
-            n: torch.zeros_like(t) if g is None else g
-            for (n, t), g in zip(names.items(), back[k + 1 :], strict=True)
+            n: torch.zeros_like(t) if g is None else g for (n, t), g in zip(names.items(), back, strict=True)
         }
         moved = (p[k + 1] * (given[k + 1] - taken[k])).reshape(len(each), -1).sum(1)
         hamiltonian[k] = (moved - cost).detach()
     states = tuple(t.detach() for t in taken)
     return Adjoint(states, tuple(q.detach() for q in p), each.detach(), torch.stack(hamiltonian), tuple(gradients))
-
-
-def _negative(grads: tuple[Tensor | None, ...], like: list[Tensor]) -> list[Tensor]:
-    return [torch.zeros_like(t) if g is None else -g for g, t in zip(grads, like, strict=True)]

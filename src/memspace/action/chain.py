@@ -156,8 +156,8 @@ def candidates(model: nn.Module, blocks: str | Sequence[str] = ()) -> dict[str, 
                 remedy=f"the modules are such as {', '.join(near)}",
             )
         chosen |= found
-    chosen = {n for n in chosen if not any(fnmatchcase(n, w) for w in without)}
-    return {n: m for n, m in named.items() if n in chosen and not any(n.startswith(f"{o}.") for o in chosen)}
+    outermost = {n for n in chosen if not any(n.startswith(f"{o}.") for o in chosen)}
+    return {n: m for n, m in named.items() if n in outermost and not any(fnmatchcase(n, w) for w in without)}
 
 
 def find_chain(model: nn.Module, x: Inputs, blocks: str | Sequence[str] = ()) -> Chain:

@@ -32,7 +32,7 @@ __all__ = ["Control", "control"]
 
 SOURCE = "Pontryagin; E 2017; THEORY-NOTES (d)"
 ALONE = 64  # examples whose gradients are taken one by one, for the scale of a residual
-MAXIMALITY = 128  # examples that changed parameters are tried on
+MAXIMALITY = 128  # examples that changed parameters are tried on, at most one batch
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,12 @@ def control(
         for k, b in enumerate(chain.blocks):
             hamiltonian[k] -= decay / 2 * _squared(_trainable(b.module))
         stationary = _stationarity(task, chain, gradient, alone, len(index), decay)
-        maximal = _maximality(task, chain, index[:MAXIMALITY], decay, draws, radius, seed)
+        maximal = _maximality(task, chain, index[: min(MAXIMALITY, batch)], decay, draws, radius, seed)
     n = len(index)
     how = f"E⟨p, Δh⟩ − (λ/2)‖θ‖², λ = {decay:g}, co-states of {n} training examples"
     rows = {
         "hamiltonian": tuple(
-            mean_of(f"depth.hamiltonian.{k}", each, "nats per layer", how, SOURCE)
-            for k, each in enumerate(hamiltonian)
+            mean_of(f"depth.hamiltonian.{k}", each, "nats per layer", how, SOURCE) for k, each in enumerate(hamiltonian)
         ),
         "stationarity": tuple(stationary),
     }
@@ -131,7 +130,7 @@ def _stationarity(
             continue
         theta = _trainable(block.module)
         pull = {t: sum((gradient[j][t] for j in calls), torch.zeros(())).double() for t in theta}
-        each = torch.tensor([_squared(_summed([a[j] for j in calls])) for a in alone])
+        each = torch.tensor([_squared(_summed([a[j] for j in calls])) for a in alone], dtype=torch.float64)
         scale = float(each.mean().sqrt()) + decay * _squared(theta) ** 0.5
         residual = _squared({t: pull[t] - decay * theta[t].double() for t in theta}) ** 0.5
         value = residual / scale if scale > 0 else 0.0

@@ -15,6 +15,7 @@ from memspace.action.kinetic import fisher_action, fisher_steps, kinetic_action,
 from memspace.action.readout import LENSES, prediction_action, readouts
 from memspace.action.states import States, Tail, states
 from memspace.measurement import Measurement, Unmeasured
+from memspace.passes.batching import examples_at_once
 from memspace.progress import Progress, Silent
 from memspace.task.checks import untouched
 from memspace.task.data import move
@@ -98,18 +99,19 @@ def _measured(task: Task, chain: Chain, examples: int, lens: str, seed: int, pro
     count = min(examples, max(2, n // 2))
     probe, others = order[:count].sort().values, order[count : count + FIT * examples]
     handle = progress.start("action along depth", 4)
-    s = states(task, chain, task.train, probe)
+    batch = examples_at_once(task)
+    s = states(task, chain, task.train, probe, batch)
     steps = steps_of(s.h)
     found, absent = kinetic_action(steps)
     layers = {"share": shares("depth.share", steps.squared, f"{len(probe)} examples")}
     progress.advance(handle)
-    squared = fisher_steps(task, chain, s, probe)
+    squared = fisher_steps(task, chain, s, probe, batch)
     found.append(fisher_action(squared))
     layers["fisher_share"] = shares("depth.fisher_share", squared, f"exact by forward mode, {len(probe)} examples")
     progress.advance(handle)
     made, missing, rows = _predictions(task, chain, s, probe, others, lens)
     progress.advance(handle)
-    best = control(task, chain, order[: CONTROL * examples].sort().values, seed=seed)
+    best = control(task, chain, order[: CONTROL * examples].sort().values, seed=seed, batch=batch)
     progress.finish(handle)
     return Depth(
         tuple(b.title for b in chain.blocks),

@@ -16,7 +16,7 @@ __all__ = ["DepthAction"]
 
 
 class DepthAction:
-    """The kinetic energy of the hidden states h_0 … h_L, differentiable: mean over examples of (L/2) Σ ‖h_{l+1} − h_l‖².
+    """The kinetic energy of hidden states h_0 … h_L, differentiable: mean over examples of (L/2) Σ ‖h_{l+1} − h_l‖².
 
     Hooks keep the hidden states of the model's last forward pass; parameters, buffers and state dict are untouched::
 

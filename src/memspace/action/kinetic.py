@@ -12,6 +12,7 @@ basis within single layers. The Fisher form weighs every step by the metric of t
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import torch
@@ -58,7 +59,7 @@ class Steps:
 
 def steps_of(h: tuple[Tensor, ...]) -> Steps:
     """Squared steps of hidden states h_0 … h_L, each (n, ...)."""
-    squared = [_squared(b, a) for a, b in zip(h[:-1], h[1:], strict=True)]
+    squared = [_squared(b, a) for a, b in itertools.pairwise(h)]
     return Steps(torch.stack(squared), _squared(h[-1], h[0]))
 
 

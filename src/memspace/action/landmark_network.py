@@ -122,4 +122,4 @@ def train_match(
     chain = find_chain(network, start, "blocks.*")
     solved = adjoint(network, chain, start, miss, lambda block, h: block.energy(h))  # type: ignore[operator]
     along = torch.cat(solved.h).detach()
-    return TrainedMatch(along, float(final), worst, len(chain) * solved.hamiltonian[:, 0], solved.p[0][0])
+    return TrainedMatch(along, float(final.detach()), worst, len(chain) * solved.hamiltonian[:, 0], solved.p[0][0])

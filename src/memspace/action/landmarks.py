@@ -12,6 +12,7 @@ layers (``memspace.action.landmark_network``) is its discretisation in time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,7 +106,7 @@ class Matched:
     @property
     def distance(self) -> float:
         """√(2H)."""
-        return (2 * self.energy) ** 0.5
+        return math.sqrt(2 * self.energy)
 
 
 def match_landmarks(

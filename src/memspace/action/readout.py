@@ -67,9 +67,7 @@ def readouts(
     layers, last = len(chain), len(chain)
     fs, chosen = [], []
     with evaluating(task.model):
-        over, through = (
-            t.shortened(last, s.h[last], s.f) for t, s in zip(tails, (measured, fit), strict=True)
-        )
+        over, through = (t.shortened(last, s.h[last], s.f) for t, s in zip(tails, (measured, fit), strict=True))
         for k in range(layers):
             if lens == "tuned":
                 m, b, ridge = _fitted(task, lambda h: through(last, h), fit, k, axis)

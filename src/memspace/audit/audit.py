@@ -13,6 +13,7 @@ import torch
 from memspace.audit.chapters.action import action
 from memspace.audit.chapters.capacity import capacity
 from memspace.audit.chapters.complexity import complexity
+from memspace.audit.chapters.depth import with_depth
 from memspace.audit.chapters.disentanglement import disentanglement
 from memspace.audit.chapters.efficiency import efficiency
 from memspace.audit.chapters.generalisation import generalisation
@@ -90,6 +91,10 @@ def _chapters(
         tables.update(made)
         return chapter
 
+    def with_action() -> Chapter:
+        training = action(r, settings.seed, settings.memory, progress)
+        return with_depth(training, r.task, settings.seed, progress)
+
     steps: list[tuple[str, Callable[[], Chapter]]] = [
         ("geometry", with_geometry),
         ("complexity", lambda: complexity(r, settings.seed, progress)),
@@ -98,7 +103,7 @@ def _chapters(
         ("efficiency", lambda: efficiency(r, progress)),
         ("stored", lambda: stored(r, tables, settings.seed)),
         ("generalisation", lambda: generalisation(r)),
-        ("action", lambda: action(r, settings.seed, settings.memory, progress)),
+        ("action", with_action),
         ("disentanglement", lambda: disentanglement(r, settings.seed, progress)),
     ]
     chapters = []
