@@ -20,13 +20,13 @@ from torch import Tensor
 
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.engine import run_pass
-from memspace.passes.rows import CollectRows
+from memspace.passes.rows import CollectRows, Rows
 from memspace.passes.statistics import Outputs
 from memspace.task.likelihood import Likelihood
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["ProbeDual", "Slope", "affordable", "probe_dual", "slope"]
+__all__ = ["ProbeDual", "Signals", "Slope", "affordable", "probe_dual", "signals", "slope"]
 
 MAX_ROWS = 1000  # Jacobian rows (examples × outputs): each solve costs their cube
 
@@ -91,20 +91,40 @@ class ProbeDual:
         return Slope(squared, effect - effect.mean(), max(0.0, squared - float(spent.mean())))
 
 
+@dataclass(frozen=True)
+class Signals:
+    """What slope and natural gradient are made of: Jacobian ``rows``, C per example, ``root`` and ``residual``.
+
+    Args:
+        outputs: (n, ..., C), labels ``y``; root and residual as in :class:`ProbeDual`, float64.
+    """
+
+    rows: Rows
+    outputs: Tensor
+    y: Tensor
+    root: Tensor
+    residual: Tensor
+
+
+def signals(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) -> Signals:
+    """Read Jacobian rows, Fisher roots and residuals of the examples at ``index`` in one pass."""
+    rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
+    run_pass(task, space, [rows, table], index=index, batch=batch)
+    t = table.finish()
+    f = t["f"].double()
+    law: Likelihood = task.likelihood
+    root = output_cotangents("exact", law, f, t["y"]).flatten(2).permute(1, 2, 0)
+    return Signals(rows.finish(), f, t["y"], root, law.residual(f, t["y"]).flatten(1))
+
+
 def probe_dual(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) -> ProbeDual:
-    """Read Jacobian rows, Fisher roots and residuals of the examples at ``index`` in one pass.
+    """The dual of the examples at ``index``, from one pass.
 
     Memory: 8 (nC)² bytes for the Gram matrix, beside the rows in factored form.
     """
-    rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
-    run_pass(task, space, [rows, table], index=index, batch=batch)
-    made, t = rows.finish(), table.finish()
-    f, n = t["f"].double(), len(index)
-    law: Likelihood = task.likelihood
-    residual = law.residual(f, t["y"]).flatten(1)
-    root = output_cotangents("exact", law, f, t["y"]).flatten(2).permute(1, 2, 0)
-    c = residual.shape[1]
-    return ProbeDual(made.dot(made).reshape(n, c, n, c), root, residual)
+    read = signals(task, space, index, batch)
+    n, c = read.residual.shape
+    return ProbeDual(read.rows.dot(read.rows).reshape(n, c, n, c), read.root, read.residual)
 
 
 def affordable(task: Task, space: ParameterSpace, index: Tensor, memory: int) -> tuple[int, int]:
