@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from memspace.action.depth_regulariser import DepthAction
+from memspace.action.optimiser import NaturalGradient
 from memspace.action.regularise import FisherProximal, FisherRaoNorm
 from memspace.errors import TaskError
 from memspace.task.likelihood import Categorical
@@ -33,6 +34,7 @@ SOLE = (
     1e-2,
 )  # as many where nothing else is chosen
 LAW = Categorical()
+LONGEST = 0.1  # nats^½: a step of natural gradient moves predictions by at most 0.005 nats of KL, to leading order
 
 
 class Trainer(ABC):
@@ -179,6 +181,17 @@ class _Depth(Descent):
         self._penalty.close()
 
 
+class _Natural(Descent):
+    """Natural gradient with EKFAC and momentum; the strength is the damping.
+
+    A step is no longer than ``LONGEST`` in the metric: without it the first steps leave the region where F holds.
+    """
+
+    def __init__(self, model: nn.Module, rate: float, damping: float) -> None:
+        super().__init__(model, rate, 0.0, _nll(model))
+        self.optimiser = NaturalGradient(model, LAW, lr=rate, damping=damping, momentum=0.9, longest=LONGEST)
+
+
 METHODS = (
     Method("plain", "none", (0.0,), _plain, SOLE),
     Method("weight decay", "decay (decoupled)", (0.3, 1.0, 3.0, 10.0), _decay),
@@ -187,6 +200,7 @@ METHODS = (
     Method("sam", "radius ρ", (0.025, 0.05, 0.1, 0.2), _Sharpness),
     Method("fisher-rao norm", "weight", (3e-3, 1e-2, 3e-2, 0.1), _norm),
     Method("fisher-proximal", "τ", (0.03, 0.1, 0.3, 1.0), _Proximal),
+    Method("natural gradient", "damping", (0.1, 0.3, 1.0, 3.0), _Natural, rates=(0.01, 0.03, 0.1)),
     Method("depth action", "weight", (1e-3, 1e-2, 3e-2, 0.1), _Depth),
 )
 

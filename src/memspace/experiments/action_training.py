@@ -26,7 +26,7 @@ __all__ = ["Job", "Outcome", "Shape", "measured_costs", "train_one"]
 
 POINTS = 40  # of a training, denser early, at which accuracy and memorisation are read
 PROBE = 256  # training examples along which the path's length is measured
-TIMED, WARM = 200, 20  # steps of each method whose median is its cost
+TIMED, WARM = 200, 20  # steps of each method whose mean is its cost
 
 
 @dataclass(frozen=True)
@@ -223,9 +223,10 @@ def _temperature(f: Tensor, y: Tensor) -> float:
 def measured_costs(
     examples: Examples, shape: Shape, methods: Sequence[Method], *, repeats: int = TIMED
 ) -> dict[str, float]:
-    """Median processor time of a step of each method over that of the first, on one thread; methods take turns.
+    """Mean processor time of a step of each method over that of the first, on one thread; methods take turns.
 
-    Processor time leaves out what other programs took meanwhile; taking turns lets a busy machine slow all of them
+    A mean, since what a method does now and then (an eigenbasis every hundred steps) is part of its cost. Processor
+    time leaves out what other programs took meanwhile; taking turns lets a busy machine slow all of them
     alike. No step counts as cheaper than the first method's.
     """
     split = examples.split(0)
@@ -248,5 +249,5 @@ def measured_costs(
                     seconds[m.name].append(time.thread_time() - began)
         for trainer in trainers:
             trainer.close()
-    unit = statistics.median(seconds[methods[0].name])
-    return {name: max(1.0, round(statistics.median(s) / unit, 2)) for name, s in seconds.items()}
+    unit = statistics.fmean(seconds[methods[0].name])
+    return {name: max(1.0, round(statistics.fmean(s) / unit, 2)) for name, s in seconds.items()}
