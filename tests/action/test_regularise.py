@@ -287,3 +287,22 @@ def test_what_cannot_be_regularised_is_said_in_one_sentence():
         p.requires_grad_(False)
     with pytest.raises(TaskError, match="no parameter requires a gradient"):
         FisherRaoNorm(model, law)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("make", [FisherRaoNorm, lambda m, law: FisherProximal(m, law, 0.5)])
+def test_a_gpu_gives_what_the_cpu_gives(make):
+    model = relu_net(5, bias=True, dtype=torch.float32)
+    x = torch.randn(9, 4)
+    on_gpu = make(copy.deepcopy(model).cuda(), Categorical())
+    on_cpu = make(model, Categorical())
+    for regulariser in (on_cpu, on_gpu):
+        with torch.no_grad():
+            regulariser.model[2].weight.mul_(1.3)
+    a, b = on_cpu(x)[1], on_gpu(x.cuda())[1]
+    assert number(b) == pytest.approx(number(a), rel=1e-3)  # TF32 products round to 2^-11
+    g, h = (
+        torch.cat([t.flatten().cpu() for t in torch.autograd.grad(p, list(r.model.parameters()))])
+        for p, r in ((a, on_cpu), (b, on_gpu))
+    )
+    torch.testing.assert_close(g, h, rtol=1e-2, atol=1e-4)

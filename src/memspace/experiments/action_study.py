@@ -12,7 +12,7 @@ import hashlib
 import json
 import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -258,7 +258,7 @@ class _Trainer:
         methods: Sequence[Method],
         store: Store | None,
         done: dict[Job, Outcome],
-        tick: Any,
+        tick: Callable[[], None],
     ) -> None:
         self._work = (examples, plan.shape, {m.name: m for m in methods})
         self._store, self._done, self._tick = store, done, tick
