@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.parts import run
 
-ORDER = ("manifolds", "geodesics", "watch", "excess", "optimisers", "depth")
+ORDER = ("manifolds", "geodesics", "watch", "excess", "optimisers", "depth", "study")
 
 if __name__ == "__main__":
     sys.exit(run("action", ORDER, __doc__))

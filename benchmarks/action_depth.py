@@ -275,7 +275,7 @@ def _digits(arguments: argparse.Namespace) -> list[Row]:
     epochs = 20 if arguments.small else 1000
     for layers in DEPTHS:
         found: list[Depth] = []
-        for seed in range(arguments.seeds):
+        for seed in arguments.seeds:
             task = build("digits", BuildOptions(seed=seed, train_network=False), Silent())
             x, y = task.train.batch(range(len(task.train))).x, task.train.labels()
 
@@ -295,7 +295,7 @@ def _text(arguments: argparse.Namespace) -> list[Row]:
     root: Path = arguments.data_root / "tiny-shakespeare"
     small = {"train_size": 100, "test_size": 20, "epochs": 2} if arguments.small else {}
     found = []
-    for seed in range(1 if arguments.small else arguments.seeds):
+    for seed in arguments.seeds[:1] if arguments.small else arguments.seeds:
         task = build("text", BuildOptions(seed=seed, data_root=root, **small), Silent())
         found.append(depth_action(task, examples=32 if arguments.small else 128, seed=seed))
     return _found("text, transformer, 2 blocks", found, stationary=None)

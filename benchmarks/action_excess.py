@@ -70,10 +70,10 @@ def _measured(task: Task, seed: int) -> TrainingAction:
 def _signs(arguments: argparse.Namespace) -> list[Row]:
     """How far below zero, beyond its stated numerical error, the excess of any run or segment lies."""
     out = []
-    steps, seeds = (48, 1) if arguments.small else (240, arguments.seeds)
+    steps, seeds = (48, range(1)) if arguments.small else (240, arguments.seeds)
     for name in OPTIMISERS:
         whole, parts, values = [], [], []
-        for seed in range(seeds):
+        for seed in seeds:
             action = _measured(trained(name, seed, steps, every=8).task, seed)
             excess = next(m for m in action.measurements if m.name == "action.excess")
             errors = action.segments["error"]

@@ -17,10 +17,10 @@ FIGURE = Path(__file__).resolve().parent / "out" / "action-optimisers.svg"
 
 def rows(arguments: argparse.Namespace) -> list[Row]:
     out, lines = [], []
-    steps, seeds = (32, 1) if arguments.small else (256, arguments.seeds)
+    steps, seeds = (32, range(1)) if arguments.small else (256, arguments.seeds)
     for name in OPTIMISERS:
         columns: dict[str, list[float]] = {}
-        for seed in range(seeds):
+        for seed in seeds:
             found = trained(name, seed, steps, every=8)
             action = training_action(found.task, progress=Silent(), probe=256, slope_probe=64, seed=seed)
             values = {m.name.removeprefix("action."): m.value for m in action.measurements}
@@ -46,7 +46,9 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
             ("ms per step", "processor ms, one thread"),
         ):
             mean, low, high = mean_interval(columns[key])
-            out.append(Row(PART, f"{name}: {key} ({unit})", "", mean, low, high, None, f"{seeds} seeds, {steps} steps"))
+            out.append(
+                Row(PART, f"{name}: {key} ({unit})", "", mean, low, high, None, f"{len(seeds)} seeds, {steps} steps")
+            )
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     draw(
         FIGURE,

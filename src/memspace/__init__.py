@@ -9,6 +9,7 @@ from memspace.action.depth import depth_action
 from memspace.action.depth_regulariser import DepthAction
 from memspace.action.natural import natural_gradient_flow
 from memspace.action.optimiser import NaturalGradient
+from memspace.action.regularise import FisherProximal, FisherRaoNorm
 from memspace.api import audit
 from memspace.audit.audit import Settings
 from memspace.audit.duplicates import duplicates
@@ -45,6 +46,8 @@ __all__ = [
     "DepthAction",
     "Factors",
     "FisherMetric",
+    "FisherProximal",
+    "FisherRaoNorm",
     "Gaussian",
     "Likelihood",
     "Measurement",

@@ -132,13 +132,13 @@ def test_it_trains_under_autocast_and_with_a_scaler(
     model, (x, y) = _net(4), _data(2)
     optimiser = NaturalGradient(model, lr=0.2, longest=0.5)
     scaler = torch.amp.GradScaler("cpu", enabled=scaled, init_scale=2.0**8)
-    first = float(loss_of(model, x, y))
+    first = loss_of(model, x, y).item()
     for _ in range(25):
         optimiser.zero_grad()
         scaler.scale(loss_of(model, x, y)).backward()
         scaler.step(optimiser)
         scaler.update()
-    last = float(loss_of(model, x, y))
+    last = loss_of(model, x, y).item()
     assert last < 0.3 * first
     assert next(model.parameters()).dtype == torch.float32
 

@@ -72,7 +72,6 @@ def training_action(
     progress: Progress,
     space: ParameterSpace | None = None,
     memory: int = 2**30,
-    one_step: Sequence[tuple[int, float]] = (),
 ) -> TrainingAction:
     """Length, action, loss bought and action excess of ``task.run``, on a random probe set of training examples.
 
@@ -80,7 +79,6 @@ def training_action(
         probe: examples predictions are followed on; slope_probe: examples the slope ‖∇L‖_{F⁻¹} is computed on; both
             are lowered to what ``memory`` bytes hold.
         space: the parameter layout, where some layers are to stay off the fast path.
-        one_step: (step, squared Fisher–Rao length of that single step in nats), where these were recorded.
     """
     run = task.run
     if run is None or len(run.states) < 3:
@@ -106,7 +104,7 @@ def training_action(
     measurements, unmeasured = lengths(path, line, squared_distances(law, f[0], f[-1], weight), len(run.states))
     measurements.append(bought(loss))
     if len(run.states) >= LEAST_DRIFT and all(b > a for a, b in itertools.pairwise(run.step)):
-        measurements += drifted(drift_along(law, f, run.step, weight, one_step), len(run.states))
+        measurements += drifted(drift_along(law, f, run.step, weight, run.one_step), len(run.states))
     else:
         unmeasured.append(
             Unmeasured(

@@ -45,26 +45,31 @@ def function_of_parameters(task: Task, x: Inputs) -> Callable[[dict[str, Tensor]
 
 
 def differential(
-    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor]
+    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor], *, graph: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """(f, J v); by the reverse-reverse trick where an operation has no forward-mode derivative."""
+    """(f, J v); by the reverse-reverse trick where an operation has no forward-mode derivative.
+
+    Args:
+        graph: whether both are to be differentiated further, in ``at`` and ``v``.
+    """
     try:
         return _pair(jvp(f, (at,), (v,)))
     except (NotImplementedError, RuntimeError):
-        return _reverse_twice(f, at, v)
+        return _reverse_twice(f, at, v, graph)
 
 
 def _reverse_twice(
-    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor]
+    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor], graph: bool = False
 ) -> tuple[Tensor, Tensor]:
     """(f, J v): u ↦ Jᵀ u is linear, and its own pull-back is v ↦ J v. Plain autograd, which bears packed sequences."""
-    leaves = {n: p.detach().requires_grad_() for n, p in at.items()}
+    leaves = at if graph else {n: p.detach().requires_grad_() for n, p in at.items()}
     with torch.enable_grad(), _without_onednn():
         value = f(leaves)
         u = torch.zeros_like(value, requires_grad=True)
         pulled = torch.autograd.grad(value, list(leaves.values()), u, create_graph=True, allow_unused=True)
         inner = sum(((g * t).sum() for g, t in zip(pulled, v.values(), strict=True) if g is not None), u.sum() * 0)
-        return value.detach(), torch.autograd.grad(inner, u)[0]
+        moved = torch.autograd.grad(inner, u, create_graph=graph)[0]
+        return (value, moved) if graph else (value.detach(), moved)
 
 
 @contextmanager

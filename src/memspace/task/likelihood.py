@@ -166,7 +166,8 @@ class Categorical(Likelihood):
 
     def distance(self, f: Tensor, f2: Tensor) -> Tensor:
         """2 arccos Σ √(p q), written as 4 arcsin(½‖√p − √q‖), which stays accurate for near laws."""
-        r, s = torch.softmax(f, -1).sqrt(), torch.softmax(f2, -1).sqrt()
+        # √p as exp(½ log p): where p rounds to 0, the derivative of √p would be infinite.
+        r, s = torch.exp(torch.log_softmax(f, -1) / 2), torch.exp(torch.log_softmax(f2, -1) / 2)
         return 4 * torch.asin(((r - s).norm(dim=-1) / 2).clamp(max=1.0))
 
     def null_output(self, y: Tensor, outputs: int) -> Tensor:

@@ -8,6 +8,7 @@ on the probe examples; ``looks.parquet`` has a row per look.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,7 +125,12 @@ def load_recording(folder: str | Path) -> Recording:
         raise _damaged(path) from error
     if gone or missing or not steps:
         raise _damaged(folder / state_file(gone[0]) if gone else path)
-    return Recording(folder, index, Run(states, times, steps), looks)
+    return Recording(folder, index, Run(states, times, steps, one_step=_one_step(looks)), looks)
+
+
+def _one_step(looks: Mapping[str, list[float]]) -> tuple[tuple[int, float], ...]:
+    pairs = zip(looks.get("step", ()), looks.get("single_step_squared", ()), strict=True)
+    return tuple((int(step), single) for step, single in pairs if single is not None and math.isfinite(single))
 
 
 def load_run(folder: str | Path, model: nn.Module | None = None) -> Run:

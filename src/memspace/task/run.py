@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 from torch import Tensor
@@ -54,16 +54,18 @@ class Run:
         time: learning-rate time of each (the sum of learning rates up to it).
         step: optimiser step of each.
         epochs: how many epochs the training took.
+        one_step: (step, squared Fisher–Rao length of that single step in nats), where a recorder looked.
     """
 
     states: Sequence[State]
     time: tuple[float, ...]
     step: tuple[int, ...]
     epochs: float = 0.0
+    one_step: tuple[tuple[int, float], ...] = ()
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Run:
         """The run with every tensor changed; what is on disk stays there."""
         states = self.states
         if isinstance(states, States):
-            return Run(states.mapped(change), self.time, self.step, self.epochs)
-        return Run(tuple({k: change(v) for k, v in s.items()} for s in states), self.time, self.step, self.epochs)
+            return replace(self, states=states.mapped(change))
+        return replace(self, states=tuple({k: change(v) for k, v in s.items()} for s in states))

@@ -21,7 +21,7 @@ from memspace.task.builtin.options import BuildOptions
 from memspace.task.recipe import Recipe
 from memspace.task.task import Run
 
-__all__ = ["Trained", "cached", "default_cache", "fit"]
+__all__ = ["Trained", "cached", "default_cache", "fit", "threads"]
 
 _FORMAT = 1
 
@@ -54,7 +54,7 @@ def fit(
     """Train a fresh network by the recipe; the caller's random state is left as it was."""
     progress = progress or Silent()
     start = time.perf_counter()
-    with _threads(recipe.threads), torch.random.fork_rng(devices=[]):
+    with threads(recipe.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = make()
         n = len(y)
@@ -87,7 +87,7 @@ def fit(
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads(count: int | None) -> Iterator[None]:
     """Torch on that many threads inside, as it was afterwards."""
     before = torch.get_num_threads()
     if count is not None:

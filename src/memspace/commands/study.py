@@ -1,0 +1,116 @@
+"""``memspace study action``: training that pays for action against the usual regularisers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from memspace.commands import watching
+
+if TYPE_CHECKING:
+    from memspace.experiments.action_study import ActionStudy
+
+__all__ = ["add"]
+
+SHOWN = (
+    "loss",
+    "calibrated_loss",
+    "accuracy",
+    "calibration_error",
+    "corrupted_accuracy",
+    "memorised",
+    "memorised_matched",
+)
+MARKS = {"better": "[green]better[/]", "worse": "[red]worse[/]", "undecided": "undecided"}
+
+
+def add(app: typer.Typer) -> None:
+    """Add the group of studies."""
+    studies = typer.Typer(no_args_is_help=True, help="Studies that train many networks to a stated verdict.")
+    studies.command()(action)
+    app.add_typer(studies, name="study")
+
+
+def action(
+    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    label_noise: Annotated[
+        float, typer.Option(help="Share of the training labels made wrong.", min=0.0, max=0.9)
+    ] = 0.0,
+    train: Annotated[int | None, typer.Option(min=2, help="Training examples of a seed [default: 4/5 of all].")] = None,
+    valid: Annotated[int | None, typer.Option(min=1, help="Validation examples [default: 1/5 of all].")] = None,
+    test: Annotated[int | None, typer.Option(min=1, help="At most so many test examples.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of plain training; others get as much time.")] = 1000,
+    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds at the chosen setting.")] = 10,
+    tuning: Annotated[int, typer.Option(min=1, help="Seeds of each setting before.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 2,
+    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that keeps every finished training [default: runs/NAME-action-NOISE].")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on from what the folder holds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+) -> None:
+    """Regularisers of the action, decay, dropout, smoothing and others at equal compute and equal tuning."""
+    from memspace.audit.results import clean
+    from memspace.audit.store import write_text
+    from memspace.experiments.action_network import examples_of
+    from memspace.experiments.action_study import Plan, action_study, open_study_folder
+    from memspace.task.builtin import BuildOptions
+    from memspace.task.load import resolve
+
+    plan = Plan(steps=steps, seeds=seeds, tuning=tuning, workers=workers)
+    with watching(Console(stderr=True), quiet or as_json) as progress:
+        job = resolve(task, BuildOptions(data_root=data_root, train_network=False), progress)
+        examples = examples_of(job, noise=label_noise, train=train, valid=valid, test=test)
+        folder = out if out is not None else Path("runs") / f"{job.name}-action-{label_noise:g}"
+        store = open_study_folder(folder, examples, plan, fresh=fresh)
+        found = action_study(examples, plan, store=store, progress=progress)
+    content = clean(found.to_dict())
+    write_text(folder / "study.json", json.dumps(content, indent=1, ensure_ascii=False))
+    if as_json:
+        typer.echo(json.dumps(content, ensure_ascii=False))
+    elif not quiet:
+        _summarise(found, folder)
+
+
+def _summarise(found: ActionStudy, folder: Path) -> None:
+    from memspace.experiments.action_study import BASELINE
+    from memspace.report.format import format_value
+
+    names = [n for n in SHOWN if any(m.name.endswith(f".{n}") for m in found.measurements)]
+    heads = [n.replace("_", " ") for n in names]
+    table = Table(title=f"{found.data}: means over seeds", box=None)
+    for head in ("method", "rate, strength", "steps"):
+        table.add_column(head, no_wrap=True)
+    for head in heads:
+        table.add_column(head)
+    for method in found.outcomes:
+        rate, strength = found.chosen[method]
+        cells = [format_value(found.measurement(method, n)) for n in names]
+        table.add_row(escape(method), f"{rate:g}, {strength:g}", f"{found.steps[method]:,}", *cells)
+    console = Console(width=max(Console().width, 130))
+    console.print(table)
+    verdicts = Table(title=f"less {BASELINE}, paired by seed, 95%", box=None)
+    verdicts.add_column("method", no_wrap=True)
+    for head in heads:
+        verdicts.add_column(head)
+    by = {(c.method, c.outcome): c for c in found.comparisons}
+    for method in found.outcomes:
+        if method != BASELINE:
+            rows = [by[method, n] for n in names]
+            marks = [f"{format_value(c.difference)} {MARKS[c.verdict]}{'*' if c.strict else ''}" for c in rows]
+            verdicts.add_row(escape(method), *marks)
+    console.print(verdicts)
+    console.print("* also at 95% for all methods together")
+    for u in found.unmeasured:
+        console.print(f"{u.name} was not measured: {u.reason}; {u.remedy}.", markup=False)
+    if found.edge:
+        console.print(f"chosen at the edge of the strengths offered: {', '.join(found.edge)}", markup=False)
+    console.print(f"{found.seconds:.0f} s of training; every training: {escape(str(folder / 'trainings.jsonl'))}")

@@ -1,0 +1,311 @@
+"""Training that pays for action against the usual regularisers, at equal compute and equal tuning.
+
+Every method gets the same processor time of one thread: its number of steps is that of plain training over the
+measured cost of its step. Its settings, as many as every other method's, are judged by validation loss over the same
+tuning seeds; the best is trained on fresh seeds, and measured on test examples that no choice has seen. Methods share,
+seed by seed, the split, the wrong labels, the initialisation and the order of the batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memspace.audit.store import Store
+from memspace.errors import DataError, TaskError
+from memspace.experiments.action_methods import METHODS, Method
+from memspace.experiments.action_network import Examples
+from memspace.experiments.action_training import Job, Outcome, Shape, measured_costs, train_one
+from memspace.experiments.action_verdict import Comparison, chosen, compare, means
+from memspace.files import writing
+from memspace.measurement import Measurement, Unmeasured
+from memspace.progress import Progress, Silent
+from memspace.version import VERSION
+
+__all__ = ["BASELINE", "ActionStudy", "Plan", "action_study", "open_study_folder"]
+
+BASELINE = "weight decay"
+TUNING = 10_000  # seeds of tuning begin here, far from those of the final trainings
+TRAININGS = "trainings.jsonl"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is trained.
+
+    Args:
+        steps: of plain training; a method whose step costs c times as much takes steps/c.
+        seeds: fresh ones, trained at the chosen setting; tuning: seeds of every setting before.
+        workers: processes, each training on one thread.
+        first: the first of the fresh seeds.
+    """
+
+    steps: int = 1000
+    seeds: int = 10
+    tuning: int = 2
+    shape: Shape = field(default_factory=Shape)
+    workers: int = 1
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.seeds, self.tuning, self.workers) < 1:
+            raise DataError("a count is below one", where="training study", remedy="give positive counts")
+
+
+@dataclass(frozen=True)
+class ActionStudy:
+    """What a study found.
+
+    Args:
+        chosen: method → (rate, strength); costs: of a step, plain training's being 1; steps: of each method.
+        edge: methods whose chosen strength is the least or greatest offered: a wider grid might serve them better.
+        measurements: means over seeds; comparisons: with the baseline; outcomes: all final trainings.
+        seconds: of processor time in training, all processes together.
+    """
+
+    data: str
+    chosen: dict[str, tuple[float, float]]
+    costs: dict[str, float]
+    steps: dict[str, int]
+    edge: tuple[str, ...]
+    measurements: tuple[Measurement, ...]
+    comparisons: tuple[Comparison, ...]
+    unmeasured: tuple[Unmeasured, ...]
+    outcomes: dict[str, list[Outcome]]
+    seconds: float
+
+    def measurement(self, method: str, outcome: str) -> Measurement:
+        """Mean over seeds of an outcome of a method; KeyError where there is none."""
+        for m in self.measurements:
+            if m.name == f"{method}.{outcome}":
+                return m
+        raise KeyError(f"{method}.{outcome}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        compared = [asdict(c) | {"difference": c.difference.to_dict()} for c in self.comparisons]
+        return {
+            "data": self.data,
+            "baseline": BASELINE,
+            "chosen": {m: {"rate": r, "strength": s} for m, (r, s) in self.chosen.items()},
+            "cost_of_a_step": self.costs,
+            "steps": self.steps,
+            "chosen_at_the_edge": list(self.edge),
+            "measurements": [m.to_dict() for m in self.measurements],
+            "comparisons": compared,
+            "unmeasured": [u.to_dict() for u in self.unmeasured],
+            "seconds": self.seconds,
+        }
+
+
+def open_study_folder(folder: Path, examples: Examples, plan: Plan, *, fresh: bool = False) -> Store:
+    """The folder of a study: finished trainings are kept for as long as data, network and steps stay the same.
+
+    More seeds or methods go on from what is there.
+
+    Raises:
+        RunFolderError: the folder is damaged or of an incompatible version; OutputError: it cannot be written.
+    """
+    data = hashlib.sha256()
+    for t in (examples.x, examples.y, examples.x_test, examples.y_test):
+        data.update(t.contiguous().numpy().tobytes())
+    sizes = {"train": examples.train, "valid": examples.valid, "noise": examples.noise}
+    key = {"study": "action", "data": data.hexdigest(), **sizes, "steps": plan.steps, "shape": asdict(plan.shape)}
+    store = Store(folder, key | {"version": VERSION, "torch": torch.__version__}, fresh=fresh)
+    if not store.resumed:
+        (folder / TRAININGS).unlink(missing_ok=True)
+    return store
+
+
+def action_study(
+    examples: Examples,
+    plan: Plan,
+    methods: Sequence[Method] | None = None,
+    *,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> ActionStudy:
+    """Tune, train, measure and compare; with a store, finished trainings are not repeated.
+
+    Args:
+        methods: plain training and the baseline among them (default: all of ``METHODS``).
+
+    Raises:
+        TaskError: the baseline is not among the methods, or methods do not have equally many settings.
+    """
+    progress = progress or Silent()
+    methods = METHODS if methods is None else methods
+    _check(methods)
+    able, unmeasured = _able(examples, plan.shape, methods)
+    done, costs = _read(store)
+    if any(m.name not in costs for m in able):
+        reference = next(m for m in able if m.name == "plain")
+        missing = [reference, *(m for m in able if m is not reference and m.name not in costs)]
+        costs = measured_costs(examples, plan.shape, missing) | costs
+        _append(store, {"costs": costs})
+    steps = {m.name: max(1, round(plan.steps / costs[m.name])) for m in able}
+    seeds = range(TUNING, TUNING + plan.tuning)
+    tuning = [Job(m.name, r, s, seed, steps[m.name], False) for m in able for r, s in m.settings for seed in seeds]
+    final_seeds = range(plan.first, plan.first + plan.seeds)
+    handle = progress.start(f"{examples.name}: trainings", len(tuning) + plan.seeds * len(able))
+    try:
+        with _Trainer(examples, plan, able, store, done, lambda: progress.advance(handle)) as trainer:
+            tuned = trainer.all(tuning)
+            best = chosen(tuned)
+            final = [Job(m.name, *best[m.name], seed, steps[m.name], True) for m in able for seed in final_seeds]
+            found = trainer.all(final)
+    finally:
+        progress.finish(handle)
+    outcomes: dict[str, list[Outcome]] = {m.name: [] for m in able}
+    for o in found:
+        outcomes[o.job.method].append(o)
+    for m in able:
+        lost = [o for o in outcomes[m.name] if not o.values]
+        if lost:
+            reason = f"{len(lost)} of {plan.seeds} trainings diverged at the chosen setting"
+            unmeasured.append(Unmeasured(m.name, reason, "offer smaller rates"))
+            del outcomes[m.name]
+    noise = examples.noise > 0
+    return ActionStudy(
+        examples.name,
+        best,
+        costs,
+        steps,
+        tuple(m.name for m in able if len(m.strengths) > 1 and best[m.name][1] in (min(m.strengths), max(m.strengths))),
+        tuple(means(outcomes, noise)),
+        tuple(compare(outcomes, BASELINE, noise)) if BASELINE in outcomes else (),
+        tuple(unmeasured),
+        outcomes,
+        sum(o.seconds for o in (*tuned, *found)),
+    )
+
+
+def _check(methods: Sequence[Method]) -> None:
+    names = [m.name for m in methods]
+    counts = {len(m.settings) for m in methods}
+    if not {"plain", BASELINE} <= set(names) or len(set(names)) < len(names) or len(counts) > 1:
+        raise TaskError(
+            f"a study needs plain training, {BASELINE} and equally many settings of every method",
+            where="training study",
+            remedy="give every method once, with as many rates × strengths as the others",
+        )
+
+
+def _able(examples: Examples, shape: Shape, methods: Sequence[Method]) -> tuple[list[Method], list[Unmeasured]]:
+    """The methods that can be made here, and why the others can't."""
+    able, absent = [], []
+    for m in methods:
+        rate, strength = m.settings[0]
+        with torch.random.fork_rng(devices=[]):
+            try:
+                m.make(shape.network(examples), rate, strength).close()
+            except TaskError as error:
+                absent.append(Unmeasured(m.name, error.what, error.remedy))
+                continue
+        able.append(m)
+    return able, absent
+
+
+def _read(store: Store | None) -> tuple[dict[Job, Outcome], dict[str, float]]:
+    """Finished trainings and costs; a line that a stop cut short is left out."""
+    done: dict[Job, Outcome] = {}
+    costs: dict[str, float] = {}
+    path = None if store is None else store.folder / TRAININGS
+    if path is None or not path.exists():
+        return done, costs
+    with writing(path):
+        text = path.read_text(encoding="utf-8")
+        if text and not text.endswith("\n"):
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n")  # the next training gets a line of its own
+    for line in text.splitlines():
+        try:
+            content = json.loads(line)
+            if "costs" in content:
+                costs |= content["costs"]
+            else:
+                outcome = Outcome.from_dict(content)
+                done[outcome.job] = outcome
+        except (ValueError, KeyError, TypeError):
+            continue
+    return done, costs
+
+
+def _append(store: Store | None, content: dict[str, Any]) -> None:
+    if store is None:
+        return
+    path = store.folder / TRAININGS
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(content) + "\n")
+
+
+class _Trainer:
+    """Trains jobs in processes (or in this one), keeping each as it finishes."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        plan: Plan,
+        methods: Sequence[Method],
+        store: Store | None,
+        done: dict[Job, Outcome],
+        tick: Callable[[], None],
+    ) -> None:
+        self._work = (examples, plan.shape, {m.name: m for m in methods})
+        self._store, self._done, self._tick = store, done, tick
+        self._pool: ProcessPoolExecutor | None = None
+        if plan.workers > 1:
+            context = multiprocessing.get_context("spawn")  # threads of the parent's torch do not survive a fork
+            self._pool = ProcessPoolExecutor(plan.workers, context, _begin, self._work)
+
+    def __enter__(self) -> _Trainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def all(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """The jobs' outcomes, in order."""
+        todo = []
+        for job in jobs:
+            if job in self._done:
+                self._tick()
+            else:
+                todo.append(job)
+        for outcome in self._trained(todo):
+            self._done[outcome.job] = outcome
+            _append(self._store, outcome.to_dict())
+            self._tick()
+        return [self._done[job] for job in jobs]
+
+    def _trained(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        if self._pool is None:
+            examples, shape, methods = self._work
+            for job in jobs:
+                yield train_one(examples, shape, methods[job.method], job)
+            return
+        for future in as_completed([self._pool.submit(_train, job) for job in jobs]):
+            yield future.result()
+
+
+_HELD: list[tuple[Examples, Shape, dict[str, Method]]] = []  # of a worker process: what all its trainings share
+
+
+def _begin(examples: Examples, shape: Shape, methods: dict[str, Method]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the work
+    _HELD[:] = [(examples, shape, methods)]
+
+
+def _train(job: Job) -> Outcome:
+    examples, shape, methods = _HELD[0]
+    return train_one(examples, shape, methods[job.method], job)
