@@ -375,7 +375,7 @@ def test_a_loop_without_rates_has_no_action(tmp_path):
 def test_processes_after_the_first_do_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_rank", lambda *a: 1)
-    model, run = watched(tmp_path / "second", 3)
+    _, run = watched(tmp_path / "second", 3)
     assert isinstance(run, Recorder)
     assert run.numbers is None
     assert not (tmp_path / "second").exists()
