@@ -286,14 +286,14 @@ class Recorder:
         self._tell(last)
 
     def _slow(self, f: Tensor, at_will: bool, last: bool) -> None:
-        """Readings that need gradients; the last look takes them where they cost little beside the whole training."""
+        """Readings that need gradients; the last look takes them where all of it stays within the share."""
         budget, probe = self._budget, self._probe
         assert probe is not None
         self._excess = None
 
         def wanted(kind: str) -> bool:
-            small = last and budget.cost[kind] <= budget.share * budget.trained / 4
-            return at_will or small or budget.affords(kind)
+            left = budget.share * budget.trained - budget.spent
+            return at_will or (budget.cost[kind] <= left if last else budget.affords(kind))
 
         if self._slope is not None and self._few is not None and wanted("slope"):
             with budget.spending("slope"):
