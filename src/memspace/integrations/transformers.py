@@ -25,7 +25,7 @@ except ImportError as error:
 __all__ = ["Watch"]
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):
     """Records the training; see :func:`memspace.watch`, whose arguments these are.
 
     Args:

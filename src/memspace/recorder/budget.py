@@ -14,6 +14,7 @@ from contextlib import contextmanager
 __all__ = ["Budget"]
 
 _HELD = 4.0  # a purse holds at most so many times what its work costs: a pause in training is no reason for a burst
+_PAYDAY = 2e-3  # seconds of training after which it is paid
 _MEMORY = 0.7  # of the running estimate of a cost
 
 
@@ -42,6 +43,7 @@ class Budget:
         self.cost = dict.fromkeys(parts, 0.0)  # running estimates; first a guess, if one is made
         self.trained = 0.0
         self.spent = 0.0
+        self._unpaid = 0.0
         self._known: set[str] = set()
         self._mark = clock()
         self._first = next(iter(self.purse))
@@ -60,8 +62,12 @@ class Budget:
     def earn(self) -> None:
         """Count the time since the last call, or since own work ended, as the training's."""
         now = self._clock()
-        worked, self._mark = now - self._mark, now
-        self.trained += worked
+        self.trained += now - self._mark
+        self._unpaid += now - self._mark
+        self._mark = now
+        if self._unpaid < _PAYDAY:  # called at every step: it must cost next to nothing
+            return
+        worked, self._unpaid = self._unpaid, 0.0
         earned = self.share * worked
         paid = min(self.debt, earned / 2)
         self.debt -= paid

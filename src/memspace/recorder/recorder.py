@@ -52,7 +52,7 @@ class WatchSettings:
     probe: int = 256
     checkpoints: int = 64
     spacing: float = 0.05
-    budget: float = 0.04
+    budget: float = 0.03
     every: int | None = None
     slow: bool = True
     seed: int = 0
@@ -165,11 +165,11 @@ class Recorder:
     # --- one step ------------------------------------------------------------------------------------------------
 
     def _hook(self, optimizer: Optimizer, args: Any, keywords: Any) -> None:
-        groups = [(g["lr"], sum(p.numel() for p in g["params"])) for g in optimizer.param_groups if g["params"]]
-        if len(groups) == 1 or all(rate is groups[0][0] for rate, _ in groups):
-            rate = groups[0][0]
-        else:
-            rate = sum(rate * size for rate, size in groups) / sum(size for _, size in groups)
+        groups = optimizer.param_groups
+        rate = groups[0]["lr"]
+        if len(groups) > 1:  # the mean over parameters
+            sizes = [sum(p.numel() for p in g["params"]) for g in groups]
+            rate = sum(g["lr"] * size for g, size in zip(groups, sizes, strict=True)) / sum(sizes)
         skipped = getattr(optimizer, "found_inf", None)  # a loss scaler's fused step may have done nothing
         if isinstance(skipped, Tensor):
             rate = rate * (1 - skipped.double().squeeze())
@@ -286,14 +286,14 @@ class Recorder:
         self._tell(last)
 
     def _slow(self, f: Tensor, at_will: bool, last: bool) -> None:
-        """Readings that need gradients; the last look takes them where they cost little beside the whole training."""
+        """Readings that need gradients; the last look takes them where all of it stays within the share."""
         budget, probe = self._budget, self._probe
         assert probe is not None
         self._excess = None
 
         def wanted(kind: str) -> bool:
-            small = last and budget.cost[kind] <= budget.share * budget.trained / 4
-            return at_will or small or budget.affords(kind)
+            left = budget.share * budget.trained - budget.spent
+            return at_will or (budget.cost[kind] <= left if last else budget.affords(kind))
 
         if self._slope is not None and self._few is not None and wanted("slope"):
             with budget.spending("slope"):

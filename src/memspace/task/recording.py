@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,8 @@ class Recording:
 
 def law_to_dict(law: Likelihood) -> dict[str, Any]:
     """Class and arguments of an output law, as plain JSON types."""
-    known = isinstance(law, Categorical | Bernoulli | Gaussian | Poisson)
-    return {"kind": type(law).__name__, "arguments": asdict(law) if known else {}}
+    own = isinstance(law, Categorical | Bernoulli | Gaussian | Poisson) and type(law).__name__ in _LAWS
+    return {"kind": type(law).__name__, "arguments": dict(vars(law)) if own else {}}
 
 
 def load_recording(folder: str | Path) -> Recording:
