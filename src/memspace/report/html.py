@@ -131,8 +131,8 @@ def render(results: Results, kind: Page = AUDIT) -> str:
 
 
 def _capitalised(text: str) -> str:
-    """As a sentence begins; the trace keeps its small letters."""
-    return text if text.startswith("tr ") else text[:1].upper() + text[1:]
+    """As a sentence begins; the trace and symbols in Greek keep their small letters."""
+    return text if text.startswith("tr ") or not text[:1].isascii() else text[:1].upper() + text[1:]
 
 
 def _breakable(name: str) -> Markup:
