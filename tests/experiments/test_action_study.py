@@ -241,3 +241,14 @@ def test_the_command_prints_tables_and_keeps_files(tmp_path, monkeypatch):
     assert {c["method"] for c in content["comparisons"]} == {"plain", "fisher-proximal"}
     again = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
     assert json.loads(again.stdout)["measurements"] == content["measurements"]
+
+
+def test_the_time_of_a_training_is_reported_against_plain_training(tmp_path):
+    e, plan = examples(), Plan(60, 2, 1, SHAPE)
+    store = open_study_folder(tmp_path, e, plan)
+    (tmp_path / TRAININGS).write_text(json.dumps({"costs": {"plain": 1.0, "weight decay": 3.0}}) + "\n")
+    found = action_study(e, plan, few("plain", "weight decay"), store=store)
+    assert found.steps["weight decay"] == 20
+    assert found.times["plain"] == 1
+    assert 0.15 < found.times["weight decay"] < 0.8  # a third of the steps, each as dear in truth
+    assert found.to_dict()["time_of_a_training"] == found.times

@@ -87,14 +87,20 @@ def _summarise(found: ActionStudy, folder: Path) -> None:
     names = [n for n in SHOWN if any(m.name.endswith(f".{n}") for m in found.measurements)]
     heads = [n.replace("_", " ") for n in names]
     table = Table(title=f"{found.data}: means over seeds", box=None)
-    for head in ("method", "rate, strength", "steps"):
+    for head in ("method", "rate, strength", "steps", "time"):
         table.add_column(head, no_wrap=True)
     for head in heads:
         table.add_column(head)
     for method in found.outcomes:
         rate, strength = found.chosen[method]
         cells = [format_value(found.measurement(method, n)) for n in names]
-        table.add_row(escape(method), f"{rate:g}, {strength:g}", f"{found.steps[method]:,}", *cells)
+        table.add_row(
+            escape(method),
+            f"{rate:g}, {strength:g}",
+            f"{found.steps[method]:,}",
+            f"{found.times.get(method, 1):.2f}",
+            *cells,
+        )
     console = Console(width=max(Console().width, 130))
     console.print(table)
     verdicts = Table(title=f"less {BASELINE}, paired by seed, 95%", box=None)
@@ -108,7 +114,7 @@ def _summarise(found: ActionStudy, folder: Path) -> None:
             marks = [f"{format_value(c.difference)} {MARKS[c.verdict]}{'*' if c.strict else ''}" for c in rows]
             verdicts.add_row(escape(method), *marks)
     console.print(verdicts)
-    console.print("* also at 95% for all methods together")
+    console.print("time: of a training, plain training's being 1; * also at 95% for all methods together")
     for u in found.unmeasured:
         console.print(f"{u.name} was not measured: {u.reason}; {u.remedy}.", markup=False)
     if found.edge:
