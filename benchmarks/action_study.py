@@ -9,21 +9,13 @@ from benchmarks.table import Row, at_least, at_most
 from memspace.experiments.action_methods import METHODS
 from memspace.experiments.action_network import Examples, examples_of
 from memspace.experiments.action_study import BASELINE, ActionStudy, Plan, action_study
+from memspace.experiments.action_verdict import SHOWN
 from memspace.progress import Silent
 from memspace.task.builtin import BuildOptions, build
 
 PART = "study"
 NATURAL = "natural gradient"
 SEEDS = 10  # the fewest at which a difference is stated
-TOLD = (
-    "loss",
-    "calibrated_loss",
-    "accuracy",
-    "calibration_error",
-    "corrupted_accuracy",
-    "memorised",
-    "memorised_matched",
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +80,7 @@ def _rows(w: Workload, study: ActionStudy) -> list[Row]:
             )
         )
     for c in study.comparisons:
-        if c.outcome not in TOLD:
+        if c.outcome not in SHOWN:
             continue
         low, high = c.difference.interval or (None, None)
         rate, strength = study.chosen[c.method]

@@ -21,8 +21,7 @@ from torch.func import functional_call
 from memspace.action.adjoint import Adjoint, adjoint
 from memspace.action.chain import Block, Chain, state_of, with_state
 from memspace.action.lengths import interval
-from memspace.action.ratios import mean_of
-from memspace.measurement import Measurement, Unmeasured
+from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.task.checks import untouched
 from memspace.task.data import Batch, move
 from memspace.task.task import Task
@@ -80,7 +79,7 @@ def control(
     outside = max(0.0, 1 - n / len(task.train))
     rows = {
         "hamiltonian": tuple(
-            _within(mean_of(f"depth.hamiltonian.{k}", each, "nats per layer", how, SOURCE), outside)
+            _within(from_samples(f"depth.hamiltonian.{k}", each, "nats per layer", how, source=SOURCE), outside)
             for k, each in enumerate(hamiltonian)
         ),
         "stationarity": tuple(stationary),
@@ -181,7 +180,7 @@ def _conservation(chain: Chain, hamiltonian: Tensor, how: str, outside: float) -
     at = hamiltonian - means.unsqueeze(1)
     along = ((means - middle).unsqueeze(1) * at).mean(0) / max(spread, 1e-300)
     effect = along / abs(middle) - spread * at.mean(0) * (1 if middle > 0 else -1) / middle**2
-    mean = _within(mean_of(name, hamiltonian.mean(0), "nats per layer", how), outside)
+    mean = _within(from_samples(name, hamiltonian.mean(0), "nats per layer", how), outside)
     low, high = mean.interval or (middle, middle)
     found = Measurement(
         name,

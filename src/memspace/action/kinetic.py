@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memspace.action.chain import Chain
-from memspace.action.ratios import mean_of, ratio_of
+from memspace.action.ratios import ratio_of
 from memspace.action.states import States, Tail
-from memspace.measurement import Measurement, Unmeasured
+from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.passes.linearise import differential
 from memspace.task.checks import evaluating
 from memspace.task.data import move
@@ -73,8 +73,8 @@ def kinetic_action(steps: Steps) -> tuple[list[Measurement], list[Unmeasured]]:
     how = f"{len(steps.squared)} layers, hidden states of {n} examples"
     whole = "summed over positions and features of an example"
     out = [
-        mean_of("depth.action", steps.action, UNIT, how, SOURCE, note=whole),
-        mean_of("depth.least_action", steps.least, UNIT, f"½‖h_L − h_0‖²; {how}", SOURCE, note=whole),
+        from_samples("depth.action", steps.action, UNIT, how, source=SOURCE, note=whole),
+        from_samples("depth.least_action", steps.least, UNIT, f"½‖h_L − h_0‖²; {how}", source=SOURCE, note=whole),
     ]
     if not float(steps.ends.mean()) > 0:
         still = "the last hidden state is the first one"
@@ -123,5 +123,5 @@ def fisher_action(squared: Tensor) -> Measurement:
     """(L/2) Σ of :func:`fisher_steps`."""
     layers, n = squared.shape
     how = f"(L/2) Σ δhᵀJ_lᵀHJ_lδh, {layers} layers, {n} examples, exact by forward mode"
-    found = mean_of("depth.fisher_action", layers / 2 * squared.sum(0), "nats", how, SOURCE)
+    found = from_samples("depth.fisher_action", layers / 2 * squared.sum(0), "nats", how, source=SOURCE)
     return replace(found, note="what every step would move the predictions by if only it were taken once more")

@@ -1,4 +1,4 @@
-"""Means and ratios of means over examples as measurements: 95% intervals by the delta method."""
+"""Ratios of means over examples as measurements: 95% intervals by the delta method."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from torch import Tensor
 from memspace.action.lengths import interval
 from memspace.measurement import Measurement
 
-__all__ = ["mean_of", "ratio_of"]
-
-
-def mean_of(name: str, each: Tensor, unit: str, estimator: str, source: str = "", **more: Any) -> Measurement:
-    """The mean of one number per example (n,)."""
-    value = float(each.mean())
-    return Measurement(name, value, unit, estimator, len(each), interval(value, each), source, **more)
+__all__ = ["ratio_of"]
 
 
 def ratio_of(name: str, above: Tensor, below: Tensor, estimator: str, source: str = "", **more: Any) -> Measurement:

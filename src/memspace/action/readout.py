@@ -16,11 +16,11 @@ from torch import Tensor
 
 from memspace.action.chain import Chain
 from memspace.action.lengths import interval
-from memspace.action.ratios import mean_of, ratio_of
+from memspace.action.ratios import ratio_of
 from memspace.action.states import States, Tail
 from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import walk
-from memspace.measurement import Measurement, Unmeasured
+from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.task.checks import evaluating
 from memspace.task.task import Task
 from memspace.training.loss import example_losses
@@ -196,11 +196,15 @@ def prediction_action(
             for k, (step, effect) in enumerate(zip(path.steps, path.step_effects(), strict=True))
         ),
         "left_to_say": tuple(
-            mean_of(f"depth.left_to_say.{k}", each, "nats", f"KL(final ‖ read-out), per prediction; {how}", SOURCE)
+            from_samples(
+                f"depth.left_to_say.{k}", each, "nats", f"KL(final ‖ read-out), per prediction; {how}", source=SOURCE
+            )
             for k, each in enumerate(kl)
         ),
         "readout_loss": tuple(
-            mean_of(f"depth.readout_loss.{k}", each, "nats", f"loss of the read-out, per prediction; {how}", SOURCE)
+            from_samples(
+                f"depth.readout_loss.{k}", each, "nats", f"loss of the read-out, per prediction; {how}", source=SOURCE
+            )
             for k, each in enumerate(loss)
         ),
     }

@@ -18,15 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-SHOWN = (
-    "loss",
-    "calibrated_loss",
-    "accuracy",
-    "calibration_error",
-    "corrupted_accuracy",
-    "memorised",
-    "memorised_matched",
-)
 MARKS = {"better": "[green]better[/]", "worse": "[red]worse[/]", "undecided": "undecided"}
 
 
@@ -82,6 +73,7 @@ def action(
 
 def _summarise(found: ActionStudy, folder: Path) -> None:
     from memspace.experiments.action_study import BASELINE
+    from memspace.experiments.action_verdict import SHOWN
     from memspace.report.format import format_value
 
     names = [n for n in SHOWN if any(m.name.endswith(f".{n}") for m in found.measurements)]

@@ -12,7 +12,19 @@ from scipy.stats import t as student
 from memspace.experiments.action_training import Outcome
 from memspace.measurement import Measurement
 
-__all__ = ["OUTCOMES", "Comparison", "Reading", "chosen", "compare", "matched", "means"]
+__all__ = ["OUTCOMES", "SHOWN", "Comparison", "Reading", "chosen", "compare", "matched", "means"]
+
+
+# The outcomes that a person is told; the rest is in the measurements.
+SHOWN = (
+    "loss",
+    "calibrated_loss",
+    "accuracy",
+    "calibration_error",
+    "corrupted_accuracy",
+    "memorised",
+    "memorised_matched",
+)
 
 
 @dataclass(frozen=True)
