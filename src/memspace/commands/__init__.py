@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,7 +17,14 @@ from rich.console import Console
 from memspace.errors import TaskError
 from memspace.progress import Progress, Silent
 
-__all__ = ["move_to", "parse_memory", "watching"]
+__all__ = ["DataRoot", "Device", "Json", "Seed", "TaskName", "Weights", "move_to", "parse_memory", "watching"]
+
+TaskName = Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")]
+Weights = Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Device = Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")]
+Json = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
 
 
 def parse_memory(text: str) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from memspace.commands import move_to, watching
+from memspace.commands import DataRoot, Device, Json, Seed, TaskName, Weights, move_to, watching
 
 __all__ = ["add", "attack"]
 
@@ -20,20 +20,20 @@ def add(app: typer.Typer) -> None:
 
 
 def attack(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    task: TaskName,
+    weights: Weights = None,
+    data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
     label_noise: Annotated[
         float, typer.Option(min=0, max=0.99, help="Share of training labels a built-in task corrupts.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Seed = 0,
     examples: Annotated[int, typer.Option(min=10, help="Inputs looked at, drawn from the test data.")] = 500,
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps a search.")] = 20,
     restarts: Annotated[int, typer.Option(min=0, help="Random starts a search.")] = 3,
     clip: Annotated[bool, typer.Option("--clip", help="Keep inputs within the range of values seen.")] = False,
-    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    device: Device = None,
+    as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Read the metric at inputs, attack and corrupt them, and compare example by example."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from memspace.commands import watching
+from memspace.commands import DataRoot, Json, Seed, TaskName, watching
 
 __all__ = ["add", "capacity"]
 
@@ -20,7 +20,7 @@ def add(app: typer.Typer) -> None:
 
 
 def capacity(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    task: TaskName,
     width: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Fully connected networks of this width instead of the task's own; repeatable."),
@@ -34,10 +34,10 @@ def capacity(
     forgetting: Annotated[
         bool, typer.Option("--forgetting", help="Also overwrite a first set of labels with a second.")
     ] = False,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    data_root: DataRoot = None,
+    seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Train copies on random labels, more and more of them, and take the most they store."""

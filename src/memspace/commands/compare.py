@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from memspace.commands import move_to, watching
+from memspace.commands import DataRoot, Device, Json, Seed, TaskName, move_to, watching
 from memspace.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -30,20 +30,20 @@ def add(app: typer.Typer) -> None:
 
 
 def compare(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    task: TaskName,
     a: Annotated[
         str, typer.Argument(metavar="A", help="A file; @K: the task's K-th recorded state (@-1 last); or DIR@K.")
     ],
     b: Annotated[str, typer.Argument(metavar="B", help="The same of the other network.")],
     align: Annotated[bool, typer.Option("--align", help="Match the hidden units of B to those of A first.")] = False,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    data_root: DataRoot = None,
     label_noise: Annotated[float, typer.Option(help="Share of training labels a built-in task corrupts.")] = 0.0,
     out: Annotated[Path | None, typer.Option(help="Folder of the page [default: runs/NAME-compared].")] = None,
     examples: Annotated[int, typer.Option(min=2, help="Training examples that lengths are taken on.")] = 512,
     effort: Annotated[int, typer.Option(min=1, help="Evaluations per level of the search.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    seed: Seed = 0,
+    device: Device = None,
+    as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Compare two networks of one task: distance with bounds, barrier, layers, examples."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from memspace.commands import move_to, watching
+from memspace.commands import DataRoot, Device, Json, Seed, TaskName, Weights, move_to, watching
 
 if TYPE_CHECKING:
     from memspace.action.depth import Depth
@@ -33,24 +33,24 @@ def add(app: typer.Typer) -> None:
 
 
 def depth(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    task: TaskName,
     blocks: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Modules that make the depth, by name; !PATTERN excludes; repeatable."),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    weights: Weights = None,
+    data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
     label_noise: Annotated[
         float, typer.Option(min=0, max=0.99, help="Share of training labels a built-in task corrupts.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Seed = 0,
     examples: Annotated[int, typer.Option(min=2, help="Training examples measured on.")] = 256,
     lens: Annotated[str, typer.Option(help="Early read-outs: tuned (an affine map is fitted) or logit (none).")] = (
         "tuned"
     ),
-    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    device: Device = None,
+    as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Measure the action of hidden states along depth, and the conditions of optimal control."""

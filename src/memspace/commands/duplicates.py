@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from memspace.commands import DataRoot, Device, Seed, TaskName, Weights
+
 __all__ = ["add"]
 
 
@@ -16,15 +18,15 @@ def add(app: typer.Typer) -> None:
 
 
 def duplicates(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    task: TaskName,
     within: Annotated[str, typer.Option(help="train, or train-test: test examples seen in training.")] = "train",
     rate: Annotated[float, typer.Option(help="False positives per example.", min=1e-9, max=0.1)] = 1e-3,
     top: Annotated[int, typer.Option(help="How many pairs to list.", min=1)] = 50,
     out: Annotated[Path | None, typer.Option(help="Parquet file for all pairs.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
+    weights: Weights = None,
+    data_root: DataRoot = None,
+    seed: Seed = 0,
+    device: Device = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no list.")] = False,
 ) -> None:
     """List examples that the network takes for one another: duplicates, and leaks into the test data."""

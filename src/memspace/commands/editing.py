@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from memspace.commands import move_to, watching
+from memspace.commands import DataRoot, Device, Json, Seed, TaskName, Weights, move_to, watching
 
 if TYPE_CHECKING:
     from memspace.measurement import Measurement, Unmeasured
@@ -18,16 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-TaskName = Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")]
-Weights = Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")]
 Noise = Annotated[float, typer.Option(help="Share of training labels a built-in task corrupts.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
-Device = Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")]
 Damping = Annotated[float | None, typer.Option(help="γ; chosen from the data where not given.")]
 Out = Annotated[Path, typer.Option(help="Where the new weights go (safetensors).")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
-Json = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
 
 
 def _numbers(text: str) -> list[int]:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from memspace.commands import move_to, parse_memory, watching
+from memspace.commands import DataRoot, Device, Seed, TaskName, Weights, move_to, parse_memory, watching
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ def add(app: typer.Typer) -> None:
 
 
 def influence(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    task: TaskName,
     query: Annotated[list[int], typer.Option(help="Test example whose outcome to explain; repeatable.")],
     engine: Annotated[str, typer.Option(help="auto, ekfac, dual, iterative; unrolled, segments, ensemble.")] = "auto",
     target: Annotated[
@@ -45,16 +45,16 @@ def influence(
     left_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Unrolled: share left out of the subsets that the scores speak of.")
     ] = 0.0,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    weights: Weights = None,
+    data_root: DataRoot = None,
     label_noise: Annotated[float, typer.Option(help="Share of labels a built-in task corrupts.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Seed = 0,
     memory: Annotated[str, typer.Option(help="What may be held besides model and data.")] = "4GiB",
     parameters: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only parameters whose names match; !PATTERN excludes; repeatable."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
+    device: Device = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no table.")] = False,
 ) -> None:
     """Show which training examples support and oppose a prediction, and where they are stored."""

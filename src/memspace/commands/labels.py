@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from memspace.commands import DataRoot, Device, Seed, TaskName, Weights
+
 __all__ = ["add"]
 
 
@@ -16,18 +18,18 @@ def add(app: typer.Typer) -> None:
 
 
 def labels(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    task: TaskName,
     top: Annotated[int, typer.Option(help="How many labels to list.", min=1)] = 50,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the list.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    weights: Weights = None,
+    data_root: DataRoot = None,
     label_noise: Annotated[float, typer.Option(help="Share of labels corrupted.", min=0, max=0.99)] = 0.0,
     folds: Annotated[int, typer.Option(help="Parts of the data for refits; 0: none.", min=0)] = 2,
     repeats: Annotated[int, typer.Option(help="Partitions averaged over.", min=1)] = 1,
     damping: Annotated[float | None, typer.Option(help="γ; chosen from the data where not given.")] = None,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Seed = 0,
     memory: Annotated[str, typer.Option(help="What may be held besides model and data.")] = "4GiB",
-    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
+    device: Device = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no list.")] = False,
 ) -> None:
     """List training labels that look wrong, with a probability, a suggestion and the examples behind it."""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from memspace.commands import move_to, parse_memory, watching
+from memspace.commands import DataRoot, Device, Seed, TaskName, Weights, move_to, parse_memory, watching
 
 __all__ = ["add"]
 
@@ -25,7 +25,7 @@ def _share(value: float) -> float:
 
 
 def prune(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    task: TaskName,
     out: Annotated[Path, typer.Option(help="Where the pruned state dict is written (safetensors).")],
     keep: Annotated[float, typer.Option(help="Share of the weight matrices' entries kept.", callback=_share)] = 0.1,
     method: Annotated[
@@ -35,12 +35,12 @@ def prune(
         str, typer.Option(help="What fisher-inverse keeps: function (predictions as they were) or loss (labels).")
     ] = "function",
     rows: Annotated[int, typer.Option(help="Fisher rows per round of fisher-inverse.", min=16)] = 500,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    weights: Weights = None,
+    data_root: DataRoot = None,
     report: Annotated[Path | None, typer.Option(help="HTML page with every method's curve down to --keep.")] = None,
     memory: Annotated[str, typer.Option(help="What the Fisher rows may hold.")] = "1GiB",
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
+    seed: Seed = 0,
+    device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Measurements as JSON on standard output.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:

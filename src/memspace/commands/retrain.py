@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memspace.commands import move_to, parse_memory, watching
+from memspace.commands import DataRoot, Json, Seed, TaskName, move_to, parse_memory, watching
 
 if TYPE_CHECKING:
     from memspace.experiments.retrain import Study, StudyResults
@@ -26,7 +26,7 @@ def add(app: typer.Typer) -> None:
 
 
 def retrain(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    task: TaskName,
     part: Annotated[
         list[str] | None,
         typer.Option(help="half, same-order, left-out or memorisation; repeatable [default: half]."),
@@ -46,13 +46,13 @@ def retrain(
     label_noise: Annotated[
         float, typer.Option(help="Share of training labels a built-in task corrupts.", min=0.0, max=0.999)
     ] = 0.0,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option(help="Folder of results [default: runs/NAME-retrain].")] = None,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
+    seed: Seed = 0,
     memory: Annotated[str, typer.Option(help="What the networks trained together may take.")] = "2GiB",
     device: Annotated[str | None, typer.Option(help="Train there, e.g. cuda.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say how many networks would be trained and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Retrain networks on parts of the data and measure what became of the predictions."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memspace.commands import watching
+from memspace.commands import DataRoot, Json, TaskName, watching
 
 if TYPE_CHECKING:
     from memspace.experiments.action_study import ActionStudy
@@ -29,7 +29,7 @@ def add(app: typer.Typer) -> None:
 
 
 def action(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
+    task: TaskName,
     label_noise: Annotated[
         float, typer.Option(help="Share of the training labels made wrong.", min=0.0, max=0.9)
     ] = 0.0,
@@ -40,12 +40,12 @@ def action(
     seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds at the chosen setting.")] = 10,
     tuning: Annotated[int, typer.Option(min=1, help="Seeds of each setting before.")] = 2,
     workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 2,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
+    data_root: DataRoot = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder that keeps every finished training [default: runs/NAME-action-NOISE].")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on from what the folder holds.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Regularisers of the action, decay, dropout, smoothing and others at equal compute and equal tuning."""

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from memspace.commands import Json
+
 if TYPE_CHECKING:
     from memspace.audit.results import Results
 
@@ -36,7 +38,7 @@ def add(app: typer.Typer) -> None:
 def watch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that memspace.watch wrote.")],
     out: Annotated[Path | None, typer.Option(help="Write a page there, for example report.html.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
+    as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No summary.")] = False,
 ) -> None:
     """Show a recorded training: length, action and live numbers along its steps."""
