@@ -46,9 +46,10 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
             ("ms per step", "processor ms, one thread"),
         ):
             mean, low, high = mean_interval(columns[key])
-            out.append(
-                Row(PART, f"{name}: {key} ({unit})", "", mean, low, high, None, f"{len(seeds)} seeds, {steps} steps")
-            )
+            detail = f"{len(seeds)} seeds, {steps} steps"
+            if missed := sum(v != v for v in columns[key]):
+                detail += f"; not reached in {missed}"
+            out.append(Row(PART, f"{name}: {key} ({unit})", "", mean, low, high, None, detail))
     FIGURE.parent.mkdir(parents=True, exist_ok=True)
     draw(
         FIGURE,

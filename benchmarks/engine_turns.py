@@ -40,6 +40,7 @@ AHEAD = {
 AGREE = 1e-5  # relative, where kronfluence and we are exact about the same thing
 DOUBLED = 200  # examples of that comparison
 GRAM_AHEAD = 1.5
+LONG = 20.0  # seconds
 SAMPLED = ("diagonal-mc", "kfac-mc", "ekfac-mc")
 TOP_AGREE = 1e-3
 
@@ -57,8 +58,13 @@ class Turns:
 
 
 def take_turns(w: Workload, works: dict[str, Callable[[Workload], Work]], turns: Turns) -> dict[str, Timing]:
-    """Timings by name, ``"epoch"`` among them; the first of ``works`` is ours and always gets every repeat."""
+    """Timings by name, ``"epoch"`` among them; the first of ``works`` is ours and always gets every repeat.
+
+    Where one repeat is asked for, what takes as long as a peer may take to run twice is not warmed up, ours included,
+    and an epoch that takes longer than ``LONG`` is the one that warms up.
+    """
     ours = next(iter(works))
+    patient = {ours} if turns.repeats > 1 else set()
     ready: dict[str, Work] = {}
     found = {name: Timing() for name in works}
     for name, prepare in works.items():
@@ -68,7 +74,7 @@ def take_turns(w: Workload, works: dict[str, Callable[[Workload], Work]], turns:
             with at_most_seconds(math.inf if name == ours else turns.patience), peak_memory(found[name]):
                 first, outcome = clocked(ready[name])
             found[name].result = outcome
-            if name != ours and first + outcome.apart > turns.patience / 2:  # too long to run again: this one counts
+            if name not in patient and first + outcome.apart > turns.patience / 2:  # long: this one counts
                 found[name].seconds.append(first)
                 found[name].apart.append(outcome.apart)
         except Exception as error:
@@ -77,13 +83,14 @@ def take_turns(w: Workload, works: dict[str, Callable[[Workload], Work]], turns:
             ready.pop(name, None)
             found[name].error = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
         gc.collect()
-    w.epoch()
+    first = w.epoch()
     epochs = Timing()
     for _ in range(turns.repeats):
-        epochs.seconds.append(statistics.median(w.epoch() for _ in range(3)))
+        long = turns.repeats == 1 and first > LONG
+        epochs.seconds.append(first if long else statistics.median(w.epoch() for _ in range(3)))
         for name, work in ready.items():
             t = found[name]
-            if name != ours and t.spent > turns.patience / 2:
+            if name not in patient and t.spent > turns.patience / 2:
                 continue
             try:
                 with at_most_seconds(math.inf if name == ours else turns.patience):

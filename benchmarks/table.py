@@ -17,7 +17,7 @@ __all__ = ["Row", "at_least", "at_most", "mean_interval", "show", "write"]
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity with its goal; ``met`` is None where there is no goal."""
+    """One quantity with its goal; ``met`` is None where there is no goal, ``value`` NaN where nothing was measured."""
 
     part: str
     quantity: str
@@ -53,12 +53,19 @@ def at_most(part: str, quantity: str, values: Sequence[float], goal: float, deta
 def show(rows: Sequence[Row]) -> None:
     table = Table("part", "quantity", "goal", "figure", "95% interval", "met", "detail")
     for r in rows:
-        interval = "" if r.low is None or r.high is None else f"{r.low:.3g} to {r.high:.3g}"
+        interval = "" if r.low is None or r.high is None or math.isnan(r.low) else f"{r.low:.3g} to {r.high:.3g}"
         met = {True: "[green]yes[/]", False: "[red]NO[/]", None: ""}[r.met]
-        table.add_row(r.part, r.quantity, r.goal, f"{r.value:.4g}", interval, met, r.detail)
+        figure = "–" if math.isnan(r.value) else f"{r.value:.4g}"
+        table.add_row(r.part, r.quantity, r.goal, figure, interval, met, r.detail)
     Console(width=170).print(table)
 
 
 def write(rows: Sequence[Row], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([asdict(r) for r in rows], indent=1, ensure_ascii=False), encoding="utf-8")
+    plain = [{k: _plain(v) for k, v in asdict(r).items()} for r in rows]
+    path.write_text(json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+
+def _plain(value: object) -> object:
+    """JSON knows neither NaN nor infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

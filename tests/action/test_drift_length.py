@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.action.drift import Drift, drift_along
+from memspace.action.lengths import drifted
 from memspace.action.training import training_action
 from memspace.progress import Silent
 from memspace.task.likelihood import Gaussian
@@ -83,6 +84,16 @@ def test_at_stationarity_there_is_next_to_none(seed: int) -> None:
         assert drift.length <= 2 * amplitude
         assert float(torch.diff(noise[::every, 0], dim=0).norm(dim=1).sum()) > 20 * amplitude
         assert drift.noise_share > 0.95
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_a_drift_below_the_ambient_distance_is_explained(noisy: bool) -> None:
+    """Ends of mere noise lie apart, which no drift has walked; without noise no path is shorter than that."""
+    path = _noise(6, 2048, 40, 0.01, 30.0)[256:] if noisy else _arc(1024, 3, 2.0, 2.0, 4.0)[0]
+    apart = float((path[-1] - path[0]).norm())
+    length = drifted(_at(path, 4), len(path[::4]), apart)[0]
+    assert (length.value < apart) == noisy
+    assert ("below the ambient distance" in length.note) == noisy
 
 
 def test_recorded_single_steps_keep_bends_from_passing_for_noise() -> None:

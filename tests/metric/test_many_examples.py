@@ -1,11 +1,11 @@
-"""Statistics of a million examples in float32 stay those of float64: sums are kept in float64 across batches."""
+"""Statistics of many examples: sums in float32 stay those of float64, and tables stay few tensors."""
 
 import pytest
 import torch
 from torch import nn
 
 from memspace.passes.engine import run_pass
-from memspace.passes.statistics import DiagonalFisher, KroneckerFactors
+from memspace.passes.statistics import DiagonalFisher, GradientNorms, KroneckerFactors
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
@@ -36,3 +36,16 @@ def test_float32_sums_over_a_million_examples(batch):
             # 2019), whatever N is. A float32 sum across the 3,906 batches of 256 would lose thousands of eps.
             assert float((a[key] - b[key]).abs().max()) < 4 * batch**0.5 * eps * float(b[key].abs().max())
         assert float(a["n"]) == 1
+
+
+def test_a_table_of_many_batches_is_few_tensors_in_order():
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    n, batch = 20_011, 16
+    x, y = torch.randn(n, 3, dtype=torch.float64), torch.randint(2, (n,))
+    task, space = Task(model=model, train=(x, y)), ParameterSpace(model)
+    table, whole = (GradientNorms(space.blocks, "empirical") for _ in range(2))
+    run_pass(task, space, [table], batch=batch)
+    run_pass(task, space, [whole], batch=n)
+    assert len(table._parts["norms"]) <= (n // batch).bit_length() + 1  # the last batch is smaller than the others
+    torch.testing.assert_close(table.finish()["norms"], whole.finish()["norms"], rtol=1e-10, atol=1e-14)

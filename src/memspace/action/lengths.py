@@ -83,12 +83,20 @@ def lengths(
     return out, absent
 
 
-def drifted(drift: Drift, checkpoints: int) -> list[Measurement]:
-    """Length of the path without its noise, which does not depend on the rate of recording, and the noise's share."""
+def drifted(drift: Drift, checkpoints: int, ambient: float) -> list[Measurement]:
+    """Length of the path without its noise, which does not depend on the rate of recording, and the noise's share.
+
+    Args:
+        ambient: distance of the first from the last checkpoint, noise of both ends included, nats^½.
+    """
     n = len(drift.windows[0].squared)
     where = f"{len(drift.windows)} stretches of {checkpoints} checkpoints on {n} probe examples"
     length, share = drift.length, drift.noise_share
     low, high = interval(length, drift.effect(), drift.error())
+    note = f"half of the noise more or less moves it by {drift.error():.2g} (inside the interval); bends that noise "
+    note += "hides are missed"
+    if length < ambient:  # no path is shorter than the distance of its ends, but these carry noise as well
+        note += f"; below the ambient distance of {ambient:.3g}, in which the noise of the two ends still counts"
     return [
         Measurement(
             "action.drift_length",
@@ -98,8 +106,7 @@ def drifted(drift: Drift, checkpoints: int) -> list[Measurement]:
             n,
             (max(0.0, low), high),
             "THEORY 3",
-            note=f"half of the noise more or less moves it by {drift.error():.2g} (inside the interval); bends that "
-            "noise hides are missed",
+            note=note,
         ),
         Measurement(
             "action.noise_share",

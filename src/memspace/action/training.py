@@ -101,10 +101,12 @@ def training_action(
     line_f, _ = outputs_along(task, line_states, index, progress, "straight line")
     line = walk(law, line_f, weight)
     del line_f
-    measurements, unmeasured = lengths(path, line, squared_distances(law, f[0], f[-1], weight), len(run.states))
+    ends = squared_distances(law, f[0], f[-1], weight)
+    measurements, unmeasured = lengths(path, line, ends, len(run.states))
     measurements.append(bought(loss))
     if len(run.states) >= LEAST_DRIFT and all(b > a for a, b in itertools.pairwise(run.step)):
-        measurements += drifted(drift_along(law, f, run.step, weight, run.one_step), len(run.states))
+        drift = drift_along(law, f, run.step, weight, run.one_step)
+        measurements += drifted(drift, len(run.states), float(ends.mean().sqrt()))
     else:
         unmeasured.append(
             Unmeasured(

@@ -26,6 +26,8 @@ __all__ = [
     "SampleSpread",
 ]
 
+SMALL = 2**20  # bytes of a part of a table below which it is joined with its neighbour
+
 
 def _merge_sums(mine: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     for key, value in other.items():
@@ -167,7 +169,11 @@ class _Table(Statistic[dict[str, Tensor]]):
         self._parts: dict[str, list[Tensor]] = {}
 
     def _append(self, key: str, value: Tensor) -> None:
-        self._parts.setdefault(key, []).append(value)
+        parts = self._parts.setdefault(key, [])
+        parts.append(value)
+        # Many small tensors that stay keep the allocator from giving back what lies between them: they are joined.
+        while len(parts) > 1 and len(parts[-2]) <= len(parts[-1]) and parts[-1].nbytes < SMALL:
+            parts[-2:] = [torch.cat(parts[-2:])]
 
     def merge(self, other: Statistic[dict[str, Tensor]]) -> None:
         """Append the other's examples."""
