@@ -1,6 +1,9 @@
 """The memory benchmark's two workloads: real images, a tenth of the training labels wrong, repeatable trainings.
 
 Activations are smooth (GELU) and pooling is by means, so that a gradient through the whole training means something.
+The convolutional recipe was chosen by three things that no method under test enters (docs/retraining.md): loss on images
+that nothing else uses, seconds per training, and how far the outcome with a tenth of the examples at weight ½ tells
+that at weight 0.
 """
 
 from __future__ import annotations
@@ -66,20 +69,20 @@ def _mlp() -> nn.Module:
 
 
 def fashion(root: Path, seed: int, small: bool = False) -> Task:
-    """5,000 Fashion-MNIST images, 2,000 for testing; a convolutional network of 28,000 parameters, 400 steps."""
+    """5,000 Fashion-MNIST images, 2,000 for testing; a convolutional network of 27,000 parameters, 800 steps."""
     n, m = (300, 100) if small else (5000, 2000)
     every, labels = fashion_images(root, "train", 60_000)
     index = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))[:n]
     tx, ty = fashion_images(root, "t10k", m)
-    training = Training(_cnn, Recipe(10, 128, 0.1, 1e-4, optimiser="sgd"))
+    training = Training(_cnn, Recipe(20, 128, 0.03, 1e-3, optimiser="sgd"))
     return _task("fashion-mnist", training, every[index], labels[index], tx, ty, (28, 28), seed)
 
 
 def _cnn() -> nn.Module:
     return nn.Sequential(
+        nn.AvgPool2d(2),  # first, so that a thousand trainings are an hour's work
         nn.Conv2d(1, 8, 3, padding=1),
         nn.GELU(),
-        nn.AvgPool2d(2),
         nn.Conv2d(8, 16, 3, padding=1),
         nn.GELU(),
         nn.AvgPool2d(2),
