@@ -64,7 +64,7 @@ class Fit:
         factors = KroneckerFactors(blocks, kind)
         run_pass(w.task, w.space, [factors], seed=0)
         start = time.perf_counter()
-        self.bases, _ = bases_of(factors.factors())
+        self.bases, _ = bases_of(factors.taken())
         self.apart = time.perf_counter() - start
         corrected = CorrectedEigenvalues(blocks, self.bases, kind)
         run_pass(w.task, w.space, [corrected], seed=1)
@@ -252,7 +252,7 @@ def planned(w: Workload) -> Work:
         first = [GradientNorms(blocks, "empirical"), DiagonalFisher(blocks, "mc"), factors]
         run_pass(w.task, w.space, first, seed=0)
         start = time.perf_counter()
-        bases: dict[str, Bases] = bases_of(factors.factors())[0]
+        bases: dict[str, Bases] = bases_of(factors.taken())[0]
         apart = time.perf_counter() - start
         corrected = CorrectedEigenvalues(blocks, bases, "mc")
         run_pass(w.task, w.space, [corrected], seed=1)

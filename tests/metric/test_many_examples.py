@@ -49,3 +49,16 @@ def test_a_table_of_many_batches_is_few_tensors_in_order():
     run_pass(task, space, [whole], batch=n)
     assert len(table._parts["norms"]) <= (n // batch).bit_length() + 1  # the last batch is smaller than the others
     torch.testing.assert_close(table.finish()["norms"], whole.finish()["norms"], rtol=1e-10, atol=1e-14)
+
+
+def test_factors_taken_are_the_factors_and_leave_no_matrix_behind():
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 2)).double()
+    task = Task(model=model, train=(torch.randn(20, 3, dtype=torch.float64), torch.randint(2, (20,))))
+    made = KroneckerFactors(ParameterSpace(model).blocks)
+    run_pass(task, ParameterSpace(model), [made])
+    kept = made.factors()
+    taken = dict(made.taken())
+    assert taken.keys() == kept.keys()
+    assert all(torch.equal(taken[k].a, f.a) and torch.equal(taken[k].g, f.g) for k, f in kept.items())
+    assert not any(t.dim() for t in made.state().values())

@@ -121,7 +121,7 @@ def whitening(task: Task, space: ParameterSpace, seed: int, progress: Progress) 
     index = index.sort().values
     factors = KroneckerFactors(blocks, "mc")
     run_pass(task, space, [factors], index=index, seed=seed, progress=progress, what="Kronecker factors")
-    bases, _ = bases_of(factors.factors())
+    bases, _ = bases_of(factors.taken())
     corrected = CorrectedEigenvalues(blocks, bases, "mc")
     run_pass(task, space, [corrected], index=index, seed=seed + 1, progress=progress, what="corrected eigenvalues")
     state = corrected.state()

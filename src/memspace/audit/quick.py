@@ -141,7 +141,7 @@ def read_quick(
     blocks, n = space.blocks, plan.n
     factors, table = KroneckerFactors(blocks, "mc"), Outputs()
     run_pass(task, space, [factors, table], seed=seed, most=plan.batch, progress=progress, what="Kronecker factors")
-    bases, _ = bases_of(factors.factors())
+    bases, _ = bases_of(factors.taken())
     corrected = CorrectedEigenvalues(blocks, bases, "mc")
     run_pass(task, space, [corrected], seed=seed + 1, most=plan.batch, progress=progress, what="corrected eigenvalues")
     sums = corrected.state()

@@ -180,7 +180,7 @@ def build(
     if representation in ("kfac", "ekfac"):
         factors = KroneckerFactors(blocks, kind)
         run(factors)
-        bases, values = bases_of(factors.factors())
+        bases, values = bases_of(factors.taken())
         if representation == "kfac":
             return kronecker_of(blocks, bases, values, False, kind)
         corrected = CorrectedEigenvalues(blocks, bases, kind)

@@ -122,13 +122,22 @@ class KroneckerFactors(_Sums):
 
     def each(self) -> Iterator[tuple[str, FactorSums]]:
         """:meth:`factors`, formed block by block."""
-        n = self._sums["n"]
         for block in self._blocks:
-            a = self._sums[f"a/{block.name}"]
-            if f"g/{block.name}" in self._sums:
-                yield block.name, FactorSums(a / self._sums[f"t/{block.name}"], self._sums[f"g/{block.name}"] / n)
-            else:
-                yield block.name, FactorSums(a / n, torch.ones(1, 1, dtype=a.dtype, device=a.device))
+            yield block.name, self._of(block.name)
+
+    def taken(self) -> Iterator[tuple[str, FactorSums]]:
+        """:meth:`each`, forgetting a block's sums once they are given: bases then take the memory that sums leave."""
+        for block in self._blocks:
+            found = self._of(block.name)
+            for part in "agt":
+                self._sums.pop(f"{part}/{block.name}", None)
+            yield block.name, found
+
+    def _of(self, name: str) -> FactorSums:
+        n, a = self._sums["n"], self._sums[f"a/{name}"]
+        if f"g/{name}" in self._sums:
+            return FactorSums(a / self._sums[f"t/{name}"], self._sums[f"g/{name}"] / n)
+        return FactorSums(a / n, torch.ones(1, 1, dtype=a.dtype, device=a.device))
 
 
 class CorrectedEigenvalues(_Sums):
