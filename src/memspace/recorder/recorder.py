@@ -52,7 +52,7 @@ class WatchSettings:
     probe: int = 256
     checkpoints: int = 64
     spacing: float = 0.05
-    budget: float = 0.03
+    budget: float = 0.025
     every: int | None = None
     slow: bool = True
     seed: int = 0
