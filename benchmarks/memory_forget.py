@@ -1,4 +1,8 @@
-"""Forgetting one per cent of the data, against the network of the same seed and batch order trained without it."""
+"""Forgetting one per cent of the data, against the network of the same seed and batch order trained without it.
+
+The goals are about the workload's own training. Where that does not follow its data (``benchmarks/smooth.py``) the same
+is measured at the first rate that does, to see whether this is why an edit falls short.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.memory_workloads import WORKLOADS
+from benchmarks.smooth import smooth
 from benchmarks.table import Row, at_most, mean_interval
 from memspace.editing.baselines import Descent, ascend, fine_tune
 from memspace.editing.edit import rest_of
@@ -26,6 +31,7 @@ SETS = {"digits": 4, "fashion-mnist": 1}  # sets forgotten per seed
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 CLIMB = (0.001, 0.003, 0.01, 0.03)  # rates of ten ascent steps
 STEPS = 10
+DETAIL = "KL to the network retrained with the same seed and order; best of all baselines' settings, by the truth"
 
 State = Mapping[str, Tensor]
 
@@ -53,24 +59,32 @@ def _workload(name: str, arguments: Namespace) -> list[Row]:
     figures: dict[str, list[float]] = defaultdict(list)
     for seed in arguments.seeds[:1] if arguments.small else arguments.seeds:
         task = WORKLOADS[name](arguments.data_root, seed, arguments.small)
+        follows, facts = smooth(task, seed)
         count = 1 if arguments.small else SETS[name]
-        each: dict[str, list[float]] = defaultdict(list)
-        for k in range(count):
-            for key, value in _one(task, seed, 1000 * seed + k).items():
-                each[key].append(value)
-        for key, values in each.items():
-            figures[key].append(sum(values) / len(values))
+        measured = {"": task} | ({} if follows is task else {"at a smooth rate: ": follows})
+        for prefix, which in measured.items():
+            each = [_one(which, seed, 1000 * seed + k) for k in range(count)]
+            for key in each[0]:
+                figures[prefix + key].append(sum(e[key] for e in each) / count)
+        for key, value in facts.items():
+            figures[key].append(value)
+        shown = ", ".join(f"{k} {v[-1]:.4g}" for k, v in figures.items() if "damped Newton" in k or "best base" in k)
+        print(f"forget {name}, seed {seed}: {shown}", flush=True)
     out = []
-    for group in ("forgotten", "retained", "unseen"):
-        mine, best = figures[f"kl {group}: damped Newton"], figures[f"kl {group}: best baseline"]
-        ratios = [a / b for a, b in zip(mine, best, strict=True)]
-        detail = (
-            "KL to the network retrained with the same seed and order; best of all baselines' settings, by the truth"
-        )
-        out.append(at_most(PART, f"{name}: KL on {group}, share of the best baseline's", ratios, 0.5, detail))
+    for prefix in ("", "at a smooth rate: "):
+        for group in ("forgotten", "retained", "unseen"):
+            mine, best = (figures.get(f"{prefix}kl {group}: {of}", []) for of in ("damped Newton", "best baseline"))
+            ratios = [a / b for a, b in zip(mine, best, strict=True)]
+            if not ratios:
+                continue
+            said = f"{prefix}KL on {group}, share of the best baseline's"
+            if prefix:
+                out.append(Row(PART, f"{name}: {said}", "", *mean_interval(ratios), None, f"{len(ratios)} seeds"))
+            else:
+                out.append(at_most(PART, f"{name}: {said}", ratios, 0.5, DETAIL))
     for key, values in figures.items():
         mean, low, high = mean_interval(values)
-        out.append(Row(PART, f"{name}: {key}", "", mean, low, high, None, "nats" if key.startswith("kl") else ""))
+        out.append(Row(PART, f"{name}: {key}", "", mean, low, high, None, "nats" if "kl " in key else ""))
     return out
 
 

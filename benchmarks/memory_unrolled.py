@@ -3,7 +3,8 @@
 Truth, same seed: networks retrained with the weights of left-out examples set to 0, everything else as it was. Over
 seeds: half-subsets trained with other seeds, either with weights set to 0 (all steps kept) or on the subset alone (half
 the steps, the usual linear datamodelling score). Scores are Spearman correlations over subsets, mean over outcomes
-(−loss of test examples).
+(−loss of test examples). The goals are about a training that follows its data (``benchmarks/smooth.py``); where that is
+not the workload's own, the latter is measured beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
@@ -21,26 +22,18 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from benchmarks.memory_workloads import WORKLOADS
+from benchmarks.smooth import outcomes, smooth, subsets
 from benchmarks.table import Row, at_least, mean_interval
 from memspace.influence.ensemble import ensemble
 from memspace.influence.result import Influence
 from memspace.influence.unrolled import Unrolled, unrolled
-from memspace.passes.outputs import outputs
-from memspace.task.builtin.train import fit
 from memspace.task.task import Task
-from memspace.training.many import train_many
 from memspace.training.replay import Replay
 
 __all__ = ["rows"]
 
 Ask = Callable[[int, float, int], Influence]  # (seed, share left out, checks) -> scores
 GOALS = {"digits": {0.1: 0.97, 0.5: 0.70}, "fashion-mnist": {0.1: 0.90}}
-
-
-# A derivative through a training means something where the training is smooth in its examples' weights. So the rate is
-# halved until retraining says that it is: the change with a tenth at weight ½ tells that at weight 0. Neither the
-# engine, nor the subsets, nor the outcomes that it is judged on enter. The workload's own rate is measured beside it.
-SMOOTH, HALVINGS, JUDGED = 0.9, 4, 300
 
 
 @dataclass(frozen=True)
@@ -91,16 +84,16 @@ def _measure(name: str, arguments: argparse.Namespace, seed: int, size: Size) ->
     given = WORKLOADS[name](arguments.data_root, seed, arguments.small)
     queries = torch.arange(size.queries)
     found: dict[str, float] = {}
-    task, facts = _smooth(given, seed)
+    task, facts = smooth(given, seed)
     found |= facts
     if task is not given:
-        weights = _subsets(len(given.train), 0.1, size.subsets, seed)
-        truth = _retrained(given, queries, weights, [seed] * len(weights))
+        weights = subsets(len(given.train), 0.1, size.subsets, seed)
+        truth = outcomes(given, queries, seeds=[seed] * len(weights), weights=weights)
         found["LDS, 10% left out, the workload's own recipe"] = lds(_ask(given, queries, seed, 0.1, 0), weights, truth)
     ask = cache(partial(_ask, task, queries))  # one pass for all that asks the same
     for share in (0.1, 0.5) if size.members else (0.1,):
-        weights = _subsets(len(task.train), share, size.subsets, seed)
-        truth = _retrained(task, queries, weights, [seed] * len(weights))
+        weights = subsets(len(task.train), share, size.subsets, seed)
+        truth = outcomes(task, queries, seeds=[seed] * len(weights), weights=weights)
         scored = ask(seed, share, 8 if share == 0.1 else 0)
         found[f"LDS, {share:.0%} left out"] = lds(scored, weights, truth)
         found[f"LDS, {share:.0%} left out, derivative at w = 1"] = lds(ask(seed, 0.0, 0), weights, truth)
@@ -110,46 +103,6 @@ def _measure(name: str, arguments: argparse.Namespace, seed: int, size: Size) ->
         found |= _over_seeds(task, queries, seed, size, ask)
     found["peak memory of the process (GiB)"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return found
-
-
-def _smooth(task: Task, seed: int) -> tuple[Task, dict[str, float]]:
-    """The task at the first of its rate, half of it, ... that is smooth, and what that rate gives."""
-    assert task.training is not None
-    facts: dict[str, float] = {}
-    found = task
-    for k in range(HALVINGS + 1):
-        rate = task.training.recipe.rate / 2**k
-        found = _at_rate(task, rate, seed) if k else task
-        value = _smoothness(found, seed)
-        print(f"  {task.name}, seed {seed}: rate {rate:g}, smooth {value:.3f}", flush=True)
-        facts |= {"smoothness at the workload's own rate": value} if not k else {}
-        facts |= {"rate": rate, "smoothness at it": value}
-        if value >= SMOOTH:
-            break
-    assert found.test is not None
-    f, y = outputs(found, found.test)
-    facts["test loss at it (nats)"] = float(task.likelihood.nll(f.double(), y).mean())
-    facts["test accuracy at it"] = float((f.argmax(-1) == y).double().mean())
-    return found, facts
-
-
-def _at_rate(task: Task, rate: float, seed: int) -> Task:
-    assert task.training is not None
-    training = replace(task.training, recipe=replace(task.training.recipe, rate=rate))
-    whole = task.train.batch(range(len(task.train)))
-    model = fit(training.make, whole.x, whole.y, training.recipe, seed=seed, record=False).model
-    return replace(task, model=model, training=training, run=None, refit=None)
-
-
-def _smoothness(task: Task, seed: int) -> float:
-    """Correlation over 8 subsets between the changes with a tenth at weight ½ and at 0, mean over the last images."""
-    assert task.test is not None
-    queries = torch.arange(len(task.test))[-JUDGED:]
-    out = _subsets(len(task.train), 0.1, 8, seed + 500)
-    weights = torch.cat([(1 + out) / 2, out, torch.ones(1, out.shape[1])])
-    q = _retrained(task, queries, weights, [seed] * len(weights)).double()
-    half, whole = (c - c.mean(0) for c in (q[:8] - q[-1], q[8:16] - q[-1]))
-    return float(((half * whole).sum(0) / (half.norm(dim=0) * whole.norm(dim=0)).clamp_min(1e-300)).mean())
 
 
 def _ask(task: Task, queries: Tensor, seed: int, left_out: float, checks: int) -> Influence:
@@ -169,7 +122,7 @@ def _facts(
     Replay.of(task, seed).run()
     whole = time.perf_counter() - start
     start = time.perf_counter()
-    _retrained(task, queries, weights[:8], [seed] * 8)
+    outcomes(task, queries, seeds=[seed] * 8, weights=weights[:8])
     eight = time.perf_counter() - start
     kept = Replay.of(task, seed)
     everything, root = kept.run(), kept.run(every=max(1, round(kept.steps**0.5)))
@@ -189,11 +142,12 @@ def _facts(
 
 def _over_seeds(task: Task, queries: Tensor, seed: int, size: Size, ask: Ask) -> dict[str, float]:
     n = len(task.train)
-    weights = _subsets(n, 0.5, size.halves, seed + 100)
+    weights = subsets(n, 0.5, size.halves, seed + 100)
     index = torch.stack([w.nonzero()[:, 0] for w in weights])
-    kept = [_retrained(task, queries, weights, [1000 + s] * len(weights)) for s in range(2)]
+    kept = [outcomes(task, queries, seeds=[1000 + s] * len(weights), weights=weights) for s in range(2)]
     alone = [
-        _trained_on(task, queries, index, [2000 + s * len(index) + k for k in range(len(index))]) for s in range(2)
+        outcomes(task, queries, seeds=[2000 + s * len(index) + k for k in range(len(index))], index=index)
+        for s in range(2)
     ]
     seeds = [seed, *(seed * 100 + 10 + m for m in range(size.members - 1))]
     at_half = ensemble(task, lambda t, s: ask(s, 0.5, 0), seeds=seeds)
@@ -222,34 +176,8 @@ def _spearman(a: Tensor, b: Tensor) -> float:
     return float(np.mean([spearmanr(p, q).statistic for p, q in zip(a.T.numpy(), b.T.numpy(), strict=True)]))
 
 
-def _subsets(n: int, share: float, count: int, seed: int) -> Tensor:
-    """(count, N) weights, 0 for ``share`` of the examples."""
-    generator = torch.Generator().manual_seed(1000 + seed)
-    weights = torch.ones(count, n)
-    for row in weights:
-        row[torch.randperm(n, generator=generator)[: round(share * n)]] = 0.0
-    return weights
-
-
-def _retrained(task: Task, queries: Tensor, weights: Tensor, seeds: list[int]) -> Tensor:
-    return _outcomes(task, queries, seeds=seeds, weights=weights)
-
-
-def _trained_on(task: Task, queries: Tensor, index: Tensor, seeds: list[int]) -> Tensor:
-    return _outcomes(task, queries, seeds=seeds, index=index)
-
-
-def _outcomes(task: Task, queries: Tensor, **options: object) -> Tensor:
-    """−loss (S, Q) of networks trained together."""
-    assert task.training is not None
-    assert task.test is not None
-    whole, part = task.train.batch(range(len(task.train))), task.test.batch(queries)
-    nets = train_many(task.training, whole.x, whole.y, task.likelihood, **options)  # type: ignore[arg-type]
-    return torch.stack([-task.likelihood.nll(f, part.y) for f in nets.outputs(part.x)])
-
-
 def _alone(task: Task, queries: Tensor, weights: Tensor, seed: int) -> Tensor:
-    """As :func:`_retrained`, one network by the replay."""
+    """As :func:`outcomes`, one network by the replay."""
     assert task.test is not None
     replay, part = Replay.of(task, seed, weights=weights), task.test.batch(queries)
     with torch.no_grad():
