@@ -8,7 +8,7 @@ from memspace.metric.fisher import build
 from memspace.passes.verify import verified_space
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson
 from memspace.task.task import Task
-from tests.contract.networks import NETWORKS, dense_fisher, network
+from tests.contract.networks import NETWORKS, dense_fisher, jacobian, network
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
@@ -145,7 +145,7 @@ def test_the_batch_size_does_not_matter(representation):
     assert relative(uneven, whole) < EXACT
 
 
-def test_a_dual_cut_short_says_how_much_it_left_out():
+def test_a_dual_of_some_rows_has_the_trace_and_in_the_mean_the_metric():
     task, space, x, y = task_of("linear", Categorical())
     from memspace.metric.dual import select_rows
     from memspace.passes.engine import run_pass
@@ -153,12 +153,16 @@ def test_a_dual_cut_short_says_how_much_it_left_out():
 
     rows = CollectRows(space.blocks)
     run_pass(task, space, [rows])
-    f = task.model(x).detach()
-    cut = select_rows(rows.finish(), task.likelihood.fisher_root(f), limit=4)
-    part = Dual.of(cut, len(x))
+    made, root = rows.finish(), task.likelihood.fisher_root(task.model(x).detach())
     truth = dense_fisher(task.model, space, task.likelihood, x, y)
-    assert len(cut.rows) == 4
-    assert part.trace().value == pytest.approx(float(truth.trace()) * (1 - cut.left_out), rel=1e-9)
-    missing = torch.linalg.eigvalsh(truth - part.to_dense())
-    assert float(missing.min()) > -1e-10
-    assert float(missing.max()) <= cut.left_out * float(truth.trace()) * (1 + 1e-9)
+    draws = [select_rows(made, root, limit=4, seed=s) for s in range(400)]
+    parts = [Dual.of(d, len(x)) for d in draws]
+    assert all(len(d.rows) == 4 and 0 < d.drawn <= 1 for d in draws)
+    assert all(p.trace().value == pytest.approx(float(truth.trace()), rel=1e-9) for p in parts)
+    each = torch.stack([p.to_dense() for p in parts])
+    spread = float(((each - truth).square().sum() / len(each)).sqrt())  # of one draw, Frobenius
+    assert float((each.mean(0) - truth).norm()) < 3 * spread / len(each) ** 0.5
+    h, j = root @ root.transpose(1, 2), jacobian(task.model, space, x)  # (n, C, P)
+    for draw, part in zip(draws[:20], parts[:20], strict=True):  # what is missing of H_i is what it says
+        held = torch.einsum("ncp,ncd,ndq->pq", j, h - draw.missing, j) / len(x)
+        assert relative(held, part.to_dense()) < EXACT

@@ -89,7 +89,7 @@ def test_queries_that_hold_nan(task):
 
 
 def test_memory(task):
-    with pytest.raises(MemoryBudgetError, match="principal rows"):
+    with pytest.raises(MemoryBudgetError, match="Fisher rows"):
         influence(task, [0], damping=0.1, engine="dual", settings=Settings(memory=2**13))
 
 

@@ -83,7 +83,7 @@ def test_the_sketch_follows_the_budget():
     space = ParameterSpace(task.model)
     whole = make_plan(task, space, Settings())
     assert whole.principal_rows == 3500
-    assert "3,500 principal of 3,600" in whole.text()
+    assert "3,500 of 3,600 Fisher rows" in whole.text()
     tight = make_plan(task, space, Settings(memory=2**27))
     assert tight.representation == "dual"
     assert 1000 <= tight.principal_rows < 3500

@@ -58,11 +58,11 @@ def dual_road(
     f, y = table["f"], table["y"]
     root = law.fisher_root(f.double())
     step = progress.start("eigendecomposition of the Gram matrix", 3)
-    selection = select_rows(jacobian, root, plan.principal_rows)
+    selection = select_rows(jacobian, root, plan.principal_rows, seed=settings.seed)
     progress.advance(step)
     metric = Dual.of(selection, len(f))
     progress.advance(step)
-    leverage = DualLeverage.of(jacobian, metric, plan.outputs)
+    leverage = DualLeverage.of(jacobian, metric, plan.outputs, selection.missing)
     progress.advance(step)
     progress.finish(step)
     labels = judged_truth(task, held_out, y)
@@ -83,7 +83,7 @@ def dual_road(
     influence = leverage.influence(residual, q_rows, law.residual(qf[queries].double(), qy[queries]), damping.value)
     own = root.transpose(1, 2) @ leverage.own @ root
     per_example = own.diagonal(dim1=1, dim2=2).sum(-1)
-    left = f"; {selection.left_out:.1e} of the trace left out" if selection.left_out > 1e-9 else ""
+    said = f", {selection.drawn:.0%} of the trace in rows that were drawn" if selection.drawn else ""
     judge, label_f = judge_labels(labels.model, loo, held_out, y, task)
     diagonal = DiagonalFisher(space.blocks, "exact")
     run_pass(task, space, [diagonal], most=plan.batch, progress=progress, what="Fisher diagonal")
@@ -113,7 +113,7 @@ def dual_road(
         label_f=label_f,
         queries=queries,
         influence=influence,
-        estimator=f"exact dual, {len(metric.values):,} principal rows{left}",
+        estimator=f"exact dual, {len(metric.rows):,} Fisher rows{said}",
     )
 
 

@@ -79,7 +79,7 @@ def leave_one_out(
             )
         refits = cross_fit(task, folds, 1, settings.seed, progress) if folds else None
         if plan.representation == "dual":
-            grid = read_exact(task, space, plan, progress, settings.damping)
+            grid = read_exact(task, space, plan, settings.seed, progress, settings.damping)
         else:
             grid = read_quick(task, space, plan, settings.seed, progress, settings.damping).at
         labels = judged_truth(task, refits, grid.y)

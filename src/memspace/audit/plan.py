@@ -28,7 +28,7 @@ DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact 
 MANY_OUTPUTS = 2_000  # positions × outputs up to which one cotangent each is affordable
 SAMPLED = 4_000  # labels sampled over all examples where outputs are many: tr F to about 2 to 3%
 MOST_SAMPLES = 8  # per example: each costs a backward pass
-LEAST_ROWS = 1_000  # below so many principal rows the exact dual is no longer near the metric
+LEAST_ROWS = 1_000  # below so many Fisher rows a draw of them is no longer near the metric
 PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
 
 
@@ -73,7 +73,7 @@ class Plan:
         parameters: audited ones; total: all of the model's, the frozen and those not chosen among them.
         patterns: by which they were chosen, if any.
         kind: which cotangents the metric is made of (see ``memspace.passes.kinds``).
-        principal_rows: how many the Gram matrix of the dual keeps at most.
+        principal_rows: how many Fisher rows the Gram matrix of the dual holds at most.
         on_disk: bytes of Kronecker factors and bases kept in memory-mapped files (0: in memory).
     """
 
@@ -133,7 +133,9 @@ class Plan:
             lines.append(f"off the fast path, per-example gradients by the generic way: {', '.join(self.loose)}")
         rows = self.n * self.outputs
         if self.representation == "dual" and rows > self.principal_rows:
-            lines.append(f"sketch: the {self.principal_rows:,} principal of {rows:,} Fisher rows")
+            lines.append(
+                f"sketch: {self.principal_rows:,} of {rows:,} Fisher rows: the largest, and a draw of the others"
+            )
         if self.on_disk:
             lines.append(f"on disk: {size(self.on_disk)} of Kronecker factors and bases, in memory-mapped files")
         lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  what for")

@@ -157,16 +157,16 @@ def read_quick(
 
 
 def read_exact(
-    task: Task, space: ParameterSpace, plan: Plan, progress: Progress, given: float | None = None
+    task: Task, space: ParameterSpace, plan: Plan, seed: int, progress: Progress, given: float | None = None
 ) -> LeverageGrid:
     """The same by the exact dual: of the whole network, for as many Jacobian rows as fit."""
     rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
     run_pass(task, space, [rows, table], most=plan.batch, progress=progress, what="Jacobian rows")
     jacobian, outs = rows.finish(), table.finish()
     f = outs["f"]
-    selection = select_rows(jacobian, task.likelihood.fisher_root(f.double()), PRINCIPAL_ROWS)
+    selection = select_rows(jacobian, task.likelihood.fisher_root(f.double()), PRINCIPAL_ROWS, seed=seed)
     metric = Dual.of(selection, len(f))
-    exact = DualLeverage.of(jacobian, metric, plan.outputs)
+    exact = DualLeverage.of(jacobian, metric, plan.outputs, selection.missing)
     grid = (given,) if given is not None else _grid(float(metric.values[-1]) / metric.n)
     leverage = torch.stack([exact.matrices(g) for g in grid], 1)
     return LeverageGrid(task, space, f, outs["y"], metric, grid, leverage, True, "exact dual")

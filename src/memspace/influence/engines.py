@@ -2,8 +2,8 @@
 
 * ``ekfac``: F by Kronecker blocks with corrected eigenvalues (George et al. 2018; Grosse et al. 2023), cheapest, biased
   between blocks and outside the eigenbases.
-* ``dual``: F exact for the whole network by Woodbury's identity on the rows of its root; on the principal rows where
-  there are too many, the share left out stated.
+* ``dual``: F exact for the whole network by Woodbury's identity on the rows of its root; where there are
+  too many, on the largest and a draw of the others.
 * ``iterative``: F exact by products, solved by conjugate gradients with EKFAC as preconditioner (after ASTRA, Wang et
   al. 2025); as exact as its residual says.
 """
@@ -186,13 +186,13 @@ def prepare(task: Task, space: ParameterSpace, name: str, settings: Settings, pr
         if need > settings.memory:
             fit = int(math.sqrt(settings.memory / 32))
             raise MemoryBudgetError(
-                f"the dual of {rows:,} principal rows needs {need / 2**30:.1f} GiB",
+                f"the dual of {rows:,} Fisher rows needs {need / 2**30:.1f} GiB",
                 where="memory budget",
                 remedy=f"allow more memory, or at most {fit:,} rows",
             )
-        dual = principal_dual(task, space, limit=rows, progress=progress)
-        left = f", {dual.left_out:.1%} of the trace left out" if dual.left_out > 1e-6 else ""
-        statement = f"exact dual on {len(dual.rows):,} principal rows{left}"
+        dual = principal_dual(task, space, limit=rows, seed=settings.seed, progress=progress)
+        said = f", {dual.drawn:.0%} of the trace in rows that were drawn" if dual.drawn else ""
+        statement = f"exact dual on {len(dual.rows):,} Fisher rows{said}"
         return Engine(name, statement, dual, n, operator, settings.tolerance, settings.limit)
     step = progress.start("Kronecker factors and eigenvalues", 1)
     kind, samples = "exact", 1

@@ -13,7 +13,7 @@ class Settings:
 
     Args:
         memory: bytes that may be held besides model and data.
-        rows: principal rows the dual keeps at most; their Gram matrix is decomposed.
+        rows: Fisher rows the dual holds at most; their Gram matrix is decomposed.
         tolerance: of the iterative engine, relative residual; limit: its steps at most.
         retrainings: networks trained on halves of the data to choose the damping, where the task can train and no
             damping is given; 0: none, the damping is then uncalibrated.

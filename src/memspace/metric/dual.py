@@ -1,8 +1,8 @@
-"""The dual representation: F through the Gram matrix of its rows, exact on the rows it keeps, with an exact null space.
+"""The dual representation: F through the Gram matrix of its rows, with an exact null space.
 
 F = (1/N) Σ_r row_r row_rᵀ. With K = Q κ Qᵀ the Gram matrix of the rows, the eigenvectors of F are rowsᵀ Q κ^{-½} and
-its eigenvalues κ/N; every other direction is in the null space. Rows that carry next to nothing may be left out:
-F_kept ⪯ F, and no eigenvalue moves by more than the left-out trace (Weyl).
+its eigenvalues κ/N; every other direction is in the null space. Exact where every row is held; where rows are drawn
+(``metric.draw``) F̂ is unbiased, has the trace of F, and traces of functions carry a standard error.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.metric.draw import TOLERANCE, draw_rows, spread_of_draw
 from memspace.metric.krylov import Eigenpairs
 from memspace.metric.metric import Estimate, FisherMetric, SpectralFunction
 from memspace.metric.row_products import sum_of_squares, times, transposed_times
@@ -20,49 +21,53 @@ from memspace.passes.rows import Rows
 __all__ = ["Dual", "Selection", "select_rows"]
 
 _RELATIVE_ZERO = 1e-12  # eigenvalues of the Gram matrix below this share of the largest are rounding (float64)
+STEP = 1e-4  # relative, of a central difference
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The principal Fisher rows of a set of examples, largest first.
+    """The principal Fisher rows of a set of examples, or a draw of them.
 
     Args:
-        rows: R rows of the root of F (not divided by N).
-        left_out: the share of the trace of N·F that rows not kept would have carried.
-        total: the trace of N·F.
+        rows: R rows of the root of F (not divided by N), each over the root of its chance of being drawn.
+        chance: (R,) those chances, float64; 1 where a row is held for certain.
+        drawn: the share of the trace of N·F that lies in rows whose chance is below 1.
+        missing: (n, C, C) Δ_i, what the rows held lack of the output curvature H_i of example i (or have too much of
+            it): H_i − Ĥ_i, symmetric; None where next to nothing is drawn.
     """
 
     rows: Rows
-    left_out: float
-    total: float
+    chance: Tensor
+    drawn: float = 0.0
+    missing: Tensor | None = None
 
 
-def select_rows(jacobian: Rows, root: Tensor, limit: int, tolerance: float = 1e-8) -> Selection:
-    """Rotate each example's Fisher rows to their principal axes and keep the largest over all examples.
+def select_rows(jacobian: Rows, root: Tensor, limit: int, tolerance: float = TOLERANCE, seed: int = 0) -> Selection:
+    """Rotate each example's Fisher rows to their principal axes; hold all that carry anything, or draw ``limit``.
 
     Args:
         jacobian: rows of J, C consecutive ones per example.
         root: S of every example, (n, C, K).
         limit: at most so many rows.
         tolerance: rows are dropped freely while their share of the trace stays below this.
+        seed: of the draw.
     """
     c = root.shape[1]
     root = root.double()
     own = jacobian.own_blocks(c)
     moment = root.transpose(1, 2) @ own @ root
     values, vectors = torch.linalg.eigh(moment)  # (n, K): squared norms of the principal rows
-    weights = (root @ vectors).transpose(1, 2)  # (n, K, C)
-    flat = values.clamp_min(0).flatten()
-    order = flat.argsort(descending=True)
-    total = float(flat.sum())
-    tail = total - flat[order].cumsum(0)
-    needed = int((tail > tolerance * total).sum()) + 1
-    keep = order[: min(limit, needed, len(order))]
-    keep = keep[flat[keep] > 0]
+    found = draw_rows(values.flatten(), limit, tolerance, seed)
+    mixes = (root @ vectors).transpose(1, 2)  # (n, K, C)
     k = values.shape[1]
-    rows = jacobian.combine(weights.reshape(-1, c)[keep], keep // k)
-    left = max(0.0, 1.0 - float(flat[keep].sum()) / total) if total > 0 else 0.0
-    return Selection(rows, left, total)
+    scaled = mixes.reshape(-1, c)[found.index] / found.chance.sqrt().unsqueeze(1)
+    rows = jacobian.combine(scaled, found.index // k)
+    if not found.drawn:
+        return Selection(rows, found.chance)
+    held = torch.zeros_like(values.flatten())
+    held[found.index] = 1 / found.chance
+    lacking = (1 - held).view_as(values).unsqueeze(1)
+    return Selection(rows, found.chance, found.drawn, (mixes.transpose(1, 2) * lacking) @ mixes)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ class Dual(FisherMetric):
         rows: R rows; F = (1/n) Σ row rowᵀ.
         n: number of examples averaged over.
         values: κ, eigenvalues of the Gram matrix, ascending; ``vectors`` (R, R) their eigenvectors.
-        left_out: share of tr F not represented (0 when exact).
+        drawn: share of tr F in rows of which only some were drawn (0 when exact).
+        chance: (R,) the rows' chances of being drawn; None: every row is held.
         sampling: standard error of tr F from labels drawn, where measured.
     """
 
@@ -81,17 +87,19 @@ class Dual(FisherMetric):
     n: int
     values: Tensor
     vectors: Tensor
-    left_out: float = 0.0
+    drawn: float = 0.0
     kind: str = "exact"
     representation: str = "dual"
     sampling: float = 0.0
+    chance: Tensor | None = None
 
     @staticmethod
     def of(selection: Selection, n: int, kind: str = "exact") -> Dual:
         """From selected rows."""
         values, vectors = torch.linalg.eigh(selection.rows.dot(selection.rows))
         real = values > _RELATIVE_ZERO * values[-1].clamp_min(1e-300)
-        return Dual(selection.rows, n, values[real], vectors[:, real], selection.left_out, kind)
+        chance = selection.chance if selection.drawn else None
+        return Dual(selection.rows, n, values[real], vectors[:, real], selection.drawn, kind, chance=chance)
 
     @property
     def size(self) -> int:  # type: ignore[override]
@@ -99,7 +107,7 @@ class Dual(FisherMetric):
         return self.rows.size
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
-        """Exact on the rows kept; the null space gets fn(0)."""
+        """Exact on the rows held; the null space gets fn(0)."""
         zero = fn(torch.zeros(1, dtype=torch.float64, device=v.device))
         batched = v.reshape(-1, self.size).double()
         gain = (fn(self.values / self.n) - zero) / self.values
@@ -107,22 +115,33 @@ class Dual(FisherMetric):
         return (zero * batched + transposed_times(self.rows, w)).reshape(v.shape).to(v.dtype)
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Exact on the rows kept."""
+        """Exact on the rows held; where they were drawn, with the standard error of the draw.
+
+        The error is of first order: with fewer than about ten rows for each effective parameter it is too small, and a
+        concave function comes out too low besides (by 2% at nine rows each, 7% at three: measured).
+        """
         if fn is None:
             return Estimate(float(self.values.sum()) / self.n, self.sampling)
         zero = float(fn(torch.zeros(1, dtype=torch.float64, device=self.values.device)))
-        return Estimate(float(fn(self.values / self.n).sum()) + zero * (self.size - len(self.values)))
+        value = float(fn(self.values / self.n).sum()) + zero * (self.size - len(self.values))
+        return Estimate(value, 0.0 if self.chance is None else self._spread(fn, self.chance))
+
+    def _spread(self, fn: SpectralFunction, chance: Tensor) -> float:
+        """Standard error of a trace: a row adds Σ_j λ_j φ'(λ_j) Q_rj² to it, to first order."""
+        at = self.values / self.n
+        slope = (fn(at * (1 + STEP)) - fn(at * (1 - STEP))) / (2 * STEP)  # dφ/d log λ
+        return spread_of_draw(self.vectors.square() @ slope, chance)
 
     def eigenvalues(self) -> Tensor:
-        """The non-zero ones."""
+        """The non-zero ones, of the rows held."""
         return (self.values / self.n).flip(0)
 
     def eigh(self, k: int) -> Eigenpairs:
-        """Exact on the rows kept: rowsᵀ Q κ^{-½}; at most as many as the rank."""
+        """Exact on the rows held: rowsᵀ Q κ^{-½}; at most as many as the rank."""
         values, vectors = self.values.flip(0)[:k], self.vectors.flip(1)[:, :k]
         found = transposed_times(self.rows, (vectors / values.sqrt()).t())
         return Eigenpairs.exact(values / self.n, found)
 
     def diagonal(self) -> Tensor:
-        """Exact on the rows kept: the mean of squared rows."""
+        """Exact on the rows held: the mean of squared rows."""
         return sum_of_squares(self.rows) / self.n

@@ -89,7 +89,7 @@ def kronecker_of(
 
 
 def dual_of_rows(task: Task, jacobian: Rows, f: Tensor, y: Tensor, *, limit: int, kind: str = "exact") -> Dual:
-    """The dual from Jacobian rows of n examples and their outputs; sketched to ``limit`` principal rows."""
+    """The dual from Jacobian rows of n examples and their outputs; at most ``limit`` rows of it."""
     u = output_cotangents(kind, task.likelihood, f.double(), y)  # (K, n, C)
     return Dual.of(select_rows(jacobian, u.permute(1, 2, 0), limit), len(f), kind)
 

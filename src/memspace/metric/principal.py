@@ -1,7 +1,7 @@
-"""The dual on the principal rows of many examples, without ever holding the others.
+"""The dual on some of the principal rows of many examples, without ever holding the others.
 
-One pass finds every example's principal Fisher rows and their sizes, a second reads the greatest of them. What is left
-out is stated: F_kept ⪯ F, and no eigenvalue moves by more than the trace left out (Weyl).
+One pass finds every example's principal Fisher rows and their sizes, a second reads those to hold: all that carry
+anything, or a draw of them that leaves F unbiased (``metric.draw``).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from memspace.metric.draw import draw_rows
 from memspace.metric.dual import Dual, Selection
 from memspace.passes.batching import examples_at_once
 from memspace.passes.cotangent import View, output_cotangents
@@ -22,8 +23,6 @@ from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["principal_dual"]
-
-TOLERANCE = 1e-8  # rows are dropped freely while their share of the trace stays below this
 
 
 class _Mixed(_Table):
@@ -46,39 +45,41 @@ def principal_dual(
     *,
     limit: int,
     index: Tensor | None = None,
+    seed: int = 0,
     progress: Progress | None = None,
 ) -> Dual:
-    """F of the training examples (or those at ``index``) through at most ``limit`` rows; ``left_out`` says the rest.
+    """F of the training examples (or those at ``index``) through at most ``limit`` rows.
 
-    Exact where no more than ``limit`` rows carry anything. Holds a factor pair per row kept and a limit × limit
-    float64 matrix.
+    Exact where no more than ``limit`` rows carry anything, else a draw by ``seed``; ``drawn`` says of how much. Holds a
+    factor pair per row and a limit × limit float64 matrix.
     """
     every = torch.arange(len(task.train)) if index is None else index
     table = OwnFisher(space.blocks)
     run_pass(task, space, [table], index=index, progress=progress, what="sizes of Fisher rows")
     values, vectors = torch.linalg.eigh(table.finish()["own"].double())
-    flat = values.clamp_min(0).flatten()
-    order = flat.argsort(descending=True)
-    total = float(flat.sum())
-    tail = total - flat[order].cumsum(0)
-    chosen = order[: min(limit, int((tail > TOLERANCE * total).sum()) + 1)]
-    kept = torch.zeros_like(flat, dtype=torch.bool)
-    kept[chosen] = flat[chosen] > 0
-    kept[order[0]] = True  # a network that is sure of everything has a metric of zero, which is a metric still
-    counts = kept.reshape(values.shape).sum(1)
+    found = draw_rows(values.flatten(), limit, seed=seed)
+    chance = torch.zeros_like(values.flatten())
+    chance[found.index] = found.chance
+    chance = chance.view_as(values)
+    counts = (chance > 0).sum(1)
+    places = (chance > 0).byte().argsort(dim=1, descending=True, stable=True)  # of the rows held, first
     parts: list[Rows] = []
+    chances: list[Tensor] = []
     for count in range(1, values.shape[1] + 1):
         of = (counts == count).nonzero().flatten()
         if not len(of):
             continue
         place = torch.zeros(len(task.train), dtype=torch.long, device=of.device)
         place[every.to(of.device)[of]] = torch.arange(len(of), device=of.device)
-        give = _Mixed(task.likelihood, vectors[of][:, :, -count:], place)  # an example's own greatest come last
+        held = places[of][:, :count]
+        odds = chance[of].gather(1, held)  # (B, R)
+        mixes = vectors[of].gather(2, held.unsqueeze(1).expand(-1, vectors.shape[1], -1)) / odds.sqrt().unsqueeze(1)
+        give = _Mixed(task.likelihood, mixes, place)
         rows = CollectRows(space.blocks, "given", len(of))
         at_once = examples_at_once(task, task.train, min(OUTPUTS, count))
         run_pass(
             task, space, [give, rows], index=every[of.cpu()], batch=at_once, progress=progress, what="principal rows"
         )
         parts.append(rows.finish())
-    left = max(0.0, 1.0 - float(flat[kept].sum()) / total) if total > 0 else 0.0
-    return Dual.of(Selection(joined(parts), left, total), len(every))
+        chances.append(odds.flatten())
+    return Dual.of(Selection(joined(parts), torch.cat(chances), found.drawn), len(every))
