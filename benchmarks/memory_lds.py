@@ -20,13 +20,12 @@ from torch import Tensor
 from benchmarks.lds import Truth, lds, retrain, split_half
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.table import Row, at_least, mean_interval
-from memspace.influence.ensemble import ensemble
+from memspace.influence.attribution import attribute
 from memspace.influence.prepared import Prepared, prepared, score_pass
 from memspace.influence.question import ask
-from memspace.influence.result import Influence
 from memspace.influence.settings import Settings
 from memspace.influence.target import TARGETS
-from memspace.influence.unrolled import Unrolled, unrolled
+from memspace.influence.unrolled import Unrolled
 from memspace.task.data import Data
 from memspace.task.task import Task
 
@@ -36,8 +35,10 @@ SUBSETS, SEEDS, QUERIES = 64, 2, 100
 CURVE = tuple(10 ** (k / 2) for k in range(-7, 2))  # γ of the curves and of kronfluence's sweep
 LEAST = 1e-3  # below, conjugate gradients take hundreds of steps to no gain
 ENGINES = ("iterative", "ekfac", "dual")
-MEMBERS = {"digits": (10, QUERIES), "fashion-mnist": (5, 25)}  # networks and queries of the ensemble
+MEMBERS = 10
+UNROLLED = {"digits": (10, QUERIES), "fashion-mnist": (5, 25)}  # networks and queries of the gradient's ensemble
 SINGLE = "iterative"  # what the goals are about: the engine that ``auto`` takes on both workloads
+ON_HALVES, THROUGH = f"ensemble of {SINGLE}, each trained on a half", "ensemble of gradients through the training"
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Found:
 
     values: dict[str, list[float]] = field(default_factory=dict)
     details: dict[str, list[str]] = field(default_factory=dict)
+    gains: dict[str, list[float]] = field(default_factory=dict)  # of the ensembles over the single network
 
     def add(self, name: str, value: float, detail: str = "") -> None:
         """Keep one seed's figure."""
@@ -91,7 +93,7 @@ def _one(task: Task, seed: int, small: bool, found: Found) -> None:
             if engine != "iterative" or g >= LEAST:
                 found.add(f"{engine} at γ = {g:.2g}", lds(_scores(task, rough, b, g), truth))
     _peers(task, queries, truth, found)
-    _ensemble(task, queries, single, truth, found)
+    _ensembles(task, queries, single, truth, settings, found)
 
 
 def _test(task: Task) -> Data:
@@ -131,23 +133,26 @@ def _peers(task: Task, queries: Tensor, truth: Truth, found: Found) -> None:
             found.add(name, lds(scores(task, queries), truth), f"{time.perf_counter() - start:.0f} s")
 
 
-def _ensemble(task: Task, queries: Tensor, single: Tensor, truth: Truth, found: Found) -> None:
-    """Networks of the task's recipe at other seeds, each with the gradient through its training at mean weight ½.
+def _ensembles(task: Task, queries: Tensor, single: Tensor, truth: Truth, settings: Settings, found: Found) -> None:
+    """Networks of the task's recipe at other seeds, either trained on halves of the data or, at mean weight ½, on all.
 
-    Asked for the first queries only where a training is long: a query costs about two trainings per network.
+    The gradient through the training is asked for the first queries only where a training is long: a query costs about
+    two trainings per network.
     """
-    members, few = MEMBERS[task.name]
-    asked = queries[:few]
-    part = replace(truth, outcomes=truth.outcomes[..., : len(asked)])
-    start = time.perf_counter()
-
-    def base(member: Task, seed: int) -> Influence:
-        return unrolled(member, asked, target="margin", settings=Unrolled(seed, left_out=0.5, checks=0))
-
-    scores = ensemble(task, base, seeds=range(100, 100 + members)).scores
-    took = time.perf_counter() - start
-    found.add("ensemble", lds(scores, part), f"{members} networks, {len(asked)} queries, {took:.0f} s")
-    found.add("ensemble minus single", found.values["ensemble"][-1] - lds(single[: len(asked)], part))
+    members, few = UNROLLED[task.name]
+    point = Unrolled(100, left_out=0.5, checks=0)
+    for name, engine, count, asked in (
+        (ON_HALVES, f"ensemble:{SINGLE}", MEMBERS, queries),
+        (THROUGH, "ensemble", members, queries[:few]),
+    ):
+        part = replace(truth, outcomes=truth.outcomes[..., : len(asked)])
+        start = time.perf_counter()
+        got = attribute(task, asked, engine=engine, target="margin", networks=count, training=point, settings=settings)
+        took = time.perf_counter() - start
+        value = lds(got.scores, part)
+        damping = "" if got.damping is None else f", γ {got.damping:.2g}"
+        found.add(name, value, f"{count} networks, {len(asked)} queries{damping}, {took:.0f} s")
+        found.gains.setdefault(name, []).append(value - lds(single[: len(asked)], part))
 
 
 def _rows(workload: str, found: Found) -> list[Row]:
@@ -155,12 +160,10 @@ def _rows(workload: str, found: Found) -> list[Row]:
     out = []
     peer = "kronfluence EKFAC, best of its dampings"
     for name, values in found.values.items():
-        if name == "ensemble minus single":
-            continue
         mean, low, high = mean_interval(values)
         out.append(Row(part, name, "", mean, low, high, None, "; ".join(found.details.get(name, ()))))
     gain = [a - b for a, b in zip(found.values[SINGLE], found.values[peer], strict=True)]
     out.append(at_least(part, f"{SINGLE} minus {peer}", gain, 0.0))
-    gain = found.values["ensemble minus single"]
-    out.append(at_least(part, f"ensemble minus {SINGLE}, same queries", gain, 0.1))
+    for name, gain in found.gains.items():
+        out.append(at_least(part, f"{name} minus {SINGLE}, same queries", gain, 0.1))
     return out

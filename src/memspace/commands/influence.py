@@ -43,7 +43,7 @@ def influence(
     retrainings: Annotated[int, typer.Option(min=0, help="Networks on halves of the data that set the damping.")] = 16,
     networks: Annotated[int, typer.Option(min=1, help="Networks of the engine ensemble.")] = 5,
     left_out: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Unrolled: share left out of the subsets that the scores speak of.")
+        float, typer.Option(min=0, max=0.9, help="Unrolled, ensembles: share left out of the subsets asked about.")
     ] = 0.0,
     weights: Weights = None,
     data_root: DataRoot = None,

@@ -42,7 +42,9 @@ def attribute(
     Args:
         engine: ``unrolled``, ``segments``, ``ensemble`` (of unrolled) or ``ensemble:`` and any engine's name.
         networks: of an ensemble, the first of the task's own seed.
-        training: seed and point of the gradient through the training; settings: of the metric, where one is used.
+        training: seed and point of the gradient through the training. An ensemble of a metric engine takes its point
+            from networks: with ``left_out`` s each is trained without a share s of the data.
+        settings: of the metric, where one is used.
 
     Raises:
         TaskError: an unknown engine; else as the engine.
@@ -60,9 +62,10 @@ def attribute(
             remedy=f"use one of {', '.join(TRAINING_ENGINES)}, or ensemble:ENGINE",
         )
     seeds = [training.seed + m for m in range(networks)]
-    return ensemble(
-        task, _base(queries, inner or "unrolled", target, training, settings), seeds=seeds, progress=progress
-    )
+    base = _base(queries, inner or "unrolled", target, training, settings)
+    # The gradient through the training stands at mean weight 1 − s with all examples in it.
+    without = training.left_out if inner not in ("", "unrolled") else 0.0
+    return ensemble(task, base, seeds=seeds, left_out=without, progress=progress)
 
 
 def _base(queries: Queries, inner: str, target: Goal, training: Unrolled, settings: Settings) -> Base:

@@ -2,6 +2,10 @@
 
 A single network's scores hold what its seed did; what is asked is usually what the data do. The mean over M networks
 has the seed's share of the variance divided by M, and the spread over networks says how much is left.
+
+Where the question is about subsets that leave out a share s of the data, the networks can be trained on such subsets:
+each tells how the outcome goes where the question is, and the mean over them is an expansion about the subsets' own
+mean instead of the network that has seen everything.
 """
 
 from __future__ import annotations
@@ -16,13 +20,13 @@ from torch import Tensor, nn
 
 from memspace.errors import TaskError
 from memspace.influence.result import Influence
+from memspace.influence.settings import checked_share
 from memspace.measurement import Measurement, Unmeasured
 from memspace.progress import Progress, Silent
-from memspace.task.data import move
 from memspace.task.task import Task
-from memspace.training.many import train_many
+from memspace.training.refit import refit_many
 
-__all__ = ["MOST", "Base", "checkpoints", "ensemble", "other_seeds"]
+__all__ = ["MOST", "Base", "checkpoints", "ensemble", "kept_parts", "other_seeds"]
 
 MOST = 10  # networks: more cost more than they add
 Base = Callable[[Task, int], Influence]  # (task with a network of its own, the seed it was trained with) -> scores
@@ -35,6 +39,7 @@ def ensemble(
     *,
     seeds: Sequence[int] | None = None,
     networks: Sequence[Network] | None = None,
+    left_out: float = 0.0,
     progress: Progress | None = None,
 ) -> Influence:
     """The mean of the base engine's scores over networks, with its standard error over networks.
@@ -42,7 +47,9 @@ def ensemble(
     Args:
         base: (task, seed) -> Influence, for example ``lambda t, s: unrolled(t, data, queries, "loss", Unrolled(s))``;
             the same queries each time.
-        seeds: of networks trained for this, on all data by the task's own recipe.
+        seeds: of networks trained for this by the task's own recipe.
+        left_out: share s of the examples that each of these is trained without, every example equally often
+            (:func:`kept_parts`); all examples are scored by every network. 0: trained on all data.
         networks: the user's own instead: modules or state dicts; the base is called with their place as seed.
 
     Returns:
@@ -50,9 +57,11 @@ def ensemble(
         network). ``reliable`` is False where a member's is.
 
     Raises:
-        TaskError: neither seeds nor networks, more than ``MOST``, or a task that cannot be trained again.
+        TaskError: neither seeds nor networks, more than ``MOST``, a task that cannot be trained again, or a share that
+            cannot be left out.
     """
     begun = time.perf_counter()
+    checked_share(left_out)
     count = len(seeds or ()) + len(networks or ())
     if (seeds is None) == (networks is None) or not 1 <= count <= MOST:
         raise TaskError(
@@ -60,12 +69,18 @@ def ensemble(
             where="ensemble",
             remedy=f"give seeds or networks, {MOST} at most",
         )
+    if networks is not None and left_out:
+        raise TaskError(
+            "networks of one's own cannot be trained without a share of the examples",
+            where="ensemble",
+            remedy="give seeds for networks trained on parts, or leave left_out at 0",
+        )
     progress = progress or Silent()
     members: Iterator[tuple[Task, int]]
     if networks is not None:
         members = ((_holding(task, net), m) for m, net in enumerate(networks))
     else:
-        members = other_seeds(task, list(seeds or ()), progress)
+        members = other_seeds(task, list(seeds or ()), progress, left_out=left_out)
     first: Influence | None = None
     mean = spread = outcome = torch.empty(0)
     notes: list[str] = []
@@ -86,7 +101,7 @@ def ensemble(
     return replace(
         first,
         scores=mean.to(first.scores),
-        engine=f"ensemble of {count}, {first.engine}",
+        engine=f"ensemble of {count}, {first.engine}" + (f", each trained without {left_out:.0%}" if left_out else ""),
         outcome=outcome.to(first.outcome),
         reliable=not notes,
         note="; ".join(notes),
@@ -98,25 +113,41 @@ def ensemble(
     )
 
 
-def other_seeds(task: Task, seeds: Sequence[int], progress: Progress | None = None) -> Iterator[tuple[Task, int]]:
-    """The task with networks trained anew on all its data, one per seed.
+def other_seeds(
+    task: Task, seeds: Sequence[int], progress: Progress | None = None, *, left_out: float = 0.0
+) -> Iterator[tuple[Task, int]]:
+    """The task with networks trained anew, one per seed: on all its data, or each without a share of them.
 
     Raises:
         TaskError: the task has neither ``training`` nor ``refit``.
     """
-    if task.training is not None:
-        whole = task.train.batch(range(len(task.train)))
-        x, y = move(whole.x, task.device, task.dtype), move(whole.y, task.device)
-        networks = train_many(task.training, x, y, task.likelihood, seeds=seeds, progress=progress)
-        return ((replace(task, model=networks.model(m), run=None), s) for m, s in enumerate(seeds))
-    if task.refit is None:
+    if task.training is None and task.refit is None:
         raise TaskError(
             "the task cannot be trained again",
             where=f"task {task.name}",
             remedy="give the Task training= or refit=, or pass networks of your own",
         )
-    refit, every = task.refit, torch.arange(len(task.train))
-    return ((replace(task, model=refit(every, s).to(task.device), run=None), s) for s in seeds)
+    index = kept_parts(len(task.train), left_out, len(seeds), seeds[0])
+    models = refit_many(task, index, seeds, progress)
+    return ((replace(task, model=m.to(task.device), run=None), s) for m, s in zip(models, seeds, strict=True))
+
+
+def kept_parts(n: int, left_out: float, count: int, seed: int) -> Tensor:
+    """Examples (count, n − out) kept when each network leaves out ``left_out`` of n, in increasing order.
+
+    What is left out are consecutive pieces of a shuffle, a new one when a whole piece no longer fits: halves come as
+    complementary pairs, and every example is left out as often as every other, up to one shuffle's rest.
+    """
+    out = min(round(left_out * n), n - 1)
+    if not out:
+        return torch.arange(n).expand(count, n)
+    generator = torch.Generator().manual_seed(seed + 6151)
+    kept = []
+    while len(kept) < count:
+        order = torch.randperm(n, generator=generator)
+        for lo in range(0, n - out + 1, out):
+            kept.append(torch.cat([order[:lo], order[lo + out :]]).sort().values)
+    return torch.stack(kept[:count])
 
 
 def checkpoints(task: Task, count: int = MOST) -> list[Mapping[str, Tensor]]:

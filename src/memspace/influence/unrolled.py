@@ -20,6 +20,7 @@ from memspace.errors import TaskError
 from memspace.influence.prepared import Goal, checked_target
 from memspace.influence.question import Asked, Queries, ask, queries_of
 from memspace.influence.result import Influence
+from memspace.influence.settings import checked_share
 from memspace.influence.target import Target
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.passes.outputs import outputs
@@ -62,12 +63,7 @@ class Unrolled:
     dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.left_out < 1:
-            raise TaskError(
-                f"a share of {self.left_out:g} of the examples cannot be left out",
-                where="left_out",
-                remedy="give a share from 0 to below 1",
-            )
+        checked_share(self.left_out)
 
     def at(self, n: int) -> Tensor:
         """The weights (N,) of the expansion."""
