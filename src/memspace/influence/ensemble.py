@@ -142,7 +142,7 @@ def kept_parts(n: int, left_out: float, count: int, seed: int) -> Tensor:
     if not out:
         return torch.arange(n).expand(count, n)
     generator = torch.Generator().manual_seed(seed + 6151)
-    kept = []
+    kept: list[Tensor] = []
     while len(kept) < count:
         order = torch.randperm(n, generator=generator)
         for lo in range(0, n - out + 1, out):
