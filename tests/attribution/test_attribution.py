@@ -10,8 +10,9 @@ from torch import nn
 
 from memspace.errors import TaskError
 from memspace.influence.attribution import attribute, uses_training
-from memspace.influence.ensemble import ensemble, kept_parts
+from memspace.influence.ensemble import ensemble
 from memspace.influence.influence import influence
+from memspace.influence.left_out import kept_parts
 from memspace.influence.settings import Settings
 from memspace.influence.unrolled import Unrolled, unrolled
 from memspace.task.builtin.train import fit

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from memspace.errors import TaskError
@@ -79,6 +81,32 @@ def test_expanding_at_the_mean_weight_predicts_halves_better(task):
     assert error(0.5) < 0.5 * min(error(0.0), centred)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+def test_several_points_are_the_median_of_derivatives_about_the_mean_weight(task, share):
+    found = unrolled(task, QUERIES, settings=Unrolled(left_out=share, points=3, checks=0))
+    width = min(share, 1 - share) / 2
+    each = [
+        unrolled(task, QUERIES, settings=Unrolled(weights=torch.full((N,), 1 - share + d), checks=0)).scores
+        for d in (-width, 0.0, width)
+    ]
+    torch.testing.assert_close(found.scores, torch.stack(each).sort(0).values[1], rtol=1e-4, atol=1e-6)
+    assert not torch.equal(found.scores, each[1])
+    roughness = found.diagnostic("unrolled.roughness")
+    assert 0 < roughness.value < 1
+    assert "3 reverse passes" in found.diagnostic("unrolled.trainings_per_outcome").estimator
+
+
+@given(st.floats(0.01, 0.99), st.integers(0, 6))
+def test_the_points_surround_the_mean_weight_and_no_weight_is_negative(share, pairs):
+    w = torch.stack(Unrolled(left_out=share, points=2 * pairs + 1).at(3))
+    assert w.shape == (2 * pairs + 1, 3)
+    assert float(w.min()) >= 0
+    assert float(w.max()) <= 1
+    torch.testing.assert_close(w.mean(0), torch.full((3,), 1 - share))
+    torch.testing.assert_close(w[0], torch.full((3,), 1 - share))
+    assert len(w[:, 0].unique()) == len(w)
+
+
 def test_target_is_the_users_and_the_outcomes_own_units(task):
     def double(law, f, y):
         return -2 * law.nll(f, y)
@@ -139,6 +167,14 @@ def test_bad_requests_are_refused(task):
         unrolled(replace(task, training=None), QUERIES)
     with pytest.raises(TaskError, match="share from 0"):
         Unrolled(left_out=1.0)
+    for wrong in (
+        {"points": 2, "left_out": 0.1},
+        {"points": 3},
+        {"points": 0},
+        {"points": 3, "weights": torch.ones(N)},
+    ):
+        with pytest.raises(TaskError, match="cannot be taken at"):
+            Unrolled(**wrong)
     other = Training(lambda: nn.Linear(2, 3), RECIPE)
     with pytest.raises(TaskError, match="other parameters"):
         unrolled(replace(task, training=other), QUERIES)

@@ -45,6 +45,9 @@ def influence(
     left_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Unrolled, ensembles: share left out of the subsets asked about.")
     ] = 0.0,
+    points: Annotated[
+        int, typer.Option(min=1, help="Unrolled: derivatives about --left-out, an odd number; their median counts.")
+    ] = 1,
     weights: Weights = None,
     data_root: DataRoot = None,
     label_noise: Annotated[float, typer.Option(help="Share of labels a built-in task corrupts.")] = 0.0,
@@ -84,7 +87,7 @@ def influence(
             move_to(job.model, device)
         shown: _Shown | None = None
         if trained:
-            point = Unrolled(seed=seed, left_out=left_out, memory=settings.memory)
+            point = Unrolled(seed=seed, left_out=left_out, points=points, memory=settings.memory)
             named: dict[str, Any] = {"engine": engine, "target": target, "networks": networks, "training": point}
             found = attribute(job, query, settings=settings, progress=progress, **named)
             shown = _Shown(_facts(found), found.queries, found.positions, found.outcome, found.top(top))

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import TaskError
+from memspace.influence.left_out import checked_share, kept_parts
 from memspace.influence.result import Influence
-from memspace.influence.settings import checked_share
 from memspace.measurement import Measurement, Unmeasured
 from memspace.progress import Progress, Silent
 from memspace.task.task import Task
 from memspace.training.refit import refit_many
 
-__all__ = ["MOST", "Base", "checkpoints", "ensemble", "kept_parts", "other_seeds"]
+__all__ = ["MOST", "Base", "checkpoints", "ensemble", "other_seeds"]
 
 MOST = 10  # networks: more cost more than they add
 Base = Callable[[Task, int], Influence]  # (task with a network of its own, the seed it was trained with) -> scores
@@ -130,24 +130,6 @@ def other_seeds(
     index = kept_parts(len(task.train), left_out, len(seeds), seeds[0])
     models = refit_many(task, index, seeds, progress)
     return ((replace(task, model=m.to(task.device), run=None), s) for m, s in zip(models, seeds, strict=True))
-
-
-def kept_parts(n: int, left_out: float, count: int, seed: int) -> Tensor:
-    """Examples (count, n − out) kept when each network leaves out ``left_out`` of n, in increasing order.
-
-    What is left out are consecutive pieces of a shuffle, a new one when a whole piece no longer fits: halves come as
-    complementary pairs, and every example is left out as often as every other, up to one shuffle's rest.
-    """
-    out = min(round(left_out * n), n - 1)
-    if not out:
-        return torch.arange(n).expand(count, n)
-    generator = torch.Generator().manual_seed(seed + 6151)
-    kept: list[Tensor] = []
-    while len(kept) < count:
-        order = torch.randperm(n, generator=generator)
-        for lo in range(0, n - out + 1, out):
-            kept.append(torch.cat([order[:lo], order[lo + out :]]).sort().values)
-    return torch.stack(kept[:count])
 
 
 def checkpoints(task: Task, count: int = MOST) -> list[Mapping[str, Tensor]]:

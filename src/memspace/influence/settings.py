@@ -4,24 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memspace.errors import TaskError
-
-__all__ = ["Settings", "checked_share"]
-
-
-def checked_share(left_out: float) -> float:
-    """The share of the examples that a question leaves out.
-
-    Raises:
-        TaskError: it is not from 0 to below 1.
-    """
-    if not 0 <= left_out < 1:
-        raise TaskError(
-            f"a share of {left_out:g} of the examples cannot be left out",
-            where="left_out",
-            remedy="give a share from 0 to below 1",
-        )
-    return left_out
+__all__ = ["Settings"]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ an infinitesimal weight does; how far that reaches is measured by retraining (se
 
 The derivative may be taken at weights other than 1. Left-out sets are far from w = 1 where they are large: subsets that
 leave out a share s have the mean weight 1 − s, and an expansion about that mean has no second-order error on average.
+
+Where a training is rough, the derivative at one point holds what a step aside would not. Points on both sides of the
+mean weight have the same mean, so the curvature between them cancels, and what is rough differs from one to the other.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ import torch
 from torch import Tensor
 
 from memspace.errors import TaskError
+from memspace.influence.left_out import checked_share
 from memspace.influence.prepared import Goal, checked_target
 from memspace.influence.question import Asked, Queries, ask, queries_of
 from memspace.influence.result import Influence
-from memspace.influence.settings import checked_share
 from memspace.influence.target import Target
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.passes.outputs import outputs
@@ -50,6 +53,8 @@ class Unrolled:
         left_out: share s of the examples that the question leaves out; the derivative is taken at w = 1 − s. 0: the
             network as it is, what single examples add to it. For subsets of half the data 0.5 is far better than 0.
         weights: (N,) to take the derivative at, instead of ``left_out``.
+        points: that the derivative is taken at, the result is the median of every score over them: evenly spaced
+            weights, the same for all examples, within min(s, 1 − s)/2 of 1 − s. Odd; each costs as much as the first.
         checks: random subsets retrained, at half and at whole weight, to see how far the derivative reaches; 0: none.
         memory: bytes for the states kept of the training.
         dtype: of the repeated training (None: the network's).
@@ -58,16 +63,31 @@ class Unrolled:
     seed: int = 0
     left_out: float = 0.0
     weights: Tensor | None = None
+    points: int = 1
     checks: int = 8
     memory: float = BUDGET
     dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         checked_share(self.left_out)
+        if (
+            self.points < 1
+            or self.points % 2 == 0
+            or (self.points > 1 and (self.weights is not None or not self.left_out))
+        ):
+            raise TaskError(
+                f"the derivative cannot be taken at {self.points} points about the weights asked for",
+                where="points",
+                remedy="give 1, or an odd number with a positive left_out and no weights",
+            )
 
-    def at(self, n: int) -> Tensor:
-        """The weights (N,) of the expansion."""
-        return torch.full((n,), 1 - self.left_out) if self.weights is None else self.weights
+    def at(self, n: int) -> list[Tensor]:
+        """The weights (N,) of every point of the expansion, the middle one first."""
+        if self.weights is not None:
+            return [self.weights]
+        width, half = min(self.left_out, 1 - self.left_out) / 2, self.points // 2
+        aside = [side * width * k / half for k in range(1, half + 1) for side in (-1, 1)]
+        return [torch.full((n,), 1 - self.left_out + d) for d in (0.0, *aside)]
 
     @property
     def share(self) -> float:
@@ -110,23 +130,35 @@ def unrolled(
         raise TaskError(
             f"the unrolled engine has no tokens {tokens!r}", where="tokens", remedy="use queries, or another engine"
         )
-    n = len(task.train)
-    at = settings.at(n)
-    replay = Replay.of(task, settings.seed, weights=at, dtype=settings.dtype)
+    first, *others = settings.at(len(task.train))
+    replay = Replay.of(task, settings.seed, weights=first, dtype=settings.dtype)
     check_task(task)
     data, index = queries_of(task, queries)
     aim = checked_target(task, target)
     trajectory = replay.run(budget=settings.memory, progress=progress)
-    own = _repeated(replay, trajectory, at, progress)
-    reproduced = _reproduction(task, replay, own)
-    ended = _holding(replay, trajectory.final)
-    space = verified_space(ended)
-    asked = ask(ended, space, aim, data, index, apart=tokens == "queries", progress=progress)
-    cotangents = replay.pack(space.unpack(asked.gradients))
-    pulling = time.perf_counter()
-    scores = pull_back(replay, trajectory, cotangents, progress=progress)
-    cost = _cost(time.perf_counter() - pulling, trajectory, len(scores))
-    found: list[Measurement | Unmeasured] = [reproduced, cost, _memory(trajectory)]
+    own = _repeated(replay, trajectory, progress)
+    found: list[Measurement | Unmeasured] = [_reproduction(task, replay, own)]
+
+    def derivative(replay: Replay, trajectory: Trajectory) -> tuple[Asked, Tensor, float]:
+        ended = _holding(replay, trajectory.final)
+        space = verified_space(ended)
+        asked = ask(ended, space, aim, data, index, apart=tokens == "queries", progress=progress)
+        cotangents, start = replay.pack(space.unpack(asked.gradients)), time.perf_counter()
+        scores = pull_back(replay, trajectory, cotangents, progress=progress)
+        return asked, scores, time.perf_counter() - start
+
+    asked, scores, spent = derivative(replay, trajectory)
+    if others:
+        each = [scores]
+        for w in others:
+            aside = replace(replay, weights=w.to(replay.weights))
+            way = aside.run(budget=settings.memory, progress=progress)
+            _, other, seconds = derivative(aside, way)
+            each.append(other)
+            spent += seconds + way.seconds
+        scores = torch.stack(each).median(0).values
+        found.append(_roughness(each, scores))
+    found += [_cost(spent, trajectory, len(scores), settings.points), _memory(trajectory)]
     if settings.checks:
         question = _Question(data, index, aim, asked)
         found += smoothness(replay, scores, question, settings, own, progress=progress).measurements
@@ -173,7 +205,7 @@ def _holding(replay: Replay, theta: Tensor) -> Task:
     return replace(replay.task, model=model, parameters=(), run=None)
 
 
-def _repeated(replay: Replay, trajectory: Trajectory, at: Tensor, progress: Progress) -> Tensor:
+def _repeated(replay: Replay, trajectory: Trajectory, progress: Progress) -> Tensor:
     """θ_T of the training at weights 1."""
     ones = torch.ones_like(replay.weights)
     if torch.equal(replay.weights, ones):
@@ -203,15 +235,22 @@ def _reproduction(task: Task, replay: Replay, theta: Tensor) -> Measurement:
     )
 
 
-def _cost(pulled: float, trajectory: Trajectory, count: int) -> Measurement:
-    trainings = pulled / max(trajectory.seconds, 1e-9) / count
-    return Measurement(
-        "unrolled.trainings_per_outcome",
-        trainings,
-        "trainings",
-        "seconds of the reverse pass over one training's",
-        count,
-    )
+def _cost(spent: float, trajectory: Trajectory, count: int, points: int) -> Measurement:
+    how = "seconds of the reverse pass over one training's"
+    if points > 1:
+        how = (
+            f"seconds of {points} reverse passes and of the trainings at all points but the first, over one training's"
+        )
+    trainings = spent / max(trajectory.seconds, 1e-9) / count
+    return Measurement("unrolled.trainings_per_outcome", trainings, "trainings", how, count)
+
+
+def _roughness(each: list[Tensor], median: Tensor) -> Measurement:
+    """‖s_k − median‖ / ‖median‖ of the points' derivatives, median over the points, per outcome."""
+    norm = torch.linalg.vector_norm(median, dim=1).clamp_min(torch.finfo(median.dtype).tiny)
+    apart = torch.stack([torch.linalg.vector_norm(s - median, dim=1) / norm for s in each]).median(0).values
+    how = f"relative distance of the derivative at a point from the median over {len(each)}, mean over outcomes"
+    return from_samples("unrolled.roughness", apart.double(), "1", how)
 
 
 def _memory(trajectory: Trajectory) -> Measurement:
