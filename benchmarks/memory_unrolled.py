@@ -4,8 +4,9 @@ Truth, same seed: networks retrained with the weights of left-out examples set t
 seeds: half-subsets trained with other seeds, either with weights set to 0 (all steps kept) or on the subset alone (half
 the steps, the usual linear datamodelling score). Scores are Spearman correlations over subsets, mean over outcomes
 (−loss of test examples). Where a training is rough (``Size.points``) the derivative is the median over several points,
-and that at one is measured beside it. The goals are about a training that follows its data (``benchmarks/smooth.py``);
-where that is not the workload's own, the latter is measured beside it.
+and that at one is measured beside it. The goals are about a training that follows its data (``benchmarks/smooth.py``)
+as closely as the goal asks: where retraining at half the weight does not tell retraining without it, no derivative can.
+Where that is not the workload's own training, the latter is measured beside it.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _measure(name: str, arguments: argparse.Namespace, seed: int, size: Size) ->
     given = WORKLOADS[name](arguments.data_root, seed, arguments.small)
     queries = torch.arange(size.queries)
     found: dict[str, float] = {}
-    task, facts = smooth(given, seed)
+    task, facts = smooth(given, seed, max(GOALS[name].values()))
     found |= facts
     if task is not given:
         weights = subsets(len(given.train), 0.1, size.subsets, seed)

@@ -21,8 +21,8 @@ __all__ = ["at_rate", "outcomes", "smooth", "smoothness", "subsets"]
 SMOOTH, HALVINGS, JUDGED = 0.9, 4, 300
 
 
-def smooth(task: Task, seed: int) -> tuple[Task, dict[str, float]]:
-    """The task at the first of its rate, half of it, ... that is smooth, and what that rate gives."""
+def smooth(task: Task, seed: int, least: float = SMOOTH) -> tuple[Task, dict[str, float]]:
+    """The task at the first of its rate, half of it, ... whose smoothness is ``least``, and what that rate gives."""
     assert task.training is not None
     facts: dict[str, float] = {}
     found = task
@@ -33,7 +33,7 @@ def smooth(task: Task, seed: int) -> tuple[Task, dict[str, float]]:
         print(f"  {task.name}, seed {seed}: rate {rate:g}, smooth {value:.3f}", flush=True)
         facts |= {"smoothness at the workload's own rate": value} if not k else {}
         facts |= {"rate": rate, "smoothness at it": value}
-        if value >= SMOOTH:
+        if value >= least:
             break
     assert found.test is not None
     f, y = outputs(found, found.test)
