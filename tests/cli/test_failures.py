@@ -19,6 +19,8 @@ import os, signal
 from pathlib import Path
 import torch, memspace
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
+
 class Net(torch.nn.Module):
     """Sends itself a Ctrl-C, once, after the second chapter was kept."""
 
