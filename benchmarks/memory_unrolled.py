@@ -164,7 +164,7 @@ def _over_seeds(task: Task, queries: Tensor, seed: int, size: Size, ask: Ask) ->
         truth = (truths[0] + truths[1]) / 2
         r = _spearman(truths[0], truths[1])
         found[f"over seeds, {kind}: correlation of the two seeds' truths"] = r
-        found[f"over seeds, {kind}: ceiling (Spearman–Brown, root)"] = (2 * r / (1 + r)) ** 0.5
+        found[f"over seeds, {kind}: ceiling (Spearman–Brown, root)"] = (2 * max(r, 0.0) / (1 + r)) ** 0.5
         found[f"over seeds, {kind}: one network, at w = 1"] = lds(one, weights, truth)
         found[f"over seeds, {kind}: one network, at w = ½"] = lds(half, weights, truth)
         found[f"over seeds, {kind}: ensemble of {size.members}, at w = ½"] = lds(at_half, weights, truth)
