@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Measurement", "Unmeasured", "from_samples"]
+from memspace import intervals
+
+__all__ = ["Measurement", "Unmeasured", "from_change", "from_error", "from_ratio", "from_samples", "from_share"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Measurement:
     @property
     def standard_error(self) -> float | None:
         """A quarter of the width of the 95% interval (normal approximation), or None where exact."""
-        return None if self.interval is None else (self.interval[1] - self.interval[0]) / (2 * 1.96)
+        return None if self.interval is None else (self.interval[1] - self.interval[0]) / (2 * intervals.margin(1.0))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; NaN and infinities become None with the reason in ``note``."""
@@ -91,18 +93,111 @@ class Unmeasured:
 
 
 def from_samples(
-    name: str, samples: Any, unit: str, estimator: str, *, source: str = "", note: str = ""
+    name: str,
+    samples: Any,
+    unit: str,
+    estimator: str,
+    *,
+    lower: float = -math.inf,
+    upper: float = math.inf,
+    groups: Any = None,
+    source: str = "",
+    note: str = "",
 ) -> Measurement:
-    """The mean of independent samples with a normal 95% interval from their standard error.
+    """The mean of independent samples with a 95% interval that allows for skewness (:func:`intervals.of_mean`).
 
     Args:
         name, unit, estimator, source, note: as in :class:`Measurement`.
         samples: any sequence of floats; with fewer than two there is no interval and the value is unreliable.
+        lower, upper: bounds that every sample keeps, ``lower=0`` for losses and divergences: the interval keeps them,
+            and a sample too small for its tail is marked not reliable.
+        groups: what was drawn independently, one label a sample, where samples come in groups.
+
+    For samples of 0 and 1 use :func:`from_share`, for their paired changes :func:`from_change`.
     """
-    values = [float(s) for s in samples]
-    n = len(values)
-    mean = math.fsum(values) / n if n else math.nan
-    if n < 2:
-        return Measurement(name, mean, unit, estimator, n, None, source, False, note or "fewer than two samples")
-    half = 1.96 * math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n)
-    return Measurement(name, mean, unit, estimator, n, (mean - half, mean + half), source, True, note)
+    values = intervals.floats(samples)
+    mean = math.fsum(values) / len(values) if len(values) else math.nan
+    found = intervals.of_mean(values, groups=groups, lower=lower, upper=upper)
+    return _made(name, mean, unit, estimator, len(values), found, source, note)
+
+
+def from_share(
+    name: str,
+    right: Any,
+    estimator: str,
+    *,
+    n: int | None = None,
+    groups: Any = None,
+    unit: str = "1",
+    source: str = "",
+    note: str = "",
+) -> Measurement:
+    """A share with a 95% interval that is never [1, 1] (Clopper & Pearson 1934).
+
+    Args:
+        right: (n,) of 0 and 1, or, with ``n``, how many were.
+        groups: what was drawn independently, one label a sample: the sequence a position belongs to.
+    """
+    if n is not None:
+        value, found = (right / n if n else math.nan), intervals.of_share(right, n)
+    else:
+        hits = intervals.floats(right)
+        n = len(hits)
+        value = float(hits.mean()) if n else math.nan
+        found = intervals.of_share(float(hits.sum()), n) if groups is None else intervals.of_grouped_share(hits, groups)
+    return _made(name, value, unit, estimator, n, found, source, note)
+
+
+def from_change(
+    name: str,
+    before: Any,
+    after: Any,
+    estimator: str,
+    *,
+    groups: Any = None,
+    source: str = "",
+    note: str = "",
+) -> Measurement:
+    """Mean(after) − mean(before) of 0 and 1 on the same examples; never [0, 0] (:func:`intervals.of_change`)."""
+    first, second = intervals.floats(before), intervals.floats(after)
+    value = float(second.mean() - first.mean()) if len(first) else math.nan
+    found = intervals.of_change(first, second, groups=groups)
+    return _made(name, value, "1", estimator, len(first), found, source, note)
+
+
+def from_ratio(
+    name: str, above: Any, below: Any, unit: str, estimator: str, *, source: str = "", note: str = ""
+) -> Measurement:
+    """Mean(above) / mean(below), measured on the same samples, with Fieller's interval."""
+    top, bottom = intervals.floats(above), intervals.floats(below)
+    value = float(top.mean() / bottom.mean()) if len(top) and bottom.mean() != 0 else math.nan
+    return _made(name, value, unit, estimator, len(top), intervals.of_ratio(top, bottom), source, note)
+
+
+def from_error(
+    name: str,
+    value: float,
+    error: float,
+    unit: str,
+    estimator: str,
+    n: int,
+    *,
+    df: float | None = None,
+    lower: float = -math.inf,
+    upper: float = math.inf,
+    source: str = "",
+    reliable: bool = True,
+    note: str = "",
+) -> Measurement:
+    """A value with its standard error; ``df``: degrees of freedom behind the error (draws − 1), None for many."""
+    ends = intervals.around(value, error, df, lower=lower, upper=upper)
+    if not all(math.isfinite(e) for e in ends):
+        return Measurement(name, value, unit, estimator, n, None, source, False, note or "its error is not known")
+    return Measurement(name, value, unit, estimator, n, ends, source, reliable, note)
+
+
+def _made(
+    name: str, value: float, unit: str, estimator: str, n: int, found: intervals.Interval, source: str, note: str
+) -> Measurement:
+    told = "; ".join(part for part in (found.doubt, note) if part)
+    return Measurement(name, value, unit, estimator, n, found.ends, source, not found.doubt, told)
