@@ -6,6 +6,7 @@ import datetime
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from memspace.audit.chapters.generalisation import generalisation
 from memspace.audit.chapters.geometry import geometry
 from memspace.audit.chapters.robustness import robustness
 from memspace.audit.chapters.stored import stored
+from memspace.audit.claims import reviewed
 from memspace.audit.plan import Plan, Settings, make_plan
 from memspace.audit.read import read
 from memspace.audit.reading import Reading
@@ -63,6 +65,9 @@ def audit_task(task: Task, settings: Settings, store: Store | None = None, progr
         if r.held_out is not None:
             costs["held-out refits"] = r.held_out.seconds
         chapters, tables = _chapters(r, settings, store, progress)
+    measured = {m.name: m for c in chapters for m in c.measurements}
+    # Chapters are kept as written, and reviewed together: what refutes a finding may stand in a later one.
+    chapters = tuple(replace(c, findings=reviewed(c.findings, measured)) for c in chapters)
     for c in chapters:
         costs[c.id] = c.seconds
     costs["total"] = time.perf_counter() - start

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from memspace.audit.claims import Finding
 from memspace.measurement import Measurement, Unmeasured
 
 __all__ = ["SCHEMA", "Chapter", "Figure", "Finding", "Gallery", "Item", "Results", "Series"]
@@ -62,17 +63,6 @@ class Gallery:
     caption: str
     items: tuple[Item, ...]
     query: Item | None = None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A sentence a person can act on. ``level``: good | note | warn | bad; ``chapter``: where the evidence stands."""
-
-    level: str
-    title: str
-    evidence: str
-    action: str
-    chapter: str
 
 
 @dataclass(frozen=True)
@@ -178,7 +168,7 @@ def chapter_from_dict(d: Mapping[str, Any]) -> Chapter:
         answer=d["answer"],
         measurements=tuple(Measurement.from_dict(m) for m in d["measurements"]),
         unmeasured=tuple(Unmeasured(**u) for u in d["unmeasured"]),
-        findings=tuple(Finding(**f) for f in d["findings"]),
+        findings=tuple(Finding.from_dict(f) for f in d["findings"]),
         figures=tuple(
             Figure(
                 **{

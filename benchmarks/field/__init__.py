@@ -1,0 +1,1 @@
+"""The field trial: data that no constant of memspace was chosen on, audited as a stranger would."""

@@ -1,0 +1,126 @@
+"""What an audit says beside what is true: intervals against truths, the ranking of labels against rivals' rankings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
+
+from benchmarks.field.refits import Refits
+from benchmarks.field.tasks import Job
+from memspace.audit.results import Results
+from memspace.measurement import Measurement
+
+__all__ = ["Draw", "coverage", "label_verdict", "outlier_verdict"]
+
+# Estimates from training data alone, and the measurement on fresh examples that they estimate.
+ESTIMATES = {
+    "generalisation.loo_estimate": "generalisation.test_loss",
+    "generalisation.calibration_estimate": "generalisation.test_calibration",
+}
+# What is measured on the test examples: the same measurement on many more is its truth.
+ON_TEST = ("generalisation.test_", "efficiency.", "input.")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One draw of a job: training data as given and as they are, test examples, and a pool that tells the truth."""
+
+    x: Tensor
+    y: Tensor
+    truth: Tensor
+    wrong: Tensor
+    test: tuple[Tensor, Tensor]
+    pool: tuple[Tensor, Tensor]
+
+
+def _record(m: Measurement, truth: float) -> dict[str, Any]:
+    assert m.interval is not None
+    return {
+        "measure": m.name,
+        "value": m.value,
+        "low": m.interval[0],
+        "high": m.interval[1],
+        "truth": truth,
+        "reliable": m.reliable,
+    }
+
+
+def coverage(results: Results, large: Results | None, draw: Draw, job: Job) -> list[dict[str, Any]]:
+    """Every interval whose truth can be had, with that truth."""
+    found = []
+    every = {m.name: m for c in results.chapters for m in c.measurements if m.interval is not None}
+    if large is not None:
+        truths = {m.name: m.value for c in large.chapters for m in c.measurements if math.isfinite(m.value)}
+        sizes = {m.name: m.n for c in large.chapters for m in c.measurements}
+        for name, m in every.items():
+            same = name.startswith(ON_TEST) or name.endswith("accuracy_change")
+            target = ESTIMATES.get(name, name if same else None)
+            enough = target is not None and (name in ESTIMATES or sizes.get(target, 0) >= 8 * m.n)
+            if target is not None and target in truths and enough:
+                found.append(_record(m, truths[target]))
+    share = float(draw.wrong.double().mean())
+    planted = {"labels.noise": share, "labels.expected_wrong": float(draw.wrong.sum())}
+    found += [_record(every[name], truth) for name, truth in planted.items() if name in every]
+    return found
+
+
+def label_verdict(results: Results, model: nn.Module, refits: Refits, draw: Draw) -> dict[str, Any]:
+    """Ours and the rivals' rankings of wrong labels, from the same refits, and what the finding says."""
+    table = results.tables["examples"]
+    found: dict[str, Any] = {"planted": float(draw.wrong.double().mean()), "finding": _finding(results)}
+    share = next((m for c in results.chapters for m in c.measurements if m.name == "labels.noise"), None)
+    found["reliable"] = None if share is None else share.reliable
+    if "p_wrong_label" not in table or not bool(draw.wrong.any()):
+        return found
+    wrong = draw.wrong.numpy()
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(model(draw.x), draw.y, reduction="none")
+    p = np.asarray(table["p_wrong_label"], dtype=float)
+    scores = {"memspace": p, "training loss": loss.numpy()}
+    probabilities, times = refits.probabilities()
+    if bool((times > 0).all()):
+        scores["held-out loss"] = -probabilities.gather(1, draw.y[:, None])[:, 0].clamp_min(1e-12).log().numpy()
+        scores["cleanlab"] = _cleanlab(draw.y.numpy(), probabilities.numpy())
+    found["precision"] = {name: float(average_precision_score(wrong, score)) for name, score in scores.items()}
+    found["probability"] = [[round(float(a), 4), int(b)] for a, b in zip(p, wrong, strict=True)]
+    return found
+
+
+def _cleanlab(y: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Its recommended score: self-confidence of cross-validated probabilities."""
+    try:
+        from cleanlab.rank import get_label_quality_scores
+    except ImportError:
+        return 1 - probabilities[np.arange(len(y)), y]  # what that function computes
+    return 1 - np.asarray(get_label_quality_scores(y, probabilities))
+
+
+def _finding(results: Results) -> str:
+    """``alarm`` (labels look wrong), ``none`` (none does), ``unsure``, or ``absent``."""
+    titles = [(f.title.lower(), f.level) for f in results.chapter("stored").findings]
+    about = [level for title, level in titles if "label" in title and "pair" not in title]
+    if not about:
+        return "absent"
+    level = about[0]
+    return "alarm" if level in ("bad", "warn") else "none" if level == "good" else "unsure"
+
+
+def outlier_verdict(results: Results, model: nn.Module, draw: Draw) -> dict[str, Any]:
+    """Planted outliers: average precision of the audit's probability and of |residual|."""
+    table = results.tables["examples"]
+    with torch.no_grad():
+        residual = (model(draw.x) - draw.y).square().sum(1).numpy()
+    wrong = draw.wrong.numpy()
+    found: dict[str, Any] = {"precision": {"residual": float(average_precision_score(wrong, residual))}}
+    column = next((c for c in table if "outlier" in c and c.startswith("p_")), None)
+    if column is not None:
+        p = np.asarray(table[column], dtype=float)
+        found["precision"]["memspace"] = float(average_precision_score(wrong, p))
+        found["probability"] = [[round(float(a), 4), int(b)] for a, b in zip(p, wrong, strict=True)]
+    return found
