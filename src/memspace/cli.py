@@ -19,21 +19,37 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from memspace import commands
-from memspace.commands import move_to, parse_memory, watching
-from memspace.errors import Interrupted, MemspaceError
+from memspace.commands import Damping, Memory, Noise, Seed, move_to, parse_memory, watching
+from memspace.errors import Interrupted, MemspaceError, SettingsError
 from memspace.version import VERSION
 
 __all__ = ["app", "main", "parse_memory"]
 
 
+_UsageError: Any = typer.BadParameter.__mro__[1]  # of the click that typer uses: its own copy, or the package
+
+
 class _Commands(TyperGroup):
     """The commands; Ctrl-C in any of them is a failure with advice like every other."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command line; what cannot be read of it is a failure with advice like every other."""
+        try:
+            code = super().main(*args, standalone_mode=False, **extra)
+        except _UsageError as error:
+            if type(error).__name__ != "NoArgsIsHelpError":
+                raise _unreadable(error) from error
+            error.show()
+            code = error.exit_code
+        except typer.Abort:
+            raise _stopped() from None
+        raise SystemExit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command asked for."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:  # typer itself would leave without a word
+        except KeyboardInterrupt:  # click itself would leave without a word
             raise _stopped() from None
 
 
@@ -44,12 +60,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Reads a trained PyTorch network as a memory space: what it stores, how full it is, what breaks it.",
 )
-
-
-def _share(value: float) -> float:
-    if not 0 <= value < 1:
-        raise typer.BadParameter("a share of labels lies in [0, 1)")
-    return value
 
 
 def _version(show: bool) -> None:
@@ -74,12 +84,10 @@ def audit(
     run: Annotated[Path | None, typer.Option(help="Folder of its training, recorded by memspace.watch.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/NAME].")] = None,
-    label_noise: Annotated[
-        float, typer.Option(help="Share of training labels a built-in task corrupts.", callback=_share)
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of every random choice.")] = 0,
-    memory: Annotated[str, typer.Option(help="What the audit may hold besides model and data.")] = "4GiB",
-    damping: Annotated[float | None, typer.Option(help="γ; chosen from the data where not given.")] = None,
+    label_noise: Noise = 0.0,
+    seed: Seed = 0,
+    memory: Memory = "4GiB",
+    damping: Damping = None,
     representation: Annotated[str, typer.Option(help="auto, dual or ekfac.")] = "auto",
     query: Annotated[
         list[int] | None, typer.Option(help="Test example whose prediction to explain; repeatable.")
@@ -110,10 +118,6 @@ def audit(
     from memspace.task.load import resolve
     from memspace.workers import local_device
 
-    if representation not in ("auto", "dual", "ekfac"):
-        raise typer.BadParameter("representation is one of auto, dual, ekfac")
-    if damping is not None and not damping > 0:
-        raise typer.BadParameter("damping must be positive")
     settings = Settings(damping, parse_memory(memory), seed, tuple(query) if query else None, representation, capacity)
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     console = Console(stderr=True)
@@ -210,6 +214,13 @@ def _team() -> AbstractContextManager[Callable[[], bool]]:
     from memspace.workers import team_of_torchrun
 
     return team_of_torchrun()
+
+
+def _unreadable(error: Any) -> SettingsError:
+    """What is wrong with the words on the command line; click's own hints among them."""
+    path = error.ctx.command_path if error.ctx is not None else "memspace"
+    what = " ".join(error.format_message().split()).rstrip(".")
+    return SettingsError(what[:1].lower() + what[1:], where=path, remedy=f"see `{path} --help`")
 
 
 def _stopped() -> Interrupted:

@@ -18,6 +18,7 @@ __all__ = [
     "NonFiniteError",
     "OutputError",
     "RunFolderError",
+    "SettingsError",
     "ShapeError",
     "StochasticModelError",
     "TaskError",
@@ -42,6 +43,12 @@ class TaskError(MemspaceError):
     """The task named on the command line cannot be found or is not a task."""
 
     exit_code = 3
+
+
+class SettingsError(MemspaceError, ValueError):
+    """A setting is out of its range, or a command line cannot be read."""
+
+    exit_code = 2
 
 
 class DataError(MemspaceError):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.errors import DataError, MemoryBudgetError, NonFiniteError, TaskError
+from memspace.errors import DataError, MemoryBudgetError, NonFiniteError, SettingsError, TaskError
 from memspace.influence.engines import choose_engine
 from memspace.influence.influence import influence
 from memspace.influence.settings import Settings
@@ -65,7 +65,7 @@ def test_functions(task, function, error, says):
 
 @pytest.mark.parametrize("damping", [0.0, -1.0, float("nan"), float("inf")])
 def test_dampings(task, damping):
-    with pytest.raises(TaskError, match="not a positive number"):
+    with pytest.raises(SettingsError, match="damping is out of range"):
         influence(task, [0], damping=damping)
 
 

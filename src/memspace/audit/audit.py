@@ -27,6 +27,7 @@ from memspace.audit.read import read
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Results
 from memspace.audit.store import Store
+from memspace.influence.question import queries_of
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
@@ -41,6 +42,7 @@ Tables = dict[str, dict[str, Any]]
 def plan_audit(task: Task, settings: Settings) -> Plan:
     """Check the task and plan its audit; computes nothing else."""
     check_task(task)
+    queries_of(task, settings.queries)
     with untouched(task.model):
         return make_plan(task, verified_space(task), settings)
 
@@ -57,6 +59,7 @@ def audit_task(task: Task, settings: Settings, store: Store | None = None, progr
     progress = progress or Silent()
     start = time.perf_counter()
     check_task(task)
+    queries_of(task, settings.queries)
     with untouched(task.model):
         space = verified_space(task)
         plan = make_plan(task, space, settings)

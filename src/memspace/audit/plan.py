@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
+from memspace.audit.settings import Settings
 from memspace.errors import MemoryBudgetError
 from memspace.passes.batching import examples_at_once
 from memspace.passes.forms import DENSE_LIMIT
@@ -30,27 +31,6 @@ SAMPLED = 4_000  # labels sampled over all examples where outputs are many: tr F
 MOST_SAMPLES = 8  # per example: each costs a backward pass
 LEAST_ROWS = 1_000  # below so many Fisher rows a draw of them is no longer near the metric
 PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a user may set.
-
-    Args:
-        damping: γ; None: chosen by the stated rule.
-        memory: bytes the audit may hold besides model and data.
-        seed: of every random choice.
-        queries: test examples whose predictions are explained; None: the most instructive ones.
-        representation: ``auto``, ``dual`` or ``ekfac``.
-        capacity: bits of random labels the architecture stores, where measured (``memspace capacity``).
-    """
-
-    damping: float | None = None
-    memory: int = 4 * 2**30
-    seed: int = 0
-    queries: tuple[int, ...] | None = None
-    representation: str = "auto"
-    capacity: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ What is slow to import is imported inside the command. Here: what commands share
 
 from __future__ import annotations
 
+import math
 import re
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,15 +16,46 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from memspace.errors import TaskError
+from memspace.errors import SettingsError, TaskError
+from memspace.limits import BYTES, DAMPING, SEED, SHARE, Limit
 from memspace.progress import Progress, Silent
 
-__all__ = ["DataRoot", "Device", "Json", "Seed", "TaskName", "Weights", "move_to", "parse_memory", "watching"]
+__all__ = [
+    "Damping",
+    "DataRoot",
+    "Device",
+    "Json",
+    "Memory",
+    "Noise",
+    "Seed",
+    "TaskName",
+    "Weights",
+    "move_to",
+    "parse_memory",
+    "watching",
+]
+
+
+def _within(limit: Limit) -> Callable[[typer.CallbackParam, Any], Any]:
+    """A check of an option's value; the same as that of the setting it becomes."""
+
+    def check(option: typer.CallbackParam, value: Any) -> Any:
+        return limit.optional(value, option.opts[0])
+
+    return check
+
 
 TaskName = Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+Seed = Annotated[int, typer.Option(help="Of every random choice.", callback=_within(SEED))]
+Noise = Annotated[
+    float, typer.Option(help="Share of training labels a built-in task corrupts, below 1.", callback=_within(SHARE))
+]
+Damping = Annotated[
+    float | None, typer.Option(help="γ; chosen from the data where not given.", callback=_within(DAMPING))
+]
+Memory = Annotated[str, typer.Option(help="What may be held besides model and data.")]
 Device = Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
 
@@ -31,12 +64,13 @@ def parse_memory(text: str) -> int:
     """``4GiB``, ``512MiB``, ``2G``, ``800m`` → bytes.
 
     Raises:
-        typer.BadParameter: not a size.
+        SettingsError: not a size.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", text.lower())
-    if found is None or float(found[1]) <= 0:
-        raise typer.BadParameter(f"{text!r} is not a size; write for example 4GiB or 512MiB")
-    return int(float(found[1]) * 1024 ** " kmgt".index(found[2] or " "))
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", text.lower(), re.ASCII)
+    size = math.inf if found is None else float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")
+    if not BYTES.low <= size <= BYTES.high:
+        raise SettingsError(f"{text[:60]!r} is not a size", where="--memory", remedy="write for example 4GiB or 512MiB")
+    return int(size)
 
 
 def watching(console: Console, silent: bool) -> AbstractContextManager[Progress]:

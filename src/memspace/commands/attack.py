@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from memspace.commands import DataRoot, Device, Json, Seed, TaskName, Weights, move_to, watching
+from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, watching
 
 __all__ = ["add", "attack"]
 
@@ -24,9 +24,7 @@ def attack(
     weights: Weights = None,
     data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
-    label_noise: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Share of training labels a built-in task corrupts.")
-    ] = 0.0,
+    label_noise: Noise = 0.0,
     seed: Seed = 0,
     examples: Annotated[int, typer.Option(min=10, help="Inputs looked at, drawn from the test data.")] = 500,
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps a search.")] = 20,

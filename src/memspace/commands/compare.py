@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from memspace.commands import DataRoot, Device, Json, Seed, TaskName, move_to, watching
+from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, move_to, watching
 from memspace.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def compare(
     b: Annotated[str, typer.Argument(metavar="B", help="The same of the other network.")],
     align: Annotated[bool, typer.Option("--align", help="Match the hidden units of B to those of A first.")] = False,
     data_root: DataRoot = None,
-    label_noise: Annotated[float, typer.Option(help="Share of training labels a built-in task corrupts.")] = 0.0,
+    label_noise: Noise = 0.0,
     out: Annotated[Path | None, typer.Option(help="Folder of the page [default: runs/NAME-compared].")] = None,
     examples: Annotated[int, typer.Option(min=2, help="Training examples that lengths are taken on.")] = 512,
     effort: Annotated[int, typer.Option(min=1, help="Evaluations per level of the search.")] = 100,
@@ -58,8 +58,6 @@ def compare(
     from memspace.task.load import resolve
     from memspace.workers import local_device
 
-    if not 0 <= label_noise < 1:
-        raise typer.BadParameter("a share of labels lies in [0, 1)")
     console = Console(stderr=True)
     options = BuildOptions(
         seed=seed,

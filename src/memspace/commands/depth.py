@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from memspace.commands import DataRoot, Device, Json, Seed, TaskName, Weights, move_to, watching
+from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, watching
 
 if TYPE_CHECKING:
     from memspace.action.depth import Depth
@@ -41,9 +41,7 @@ def depth(
     weights: Weights = None,
     data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
-    label_noise: Annotated[
-        float, typer.Option(min=0, max=0.99, help="Share of training labels a built-in task corrupts.")
-    ] = 0.0,
+    label_noise: Noise = 0.0,
     seed: Seed = 0,
     examples: Annotated[int, typer.Option(min=2, help="Training examples measured on.")] = 256,
     lens: Annotated[str, typer.Option(help="Early read-outs: tuned (an affine map is fitted) or logit (none).")] = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from memspace.commands import DataRoot, Device, Json, Seed, TaskName, Weights, move_to, watching
+from memspace.commands import Damping, DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, watching
 
 if TYPE_CHECKING:
     from memspace.measurement import Measurement, Unmeasured
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
-Noise = Annotated[float, typer.Option(help="Share of training labels a built-in task corrupts.")]
-Damping = Annotated[float | None, typer.Option(help="γ; chosen from the data where not given.")]
 Out = Annotated[Path, typer.Option(help="Where the new weights go (safetensors).")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.")]
 
@@ -39,8 +37,6 @@ def _resolved(
     from memspace.task.checks import check_task
     from memspace.task.load import resolve
 
-    if not 0 <= noise < 1:
-        raise typer.BadParameter("a share of labels lies in [0, 1)")
     with watching(Console(stderr=True), silent) as progress:
         task = resolve(name, BuildOptions(seed=seed, label_noise=noise, data_root=root), progress, weights)
     if device is not None:
@@ -98,8 +94,6 @@ def forget(
         raise typer.BadParameter("give either --examples or --examples-file")
     if method not in METHODS:
         raise typer.BadParameter(f"method is one of {', '.join(METHODS)}")
-    if damping is not None and not damping > 0:
-        raise typer.BadParameter("damping must be positive")
     chosen = _numbers(examples if examples is not None else _read(examples_file))
     writable(out, force)
     job = _resolved(task, weights, data_root, label_noise, seed, device, as_json)

@@ -10,7 +10,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from memspace.commands import DataRoot, Device, Seed, TaskName, Weights, move_to, parse_memory, watching
+from memspace.commands import (
+    Damping,
+    DataRoot,
+    Device,
+    Memory,
+    Noise,
+    Seed,
+    TaskName,
+    Weights,
+    move_to,
+    parse_memory,
+    watching,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +45,7 @@ def influence(
     target: Annotated[
         str, typer.Option(help="The outcome: loss (positive supports it), margin, logit:A-B or logp:K.")
     ] = "loss",
-    damping: Annotated[float | None, typer.Option(help="γ; chosen by retrained halves where not given.")] = None,
+    damping: Damping = None,
     top: Annotated[int, typer.Option(min=1, help="Supporters and opposers shown and kept.")] = 20,
     split: Annotated[str | None, typer.Option(help="Split the scores shown by layers or by modes.")] = None,
     tokens: Annotated[
@@ -50,9 +62,9 @@ def influence(
     ] = 1,
     weights: Weights = None,
     data_root: DataRoot = None,
-    label_noise: Annotated[float, typer.Option(help="Share of labels a built-in task corrupts.")] = 0.0,
+    label_noise: Noise = 0.0,
     seed: Seed = 0,
-    memory: Annotated[str, typer.Option(help="What may be held besides model and data.")] = "4GiB",
+    memory: Memory = "4GiB",
     parameters: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only parameters whose names match; !PATTERN excludes; repeatable."),
@@ -71,8 +83,6 @@ def influence(
 
     if split not in (None, "layers", "modes"):
         raise typer.BadParameter("split is one of layers, modes")
-    if damping is not None and not damping > 0:
-        raise typer.BadParameter("damping must be positive")
     trained = uses_training(engine)
     if trained and (out is not None or split is not None or tokens or damping is not None):
         raise typer.BadParameter(f"the engine {engine} takes no --out, --split, --tokens or --damping")

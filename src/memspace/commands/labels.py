@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memspace.commands import DataRoot, Device, Seed, TaskName, Weights
+from memspace.commands import Damping, DataRoot, Device, Memory, Noise, Seed, TaskName, Weights
 
 __all__ = ["add"]
 
@@ -23,12 +23,12 @@ def labels(
     out: Annotated[Path | None, typer.Option(help="Parquet file for the list.")] = None,
     weights: Weights = None,
     data_root: DataRoot = None,
-    label_noise: Annotated[float, typer.Option(help="Share of labels corrupted.", min=0, max=0.99)] = 0.0,
+    label_noise: Noise = 0.0,
     folds: Annotated[int, typer.Option(help="Parts of the data for refits; 0: none.", min=0)] = 2,
     repeats: Annotated[int, typer.Option(help="Partitions averaged over.", min=1)] = 1,
-    damping: Annotated[float | None, typer.Option(help="γ; chosen from the data where not given.")] = None,
+    damping: Damping = None,
     seed: Seed = 0,
-    memory: Annotated[str, typer.Option(help="What may be held besides model and data.")] = "4GiB",
+    memory: Memory = "4GiB",
     device: Device = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no list.")] = False,
 ) -> None:
@@ -45,8 +45,6 @@ def labels(
 
     if folds == 1:
         raise typer.BadParameter("a partition has at least two parts (0: no refits)")
-    if damping is not None and not damping > 0:
-        raise typer.BadParameter("damping must be positive")
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     with watching(Console(stderr=True), quiet) as progress:
         job = resolve(task, options, progress, weights)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memspace.commands import DataRoot, Json, Seed, TaskName, move_to, parse_memory, watching
+from memspace.commands import DataRoot, Json, Noise, Seed, TaskName, move_to, parse_memory, watching
 
 if TYPE_CHECKING:
     from memspace.experiments.retrain import Study, StudyResults
@@ -43,9 +43,7 @@ def retrain(
     together: Annotated[int, typer.Option(help="Examples left out at a time.", min=1)] = 1,
     repeats: Annotated[int, typer.Option(help="Seeds of left-out.", min=2)] = 5,
     networks: Annotated[int, typer.Option(help="Networks of memorisation.", min=2)] = 200,
-    label_noise: Annotated[
-        float, typer.Option(help="Share of training labels a built-in task corrupts.", min=0.0, max=0.999)
-    ] = 0.0,
+    label_noise: Noise = 0.0,
     data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option(help="Folder of results [default: runs/NAME-retrain].")] = None,
     seed: Seed = 0,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memspace.commands import DataRoot, Json, TaskName, watching
+from memspace.commands import DataRoot, Json, Noise, TaskName, watching
 
 if TYPE_CHECKING:
     from memspace.experiments.action_study import ActionStudy
@@ -30,9 +30,7 @@ def add(app: typer.Typer) -> None:
 
 def action(
     task: TaskName,
-    label_noise: Annotated[
-        float, typer.Option(help="Share of the training labels made wrong.", min=0.0, max=0.9)
-    ] = 0.0,
+    label_noise: Noise = 0.0,
     train: Annotated[int | None, typer.Option(min=2, help="Training examples of a seed [default: 4/5 of all].")] = None,
     valid: Annotated[int | None, typer.Option(min=1, help="Validation examples [default: 1/5 of all].")] = None,
     test: Annotated[int | None, typer.Option(min=1, help="At most so many test examples.")] = None,

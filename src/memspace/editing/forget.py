@@ -13,7 +13,8 @@ from memspace.editing.damping import choose, from_trial, trial_set
 from memspace.editing.edit import Cost, Edit, checked_examples, edited_state, rest_of
 from memspace.editing.effects import effects_of
 from memspace.editing.gradients import bregman_gradient, loss_gradient
-from memspace.editing.solver import Accuracy, Solver, outputs_per_example, pick_method
+from memspace.editing.solver import METHODS, Accuracy, Solver, outputs_per_example, pick_method
+from memspace.limits import COUNT, DAMPING, SEED, one_of
 from memspace.measurement import Measurement
 from memspace.measures.damping import DampingChoice
 from memspace.metric.fisher import build
@@ -57,11 +58,11 @@ def forget(
     Raises:
         DataError: no examples, some that are not there, or all of them.
         NonFiniteError: the step has left the finite numbers.
-        ValueError: an unknown method, fewer than one step, or a damping that is not positive.
+        SettingsError: an unknown method, fewer than one step, or a damping out of its range.
     """
     start = time.perf_counter()
-    if steps < 1:
-        raise ValueError(f"at least one step, got {steps}")
+    damping, seed = DAMPING.optional(damping, "damping"), SEED(seed, "seed")
+    method, steps = one_of(method, METHODS, "method"), COUNT(steps, "steps")
     index = checked_examples(task, examples)
     n = len(task.train)
     kept = rest_of(n, index)

@@ -14,6 +14,7 @@ from memspace.editing.gradients import gradient_products, loss_gradient
 from memspace.editing.retrain import training_of
 from memspace.editing.solver import Accuracy, Solver, outputs_per_example, pick_method
 from memspace.errors import TaskError
+from memspace.limits import DAMPING
 from memspace.passes.verify import verified_space
 from memspace.task.data import Data, call_model, move
 from memspace.task.task import Task
@@ -63,6 +64,7 @@ def reweight(
     Raises:
         DataError: no clean examples. TaskError: preconditioned without a damping and without an SGD training.
     """
+    damping = DAMPING.optional(damping, "damping")
     if state is not None:
         model = copy.deepcopy(task.model)
         model.load_state_dict(state)

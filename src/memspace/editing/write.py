@@ -17,6 +17,7 @@ from memspace.editing.effects import divergence, effects_of, losses
 from memspace.editing.gradients import bregman_gradient
 from memspace.editing.solver import Accuracy, Solver, outputs_per_example, pick_method
 from memspace.errors import DataError, MemspaceError, ShapeError
+from memspace.limits import DAMPING, SEED
 from memspace.measurement import Measurement
 from memspace.passes.engine import run_pass
 from memspace.passes.outputs import outputs
@@ -83,6 +84,7 @@ def write(
         NonFiniteError: the step has left the finite numbers.
     """
     start = time.perf_counter()
+    damping, seed = DAMPING.optional(damping, "damping"), SEED(seed, "seed")
     target = target or Target()
     new, space = _checked(task, x, y), verified_space(task)
     kept = torch.arange(len(task.train))

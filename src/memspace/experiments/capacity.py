@@ -17,6 +17,7 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor, nn
 
+from memspace.limits import COUNT, POSITIVE, SEED, WHOLE
 from memspace.measurement import Measurement
 from memspace.progress import Progress, Silent
 from memspace.task.likelihood import Categorical
@@ -88,6 +89,15 @@ class CapacitySettings:
     doublings: int = 3
     rate: float = 3e-2
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for load in self.load:
+            POSITIVE(load, "load")
+        for name in ("seeds", "steps"):
+            COUNT(getattr(self, name), name)
+        WHOLE(self.doublings, "doublings")
+        POSITIVE(self.rate, "rate")
+        SEED(self.seed, "seed")
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from memspace.errors import TaskError
 from memspace.influence.damping import choose_by_agreement, grid_of, retrain_halves, uncalibrated
 from memspace.influence.engines import Engine, Solved, choose_engine, prepare
 from memspace.influence.question import Asked, ask
 from memspace.influence.settings import Settings
 from memspace.influence.target import Target, target_of
+from memspace.limits import DAMPING
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.damping import DampingChoice
 from memspace.passes.engine import run_pass
@@ -90,11 +90,11 @@ def prepared(
         data, queries: what will be asked; probes for the damping are drawn from the same data, other examples first.
 
     Raises:
-        TaskError: an unknown engine or target, or a damping that is not positive.
+        TaskError: an unknown engine or target.
+        SettingsError: a damping out of its range.
     """
     settings, progress = settings or Settings(), progress or Silent()
-    if damping is not None and not (0 < damping < math.inf):
-        raise TaskError(f"the damping {damping} is not a positive number", where="damping", remedy="give γ > 0")
+    damping = DAMPING.optional(damping, "damping")
     check_task(task)
     data = data or (task.test if task.test is not None else task.train)
     name, _ = choose_engine(task, engine, len(data) if queries is None else len(queries), settings.rows)

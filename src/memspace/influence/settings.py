@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from memspace.limits import BYTES, COUNT, SEED, WHOLE, Limit
+
 __all__ = ["Settings"]
 
 
@@ -22,6 +24,9 @@ class Settings:
         seed: of every random choice.
         batch: examples at a time (None: by the size of the network's signals).
         chunk: training examples whose scores are written at a time when scores go to a file (None: by their number).
+
+    Raises:
+        SettingsError: a number is out of its range.
     """
 
     memory: int = 4 * 2**30
@@ -34,3 +39,11 @@ class Settings:
     seed: int = 0
     batch: int | None = None
     chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        limits = {"memory": BYTES, "rows": COUNT, "tolerance": Limit(1e-15, 1, below=True), "limit": COUNT}
+        limits |= {"retrainings": WHOLE, "probes": COUNT, "modes": WHOLE, "seed": SEED}
+        for name, limit in limits.items():
+            object.__setattr__(self, name, limit(getattr(self, name), name))
+        for name in ("batch", "chunk"):
+            object.__setattr__(self, name, COUNT.optional(getattr(self, name), name))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from memspace.limits import COUNT, SEED
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.measures.attack import Attack, Found, minimal_perturbations
 from memspace.measures.corruptions import Corrupted, corrupt
@@ -41,6 +42,11 @@ class InputSettings:
     clip: bool = False
     draws: int = 4
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("examples", "draws"):
+            COUNT(getattr(self, name), name)
+        SEED(self.seed, "seed")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from memspace.limits import COUNT, SEED, SHARE
+
 __all__ = ["BuildOptions", "corrupt"]
 
 
@@ -23,6 +25,9 @@ class BuildOptions:
         train_size, test_size, epochs: smaller than the task's own, for quick looks and tests.
         train_network: False where weights come from elsewhere: without a trained network in the cache, the model is
             left at its initialisation and has no recorded run.
+
+    Raises:
+        SettingsError: a number is out of its range.
     """
 
     seed: int = 0
@@ -33,6 +38,12 @@ class BuildOptions:
     test_size: int | None = None
     epochs: int | None = None
     train_network: bool = True
+
+    def __post_init__(self) -> None:
+        SEED(self.seed, "seed")
+        SHARE(self.label_noise, "label_noise")
+        for name in ("train_size", "test_size", "epochs"):
+            COUNT.optional(getattr(self, name), name)
 
 
 def corrupt(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
