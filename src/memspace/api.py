@@ -8,11 +8,12 @@ from typing import Any
 from torch import nn
 
 from memspace.audit.audit import Settings, audit_task
+from memspace.audit.key import run_key
 from memspace.audit.results import Results
 from memspace.audit.shared_store import open_store
+from memspace.errors import SettingsError
 from memspace.progress import Progress
 from memspace.report.html import render
-from memspace.task.checkpoint import fingerprint
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.task import Task
 
@@ -50,11 +51,11 @@ def audit(
     task.setdefault("name", type(model).__name__)
     job = Task(model=model, train=train, test=test, likelihood=likelihood or Categorical(), **task)
     settings = settings or Settings()
-    store = None
-    if out is not None:
-        store = open_store(Path(out), {"task": fingerprint(job), "settings": settings.__dict__})
-    results = audit_task(job, settings, store, progress)
-    if store is not None:
-        store.save_results(results)
-        store.write_report(render(results))
+    if out is None:
+        return audit_task(job, settings, None, progress)
+    if not str(out).strip():
+        raise SettingsError("the folder has no name", where="out", remedy="give a folder, or None to write nothing")
+    with open_store(Path(out), run_key(job, settings)) as store:
+        results = audit_task(job, settings, store, progress)
+        store.save_results(results, render(results))
     return results

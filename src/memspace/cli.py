@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,10 +32,11 @@ _UsageError: Any = typer.BadParameter.__mro__[1]  # of the click that typer uses
 class _Commands(TyperGroup):
     """The commands; Ctrl-C in any of them is a failure with advice like every other."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line; what cannot be read of it is a failure with advice like every other."""
+        extra["standalone_mode"] = False
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(*args, **extra)
         except _UsageError as error:
             if type(error).__name__ != "NoArgsIsHelpError":
                 raise _unreadable(error) from error
@@ -110,11 +111,11 @@ def audit(
 ) -> None:
     """Audit a trained network and write the report."""
     from memspace.audit.audit import Settings, audit_task, plan_audit
+    from memspace.audit.key import run_key
     from memspace.audit.shared_store import open_store
     from memspace.report.html import render
     from memspace.report.text import summarise
     from memspace.task.builtin import BuildOptions
-    from memspace.task.checkpoint import fingerprint
     from memspace.task.load import resolve
     from memspace.workers import local_device
 
@@ -132,18 +133,13 @@ def audit(
             typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else made.text())
             return
         folder = out if out is not None else Path("runs") / job.name
-        key = {"task": fingerprint(job), "settings": asdict(settings), "version": VERSION}
-        if job.run is not None and run is not None:
-            key["run"] = json.dumps([str(run.resolve()), job.run.step])
-        store = open_store(folder, key, fresh=fresh)
-        if store.resumed and not (quiet or as_json):
-            console.print("Going on from an interrupted run.")
-        results = audit_task(job, settings, store, progress)
-    command = shlex.join(["memspace", *sys.argv[1:]])
-    results = replace(results, settings={**results.settings, "command": command})
-    store.save_results(results)
-    if not no_report:
-        store.write_report(render(results))
+        with open_store(folder, run_key(job, settings), fresh=fresh) as store:
+            if store.resumed and not (quiet or as_json):
+                console.print("Going on from an interrupted run.")
+            results = audit_task(job, settings, store, progress)
+            command = shlex.join(["memspace", *sys.argv[1:]])
+            results = replace(results, settings={**results.settings, "command": command})
+            store.save_results(results, None if no_report else render(results))
     if as_json:
         typer.echo(json.dumps(results.to_dict(), ensure_ascii=False))
     elif not quiet:

@@ -1,10 +1,16 @@
-"""Files written whole or not at all, failures in one sentence."""
+"""Files written whole or not at all, folders that one process works in, failures in one sentence."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import hashlib
+import os
 import shutil
-from collections.abc import Callable, Iterator
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,9 +18,11 @@ from typing import Any
 import pyarrow as pa
 from safetensors import SafetensorError
 
-from memspace.errors import OutputError
+from memspace.errors import OutputError, RunFolderError
 
-__all__ = ["clear", "writing", "written"]
+__all__ = ["clear", "digest_of", "locked", "writing", "written", "written_together"]
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -39,18 +47,80 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def written(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path`` and put it in its place."""
-    temporary = path.with_name(path.name + ".tmp")
-    with writing(path):
-        try:
-            write(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    """Let ``write`` fill a file next to ``path`` and put it in its place."""
+    written_together({path: write})
+
+
+def written_together(files: Mapping[Path, Callable[[Path], Any]]) -> None:
+    """Fill all files before the first is put in its place: where one cannot be written, all stay as they were."""
+    temporary: dict[Path, Path] = {}
+    try:
+        for path, write in files.items():
+            with writing(path):
+                temporary[path] = _new_file(path)
+                write(temporary[path])
+        for path, filled in temporary.items():
+            with writing(path):
+                filled.replace(path)
+    finally:
+        for filled in temporary.values():
+            with contextlib.suppress(OSError):
+                filled.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> Path:
+    """An empty file of a name nobody else uses, so that no link that lies there is followed."""
+    handle, name = tempfile.mkstemp(prefix=path.name + ".", suffix=".tmp", dir=path.parent)
+    mask = os.umask(0)
+    os.umask(mask)
+    os.fchmod(handle, 0o666 & ~mask)  # mkstemp's files are their owner's alone
+    os.close(handle)
+    return Path(name)
 
 
 def clear(folder: Path) -> None:
-    """Take a folder away if it is there."""
-    if folder.exists():
+    """Take a folder away if it is there; of a link, the link alone."""
+    if folder.is_symlink():
+        with writing(folder):
+            folder.unlink()
+    elif folder.exists():
         with writing(folder):
             shutil.rmtree(folder)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time work in a folder; the lock of a process that ended ends with it.
+
+    Raises:
+        RunFolderError: another process works there.
+        OutputError: the folder cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "unknown"
+                raise RunFolderError(
+                    f"another run is at work in this folder ({' '.join(holder.split())})",
+                    where=str(folder),
+                    remedy="wait for it to end, or choose another --out",
+                ) from error
+            # A file system without locks: better an audit without one than none.
+        else:
+            with writing(folder):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 from memspace.errors import SettingsError
@@ -37,7 +36,7 @@ class Limit:
             SettingsError: it is no number, or out of range.
         """
         number = value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
-        if isinstance(number, bool) or not isinstance(number, Real):
+        if isinstance(number, bool) or not isinstance(number, int | float):
             raise self._refused(f"{name} is {_short(value)}, not a number")
         if not (self.low <= number <= self.high) or (self.below and number == self.high):
             raise self._refused(f"{name} is out of range: {_short(value)}")

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from memspace.errors import CheckpointError, UnsafeCheckpointError, WeightsMismatchError
-from memspace.task.checkpoint import fingerprint, load_weights, read_state
+from memspace.task.checkpoint import load_weights, read_state
 from memspace.task.data import Data
+from memspace.task.fingerprint import fingerprint
 from memspace.task.task import Task
 
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from memspace.errors import TaskError
 from memspace.passes.verify import verified_space
-from memspace.task.checkpoint import fingerprint
 from memspace.task.checks import check_task
+from memspace.task.fingerprint import fingerprint
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 

@@ -6,7 +6,7 @@ import datetime
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Results
 from memspace.audit.store import Store
 from memspace.influence.question import queries_of
+from memspace.passes.agree import check_agreement
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
@@ -58,6 +59,7 @@ def audit_task(task: Task, settings: Settings, store: Store | None = None, progr
     """
     progress = progress or Silent()
     start = time.perf_counter()
+    check_agreement(task, asdict(settings))
     check_task(task)
     queries_of(task, settings.queries)
     with untouched(task.model):

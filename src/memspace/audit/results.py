@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from memspace.audit.claims import Finding
+from memspace.audit.decode import decode
 from memspace.measurement import Measurement, Unmeasured
 
 __all__ = ["SCHEMA", "Chapter", "Figure", "Finding", "Gallery", "Item", "Results", "Series"]
 
+LEVELS = ("bad", "warn", "good", "note")
 SCHEMA = 1  # raised whenever results.json or a table changes incompatibly
 
 
@@ -132,10 +134,15 @@ class Results:
 
     @staticmethod
     def from_dict(d: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]] | None = None) -> Results:
-        """Inverse of :meth:`to_dict`."""
-        keep = {k: d[k] for k in ("name", "created", "version", "facts", "settings", "plan", "costs", "schema")}
-        chapters = tuple(chapter_from_dict(c) for c in d["chapters"])
-        return Results(**keep, chapters=chapters, tables=tables or {})
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: a part is missing, of another type, or at odds with the others.
+        """
+        kept = {k: v for k, v in d.items() if k != "tables"}
+        found = decode(Results, kept | {"tables": {}}, "results")
+        check_consistent(found.chapters)
+        return replace(found, tables=tables or {})
 
 
 def clean(value: Any) -> Any:
@@ -151,44 +158,66 @@ def clean(value: Any) -> Any:
     return value
 
 
+def check_consistent(chapters: Sequence[Chapter]) -> None:
+    """Raise where stored chapters contradict themselves.
+
+    Raises:
+        ValueError: names the part.
+    """
+    _unique([c.id for c in chapters], "chapter")
+    for c in chapters:
+        _unique([m.name for m in c.measurements] + [u.name for u in c.unmeasured], f"quantity of {c.id}")
+        _unique([f.id for f in c.figures], f"figure of {c.id}")
+        for f in c.findings:
+            _require(f.level in LEVELS, f"a finding of {c.id} has the level {f.level[:20]!r}")
+        for m in c.measurements:
+            _require(m.n >= 0 and (math.isfinite(m.value) or not m.reliable), f"{m.name} contradicts itself")
+        for figure in c.figures:
+            _check_figure(figure)
+        for item in (i for g in c.galleries for i in (*g.items, g.query) if i is not None):
+            _check_picture(item)
+
+
+def _check_figure(figure: Figure) -> None:
+    _require({figure.x_scale, figure.y_scale} <= {"linear", "log"}, f"figure {figure.id} has an unknown scale")
+    for s in figure.series:
+        lengths = {len(column) for column in (s.x, s.y, s.low, s.high, s.text) if column is not None}
+        _require(len(lengths) == 1, f"series {s.name} of figure {figure.id} has columns of different lengths")
+        _require(s.mode in ("line", "points", "bar"), f"series {s.name} of figure {figure.id} has an unknown mode")
+
+
+def _check_picture(item: Item) -> None:
+    """Rows of one length, of grey values or of colours."""
+    if item.picture is None:
+        return
+    pixels = [v for row in item.picture for v in row]
+    colours = [isinstance(v, list) for v in pixels]
+    _require(
+        len(pixels) > 0
+        and len({len(row) for row in item.picture}) == 1
+        and len(set(colours)) == 1
+        and all(len(v) == 3 for v in pixels if isinstance(v, list))
+        and all(_is_grey(u) for v in pixels for u in (v if isinstance(v, list) else (v,))),
+        f"example {item.index} has no picture",
+    )
+
+
+def _is_grey(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _unique(names: Sequence[str], what: str) -> None:
+    _require(len(set(names)) == len(names), f"a {what} comes twice")
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
 def chapter_to_dict(c: Chapter) -> dict[str, Any]:
     """Plain JSON types."""
     d = asdict(c)
     d["measurements"] = [m.to_dict() for m in c.measurements]
     d["unmeasured"] = [u.to_dict() for u in c.unmeasured]
     return dict(clean(d))
-
-
-def chapter_from_dict(d: Mapping[str, Any]) -> Chapter:
-    """Inverse of :func:`chapter_to_dict`."""
-    return Chapter(
-        id=d["id"],
-        title=d["title"],
-        question=d["question"],
-        answer=d["answer"],
-        measurements=tuple(Measurement.from_dict(m) for m in d["measurements"]),
-        unmeasured=tuple(Unmeasured(**u) for u in d["unmeasured"]),
-        findings=tuple(Finding.from_dict(f) for f in d["findings"]),
-        figures=tuple(
-            Figure(
-                **{
-                    **f,
-                    "series": tuple(Series(**s) for s in f["series"]),
-                    "marks": tuple(map(tuple, f["marks"])),
-                }
-            )
-            for f in d["figures"]
-        ),
-        galleries=tuple(
-            Gallery(
-                g["id"],
-                g["title"],
-                g["caption"],
-                tuple(Item(**i) for i in g["items"]),
-                Item(**g["query"]) if g.get("query") else None,
-            )
-            for g in d["galleries"]
-        ),
-        notes=tuple(d["notes"]),
-        seconds=float(d["seconds"]),
-    )

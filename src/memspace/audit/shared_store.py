@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from memspace.audit.results import Chapter, Results
 from memspace.audit.store import Store
+from memspace.files import locked
 from memspace.passes.processes import Processes, current
 
 __all__ = ["SharedStore", "open_store"]
@@ -17,10 +19,17 @@ __all__ = ["SharedStore", "open_store"]
 T = TypeVar("T")
 
 
-def open_store(folder: Path, key: Mapping[str, Any], *, fresh: bool = False) -> Store:
-    """The run folder of this process, or of the team it works in."""
+@contextmanager
+def open_store(folder: Path, key: Mapping[str, Any], *, fresh: bool = False) -> Iterator[Store]:
+    """The run folder of this process, or of the team it works in; no other run works there meanwhile.
+
+    Raises:
+        RunFolderError: another run is at work there, or see ``Store``.
+        OutputError: it cannot be written.
+    """
     team = current()
-    return Store(folder, key, fresh=fresh) if team.size == 1 else SharedStore(folder, key, team, fresh=fresh)
+    with locked(folder) if team.rank == 0 else nullcontext():
+        yield Store(folder, key, fresh=fresh) if team.size == 1 else SharedStore(folder, key, team, fresh=fresh)
 
 
 class SharedStore(Store):
@@ -62,10 +71,10 @@ class SharedStore(Store):
         if self._team.rank == 0:
             super().save_chapter(chapter, tables)
 
-    def save_results(self, results: Results) -> None:
+    def save_results(self, results: Results, page: str | None = None) -> None:
         """Process 0 writes them."""
         if self._team.rank == 0:
-            super().save_results(results)
+            super().save_results(results, page)
 
     def write_report(self, html: str) -> Path:
         """Process 0 writes it."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from memspace.audit.results import SCHEMA, Chapter, Results, chapter_from_dict, chapter_to_dict, clean
-from memspace.errors import RunFolderError
-from memspace.files import writing, written
+from memspace.audit.decode import decode
+from memspace.audit.load import load_results
+from memspace.audit.ownership import (
+    PARTIAL,
+    REPORT,
+    RESULTS,
+    STATE,
+    damaged,
+    read_state,
+    refuse_foreign,
+    refuse_foreign_tables,
+)
+from memspace.audit.results import SCHEMA, Chapter, Results, chapter_to_dict, check_consistent, clean
+from memspace.files import digest_of, writing, written, written_together
 from memspace.version import VERSION
 
 __all__ = ["Store", "load_results", "write_table", "write_tensors", "write_text"]
 
-_RESULTS, _STATE, _PARTIAL = "results.json", "state.json", ".partial"
+ROUNDING = 1e-4  # of outputs on the probe: far above float32's rounding, far below a change of the forward
 
 # Units of the columns that have one, written into each table; counts, indices and shares have none.
 _UNITS = {
@@ -82,38 +95,29 @@ class Store:
 
     Args:
         folder: created if missing.
-        key: what the results depend on (fingerprint and settings): partial work under another key is dropped.
+        key: what the results depend on (see ``memspace.audit.key``): partial work under another key is dropped.
 
     Raises:
-        RunFolderError: the folder was written by an incompatible version, or is damaged.
+        RunFolderError: the folder was written by an incompatible version, is damaged, or holds files of others that a
+            run would overwrite.
         OutputError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, key: Mapping[str, Any], *, fresh: bool = False) -> None:
         self.folder = folder
-        self._partial = folder / _PARTIAL
+        self._partial = folder / PARTIAL
         with writing(folder):
-            self._partial.mkdir(parents=True, exist_ok=True)
-        wanted = json.loads(json.dumps(clean(dict(key)), sort_keys=True, default=str))
-        state = self._read_state()
-        self.resumed = state is not None and state.get("key") == wanted and not fresh
+            folder.mkdir(parents=True, exist_ok=True)
+        state = read_state(folder)
+        refuse_foreign(folder, marked=state is not None)
+        self._files: dict[str, str] = {} if state is None else state["files"]
+        self._key = json.loads(json.dumps(clean(dict(key)), sort_keys=True, default=str))
+        self.resumed = state is not None and _same(state["key"], self._key) and not fresh
         if not self.resumed:
+            write_text(folder / STATE, _state(self._key, self._files))  # the mark comes before what it marks
             self.clear_partial()
-            with writing(folder):
-                self._partial.mkdir(parents=True, exist_ok=True)
-            write_text(folder / _STATE, _state(wanted))
-
-    def _read_state(self) -> dict[str, Any] | None:
-        path = self.folder / _STATE
-        if not path.exists():
-            return None
-        try:
-            state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            schema = state["schema"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(path) from error
-        _check_schema(schema, state.get("version"), self.folder)
-        return state
+        with writing(folder):
+            self._partial.mkdir(exist_ok=True)
 
     def has(self, stage: str) -> bool:
         """True where the stage's tensors are at hand."""
@@ -129,7 +133,7 @@ class Store:
         try:
             return dict(load_file(str(path)))
         except (OSError, SafetensorError) as error:
-            raise _damaged(path) from error
+            raise damaged(path) from error
 
     def has_chapter(self, id: str) -> bool:
         """True where the chapter was finished by an earlier, interrupted run."""
@@ -145,21 +149,39 @@ class Store:
         path = self._partial / f"{id}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            return chapter_from_dict(_readable(content["chapter"])), dict(content["tables"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _damaged(path) from error
+            chapter, tables = decode(Chapter, content["chapter"], "chapter"), dict(content["tables"])
+            check_consistent([chapter])
+            return chapter, tables
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise damaged(path) from error
 
     def clear_partial(self) -> None:
         """Drop what was kept for resuming."""
         shutil.rmtree(self._partial, ignore_errors=True)
 
-    def save_results(self, results: Results) -> None:
-        """Write results.json and one Parquet file per table."""
-        for name, columns in results.tables.items():
-            write_table(self.folder / f"{name}.parquet", columns, results.schema)
+    def save_results(self, results: Results, page: str | None = None) -> None:
+        """Write results.json, one Parquet file per table and, where given, report.html: all of them or none.
+
+        What was kept for resuming is dropped once all is written.
+
+        Raises:
+            RunFolderError: a table would take the place of a file that is not memspace's.
+            OutputError: they cannot be written.
+        """
+        refuse_foreign_tables(self.folder, list(results.tables), self._files)
         content = results.to_dict() | {"tables": sorted(results.tables)}
-        write_text(self.folder / _RESULTS, json.dumps(content, indent=1, ensure_ascii=False))
-        write_text(self.folder / _STATE, _state(None))
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        files: dict[Path, Callable[[Path], Any]] = {
+            self.folder / f"{name}.parquet": partial(_write_table, columns=columns, results=results)
+            for name, columns in results.tables.items()
+        }
+        files[self.folder / RESULTS] = partial(_write_text, text=text)
+        if page is not None:
+            files[self.folder / REPORT] = partial(_write_text, text=page)
+        written_together(files)
+        # The page can be made again from the results: it is not one of the files that belong together.
+        self._files = {path.name: digest_of(path) for path in files if path.name != REPORT}
+        write_text(self.folder / STATE, _state(None, self._files))
         self.clear_partial()
 
     def write_report(self, html: str) -> Path:
@@ -169,65 +191,31 @@ class Store:
         return path
 
 
-def _table(columns: Mapping[str, Any], schema: int) -> pa.Table:
-    """A table whose metadata say which schema it follows and, by column, the unit where one is known."""
+def _write_table(path: Path, columns: Mapping[str, Any], results: Results) -> None:
+    pq.write_table(_table(columns, results.schema, results.created), str(path), compression="zstd")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _table(columns: Mapping[str, Any], schema: int, run: str = "") -> pa.Table:
+    """A table whose metadata say which schema and run it belongs to and, by column, the unit where one is known."""
     known = {name: unit for name in columns if (unit := _UNITS.get(name)) is not None}
     about = {"memspace_schema": str(schema), "memspace_version": VERSION, "units": json.dumps(known)}
-    return pa.table(dict(columns)).replace_schema_metadata(about)
+    return pa.table(dict(columns)).replace_schema_metadata(about | ({"memspace_run": run} if run else {}))
 
 
-def load_results(folder: Path) -> Results:
-    """The results a run folder holds, with their tables.
-
-    Raises:
-        RunFolderError: no results there, written by an incompatible version, or damaged.
-    """
-    path = folder / _RESULTS
-    if not path.is_file():
-        raise RunFolderError(
-            "there are no finished results",
-            where=str(folder),
-            remedy="run `memspace audit` with this --out first",
-        )
-    try:
-        d = json.loads(path.read_text(encoding="utf-8"))
-        schema = d["schema"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path) from error
-    _check_schema(schema, d.get("version"), folder)
-    try:
-        names = d["tables"]  # not every Parquet file there: an earlier run may have left others
-        tables = {name: pq.read_table(str(folder / f"{name}.parquet")).to_pydict() for name in names}
-        return Results.from_dict(d | {"chapters": [_readable(c) for c in d["chapters"]]}, tables)
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
-        raise _damaged(folder) from error
+def _state(key: Any, files: Mapping[str, str]) -> str:
+    return json.dumps({"schema": SCHEMA, "version": VERSION, "key": key, "files": dict(files)}, indent=1)
 
 
-def _readable(chapter: dict[str, Any]) -> dict[str, Any]:
-    """A stored chapter with what JSON cannot hold put back: an interval with an open end reads as none known."""
-    for m in chapter["measurements"]:
-        if m["interval"] is not None and None in m["interval"]:
-            m["interval"] = None
-    return chapter
-
-
-def _state(key: Any) -> str:
-    return json.dumps({"schema": SCHEMA, "version": VERSION, "key": key}, indent=1)
-
-
-def _check_schema(schema: Any, version: Any, folder: Path) -> None:
-    if schema != SCHEMA:
-        writer = f" by memspace {version}" if isinstance(version, str) else ""
-        raise RunFolderError(
-            f"the run was written{writer} with results schema {schema}, memspace {VERSION} reads schema {SCHEMA}",
-            where=str(folder),
-            remedy="choose another --out, or delete the folder and audit again",
-        )
-
-
-def _damaged(path: Path) -> RunFolderError:
-    return RunFolderError(
-        "the run folder is damaged",
-        where=str(path),
-        remedy="delete it and run the audit again, or choose another --out",
-    )
+def _same(kept: Any, wanted: Any) -> bool:
+    """Whether two keys are equal; numbers that were computed may differ by rounding (other threads, another order)."""
+    if isinstance(wanted, dict):
+        return isinstance(kept, dict) and kept.keys() == wanted.keys() and all(_same(kept[k], wanted[k]) for k in kept)
+    if isinstance(wanted, list):
+        return isinstance(kept, list) and len(kept) == len(wanted) and all(map(_same, kept, wanted))
+    if isinstance(wanted, float) and isinstance(kept, float):
+        return math.isclose(kept, wanted, rel_tol=ROUNDING, abs_tol=ROUNDING)
+    return type(kept) is type(wanted) and bool(kept == wanted)

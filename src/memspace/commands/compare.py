@@ -50,6 +50,7 @@ def compare(
     from memspace.audit.chapters.comparison import comparison_results
     from memspace.audit.compare import compare_networks
     from memspace.audit.store import Store
+    from memspace.files import locked
     from memspace.passes.processes import current
     from memspace.report.html import COMPARISON, render
     from memspace.report.text import summarise
@@ -84,9 +85,8 @@ def compare(
     if current().rank > 0:  # one folder, one writer
         return
     folder = out if out is not None else Path("runs") / f"{job.name}-compared"
-    store = Store(folder, {"compare": [a, b]}, fresh=True)
-    store.save_results(results)
-    store.write_report(render(results, COMPARISON))
+    with locked(folder):
+        Store(folder, {"compare": [a, b]}, fresh=True).save_results(results, render(results, COMPARISON))
     if as_json:
         typer.echo(json.dumps(results.to_dict(), ensure_ascii=False))
     elif not quiet:

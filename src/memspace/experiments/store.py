@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from memspace.audit.store import Store
-from memspace.task.checkpoint import fingerprint
+from memspace.task.fingerprint import fingerprint
 from memspace.task.task import Task
 from memspace.version import VERSION
 

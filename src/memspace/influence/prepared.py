@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from memspace.influence.target import Target, target_of
 from memspace.limits import DAMPING
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.damping import DampingChoice
+from memspace.passes.agree import check_agreement
 from memspace.passes.engine import run_pass
 from memspace.passes.outputs import outputs
 from memspace.passes.scores import PairScores
@@ -95,6 +96,7 @@ def prepared(
     """
     settings, progress = settings or Settings(), progress or Silent()
     damping = DAMPING.optional(damping, "damping")
+    check_agreement(task, asdict(settings))
     check_task(task)
     data = data or (task.test if task.test is not None else task.train)
     name, _ = choose_engine(task, engine, len(data) if queries is None else len(queries), settings.rows)

@@ -29,8 +29,8 @@ from memspace.influence.result import SIGN, Top
 from memspace.influence.settings import Settings
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
-from memspace.task.checkpoint import fingerprint
 from memspace.task.checks import check_task
+from memspace.task.fingerprint import fingerprint
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 

@@ -75,6 +75,31 @@ class Processes:
                 out.append(part)
         return out
 
+    def agree(self, parts: Mapping[str, str]) -> None:
+        """Raise on every process unless all hold the same.
+
+        Args:
+            parts: what is compared, by what a message calls it; fingerprints of what is large.
+
+        Raises:
+            WorkerError: names the first process that differs from process 0, and in what.
+        """
+        if self.size == 1:
+            return
+        held: list[Any] = [None] * self.size
+        with _told():
+            dist.all_gather_object(held, dict(parts), group=self.group)
+        for rank, theirs in enumerate(held):
+            for name, value in held[0].items():
+                if theirs.get(name) != value:
+                    short = max(len(str(value)), len(str(theirs.get(name)))) <= 80
+                    told = f" ({theirs.get(name)}; process 0: {value})" if short and name.startswith("number") else ""
+                    raise WorkerError(
+                        f"process {rank} has other {name} than process 0{told}",
+                        where=f"{self.size} processes",
+                        remedy="let every process build the same model and data (seed them, load the same files)",
+                    )
+
     def join(self, whole: Statistic[Any], part: Statistic[Any]) -> None:
         """Take what every process's ``part`` has seen into ``whole``, as if one process had read all shards."""
         if part.additive:

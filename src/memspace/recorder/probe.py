@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from memspace.errors import ShapeError, UnsupportedLayerError
 from memspace.passes.batching import examples_at_once
-from memspace.task.checkpoint import update_digest
 from memspace.task.checks import check_task, untouched
 from memspace.task.data import Batch, Data, call_model, move, take
+from memspace.task.fingerprint import update_digest
 from memspace.task.likelihood import Likelihood
 from memspace.task.plain import own_name, plain, stored_dtypes
 from memspace.task.task import Task

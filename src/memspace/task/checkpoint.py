@@ -1,8 +1,7 @@
-"""Weights from files, read without ever running code from them; and a fingerprint of a task."""
+"""Weights from files, read without ever running code from them."""
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import pickletools
 import warnings
@@ -15,12 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from memspace.errors import CheckpointError, UnsafeCheckpointError, WeightsMismatchError
-from memspace.task.data import Inputs
+from memspace.task.fingerprint import fingerprint
 from memspace.task.plain import own_name
-from memspace.task.selection import chosen_names, split_patterns
-from memspace.task.task import Task
 
-__all__ = ["check_fit", "fingerprint", "load_weights", "read_state", "update_digest"]
+__all__ = ["check_fit", "fingerprint", "load_weights", "read_state"]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -115,37 +112,3 @@ def check_fit(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None
             where=where,
             remedy="give the checkpoint of this architecture",
         )
-
-
-def fingerprint(task: Task) -> str:
-    """SHA-256 over weights, buffers, which parameters are audited, output law, all labels, a few examples' inputs."""
-    digest = hashlib.sha256()
-    digest.update(repr(task.likelihood).encode())
-    for name, t in sorted(task.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(_bytes(t))
-    digest.update("\n".join(chosen_names(task.model, *split_patterns(task.parameters))).encode())
-    for data in (task.train, task.test):
-        if data is None:
-            continue
-        digest.update(str(len(data)).encode())
-        digest.update(_bytes(data.labels()))
-        some = torch.linspace(0, len(data) - 1, min(16, len(data))).long()
-        update_digest(digest, data.batch(some).x)
-    return digest.hexdigest()
-
-
-def _bytes(t: Tensor) -> bytes:
-    flat = t.detach().cpu().contiguous()
-    if flat.dtype == torch.bfloat16:
-        flat = flat.float()
-    return flat.numpy().tobytes()
-
-
-def update_digest(digest: Any, x: Inputs) -> None:
-    """Feed every tensor of some inputs to a hash."""
-    if isinstance(x, Tensor):
-        digest.update(_bytes(x))
-        return
-    for v in x.values() if isinstance(x, dict) else x:
-        update_digest(digest, v)
