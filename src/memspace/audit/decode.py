@@ -15,6 +15,8 @@ from memspace.measurement import Measurement
 __all__ = ["decode"]
 
 T = TypeVar("T")
+# Fields that earlier writers of this schema did not know.
+LATER = {"Finding": frozenset({"claims", "unless", "first", "otherwise"})}
 DEPTH = 20  # levels that values without a declared type may be nested
 
 
@@ -32,7 +34,9 @@ def decode(cls: type[T], value: Any, where: str) -> T:
     """
     if not isinstance(value, dict):
         raise ValueError(f"{where} is not an object")
-    types_of = _hints(cls)
+    types_of: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
+    later = LATER.get(cls.__name__, frozenset()) - value.keys()
+    types_of = {k: v for k, v in types_of.items() if k not in later}
     for key in value.keys() ^ types_of.keys():
         raise ValueError(f"{where} {'lacks' if key in types_of else 'has an unknown'} {str(key)[:40]!r}")
     return cls(**{k: _as(hint, value[k], f"{where}.{k}") for k, hint in types_of.items()})
