@@ -38,7 +38,7 @@ def capacity(r: Reading, tables: dict[str, dict[str, object]], supplied: float |
             Unmeasured(
                 "capacity.left",
                 "the bits of random labels this architecture can store are not measured in an audit",
-                "run `memspace capacity TASK` and hand its bits over with --capacity",
+                "run `memspace capacity TASK` and pass its bits with --capacity",
             )
         )
     else:
@@ -85,14 +85,14 @@ def capacity(r: Reading, tables: dict[str, dict[str, object]], supplied: float |
         figures.append(
             Figure(
                 "bits-by-example",
-                "Who takes the room",
-                "Share of the per-example bits held by the most demanding examples.",
+                "Which examples take the most bits",
+                "Share of the per-example bits held by the examples with the most.",
                 "share of examples",
                 "share of bits",
                 (Series("bits", ((at + 1) / n).tolist(), share[at].tolist()),),
             )
         )
-        extra = f" Half of what examples add one by one belongs to {half / n:.0%} of them."
+        extra = f" {half / n:.0%} of the examples account for half of the per-example information."
     else:
         unmeasured.append(
             Unmeasured(
@@ -104,15 +104,15 @@ def capacity(r: Reading, tables: dict[str, dict[str, object]], supplied: float |
         extra = ""
     top = int(np.argmax(np.asarray(by_layer) / np.asarray(sizes)))
     idle = int(np.argmin(np.asarray(by_layer) / np.asarray(sizes)))
-    findings = (
-        Finding(
-            "note",
-            f"{names[top]} is the fullest layer, {names[idle]} the emptiest",
-            f"{by_layer[top] / sizes[top]:.2g} against {by_layer[idle] / sizes[idle]:.2g} bits per parameter.",
-            f"If the network must grow, widen {names[top]}; if it must shrink, start with {names[idle]}.",
-            "capacity",
-        ),
+    # That a fuller layer should be the one to widen has not been measured: the finding gives no advice.
+    density = Finding(
+        "note",
+        f"{names[top]} holds the most bits per parameter, {names[idle]} the fewest",
+        f"{by_layer[top] / sizes[top]:.2g} against {by_layer[idle] / sizes[idle]:.2g} bits per parameter.",
+        "Nothing to do.",
+        "capacity",
     )
+    findings = (density,) if len(names) > 1 and bits > 0 else ()
     answer = f"{bits:,.0f} bits are in use, {bits / n:.2g} per training example and {bits / r.space.size:.2g} per parameter.{extra}"
     return Chapter(
         "capacity",
