@@ -92,7 +92,7 @@ def _coverage(done: Sequence[Outcome]) -> list[Row]:
     made = []
     for (name, condition), records in sorted(found.items()):
         trusted = [r for r in records if r["reliable"]]
-        if condition and len(records) < 5:
+        if condition and len(records) < FEW:
             continue
         every = f"{np.mean([_covers(r) for r in records]):.0%} of all {len(records)}"
         enough = len(trusted) >= FEW or not condition
@@ -141,7 +141,7 @@ def _ranking(done: Sequence[Outcome]) -> list[Row]:
                 float(error),
                 None,
                 None,
-                error <= 0.05,
+                bool(error <= 0.05),
                 f"{len(p)} examples",
             )
         )

@@ -80,11 +80,13 @@ def label_verdict(results: Results, model: nn.Module, refits: Refits, draw: Draw
         return found
     wrong = draw.wrong.numpy()
     with torch.no_grad():
-        loss = torch.nn.functional.cross_entropy(model(draw.x), draw.y, reduction="none")
+        f = model(draw.x)
+    loss = torch.nn.functional.cross_entropy(f, draw.y, reduction="none")
     p = np.asarray(table["p_wrong_label"], dtype=float)
     scores = {"memspace": p, "training loss": loss.numpy()}
     probabilities, times = refits.probabilities()
-    if bool((times > 0).all()):
+    if refits.made:  # an example that every refit saw is judged by the network itself
+        probabilities = torch.where((times > 0)[:, None], probabilities, torch.softmax(f.double(), -1))
         scores["held-out loss"] = -probabilities.gather(1, draw.y[:, None])[:, 0].clamp_min(1e-12).log().numpy()
         scores["cleanlab"] = _cleanlab(draw.y.numpy(), probabilities.numpy())
     found["precision"] = {name: float(average_precision_score(wrong, score)) for name, score in scores.items()}
