@@ -69,13 +69,16 @@ def test_a_mean_that_cannot_be_covered_is_marked(name):
 
 def test_a_sample_too_small_for_losses_says_so():
     m = from_samples("loss", [0.1, 0.4, 0.2], "nats", "mean", lower=0.0)
-    assert not m.reliable and "too few" in m.note
+    assert not m.reliable
+    assert "too few" in m.note
     assert from_samples("seeds", [0.1, 0.4, 0.2], "1", "mean").reliable
 
 
 def test_equal_samples_are_no_certainty():
     m = from_samples("loss", [0.5] * 30, "nats", "mean")
-    assert m.interval == (0.5, 0.5) and not m.reliable and "equal" in m.note
+    assert m.interval == (0.5, 0.5)
+    assert not m.reliable
+    assert "equal" in m.note
     assert from_samples("one", [0.5], "nats", "mean").interval is None
     assert math.isnan(from_samples("none", [], "nats", "mean").value)
 
@@ -92,7 +95,9 @@ def test_the_interval_of_a_share_covers_exactly(p, n):
 
 def test_all_right_is_not_certainty():
     m = from_share("accuracy", [1] * 50, "share right")
-    assert m.value == 1 and m.interval[1] == 1 and 0.9 < m.interval[0] < 0.95  # (1/40)^(1/50) = 0.929
+    assert m.value == 1
+    assert m.interval[1] == 1
+    assert 0.9 < m.interval[0] < 0.95
     assert math.isclose(m.interval[0], 0.025 ** (1 / 50))
 
 
@@ -144,7 +149,8 @@ def test_fieller_covers_a_ratio(n):
         hits += low <= 3 <= high
     assert hits / 600 >= 0.92
     m = from_ratio("ratio", [1.0, 2.0, 3.0], [1.0, -1.0, 0.1], "1", "ratio")
-    assert m.interval is None and not m.reliable
+    assert m.interval is None
+    assert not m.reliable
 
 
 def test_an_error_from_few_draws_uses_its_degrees_of_freedom():
@@ -158,4 +164,5 @@ def test_an_error_from_few_draws_uses_its_degrees_of_freedom():
 
 def test_a_change_of_nothing_has_a_width():
     m = from_change("change", [1, 1, 0], [1, 1, 0], "paired")
-    assert m.value == 0 and m.interval[0] < 0 < m.interval[1]
+    assert m.value == 0
+    assert m.interval[0] < 0 < m.interval[1]
