@@ -29,7 +29,6 @@ __all__ = [
 
 LEVEL = 0.95
 _UPPER = (1 + LEVEL) / 2
-_NORMAL = float(special.ndtri(_UPPER))
 _FEW = 5  # below, a sample skewness says nothing and Student's t is used as it is
 _SKEWED_FEW = 20  # below, no method tried covers the mean of a skewed sample
 _TAIL = 10.0  # samples needed per unit of q90/q75: with fewer, the largest values are likely not in the sample yet
@@ -45,19 +44,21 @@ class Interval:
     doubt: str = ""
 
 
-def margin(error: Any, df: float | None = None) -> Any:
+def margin(error: Any, df: float | None = None, level: float = LEVEL) -> Any:
     """Half the width of a 95% interval of a standard error: by Student's t where ``df`` is given, else normal.
 
     Args:
         error: standard error: a number, array or tensor.
         df: degrees of freedom with which the error itself was estimated, for example draws − 1; infinite if None.
+        level: another than 95%, where several intervals have to hold at once.
 
     Returns:
         In the unit and type of ``error``; infinite where ``df`` is not positive.
     """
+    upper = (1 + level) / 2
     if df is None or math.isinf(df):
-        return error * _NORMAL
-    quantile = float(special.stdtrit(df, _UPPER)) if df > 0 else math.inf
+        return error * float(special.ndtri(upper))
+    quantile = float(special.stdtrit(df, upper)) if df > 0 else math.inf
     return error * quantile
 
 
@@ -117,43 +118,45 @@ def of_share(hits: float, n: float) -> Interval:
     return Interval((low, high))
 
 
-def of_grouped_share(right: Any, groups: Any) -> Interval:
+def of_grouped_share(right: Any, groups: Any = None) -> Interval:
     """Clopper–Pearson at the effective sample size that groups leave (Korn & Graubard 1998).
 
     Args:
-        right: (n,) of 0 and 1.
-        groups: (n,) labels of what was drawn independently, for example the sequence a position belongs to.
+        right: (n,) of 0 and 1, or each example's own share of right positions.
+        groups: (n,) labels of what was drawn independently, for example the sequence a position belongs to; by
+            default every entry is.
     """
     x = floats(right)
     value = float(x.mean()) if len(x) else math.nan
-    parts = _group_parts(x, groups, value)
+    parts = _group_parts(x, np.arange(len(x)) if groups is None else groups, value)
     count = len(parts)
     if count < 2:
         return Interval(None, "fewer than two independent groups")
     variance = float(parts.var(ddof=1)) / count
+    most = float(len(x)) if bool(np.isin(x, (0.0, 1.0)).all()) else math.inf
     # All right or all wrong: within a group nothing is known to be independent, so a group counts once.
-    size = float(count) if variance == 0 else min(float(len(x)), value * (1 - value) / variance)
+    size = float(count) if variance == 0 else min(most, value * (1 - value) / variance)
     size *= (margin(1.0) / margin(1.0, count - 1)) ** 2
     return of_share(value * size, size)
 
 
-def of_change(before: Any, after: Any, *, groups: Any = None) -> Interval:
-    """Interval of mean(after) − mean(before), both 0 or 1 on the same examples.
+def of_change(before: Any, after: Any, *, groups: Any = None, level: float = LEVEL) -> Interval:
+    """Interval of mean(after) − mean(before), both 0 or 1 (or shares of a sequence's positions) on the same examples.
 
     Wald's interval with one more example that gained and one that lost (Bonett & Price 2012).
 
     Args:
         before, after: (n,) of 0 and 1.
         groups: (n,) labels of what was drawn independently; the error grows by what the groups' own spread shows.
+        level: of the interval.
     """
     change = floats(after) - floats(before)
     n = len(change)
     if n == 0:
         return Interval(None, "no examples")
-    gained, lost = float((change > 0).sum()) + 1, float((change < 0).sum()) + 1
     total = n + 2
-    value = (gained - lost) / total
-    error = math.sqrt(max(gained + lost - total * value**2, 0.0)) / total
+    value = float(change.sum()) / total
+    error = math.sqrt(max((float((change**2).sum()) + 2) / total - value**2, 0.0) / total)
     df = None
     if groups is not None:
         parts = _group_parts(change, groups, float(change.mean()))
@@ -163,7 +166,8 @@ def of_change(before: Any, after: Any, *, groups: Any = None) -> Interval:
         plain = max(float(change.var()), 1e-300)
         grown = float(parts.var(ddof=1)) / len(parts) * n / plain if change.any() else n / len(parts)
         error *= math.sqrt(max(grown, 1.0))
-    return Interval(around(value, error, df, lower=-1.0, upper=1.0))
+    half = margin(error, df, level)
+    return Interval((max(-1.0, value - half), min(1.0, value + half)))
 
 
 def of_ratio(above: Any, below: Any) -> Interval:

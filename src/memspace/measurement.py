@@ -135,7 +135,7 @@ def from_share(
     """A share with a 95% interval that is never [1, 1] (Clopper & Pearson 1934).
 
     Args:
-        right: (n,) of 0 and 1, or, with ``n``, how many were.
+        right: (n,) of 0 and 1 (or each sequence's share of right positions); or, with ``n``, how many were right.
         groups: what was drawn independently, one label a sample: the sequence a position belongs to.
     """
     if n is not None:
@@ -144,7 +144,8 @@ def from_share(
         hits = intervals.floats(right)
         n = len(hits)
         value = float(hits.mean()) if n else math.nan
-        found = intervals.of_share(float(hits.sum()), n) if groups is None else intervals.of_grouped_share(hits, groups)
+        whole = groups is None and all(h in (0.0, 1.0) for h in hits)
+        found = intervals.of_share(float(hits.sum()), n) if whole else intervals.of_grouped_share(hits, groups)
     return _made(name, value, unit, estimator, n, found, source, note)
 
 
@@ -158,7 +159,12 @@ def from_change(
     source: str = "",
     note: str = "",
 ) -> Measurement:
-    """Mean(after) − mean(before) of 0 and 1 on the same examples; never [0, 0] (:func:`intervals.of_change`)."""
+    """Mean(after) − mean(before) of 0 and 1 on the same examples; never [0, 0] (:func:`intervals.of_change`).
+
+    Args:
+        before, after: (n,) of 0 and 1, or each sequence's share of right positions.
+        groups: what was drawn independently, one label an entry, where entries come in groups.
+    """
     first, second = intervals.floats(before), intervals.floats(after)
     value = float(second.mean() - first.mean()) if len(first) else math.nan
     found = intervals.of_change(first, second, groups=groups)

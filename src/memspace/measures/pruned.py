@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
-from memspace.measurement import Measurement, from_samples
+from memspace.measurement import Measurement, from_change, from_samples, from_share
 from memspace.measures.compensated import Pruned
 from memspace.measures.robustness import split
 from memspace.passes.outputs import outputs
@@ -30,20 +32,21 @@ def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measure
         return flat.sum(1) / w.sum(1).clamp_min(1)
 
     found = []
+    least = 0.0 if law.classifies else -math.inf  # a density's loss may be negative
     if law.classifies:
         was, now = each((law.predict(f) == y).double()), each((law.predict(g) == y).double())
         found += [
-            from_samples("pruning.accuracy_before", was.tolist(), "1", f"{word} accuracy before"),
-            from_samples("pruning.accuracy_after", now.tolist(), "1", f"{word} accuracy after"),
-            from_samples("pruning.accuracy_change", (now - was).tolist(), "1", f"change of {word} accuracy, paired"),
+            from_share("pruning.accuracy_before", was, f"{word} accuracy before"),
+            from_share("pruning.accuracy_after", now, f"{word} accuracy after"),
+            from_change("pruning.accuracy_change", was, now, f"change of {word} accuracy, paired"),
         ]
     was, now = each(law.nll(f.double(), y)), each(law.nll(g.double(), y))
     kl = (law.kl(f.double(), g.double()) * weight).reshape(len(f), -1).sum(1)
     found += [
-        from_samples("pruning.loss_before", was.tolist(), "nats", f"{word} loss before"),
-        from_samples("pruning.loss_after", now.tolist(), "nats", f"{word} loss after"),
-        from_samples("pruning.loss_change", (now - was).tolist(), "nats", f"change of {word} loss, paired"),
-        from_samples("pruning.kl", kl.tolist(), "nats", f"KL from the network to the pruned one, {word} data"),
+        from_samples("pruning.loss_before", was, "nats", f"{word} loss before", lower=least),
+        from_samples("pruning.loss_after", now, "nats", f"{word} loss after", lower=least),
+        from_samples("pruning.loss_change", now - was, "nats", f"change of {word} loss, paired"),
+        from_samples("pruning.kl", kl, "nats", f"KL from the network to the pruned one, {word} data", lower=0.0),
     ]
     zero = int((~pruned.kept).sum())
     found.append(Measurement("pruning.removed", float(zero), "weights", "weights set to zero", space.size))

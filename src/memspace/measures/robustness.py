@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memspace.intervals import margin
+from memspace.measures.sensitivity import predicted_kl
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
@@ -25,7 +27,10 @@ __all__ = ["Departure", "NoiseCurve", "departure", "noise_curve", "quantised", "
 
 @dataclass(frozen=True)
 class NoiseCurve:
-    """Per σ: predicted and measured KL (nats), its standard error, loss and accuracy with standard errors."""
+    """Per σ: predicted and measured KL (nats), its standard error, loss and accuracy with standard errors.
+
+    ``kl_df``: degrees of freedom behind ``kl_error``; behind the other errors there are draws/2 − 1.
+    """
 
     sigma: np.ndarray
     predicted: np.ndarray
@@ -39,6 +44,17 @@ class NoiseCurve:
     n: int
     base_loss: float
     base_accuracy: float
+    kl_df: int
+
+    @property
+    def kl_margin(self) -> np.ndarray:
+        """Half the width of the 95% interval of ``kl``, by Student's t over pairs of draws."""
+        return np.asarray(margin(self.kl_error, self.kl_df))
+
+    @property
+    def accuracy_margin(self) -> np.ndarray:
+        """The same of ``accuracy``."""
+        return np.asarray(margin(self.accuracy_error, self.draws // 2 - 1))
 
 
 def _mean_error(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -90,34 +106,33 @@ def noise_curve(
     for pair in progress.track(range(pairs), "weight noise", pairs):
         noise = torch.randn(space.size, generator=generator, dtype=torch.float64).to(theta)
         if exact_trace:
-            quadratic[pair] = _quadratic(task, operator, noise)
+            quadratic[pair] = float(predicted_kl(operator, task, noise).mean())
         for j, s in enumerate(sigma):
             both = [score(space.unpack(theta + float(s) * sign * noise)) for sign in (1, -1)]
             kl[j, pair], loss[j, pair], accuracy[j, pair] = (sum(v) / 2 for v in zip(*both, strict=True))
     base = score({})
-    if exact_trace:
-        kl = _controlled(kl, sigma[:, None] ** 2 * quadratic, np.asarray(predicted)[:, None])
-    k, ke = _mean_error(kl)
+    controlled = exact_trace and pairs >= 4  # fewer are too few for a slope
+    k, ke = _controlled(kl, sigma[:, None] ** 2 * quadratic, np.asarray(predicted)) if controlled else _mean_error(kl)
     lo, le = _mean_error(loss)
     a, ae = _mean_error(accuracy)
-    return NoiseCurve(sigma, np.asarray(predicted), k, ke, lo, le, a, ae, 2 * pairs, len(f0), base[1], base[2])
+    df = pairs - 2 if controlled else pairs - 1
+    return NoiseCurve(sigma, np.asarray(predicted), k, ke, lo, le, a, ae, 2 * pairs, len(f0), base[1], base[2], df)
 
 
-def _quadratic(task: Task, operator: FisherOperator, noise: Tensor) -> float:
-    """½ εᵀFε on the operator's examples, nats."""
-    d = operator.directional(noise)
-    law, f, moved = task.likelihood, d["f"].double(), d["moved"].double()
-    each = (law.fisher_matvec(f, moved) * moved).sum(-1) * law.weight(f, d["y"])
-    return 0.5 * float(each.sum()) / len(f)
+def _controlled(values: np.ndarray, control: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of ``values`` (S, D) and its standard error, with a control of known ``mean`` taken out by regression.
 
-
-def _controlled(values: np.ndarray, control: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """``values`` (S, D) less what the control, of known mean, explains of their spread over draws."""
-    if values.shape[1] < 4:  # too few draws to estimate the slope
-        return values
+    The estimate is the regression line at the control's mean; its error, on D − 2 degrees of freedom, holds that of
+    the line's slope: s² (1/D + (c̄ − μ)²/Σ(c − c̄)²).
+    """
+    count = values.shape[1]
     centred = control - control.mean(1, keepdims=True)
-    slope = (values * centred).sum(1) / np.maximum((centred**2).sum(1), 1e-300)
-    return np.asarray(values - slope[:, None] * (control - mean))
+    square = np.maximum((centred**2).sum(1), 1e-300)
+    slope = (values * centred).sum(1) / square
+    away = control.mean(1) - np.broadcast_to(mean, control.shape[:1])
+    rest = values - values.mean(1, keepdims=True) - slope[:, None] * centred
+    spread = (rest**2).sum(1) / (count - 2)
+    return values.mean(1) - slope * away, np.sqrt(spread * (1 / count + away**2 / square))
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,7 @@ class Departure:
 def departure(curve: NoiseCurve, share: float = 0.1) -> Departure:
     """Where the second order stops being good to ``share``; the interval comes from that of the measured KL."""
     off = np.abs(curve.kl / curve.predicted - 1)
-    half = 1.96 * curve.kl_error / curve.predicted
+    half = curve.kl_margin / curve.predicted
     low, high = _last_crossing(curve, off + half, share), _last_crossing(curve, np.maximum(off - half, 0), share)
     top = float(curve.predicted[-1])
     return Departure(_last_crossing(curve, off, share), top if low is None else low, math.inf if high is None else high)
@@ -160,7 +175,7 @@ def sigma_at_accuracy_loss(curve: NoiseCurve, loss: float = 0.01) -> tuple[float
     With its 95% interval from that of the accuracies, or None where an end lies outside the curve.
     """
     drop = curve.base_accuracy - curve.accuracy
-    half = 1.96 * curve.accuracy_error
+    half = curve.accuracy_margin
     value, low, high = (_first_fall(curve, d, loss) for d in (drop, drop + half, drop - half))
     if value is None:
         return None

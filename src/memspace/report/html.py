@@ -53,7 +53,7 @@ HEADLINES = (
     ("labels.noise", "Labels that look wrong", "Share of the training labels."),
     ("complexity.information", "Information held", "What the weights keep of the training data."),
     ("complexity.effective_parameters", "Effective parameters", "How many the data really determine."),
-    ("efficiency.fisher.smallest_share", "Weights needed", "The others can be cut for at most 1% accuracy."),
+    ("efficiency.smallest_share", "Weights needed", "The others can be cut for at most 1% accuracy."),
     ("robustness.sigma_one_percent", "Noise it bears", "Random shift of every weight that costs 1% accuracy."),
     ("action.inefficiency", "Length of training", "Path travelled over the shortest possible."),
 )
@@ -87,7 +87,7 @@ RECORDING = Page(
 _SHARES = (
     "labels.noise",
     "generalisation.test_accuracy",
-    "efficiency.fisher.smallest_share",
+    "efficiency.smallest_share",
     "compare.disagreement",
 )
 _RATIOS = ("action.inefficiency",)

@@ -6,14 +6,17 @@ one epoch whatever the data's size; where even that is dear, it is left out with
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from memspace.audit.chapters.pruning import curve_series
 from memspace.audit.reading import Reading
-from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.audit.results import Chapter, Figure, Finding
 from memspace.errors import NonFiniteError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.compensated import Surgery
-from memspace.measures.efficiency import PruningCurve, accuracy_curve, prunable, pruning_curve, smallest_share
+from memspace.measures.efficiency import Needed, PruningCurve, accuracy_curve, needed_share, prunable, pruning_curve
 from memspace.measures.filters import filtered_layers, prune_filters
 from memspace.measures.pruning import prune
 from memspace.progress import Progress
@@ -25,6 +28,7 @@ KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 
 INVERSE = (1.0, 0.5, 0.2, 0.1, 0.05)  # shares of compensated pruning, a round or two each
 ROWS, EXAMPLES = 300, 300  # Fisher rows a round, examples its objective is measured on
+DROP = 0.01  # of accuracy, that a cut may cost
 AFFORDABLE = 2e7  # rows × weights: beyond, a round costs seconds on a core
 KEYS = {
     "magnitude": "magnitude",
@@ -71,6 +75,64 @@ def _further(
     return curves, absent
 
 
+def _needed(name: str, found: Needed, over: str, n: int, word: str, source: str = "") -> Measurement:
+    how = f"smallest share of weights kept that {n:,} {word} examples confirm to be within {DROP:.0%} of the accuracy"
+    note = "" if found.share < 1 else f"{n:,} examples confirm no cut"
+    ends = (found.low, found.share)
+    return Measurement(name, found.share, "1", f"{how}; {over}, no retraining", n, ends, source, note=note)
+
+
+def _of_curve(c: PruningCurve, word: str, classifies: bool) -> list[Measurement]:
+    """The share that one method needs, and accuracy (or loss) at three shares."""
+    key, found = KEYS[c.method], []
+    needed = needed_share([c], DROP)
+    if needed is not None:
+        name = f"efficiency.{key}.smallest_share"
+        found.append(_needed(name, needed, f"a grid of {len(c.kept)}", c.n, word, SOURCES.get(key, "")))
+    value, ends = (c.accuracy, c.accuracy_ends) if classifies else (c.loss, c.loss_ends)
+    for share in (0.5, 0.2, 0.1):
+        if share not in c.kept:
+            continue
+        k = c.kept.tolist().index(share)
+        what, unit = ("accuracy", "1") if classifies else ("loss", "nats")
+        interval = (float(ends[k, 0]), float(ends[k, 1]))
+        known = math.isfinite(sum(interval))
+        found.append(
+            Measurement(
+                f"efficiency.{key}.{what}_at_{int(100 * share)}",
+                float(value[k]),
+                unit,
+                f"{word} data, pruned copy",
+                c.n,
+                interval if known else None,
+                reliable=known,
+                note="" if known else "too few examples for an interval",
+            )
+        )
+    return found
+
+
+def _finding(needed: Needed, curves: list[PruningCurve], word: str) -> Finding:
+    cut = 1 - needed.share
+    if cut <= 0:
+        return Finding(
+            "note",
+            "No weight can surely go",
+            f"{curves[0].n:,} {word} examples confirm no cut on the grid to cost less than {DROP:.0%} accuracy.",
+            "Measure a pruned copy on more examples, or retrain after pruning.",
+            "efficiency",
+        )
+    several = len(curves)
+    return Finding(
+        "good" if cut >= 0.3 else "note",
+        f"{cut:.0%} of the weights can go",
+        f"By {needed.method}, without retraining, within {DROP:.0%} of the {word} accuracy, with 95% confidence over "
+        f"{several} methods and all shares.",
+        f"Prune {cut:.0%} by {needed.method}.",
+        "efficiency",
+    )
+
+
 def efficiency(r: Reading, progress: Progress) -> Chapter:
     """Accuracy against weights kept."""
     task = r.task
@@ -84,71 +146,25 @@ def efficiency(r: Reading, progress: Progress) -> Chapter:
     ]
     further, absent = _further(r, data, index, progress)
     curves += further
-    measurements, series = [], []
     classifies = task.likelihood.classifies
-    for c in curves:
-        key = KEYS[c.method]
-        value, error = (c.accuracy, c.accuracy_error) if classifies else (c.loss, c.loss_error)
-        series.append(
-            Series(
-                c.method,
-                c.kept.tolist(),
-                value.tolist(),
-                low=(value - 1.96 * error).tolist(),
-                high=(value + 1.96 * error).tolist(),
-            )
-        )
-        least = smallest_share(c)
-        if least is not None:
-            measurements.append(
-                Measurement(
-                    f"efficiency.{key}.smallest_share",
-                    least,
-                    "1",
-                    f"smallest share of weights kept within 1% of the {word} accuracy, on a grid of {len(c.kept)}, no retraining",
-                    c.n,
-                    None,
-                    SOURCES.get(key, ""),
-                )
-            )
-        for share in (0.5, 0.2, 0.1):
-            if share not in c.kept:
-                continue
-            k = c.kept.tolist().index(share)
-            measurements.append(
-                Measurement(
-                    f"efficiency.{key}.{'accuracy' if classifies else 'loss'}_at_{int(100 * share)}",
-                    float(value[k]),
-                    "1" if classifies else "nats",
-                    f"{word} data, pruned copy",
-                    c.n,
-                    (float(value[k] - 1.96 * error[k]), float(value[k] + 1.96 * error[k])),
-                )
-            )
+    measurements = [m for c in curves for m in _of_curve(c, word, classifies)]
     figure = Figure(
         "pruning",
         "What can be cut",
         f"{word.capitalize()} {'accuracy' if classifies else 'loss'} of a copy with the least salient weights set to zero, 95% band.",
         "share of weights kept",
         "accuracy" if classifies else "loss (nats)",
-        tuple(series),
+        tuple(curve_series(c, classifies) for c in curves),
     )
     unmeasured: tuple[Unmeasured, ...] = absent
     findings: tuple[Finding, ...] = ()
-    if classifies:
-        shares = {c.method: smallest_share(c) or 1.0 for c in curves}
-        best = min(shares, key=lambda k: shares[k])
-        cut = 1 - shares[best]
-        findings = (
-            Finding(
-                "good" if cut >= 0.3 else "note",
-                f"{cut:.0%} of the weights can go",
-                f"By {best}, without retraining, within 1% of the {word} accuracy ({', '.join(f'{k}: keep {v:.0%}' for k, v in shares.items())}).",
-                f"Prune {cut:.0%} by {best}." if cut > 0 else "Do not prune without retraining.",
-                "efficiency",
-            ),
+    needed = needed_share(curves, DROP)
+    if needed is not None:
+        measurements.insert(
+            0, _needed("efficiency.smallest_share", needed, f"{len(curves)} methods", curves[0].n, word)
         )
-        answer = f"{cut:.0%} of the weights can be set to zero at a cost below 1% {word} accuracy, chosen by {best}."
+        findings = (_finding(needed, curves, word),)
+        answer = f"{findings[0].title}. {findings[0].evidence}"
     else:
         unmeasured = (
             *absent,

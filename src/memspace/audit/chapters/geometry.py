@@ -143,9 +143,9 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
     findings = (
         Finding(
             "note",
-            f"{stiff} carries {share:.0%} of the sensitivity",
-            f"tr F of {stiff} is {float(per_layer.max()):.3g} of {float(per_layer.sum()):.3g} nats.",
-            "Keep this layer at full precision when quantising or pruning; look here first when fine-tuning moves predictions.",
+            f"{stiff} carries {share:.0%} of the sensitivity to noise",
+            f"tr F of {stiff} is {float(per_layer.max()):.3g} of {float(per_layer.sum()):.3g} nats: equal noise on all weights.",
+            "Look here first when fine-tuning moves predictions; what rounding costs by layer is told under robustness.",
             "geometry",
         ),
     )

@@ -25,9 +25,8 @@ SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02)
 
 def curve_series(c: PruningCurve, classifies: bool) -> Series:
     """Accuracy (or loss) against share kept, with its 95% band."""
-    value, error = (c.accuracy, c.accuracy_error) if classifies else (c.loss, c.loss_error)
-    low, high = value - 1.96 * error, value + 1.96 * error
-    return Series(c.method, c.kept.tolist(), value.tolist(), low=low.tolist(), high=high.tolist())
+    value, ends = (c.accuracy, c.accuracy_ends) if classifies else (c.loss, c.loss_ends)
+    return Series(c.method, c.kept.tolist(), value.tolist(), low=ends[:, 0].tolist(), high=ends[:, 1].tolist())
 
 
 def comparison(

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from memspace.audit.chapters.inputs import input_part
+from memspace.audit.chapters.rounding import rounding_part
 from memspace.audit.reading import Reading
-from memspace.audit.results import Chapter, Figure, Finding, Series
-from memspace.measurement import Measurement, Unmeasured, from_samples
-from memspace.measures.robustness import NoiseCurve, departure, noise_curve, quantised, sigma_at_accuracy_loss
-from memspace.passes.outputs import outputs
+from memspace.audit.results import Chapter, Figure, Series
+from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.robustness import NoiseCurve, departure, noise_curve, sigma_at_accuracy_loss
 from memspace.progress import Progress
 
 __all__ = ["robustness"]
@@ -23,7 +23,8 @@ NOISE_EXAMPLES = 2000
 
 def _noise_figures(c: NoiseCurve, off: float | None, classifies: bool) -> list[Figure]:
     marks = () if off is None else ((float(np.sqrt(off / c.predicted[0]) * c.sigma[0]), "second order is 10% off"),)
-    band = (c.kl - 1.96 * c.kl_error).clip(1e-12), c.kl + 1.96 * c.kl_error
+    half = c.kl_margin
+    band = (c.kl - half).clip(1e-12), c.kl + half
     figures = [
         Figure(
             "weight-noise",
@@ -41,7 +42,7 @@ def _noise_figures(c: NoiseCurve, off: float | None, classifies: bool) -> list[F
         )
     ]
     if classifies:
-        a, e = c.accuracy, 1.96 * c.accuracy_error
+        a, e = c.accuracy, c.accuracy_margin
         figures.append(
             Figure(
                 "noise-accuracy",
@@ -54,75 +55,6 @@ def _noise_figures(c: NoiseCurve, off: float | None, classifies: bool) -> list[F
             )
         )
     return figures
-
-
-def _rounding(r: Reading, index: torch.Tensor) -> tuple[list[Measurement], list[Finding]]:
-    """Weights rounded to 8 and 4 bits: divergence predicted from the Fisher diagonal and measured, and accuracy."""
-    task, law = r.task, r.task.likelihood
-    measurements: list[Measurement] = []
-    theta = r.space.flat(task.model)
-    data, word = (task.test, "test") if task.test is not None else (task.train, "training")
-    base, y = outputs(task, data)
-    base_accuracy = float((law.predict(base) == y).double().mean()) if law.classifies else math.nan
-    costs = {}
-    before, _ = outputs(task, task.train, index=index)
-    for bits in (8, 4):
-        state = quantised(task, r.space, bits)
-        full = {k: p.detach() for k, p in r.space.parameters(task.model).items()} | state
-        delta = (r.space.pack(full) - theta).double()
-        predicted = 0.5 * float((delta * delta * r.diagonal.to(delta)).sum())
-        moved, _ = outputs(task, task.train, state=state, index=index)
-        kl = (
-            law.kl(before.double(), moved.double()).flatten(1).sum(1)
-            if r.sequence
-            else law.kl(before.double(), moved.double())
-        )
-        measurements.append(
-            Measurement(
-                f"robustness.quantised_{bits}bit.kl_predicted",
-                predicted,
-                "nats",
-                "½ Σ F_ii Δ_i² from the Fisher diagonal",
-                r.n,
-            )
-        )
-        measurements.append(
-            from_samples(
-                f"robustness.quantised_{bits}bit.kl",
-                kl.tolist(),
-                "nats",
-                f"weights rounded to {bits} bits, one scale per row",
-            )
-        )
-        if law.classifies:
-            f, _ = outputs(task, data, state=state)
-            hit = (law.predict(f) == y).double()
-            was = (law.predict(base) == y).double()
-            change = (hit - was).flatten(1).mean(1) if hit.dim() > 1 else hit - was
-            measurements.append(
-                from_samples(
-                    f"robustness.quantised_{bits}bit.accuracy_change",
-                    change.tolist(),
-                    "1",
-                    f"{word} accuracy of the rounded network less the original's, paired",
-                )
-            )
-            costs[bits] = float(change.mean())
-    findings = []
-    if costs:
-        safe = [b for b in (4, 8) if costs[b] > -0.01]
-        findings.append(
-            Finding(
-                "good" if safe else "warn",
-                f"Weights can be stored in {min(safe)} bits"
-                if safe
-                else "Rounding to 8 bits costs more than 1% accuracy",
-                f"{word} accuracy {base_accuracy:.1%}; change {costs[8]:+.2%} at 8 bits, {costs[4]:+.2%} at 4 bits.",
-                f"Quantise to {min(safe)} bits." if safe else "Keep full precision, or fine-tune after rounding.",
-                "robustness",
-            )
-        )
-    return measurements, findings
 
 
 def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
@@ -154,8 +86,8 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
             f"measured over predicted KL at {PREDICTED[2]} nats; {how}",
             c.n,
             (
-                float((c.kl[2] - 1.96 * c.kl_error[2]) / c.predicted[2]),
-                float((c.kl[2] + 1.96 * c.kl_error[2]) / c.predicted[2]),
+                max(0.0, float((c.kl[2] - c.kl_margin[2]) / c.predicted[2])),
+                float((c.kl[2] + c.kl_margin[2]) / c.predicted[2]),
             ),
         ),
     ]
@@ -204,7 +136,7 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
                 "raise the noise further" if law.classifies else "read the loss instead",
             )
         )
-    rounded, findings = _rounding(r, index)
+    rounded, findings, by_layer = rounding_part(r, index, progress)
     measurements += rounded
     said = (
         f"it departs by more than 10% beyond {off:.2g} nats"
@@ -225,6 +157,6 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
         (*measurements, *inputs.measurements),
         (*unmeasured, *inputs.unmeasured),
         (*findings, *inputs.findings),
-        (*_noise_figures(c, off, law.classifies), *inputs.figures),
+        (*_noise_figures(c, off, law.classifies), *by_layer, *inputs.figures),
         inputs.galleries,
     )
