@@ -24,6 +24,7 @@ from memspace.task.task import Task
 # By name: memspace.audit is also the function of that name.
 audit_module = importlib.import_module("memspace.audit.audit")
 common_module = importlib.import_module("memspace.audit.common")
+dual_module = importlib.import_module("memspace.audit.dual_road")
 road_module = importlib.import_module("memspace.audit.ekfac_road")
 
 # torch compiles its own forward-mode rules at first use with a call it has deprecated.
@@ -145,6 +146,34 @@ def test_ctrl_c_in_a_pass_of_the_reading(
         assert torch.equal(getattr(resumed, name), getattr(whole, name)), name
     assert resumed.fidelity == whole.fidelity
     assert _eigenvalues(resumed) == _eigenvalues(whole)
+
+
+@pytest.mark.parametrize(("stop_at", "kept"), [(1, []), (2, ["rows", "gram"]), (3, ["rows", "gram"])])
+def test_ctrl_c_in_a_pass_of_the_exact_reading(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, kept: list[str]
+) -> None:
+    settings = Settings(representation="dual", damping=0.1)
+    space = ParameterSpace(task.model)
+    plan = make_plan(task, space, settings)
+
+    def read(store: Store) -> Any:
+        return reading_of(task, space, plan, settings, store, Silent())
+
+    whole = read(Store(tmp_path / "whole", KEY))
+    assert Store(tmp_path / "whole", KEY).has("diagonal")
+    passes = _Counted(monkeypatch, dual_module, "run_pass", stop_at=stop_at)
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        read(Store(folder, KEY))
+    store = Store(folder, KEY)
+    assert store.resumed
+    assert [s for s in ("rows", "gram", "diagonal") if store.has(s)] == kept
+    begun = passes.calls
+    resumed = read(store)
+    assert passes.calls - begun == 3 - bool(kept)  # rows of the training data, rows of the queries, diagonal
+    for name in ("f", "y", "diagonal", "leverage", "loo_f", "influence", "parts"):
+        assert torch.equal(getattr(resumed, name), getattr(whole, name)), name
+    assert torch.equal(resumed.metric.eigenvalues(), whole.metric.eigenvalues())
 
 
 def _eigenvalues(reading: Any) -> list[float]:

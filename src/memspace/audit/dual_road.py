@@ -7,7 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from memspace.audit.common import choose_damping, judge_labels, judged_truth, pick_queries, query_data, test_outputs
+from memspace.audit.common import (
+    choose_damping,
+    judge_labels,
+    judged_truth,
+    pick_queries,
+    query_data,
+    stage,
+    test_outputs,
+)
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
 from memspace.audit.store import Store
@@ -54,13 +62,25 @@ def dual_road(
 ) -> Reading:
     """Exact metric, leverage and influence."""
     law = task.likelihood
-    jacobian, table = _rows_of(task, space, task.train, None, plan, progress)
-    f, y = table["f"], table["y"]
+
+    def first() -> dict[str, Tensor]:
+        rows, table = _rows_of(task, space, task.train, None, plan, progress)
+        return _tensors_of(rows) | {"f": table["f"], "y": table["y"]}
+
+    one = _on(task, stage(store, "rows", first))
+    jacobian, f, y = _rows_from(space, one), one["f"], one["y"]
     root = law.fisher_root(f.double())
     step = progress.start("eigendecomposition of the Gram matrix", 3)
     selection = select_rows(jacobian, root, plan.principal_rows, seed=settings.seed)
     progress.advance(step)
-    metric = Dual.of(selection, len(f))
+
+    def second() -> dict[str, Tensor]:
+        made = Dual.of(selection, len(f))
+        return {"values": made.values, "vectors": made.vectors}
+
+    two = _on(task, stage(store, "gram", second))
+    chance = selection.chance if selection.drawn else None
+    metric = Dual(selection.rows, len(f), two["values"], two["vectors"], selection.drawn, chance=chance)
     progress.advance(step)
     leverage = DualLeverage.of(jacobian, metric, plan.outputs, selection.missing)
     progress.advance(step)
@@ -85,9 +105,13 @@ def dual_road(
     per_example = own.diagonal(dim1=1, dim2=2).sum(-1)
     said = f", {selection.drawn:.0%} of the trace in rows that were drawn" if selection.drawn else ""
     judge, label_f = judge_labels(labels.model, loo, held_out, y, task)
-    diagonal = DiagonalFisher(space.blocks, "exact")
-    run_pass(task, space, [diagonal], most=plan.batch, progress=progress, what="Fisher diagonal")
-    sums = diagonal.finish()
+
+    def third() -> dict[str, Tensor]:
+        diagonal = DiagonalFisher(space.blocks, "exact")
+        run_pass(task, space, [diagonal], most=plan.batch, progress=progress, what="Fisher diagonal")
+        return diagonal.finish()
+
+    sums = stage(store, "diagonal", third)
     return Reading(
         task=task,
         space=space,
@@ -115,6 +139,23 @@ def dual_road(
         influence=influence,
         estimator=f"exact dual, {len(metric.rows):,} Fisher rows{said}",
     )
+
+
+def _tensors_of(rows: Rows) -> dict[str, Tensor]:
+    """Rows as tensors by name."""
+    factors = {f"a/{k}": v for k, v in rows.a.items()} | {f"g/{k}": v for k, v in rows.g.items()}
+    return factors | {"example": rows.example}
+
+
+def _rows_from(space: ParameterSpace, kept: dict[str, Tensor]) -> Rows:
+    """Inverse of :func:`_tensors_of`."""
+    a, g = ({k[2:]: v for k, v in kept.items() if k.startswith(side)} for side in ("a/", "g/"))
+    return Rows(tuple(space.blocks), a, g, kept["example"])
+
+
+def _on(task: Task, kept: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors where the model is: what was kept comes back on the CPU."""
+    return {k: v.to(task.device) for k, v in kept.items()}
 
 
 def _layers(metric: Dual) -> Callable[[SpectralFunction], Tensor]:
