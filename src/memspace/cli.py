@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
+import io
 import os
 import pkgutil
 import shlex
@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from memspace import commands
-from memspace.commands import Damping, Memory, Noise, Seed, move_to, parse_memory, watching
+from memspace.commands import Damping, Memory, Noise, Seed, json_alone, move_to, parse_memory, say_json, watching
 from memspace.errors import Interrupted, MemspaceError, SettingsError
+from memspace.report.terminal import Terminal, printable
 from memspace.version import VERSION
 
 __all__ = ["app", "main", "parse_memory"]
 
 
+TAKE_MEMORY = ("audit", "influence", "labels", "prune", "retrain")  # commands with --memory
 _UsageError: Any = typer.BadParameter.__mro__[1]  # of the click that typer uses: its own copy, or the package
 
 
@@ -121,7 +122,7 @@ def audit(
 
     settings = Settings(damping, parse_memory(memory), seed, tuple(query) if query else None, representation, capacity)
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with watching(console, quiet or as_json) as progress:
         job = resolve(task, options, progress, weights, run)
         if parameters:
@@ -130,7 +131,7 @@ def audit(
             move_to(job.model, local_device(device))
         if plan:
             made = plan_audit(job, settings)
-            typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else made.text())
+            say_json(made.to_dict()) if as_json else typer.echo(made.text())
             return
         folder = out if out is not None else Path("runs") / job.name
         with open_store(folder, run_key(job, settings), fresh=fresh) as store:
@@ -141,9 +142,9 @@ def audit(
             results = replace(results, settings={**results.settings, "command": command})
             store.save_results(results, None if no_report else render(results))
     if as_json:
-        typer.echo(json.dumps(results.to_dict(), ensure_ascii=False))
+        say_json(results.to_dict())
     elif not quiet:
-        summarise(results, None if no_report else folder, Console())
+        summarise(results, None if no_report else folder, Terminal())
 
 
 @app.command()
@@ -163,7 +164,7 @@ def report(
     results = load_results(run)
     write_text(out if out is not None else run / "report.html", render(results))
     if not quiet:
-        summarise(results, run if out is None else None, Console())
+        summarise(results, run if out is None else None, Terminal())
 
 
 @app.command()
@@ -188,15 +189,21 @@ def main() -> None:
     """Entry point: one sentence and an exit code for every failure a user can cause."""
     as_json = "--json" in sys.argv
     speaks: Callable[[], bool] = lambda: True  # noqa: E731
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no ½ shows its code, not a traceback
+            stream.reconfigure(errors="backslashreplace")
     try:
-        with _team() as speaks:
+        with _team() as speaks, json_alone() if as_json else nullcontext():
             app()
     except MemspaceError as error:
         failure = error
     except KeyboardInterrupt:
         failure = _stopped()
     except MemoryError:
-        failure = MemspaceError("the machine ran out of memory", where="audit", remedy="give a smaller --memory")
+        failure = _no_memory()
+    except BrokenPipeError:  # whoever read has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     else:
         return
     if speaks():
@@ -223,6 +230,12 @@ def _stopped() -> Interrupted:
     return Interrupted("stopped", where="by the user", remedy="finished stages are kept, the same command goes on")
 
 
+def _no_memory() -> MemspaceError:
+    taken = any(w.split("=")[0] == "--memory" for w in sys.argv) or (sys.argv[1:] or [""])[0] in TAKE_MEMORY
+    remedy = "give a smaller --memory" if taken else "free some, or use a machine with more"
+    return MemspaceError("the machine ran out of memory", where=" ".join(sys.argv[1:2]) or "memspace", remedy=remedy)
+
+
 def _tell(error: MemspaceError, as_json: bool) -> None:
     if as_json:
         detail = {
@@ -231,5 +244,5 @@ def _tell(error: MemspaceError, as_json: bool) -> None:
             "remedy": error.remedy,
             "exit_code": error.exit_code,
         }
-        print(json.dumps({"error": detail}))
-    print(f"memspace: {error}", file=sys.stderr)
+        say_json({"error": detail})
+    print(f"memspace: {printable(str(error), one_line=True)}", file=sys.stderr)

@@ -5,13 +5,14 @@ What is slow to import is imported inside the command. Here: what commands share
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -30,8 +31,10 @@ __all__ = [
     "Seed",
     "TaskName",
     "Weights",
+    "json_alone",
     "move_to",
     "parse_memory",
+    "say_json",
     "watching",
 ]
 
@@ -82,6 +85,29 @@ def watching(console: Console, silent: bool) -> AbstractContextManager[Progress]
     if console.is_terminal:
         return TerminalProgress(console)
     return nullcontext(LineProgress(lambda line: print(line, file=sys.stderr, flush=True)))
+
+
+_standard: TextIO | None = None  # where JSON goes while everything else is turned away from standard output
+
+
+@contextmanager
+def json_alone() -> Iterator[None]:
+    """Standard output is for :func:`say_json`: what a user's code prints inside goes to standard error."""
+    global _standard
+    _standard = sys.stdout
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _standard = None
+
+
+def say_json(value: Any) -> None:
+    """One line of JSON on standard output; what JSON cannot hold becomes null."""
+    from memspace.audit.results import clean
+
+    out = _standard if _standard is not None else sys.stdout
+    print(json.dumps(clean(value), ensure_ascii=False, allow_nan=False), file=out, flush=True)
 
 
 def move_to(model: Any, device: str) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, watching
+from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, say_json, watching
+from memspace.report.terminal import Terminal
 
 __all__ = ["add", "attack"]
 
@@ -46,7 +46,7 @@ def attack(
 
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     settings = InputSettings(examples, Attack(steps=steps, restarts=restarts), clip=clip, seed=seed)
-    with watching(Console(stderr=True), quiet or as_json) as progress:
+    with watching(Terminal(stderr=True), quiet or as_json) as progress:
         job = resolve(task, options, progress, weights)
         if device is not None:
             move_to(job.model, device)
@@ -74,7 +74,7 @@ def attack(
     if out is not None:
         write_text(out, json.dumps(found, indent=1, ensure_ascii=False))
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say_json(found)
     elif not quiet:
         title = f"{len(study.index)} {study.data} examples of {job.name}"
-        show_measured(title, study.measurements, study.unmeasured, Console())
+        show_measured(title, study.measurements, study.unmeasured, Terminal())

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from memspace.commands import DataRoot, Json, Seed, TaskName, watching
+from memspace.commands import DataRoot, Json, Seed, TaskName, say_json, watching
+from memspace.report.terminal import Terminal
 
 __all__ = ["add", "capacity"]
 
@@ -55,7 +55,7 @@ def capacity(
     settings = CapacitySettings(seeds=seeds, steps=steps, seed=seed)
     if load:
         settings = CapacitySettings(tuple(sorted(load)), seeds, steps, seed=seed)
-    with watching(Console(stderr=True), quiet or as_json) as progress:
+    with watching(Terminal(stderr=True), quiet or as_json) as progress:
         job = resolve(task, options, progress)
         studies: list[CapacityStudy] = [
             study_capacity(a, settings, forgetting=forgetting, progress=progress)
@@ -65,7 +65,9 @@ def capacity(
     if out is not None:
         write_text(out, json.dumps(found, indent=1, ensure_ascii=False))
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False))
+        say_json(found)
     elif not quiet:
         for s in studies:
-            show_measured(f"{s.architecture.name}: {s.capacity.parameters:,} parameters", s.measurements, (), Console())
+            show_measured(
+                f"{s.architecture.name}: {s.capacity.parameters:,} parameters", s.measurements, (), Terminal()
+            )

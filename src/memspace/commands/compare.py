@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, move_to, watching
+from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, move_to, say_json, watching
 from memspace.errors import CheckpointError
+from memspace.report.terminal import Terminal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +58,7 @@ def compare(
     from memspace.task.load import resolve
     from memspace.workers import local_device
 
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     options = BuildOptions(
         seed=seed,
         label_noise=label_noise,
@@ -88,9 +87,9 @@ def compare(
     with locked(folder):
         Store(folder, {"compare": [a, b]}, fresh=True).save_results(results, render(results, COMPARISON))
     if as_json:
-        typer.echo(json.dumps(results.to_dict(), ensure_ascii=False))
+        say_json(results.to_dict())
     elif not quiet:
-        summarise(results, folder, Console())
+        summarise(results, folder, Terminal())
 
 
 def _place(which: str) -> tuple[Path | None, int] | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, watching
+from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, say_json, watching
+from memspace.report.terminal import Terminal
 
 if TYPE_CHECKING:
     from memspace.action.depth import Depth
@@ -64,7 +65,7 @@ def depth(
     if lens not in LENSES:
         raise typer.BadParameter(f"lens is one of {', '.join(LENSES)}")
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
-    with watching(Console(stderr=True), quiet or as_json) as progress:
+    with watching(Terminal(stderr=True), quiet or as_json) as progress:
         job = resolve(task, options, progress, weights)
         if device is not None:
             move_to(job.model, device)
@@ -86,9 +87,9 @@ def depth(
     if out is not None:
         write_text(out, json.dumps(content, indent=1, ensure_ascii=False))
     if as_json:
-        typer.echo(json.dumps(content, ensure_ascii=False))
+        say_json(content)
     elif not quiet:
-        console = Console()
+        console = Terminal()
         size = "×".join(map(str, found.shape))
         how = "found" if found.found else "named"
         title = f"{job.name}: {len(found.blocks)} blocks ({how}), hidden state {size}"

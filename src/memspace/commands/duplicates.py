@@ -30,19 +30,19 @@ def duplicates(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no list.")] = False,
 ) -> None:
     """List examples that the network takes for one another: duplicates, and leaks into the test data."""
-    from rich.console import Console
     from rich.table import Table
 
     from memspace.audit.duplicates import duplicates as find
     from memspace.commands import move_to, watching
     from memspace.measurement import Measurement
+    from memspace.report.terminal import Terminal
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
     from memspace.workers import local_device
 
     if within not in ("train", "train-test"):
         raise typer.BadParameter("within is one of train, train-test")
-    with watching(Console(stderr=True), quiet) as progress:
+    with watching(Terminal(stderr=True), quiet) as progress:
         job = resolve(task, BuildOptions(seed=seed, data_root=data_root), progress, weights)
         if device is not None:
             move_to(job.model, local_device(device))
@@ -58,7 +58,7 @@ def duplicates(
         chance = "" if t["kind"][k] == "exact" else f"{t['p_chance'][k]:.1e}"
         pair = (str(t["train_index"][k]), str(t["other_index"][k]))
         table.add_row(t["kind"][k], *pair, f"{t['similarity'][k]:.4f}", chance, same)
-    console = Console()
+    console = Terminal()
     console.print(table)
     near = found.near
     said = f"{near.value:.0f} near ones ({near.estimator})" if isinstance(near, Measurement) else near.reason

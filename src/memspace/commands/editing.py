@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from memspace.commands import Damping, DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, watching
+from memspace.commands import (
+    Damping,
+    DataRoot,
+    Device,
+    Json,
+    Noise,
+    Seed,
+    TaskName,
+    Weights,
+    move_to,
+    say_json,
+    watching,
+)
+from memspace.report.terminal import Terminal
 
 if TYPE_CHECKING:
     from memspace.measurement import Measurement, Unmeasured
@@ -37,7 +48,7 @@ def _resolved(
     from memspace.task.checks import check_task
     from memspace.task.load import resolve
 
-    with watching(Console(stderr=True), silent) as progress:
+    with watching(Terminal(stderr=True), silent) as progress:
         task = resolve(name, BuildOptions(seed=seed, label_noise=noise, data_root=root), progress, weights)
     if device is not None:
         move_to(task.model, device)
@@ -50,7 +61,7 @@ def _tell(
 ) -> None:
     if as_json:
         words = {"statement": statement, "measurements": [m.to_dict() for m in found], **more}
-        typer.echo(json.dumps(words | ({"out": str(out)} if out is not None else {}), ensure_ascii=False))
+        say_json(words | ({"out": str(out)} if out is not None else {}))
         return
     typer.echo(statement)
     for m in found:
@@ -214,7 +225,7 @@ def distil(
         writable(path, force)
     job = _resolved(task, None, data_root, label_noise, seed, None, as_json)
     recipe = Recipe(per_class=per_class, steps=steps, iterations=iterations, fixed=fixed)
-    with watching(Console(stderr=True), as_json) as progress:
+    with watching(Terminal(stderr=True), as_json) as progress:
         made = distil_task(job, recipe, seed=seed, progress=progress)
     save_state({"x": made.x, "y": made.y, "rates": made.rates}, tensors, force=force)
     write_gallery(job, made, page)

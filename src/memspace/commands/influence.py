@@ -23,6 +23,7 @@ from memspace.commands import (
     parse_memory,
     watching,
 )
+from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,7 +90,7 @@ def influence(
     settings = Settings(memory=parse_memory(memory), retrainings=retrainings, seed=seed)
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     say: dict[str, Any] = {"engine": engine, "target": target, "settings": settings}
-    with watching(Console(stderr=True), quiet) as progress:
+    with watching(Terminal(stderr=True), quiet) as progress:
         job = resolve(task, options, progress, weights)
         if parameters:
             job = replace(job, parameters=tuple(parameters))
@@ -113,7 +114,7 @@ def influence(
             facts = shown.facts if shown is not None else _facts(found)
             shown = _Shown(facts, found.queries, found.positions, found.outcome, found.top(top), found.parts)
     if not quiet and shown is not None:
-        _show(job, shown, Console())
+        _show(job, shown, Terminal())
         if out is not None:
             typer.echo(f"all scores in {out / 'scores.parquet'}, the strongest in {out / 'top.json'}")
 
@@ -145,7 +146,8 @@ def _facts(found: Influence) -> dict[str, Any]:
 def _show(task: Task, shown: _Shown, console: Console) -> None:
     facts, top = shown.facts, shown.top
     name = "-loss" if facts["target"] == "loss" else facts["target"]
-    console.print(f"[bold]{task.name}[/]: influence on {name} by the engine {facts['engine']}, in {facts['unit']}")
+    said = f": influence on {name} by the engine {facts['engine']}, in {facts['unit']}"
+    console.print(styled((task.name, "bold"), said))
     console.print("positive: the example supports the outcome (with it minus without it, to first order)")
     console.print(facts["damping_rule"])
     for told in facts["diagnostics"]:
@@ -155,7 +157,7 @@ def _show(task: Task, shown: _Shown, console: Console) -> None:
             unit = "" if told["unit"] == "1" else f" {told['unit']}"
             console.print(f"{told['name']}: {told['value']:.2g}{unit} ({told['estimator']})")
     if not facts["reliable"]:
-        console.print(f"[yellow]take these scores with care: {facts['note']}[/]")
+        console.print(styled((f"take these scores with care: {facts['note']}", "yellow")))
     y = task.train.labels()
     for q in range(len(shown.queries)):
         at = f", position {int(shown.positions[q])}" if shown.positions is not None else ""

@@ -33,12 +33,12 @@ def labels(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no list.")] = False,
 ) -> None:
     """List training labels that look wrong, with a probability, a suggestion and the examples behind it."""
-    from rich.console import Console
     from rich.table import Table
 
     from memspace.audit.audit import Settings
     from memspace.audit.label_issues import label_issues
     from memspace.commands import move_to, parse_memory, watching
+    from memspace.report.terminal import Terminal
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
     from memspace.workers import local_device
@@ -46,7 +46,7 @@ def labels(
     if folds == 1:
         raise typer.BadParameter("a partition has at least two parts (0: no refits)")
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
-    with watching(Console(stderr=True), quiet) as progress:
+    with watching(Terminal(stderr=True), quiet) as progress:
         job = resolve(task, options, progress, weights)
         if device is not None:
             move_to(job.model, local_device(device))
@@ -67,7 +67,7 @@ def labels(
         sides = (", ".join(map(str, t[side][k] or ())) for side in ("for_suggested", "for_label"))
         numbers = (f"{t['p_wrong_label'][k]:.1%}", f"{t['train_loss'][k]:.3g}")
         table.add_row(str(t["index"][k]), named(t["label"][k]), named(t["suggested_label"][k]), *numbers, *sides)
-    console = Console()
+    console = Terminal()
     console.print(table)
     low, high = found.noise.interval or (found.noise.value, found.noise.value)
     console.print(f"Estimated share of wrong labels {found.noise.value:.1%} ({low:.1%} to {high:.1%}).")

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from memspace.commands import DataRoot, Device, Seed, TaskName, Weights, move_to, parse_memory, watching
+from memspace.commands import DataRoot, Device, Seed, TaskName, Weights, move_to, parse_memory, say_json, watching
+from memspace.report.terminal import Terminal
 
 __all__ = ["add"]
 
@@ -45,8 +45,6 @@ def prune(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Set weights to zero, let the others make up for it, and write the new state dict."""
-    import json
-
     from memspace.audit.chapters.pruning import SHARES, comparison
     from memspace.audit.store import write_tensors, write_text
     from memspace.measures.compensated import Surgery
@@ -65,7 +63,7 @@ def prune(
         if value not in known:
             raise typer.BadParameter(f"{name} is one of {', '.join(known)}")
     surgery = Surgery(objective=objective, rows=rows, memory=parse_memory(memory), seed=seed)
-    with watching(Console(stderr=True), quiet or as_json) as progress:
+    with watching(Terminal(stderr=True), quiet or as_json) as progress:
         job = resolve(task, BuildOptions(seed=seed, data_root=data_root), progress, weights)
         if device is not None:
             move_to(job.model, device)
@@ -81,9 +79,9 @@ def prune(
             if report is not None:
                 write_text(report, render(comparison(job, space, networks, measurements, surgery, progress)))
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "measurements": [m.to_dict() for m in measurements]}))
+        say_json({"out": str(out), "measurements": [m.to_dict() for m in measurements]})
     elif not quiet:
-        console = Console()
+        console = Terminal()
         console.print(f"{method}: {found.share:.1%} of the weights kept, written to {out}", highlight=False)
         for m in measurements:
             console.print(f"  {m.estimator}: {format_value(m)}", highlight=False)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from memspace.commands import DataRoot, Json, Noise, Seed, TaskName, move_to, parse_memory, watching
+from memspace.commands import DataRoot, Json, Noise, Seed, TaskName, move_to, parse_memory, say_json, watching
+from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
     from memspace.experiments.retrain import Study, StudyResults
@@ -74,7 +72,7 @@ def retrain(
         seed=seed,
     )
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
-    with watching(Console(stderr=True), quiet or as_json) as progress:
+    with watching(Terminal(stderr=True), quiet or as_json) as progress:
         job = resolve(task, options, progress, None)
         if device is not None:
             move_to(job.model, device)
@@ -85,7 +83,7 @@ def retrain(
         results = study(job, settings, store=open_study(folder, job), progress=progress, memory=parse_memory(memory))
     write_study(folder, results.to_dict(), results.tables)
     if as_json:
-        typer.echo(json.dumps(results.to_dict(), ensure_ascii=False))
+        say_json(results.to_dict())
     elif not quiet:
         _summarise(results, folder)
 
@@ -112,10 +110,10 @@ def _summarise(results: StudyResults, folder: Path) -> None:
     for found in results.measurements.values():
         for m in found:
             if isinstance(m, Unmeasured):
-                grid.add_row(escape(m.name), "–", escape(f"not measured: {m.reason}; {m.remedy}"))
+                grid.add_row(m.name, "–", f"not measured: {m.reason}; {m.remedy}")
             else:
                 unit = "" if m.unit == "1" else f" {m.unit}"
-                grid.add_row(escape(m.name), format_value(m) + unit, format_interval(m))
-    console = Console()
+                grid.add_row(m.name, format_value(m) + unit, format_interval(m))
+    console = Terminal()
     console.print(grid)
-    console.print(f"\n{results.trained:,} networks in {results.seconds:.0f} s; tables: [bold]{escape(str(folder))}[/]")
+    console.print(styled(f"\n{results.trained:,} networks in {results.seconds:.0f} s; tables: ", (str(folder), "bold")))

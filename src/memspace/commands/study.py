@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from memspace.commands import DataRoot, Json, Noise, TaskName, watching
+from memspace.commands import DataRoot, Json, Noise, TaskName, say_json, watching
+from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from memspace.experiments.action_study import ActionStudy
+    from memspace.experiments.action_verdict import Comparison
 
 __all__ = ["add"]
 
-MARKS = {"better": "[green]better[/]", "worse": "[red]worse[/]", "undecided": "undecided"}
+STYLES = {"better": "green", "worse": "red", "undecided": ""}
 
 
 def add(app: typer.Typer) -> None:
@@ -55,7 +57,7 @@ def action(
     from memspace.task.load import resolve
 
     plan = Plan(steps=steps, seeds=seeds, tuning=tuning, workers=workers)
-    with watching(Console(stderr=True), quiet or as_json) as progress:
+    with watching(Terminal(stderr=True), quiet or as_json) as progress:
         job = resolve(task, BuildOptions(data_root=data_root, train_network=False), progress)
         examples = examples_of(job, noise=label_noise, train=train, valid=valid, test=test)
         folder = out if out is not None else Path("runs") / f"{job.name}-action-{label_noise:g}"
@@ -64,7 +66,7 @@ def action(
     content = clean(found.to_dict())
     write_text(folder / "study.json", json.dumps(content, indent=1, ensure_ascii=False))
     if as_json:
-        typer.echo(json.dumps(content, ensure_ascii=False))
+        say_json(content)
     elif not quiet:
         _summarise(found, folder)
 
@@ -85,13 +87,13 @@ def _summarise(found: ActionStudy, folder: Path) -> None:
         rate, strength = found.chosen[method]
         cells = [format_value(found.measurement(method, n)) for n in names]
         table.add_row(
-            escape(method),
+            method,
             f"{rate:g}, {strength:g}",
             f"{found.steps[method]:,}",
             f"{found.times.get(method, 1):.2f}",
             *cells,
         )
-    console = Console(width=max(Console().width, 130))
+    console = Terminal(width=max(Terminal().width, 130))
     console.print(table)
     verdicts = Table(title=f"less {BASELINE}, paired by seed, 95%", box=None)
     verdicts.add_column("method", no_wrap=True)
@@ -101,12 +103,20 @@ def _summarise(found: ActionStudy, folder: Path) -> None:
     for method in found.outcomes:
         if method != BASELINE:
             rows = [by[method, n] for n in names]
-            marks = [f"{format_value(c.difference)} {MARKS[c.verdict]}{'*' if c.strict else ''}" for c in rows]
-            verdicts.add_row(escape(method), *marks)
+            marks = [_mark(c) for c in rows]
+            verdicts.add_row(method, *marks)
     console.print(verdicts)
     console.print("time: of a training, plain training's being 1; * also at 95% for all methods together")
     for u in found.unmeasured:
-        console.print(f"{u.name} was not measured: {u.reason}; {u.remedy}.", markup=False)
+        console.print(f"{u.name} was not measured: {u.reason}; {u.remedy}.")
     if found.edge:
-        console.print(f"chosen at the edge of the strengths offered: {', '.join(found.edge)}", markup=False)
-    console.print(f"{found.seconds:.0f} s of training; every training: {escape(str(folder / 'trainings.jsonl'))}")
+        console.print(f"chosen at the edge of the strengths offered: {', '.join(found.edge)}")
+    console.print(f"{found.seconds:.0f} s of training; every training: {folder / 'trainings.jsonl'}")
+
+
+def _mark(c: Comparison) -> Text:
+    """The difference and its verdict; a star where it also holds for all methods together."""
+    from memspace.report.format import format_value
+
+    star = "*" if c.strict else ""
+    return styled(f"{format_value(c.difference)} ", (c.verdict, STYLES[c.verdict]), star)

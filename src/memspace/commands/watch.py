@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from memspace.commands import Json
+from memspace.commands import Json, say_json
+from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
     from memspace.audit.results import Results
@@ -53,13 +52,13 @@ def watch(
     if out is not None:
         write_text(out, render(results, RECORDING))
     if as_json:
-        typer.echo(json.dumps(results.to_dict(), ensure_ascii=False))
+        say_json(results.to_dict())
     elif not quiet:
-        console = Console()
+        console = Terminal()
         console.print(_table(results))
         summarise(results, None, console)
         if out is not None:
-            console.print(f"Page: [bold]{out}[/]", soft_wrap=True)
+            console.print(styled("Page: ", (str(out), "bold")), soft_wrap=True)
 
 
 def _table(results: Results) -> Table:

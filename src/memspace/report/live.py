@@ -7,6 +7,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.live import Live
 
+from memspace.report.terminal import Terminal
+
 __all__ = ["LiveLine"]
 
 _SHOWN = (
@@ -31,7 +33,7 @@ class LiveLine:
     """Called with numbers, shows them on standard error; where that is no terminal, one line per doubling of steps."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or Terminal(stderr=True)
         self._live: Live | None = None
         self._next = 1
 

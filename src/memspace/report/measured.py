@@ -9,6 +9,7 @@ from rich.table import Table
 
 from memspace.measurement import Measurement, Unmeasured
 from memspace.report.format import format_interval, format_value
+from memspace.report.terminal import styled
 
 __all__ = ["show_measured"]
 
@@ -17,9 +18,10 @@ def show_measured(
     title: str, measurements: Sequence[Measurement], unmeasured: Sequence[Unmeasured], console: Console
 ) -> None:
     """Value, interval and unit of each; below, what is absent and why."""
-    table = Table("quantity", "value", "95% interval", "unit", title=title, title_justify="left")
+    table = Table("quantity", "value", "95% interval", "unit", title=styled(title), title_justify="left")
     for m in measurements:
-        table.add_row(m.name, format_value(m), format_interval(m), "" if m.unit == "1" else m.unit)
+        cells = (m.name, format_value(m), format_interval(m), "" if m.unit == "1" else m.unit)
+        table.add_row(*map(styled, cells))
     console.print(table)
     for u in unmeasured:
-        console.print(f"{u.name} was not measured: {u.reason}; {u.remedy}.", markup=False)
+        console.print(styled(f"{u.name} was not measured: {u.reason}; {u.remedy}."))

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from memspace.progress import Progress
+from memspace.report.terminal import printable
 
 __all__ = ["LineProgress", "TerminalProgress"]
 
@@ -28,7 +28,7 @@ class TerminalProgress(Progress):
 
     def __init__(self, console: Console) -> None:
         self._bars = Bars(
-            TextColumn("{task.description:<42}"),
+            TextColumn("{task.description:<42}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -49,7 +49,7 @@ class TerminalProgress(Progress):
 
     def start(self, what: str, total: int) -> int:
         """A new bar."""
-        return int(self._bars.add_task(escape(what), total=total))
+        return int(self._bars.add_task(printable(what), total=total))
 
     def advance(self, handle: int, ticks: int = 1) -> None:
         """Move the bar."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from memspace.audit.results import Results
+from memspace.report.terminal import styled
 
 __all__ = ["summarise"]
 
@@ -20,17 +20,17 @@ def summarise(results: Results, folder: Path | None, console: Console) -> None:
     """One line per chapter, the findings that call for action, and where the report lies."""
     grid = Table.grid(padding=(0, 2))
     for c in results.chapters:
-        grid.add_row(f"[bold]{escape(c.title)}[/]", escape(c.answer))
+        grid.add_row(styled((c.title, "bold")), styled(c.answer))
     console.print(grid)
     console.print()
     for level in ("bad", "warn", "good", "note"):
         for c in results.chapters:
             for f in c.findings:
                 if f.level == level:
-                    act = f" [dim]{escape(f.action)}[/]" if level in ("bad", "warn") else ""
-                    console.print(f"[{_STYLE[level]}]{_SIGN[level]}[/] {escape(f.title)}.{act}")
+                    act = f" {f.action}" if level in ("bad", "warn") else ""
+                    console.print(styled((_SIGN[level], _STYLE[level]), f" {f.title}.", (act, "dim")))
     total = results.costs.get("total")
     if total is not None:
         console.print(f"\nAudited in {total:.0f} s.", end=" " if folder else "\n")
     if folder is not None:
-        console.print(f"Report: [bold]{escape(str(folder / 'report.html'))}[/]", soft_wrap=True)
+        console.print(styled("Report: ", (str(folder / "report.html"), "bold")), soft_wrap=True)
