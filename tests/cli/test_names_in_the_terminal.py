@@ -37,7 +37,8 @@ def task():
     print("building")
     x = torch.randn(30, 4, generator=torch.Generator().manual_seed(1))
     y = x[:, :3].argmax(1)
-    return memspace.Task(model=Net(), train=(x[:24], y[:24]), test=(x[24:], y[24:]), name="a[/b] :heart:", class_names=NAMES)
+    parts = {"train": (x[:24], y[:24]), "test": (x[24:], y[24:])}
+    return memspace.Task(model=Net(), **parts, name="a[/b] :heart:", class_names=NAMES)
 """
 
 
