@@ -55,7 +55,7 @@ def test_items_that_are_no_pairs(refused: Any) -> None:
 def test_items_of_different_shape(refused: Any) -> None:
     items = [(torch.zeros(3), 0), (torch.zeros(4), 1), (torch.zeros(3), 1)]
     data = Data(DataLoader(items, batch_size=2), "training data")  # type: ignore[arg-type]
-    with refused(DataError, "examples 0..2", "one shape"):
+    with refused(DataError, "example 0 is of shape (3,)", "example 1 of shape (4,)", "one shape"):
         data.batch([0, 1, 2])
 
 

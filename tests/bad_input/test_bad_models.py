@@ -150,7 +150,7 @@ class Odd(nn.Linear):
             "flat": f[:, 0],
             "scalar": f.sum(),
             "tuple": (f, f),
-            "dict": {"logits": f},
+            "dict": {"first": f, "second": f},
             "transposed": f.t(),
             "none": None,
         }[self.kind]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from memspace.errors import DataError, NonFiniteError, ShapeError, StochasticModelError, TaskError
 from memspace.task.data import Data, Inputs, call_model, move, take
 from memspace.task.selection import chosen_names, split_patterns
-from memspace.task.task import Task
+
+if TYPE_CHECKING:
+    from memspace.task.task import Task
 
 __all__ = ["check_task", "evaluating", "holding", "untouched"]
 

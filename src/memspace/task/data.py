@@ -6,24 +6,20 @@ pass, in every table and in the report.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    IterableDataset,
-    Subset,
-    SubsetRandomSampler,
-    TensorDataset,
-    default_collate,
-)
 
-from memspace.errors import DataError
+from memspace.errors import DataError, LabelError
+from memspace.task.layout import Layout, layouts
+from memspace.task.sources import Held, Items, Source, source_of
+from memspace.task.tensors import is_text, leaves, tensor_of
 
-__all__ = ["Batch", "Data", "Inputs", "call_model", "move", "take"]
+__all__ = ["Batch", "Data", "Inputs", "call_model", "first_tensor", "move", "take"]
 
 Inputs = Any  # a tensor, a tuple of tensors (positional arguments) or a dict of tensors (keyword arguments)
 
@@ -57,14 +53,12 @@ def take(x: Inputs, index: Any) -> Inputs:
         return x[index]
     if isinstance(x, dict):
         return {k: take(v, index) for k, v in x.items()}
-    return tuple(take(v, index) for v in x)
+    return tuple(take(v, index) for v in x) if isinstance(x, list | tuple) else x
 
 
 def first_tensor(x: Inputs) -> Tensor:
     """The first tensor of a batch of inputs; its first axis runs over examples."""
-    while not isinstance(x, Tensor):
-        x = next(iter(x.values() if isinstance(x, dict) else x))
-    return x
+    return leaves(x)[0]
 
 
 def call_model(model: Any, x: Inputs) -> Any:
@@ -76,88 +70,96 @@ def call_model(model: Any, x: Inputs) -> Any:
     return model(x)
 
 
+def as_labels(y: Any) -> Tensor:
+    """Raw labels of a batch as a tensor: numbers as they are, narrow integers as the int64 that torch indexes with.
+
+    Raises:
+        LabelError: they are no numbers.
+    """
+    found = tensor_of(y, "labels") if not is_text(y) else y
+    if not isinstance(found, Tensor):
+        word = "None" if y is None else "strings" if is_text(y) else f"of the kind {type(y).__name__}"
+        raise LabelError(
+            f"the labels are {word}, not numbers", where="labels", remedy="encode them as numbers: 0, 1, 2, ..."
+        )
+    return _whole(found)
+
+
 class Data:
     """An indexable set of (input, label) pairs, read in a fixed order.
 
+    Reading gives copies: the network never sees the user's own tensors.
+
     Args:
-        source: a ``(x, y)`` pair of tensors, a map-style Dataset, a DataLoader over one (its order is ignored;
-            of a SubsetRandomSampler only the examples it picks are read), or any
-            finite iterable of (x, y) batches (read once into memory).
+        source: a ``(x, y)`` pair of tensors, NumPy arrays or pandas objects, a map-style Dataset or a list of
+            examples, a DataLoader (read by index, exactly the examples its sampler gives, see
+            ``memspace.task.samplers``), or any finite iterable of batches (read once into memory). What in an example
+            is input and what is label: see ``memspace.task.layout``.
         name: how messages call it, for example ``"training data"``.
 
     Raises:
-        DataError: the source is empty or does not give (input, label) pairs.
+        DataError: the source is empty, has no end, or does not give (input, label) pairs.
     """
 
     def __init__(self, source: Any, name: str = "data") -> None:
         self.name = name
-        collate: Any = default_collate
-        self._tensors: tuple[Inputs, Tensor] | None = None
-        self._dataset: Any = None
-        self._collate: Any = default_collate
+        self.encode: Callable[[Any], Tensor] = as_labels
+        self._layout: Layout | None = None
+        self._dtype: torch.dtype | None = None
+        self._labels: Tensor | None = None
         if isinstance(source, Data):
-            self._tensors, self._dataset, self._collate = source._tensors, source._dataset, source._collate
+            self.__dict__.update(source.__dict__, name=name)
             return
-        if isinstance(source, DataLoader):
-            if source.batch_sampler is not None and _map_style(source.dataset):
-                collate, source = source.collate_fn, _read_by(source)
-            else:
-                source = _materialise(source, name)
-        self._collate = collate
-        if isinstance(source, TensorDataset) and len(source.tensors) == 2 and collate is default_collate:
-            self._tensors = (source.tensors[0], source.tensors[1])
-        elif isinstance(source, list | tuple) and len(source) == 2 and isinstance(source[1], Tensor):
-            self._tensors = (source[0], source[1])
-        elif _map_style(source):
-            self._dataset = source
-        elif isinstance(source, Iterable):
-            self._tensors = _materialise(source, name)
-        else:
-            raise DataError(
-                f"{name} is a {type(source).__name__}, not a Dataset, a DataLoader or an (x, y) pair of tensors",
-                where=name,
-                remedy="hand over any of these",
-            )
-        if self._tensors is not None:
-            unequal = [len(t) for t in _leaves(self._tensors[0]) if len(t) != len(self._tensors[1])]
-            if unequal:
-                raise DataError(
-                    f"{name} holds {unequal[0]} inputs for {len(self._tensors[1])} labels",
-                    where=name,
-                    remedy="give one label per input",
-                )
-        if len(self) == 0:
-            raise DataError(f"{name} holds no examples", where=name, remedy="check the path or the filter that made it")
+        self._source: Source = source_of(source, name)
 
     def __len__(self) -> int:
-        if self._tensors is not None:
-            return len(self._tensors[1])
-        return len(self._dataset)
+        return len(self._source)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the examples come from user code, which may give others at a second read."""
+        return self._source.varies
+
+    @property
+    def collated(self) -> bool:
+        """Whether batches are made by a user's own collate function."""
+        return isinstance(self._source, Held) or (isinstance(self._source, Items) and self._source.joined)
+
+    @property
+    def padded(self) -> bool:
+        """Whether the length of an example in a batch depends on the others of the batch."""
+        return isinstance(self._source, Held)
+
+    def read_as(self, layout: Layout | None, dtype: torch.dtype | None) -> Data:
+        """The same examples, with another reading of what is input, floating inputs in ``dtype``."""
+        other = copy.copy(self)
+        other._layout, other._dtype, other._labels = layout, dtype, None
+        return other
+
+    def encoded(self, encode: Callable[[Any], Tensor]) -> Data:
+        """The same examples, with raw labels of a batch (a tensor, or a list of strings) turned into numbers by it."""
+        other = copy.copy(self)
+        other.encode, other._labels = encode, None
+        return other
+
+    def raw(self, index: Sequence[int] | Tensor) -> Any:
+        """The batch at ``index`` as the source gives it, in tensors."""
+        return self._source.raw(torch.as_tensor(index, dtype=torch.long))
 
     def batch(self, index: Sequence[int] | Tensor) -> Batch:
         """The examples at ``index``, in that order."""
         where = torch.as_tensor(index, dtype=torch.long)
-        if self._tensors is not None:
-            x, y = self._tensors
-            if len(where) and bool((where[1:] - where[:-1] == 1).all()):  # a slice avoids a gather
-                span = slice(int(where[0]), int(where[-1]) + 1)
-                return Batch(where, take(x, span), _whole(y[span]))
-            return Batch(where, take(x, where), _whole(y[where]))
-        assert self._dataset is not None
-        items = [self._dataset[int(i)] for i in where]
-        try:
-            pair = self._collate(items)
-            x, y = pair
-        except (TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"{self.name} does not give (input, label) pairs that stack into batches ({reason})",
-                where=f"examples {int(where[0])}..{int(where[-1])}",
-                remedy="let the dataset return one (input, label) pair per item, all of one shape",
-            ) from error
-        if isinstance(x, list):
-            x = tuple(x)
-        return Batch(where, x, _whole(torch.as_tensor(y)))
+        return self._batch(where, self._source.raw(where))
+
+    def again(self, index: Sequence[int] | Tensor) -> Batch:
+        """As :meth:`batch`, read anew from where the examples come from."""
+        where = torch.as_tensor(index, dtype=torch.long)
+        return self._batch(where, self._source.again(where))
+
+    def raw_labels(self, size: int = 1024) -> Iterator[Any]:
+        """The labels of all examples before :attr:`encode`, batch by batch: tensors or lists of strings."""
+        for start in range(0, len(self), size):
+            yield self._split(self._source.raw(torch.arange(start, min(start + size, len(self)))))[1]
 
     def batches(self, size: int, index: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         """All examples (or those at ``index``) in order, ``size`` at a time."""
@@ -166,57 +168,56 @@ class Data:
             yield self.batch(order[start : start + size])
 
     def labels(self) -> Tensor:
-        """All labels, (N, ...)."""
-        if self._tensors is not None:
-            return _whole(self._tensors[1])
-        return torch.cat([b.y for b in self.batches(1024)])
+        """All labels, (N, ...); read once and kept."""
+        if self._labels is None:
+            parts = [self._encoded(y, f"from example {k * 1024} on") for k, y in enumerate(self.raw_labels())]
+            if len({p.shape[1:] for p in parts}) > 1:
+                shapes = sorted({tuple(p.shape[1:]) for p in parts})
+                raise DataError(
+                    f"labels differ in shape between batches: {shapes[0]} and {shapes[-1]}",
+                    where=self.name,
+                    remedy="pad the labels of all examples to one length, with -100",
+                )
+            self._labels = torch.cat(parts)
+        return self._labels.clone()
+
+    def _split(self, raw: Any) -> tuple[Inputs, Any]:
+        if self._layout is None:
+            self._layout = layouts(raw, None, self.name)[0]
+        return self._layout.split(raw, self.name)
+
+    def _batch(self, where: Tensor, raw: Any) -> Batch:
+        x, y = self._split(raw)
+        assert self._layout is not None
+        x = self._layout.without_shared(x)
+        if self._dtype is not None:
+            x = _cast(x, self._dtype)
+        span = f"examples {int(where[0])}..{int(where[-1])}" if len(where) else "no examples"
+        wrong = [t for t in leaves(x) if not t.dim() or len(t) != len(where)]
+        if wrong:
+            raise DataError(
+                f"a batch of {len(where)} examples holds a tensor of shape {tuple(wrong[0].shape)}",
+                where=f"{self.name}, {span}",
+                remedy="give one row per example",
+            )
+        return Batch(where, x, self._encoded(y, span))
+
+    def _encoded(self, y: Any, span: str) -> Tensor:
+        try:
+            return self.encode(y)
+        except LabelError as error:
+            raise LabelError(error.what, where=f"{self.name}, {span}", remedy=error.remedy) from error
+
+
+def _cast(x: Inputs, dtype: torch.dtype) -> Inputs:
+    if isinstance(x, Tensor):
+        return x.to(dtype) if x.is_floating_point() else x
+    if isinstance(x, dict):
+        return {k: _cast(v, dtype) for k, v in x.items()}
+    return tuple(_cast(v, dtype) for v in x) if isinstance(x, tuple) else x
 
 
 def _whole(y: Tensor) -> Tensor:
     """Labels of a narrow integer type as the int64 that torch indexes with; others as they are."""
-    return y.long() if y.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32) else y
-
-
-def _leaves(x: Inputs) -> list[Tensor]:
-    if isinstance(x, Tensor):
-        return [x]
-    values = x.values() if isinstance(x, dict) else x if isinstance(x, list | tuple) else ()
-    return [t for v in values for t in _leaves(v)]
-
-
-def _map_style(source: Any) -> bool:
-    """True where examples can be read by index."""
-    indexed = hasattr(source, "__getitem__") and hasattr(source, "__len__")
-    return indexed and not isinstance(source, IterableDataset)
-
-
-def _read_by(loader: DataLoader[Any]) -> Any:
-    """The dataset of a loader in index order: only the examples its sampler picks, where it picks some."""
-    if isinstance(loader.sampler, SubsetRandomSampler):
-        return Subset(loader.dataset, sorted(loader.sampler.indices))
-    return loader.dataset
-
-
-def _materialise(batches: Iterable[Any], name: str) -> tuple[Inputs, Tensor]:
-    xs: list[Inputs] = []
-    ys: list[Tensor] = []
-    for pair in batches:
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise DataError(
-                f"{name} gives {type(pair).__name__} items, not (input, label) batches",
-                where=name,
-                remedy="let it give (x, y) batches",
-            )
-        xs.append(pair[0])
-        ys.append(torch.as_tensor(pair[1]))
-    if not xs:
-        raise DataError(f"{name} holds no batches", where=name, remedy="check the loader that made it")
-    return _concatenate(xs), torch.cat(ys)
-
-
-def _concatenate(xs: list[Inputs]) -> Inputs:
-    if isinstance(xs[0], Tensor):
-        return torch.cat(xs)
-    if isinstance(xs[0], dict):
-        return {k: _concatenate([x[k] for x in xs]) for k in xs[0]}
-    return tuple(_concatenate([x[i] for x in xs]) for i in range(len(xs[0])))
+    narrow = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64)
+    return y.long() if y.dtype in narrow else y

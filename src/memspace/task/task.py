@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memspace.task.adapted import brought_together
 from memspace.task.data import Data
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.plain import HALF, plain, stored_dtypes
@@ -95,9 +96,12 @@ class Task:
                 object.__setattr__(self, "run", self.run.mapped(_float))
         object.__setattr__(self, "model", plain(self.model))
         object.__setattr__(self, "parameters", as_patterns(self.parameters))
-        object.__setattr__(self, "train", Data(self.train, "training data"))
-        if self.test is not None:
-            object.__setattr__(self, "test", Data(self.test, "test data"))
+        for part, name in (("train", "training data"), ("test", "test data")):
+            given = getattr(self, part)
+            if part == "train" or given is not None:
+                model, data = brought_together(self.model, Data(given, name), self.likelihood, self.dtype, self.device)
+                object.__setattr__(self, part, data)
+                object.__setattr__(self, "model", model)
 
     @property
     def device(self) -> torch.device:
@@ -106,8 +110,9 @@ class Task:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the model's first parameter."""
-        return next(self.model.parameters(), torch.empty(0)).dtype
+        """The dtype of the model's floating parameters: of the first one, integer and 8-bit ones apart."""
+        kinds = (torch.float32, torch.float64, *HALF)
+        return next((p.dtype for p in self.model.parameters() if p.dtype in kinds), torch.float32)
 
 
 def _float(t: Tensor) -> Tensor:

@@ -1,0 +1,215 @@
+"""The network and the data brought together: which reading of a batch the network takes, and what it gives back.
+
+Networks as libraries have them return named tuples and dicts, take tensors that all examples share, or work in place
+on their inputs. All of memspace calls ``task.model(x)`` and expects a tensor of outputs; what else a network needs is
+put around its ``forward`` once, here, in a copy of its outermost module that shares all parameters and children.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memspace.errors import DataError, LabelError, MemspaceError
+from memspace.task.checks import untouched
+from memspace.task.data import Data, call_model, move
+from memspace.task.layout import Layout, Signature, layouts
+from memspace.task.likelihood import Likelihood
+from memspace.task.samplers import same_draws
+from memspace.task.tensors import leaves
+
+__all__ = ["Adapter", "adapted", "brought_together", "logits_of"]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What goes around a network's ``forward``.
+
+    Args:
+        shared: inputs given at every call: by keyword (str) or at a place among the positional ones (int).
+        pick: where the outputs are in what the network returns, or None where it returns a tensor.
+        copies: whether the inputs are copied first, since the network writes into them.
+    """
+
+    shared: dict[Any, Any] = field(default_factory=dict)
+    pick: Any = None
+    copies: bool = False
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.shared) or self.pick is not None or self.copies
+
+    def inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The inputs of a call as the network takes them."""
+        if self.copies:
+            args = tuple(_copied(a) for a in args)
+            kwargs = {k: _copied(v) for k, v in kwargs.items()}
+        placed = list(args)
+        for k in sorted(k for k in self.shared if isinstance(k, int)):
+            placed.insert(k, self.shared[k])
+        return tuple(placed), kwargs | {k: v for k, v in self.shared.items() if isinstance(k, str)}
+
+    def outputs(self, found: Any) -> Any:
+        """The outputs in what a call returned."""
+        return found if self.pick is None or isinstance(found, Tensor) else _at(found, self.pick)
+
+
+def adapted(model: nn.Module, adapter: Adapter) -> nn.Module:
+    """The model itself where nothing is needed, else a copy of its outermost module around the same contents."""
+    if not adapter.needed:
+        return model
+    kind = type(model)
+    own = model.__dict__.get("forward")  # a forward replaced on the instance
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = adapter.inputs(args, kwargs)
+        return adapter.outputs(own(*args, **kwargs) if own is not None else kind.forward(self, *args, **kwargs))
+
+    names = {"forward": forward, "_adapter": adapter, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    made: Any = type(kind.__name__, (kind,), names)
+    new: nn.Module = made.__new__(made)
+    new.__dict__ = {k: v for k, v in vars(model).items() if k != "forward"}
+    return new
+
+
+def logits_of(found: Any, count: int | None = None) -> Any:
+    """Where the outputs are in what a network returned: the entry ``logits``, else the only one that can be them.
+
+    Args:
+        count: of examples, where known: outputs have as many rows.
+
+    Returns:
+        an entry's name or place; None for a tensor, and where it is not clear.
+    """
+    if isinstance(found, Tensor):
+        return None
+    if isinstance(found, Mapping):
+        named = dict(found.items())
+    elif hasattr(found, "_asdict"):
+        named = found._asdict()
+    elif isinstance(found, tuple | list):
+        named = dict(enumerate(found))
+    else:
+        named = vars(found) if hasattr(found, "__dict__") else {}
+    if isinstance(named.get("logits"), Tensor):
+        return "logits"
+    rows = [
+        k
+        for k, v in named.items()
+        if isinstance(v, Tensor) and v.is_floating_point() and v.dim() > 1 and count in (None, len(v))
+    ]
+    return rows[0] if len(rows) == 1 else None
+
+
+def brought_together(
+    model: nn.Module, data: Data, law: Likelihood, dtype: torch.dtype, device: torch.device
+) -> tuple[nn.Module, Data]:
+    """The model as ``call_model`` can use it, and the data read the way the model takes them.
+
+    Two examples go through the network, in eval mode, without gradients and without a trace in it or in any random
+    state.
+
+    Raises:
+        DataError: the data cannot be read, or it is not clear what in them is the label.
+    """
+    if any(p.is_meta for p in model.parameters()):
+        return model, data.read_as(None, dtype)
+    with same_draws(), untouched(model), torch.inference_mode(False), torch.no_grad():
+        index = torch.tensor(sorted({0, len(data) - 1}))
+        raw = data.raw(index)
+        known = getattr(type(model), "_adapter", Adapter())
+        readings = [_with_shared(r, data, raw, index) for r in layouts(raw, Signature.of(model), data.name)]
+        tried = [_tried(model, r, raw, data, law, dtype, device, known) for r in readings]
+    good = [k for k, t in enumerate(tried) if t is not None]
+    places = isinstance(raw, tuple) and len(raw) > 2
+    if places and len(good) > 1:
+        what = " and ".join(f"entry {readings[k].label}" for k in good)
+        raise DataError(
+            f"an item of the {data.name} has {len(raw)} entries, and either of {what} could be the label",
+            where=data.name,
+            remedy="let the dataset return (input, label) pairs, with a tuple of inputs where there are several",
+        )
+    chosen = good[0] if good else (len(readings) - 1 if places else 0)
+    found = tried[chosen]
+    data = data.read_as(readings[chosen], dtype)
+    return (model if found is None else adapted(model, found)), data
+
+
+def _with_shared(layout: Layout, data: Data, raw: Any, index: Tensor) -> Layout:
+    """The layout with what in the inputs has no axis of examples set apart."""
+    try:
+        x = layout.split(raw, data.name)[0]
+    except MemspaceError:
+        return layout
+    if not isinstance(x, dict | tuple) or layout.form == "dict":
+        return layout
+    # A collate function may add what belongs to no example: it does not grow with the batch.
+    one = layout.split(data.raw(index[:1]), data.name)[0] if data.collated and len(index) > 1 else None
+    keys = x if isinstance(x, dict) else range(len(x))
+    return replace(
+        layout, shared=tuple(k for k in keys if _is_shared(x[k], None if one is None else one[k], len(index)))
+    )
+
+
+def _is_shared(batch: Any, one: Any, count: int) -> bool:
+    """Whether an input of a batch of ``count`` examples, and of one example alone, has no axis of examples."""
+    if isinstance(batch, Tensor):
+        return batch.dim() == 0 or len(batch) != count or (isinstance(one, Tensor) and len(one) == count)
+    return not leaves(batch)
+
+
+def _tried(
+    model: nn.Module,
+    layout: Layout,
+    raw: Any,
+    data: Data,
+    law: Likelihood,
+    dtype: torch.dtype,
+    device: torch.device,
+    known: Adapter,
+) -> Adapter | None:
+    """What the network needs around it under this reading, or None where it does not take the data so."""
+    try:
+        x, y = layout.split(raw, data.name)
+    except MemspaceError:
+        return None
+    inside = x if isinstance(x, dict) else dict(enumerate(x)) if isinstance(x, tuple) else {}
+    shared = {k: move(inside[k], device, dtype) for k in layout.shared}
+    batch = move(layout.without_shared(x), device, dtype)
+    if known.shared:
+        shared = {}
+    if not leaves(batch):
+        return None
+    batch = _copied(batch)  # the versions of new tensors count from 0
+    try:
+        found = call_model(adapted(model, Adapter(shared=shared)), batch)
+    except Exception:  # whatever a network raises at inputs it does not take
+        return None
+    written = any(t._version > 0 for t in leaves(batch))
+    pick = logits_of(found, len(leaves(batch)[0]))
+    f = found if pick is None else _at(found, pick)
+    if isinstance(raw, tuple) and len(raw) > 2 and isinstance(f, Tensor):
+        try:
+            law.check(f, move(data.encode(y), device), data.name)
+        except (LabelError, DataError):
+            return None
+    return Adapter(shared, pick, written)
+
+
+def _at(found: Any, pick: Any) -> Any:
+    if isinstance(found, Mapping) or isinstance(pick, int):
+        return found[pick]
+    return getattr(found, pick)
+
+
+def _copied(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        return x.clone()
+    if isinstance(x, dict):
+        return {k: _copied(v) for k, v in x.items()}
+    return tuple(_copied(v) for v in x) if isinstance(x, tuple) else x

@@ -1,0 +1,238 @@
+"""Values as people have them (NumPy, pandas, lists, numbers) as tensors; items as one batch.
+
+What is no number is kept where it may be a label (a list of strings) and is left out of the inputs elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memspace.errors import DataError
+
+__all__ = ["as_batch", "collate", "is_array", "is_text", "leaves", "mapped", "tensor_of", "text_of"]
+
+
+def is_array(value: Any) -> bool:
+    """True for a tensor, a NumPy array or anything of pandas: one value that holds many examples."""
+    return isinstance(value, Tensor | np.ndarray) or (hasattr(value, "to_numpy") and hasattr(value, "__len__"))
+
+
+def is_text(value: Any) -> bool:
+    """True for a string, or an array or a list of strings."""
+    if isinstance(value, str | bytes | np.str_):
+        return True
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "US" or (value.dtype.kind == "O" and all(isinstance(v, str) for v in value.flat))
+    return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(v, str) for v in value)
+
+
+def text_of(value: Any) -> list[str]:
+    """A list of the strings in an array or a list of strings."""
+    return [str(v) for v in np.asarray(value).reshape(-1).tolist()]
+
+
+def tensor_of(value: Any, where: str) -> Any:
+    """A tensor with the numbers of ``value``; strings, None and whatever holds no numbers come back as they are.
+
+    NumPy's memory is shared where torch allows it. pandas objects become arrays of numbers.
+
+    Raises:
+        DataError: a table holds columns that are no numbers; an array holds objects; a tensor holds no data.
+    """
+    if isinstance(value, Tensor):
+        return _held(value, where)
+    if hasattr(value, "to_numpy") and hasattr(value, "__len__"):
+        value = _of_pandas(value, where)
+    if hasattr(value, "batch_sizes") and hasattr(value, "unsorted_indices"):
+        raise DataError(
+            "a packed sequence has no axis of examples",
+            where=where,
+            remedy="give padded tensors with their lengths, and let the network pack them",
+        )
+    if isinstance(value, np.ndarray | np.generic):
+        return value if is_text(value) else _of_numpy(np.asarray(value), where)
+    if isinstance(value, bool | int | float):
+        return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+    if isinstance(value, list | tuple) and _numbers(value):
+        return _of_numpy(np.asarray(value), where)
+    if hasattr(value, "__array_interface__"):  # a picture, for example
+        return _of_numpy(np.asarray(value), where)
+    return value
+
+
+def _held(value: Tensor, where: str) -> Tensor:
+    """A plain dense tensor that holds numbers, without the graph it came from."""
+    fault = None
+    if value.is_meta:
+        fault = "are on the meta device and hold no numbers", "load them onto a real device"
+    elif value.is_sparse or value.layout is not torch.strided:
+        fault = f"are a sparse tensor ({str(value.layout).removeprefix('torch.')})", "hand over x.to_dense()"
+    elif value.is_nested:
+        fault = "are a nested tensor", "pad the examples to one length: torch.nested.to_padded_tensor(x, 0.0)"
+    if fault is not None:
+        raise DataError(f"the values {fault[0]}", where=where, remedy=fault[1])
+    return value.detach()
+
+
+def _numbers(value: Sequence[Any]) -> bool:
+    """True for a list of numbers, or of lists of numbers of one length."""
+    if not value or not all(isinstance(v, bool | int | float | np.number | np.bool_ | list) for v in value):
+        return False
+    inner = [v for v in value if isinstance(v, list)]
+    if not inner:
+        return True
+    return len(inner) == len(value) and len({len(v) for v in inner}) == 1 and all(_numbers(v) for v in inner)
+
+
+def _of_pandas(value: Any, where: str) -> Any:
+    """A DataFrame, a Series or an Index as an array; missing numbers become NaN."""
+    columns = [(c, value[c]) for c in value.columns] if hasattr(value, "columns") else [(value.name, value)]
+    arrays = [c.to_numpy() for _, c in columns]
+    if len(columns) == 1 and not hasattr(value, "columns") and is_text(arrays[0]):
+        return arrays[0]
+    for k, (name, column) in enumerate(columns):
+        if arrays[k].dtype.kind not in "biuf":
+            try:
+                arrays[k] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"column {name!r} of the table holds {column.dtype} values, not numbers",
+                    where=where,
+                    remedy="encode that column as numbers, or leave it out",
+                ) from error
+    if not hasattr(value, "columns"):
+        return arrays[0]
+    if not arrays:
+        return np.zeros((len(value), 0))
+    return np.stack(arrays, axis=1)
+
+
+def _of_numpy(value: np.ndarray[Any, Any], where: str) -> Tensor:
+    if value.dtype.kind not in "biufc":
+        raise DataError(
+            f"an array holds {value.dtype} values, not numbers",
+            where=where,
+            remedy="convert it to an array of numbers of one shape",
+        )
+    if value.dtype.kind == "f" and value.dtype.itemsize > 8:
+        value = value.astype(np.float64)
+    if not value.dtype.isnative:
+        value = value.astype(value.dtype.newbyteorder("="))
+    if not value.flags.writeable or any(s < 0 for s in value.strides):
+        value = value.copy()  # torch shares neither read-only nor reversed memory
+    return torch.from_numpy(value) if value.ndim else torch.tensor(value.item())
+
+
+def mapped(function: Callable[[Any], Any], x: Any) -> Any:
+    """``function`` of every leaf of nested dicts and tuples, which keep their shape."""
+    if isinstance(x, Mapping):
+        return {k: mapped(function, v) for k, v in x.items()}
+    if isinstance(x, tuple):
+        return tuple(mapped(function, v) for v in x)
+    return function(x)
+
+
+def leaves(x: Any) -> list[Tensor]:
+    """All tensors of nested dicts and tuples, in order."""
+    if isinstance(x, Tensor):
+        return [x]
+    values = x.values() if isinstance(x, Mapping) else x if isinstance(x, list | tuple) else ()
+    return [t for v in values for t in leaves(v)]
+
+
+def as_batch(value: Any, where: str) -> Any:
+    """A ready-made batch of whatever kind as nested dicts and tuples of tensors, lists of strings, and constants."""
+    if isinstance(value, Mapping):
+        return {k: as_batch(v, f"{where}, {k!r}") for k, v in value.items()}
+    if is_text(value):
+        return value if isinstance(value, str) else text_of(value)
+    found = tensor_of(value, where)
+    if isinstance(found, list | tuple):
+        return tuple(as_batch(v, where) for v in found)
+    return text_of(found) if is_text(found) and not isinstance(found, str) else found
+
+
+def collate(items: Sequence[Any], index: Sequence[Any], where: str) -> Any:
+    """One batch of single examples, as ``torch.utils.data.default_collate`` makes it, and further:
+
+    lists of numbers are vectors, strings stay lists of strings, None stays None where all examples have it.
+
+    Args:
+        index: how messages call each item.
+
+    Raises:
+        DataError: names the first example that does not fit the others.
+    """
+    first = items[0]
+    if isinstance(first, Mapping):
+        for i, item in zip(index, items, strict=True):
+            if not isinstance(item, Mapping) or item.keys() != first.keys():
+                raise _unlike(index[0], first, i, item, where)
+        return {k: collate([v[k] for v in items], index, f"{where}, {k!r}") for k in first}
+    if first is None or isinstance(first, str | bytes | np.str_):
+        for i, item in zip(index, items, strict=True):
+            if (item is None) != (first is None):
+                raise DataError(
+                    f"example {i} holds {_word(item)}",
+                    where=where,
+                    remedy=f"example {index[0]} holds {_word(first)}: give all examples the same",
+                )
+        return None if first is None else [v.decode() if isinstance(v, bytes) else str(v) for v in items]
+    tensors = [tensor_of(v, f"{where}, example {i}") for i, v in zip(index, items, strict=True)]
+    if isinstance(tensors[0], Tensor):
+        return _stacked(tensors, index, where)
+    if isinstance(first, list | tuple):
+        for i, item in zip(index, items, strict=True):
+            if not isinstance(item, list | tuple) or len(item) != len(first):
+                raise _unlike(index[0], first, i, item, where)
+        return tuple(collate([v[k] for v in items], index, where) for k in range(len(first)))
+    raise DataError(
+        f"example {index[0]} holds a {type(first).__name__}, which is no tensor, array or number",
+        where=where,
+        remedy="let the dataset return tensors, or give its DataLoader with a collate_fn",
+    )
+
+
+def _stacked(tensors: Sequence[Any], index: Sequence[Any], where: str) -> Tensor:
+    first = tensors[0]
+    for i, t in zip(index, tensors, strict=True):
+        if not isinstance(t, Tensor):
+            raise _unlike(index[0], first, i, t, where)
+        if t.shape != first.shape:
+            raise DataError(
+                f"example {index[0]} is of shape {tuple(first.shape)}, example {i} of shape {tuple(t.shape)}: "
+                "they do not stack into batches",
+                where=where,
+                remedy="give all of one shape, or a DataLoader whose collate_fn pads them",
+            )
+    if len({t.dtype for t in tensors}) > 1:  # 0 beside 0.5, as default_collate reads Python's numbers
+        dtype = first.dtype
+        for t in tensors:
+            dtype = torch.promote_types(dtype, t.dtype)
+        tensors = [t.to(dtype) for t in tensors]
+    return torch.stack(list(tensors))
+
+
+def _unlike(at: Any, first: Any, other: Any, item: Any, where: str) -> DataError:
+    return DataError(
+        f"example {at} is {_word(first)}, example {other} is {_word(item)}",
+        where=where,
+        remedy="let the dataset return items of one kind",
+    )
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, Mapping):
+        return f"a dict of {', '.join(map(str, value))}"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, list | tuple):
+        return f"a {type(value).__name__} of {len(value)} entries"
+    return f"a {type(value).__name__}"
