@@ -17,7 +17,7 @@ from memspace.errors import DataError
 from memspace.task.layout import LABELS, no_pairs
 from memspace.task.samplers import indices_of
 from memspace.task.streams import gathered
-from memspace.task.tensors import as_batch, collate, is_array, is_text, leaves, mapped
+from memspace.task.tensors import as_batch, collate, is_array, leaves, mapped
 
 __all__ = ["Items", "Source", "Whole", "source_of"]
 
