@@ -71,6 +71,8 @@ def adapted(model: nn.Module, adapter: Adapter) -> nn.Module:
         return adapter.outputs(own(*args, **kwargs) if own is not None else kind.forward(self, *args, **kwargs))
 
     names = {"forward": forward, "_adapter": adapter, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    if own is not None:  # for who asks what the model computes
+        names["_own_forward"] = staticmethod(own)
     made: Any = type(kind.__name__, (kind,), names)
     new: nn.Module = made.__new__(made)
     new.__dict__ = {k: v for k, v in vars(model).items() if k != "forward"}
