@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memspace.action.chain import Chain
 from memspace.action.ratios import ratio_of
@@ -26,6 +25,7 @@ from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.passes.linearise import differential
 from memspace.task.checks import evaluating
 from memspace.task.data import move
+from memspace.task.operations import written_out
 from memspace.task.task import Task
 
 __all__ = ["Steps", "fisher_action", "fisher_steps", "kinetic_action", "shares", "steps_of"]
@@ -100,8 +100,8 @@ def fisher_steps(task: Task, chain: Chain, s: States, index: Tensor, batch: int 
     """δhᵀ J_lᵀ H J_l δh of every step and example, (L, n) nats, summed over positions; exact (forward mode)."""
     rows: list[list[Tensor]] = [[] for _ in range(len(chain))]
     start = 0
-    # The fused attention kernels have no forward-mode derivative, the plain one has.
-    with torch.no_grad(), evaluating(task.model), sdpa_kernel(SDPBackend.MATH):
+    # Fused kernels, attention's among them, have no forward-mode derivative.
+    with torch.no_grad(), evaluating(task.model), written_out():
         for part in task.train.batches(batch, index):
             at = slice(start, start + len(part))
             start += len(part)

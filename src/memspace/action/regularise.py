@@ -20,12 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memspace.errors import ShapeError, TaskError, WeightsMismatchError
 from memspace.passes.linearise import differential
 from memspace.task.data import Inputs, call_model
+from memspace.task.kernels import differentiable_kernels
 from memspace.task.likelihood import Likelihood
+from memspace.task.operations import written_out
 
 __all__ = ["FORMS", "FisherProximal", "FisherRaoNorm"]
 
@@ -87,7 +88,7 @@ class FisherRaoNorm:
         def outputs(parameters: dict[str, Tensor]) -> Tensor:
             return _tensor(functional_call(self.model, parameters, args, keywords))
 
-        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no forward-mode derivative
+        with differentiable_kernels(self.model), written_out():
             return differential(outputs, theta, theta, graph=True)
 
     def _check_degree(self, f: Tensor, x: Inputs, degree: float) -> None:

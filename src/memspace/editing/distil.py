@@ -14,6 +14,7 @@ from memspace.errors import TaskError
 from memspace.measurement import Measurement, from_samples
 from memspace.progress import Progress, Silent
 from memspace.task.data import Data, move
+from memspace.task.operations import written_out
 from memspace.task.task import Task
 
 __all__ = ["Distilled", "Recipe", "distil", "quantised", "taught"]
@@ -71,7 +72,8 @@ def taught(
     """Parameters after one gradient step per rate on the mean loss of (x, y); differentiable in x and the rates."""
     at = start
     for rate in rates:
-        value = loss(functional_call(model, at, (x,)), y).mean()
+        with written_out():
+            value = loss(functional_call(model, at, (x,)), y).mean()
         found = torch.autograd.grad(value, list(at.values()), create_graph=x.requires_grad or rates.requires_grad)
         at = {n: p - rate * g for (n, p), g in zip(at.items(), found, strict=True)}
     return at

@@ -17,6 +17,7 @@ from memspace.errors import TaskError
 from memspace.limits import DAMPING
 from memspace.passes.verify import verified_space
 from memspace.task.data import Data, call_model, move
+from memspace.task.operations import written_out
 from memspace.task.task import Task
 from memspace.training.draws import draw
 
@@ -126,7 +127,8 @@ def train_reweighted(task: Task, clean: Any, seed: int) -> tuple[dict[str, Tenso
         for group in optimiser.param_groups:
             group["lr"] = rate
         v = torch.autograd.grad(_loss(task, model, good_x, good_y).mean(), inside)
-        loss = _loss(task, model, move(part.x, task.device, task.dtype), move(part.y, task.device))
+        with written_out():
+            loss = _loss(task, model, move(part.x, task.device, task.dtype), move(part.y, task.device))
         # ⟨v, ∇ℓ_i⟩ for all i by two reverse passes: d/dw of ⟨v, Σ w_i ∇ℓ_i⟩
         ones = torch.ones_like(loss, requires_grad=True)
         pulled = torch.autograd.grad((loss * ones).sum(), inside, create_graph=True)

@@ -24,6 +24,7 @@ from memspace.geometry.embedding import embed
 from memspace.metric.krylov import conjugate_gradients
 from memspace.task.checks import evaluating
 from memspace.task.data import move
+from memspace.task.operations import written_out
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
@@ -58,11 +59,13 @@ def embedded_outputs(task: Task, space: ParameterSpace, index: Tensor) -> Map:
     x, y = move(batch.x, task.device, torch.float64), move(batch.y, task.device)
     outside = {n: t.double() if t.is_floating_point() else t for n, t in task.model.state_dict().items()}
     outside = {n: t.detach() for n, t in outside.items() if n not in space.names}
+    buffers = {n for n, _ in task.model.named_buffers()}
 
     def phi(theta: Tensor) -> Tensor:
         args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
-        state = {**space.unpack(theta), **outside}
-        f = functional_call(task.model, state, args, x if isinstance(x, dict) else {})
+        state = {n: t.clone() if n in buffers else t for n, t in {**space.unpack(theta), **outside}.items()}
+        with torch.enable_grad(), written_out():
+            f = functional_call(task.model, state, args, x if isinstance(x, dict) else {})
         weight = task.likelihood.weight(f.detach(), y).unsqueeze(-1)
         out: Tensor = (embed(task.likelihood, f) * weight.sqrt()).flatten() / len(index) ** 0.5
         return out

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call, vjp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from memspace.errors import UnsupportedLayerError
 from memspace.passes.batching import LEAST, TRANSIENT
 from memspace.passes.replay import Replay, UnknownCallError, replay
 from memspace.task.blocks import BROADCAST
+from memspace.task.operations import written_out
+from memspace.task.restored import fresh_buffers
 
 __all__ = ["Call"]
 
@@ -122,7 +123,8 @@ class Call:
             args, named = alone[: len(self._args)], alone[len(self._args) :]
 
             def output(p: dict[str, Tensor]) -> Tensor:
-                out = functional_call(module, p, tuple(args), dict(zip(self._kwargs, named, strict=True)))
+                state = {**fresh_buffers(module), **p}
+                out = functional_call(module, state, tuple(args), dict(zip(self._kwargs, named, strict=True)))
                 assert isinstance(out, Tensor)
                 return out.squeeze(0)
 
@@ -130,7 +132,7 @@ class Call:
 
         values = tuple(v.detach() if isinstance(v, Tensor) else v for v in values)
         try:
-            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            with torch.no_grad(), written_out(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
                 grads = vmap(one, in_dims=(each, 0), chunk_size=_at_once(module))(values, g)
         except (RuntimeError, NotImplementedError, ValueError, AssertionError, AttributeError) as error:

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memspace.passes.calls import Call
 from memspace.passes.forms import Form, FormedForm, ProductForm, TokenForm
 from memspace.passes.layers import cols, grouped_gradient, norm_gradient, only_bias, rows, with_bias
 from memspace.task.blocks import BROADCAST, COMPOSITE, FORMED
 from memspace.task.data import Inputs, call_model, first_tensor, take
+from memspace.task.operations import written_out
+from memspace.task.restored import fresh_buffers
 from memspace.task.space import Block, ParameterSpace
 
 __all__ = ["Capture", "Signals"]
@@ -200,7 +201,8 @@ class Signals:
 
         def one(x: Inputs, du: Tensor) -> dict[str, Tensor]:
             def outputs(p: dict[str, Tensor]) -> Tensor:
-                f = functional_call(self._model, p, _arguments(_expand(x)), _keywords(_expand(x)))
+                state = {**fresh_buffers(self._model), **p}
+                f = functional_call(self._model, state, _arguments(_expand(x)), _keywords(_expand(x)))
                 assert isinstance(f, Tensor)
                 return f.squeeze(0)
 
@@ -209,7 +211,7 @@ class Signals:
 
         per_example = u.transpose(0, 1)
         # Parameters not chosen would else keep the whole graph alive behind the result.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        with torch.no_grad(), written_out(), warnings.catch_warnings():
             # torch says which operations it maps one by one; the result is the same.
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             grads = _over_examples(one, self._x, per_example)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memspace.passes.batching import TRANSIENT, widest_signal
 from memspace.passes.curvature import output_curvature
@@ -18,6 +17,8 @@ from memspace.passes.processes import ALONE, current
 from memspace.passes.signal_products import SignalProducts
 from memspace.task.checks import evaluating
 from memspace.task.data import Batch, Data, Inputs, move
+from memspace.task.operations import written_out
+from memspace.task.restored import fresh_buffers
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
@@ -37,7 +38,11 @@ def function_of_parameters(task: Task, x: Inputs) -> Callable[[dict[str, Tensor]
 
     def outputs(params: dict[str, Tensor]) -> Tensor:
         args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
-        f = functional_call(task.model, params, args, x if isinstance(x, dict) else {})
+        # Gradients are on: what the model computes without them can then be told. Only the chosen parameters have any.
+        others = {n: p.detach() for n, p in task.model.named_parameters() if n not in params}
+        with torch.enable_grad(), written_out():
+            state = {**others, **fresh_buffers(task.model), **params}
+            f = functional_call(task.model, state, args, x if isinstance(x, dict) else {})
         assert isinstance(f, Tensor)
         return f
 
@@ -63,24 +68,13 @@ def _reverse_twice(
 ) -> tuple[Tensor, Tensor]:
     """(f, J v): u ↦ Jᵀ u is linear, and its own pull-back is v ↦ J v. Plain autograd, which bears packed sequences."""
     leaves = at if graph else {n: p.detach().requires_grad_() for n, p in at.items()}
-    with torch.enable_grad(), _without_onednn():
+    with torch.enable_grad():
         value = f(leaves)
         u = torch.zeros_like(value, requires_grad=True)
         pulled = torch.autograd.grad(value, list(leaves.values()), u, create_graph=True, allow_unused=True)
         inner = sum(((g * t).sum() for g, t in zip(pulled, v.values(), strict=True) if g is not None), u.sum() * 0)
         moved = torch.autograd.grad(inner, u, create_graph=graph)[0]
         return (value, moved) if graph else (value.detach(), moved)
-
-
-@contextmanager
-def _without_onednn() -> Iterator[None]:
-    """Its recurrent layers can be differentiated once only."""
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch._C._set_mkldnn_enabled(before)
 
 
 def _pull_plain(f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], u: Tensor) -> dict[str, Tensor]:
@@ -200,7 +194,7 @@ class FisherOperator:
         total = torch.zeros(stack.shape, dtype=torch.float64, device=self._task.device)
         self.products += len(stack)
         batch, at_once = self._shape(len(stack))
-        with torch.no_grad(), evaluating(self._task.model), sdpa_kernel(SDPBackend.MATH):
+        with torch.no_grad(), evaluating(self._task.model):
             for s in range(0, len(stack), at_once):
                 tangents = self._unpack(stack[s : s + at_once])
                 for part in self._data.batches(batch, self._index):
@@ -227,7 +221,7 @@ class FisherOperator:
         """J v per example: columns ``f`` and ``moved`` (n, ..., C), ``y`` the labels."""
         tangent = self._unpack(v)
         columns: dict[str, list[Tensor]] = {"f": [], "moved": [], "y": []}
-        with evaluating(self._task.model), sdpa_kernel(SDPBackend.MATH):
+        with evaluating(self._task.model):
             for part in self._data.batches(self._batch, self._index):
                 f = function_of_parameters(self._task, move(part.x, self._task.device, self._task.dtype))
                 outputs, moved = differential(f, self._at, tangent)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from memspace.task.bounded import BoundedEmbedding
+
 __all__ = ["BROADCAST", "COMPOSITE", "FORMED", "Block", "Part", "parts_of"]
 
 BROADCAST = -1  # in place of a batch axis: one output shared by all examples
@@ -157,8 +159,8 @@ def _kind(module: nn.Module) -> str:
         return "transposed" if module.groups == 1 else "local"
     if isinstance(module, nn.Bilinear) and type(module).forward is nn.Bilinear.forward:
         return "bilinear"
-    if isinstance(module, nn.Embedding) and type(module).forward is nn.Embedding.forward:
-        return "local" if module.max_norm is not None or module.scale_grad_by_freq else "embedding"
+    if isinstance(module, nn.Embedding) and type(module).forward in (nn.Embedding.forward, BoundedEmbedding.forward):
+        return "local" if module.scale_grad_by_freq else "embedding"
     if type(module) in (nn.RNN, nn.LSTM, nn.GRU):
         return "recurrent"
     if type(module) is nn.MultiheadAttention:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from memspace.errors import DataError, NonFiniteError, ShapeError, StochasticModelError, TaskError
 from memspace.task.data import Data, Inputs, call_model, move, take
+from memspace.task.kernels import differentiable_kernels
+from memspace.task.restored import restored
 from memspace.task.selection import chosen_names, split_patterns
 
 if TYPE_CHECKING:
@@ -22,15 +24,24 @@ __all__ = ["check_task", "evaluating", "holding", "untouched"]
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Every submodule in eval mode inside; each one's own mode back afterwards, also after an exception."""
+    """The model as it is read: eval mode, kernels that can be differentiated, no sparse gradients.
+
+    Modes, buffers and attributes are as before afterwards, also after an exception.
+    """
     modes = [(m, m.training) for m in model.modules()]
-    for m, _ in modes:
-        m.training = False
-    try:
-        yield model
-    finally:
-        for m, training in modes:
-            m.training = training
+    sparse = [m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.sparse]
+    with restored(model), differentiable_kernels(model):
+        try:
+            for m, _ in modes:
+                m.training = False
+            for m in sparse:
+                m.sparse = False
+            yield model
+        finally:
+            for m, training in modes:
+                m.training = training
+            for m in sparse:
+                m.sparse = True
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from memspace.errors import UnsupportedLayerError
+from memspace.task.bounded import BOUNDED
 
 __all__ = ["HALF", "own_name", "plain", "stored_dtypes"]
 
@@ -28,6 +29,7 @@ def plain(model: nn.Module) -> nn.Module:
     * ``torch.compile``, DataParallel and DistributedDataParallel are taken off; parameters are shared with the model.
     * Parameters that ``torch.distributed.fsdp.fully_shard`` spread over processes are gathered: every process of the
       mesh must ask for it, and each then holds all of them.
+    * Embeddings with ``max_norm`` look shortened rows up instead of shortening their weight.
     * bfloat16 and float16 parameters and buffers become float32: the same numbers, read in a precision in which sums
       over examples mean something.
 
@@ -58,7 +60,13 @@ def _in_the_way(module: nn.Module) -> bool:
         or getattr(module, "_compiled_call_impl", None) is not None
         or any(t is not None and (hasattr(t, "full_tensor") or t.dtype in HALF) for t in own)
         or any(hasattr(v, "_torchdynamo_orig_callable") for v in vars(module).values())
+        or _shortens(module)
     )
+
+
+def _shortens(module: nn.Module) -> bool:
+    """Whether its forward pass writes to its weight."""
+    return type(module) in BOUNDED and getattr(module, "max_norm", None) is not None
 
 
 class _Rebuilt:
@@ -76,7 +84,7 @@ class _Rebuilt:
             return self.module(getattr(old, inside), name)
         if id(old) in self._modules:
             return self._modules[id(old)]
-        kind = _own_class(type(old))
+        kind = BOUNDED[type(old)] if _shortens(old) else _own_class(type(old))
         new: nn.Module = kind.__new__(kind)
         self._modules[id(old)] = new
         new.__dict__ = {k: _rebound(v, old, new) for k, v in vars(old).items()}

@@ -110,9 +110,10 @@ class Task:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the model's floating parameters: of the first one, integer and 8-bit ones apart."""
+        """The dtype of the first trainable floating parameter; integers and 8-bit floats are another's storage."""
         kinds = (torch.float32, torch.float64, *HALF)
-        return next((p.dtype for p in self.model.parameters() if p.dtype in kinds), torch.float32)
+        own = sorted(self.model.parameters(), key=lambda p: not p.requires_grad)
+        return next((p.dtype for p in own if p.dtype in kinds), torch.float32)
 
 
 def _float(t: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from memspace.errors import MemoryBudgetError, NonFiniteError, TaskError
 from memspace.progress import Progress, Silent
 from memspace.task.data import Inputs, move
+from memspace.task.kernels import differentiable_kernels
+from memspace.task.operations import written_out
 from memspace.task.task import Task
 from memspace.training.draws import Draws, draw
 from memspace.training.group import check_repeatable
@@ -156,7 +158,7 @@ class Replay:
         x, y, w = self.batch(step)
         leaves = {n: t.detach().requires_grad_() for n, t in self.unpack(theta).items()}
         w = w.detach().requires_grad_(again)
-        with torch.enable_grad(), _differentiable_twice(self.draws.model):
+        with torch.enable_grad(), _differentiable_twice(self.draws.model, again):
             losses = example_losses(self.task.likelihood, self.outputs(leaves, x), y)
             loss = (w * losses).sum() / len(w)
             grads = torch.autograd.grad(
@@ -217,13 +219,11 @@ class Replay:
 
 
 @contextmanager
-def _differentiable_twice(model: nn.Module) -> Iterator[None]:
-    """Kernels whose gradients have gradients: attention by formula, recurrent layers without oneDNN and cuDNN."""
+def _differentiable_twice(model: nn.Module, again: bool) -> Iterator[None]:
+    """Kernels whose gradients have gradients, and where these are taken operations whose gradients' are right."""
     with ExitStack() as stack:
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if any(isinstance(m, nn.RNNBase) for m in model.modules()):
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(differentiable_kernels(model))
+        stack.enter_context(written_out() if again else sdpa_kernel(SDPBackend.MATH))
         yield
 
 
