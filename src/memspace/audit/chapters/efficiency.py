@@ -11,6 +11,7 @@ import math
 import torch
 
 from memspace.audit.chapters.pruning import curve_series
+from memspace.audit.claims import below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding
 from memspace.errors import NonFiniteError
@@ -29,6 +30,7 @@ KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 INVERSE = (1.0, 0.5, 0.2, 0.1, 0.05)  # shares of compensated pruning, a round or two each
 ROWS, EXAMPLES = 300, 300  # Fisher rows a round, examples its objective is measured on
 DROP = 0.01  # of accuracy, that a cut may cost
+MUCH = 0.3  # share of weights that can go from which it is worth acting on
 AFFORDABLE = 2e7  # rows × weights: beyond, a round costs seconds on a core
 KEYS = {
     "magnitude": "magnitude",
@@ -124,12 +126,13 @@ def _finding(needed: Needed, curves: list[PruningCurve], word: str) -> Finding:
         )
     several = len(curves)
     return Finding(
-        "good" if cut >= 0.3 else "note",
+        "good" if cut >= MUCH else "note",
         f"{cut:.0%} of the weights can go",
         f"By {needed.method}, without retraining, within {DROP:.0%} of the {word} accuracy, with 95% confidence over "
         f"{several} methods and all shares.",
         f"Prune {cut:.0%} by {needed.method}.",
         "efficiency",
+        claims=(below("efficiency.smallest_share", 1.0),),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from memspace.audit.claims import above, below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Figure, Finding, Series
 from memspace.measurement import Measurement, from_change, from_ratio, from_samples
@@ -76,24 +77,45 @@ def rounding_part(
     return measured, findings, figures
 
 
+def _change(bits: int) -> str:
+    return f"robustness.quantised_{bits}bit.accuracy_change"
+
+
 def _stored(changes: dict[int, Measurement], base: float, word: str) -> Finding:
-    safe = [b for b, m in changes.items() if m.interval is not None and m.interval[0] > -COST]
-    seen = [b for b, m in changes.items() if m.value > -COST]
+    """In how few bits the weights can be stored; where the examples are too few to tell, that."""
     told = "; ".join(
         f"{m.value:+.2%} ({m.interval[0]:+.2%} to {m.interval[1]:+.2%}) at {b} bits"
         for b, m in changes.items()
         if m.interval is not None
     )
-    if safe:
-        title, action, level = f"Weights can be stored in {min(safe)} bits", f"Quantise to {min(safe)} bits.", "good"
-    elif seen:
-        n = next(iter(changes.values())).n
-        title = f"Rounding to {min(seen)} bits costs nothing that {n:,} examples show"
-        action, level = "Measure the rounded network on more examples before relying on it.", "note"
-    else:
-        title, level = f"Rounding to {max(changes)} bits costs more than {COST:.0%} accuracy", "warn"
-        action = "Keep full precision, or fine-tune after rounding."
-    return Finding(level, title, f"{word} accuracy {base:.1%}; change {told}.", action, "robustness")
+    evidence, n = f"{word} accuracy {base:.1%}; change {told}.", next(iter(changes.values())).n
+    said = Finding(
+        "note",
+        f"{n:,} examples cannot tell whether rounding to {max(changes)} bits costs {COST:.0%} accuracy",
+        evidence,
+        "Measure the rounded network on more examples before relying on it.",
+        "robustness",
+    )
+    said = Finding(
+        "warn",
+        f"Rounding to {max(changes)} bits costs more than {COST:.0%} accuracy",
+        evidence,
+        "Keep full precision, or fine-tune after rounding.",
+        "robustness",
+        claims=(below(_change(max(changes)), -COST),),
+        otherwise=said,
+    )
+    for bits in sorted(changes, reverse=True):
+        said = Finding(
+            "good",
+            f"Weights can be stored in {bits} bits",
+            evidence,
+            f"Quantise to {bits} bits.",
+            "robustness",
+            claims=(above(_change(bits), -COST),),
+            otherwise=said,
+        )
+    return said
 
 
 def _weakest(costs: dict[int, tuple[LayerCost, ...]]) -> Finding | None:
@@ -111,6 +133,7 @@ def _weakest(costs: dict[int, tuple[LayerCost, ...]]) -> Finding | None:
                 f"Rounded alone to {bits} bits it costs {cost:.2g} nats, the next, {second.label}, {other:.2g}.",
                 f"Below {bits + 1} bits give {first.label} more bits than the other layers.",
                 "robustness",
+                unless=(above(_change(bits), -COST),) if bits in BITS else (),
             )
     return None
 
