@@ -25,6 +25,7 @@ __all__ = [
     "Truth",
     "choose_damping",
     "damping_grid",
+    "explained",
     "held_out_of",
     "judge_labels",
     "judged_truth",
@@ -136,6 +137,20 @@ def pick_queries(task: Task, settings: Settings, f: Tensor, y: Tensor) -> Tensor
     mistakes = order[wrong[order]][: QUERIES * 2 // 3]
     hard = order[~wrong[order]][: QUERIES - len(mistakes)]
     return torch.cat([mistakes, hard]).cpu()
+
+
+def explained(task: Task, f: Tensor, y: Tensor) -> Tensor:
+    """The labels whose losses the influence on queries is about: what is predicted, where there are classes.
+
+    Where there are none, the labels themselves: a predicted mean has no loss to explain. Positions that do not count
+    stay as they are.
+    """
+    law = task.likelihood
+    if not law.classifies:
+        return y
+    predicted = law.predict(f).to(y.dtype)
+    counted = law.weight(f, y) > 0
+    return torch.where(counted.reshape(*counted.shape, *[1] * (y.dim() - counted.dim())), predicted, y)
 
 
 def query_data(task: Task) -> Data:

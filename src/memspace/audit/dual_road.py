@@ -9,6 +9,7 @@ from torch import Tensor
 
 from memspace.audit.common import (
     choose_damping,
+    explained,
     judge_labels,
     judged_truth,
     pick_queries,
@@ -100,7 +101,10 @@ def dual_road(
     qf, qy = (test_f, test_y) if test_f is not None and test_y is not None else (f, y)
     queries = pick_queries(task, settings, qf, qy)
     q_rows, _ = _rows_of(task, space, query_data(task), queries, plan, progress)
-    influence = leverage.influence(residual, q_rows, law.residual(qf[queries].double(), qy[queries]), damping.value)
+    asked = qf[queries].double()
+    influence = leverage.influence(
+        residual, q_rows, law.residual(asked, explained(task, asked, qy[queries])), damping.value
+    )
     own = root.transpose(1, 2) @ leverage.own @ root
     per_example = own.diagonal(dim1=1, dim2=2).sum(-1)
     said = f", {selection.drawn:.0%} of the trace in rows that were drawn" if selection.drawn else ""

@@ -11,6 +11,7 @@ from memspace.audit.common import (
     Truth,
     choose_damping,
     damping_grid,
+    explained,
     judge_labels,
     judged_truth,
     pick_queries,
@@ -33,6 +34,7 @@ from memspace.passes.linearise import FisherOperator
 from memspace.passes.offload import Disk
 from memspace.passes.statistics import CorrectedEigenvalues, DiagonalFisher, KroneckerFactors, Outputs, SampleSpread
 from memspace.progress import Progress
+from memspace.task.data import Data
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
@@ -146,7 +148,8 @@ def ekfac_road(
     def third() -> dict[str, Tensor]:
         inverse = {b.name: 1 / (n * (values[b.name] + damping.value)) for b in blocks}
         gradients = QueryGradients(blocks, bases, inverse, len(queries), n)
-        run_pass(task, space, [gradients], data=query_data(task), index=queries, batch=min(8, plan.batch))
+        asked = Data((query_data(task).batch(queries).x, explained(task, qf[queries], qy[queries]).cpu()))
+        run_pass(task, space, [gradients], data=asked, batch=min(8, plan.batch))
         weights = {b.name: torch.stack([torch.ones_like(values[b.name]), inverse[b.name]]) for b in blocks}
         table = KroneckerLeverage(blocks, bases, weights, kind)
         scores = KroneckerInfluence(blocks, gradients.finish(), {k: bases[k] for k in gradients.rotated})

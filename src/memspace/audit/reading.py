@@ -41,7 +41,8 @@ class Reading:
         loo_f, loo_loss: leave-one-out outputs (None where leverage is) and losses.
         label_f: the out-of-sample outputs labels are judged by: leave-one-out, joined with refits that cover all data.
         held_out: refits, or None; labels: the label model, or None.
-        queries: test examples explained; ``influence`` (Q, n): the loss each training example saves the query.
+        queries: test examples explained; ``influence`` (Q, n): how much each training example lowers the
+            loss of what is predicted there (see ``common.explained``).
     """
 
     task: Task

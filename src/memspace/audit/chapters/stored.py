@@ -293,7 +293,10 @@ def _influence(r: Reading, galleries: list[Gallery], plain: bool) -> dict[str, o
             Gallery(
                 f"query-{q}",
                 f"Why this prediction? Example {q}",
-                "Training examples whose removal would raise (supports) or lower (opposes) the loss of this example's label.",
+                "Training examples without which the network would be less sure (supports) or surer (opposes) of what it "
+                "predicts."
+                if task.likelihood.classifies
+                else "Training examples without which this example's loss would rise (supports) or fall (opposes).",
                 tuple(items),
                 item(task, data, q, about),
             )
