@@ -114,6 +114,8 @@ def audit(
     from memspace.audit.audit import Settings, audit_task, plan_audit
     from memspace.audit.key import run_key
     from memspace.audit.shared_store import open_store
+    from memspace.audit.timing import estimated_seconds
+    from memspace.report.format import said_time
     from memspace.report.html import render
     from memspace.report.text import summarise
     from memspace.task.builtin import BuildOptions
@@ -131,7 +133,11 @@ def audit(
             move_to(job.model, local_device(device))
         if plan:
             made = plan_audit(job, settings)
-            say_json(made.to_dict()) if as_json else typer.echo(made.text())
+            seconds = estimated_seconds(job, made)
+            if as_json:
+                say_json(made.to_dict() | {"seconds": seconds})
+            else:
+                typer.echo(f"{made.text()}\nat the speed of one batch the passes take about {said_time(seconds)}")
             return
         folder = out if out is not None else Path("runs") / job.name
         with open_store(folder, run_key(job, settings), fresh=fresh) as store:

@@ -34,6 +34,7 @@ from memspace.task.task import Task
 __all__ = ["TrainingAction", "slope", "training_action"]
 
 LINE_POINTS = 33
+PROBE, SLOPE_PROBE = 512, 96  # examples that predictions are followed on, and that the slope is computed on
 DAMPING = 1e-6  # of tr F, at each checkpoint
 LEAST_DRIFT = 5  # checkpoints: windows of two sizes tell noise from bends
 LEAST_PROBE = 8  # examples below which a slope is not worth stating
@@ -66,8 +67,8 @@ class TrainingAction:
 def training_action(
     task: Task,
     *,
-    probe: int = 512,
-    slope_probe: int = 96,
+    probe: int = PROBE,
+    slope_probe: int = SLOPE_PROBE,
     seed: int = 0,
     progress: Progress,
     space: ParameterSpace | None = None,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memspace.audit.common import (
+    QUERIES,
     choose_damping,
     explained,
     judge_labels,
@@ -19,6 +20,7 @@ from memspace.audit.common import (
 )
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
+from memspace.audit.stages import Facts, Stage
 from memspace.audit.store import Store
 from memspace.measures.leave_one_out import loo_outputs
 from memspace.metric.dual import Dual, select_rows
@@ -176,3 +178,13 @@ def _layers(metric: Dual) -> Callable[[SpectralFunction], Tensor]:
         return torch.stack(shares) @ gain + zero * sizes
 
     return trace
+
+
+def costs(facts: Facts) -> list[Stage]:
+    """The passes of this road."""
+    n, c = facts.n, facts.columns
+    return [
+        Stage("Jacobian rows", n, 1, c, facts.dual_memory, "metric, leverage, influence"),
+        Stage("Fisher diagonal", n, 1, c, facts.signals_memory, "pruning"),
+        Stage("queries", min(QUERIES, facts.judged), 1, c, 0, "influence on single predictions"),
+    ]

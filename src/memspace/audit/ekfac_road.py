@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memspace.audit.common import (
+    QUERIES,
     Truth,
     choose_damping,
     damping_grid,
@@ -22,6 +23,7 @@ from memspace.audit.common import (
 )
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
+from memspace.audit.stages import Facts, Stage
 from memspace.audit.store import Store
 from memspace.measures.damping import GRID
 from memspace.measures.leave_one_out import first_order_losses, loo_outputs
@@ -41,6 +43,7 @@ from memspace.task.task import Task
 __all__ = ["ekfac_road"]
 
 FIDELITY_EXAMPLES, FIDELITY_PROBES = 1000, 4
+CALIBRATED = 2000  # held-out examples at most that the damping is matched on
 
 
 def ekfac_road(
@@ -105,13 +108,13 @@ def ekfac_road(
         return {b.name: torch.stack([1 / (n * (values[b.name] + g)) for g in dampings]) for b in blocks}
 
     cache: dict[float, Tensor] = {}
-    subset = None if held_out is None else held_out.index[:2000]
+    subset = None if held_out is None else held_out.index[:CALIBRATED]
     trimmed = (
         None
         if held_out is None or subset is None
-        else HeldOut(subset, held_out.f[:2000], held_out.folds, held_out.seconds)
+        else HeldOut(subset, held_out.f[:CALIBRATED], held_out.folds, held_out.seconds)
     )
-    truth = Truth(labels.model, None if labels.truth is None else labels.truth[:2000])
+    truth = Truth(labels.model, None if labels.truth is None else labels.truth[:CALIBRATED])
 
     def estimate(g: float) -> Tensor:
         assert subset is not None
@@ -217,3 +220,21 @@ def _fidelity(
     index = torch.randperm(plan.n, generator=generator)[:FIDELITY_EXAMPLES].sort().values
     operator = FisherOperator(task, space, index=index, batch=plan.batch)
     return fidelity(metric, exact_probe(operator, FIDELITY_PROBES, settings.seed + 3, Estimate(trace)))
+
+
+def costs(facts: Facts) -> list[Stage]:
+    """The passes of this road."""
+    n, each = facts.n, 1 if facts.first_order else facts.columns
+    kept = facts.signals_memory + facts.bases_memory
+    probes = facts.product(FIDELITY_EXAMPLES, FIDELITY_PROBES, 1)
+    stages = [
+        Stage("Kronecker factors", n, 1, facts.samples, kept, "bases of EKFAC, diagonal"),
+        Stage("eigenvalues", n, 1, facts.samples, kept, "EKFAC's corrected spectrum"),
+        Stage("leverage", n, 1, each, kept, "every example: leave-one-out, influence"),
+        Stage("queries", min(QUERIES, facts.judged), 1, 1, 0, "influence on single predictions"),
+        Stage("fidelity", min(n, FIDELITY_EXAMPLES), *probes, 0, "distance of EKFAC from exact products"),
+    ]
+    if facts.folds:
+        most = min(CALIBRATED, facts.folds * facts.held_out)
+        stages.insert(2, Stage("damping", most, 1, each, kept, "leave-one-out at every damping"))
+    return stages

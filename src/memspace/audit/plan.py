@@ -10,11 +10,17 @@ import torch
 from torch.nn.utils.rnn import PackedSequence
 
 from memspace.audit.settings import Settings
+from memspace.audit.stages import Facts, Stage
 from memspace.errors import MemoryBudgetError
+from memspace.measures.corruptions import picture_shape
+from memspace.measures.filters import filtered_layers
+from memspace.measures.input_metric import unreadable
 from memspace.passes.batching import examples_at_once
 from memspace.passes.forms import DENSE_LIMIT
 from memspace.passes.kinds import Kind
+from memspace.passes.linearise import FisherOperator
 from memspace.passes.rows import kept_formed
+from memspace.passes.signal_products import VECTORS
 from memspace.task.blocks import FORMED, Block
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, first_tensor, move
@@ -29,20 +35,9 @@ DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact 
 MANY_OUTPUTS = 2_000  # positions × outputs up to which one cotangent each is affordable
 SAMPLED = 4_000  # labels sampled over all examples where outputs are many: tr F to about 2 to 3%
 MOST_SAMPLES = 8  # per example: each costs a backward pass
+PROBES = 4  # vectors that exact products take at a time
 LEAST_ROWS = 1_000  # below so many Fisher rows a draw of them is no longer near the metric
 PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step: ``forwards`` and ``backwards`` per example, over ``examples``; ``memory`` in bytes; ``why``."""
-
-    name: str
-    examples: int
-    forwards: float
-    backwards: float
-    memory: int
-    why: str
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
     stored = 4 * n * sum(_held(b, *sizes[b.name], outputs) for b in space.blocks if b.name in sizes)
     sketch = _sketch(rows, settings.memory - stored)
     gram = 16 * rows * sketch
-    chosen, reason = _choose(settings, outputs, positions, rows, stored + gram)
+    chosen, reason = _choose(settings, outputs, positions, rows, stored + gram, sketch)
     many = positions * outputs > MANY_OUTPUTS
     columns = outputs if chosen == "dual" or (positions == 1 and not many) else 1
     per_example = 4 * sum(a + 3 * columns * g for a, g in sizes.values()) + 4 * signal
@@ -170,9 +165,31 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
     held_out, folds = _held_out(task, n)
     samples = min(MOST_SAMPLES, max(2, -(-SAMPLED // n))) if many else 1
     kind = "exact" if chosen == "dual" else str(Kind("mc", samples))
-    stages = _stages(
-        task, space, chosen, n, columns, samples, positions, batch * per_example, stored + gram, folds, held_out
+    facts = Facts(
+        n=n,
+        test=0 if task.test is None else len(task.test),
+        outputs=outputs,
+        positions=positions,
+        columns=columns,
+        samples=samples,
+        parameters=space.size,
+        blocks=sum(len(p.shape) > 1 for p in space.parameters(task.model).values()),
+        dual=chosen == "dual",
+        first_order=chosen != "dual" and (positions > 1 or many),
+        classifies=task.likelihood.classifies,
+        inputs=unreadable(task) is None,
+        picture=_picture(task, probe.x),
+        filters=any(b.kind == "conv" for b in filtered_layers(space)),
+        signals=_from_signals(space, outputs, positions),
+        vectors=FisherOperator(task, space).at_once(PROBES),
+        folds=folds,
+        held_out=held_out,
+        checkpoints=0 if task.run is None else len(task.run.states),
+        signals_memory=batch * per_example,
+        bases_memory=2 * _squares(space),
+        dual_memory=stored + gram,
     )
+    stages = stages_of(facts)
     loose = tuple(b.name for b in space.blocks if b.kind == "loose")
     kept = 2 * _squares(space)  # sums and bases
     on_disk = kept if chosen == "ekfac" and kept > settings.memory // 2 else 0
@@ -214,7 +231,7 @@ def _sketch(rows: int, memory: int) -> int:
     return most if 16 * rows * most <= memory else max(min(most, LEAST_ROWS), memory // (16 * rows))
 
 
-def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: int) -> tuple[str, str]:
+def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: int, sketch: int) -> tuple[str, str]:
     fits = need <= settings.memory
     if settings.representation == "dual":
         if positions > 1:
@@ -233,7 +250,8 @@ def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: i
     if settings.representation == "ekfac":
         return "ekfac", "asked for"
     if positions == 1 and outputs <= MANY_OUTPUTS and rows <= DUAL_ROWS and fits:
-        return "dual", f"exact: {rows:,} Jacobian rows fit"
+        held = f"of {rows:,} Fisher rows the largest and a draw of the others" if rows > sketch else "exact"
+        return "dual", f"{held}: {rows:,} Jacobian rows fit"
     if positions > 1:
         return "ekfac", "a sequence model"
     if outputs > MANY_OUTPUTS:
@@ -257,50 +275,32 @@ def _held_out(task: Task, n: int) -> tuple[int, int]:
     return per_fold, folds
 
 
-def _stages(
-    task: Task,
-    space: ParameterSpace,
-    chosen: str,
-    n: int,
-    columns: int,
-    samples: int,
-    positions: int,
-    signals: int,
-    dual: int,
-    folds: int,
-    held_out: int,
-) -> tuple[Stage, ...]:
-    bases = 2 * _squares(space)
-    stages = []
-    if folds:
-        stages.append(
-            Stage(
-                "held-out refits",
-                folds * (n - held_out),
-                0,
-                0,
-                0,
-                f"{folds} trainings to calibrate the damping",
-            )
-        )
-    if chosen == "dual":
-        stages.append(Stage("Jacobian rows", n, 1, columns, dual, "exact metric, leverage, influence"))
-    else:
-        stages.append(Stage("Kronecker factors", n, 1, samples, signals + bases, "bases of EKFAC, diagonal"))
-        stages.append(Stage("eigenvalues", n, 1, samples, signals + bases, "EKFAC's corrected spectrum"))
-        if folds and positions == 1:
-            m = min(2000, folds * held_out)
-            stages.append(Stage("damping", m, 1, columns, signals + bases, "leave-one-out at every damping"))
-        stages.append(Stage("leverage", n, 1, columns + 1, signals + bases, "every example: leave-one-out, influence"))
-        m = min(n, 1000)
-        stages.append(Stage("spectrum", m, 4 * 32 * 2, 4 * 32, 0, "stochastic Lanczos, exact products"))
-    m = min(n, 2000)
-    stages.append(Stage("weight noise", m, 8 * 2 * 7, 0, 0, "predicted against measured degradation"))
-    test = len(task.test) if task.test is not None else n
-    if 1 < columns <= 256 and positions == 1 and task.likelihood.classifies:
-        stages.append(Stage("inputs", min(test, 200), 110, 80, 0, "distance to other decisions, attack, corruptions"))
-    stages.append(Stage("pruning", min(test, 10_000), 2 * 10, 0, 0, "accuracy against weights kept"))
-    return tuple(stages)
+def stages_of(facts: Facts) -> tuple[Stage, ...]:
+    """Every stage that will run, as the code that runs it states its cost."""
+    from memspace.audit import dual_road, ekfac_road  # they read plans themselves
+    from memspace.audit.chapters import action, complexity, efficiency, geometry, robustness, twice
+
+    stages = [Stage("checks", min(facts.n, 4), 10, 2, 0, "layouts verified, outputs repeatable")]
+    if facts.folds:
+        kept = facts.folds * (facts.n - facts.held_out)
+        what = f"{facts.folds} trainings to calibrate the damping; their passes are the recipe's"
+        stages.append(Stage("held-out refits", kept, 0, 0, 0, what))
+    stages += (dual_road if facts.dual else ekfac_road).costs(facts)
+    if facts.test:
+        stages.append(Stage("test outputs", facts.test, 1, 0, 0, "test loss and accuracy"))
+    for part in (geometry, complexity, robustness, efficiency, action):
+        stages += part.costs(facts)
+    return (*stages, *twice.duplicate_costs(facts))
+
+
+def _from_signals(space: ParameterSpace, outputs: int, positions: int) -> bool:
+    """Whether Fisher products need no further pass through the network (see ``SignalProducts``)."""
+    plain = space.verified and all(b.kind not in ("loose", "local") for b in space.blocks)
+    return plain and positions == 1 and outputs <= VECTORS
+
+
+def _picture(task: Task, x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and picture_shape(task, x) is not None
 
 
 def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, tuple[int, int]]) -> int:

@@ -110,6 +110,11 @@ class Corrupted:
     first: Tensor
 
 
+def fitting(pictures: bool) -> list[Corruption]:
+    """The corruptions that make sense of pictures, or of vectors."""
+    return [c for c in CORRUPTIONS if (c.name != "mask" if pictures else not c.pictures)]
+
+
 def picture_shape(task: Task, x: Tensor) -> tuple[int, int, int] | None:
     """(c, h, w) where the inputs are pictures."""
     shape = tuple(x.shape[1:])
@@ -130,9 +135,7 @@ def corrupt(
         draws: of corruptions that are random.
     """
     shape = picture_shape(task, x)
-    chosen = [c for c in CORRUPTIONS if shape is not None or not c.pictures]
-    if shape is not None:
-        chosen = [c for c in chosen if c.name != "mask"]
+    chosen = fitting(shape is not None)
     scale = float(x.std())
     generator = torch.Generator().manual_seed(seed)
     out = []

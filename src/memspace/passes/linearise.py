@@ -209,6 +209,10 @@ class FisherOperator:
         at_once = min(count, rows, VECTORS)
         return max(1, min(self._batch, rows // at_once)), at_once
 
+    def at_once(self, count: int) -> int:
+        """Vectors of a stack that go through the network in one piece."""
+        return self._shape(count)[1]
+
     def _unpack(self, stack: Tensor) -> dict[str, Tensor]:
         named = self._space.unpack(stack.to(self._task.dtype))
         for name, row in self._padding.items():

@@ -6,7 +6,7 @@ import math
 
 from memspace.measurement import Measurement
 
-__all__ = ["format_interval", "format_value", "plain"]
+__all__ = ["format_interval", "format_value", "plain", "said_time"]
 
 
 def plain(value: float, digits: int = 3) -> str:
@@ -46,3 +46,11 @@ def _digits(value: float, half: float) -> int:
     if half == 0 or value == 0 or not math.isfinite(half):
         return 3
     return min(max(2 + math.floor(math.log10(max(abs(value), half))) - math.floor(math.log10(half)), 2), 6)
+
+
+def said_time(seconds: float) -> str:
+    """A duration as people say it."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 1 else "a second"

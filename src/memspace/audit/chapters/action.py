@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from memspace.action.training import TrainingAction, training_action
+from memspace.action.slope import MAX_ROWS
+from memspace.action.training import LEAST_PROBE, LINE_POINTS, PROBE, SLOPE_PROBE, TrainingAction, training_action
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.audit.stages import Facts, Stage
 from memspace.measurement import Measurement
 from memspace.progress import Progress
 
@@ -109,3 +111,17 @@ def _figures(a: TrainingAction) -> tuple[Figure, ...]:
             )
         )
     return tuple(figures)
+
+
+def costs(facts: Facts) -> list[Stage]:
+    """Every checkpoint and the straight line on the probe; the slope at every checkpoint."""
+    if facts.checkpoints < 3:
+        return []
+    followed = facts.checkpoints + LINE_POINTS
+    rows = facts.outputs * facts.positions
+    sloped = min(facts.n, PROBE, SLOPE_PROBE, MAX_ROWS // rows)
+    stages = [Stage("training path", min(facts.n, PROBE), followed, 0, 0, "length and loss along the training")]
+    if sloped >= min(LEAST_PROBE, facts.n):
+        s = facts.checkpoints
+        stages.append(Stage("slope along the path", sloped, s, s * rows, 0, "action excess"))
+    return stages

@@ -9,6 +9,7 @@ import torch
 
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.audit.stages import Facts, Stage
 from memspace.geometry.distance import output_distance
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.measures.complexity import LN2, description_bits, fisher_rao_norm, gain_curve, information_bits
@@ -18,6 +19,7 @@ from memspace.progress import Progress
 
 __all__ = ["complexity"]
 
+NORM_EXAMPLES = 5000
 GAINS = np.logspace(-1, 1, 21)
 
 
@@ -26,7 +28,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
     task, law, n = r.task, r.task.likelihood, r.n
     theta = r.space.flat(task.model)
     generator = torch.Generator().manual_seed(seed + 6)
-    index = torch.randperm(n, generator=generator)[:5000].sort().values
+    index = torch.randperm(n, generator=generator)[:NORM_EXAMPLES].sort().values
     moved = FisherOperator(task, r.space, index=index).directional(theta)
     exact, empirical = fisher_rao_norm(law, moved["f"], moved["y"], moved["moved"])
     g = r.damping.value
@@ -203,3 +205,11 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
         (),
         (r.damping.statement + ".",),
     )
+
+
+def costs(facts: Facts) -> list[Stage]:
+    """One product with the weights, and the outputs of the initialisation where it was recorded."""
+    stages = [Stage("Fisher–Rao norm", min(facts.n, NORM_EXAMPLES), 1, 0, 0, "complexity")]
+    if facts.checkpoints:
+        stages.append(Stage("initialisation", facts.n, 1, 0, 0, "distance travelled"))
+    return stages

@@ -14,9 +14,10 @@ from memspace.audit.chapters.pruning import curve_series
 from memspace.audit.claims import below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding
+from memspace.audit.stages import Facts, Stage
 from memspace.errors import NonFiniteError
 from memspace.measurement import Measurement, Unmeasured
-from memspace.measures.compensated import Surgery
+from memspace.measures.compensated import CHANGE, CHOICE, Surgery, schedule
 from memspace.measures.efficiency import Needed, PruningCurve, accuracy_curve, needed_share, prunable, pruning_curve
 from memspace.measures.filters import filtered_layers, prune_filters
 from memspace.measures.pruning import prune
@@ -25,6 +26,7 @@ from memspace.task.data import Data
 
 __all__ = ["efficiency"]
 
+JUDGED = 10_000  # examples a pruned copy is judged on, at most
 KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 
 INVERSE = (1.0, 0.5, 0.2, 0.1, 0.05)  # shares of compensated pruning, a round or two each
@@ -140,7 +142,7 @@ def efficiency(r: Reading, progress: Progress) -> Chapter:
     """Accuracy against weights kept."""
     task = r.task
     data, word = (task.test, "test") if task.test is not None else (task.train, "training")
-    index = torch.arange(min(len(data), 10_000))
+    index = torch.arange(min(len(data), JUDGED))
     theta = r.space.flat(task.model)
     saliency = {"magnitude": theta.abs(), "Fisher (OBD)": 0.5 * r.diagonal.to(theta) * theta.square()}
     curves = [
@@ -188,3 +190,21 @@ def efficiency(r: Reading, progress: Progress) -> Chapter:
         findings,
         (figure,),
     )
+
+
+def costs(facts: Facts) -> list[Stage]:
+    """Pruned copies judged, and compensated pruning where it is affordable."""
+    m = min(facts.judged, JUDGED)
+    stages = [Stage("pruning", m, 2 * len(KEPT), 0, 0, "accuracy against weights kept")]
+    if facts.filters:
+        stages.append(Stage("filters", m, len(KEPT), 0, 0, "accuracy against filters kept"))
+    if ROWS * facts.parameters <= AFFORDABLE:
+        rounds = len(schedule(INVERSE[1:], Surgery().step))
+        tried = 1 + rounds * (1 + len(CHOICE) * len(CHANGE))
+        e, r = min(facts.n, EXAMPLES), min(facts.n, ROWS)
+        exact = facts.n * facts.outputs * facts.positions <= ROWS
+        each = facts.outputs * facts.positions if exact else max(1, ROWS // facts.n)
+        stages.append(Stage("compensated pruning", e, tried, rounds, 0, "least change by the other weights"))
+        stages.append(Stage("its Fisher rows", r, rounds, rounds * each, 0, "the metric after each round"))
+        stages.append(Stage("its networks", m, len(INVERSE), 0, 0, "accuracy against weights kept"))
+    return stages

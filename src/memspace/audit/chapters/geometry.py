@@ -6,6 +6,7 @@ import torch
 
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.audit.stages import Facts, Stage
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.complexity import spectrum_summary
 from memspace.metric.implicit import Density, spectral_density
@@ -216,3 +217,11 @@ def unmeasured_mean_field() -> Unmeasured:
         "the mean-field law holds at initialisation, not after training",
         "compare the recorded initialisation",
     )
+
+
+def costs(facts: Facts) -> list[Stage]:
+    """The spectrum by exact products, where the metric is EKFAC; the dual has its own."""
+    if facts.dual:
+        return []
+    passes = facts.product(SLQ_EXAMPLES, SLQ_PROBES, SLQ_STEPS)
+    return [Stage("spectrum", min(facts.n, SLQ_EXAMPLES), *passes, 0, "stochastic Lanczos, exact products")]

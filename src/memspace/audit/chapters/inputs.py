@@ -11,14 +11,17 @@ from memspace.audit.claims import above, below
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Figure, Finding, Gallery, Series
+from memspace.audit.stages import Facts, Stage
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.attack import Attack
+from memspace.measures.corruptions import fitting
 from memspace.measures.input_study import InputSettings, InputStudy, study_inputs
 from memspace.progress import Progress
 
-__all__ = ["InputPart", "input_part"]
+__all__ = ["InputPart", "input_costs", "input_part"]
 
-EXAMPLES = 200
+EXAMPLES, DRAWS = 200, 2
+ATTACKED, SHORTENED = 65, 12  # forwards an input of the quick attack, as measured; those without a gradient
 RANK = "input.distance_l2.rank_linear"
 RANKS_WELL = 0.8  # Spearman's ρ from which a ranking by the linearised distance finds most of the nearest inputs
 QUICK = Attack(steps=8, restarts=1, bisections=5)  # about 65 passes an input; 390 find distances 1 to 2% smaller
@@ -38,7 +41,7 @@ class InputPart:
 
 def input_part(r: Reading, seed: int, progress: Progress) -> InputPart:
     """The metric at some inputs, a quick attack, and corruptions."""
-    s = study_inputs(r.task, InputSettings(EXAMPLES, QUICK, both_norms=False, draws=2, seed=seed + 9), progress)
+    s = study_inputs(r.task, InputSettings(EXAMPLES, QUICK, both_norms=False, draws=DRAWS, seed=seed + 9), progress)
     if s.found is None or s.reading is None:
         return InputPart(s.measurements, s.unmeasured)
     value = {m.name: m.value for m in s.measurements}
@@ -130,3 +133,16 @@ def _weakest(r: Reading, s: InputStudy, near: torch.Tensor) -> Gallery:
     return Gallery(
         "easily-flipped", "The inputs easiest to flip", f"The shortest distances among {len(s.index)} inputs.", items
     )
+
+
+def input_costs(facts: Facts) -> list[Stage]:
+    """The metric at inputs, a quick attack and corruptions."""
+    if not facts.inputs:
+        return []
+    m = min(facts.judged, EXAMPLES)
+    stages = [Stage("input metric", m, 2, facts.outputs, 0, "how inputs move predictions")]
+    if facts.classifies:
+        runs = sum(len(c.severities) * (DRAWS if c.random else 1) for c in fitting(facts.picture))
+        stages.append(Stage("attack", m, ATTACKED, ATTACKED - SHORTENED, 0, "distance to other decisions"))
+        stages.append(Stage("corruptions", m, runs, 0, 0, "decisions kept"))
+    return stages

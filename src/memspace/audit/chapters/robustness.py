@@ -7,10 +7,11 @@ import math
 import numpy as np
 import torch
 
-from memspace.audit.chapters.inputs import input_part
-from memspace.audit.chapters.rounding import rounding_part
+from memspace.audit.chapters.inputs import input_costs, input_part
+from memspace.audit.chapters.rounding import rounding_costs, rounding_part
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Series
+from memspace.audit.stages import Facts, Stage
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.robustness import NoiseCurve, departure, noise_curve, sigma_at_accuracy_loss
 from memspace.progress import Progress
@@ -70,7 +71,7 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
         exact_trace=r.trace is not None,
         index=index,
         predicted=PREDICTED,
-        pairs=64 if len(index) < NOISE_EXAMPLES else 8,
+        pairs=_pairs(len(index)),
         seed=seed + 8,
         progress=progress,
     )
@@ -160,3 +161,17 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
         (*_noise_figures(c, off, law.classifies), *by_layer, *inputs.figures),
         inputs.galleries,
     )
+
+
+def costs(facts: Facts) -> list[Stage]:
+    """Noise in the weights; rounding and inputs state their own."""
+    m = min(facts.n, NOISE_EXAMPLES)
+    pairs = _pairs(m)
+    products = 0 if facts.first_order else pairs  # the control variate's
+    forwards = 2 * len(PREDICTED) * pairs + products + 2
+    noise = Stage("weight noise", m, forwards, 0, 0, "predicted against measured degradation")
+    return [noise, *rounding_costs(facts), *input_costs(facts)]
+
+
+def _pairs(examples: int) -> int:
+    return 64 if examples < NOISE_EXAMPLES else 8

@@ -7,6 +7,7 @@ import torch
 from memspace.audit.claims import above, below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Figure, Finding, Series
+from memspace.audit.stages import Facts, Stage
 from memspace.measurement import Measurement, from_change, from_ratio, from_samples
 from memspace.measures.robustness import quantised, split
 from memspace.measures.sensitivity import LayerCost, layer_costs, measured_kl, predicted_kl
@@ -15,9 +16,10 @@ from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.data import Data
 
-__all__ = ["rounding_part"]
+__all__ = ["rounding_costs", "rounding_part"]
 
 BITS = (8, 4)
+EXAMPLES = 2000  # training examples whose predictions are compared, at most
 LAYER_BITS = (4, 3, 2)  # few enough that layers differ
 LAYER_EXAMPLES = 500
 COST = 0.01  # of accuracy, from which a loss is worth a word
@@ -155,3 +157,15 @@ def _figure(costs: dict[int, tuple[LayerCost, ...]]) -> Figure:
         "linear",
         "log",
     )
+
+
+def rounding_costs(facts: Facts) -> list[Stage]:
+    """Rounding of all layers at once, and of each alone."""
+    stages = [Stage("rounding", min(facts.n, EXAMPLES), 1 + 2 * len(BITS), 0, 0, "weights rounded to 8 and 4 bits")]
+    if facts.classifies:
+        stages.append(Stage("rounded accuracy", facts.judged, 1 + len(BITS), 0, 0, "accuracy after rounding"))
+    if facts.blocks > 1:
+        part = len(range(0, min(facts.n, EXAMPLES), -(-min(facts.n, EXAMPLES) // LAYER_EXAMPLES)))
+        each = len(LAYER_BITS) * (1 + 2 * facts.blocks)
+        stages.append(Stage("rounding by layer", part, each, 0, 0, "each layer rounded alone"))
+    return stages

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from memspace.audit.duplicates import Duplicates, Whitening, find_duplicates, whitening
+from memspace.audit.duplicates import METRIC_EXAMPLES, Duplicates, Whitening, find_duplicates, whitening
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Finding, Gallery
+from memspace.audit.stages import Facts, Stage
 from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.duplicates import FEWEST
 from memspace.progress import Silent
 
 __all__ = ["Lists", "twice"]
@@ -82,3 +84,19 @@ def _gallery(r: Reading, found: Duplicates) -> Gallery:
     return Gallery(
         "leaks", "Seen before the test", "Test examples with the training example they resemble.", tuple(items)
     )
+
+
+def duplicate_costs(facts: Facts) -> list[Stage]:
+    """The kernel's metric, and every example's gradient in it; none where there are too many pairs."""
+    compared = facts.n * min(facts.n, facts.test or facts.n) <= PAIRS
+    if not compared:
+        return []
+    stages = [Stage("kernel metric", min(facts.n, METRIC_EXAMPLES), 2, 2, 0, "whitening for duplicates")]
+    crossed = facts.test and facts.n * facts.test <= PAIRS and min(facts.n, facts.test) >= FEWEST
+    within = facts.n**2 <= PAIRS and facts.n >= FEWEST
+    if within or crossed:
+        times = int(within) + int(bool(crossed))
+        stages.append(Stage("kernel", facts.n, times, times, 0, "duplicates within the training data"))
+    if crossed:
+        stages.append(Stage("kernel, test data", facts.test, 1, 1, 0, "test examples seen in training"))
+    return stages
