@@ -11,7 +11,7 @@ from memspace.audit.audit import Settings, audit_task
 from memspace.audit.key import run_key
 from memspace.audit.results import Results
 from memspace.audit.shared_store import open_store
-from memspace.errors import SettingsError
+from memspace.errors import SettingsError, TaskError
 from memspace.progress import Progress
 from memspace.report.html import render
 from memspace.task.likelihood import Categorical, Likelihood
@@ -21,8 +21,8 @@ __all__ = ["audit"]
 
 
 def audit(
-    model: nn.Module,
-    train: Any,
+    model: nn.Module | Task,
+    train: Any = None,
     test: Any = None,
     *,
     likelihood: Likelihood | None = None,
@@ -34,8 +34,9 @@ def audit(
     """Audit a network.
 
     Args:
-        model: any ``nn.Module`` giving (B, C) or (B, positions, C); it is left bit for bit as it was.
-        train, test: (x, y) tensors, a Dataset or a DataLoader.
+        model: any ``nn.Module`` giving (B, C) or (B, positions, C); it is left bit for bit as it was. Or a whole
+            :class:`memspace.Task`, without anything else.
+        train, test: (x, y) tensors or arrays, a Dataset, a DataLoader or an iterable; see :class:`memspace.Data`.
         likelihood: the output law; Categorical by default.
         out: folder for results.json, the Parquet tables and report.html; None writes nothing.
         settings: damping, memory budget, seed; see :class:`memspace.Settings`.
@@ -48,8 +49,17 @@ def audit(
     Raises:
         MemspaceError: bad input, in one sentence; see ``memspace.errors``.
     """
-    task.setdefault("name", type(model).__name__)
-    job = Task(model=model, train=train, test=test, likelihood=likelihood or Categorical(), **task)
+    if isinstance(model, Task):
+        if task or not (train is test is likelihood is None):
+            raise _misused("a Task is given and data, an output law or fields of a Task besides", "give the Task alone")
+        job = model
+    else:
+        if not isinstance(model, nn.Module):
+            raise _misused(f"the model is a {type(model).__name__}, not an nn.Module", "give the network, then data")
+        if train is None:
+            raise _misused("no training data are given", "call memspace.audit(model, train)")
+        task.setdefault("name", type(model).__name__)
+        job = Task(model=model, train=train, test=test, likelihood=likelihood or Categorical(), **task)
     settings = settings or Settings()
     if out is None:
         return audit_task(job, settings, None, progress)
@@ -59,3 +69,7 @@ def audit(
         results = audit_task(job, settings, store, progress)
         store.save_results(results, render(results))
     return results
+
+
+def _misused(what: str, remedy: str) -> TaskError:
+    return TaskError(what, where="memspace.audit", remedy=remedy)

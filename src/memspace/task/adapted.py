@@ -22,7 +22,7 @@ from memspace.task.likelihood import Likelihood
 from memspace.task.samplers import same_draws
 from memspace.task.tensors import leaves
 
-__all__ = ["Adapter", "adapted", "brought_together", "logits_of"]
+__all__ = ["Adapter", "Together", "adapted", "brought_together", "logits_of", "part_of"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Adapter:
 
     def outputs(self, found: Any) -> Any:
         """The outputs in what a call returned."""
-        return found if self.pick is None or isinstance(found, Tensor) else _at(found, self.pick)
+        return found if self.pick is None or isinstance(found, Tensor) else part_of(found, self.pick)
 
 
 def adapted(model: nn.Module, adapter: Adapter) -> nn.Module:
@@ -108,9 +108,25 @@ def logits_of(found: Any, count: int | None = None) -> Any:
     return rows[0] if len(rows) == 1 else None
 
 
+@dataclass(frozen=True)
+class Together:
+    """A model and data that fit.
+
+    Args:
+        model, data: as the passes read them.
+        adapter: what is around the model's forward.
+        shape: of the outputs of two examples (of one, where there is but one); None where the model refused them.
+    """
+
+    model: nn.Module
+    data: Data
+    adapter: Adapter = field(default_factory=Adapter)
+    shape: tuple[int, ...] | None = None
+
+
 def brought_together(
     model: nn.Module, data: Data, law: Likelihood, dtype: torch.dtype, device: torch.device
-) -> tuple[nn.Module, Data]:
+) -> Together:
     """The model as ``call_model`` can use it, and the data read the way the model takes them.
 
     Two examples go through the network, in eval mode, without gradients and without a trace in it or in any random
@@ -120,7 +136,7 @@ def brought_together(
         DataError: the data cannot be read, or it is not clear what in them is the label.
     """
     if any(p.is_meta for p in model.parameters()):
-        return model, data.read_as(None, dtype)
+        return Together(model, data.read_as(None, dtype))
     with same_draws(), untouched(model), torch.inference_mode(False), torch.no_grad():
         index = torch.tensor(sorted({0, len(data) - 1}))
         raw = data.raw(index)
@@ -139,7 +155,10 @@ def brought_together(
     chosen = good[0] if good else (len(readings) - 1 if places else 0)
     found = tried[chosen]
     data = data.read_as(readings[chosen], dtype)
-    return (model if found is None else adapted(model, found)), data
+    if found is None:
+        return Together(model, data)
+    adapter, shape = found
+    return Together(adapted(model, adapter), data, adapter, shape)
 
 
 def _with_shared(layout: Layout, data: Data, raw: Any, index: Tensor) -> Layout:
@@ -174,8 +193,8 @@ def _tried(
     dtype: torch.dtype,
     device: torch.device,
     known: Adapter,
-) -> Adapter | None:
-    """What the network needs around it under this reading, or None where it does not take the data so."""
+) -> tuple[Adapter, tuple[int, ...] | None] | None:
+    """What the network needs around it under this reading, and its outputs' shape; None where it refuses the data."""
     try:
         x, y = layout.split(raw, data.name)
     except MemspaceError:
@@ -194,16 +213,17 @@ def _tried(
         return None
     written = any(t._version > 0 for t in leaves(batch))
     pick = logits_of(found, len(leaves(batch)[0]))
-    f = found if pick is None else _at(found, pick)
+    f = found if pick is None else part_of(found, pick)
     if isinstance(raw, tuple) and len(raw) > 2 and isinstance(f, Tensor):
         try:
             law.check(f, move(data.encode(y), device), data.name)
         except (LabelError, DataError):
             return None
-    return Adapter(shared, pick, written)
+    return Adapter(shared, pick, written), tuple(f.shape) if isinstance(f, Tensor) else None
 
 
-def _at(found: Any, pick: Any) -> Any:
+def part_of(found: Any, pick: Any) -> Any:
+    """The entry or attribute ``pick`` of what a network returned."""
     if isinstance(found, Mapping) or isinstance(pick, int):
         return found[pick]
     return getattr(found, pick)

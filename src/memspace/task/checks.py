@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from memspace.errors import DataError, NonFiniteError, ShapeError, StochasticModelError, TaskError
+from memspace.errors import LabelError, NonFiniteError, ShapeError, StochasticModelError, TaskError
 from memspace.task.data import Data, Inputs, call_model, move, take
 from memspace.task.kernels import differentiable_kernels
 from memspace.task.restored import restored
+from memspace.task.repeated import check_padding, check_repeatable
+from memspace.task.samplers import same_draws
 from memspace.task.selection import chosen_names, split_patterns
+from memspace.task.told import check_told
 
 if TYPE_CHECKING:
     from memspace.task.task import Task
@@ -86,15 +89,26 @@ def check_task(task: Task) -> None:
 
     Nothing of the task is changed, nor torch's random state, which random models and random data draw from.
     """
+    if torch.is_inference_mode_enabled():
+        raise TaskError(
+            "gradients are switched off for good inside torch.inference_mode()",
+            where=task.name,
+            remedy="call memspace outside of it; it switches gradients on and off itself",
+        )
     _check_weights(task.model)
     chosen_names(task.model, *split_patterns(task.parameters))
     _check_no_dropout_draws(task.model)
-    with untouched(task.model):
+    with same_draws(), untouched(task.model):
         for data in (task.train, *(() if task.test is None else (task.test,))):
-            _check_repeatable(data)
+            check_repeatable(data)
             f = _check_forward(task, data)
             _check_labels_and_inputs(task, data, f)
+        check_told(task, f.shape[-1])
         _check_deterministic(task)
+        _check_alone(task)
+        for data in (task.train, *(() if task.test is None else (task.test,))):
+            check_padding(task, data, 10 * math.sqrt(torch.finfo(f.dtype).eps))
+        _check_attached(task)
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -106,6 +120,13 @@ def _check_weights(model: nn.Module) -> None:
             remedy="set requires_grad=True on the parameters to audit",
         )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta or tensor.is_inference():
+            word = "is on the meta device and holds no numbers" if tensor.is_meta else "was made in inference mode"
+            raise TaskError(
+                f"the weight {word}",
+                where=name,
+                remedy="load the weights onto a real device, outside of torch.inference_mode()",
+            )
         if not tensor.is_floating_point():
             continue
         bad = int((~torch.isfinite(tensor)).sum())
@@ -138,18 +159,6 @@ def _tensors(x: Inputs) -> list[Tensor]:
     return [t for v in values for t in _tensors(v)] if isinstance(x, dict | tuple) else []
 
 
-def _check_repeatable(data: Data) -> None:
-    index = range(min(4, len(data)))
-    first, second = data.batch(index), data.batch(index)
-    for a, b in zip(_tensors(first.x), _tensors(second.x), strict=True):
-        if not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)):
-            raise DataError(
-                "the data give different inputs when read twice",
-                where=data.name,
-                remedy="switch random augmentation off for the audit",
-            )
-
-
 def _check_forward(task: Task, data: Data) -> Tensor:
     batch = data.batch(range(min(4, len(data))))
     shapes = ", ".join(str(tuple(t.shape)) for t in _tensors(batch.x))
@@ -176,6 +185,10 @@ def _check_forward(task: Task, data: Data) -> Tensor:
 def _check_labels_and_inputs(task: Task, data: Data, probe: Tensor) -> None:
     damaged: list[int] = []
     for batch in data.batches(2048):
+        if not isinstance(batch.y, Tensor):
+            raise LabelError(
+                "the labels are strings", where=data.name, remedy="encode them as numbers, or give class_names"
+            )
         y = move(batch.y, task.device)
         like = probe[:1].expand(len(batch), *probe.shape[1:])
         task.likelihood.check(like, y, f"{data.name}, examples {int(batch.index[0])}..{int(batch.index[-1])}")
@@ -222,6 +235,43 @@ def _check_deterministic(task: Task) -> None:
             f"two forward passes of the model differ by {apart:.2g}: an example's output depends on its batch",
             where=type(task.model).__name__,
             remedy="let batch normalisation track running statistics (track_running_stats=True)",
+        )
+
+
+@torch.no_grad()
+def _check_alone(task: Task) -> None:
+    """One example alone: passes that differentiate example by example read it so."""
+    if len(task.train) == 1:
+        return
+    x = move(task.train.batch([0]).x, task.device, task.dtype)
+    try:
+        f = call_model(task.model, x)
+    except Exception as error:  # whatever the model raises at one example, it took several
+        reason = " ".join(str(error).split())[:200]
+        raise ShapeError(
+            f"the model refuses a batch of one example: {type(error).__name__}{': ' if reason else ''}{reason}",
+            where=type(task.model).__name__,
+            remedy="let it take any number of examples: no .squeeze() without an axis, no batch statistics",
+        ) from error
+    if not isinstance(f, Tensor) or f.dim() < 2 or len(f) != 1:
+        found = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
+        raise ShapeError(
+            f"the model returns outputs of shape {found} for a batch of one example",
+            where=type(task.model).__name__,
+            remedy="let it keep the axis of examples: .squeeze(-1) or .flatten(1) instead of .squeeze()",
+        )
+
+
+def _check_attached(task: Task) -> None:
+    """Gradients reach the outputs."""
+    x = move(task.train.batch(range(min(2, len(task.train)))).x, task.device, task.dtype)
+    with torch.enable_grad():
+        f = call_model(task.model, x)
+    if f.is_inference() or not f.requires_grad:
+        raise TaskError(
+            "the outputs are detached from the parameters: nothing has a gradient",
+            where=type(task.model).__name__,
+            remedy="take torch.no_grad(), torch.inference_mode(), .detach() and .data out of its forward",
         )
 
 

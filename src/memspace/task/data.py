@@ -70,17 +70,19 @@ def call_model(model: Any, x: Inputs) -> Any:
     return model(x)
 
 
-def as_labels(y: Any) -> Tensor:
-    """Raw labels of a batch as a tensor: numbers as they are, narrow integers as the int64 that torch indexes with.
+def as_labels(y: Any) -> Any:
+    """Raw labels of a batch: numbers as a tensor, narrow integers as the int64 that torch indexes with; strings as are.
 
     Raises:
-        LabelError: they are no numbers.
+        LabelError: they are neither.
     """
-    found = tensor_of(y, "labels") if not is_text(y) else y
+    if is_text(y):
+        return y
+    found = tensor_of(y, "labels")
     if not isinstance(found, Tensor):
-        word = "None" if y is None else "strings" if is_text(y) else f"of the kind {type(y).__name__}"
+        word = "None" if y is None else f"of the kind {type(y).__name__}"
         raise LabelError(
-            f"the labels are {word}, not numbers", where="labels", remedy="encode them as numbers: 0, 1, 2, ..."
+            f"the labels are {word}, not numbers", where="labels", remedy="give every example a label: 0, 1, 2, ..."
         )
     return _whole(found)
 
@@ -103,32 +105,32 @@ class Data:
 
     def __init__(self, source: Any, name: str = "data") -> None:
         self.name = name
-        self.encode: Callable[[Any], Tensor] = as_labels
+        self.encode: Callable[[Any], Any] = as_labels
         self._layout: Layout | None = None
         self._dtype: torch.dtype | None = None
-        self._labels: Tensor | None = None
+        self._labels: Any = None
         if isinstance(source, Data):
             self.__dict__.update(source.__dict__, name=name)
             return
-        self._source: Source = source_of(source, name)
+        self._reader: Source = source_of(source, name)
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._reader)
 
     @property
     def varies(self) -> bool:
         """Whether the examples come from user code, which may give others at a second read."""
-        return self._source.varies
+        return self._reader.varies
 
     @property
     def collated(self) -> bool:
         """Whether batches are made by a user's own collate function."""
-        return isinstance(self._source, Held) or (isinstance(self._source, Items) and self._source.joined)
+        return isinstance(self._reader, Held) or (isinstance(self._reader, Items) and self._reader.joined)
 
     @property
     def padded(self) -> bool:
         """Whether the length of an example in a batch depends on the others of the batch."""
-        return isinstance(self._source, Held)
+        return isinstance(self._reader, Held)
 
     def read_as(self, layout: Layout | None, dtype: torch.dtype | None) -> Data:
         """The same examples, with another reading of what is input, floating inputs in ``dtype``."""
@@ -144,22 +146,22 @@ class Data:
 
     def raw(self, index: Sequence[int] | Tensor) -> Any:
         """The batch at ``index`` as the source gives it, in tensors."""
-        return self._source.raw(torch.as_tensor(index, dtype=torch.long))
+        return self._reader.raw(torch.as_tensor(index, dtype=torch.long))
 
     def batch(self, index: Sequence[int] | Tensor) -> Batch:
         """The examples at ``index``, in that order."""
         where = torch.as_tensor(index, dtype=torch.long)
-        return self._batch(where, self._source.raw(where))
+        return self._batch(where, self._reader.raw(where))
 
     def again(self, index: Sequence[int] | Tensor) -> Batch:
         """As :meth:`batch`, read anew from where the examples come from."""
         where = torch.as_tensor(index, dtype=torch.long)
-        return self._batch(where, self._source.again(where))
+        return self._batch(where, self._reader.again(where))
 
     def raw_labels(self, size: int = 1024) -> Iterator[Any]:
         """The labels of all examples before :attr:`encode`, batch by batch: tensors or lists of strings."""
         for start in range(0, len(self), size):
-            yield self._split(self._source.raw(torch.arange(start, min(start + size, len(self)))))[1]
+            yield self._split(self._reader.raw(torch.arange(start, min(start + size, len(self)))))[1]
 
     def batches(self, size: int, index: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         """All examples (or those at ``index``) in order, ``size`` at a time."""
@@ -167,10 +169,15 @@ class Data:
         for start in range(0, len(order), size):
             yield self.batch(order[start : start + size])
 
-    def labels(self) -> Tensor:
-        """All labels, (N, ...); read once and kept."""
+    def labels(self) -> Any:
+        """All labels, (N, ...), or a list of strings; read once and kept."""
         if self._labels is None:
-            parts = [self._encoded(y, f"from example {k * 1024} on") for k, y in enumerate(self.raw_labels())]
+            parts: list[Any] = [
+                self._encoded(y, f"from example {k * 1024} on") for k, y in enumerate(self.raw_labels())
+            ]
+            if isinstance(parts[0], list):
+                self._labels = [v for p in parts for v in p]
+                return list(self._labels)
             if len({p.shape[1:] for p in parts}) > 1:
                 shapes = sorted({tuple(p.shape[1:]) for p in parts})
                 raise DataError(
@@ -179,7 +186,7 @@ class Data:
                     remedy="pad the labels of all examples to one length, with -100",
                 )
             self._labels = torch.cat(parts)
-        return self._labels.clone()
+        return self._labels.clone() if isinstance(self._labels, Tensor) else list(self._labels)
 
     def _split(self, raw: Any) -> tuple[Inputs, Any]:
         if self._layout is None:
@@ -202,7 +209,7 @@ class Data:
             )
         return Batch(where, x, self._encoded(y, span))
 
-    def _encoded(self, y: Any, span: str) -> Tensor:
+    def _encoded(self, y: Any, span: str) -> Any:
         try:
             return self.encode(y)
         except LabelError as error:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from memspace.task.adapted import brought_together
-from memspace.task.data import Data
+from memspace.task.data import Data, move
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.plain import HALF, plain, stored_dtypes
 from memspace.task.recipe import Training
+from memspace.task.refits import guarded_refit, with_adapter
 from memspace.task.run import Run
 from memspace.task.selection import as_patterns
+from memspace.task.told import guarded_show
 
 __all__ = ["Factors", "Run", "Task"]
 
@@ -99,9 +101,14 @@ class Task:
         for part, name in (("train", "training data"), ("test", "test data")):
             given = getattr(self, part)
             if part == "train" or given is not None:
-                model, data = brought_together(self.model, Data(given, name), self.likelihood, self.dtype, self.device)
-                object.__setattr__(self, part, data)
-                object.__setattr__(self, "model", model)
+                both = brought_together(self.model, Data(given, name), self.likelihood, self.dtype, self.device)
+                object.__setattr__(self, part, both.data)
+                object.__setattr__(self, "model", both.model)
+                object.__setattr__(self, "training", with_adapter(self.training, both.adapter))
+                if part == "train" and self.refit is not None:
+                    example = move(both.data.batch([0]).x, self.device, self.dtype)
+                    object.__setattr__(self, "refit", guarded_refit(self.refit, example, both.shape))
+        object.__setattr__(self, "show", guarded_show(self.show))
 
     @property
     def device(self) -> torch.device:

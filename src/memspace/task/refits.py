@@ -1,0 +1,105 @@
+"""A user's own ways to make networks, guarded: ``refit`` gives a network or one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memspace.errors import NonFiniteError, ShapeError, TaskError
+from memspace.task.adapted import Adapter, adapted, logits_of, part_of
+from memspace.task.checks import untouched
+from memspace.task.data import Inputs, call_model
+from memspace.task.recipe import Training
+from memspace.task.told import reason_of
+
+__all__ = ["Refit", "guarded_refit", "with_adapter"]
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A user's ``refit(indices, seed)`` that gives a network or one sentence.
+
+    Args:
+        train: as the user gave it.
+        example: inputs of one example; ``shape``: the outputs of the audited network there.
+    """
+
+    train: Callable[[Tensor, int], Any]
+    example: Inputs
+    shape: tuple[int, ...] | None
+
+    def __call__(self, index: Tensor, seed: int) -> nn.Module:
+        """The network trained on the examples at ``index``.
+
+        Raises:
+            TaskError: it raises, or returns no network.
+            NonFiniteError: the network's weights are not finite.
+            ShapeError: the network does not give outputs as the audited one does.
+        """
+        call = f"refit({len(index):,} examples, seed {seed})"
+        try:
+            network = self.train(index, seed)
+        except Exception as error:  # a user's own code
+            raise TaskError(
+                f"refit fails ({reason_of(error)})", where=call, remedy="repair it, or audit without refit"
+            ) from error
+        if not isinstance(network, nn.Module):
+            raise TaskError(
+                f"refit returns {type(network).__name__}, not a network",
+                where=call,
+                remedy="let it return the nn.Module",
+            )
+        bad = [n for n, p in network.named_parameters() if p.is_floating_point() and not bool(torch.isfinite(p).all())]
+        if bad:
+            raise NonFiniteError(
+                f"refit returns a network whose weights are NaN or infinite, first {bad[0]}",
+                where=call,
+                remedy="let the training of refit converge: a smaller learning rate, no empty batches",
+            )
+        self._check_outputs(network, call)
+        return network
+
+    def _check_outputs(self, network: nn.Module, call: str) -> None:
+        if self.shape is None:
+            return
+        try:
+            with untouched(network), torch.no_grad():
+                found = call_model(network, self.example)
+        except Exception:  # the pass that reads it says what is wrong
+            return
+        pick = logits_of(found, 1)
+        f = found if pick is None else part_of(found, pick)
+        if isinstance(f, Tensor) and tuple(f.shape[1:]) != self.shape[1:]:
+            raise ShapeError(
+                f"refit returns a network with outputs of shape {tuple(f.shape[1:])} an example, "
+                f"the audited network has {self.shape[1:]}",
+                where=call,
+                remedy="let it build the same architecture",
+            )
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A user's ``make()`` whose networks are called as the audited one."""
+
+    make: Callable[[], nn.Module]
+    adapter: Adapter
+
+    def __call__(self) -> nn.Module:
+        return adapted(self.make(), self.adapter)
+
+
+def guarded_refit(refit: Any, example: Inputs, shape: tuple[int, ...] | None) -> Any:
+    """A user's refit with its faults told in one sentence."""
+    return refit if refit is None or isinstance(refit, Refit) else Refit(refit, example, shape)
+
+
+def with_adapter(training: Training | None, adapter: Adapter) -> Training | None:
+    """A training whose networks are called as the audited one."""
+    if training is None or not adapter.needed or isinstance(training.make, _Made):
+        return training
+    return replace(training, make=_Made(training.make, adapter))
