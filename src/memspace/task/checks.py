@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from memspace.errors import LabelError, NonFiniteError, ShapeError, StochasticModelError, TaskError
 from memspace.task.data import Data, Inputs, call_model, move, take
 from memspace.task.kernels import differentiable_kernels
-from memspace.task.restored import restored
 from memspace.task.repeated import check_padding, check_repeatable
+from memspace.task.restored import restored
 from memspace.task.samplers import same_draws
 from memspace.task.selection import chosen_names, split_patterns
 from memspace.task.told import check_told
