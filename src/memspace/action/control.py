@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from memspace.action.adjoint import Adjoint, adjoint
 from memspace.action.chain import Block, Chain, state_of, with_state
@@ -24,6 +23,7 @@ from memspace.action.lengths import interval
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.task.checks import untouched
 from memspace.task.data import Batch, move
+from memspace.task.functional import functional_call
 from memspace.task.task import Task
 from memspace.training.loss import example_losses
 

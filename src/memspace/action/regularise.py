@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from memspace.errors import ShapeError, TaskError, WeightsMismatchError
 from memspace.passes.linearise import differential
 from memspace.task.data import Inputs, call_model
+from memspace.task.functional import functional_call
 from memspace.task.kernels import differentiable_kernels
 from memspace.task.likelihood import Likelihood
 from memspace.task.operations import written_out

@@ -220,6 +220,8 @@ def _squares(space: ParameterSpace) -> int:
     def numbers(b: Block) -> int:
         if b.kind in FORMED or b.kind == "loose":
             return b.size**2 if b.size <= DENSE_LIMIT else b.size
+        if b.kind == "tied":
+            return b.shape[0] + b.shape[1] ** 2
         return b.shape[0] ** 2 + (b.shape[1] if b.kind == "embedding" else b.shape[1] ** 2)
 
     return 8 * sum(numbers(b) for b in space.blocks)
@@ -261,6 +263,8 @@ def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: i
 
 def _held(b: Block, a: int, g: int, outputs: int) -> int:
     """Numbers that ``CollectRows`` keeps of one example."""
+    if b.kind == "tied":
+        return outputs * b.size
     product = b.kind not in (*FORMED, "embedding", "loose")
     return outputs * b.size if product and kept_formed(b, g // b.shape[0], outputs) else a + outputs * g
 

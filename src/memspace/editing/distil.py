@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from memspace.editing.retrain import training_of
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, from_samples
 from memspace.progress import Progress, Silent
 from memspace.task.data import Data, move
+from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
 from memspace.task.task import Task
 

@@ -20,6 +20,7 @@ from memspace.measures.calibration import calibration_error
 from memspace.measures.complexity import fisher_rao_norm
 from memspace.passes.linearise import differential
 from memspace.task.builtin.train import threads
+from memspace.task.functional import functional_call
 from memspace.task.recipe import Recipe
 
 __all__ = ["Job", "Outcome", "Shape", "measured_costs", "train_one"]
@@ -188,7 +189,7 @@ def _measured(model: nn.Module, examples: Examples, split: Split, f_valid: Tenso
     theta = {n: p.detach() for n, p in model.named_parameters()}
 
     def outputs(p: dict[str, Tensor]) -> Tensor:
-        found: Tensor = torch.func.functional_call(model, p, (e.x_test,))
+        found: Tensor = functional_call(model, p, (e.x_test,))
         return found
 
     with torch.no_grad():

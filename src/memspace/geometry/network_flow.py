@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, jvp, vjp
+from torch.func import jvp, vjp
 from torchdiffeq import odeint
 
 from memspace.geometry.embedding import embed
 from memspace.metric.krylov import conjugate_gradients
 from memspace.task.checks import evaluating
 from memspace.task.data import move
+from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task

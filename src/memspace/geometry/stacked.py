@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.utils.checkpoint import checkpoint
 
 from memspace.geometry.embedding import embed, squared_steps
 from memspace.task.checks import evaluating
 from memspace.task.data import Inputs, move
+from memspace.task.functional import functional_call
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 

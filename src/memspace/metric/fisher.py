@@ -61,7 +61,7 @@ def bases_of(
     for name, f in factors.items() if isinstance(factors, Mapping) else factors:
         # 1-d: only the diagonal is kept, in the coordinates' own basis
         la, ua = (f.a, None) if f.a.dim() == 1 else torch.linalg.eigh(f.a)
-        lg, ug = (f.g[0], None) if f.g.shape == (1, 1) else torch.linalg.eigh(f.g)
+        lg, ug = (f.g.flatten(), None) if f.g.dim() == 1 or f.g.shape == (1, 1) else torch.linalg.eigh(f.g)
         if disk is not None:
             ua, ug = (None if u is None else disk.keep(u) for u in (ua, ug))
         bases[name] = Bases(ua, ug)

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from memspace.errors import UnsupportedLayerError
 from memspace.passes.batching import LEAST, TRANSIENT
 from memspace.passes.replay import Replay, UnknownCallError, replay
 from memspace.task.blocks import BROADCAST
+from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
 from memspace.task.restored import fresh_buffers
 
@@ -40,7 +41,7 @@ class Call:
         leaves: Sequence[Tensor],
         packed: Callable[[Tensor], Tensor] | None,
     ) -> None:
-        self._name, self._args, self._kwargs, self._packed = name, args, kwargs, packed
+        self.name, self._args, self._kwargs, self._packed = name, args, kwargs, packed
         self._given = [t for a in (*args, *kwargs.values()) if (t := _tensor(a)) is not None]
         # The version tells later whether an in-place operation overwrote what was read.
         self._versions = [t._version for t in self._given]
@@ -74,12 +75,12 @@ class Call:
         """Raise where what was read has been overwritten since, or was no tensor."""
         if not self._given:
             raise UnsupportedLayerError(
-                "the layer was called without a tensor", where=self._name, remedy="call it with its input first"
+                "the layer was called without a tensor", where=self.name, remedy="call it with its input first"
             )
         if any(t._version != v for t, v in zip(self._given, self._versions, strict=True)):
             raise UnsupportedLayerError(
                 "the input of this layer is overwritten in place later in the same forward pass",
-                where=self._name,
+                where=self.name,
                 remedy="replace the in-place operation that follows it, or take the layer off the fast path",
             )
 
@@ -100,7 +101,7 @@ class Call:
                 self._replay = replay(module, self._args, self._kwargs, batch)
             except UnknownCallError as error:
                 raise UnsupportedLayerError(
-                    f"{type(module).__name__} {error}", where=self._name, remedy="take the layer off the fast path"
+                    f"{type(module).__name__} {error}", where=self.name, remedy="take the layer off the fast path"
                 ) from error
         return self._replay
 
@@ -138,7 +139,7 @@ class Call:
         except (RuntimeError, NotImplementedError, ValueError, AssertionError, AttributeError) as error:
             raise UnsupportedLayerError(
                 f"{type(module).__name__} cannot be differentiated example by example",
-                where=self._name,
+                where=self.name,
                 remedy="take the layer off the fast path",
             ) from error
         return {n: v.flatten(1) for n, v in grads.items()}

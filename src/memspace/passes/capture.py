@@ -15,13 +15,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 
 from memspace.passes.calls import Call
 from memspace.passes.forms import Form, FormedForm, ProductForm, TokenForm
 from memspace.passes.layers import cols, grouped_gradient, norm_gradient, only_bias, rows, with_bias
+from memspace.passes.tied import TiedForm
 from memspace.task.blocks import BROADCAST, COMPOSITE, FORMED
 from memspace.task.data import Inputs, call_model, first_tensor, take
+from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
 from memspace.task.restored import fresh_buffers
 from memspace.task.space import Block, ParameterSpace
@@ -57,9 +59,13 @@ class Signals:
         """All blocks of the parameter space."""
         return self._space.blocks
 
-    def calls(self, block: Block) -> Sequence[Call]:
-        """The calls of a block's module in this forward pass."""
-        return self._calls.get(block.module, [])
+    def calls(self, block: Block, kind: type[nn.Module] = nn.Module) -> Sequence[Call]:
+        """The calls of a block's modules (of those of a kind) in this forward pass."""
+        names = [m for m in block.modules if isinstance(self._modules[m], kind)]
+        return [c for m in names for c in self._calls.get(m, [])]
+
+    def _axis(self, call: Call) -> int:
+        return self._space.axes.get(call.name, 0)
 
     def inputs(self, block: Block) -> Tensor:
         """(B, T, in) for a block with a product form; positions of several calls one after another.
@@ -69,12 +75,12 @@ class Signals:
         if block.name not in self._rows:
             module, b = self._modules[block.module], len(self.f)
             parts = []
-            for call in self.calls(block):
+            for call in self.calls(block, nn.Linear if block.kind == "tied" else nn.Module):
                 if block.kind in COMPOSITE:
                     inside = call.opened(module, b).inputs[block.part]
                     parts.append(torch.ones_like(inside[..., :1]) if only_bias(block) else inside)
                 else:
-                    parts.append(rows(block, module, call.inputs(block.axis, b)))
+                    parts.append(rows(block, module, call.inputs(self._axis(call), b)))
             self._rows[block.name] = _joined(parts, 1, (b, 1, block.shape[1]), self.f)
         return self._rows[block.name]
 
@@ -96,27 +102,35 @@ class Signals:
 
     def tokens(self, block: Block) -> Tensor:
         """(B, T) token numbers an embedding was given."""
-        parts = [c.inputs(block.axis, len(self.f))[0].reshape(len(self.f), -1) for c in self.calls(block)]
+        calls = self.calls(block, nn.Embedding)
+        parts = [c.inputs(self._axis(c), len(self.f))[0].reshape(len(self.f), -1) for c in calls]
         if not parts:
             return torch.zeros(len(self.f), 1, dtype=torch.long, device=self.f.device)
         return torch.cat(parts, 1)
 
     def counted(self, block: Block) -> Tensor:
         """(B, T) which of :meth:`tokens` an embedding learns from: not its padding."""
-        padding = getattr(self._modules[block.module], "padding_idx", None)
-        tokens = self.tokens(block)
-        return torch.ones_like(tokens, dtype=torch.bool) if padding is None else tokens != padding
+        parts = []
+        for call in self.calls(block, nn.Embedding):
+            tokens = call.inputs(self._axis(call), len(self.f))[0].reshape(len(self.f), -1)
+            padding = self._modules[call.name].padding_idx
+            parts.append(torch.ones_like(tokens, dtype=torch.bool) if padding is None else tokens != padding)
+        return torch.cat(parts, 1) if parts else torch.ones_like(self.tokens(block), dtype=torch.bool)
 
     def form(self, block: Block, pulled: Tensor) -> Form:
         """The per-example gradients of a block, from its part of :meth:`cotangents`."""
         if block.kind in FORMED:
             return FormedForm(pulled)
         if block.kind == "embedding":
-            module = self._modules[block.module]
-            assert isinstance(module, nn.Embedding)
             counted = self.counted(block).unsqueeze(-1).to(pulled.dtype)
-            return TokenForm.of(self.tokens(block), pulled * counted, module.num_embeddings)
+            return TokenForm.of(self.tokens(block), pulled * counted, block.shape[1])
         a = self.inputs(block)
+        if block.kind == "tied":
+            positions, (vocabulary, dim) = a.shape[1], block.shape
+            g, c = pulled.split([positions * vocabulary, pulled.shape[-1] - positions * vocabulary], -1)
+            c = c.unflatten(-1, (-1, dim)) * self.counted(block).unsqueeze(-1).to(pulled.dtype)
+            product = ProductForm(a, g.unflatten(-1, (positions, vocabulary)))
+            return TiedForm(product, TokenForm.of(self.tokens(block), c, vocabulary))
         alive = self._alive(block)
         if alive is not None:
             return ProductForm(with_bias(block, a) * alive.unsqueeze(-1), pulled, counted=int(alive.sum()))
@@ -165,6 +179,9 @@ class Signals:
         for block in self.blocks:
             if block.kind == "loose":
                 continue
+            if block.kind == "tied":
+                parts[block.name].append(self._tied(block, given))
+                continue
             module, found = self._modules[block.module], []
             for call in self.calls(block):
                 grads = given[id(call)]
@@ -173,13 +190,13 @@ class Signals:
                         opened[id(call)] = call.pulled_inside(module, grads, b)
                     found.append(opened[id(call)][block.part])
                     continue
-                g = call.cotangent(grads[0], block.axis, b)
+                g = call.cotangent(grads[0], self._axis(call), b)
                 if block.kind == "local":
                     if id(call) not in opened:
                         opened[id(call)] = call.differentiated(module, g, b)
                     found.append(opened[id(call)][block.part])
                     continue
-                a = call.inputs(block.axis, b)
+                a = call.inputs(self._axis(call), b)
                 if block.kind == "norm":
                     found.append(norm_gradient(module, a[0], g.unsqueeze(0))[0])
                 elif block.kind == "grouped":
@@ -192,6 +209,15 @@ class Signals:
                 parts[block.name].append(self.f.new_zeros(b, block.size) if total is None else total)
             else:
                 parts[block.name].append(_joined(found, 1, (b, 1, block.shape[0]), self.f))
+
+    def _tied(self, block: Block, given: Mapping[int, Sequence[Tensor | None]]) -> Tensor:
+        """One cotangent's signals of an embedding that is an output layer too: those of the outputs, then of tokens."""
+        b, sides = len(self.f), []
+        for kind, width in ((nn.Linear, block.shape[0]), (nn.Embedding, block.shape[1])):
+            calls = self.calls(block, kind)
+            found = [c.cotangent(given[id(c)][0], self._axis(c), b).reshape(b, -1, width) for c in calls]
+            sides.append(_joined(found, 1, (b, 1, width), self.f).flatten(1))
+        return torch.cat(sides, 1)
 
     def _generic(self, blocks: Sequence[Block], u: Tensor) -> dict[str, Tensor]:
         """Per-example gradients of the parameters off the fast path, (K, B, p) each, one example at a time."""
@@ -280,7 +306,7 @@ class Capture:
         self._reading = False
 
     def __enter__(self) -> Capture:
-        for name in dict.fromkeys(b.module for b in self._space.blocks if b.kind != "loose"):
+        for name in dict.fromkeys(m for b in self._space.blocks if b.kind != "loose" for m in b.modules):
             self._handles.append(self._modules[name].register_forward_hook(self._hook(name), with_kwargs=True))
         return self
 
@@ -310,7 +336,7 @@ class Capture:
         """
         self._calls = {}
         size = len(first_tensor(x))
-        self._broadcast = {b.module: size for b in self._space.blocks if b.axis == BROADCAST}
+        self._broadcast = {name: size for name, axis in self._space.axes.items() if axis == BROADCAST}
         self._reading = True
         try:
             with torch.enable_grad():

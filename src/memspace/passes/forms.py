@@ -63,14 +63,14 @@ IDENTITY = Bases(None, None)
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums for Kronecker factors: ``a`` over ``positions`` (1-d where only a diagonal is kept), ``g`` over examples.
+    """Sums for Kronecker factors: ``a`` over ``positions``, ``g`` over examples; 1-d where only a diagonal is kept.
 
     ``g`` is None where the block has no product form; its own second moment is then ``a``.
     """
 
     a: Tensor
     g: Tensor | None
-    positions: int
+    positions: float
 
 
 class Form(ABC):
@@ -364,8 +364,8 @@ class TokenForm(Form):
     def _shape(self) -> tuple[int, int]:
         return self.sums.shape[-1], len(self.counts)
 
-    def _by_example(self, values: Tensor) -> Tensor:
-        """(..., U) summed within examples, (..., B)."""
+    def by_example(self, values: Tensor) -> Tensor:
+        """Values (..., U) summed within examples, (..., B)."""
         out = values.new_zeros(*values.shape[:-1], self.g.shape[1])
         return out.index_add_(values.dim() - 1, self.example, values)
 
@@ -378,7 +378,7 @@ class TokenForm(Form):
 
     def squared_norms(self) -> Tensor:
         """See :class:`Form`."""
-        return self._by_example(self.sums.square().sum(-1))
+        return self.by_example(self.sums.square().sum(-1))
 
     def squares(self) -> Tensor:
         """See :class:`Form`."""
@@ -403,7 +403,7 @@ class TokenForm(Form):
         out = []
         for w in weights:
             scaled = self.sums * w.t()[self.token]
-            out.append(self._by_example(torch.einsum("kud,lud->klu", scaled, self.sums)).permute(2, 0, 1))
+            out.append(self.by_example(torch.einsum("kud,lud->klu", scaled, self.sums)).permute(2, 0, 1))
         return torch.stack(out)
 
     def scores(self, queries: Tensor) -> Tensor:

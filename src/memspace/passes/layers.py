@@ -42,7 +42,7 @@ def rows(block: Block, module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
     a = inputs[0]
     if block.kind == "bias":
         return torch.ones(len(a), 1, 1, dtype=a.dtype, device=a.device)
-    if block.kind == "linear":
+    if block.kind in ("linear", "turned", "tied"):
         return _ones(_positions(a)) if only_bias(block) else _positions(a)
     if block.kind == "bilinear":
         pairs = _positions(a).unsqueeze(-1) * _positions(inputs[1]).unsqueeze(-2)

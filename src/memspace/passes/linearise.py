@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, jvp, vjp, vmap
+from torch import Tensor
+from torch.func import jvp, vjp, vmap
 
 from memspace.passes.batching import TRANSIENT, widest_signal
 from memspace.passes.curvature import output_curvature
@@ -17,6 +17,7 @@ from memspace.passes.processes import ALONE, current
 from memspace.passes.signal_products import SignalProducts
 from memspace.task.checks import evaluating
 from memspace.task.data import Batch, Data, Inputs, move
+from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
 from memspace.task.restored import fresh_buffers
 from memspace.task.space import ParameterSpace
@@ -170,11 +171,6 @@ class FisherOperator:
         self._team = current() if current().shares(self.n) else ALONE
         self._index = index = index if self._team is ALONE else self._team.shard(self.n, index)
         self._at = {n: p.detach() for n, p in space.parameters(task.model).items()}
-        self._padding = {
-            f"{name}.weight": module.padding_idx
-            for name, module in task.model.named_modules()
-            if isinstance(module, nn.Embedding) and module.padding_idx is not None
-        }
         self._signals = SignalProducts(task, space, self._data, index, kind, memory)
         self.products = 0
         self._widest = 0
@@ -214,12 +210,7 @@ class FisherOperator:
         return self._shape(count)[1]
 
     def _unpack(self, stack: Tensor) -> dict[str, Tensor]:
-        named = self._space.unpack(stack.to(self._task.dtype))
-        for name, row in self._padding.items():
-            if name in named:  # reverse mode gives a padding row no gradient, forward mode would move it
-                named[name] = named[name].clone()
-                named[name][..., row, :] = 0
-        return named
+        return self._space.unpack(stack.to(self._task.dtype))
 
     def directional(self, v: Tensor) -> dict[str, Tensor]:
         """J v per example: columns ``f`` and ``moved`` (n, ..., C), ``y`` the labels."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from memspace.passes.processes import ALONE, current
 from memspace.task.checks import evaluating
 from memspace.task.data import Data, move
+from memspace.task.functional import functional_call
 from memspace.task.task import Task
 
 __all__ = ["outputs"]

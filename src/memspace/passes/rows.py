@@ -237,7 +237,10 @@ class CollectRows(Statistic[Rows]):
         pulled = view.cotangents(self.kinds[0])
         for b in self._blocks:
             g = pulled[b.name].transpose(0, 1)  # (B, K, T, out)
-            if b.kind == "embedding":
+            if b.kind == "tied":
+                self._formed.add(b.name)
+                g = view.form(self.kinds[0], b).gradients().flatten(2).transpose(0, 1)
+            elif b.kind == "embedding":
                 tokens = view.signals.tokens(b)
                 g = g * view.signals.counted(b).to(g.dtype)[:, None, :, None]
                 self._column(self._a, b.name).append(tokens)

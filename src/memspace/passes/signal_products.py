@@ -41,10 +41,17 @@ class _Part:
         """Bytes of the tensors in it, each storage once."""
         found = {}
         for form in self.forms:
-            for t in vars(form).values():
-                if isinstance(t, Tensor):
-                    found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            for t in _tensors_of(form):
+                found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return sum(found.values())
+
+
+def _tensors_of(form: Form) -> Iterator[Tensor]:
+    for value in vars(form).values():
+        if isinstance(value, Form):
+            yield from _tensors_of(value)
+        elif isinstance(value, Tensor):
+            yield value
 
 
 class SignalProducts:

@@ -87,7 +87,7 @@ class DiagonalFisher(_Sums):
 class FactorSums:
     """Second moments of one block: ``a`` (in, in) per position, ``g`` (out, out) per example, float64.
 
-    ``a`` is 1-d where only its diagonal is kept. For a block without a product form ``a`` is the block's own second
+    Either is 1-d where only its diagonal is kept. For a block without a product form ``a`` is the block's own second
     moment and ``g`` is [[1]].
     """
 
@@ -113,7 +113,7 @@ class KroneckerFactors(_Sums):
             self._add(f"a/{block.name}", m.a)
             if m.g is not None:
                 self._add(f"g/{block.name}", m.g)
-                self._add(f"t/{block.name}", torch.tensor(m.positions))
+                self._add(f"t/{block.name}", torch.tensor(m.positions, dtype=torch.float64))
         self._add("n", torch.tensor(len(view.f)))
 
     def factors(self) -> dict[str, FactorSums]:

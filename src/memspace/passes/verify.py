@@ -77,6 +77,7 @@ def _axis(module: nn.Module, shapes: tuple[tuple[int, ...], ...], sizes: tuple[i
     if isinstance(module, nn.Embedding) and len(set(shapes)) == 1:
         return BROADCAST
     positional = isinstance(module, nn.Linear | nn.Embedding | nn.Bilinear | nn.LayerNorm | nn.RMSNorm)
+    positional = positional or type(module).__name__ == "Conv1D"
     if positional and all(len(s) > 1 and s[1] == n for s, n in zip(shapes, sizes, strict=True)):
         return 1
     return None

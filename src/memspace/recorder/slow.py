@@ -82,7 +82,8 @@ class FullnessReader:
 
     def __init__(self, probe: Probe, space: ParameterSpace) -> None:
         self._probe, self._space = probe, space
-        sizes = [d for b in space.blocks if b.kind not in FORMED for d in b.shape[: 1 if b.kind == "embedding" else 2]]
+        sides = {"embedding": slice(1), "tied": slice(1, 2)}  # a vocabulary has no factor
+        sizes = [d for b in space.blocks if b.kind not in FORMED for d in b.shape[sides.get(b.kind, slice(2))]]
         self.possible = 24 * sum(d * d for d in sizes) + 8 * space.size <= MEMORY
         self.seconds = CUBE * sum(float(d) ** 3 for d in sizes)
 

@@ -3,11 +3,13 @@
 Kinds with a product form, Σ_t g_t a_tᵀ over positions t:
 
 * ``linear``, ``conv``, ``bilinear``: (out, fan-in [+1 for the bias]);
+* ``turned``: a linear layer that stores its weight as (in, out), ``transformers``' ``Conv1D``;
 * ``transposed``: a transposed convolution's weight, (out·kernel, in); its bias is a block of kind ``bias``, (out, 1);
 * ``recurrent``: one input or hidden projection of one layer and direction of an RNN, LSTM or GRU;
 * ``attention``: the input projections, or the output projection, of ``nn.MultiheadAttention``.
 
-``embedding`` (dim, vocabulary) is kept by tokens. Formed directly, (1, numel): ``norm`` (weight ++ bias), ``grouped``
+``embedding`` (dim, vocabulary) is kept by tokens; ``tied`` (vocabulary, dim), an embedding that is an output layer
+too, is the sum of both forms. Formed directly, (1, numel): ``norm`` (weight ++ bias), ``grouped``
 convolutions, ``local``: parameters of any other module, whose own forward pass is differentiated example by example,
 and ``loose``: what even that cannot read, by differentiating the whole model.
 """
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from memspace.task.bounded import BoundedEmbedding
 
-__all__ = ["BROADCAST", "COMPOSITE", "FORMED", "Block", "Part", "parts_of"]
+__all__ = ["BROADCAST", "COMPOSITE", "FORMED", "Block", "Part", "parts_of", "tied_kind"]
 
 BROADCAST = -1  # in place of a batch axis: one output shared by all examples
 FORMED = ("norm", "grouped", "local", "loose")
@@ -40,6 +42,7 @@ class Block:
     Args:
         names: the parameters in it, weight first; part: which part of its module, "" for the whole.
         axis: the axis of the module's input that runs over examples, or ``BROADCAST``.
+        also: further modules that use the same weight; their calls count as calls of this block.
     """
 
     name: str
@@ -50,6 +53,12 @@ class Block:
     start: int
     part: str = ""
     axis: int = 0
+    also: tuple[str, ...] = ()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """All modules whose calls give its gradient."""
+        return (self.module, *self.also)
 
     @property
     def size(self) -> int:
@@ -67,7 +76,7 @@ class Block:
 
     def to_matrix(self, parameter: Tensor) -> Tensor:
         """One of its parameters (or a gradient of it) as (out, columns)."""
-        if self.kind == "embedding":
+        if self.kind == "embedding" or (self.kind == "turned" and parameter.dim() == 2):
             return parameter.t()
         if self.kind == "transposed":
             return parameter.movedim(0, -1).reshape(self.shape)
@@ -76,7 +85,7 @@ class Block:
     def from_matrix(self, matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Inverse of :meth:`to_matrix`, with any leading axes."""
         lead = matrix.shape[:-2]
-        if self.kind == "embedding":
+        if self.kind == "embedding" or (self.kind == "turned" and len(shape) == 2):
             return matrix.transpose(-1, -2).reshape(*lead, *shape)
         if self.kind == "transposed":
             return matrix.reshape(*lead, *shape[1:], shape[0]).movedim(-1, len(lead))
@@ -100,16 +109,21 @@ class Part:
             return first.shape[1], first.shape[0]
         if self.kind == "transposed":
             return first.numel() // first.shape[0], first.shape[0]
+        if self.kind == "turned":
+            return first.shape[-1], total // first.shape[-1]
         return first.shape[0], total // first.shape[0]
 
 
-def parts_of(module: nn.Module, loose: bool, outside: Collection[str]) -> list[Part]:
+def parts_of(module: nn.Module, loose: bool, outside: Collection[str], shared: str = "") -> list[Part]:
     """The parts of what a module owns itself; its class must be one we know, with the forward we know.
 
     Args:
         outside: its own parameters that are frozen or not chosen.
+        shared: the kind of its weight, where other modules own that too.
     """
     own = [n for n, p in module._parameters.items() if p is not None]
+    if shared and not loose:  # its weight has a block of its own, the rest is what is left of the layer
+        return [Part(shared, ("weight",)), *(Part(_kind(module), (n,), n) for n in own if n != "weight")]
     kind = "loose" if loose else _kind(module)
     if isinstance(module, nn.MultiheadAttention):  # it never calls its output projection, but uses its weights
         if kind == "loose":
@@ -150,9 +164,26 @@ def _recurrent(module: nn.RNNBase) -> list[Part]:
     return parts
 
 
+def _stores_inputs_first(module: nn.Module) -> bool:
+    """``transformers``' Conv1D, known by its name and its parameters; that it is one is checked on examples."""
+    weight, bias = (module._parameters.get(n) for n in ("weight", "bias"))
+    named = type(module).__name__ == "Conv1D" and not isinstance(module, _CONVS)
+    return named and weight is not None and weight.dim() == 2 and (bias is None or bias.shape == weight.shape[1:])
+
+
+def tied_kind(users: Sequence[tuple[nn.Module, str]]) -> str:
+    """The kind of a weight that several modules own under the given names, ``""`` where it has no form of its own."""
+    kinds = {_kind(m) if n == "weight" else "" for m, n in users}
+    if kinds in ({"linear"}, {"embedding"}, {"turned"}):
+        return kinds.pop()
+    return "tied" if kinds == {"linear", "embedding"} else ""
+
+
 def _kind(module: nn.Module) -> str:
     if isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward:
         return "linear"
+    if _stores_inputs_first(module):
+        return "turned"
     if isinstance(module, _CONVS) and type(module).forward in {c.forward for c in _CONVS}:
         return "conv" if module.groups == 1 else "grouped"
     if isinstance(module, _TRANSPOSED) and type(module).forward in {c.forward for c in _TRANSPOSED}:

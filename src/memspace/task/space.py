@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from memspace.task.blocks import Block, parts_of
+from memspace.task.blocks import Block, parts_of, tied_kind
 from memspace.task.selection import chosen_names, split_patterns
 from memspace.task.task import Task
 
@@ -46,18 +46,16 @@ class ParameterSpace:
         self.loose, self.axes = frozenset(loose), dict(axes or {})
         self.names = chosen_names(model, only, without)
         trainable = self.parameters(model)
-        owners: dict[int, int] = {}  # a parameter under two names is shared: off the fast path
-        for _, p in model.named_parameters(remove_duplicate=False):
-            owners[id(p)] = owners.get(id(p), 0) + 1
+        shared = _Shared(model, self.loose)
         blocks: list[Block] = []
         start = 0
         taken: set[str] = set()
         for module_name, module in model.named_modules():
             prefix = f"{module_name}." if module_name else ""
-            shared = any(owners[id(p)] > 1 for p in module._parameters.values() if p is not None)
-            off = shared or module_name in self.loose
+            tied, also, unknown = shared.of(module_name, module)
+            off = unknown or module_name in self.loose
             outside = {n for n in module._parameters if prefix + n not in trainable}
-            for part in parts_of(module, loose=off, outside=outside):
+            for part in parts_of(module, loose=off, outside=outside, shared=tied):
                 names = tuple(prefix + n for n in part.names if prefix + n in trainable and prefix + n not in taken)
                 if not names:
                     continue
@@ -65,7 +63,8 @@ class ParameterSpace:
                 name = module_name if not part.suffix else prefix + part.suffix
                 axis = self.axes.get(module_name, 0)
                 shape = part.shape([trainable[n] for n in names])
-                block = Block(name, part.kind, module_name, names, shape, start, part.suffix, axis)
+                others = also if tied and not part.suffix else ()
+                block = Block(name, part.kind, module_name, names, shape, start, part.suffix, axis, others)
                 blocks.append(block)
                 start = block.stop
         self.verified = False  # set once per-example gradients in this layout were seen to be autograd's
@@ -116,3 +115,29 @@ class ParameterSpace:
     def flat(self, model: nn.Module) -> Tensor:
         """The model's current parameters as a flat vector (a copy, detached)."""
         return self.pack({n: p.detach() for n, p in self.parameters(model).items()}).clone()
+
+
+class _Shared:
+    """Parameters that several modules own: those that keep a form, and the modules whose parameters have none."""
+
+    def __init__(self, model: nn.Module, loose: frozenset[str]) -> None:
+        self._users: dict[int, list[tuple[str, nn.Module, str]]] = {}
+        for at, module in model.named_modules():
+            for name, p in module._parameters.items():
+                if p is not None:
+                    self._users.setdefault(id(p), []).append((at, module, name))
+        self._kinds = {}
+        for key, users in self._users.items():
+            if len(users) > 1:
+                known = not any(at in loose for at, _, _ in users)
+                self._kinds[key] = tied_kind([(m, n) for _, m, n in users]) if known else ""
+
+    def of(self, at: str, module: nn.Module) -> tuple[str, tuple[str, ...], bool]:
+        """Of one module: the kind of its shared weight, who else uses it, and whether something shared has no form."""
+        several = {n: id(p) for n, p in module._parameters.items() if p is not None and id(p) in self._kinds}
+        if not several:
+            return "", (), False
+        weight = several.pop("weight", None)
+        if weight is None or several or not self._kinds[weight]:
+            return "", (), True
+        return self._kinds[weight], tuple(n for n, _, _ in self._users[weight] if n != at), False

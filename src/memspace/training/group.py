@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from memspace.errors import StochasticModelError
 from memspace.task.data import Inputs, call_model, first_tensor, take
+from memspace.task.functional import functional_call
 from memspace.task.likelihood import Likelihood
 from memspace.task.recipe import Recipe, Training
 from memspace.training.draws import draw

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from memspace.task.checks import evaluating
 from memspace.task.data import Inputs, first_tensor, move, take
+from memspace.task.functional import functional_call
 
 __all__ = ["Networks", "arguments"]
 

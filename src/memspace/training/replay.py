@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memspace.errors import MemoryBudgetError, NonFiniteError, TaskError
 from memspace.progress import Progress, Silent
 from memspace.task.data import Inputs, move
+from memspace.task.functional import functional_call
 from memspace.task.kernels import differentiable_kernels
 from memspace.task.operations import written_out
 from memspace.task.task import Task
