@@ -39,7 +39,6 @@ def test_a_weight_also_used_functionally():
 
 LOCAL = {"own layer": {"own.scale", "own.mix"}, "transformer": {"position"}}
 LOOSE = {  # everything else of the contract's networks is on the fast path
-    "tied": {"token.weight"},
     "time first": {"position.weight"},
     "weight norm": {"0.parametrizations.weight.original0", "0.parametrizations.weight.original1"},
 }

@@ -113,8 +113,9 @@ class Signals:
         parts = []
         for call in self.calls(block, nn.Embedding):
             tokens = call.inputs(self._axis(call), len(self.f))[0].reshape(len(self.f), -1)
-            padding = self._modules[call.name].padding_idx
-            parts.append(torch.ones_like(tokens, dtype=torch.bool) if padding is None else tokens != padding)
+            padding = getattr(self._modules[call.name], "padding_idx", None)
+            held: Tensor = torch.ones_like(tokens, dtype=torch.bool) if padding is None else tokens.ne(padding)
+            parts.append(held)
         return torch.cat(parts, 1) if parts else torch.ones_like(self.tokens(block), dtype=torch.bool)
 
     def form(self, block: Block, pulled: Tensor) -> Form:
@@ -127,9 +128,9 @@ class Signals:
         a = self.inputs(block)
         if block.kind == "tied":
             positions, (vocabulary, dim) = a.shape[1], block.shape
-            g, c = pulled.split([positions * vocabulary, pulled.shape[-1] - positions * vocabulary], -1)
-            c = c.unflatten(-1, (-1, dim)) * self.counted(block).unsqueeze(-1).to(pulled.dtype)
-            product = ProductForm(a, g.unflatten(-1, (positions, vocabulary)))
+            g, c = pulled.tensor_split([positions * vocabulary], -1)
+            c = c.reshape(*c.shape[:-1], -1, dim) * self.counted(block).unsqueeze(-1).to(pulled.dtype)
+            product = ProductForm(a, g.reshape(*g.shape[:-1], positions, vocabulary))
             return TiedForm(product, TokenForm.of(self.tokens(block), c, vocabulary))
         alive = self._alive(block)
         if alive is not None:

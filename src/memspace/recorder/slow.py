@@ -25,7 +25,7 @@ from memspace.passes.verify import verified_space
 from memspace.recorder.probe import Probe, reading
 from memspace.task.blocks import FORMED
 from memspace.task.likelihood import Categorical
-from memspace.task.space import ParameterSpace
+from memspace.task.space import Block, ParameterSpace
 
 __all__ = ["Fullness", "FullnessReader", "SlopeReader", "Spent", "slow_readers"]
 
@@ -73,6 +73,12 @@ class Fullness:
     gap: float
 
 
+def _factors(block: Block) -> tuple[int, ...]:
+    """Sizes of its dense Kronecker factors: a vocabulary has none."""
+    rows, columns = block.shape
+    return {"embedding": (rows,), "tied": (columns,)}.get(block.kind, (rows, columns))
+
+
 class FullnessReader:
     """Effective dimension and leave-one-out gap from KFAC factors of the probe; improbable classes are merged.
 
@@ -82,8 +88,7 @@ class FullnessReader:
 
     def __init__(self, probe: Probe, space: ParameterSpace) -> None:
         self._probe, self._space = probe, space
-        sides = {"embedding": slice(1), "tied": slice(1, 2)}  # a vocabulary has no factor
-        sizes = [d for b in space.blocks if b.kind not in FORMED for d in b.shape[sides.get(b.kind, slice(2))]]
+        sizes = [d for b in space.blocks if b.kind not in FORMED for d in _factors(b)]
         self.possible = 24 * sum(d * d for d in sizes) + 8 * space.size <= MEMORY
         self.seconds = CUBE * sum(float(d) ** 3 for d in sizes)
 

@@ -33,7 +33,7 @@ def functional_call(
     for key, value in state.items():
         path, _, name = key.rpartition(".")
         module = model.get_submodule(path)
-        own = module._parameters.get(name)
+        own: Tensor | None = module._parameters.get(name)
         own = module._buffers.get(name) if own is None else own
         for place in places.get(id(own), [f"{paths[id(module)]}{name}"]):
             filled[place] = value
