@@ -194,7 +194,7 @@ def natural_gradient_flow(
     space = ParameterSpace.of(task)
     chosen = torch.arange(len(task.train)) if index is None else index
     with _double(task.model):
-        fixed = {n: t.detach().clone() for n, t in task.model.state_dict().items()}
+        fixed = {n: t.detach().clone() for n, t in task.model.state_dict().items() if isinstance(t, Tensor)}
 
         def at(theta: Tensor) -> dict[str, Tensor]:
             own = {n: t.detach().clone() for n, t in space.unpack(theta).items()}

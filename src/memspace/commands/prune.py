@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from torch import Tensor
 
 from memspace.commands import DataRoot, Device, Seed, TaskName, Weights, move_to, parse_memory, say_json, watching
 from memspace.report.terminal import Terminal
@@ -74,7 +75,8 @@ def prune(
             networks = pruned_networks(job, space, method, shares, surgery=surgery, progress=progress)
             found = networks[-1]
             measurements = measured(job, space, found)
-            state = {k: v.detach() for k, v in job.model.state_dict().items()} | space.unpack(found.flat)
+            state = {k: v.detach() for k, v in job.model.state_dict().items() if isinstance(v, Tensor)}
+            state |= space.unpack(found.flat)
             write_tensors(out, state)
             if report is not None:
                 write_text(report, render(comparison(job, space, networks, measurements, surgery, progress)))

@@ -72,4 +72,4 @@ def _copy(task: Task, start: dict[str, Tensor] | None) -> nn.Module:
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}
+    return {k: v.detach().clone() for k, v in model.state_dict().items() if isinstance(v, Tensor)}

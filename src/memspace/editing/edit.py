@@ -82,7 +82,7 @@ def edited_state(task: Task, space: ParameterSpace, theta: Tensor) -> dict[str, 
         raise NonFiniteError(
             "the edited weights are NaN or infinite", where="edit", remedy="use a larger damping or fewer examples"
         )
-    state = {k: v.detach().clone() for k, v in task.model.state_dict().items()}
+    state = {k: v.detach().clone() for k, v in task.model.state_dict().items() if isinstance(v, Tensor)}
     for name, value in space.unpack(theta).items():
         for key in _aliases(task, name):
             state[key] = value.to(state[key]).clone()

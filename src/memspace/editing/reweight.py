@@ -142,7 +142,7 @@ def train_reweighted(task: Task, clean: Any, seed: int) -> tuple[dict[str, Tenso
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward((loss * w.detach()).mean())
         optimiser.step()
-    state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    state = {k: v.detach().clone() for k, v in model.state_dict().items() if isinstance(v, Tensor)}
     return state, total / seen.clamp_min(1)
 
 

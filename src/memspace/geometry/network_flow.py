@@ -58,7 +58,8 @@ def embedded_outputs(task: Task, space: ParameterSpace, index: Tensor) -> Map:
     """θ (P,) float64 ↦ φ of the training examples at ``index``, flat, over √n: its differential J has JᵀJ = F."""
     batch = task.train.batch(index)
     x, y = move(batch.x, task.device, torch.float64), move(batch.y, task.device)
-    outside = {n: t.double() if t.is_floating_point() else t for n, t in task.model.state_dict().items()}
+    tensors = task.model.state_dict().items()
+    outside = {n: t.double() if t.is_floating_point() else t for n, t in tensors if isinstance(t, Tensor)}
     outside = {n: t.detach() for n, t in outside.items() if n not in space.names}
     buffers = {n for n, _ in task.model.named_buffers()}
 

@@ -140,7 +140,7 @@ def prune_compensated(
     objective = Objective(task, space, surgery.objective, index)
     theta, free = space.flat(task.model), torch.ones_like(prunable)
     total, found = int(prunable.sum()), []
-    own = {k: v.clone() for k, v in task.model.state_dict().items()}
+    own = {k: v.clone() for k, v in task.model.state_dict().items() if isinstance(v, Tensor)}
     rounds = schedule(shares, surgery.step)
     for number, share in enumerate(progress.track(rounds, "pruning by fisher-inverse", len(rounds))):
         with holding(task.model, own | space.unpack(theta)):

@@ -67,7 +67,8 @@ def _cut(
         gone = orders[b.name][: min(b.shape[0] - 1, round(rate * b.shape[0]))]
         b.view(kept)[gone] = False
     flat = torch.where(kept, theta, torch.zeros_like(theta))
-    state = {k: v.clone() for k, v in task.model.state_dict().items()} | space.unpack(flat)
+    state = {k: v.clone() for k, v in task.model.state_dict().items() if isinstance(v, Tensor)}
+    state |= space.unpack(flat)
     seen = _InputSquares([b for b in space.blocks if b.kind in ("conv", "linear")])
     with holding(task.model, state):
         run_pass(task, space, [seen], index=torch.arange(min(READ, len(task.train))))

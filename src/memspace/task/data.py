@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memspace.errors import DataError, LabelError
 from memspace.task.layout import Layout, layouts
+from memspace.task.samplers import generators_of, same_draws
 from memspace.task.sources import Held, Items, Source, source_of
 from memspace.task.tensors import is_text, leaves, tensor_of
 
@@ -112,7 +113,8 @@ class Data:
         if isinstance(source, Data):
             self.__dict__.update(source.__dict__, name=name)
             return
-        self._reader: Source = source_of(source, name)
+        with same_draws(generators_of(source)):
+            self._reader: Source = source_of(source, name)
 
     def __len__(self) -> int:
         return len(self._reader)

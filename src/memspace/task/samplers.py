@@ -33,7 +33,7 @@ from torch.utils.data import (
 
 from memspace.errors import DataError
 
-__all__ = ["indices_of", "same_draws"]
+__all__ = ["generators_of", "indices_of", "same_draws"]
 
 LONGEST = 5_000_000  # indices a sampler may give; one that gives more has no end
 
@@ -106,15 +106,8 @@ def _drawn(name: str, kind: str, what: str) -> DataError:
 
 def _twice(sampler: Any, name: str) -> tuple[list[Any], list[Any]]:
     """What two passes of any sampler give, with the random state and its own generator left as they were."""
-    owners = (sampler, getattr(sampler, "sampler", None))
-    generators = [g for o in owners for g in getattr(o, "__dict__", {}).values() if isinstance(g, torch.Generator)]
-    states = [g.get_state() for g in generators]
-    try:
-        with same_draws():
-            return _once(sampler, name), _once(sampler, name)
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+    with same_draws(generators_of(sampler)):
+        return _once(sampler, name), _once(sampler, name)
 
 
 def _once(sampler: Iterable[Any], name: str) -> list[Any]:
@@ -152,13 +145,22 @@ def _plain(index: Any) -> Any:
     return int(index) if isinstance(index, Tensor | np.integer | int) else index
 
 
+def generators_of(owner: Any) -> list[torch.Generator]:
+    """The generators that a loader or a sampler, or a sampler inside it, draws from."""
+    owners = (owner, getattr(owner, "sampler", None))
+    return [g for o in owners for g in getattr(o, "__dict__", {}).values() if isinstance(g, torch.Generator)]
+
+
 @contextmanager
-def same_draws() -> Iterator[None]:
-    """Draws inside move no random state: torch's (of the CPU), NumPy's and Python's are put back afterwards."""
+def same_draws(generators: Sequence[torch.Generator] = ()) -> Iterator[None]:
+    """Draws inside move no random state: torch's (of the CPU), NumPy's, Python's and those given are put back after."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's data may draw from it
+    states = [g.get_state() for g in generators]
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
