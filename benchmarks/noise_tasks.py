@@ -152,6 +152,4 @@ def draw(seed: int, noise: str | None = None, share: float | None = None) -> Dra
         "seed": seed, "how": how, "noise": kind if planted else "none", "planted": planted, "n": n, "d": d,
         "classes": classes, "width": width, "decay": decay, "epochs": training.recipe.epochs, "batch": batch or 0,
     }  # fmt: skip
-    return Drawn(
-        x[:n], y[:n], truth[:n], law[:n], x[n:], truth[n:], y[n:], classes, training, about
-    )
+    return Drawn(x[:n], y[:n], truth[:n], law[:n], x[n:], truth[n:], y[n:], classes, training, about)

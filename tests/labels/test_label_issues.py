@@ -13,8 +13,9 @@ from memspace.audit.label_issues import label_issues
 from memspace.audit.plan import Settings, make_plan
 from memspace.audit.quick import read_quick
 from memspace.errors import TaskError
-from memspace.measures.labels import fit_label_model, join_opinions
+from memspace.measures.labels import fit_label_model
 from memspace.measures.leave_one_out import loo_outputs
+from memspace.measures.noise_fit import centred, fit_calibration, uniform
 from memspace.passes.verify import verified_space
 from memspace.progress import Silent
 from memspace.task.builtin.options import corrupt
@@ -108,10 +109,21 @@ def test_an_audits_results_are_ranked_as_they_are() -> None:
     assert found.noise.value == results.measurement("labels.noise").value
 
 
-def test_without_a_way_to_train_leave_one_out_judges_alone() -> None:
+@pytest.mark.parametrize("trainable", [True, False])
+def test_audit_and_labels_say_the_same(trainable: bool) -> None:
+    task = planted(4, trainable)
+    found, results = label_issues(task, reasons=0), audit_task(task, Settings())
+    audited = label_issues(results)
+    assert found.noise.value == pytest.approx(audited.noise.value, abs=0.03)
+    assert found.noise.reliable == audited.noise.reliable
+    assert len(set(found.table["index"][:20]) & set(audited.table["index"][:20])) >= 17
+
+
+def test_without_a_way_to_train_a_forest_judges_and_says_so() -> None:
     found = label_issues(planted(trainable=False), reasons=0)
     assert found.seconds["refits"] == 0
     assert "refits" not in found.estimator
+    assert "forest" in found.estimator
     assert "for_label" not in found.table
 
 
@@ -146,8 +158,8 @@ def _synthetic(n: int, seed: int) -> tuple[torch.Tensor, ...]:
 def test_joined_opinions_are_calibrated_and_better_than_each() -> None:
     one, two, y, truth = _synthetic(20_000, 3)
     wrong = (y != truth).double()
-    model, joined = join_opinions(one, y, two)
-    p = model.p_wrong(joined, y)
+    model = fit_label_model([one, two], y)
+    p = model.p_wrong([one, two], y)
 
     def score(q: torch.Tensor) -> float:
         return float(-(wrong * q.clamp(1e-9, 1).log() + (1 - wrong) * (1 - q).clamp(1e-9, 1).log()).mean())
@@ -160,20 +172,29 @@ def test_joined_opinions_are_calibrated_and_better_than_each() -> None:
         assert float(wrong[inside].mean()) == pytest.approx(float(p[inside].mean()), abs=0.06)
 
 
-def test_the_likelihoods_gradient_leads_to_its_maximum() -> None:
-    """No point near the fitted (ε, τ) has a higher likelihood."""
-    one, two, y, _ = _synthetic(3000, 5)
-    f = one + two
-    model = fit_label_model(f, y)
+def test_the_calibration_is_the_likelihoods_maximum() -> None:
+    """No weights or offsets near the fitted ones have a higher likelihood."""
+    one, two, y, _ = _synthetic(2000, 5)
+    z, labels, share = centred([one.numpy(), two.numpy()]), y.numpy(), 0.15
+    fit = fit_calibration(z, labels, share, uniform(10))
 
-    def likelihood(noise: float, temperature: float) -> float:
-        pi = torch.softmax(f / temperature, -1).gather(1, y[:, None])
-        return float(torch.log((1 - noise) * pi + noise / 9 * (1 - pi)).mean())
+    def loss(weight: torch.Tensor, offset: torch.Tensor) -> float:
+        pi = torch.softmax(weight[0] * one + weight[1] * two + offset, -1).gather(1, y[:, None])
+        p = (1 - share) * pi + share / 9 * (1 - pi)
+        return float(-torch.log(p).sum() + offset.square().sum() / 2)
 
-    best = likelihood(model.noise, model.temperature)
-    for a in (0.97, 1.0, 1.03):
-        for b in (0.97, 1.0, 1.03):
-            assert likelihood(model.noise * a, model.temperature * b) <= best + 1e-7
+    weight, offset = torch.from_numpy(fit.weight), torch.from_numpy(fit.offset)
+    best = loss(weight, offset)
+    assert best == pytest.approx(fit.loss, rel=1e-9)
+    for k in range(2):
+        for step in (-0.02, 0.02):
+            moved = weight.clone()
+            moved[k] += step
+            assert loss(moved, offset) > best
+    for k in range(10):
+        moved = offset.clone()
+        moved[k] += 0.05
+        assert loss(weight, moved) > best
 
 
 def test_leverage_without_the_own_curvature_gives_the_same_answer() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,8 +11,7 @@ from memspace.audit.held_out import refit_held_out
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut
 from memspace.audit.store import Store
-from memspace.measures.damping import GRID, DampingChoice, evidence_damping, expected_loss, match_damping
-from memspace.measures.labels import LabelModel, fit_label_model
+from memspace.measures.damping import GRID, DampingChoice, evidence_damping, match_damping
 from memspace.metric.metric import FisherMetric
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
@@ -22,13 +20,10 @@ from memspace.task.task import Task
 from memspace.training.refit import refit_of
 
 __all__ = [
-    "Truth",
     "choose_damping",
     "damping_grid",
     "explained",
     "held_out_of",
-    "judge_labels",
-    "judged_truth",
     "pick_queries",
     "query_data",
     "stage",
@@ -64,28 +59,10 @@ def held_out_of(task: Task, plan: Plan, settings: Settings, store: Store | None,
     return HeldOut(t["index"], t["f"], plan.folds, float(t["seconds"]))
 
 
-@dataclass(frozen=True)
-class Truth:
-    """The label model and what it takes the true labels of some examples to be."""
-
-    model: LabelModel | None
-    truth: Tensor | None
-
-
-def judged_truth(task: Task, held_out: HeldOut | None, y: Tensor) -> Truth:
-    """Judge the labels of the held-out examples by the refits that did not see them."""
-    if held_out is None or task.likelihood.name != "categorical" or y.dim() > 1:
-        return Truth(None, None)
-    seen = y[held_out.index]
-    model = fit_label_model(held_out.f, seen)
-    return Truth(model, model.posterior(held_out.f, seen))
-
-
 def choose_damping(
     task: Task,
     settings: Settings,
     held_out: HeldOut | None,
-    labels: Truth,
     y: Tensor,
     estimate: Callable[[float], Tensor],
     metric: FisherMetric,
@@ -101,17 +78,12 @@ def choose_damping(
     scale = metric.trace().value / max(metric.effective_dimension(1e-12).value, 1.0)
     grid = tuple(g * damping_grid(scale) for g in GRID)
     seen = y[held_out.index]
-    if labels.truth is not None:
-        target = expected_loss(held_out.f, labels.truth)
-        rows = [expected_loss(estimate(g), labels.truth) for g in grid]
-        what = "networks that did not see the examples (loss against the label they most likely truly have)"
-    else:
-        target = total(task.likelihood.nll(held_out.f.double(), seen))
-        rows = []
-        for g in grid:
-            e = estimate(g)
-            rows.append(e if e.dim() == 1 else task.likelihood.nll(e, seen))
-        what = "networks that did not see the examples"
+    target = total(task.likelihood.nll(held_out.f.double(), seen))
+    rows = []
+    for g in grid:
+        e = estimate(g)
+        rows.append(e if e.dim() == 1 else total(task.likelihood.nll(e, seen)))
+    what = "networks that did not see the examples"
     return match_damping(torch.stack(rows), grid, target, what)
 
 
@@ -161,24 +133,3 @@ def query_data(task: Task) -> Data:
 def test_outputs(task: Task) -> tuple[Tensor | None, Tensor | None]:
     """Outputs and labels of the test data, where there are any."""
     return outputs(task, task.test) if task.test is not None else (None, None)
-
-
-def judge_labels(
-    model: LabelModel | None, loo: Tensor | None, held_out: HeldOut | None, y: Tensor, task: Task
-) -> tuple[LabelModel | None, Tensor | None]:
-    """The label model and the out-of-sample outputs it judges by.
-
-    Leave-one-out and refits that cover every example are two independent opinions: their tempered log-probabilities
-    are added. Refits of a part only lend their estimate of the share of wrong labels.
-    """
-    if loo is None or task.likelihood.name != "categorical" or y.dim() > 1:
-        return None, None
-    if model is None or held_out is None:
-        return fit_label_model(loo, y), loo
-    alone = fit_label_model(loo, y, noise=model.noise, noise_error=model.noise_error)
-    if len(held_out.index) < len(y):
-        return alone, loo
-    refits = torch.empty_like(loo)
-    refits[held_out.index] = held_out.f.to(loo)
-    joined = torch.log_softmax(loo / alone.temperature, -1) + torch.log_softmax(refits / model.temperature, -1)
-    return fit_label_model(joined, y), joined

@@ -11,13 +11,12 @@ from memspace.audit.common import (
     QUERIES,
     choose_damping,
     explained,
-    judge_labels,
-    judged_truth,
     pick_queries,
     query_data,
     stage,
     test_outputs,
 )
+from memspace.audit.judge import judge
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
 from memspace.audit.stages import Facts, Stage
@@ -88,14 +87,13 @@ def dual_road(
     leverage = DualLeverage.of(jacobian, metric, plan.outputs, selection.missing)
     progress.advance(step)
     progress.finish(step)
-    labels = judged_truth(task, held_out, y)
     chosen = torch.arange(len(f)) if held_out is None else held_out.index
 
     def estimate(g: float) -> Tensor:
         return loo_outputs(law, f, y, leverage.matrices(g))[chosen]
 
     theta = space.flat(task.model)
-    damping = choose_damping(task, settings, held_out, labels, y, estimate, metric, theta, len(f))
+    damping = choose_damping(task, settings, held_out, y, estimate, metric, theta, len(f))
     v = leverage.matrices(damping.value)
     loo = loo_outputs(law, f, y, v)
     residual = law.residual(f.double(), y)
@@ -110,7 +108,8 @@ def dual_road(
     own = root.transpose(1, 2) @ leverage.own @ root
     per_example = own.diagonal(dim1=1, dim2=2).sum(-1)
     said = f", {selection.drawn:.0%} of the trace in rows that were drawn" if selection.drawn else ""
-    judge, label_f = judge_labels(labels.model, loo, held_out, y, task)
+    matched = damping.reliable and held_out is not None
+    labels = judge(task, f, y, refits=held_out, loo=loo, matched=matched, seed=settings.seed)
 
     def third() -> dict[str, Tensor]:
         diagonal = DiagonalFisher(space.blocks, "exact")
@@ -139,8 +138,7 @@ def dual_road(
         loo_f=loo,
         loo_loss=law.nll(loo, y),
         held_out=held_out,
-        labels=judge,
-        label_f=label_f,
+        labels=labels,
         queries=queries,
         influence=influence,
         estimator=f"exact dual, {len(metric.rows):,} Fisher rows{said}",

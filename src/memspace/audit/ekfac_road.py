@@ -9,18 +9,16 @@ from torch import Tensor
 
 from memspace.audit.common import (
     QUERIES,
-    Truth,
     choose_damping,
     damping_grid,
     explained,
-    judge_labels,
-    judged_truth,
     pick_queries,
     query_data,
     stage,
     test_outputs,
     total,
 )
+from memspace.audit.judge import judge
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
 from memspace.audit.stages import Facts, Stage
@@ -101,7 +99,6 @@ def ekfac_road(
     values = {b.name: two[f"eig/{b.name}"] / two["n"] for b in blocks}
     sampling = float(two["variance"].sqrt() / two["n"]) if "variance" in two else 0.0
     metric = kronecker_of(blocks, bases, values, True, plan.kind, sampling)
-    labels = Truth(None, None) if plan.first_order else judged_truth(task, held_out, y)
     kind = "empirical" if plan.first_order else "jacobian"
 
     def inverse(dampings: list[float]) -> dict[str, Tensor]:
@@ -114,7 +111,6 @@ def ekfac_road(
         if held_out is None or subset is None
         else HeldOut(subset, held_out.f[:CALIBRATED], held_out.folds, held_out.seconds)
     )
-    truth = Truth(labels.model, None if labels.truth is None else labels.truth[:CALIBRATED])
 
     def estimate(g: float) -> Tensor:
         assert subset is not None
@@ -143,7 +139,7 @@ def ekfac_road(
         return cache[g]
 
     theta = space.flat(task.model)
-    damping = choose_damping(task, settings, trimmed, truth, y, estimate, metric, theta, n)
+    damping = choose_damping(task, settings, trimmed, y, estimate, metric, theta, n)
     test_f, test_y = test_outputs(task)
     qf, qy = (test_f, test_y) if test_f is not None and test_y is not None else (f, y)
     queries = pick_queries(task, settings, qf, qy)
@@ -174,7 +170,8 @@ def ekfac_road(
         root = law.fisher_root(f.double())
         per_example = torch.einsum("nck,ncd,ndk->n", root, three["leverage"][:, 0].double(), root)
         mean_trace = (float(per_example.mean()), 0.0)
-    judge, label_f = judge_labels(labels.model, loo, held_out, y, task)
+    matched = damping.reliable and held_out is not None
+    labels = judge(task, f, y, refits=held_out, loo=loo, matched=matched, seed=settings.seed)
     measured = _fidelity(task, space, metric, plan, settings, mean_trace[0])
     return Reading(
         task=task,
@@ -197,8 +194,7 @@ def ekfac_road(
         loo_f=loo,
         loo_loss=loo_loss,
         held_out=held_out,
-        labels=judge,
-        label_f=label_f,
+        labels=labels,
         queries=queries,
         influence=three["influence"].t().double(),
         estimator=f"EKFAC, {_counted(plan.samples)} per example for factors and eigenvalues",

@@ -11,16 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memspace.audit.common import judged_truth
 from memspace.audit.cross_fit import cross_fit
+from memspace.audit.judge import judge, noise_measurement
 from memspace.audit.plan import Settings, make_plan
 from memspace.audit.quick import Quick, read_quick
-from memspace.audit.reading import HeldOut
 from memspace.audit.results import Results
 from memspace.errors import TaskError
 from memspace.measurement import Measurement
-from memspace.measures.damping import DampingChoice
-from memspace.measures.labels import LabelModel, join_opinions
 from memspace.passes.outputs import outputs
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
@@ -69,16 +66,15 @@ def label_issues(
     source: Task | Results,
     *,
     settings: Settings | None = None,
-    folds: int = 2,
+    folds: int = 5,
     repeats: int = 1,
     reasons: int = 50,
     progress: Progress | None = None,
 ) -> LabelIssues:
     """Judge every training label.
 
-    p(label wrong | input, label) by Bayes' rule in the noise model of ``measures.labels``, fitted to leave-one-out
-    outputs (EKFAC; γ where they agree with refits) joined with refits that did not see the example and with the
-    recorded training's mean output, where there are any.
+    p(label wrong | input, label) by Bayes' rule in the noise model of ``measures.labels``, fitted to predictors
+    that did not see the label (see ``audit.judge``): the same that an audit says, at the same refits.
 
     Args:
         source: a task; or the results of an audit, whose own numbers are then ranked (without reasons).
@@ -103,14 +99,24 @@ def label_issues(
         refits = cross_fit(task, folds, repeats, settings.seed, progress) if folds else None
         at = time.perf_counter()
         quick = read_quick(task, space, plan, settings.seed, progress, settings.damping)
-        labels = judged_truth(task, refits, quick.at.y)
-        damping = quick.at.choose(refits, labels)
+        y = quick.at.y
+        damping = quick.at.choose(refits)
         loo = quick.at.leave_one_out(damping.value)
+        matched = damping.reliable and refits is not None
         trajectory = _trajectory(task)
-        model, f = join_opinions(loo, quick.at.y, None if refits is None else refits.f.to(loo), trajectory)
-        p = model.p_wrong(f, quick.at.y)
+        judged = judge(
+            task,
+            quick.at.f,
+            y,
+            refits=refits,
+            loo=loo,
+            matched=matched,
+            trajectory=trajectory,
+            seed=settings.seed,
+        )
+        assert judged is not None
+        p, suggested = judged.p, judged.suggested
         order = p.argsort(descending=True, stable=True)
-        suggested = model.suggested(f, quick.at.y)
         middle = time.perf_counter()
         columns = _reasons(task, quick, order[:reasons], suggested, damping.value, progress) if reasons else {}
     loss = task.likelihood.nll(quick.at.f.double(), quick.at.y)
@@ -121,8 +127,8 @@ def label_issues(
         "reasons": time.perf_counter() - middle,
         "total": time.perf_counter() - begun,
     }
-    estimator = _said(refits, folds, repeats, trajectory, damping)
-    return LabelIssues(table, _noise(model, estimator), estimator, seconds)
+    estimator = judged.estimator
+    return LabelIssues(table, noise_measurement(judged.model, estimator), estimator, seconds)
 
 
 def _check_judged(task: Task) -> None:
@@ -197,17 +203,3 @@ def _from_results(results: Results) -> LabelIssues:
     table = {name: [examples[name][i] for i in order] for name in names}
     noise = results.measurement("labels.noise")
     return LabelIssues(table, noise, noise.estimator, {})
-
-
-def _noise(model: LabelModel, estimator: str) -> Measurement:
-    half = 1.96 * model.noise_error
-    low, high = max(0.0, model.noise - half), model.noise + half
-    return Measurement("labels.noise", model.noise, "1", estimator, model.n, (low, high), "Natarajan et al. 2013")
-
-
-def _said(refits: HeldOut | None, folds: int, repeats: int, trajectory: Tensor | None, damping: DampingChoice) -> str:
-    said = f"leave-one-out (EKFAC, γ={damping.value:.2g}, {damping.rule})"
-    if refits is not None:
-        again = f", {repeats} times" if repeats > 1 else ""
-        said += f" joined with refits without the example ({folds} parts{again})"
-    return said + (" and the training's mean output" if trajectory is not None else "")

@@ -8,15 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from memspace.audit.common import judged_truth
 from memspace.audit.cross_fit import cross_fit
+from memspace.audit.judge import judge
 from memspace.audit.plan import Settings, make_plan
 from memspace.audit.quick import read_exact, read_quick
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.calibration import calibration_error
 from memspace.measures.damping import DampingChoice, expected_loss
-from memspace.measures.labels import join_opinions
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
@@ -82,16 +81,17 @@ def leave_one_out(
             grid = read_exact(task, space, plan, settings.seed, progress, settings.damping)
         else:
             grid = read_quick(task, space, plan, settings.seed, progress, settings.damping).at
-        labels = judged_truth(task, refits, grid.y)
-        damping = grid.choose(refits, labels)
+        damping = grid.choose(refits)
         loo = grid.leave_one_out(damping.value)
     law, y, n = task.likelihood, grid.y, len(grid.y)
     loss, after = law.nll(grid.f.double(), y), law.nll(loo, y)
     calibration: Measurement | Unmeasured
     each, how = after, "against the labels as given"
     if law.name == "categorical":
-        model, joined = join_opinions(loo, y, None if refits is None else refits.f.to(loo))
-        truth = model.posterior(joined, y)
+        matched = damping.reliable and refits is not None
+        judged = judge(task, grid.f, y, refits=refits, loo=loo, matched=matched, seed=settings.seed)
+        assert judged is not None
+        truth = judged.truth
         each, how = expected_loss(loo, truth), "against the inferred true label"
         said = f"leave-one-out ({grid.estimator}), {how}"
         calibration = calibration_error("generalisation.calibration_estimate", loo, truth, said)

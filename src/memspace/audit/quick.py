@@ -9,11 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.audit.common import Truth
 from memspace.audit.plan import PRINCIPAL_ROWS, Plan
 from memspace.audit.reading import HeldOut
-from memspace.measures.damping import DampingChoice, evidence_damping, expected_loss, match_damping
-from memspace.measures.labels import fit_label_model
+from memspace.measures.damping import DampingChoice, evidence_damping, match_damping
 from memspace.measures.leave_one_out import loo_outputs
 from memspace.metric.dual import Dual, select_rows
 from memspace.metric.fisher import bases_of, kronecker_of
@@ -32,7 +30,6 @@ from memspace.task.task import Task
 __all__ = ["LeverageGrid", "Quick", "read_exact", "read_quick"]
 
 _WHAT = "networks that did not see the examples"
-FEW_PARTS = 3
 DAMPINGS = tuple(10 ** (k / 2) for k in range(-7, 0))  # in largest eigenvalues of F, two per decade
 
 
@@ -57,9 +54,8 @@ class LeverageGrid:
     own: bool
     estimator: str
 
-    def choose(self, refits: HeldOut | None, labels: Truth) -> DampingChoice:
-        """γ where leave-one-out meets networks that did not see the examples: in loss; or, where those had much less
-        to learn from (two or three parts), in the share of wrong labels, which belongs to the data alone.
+    def choose(self, refits: HeldOut | None) -> DampingChoice:
+        """γ where leave-one-out meets networks that did not see the examples, in loss on the labels as given.
 
         Without refits, of greatest evidence.
         """
@@ -71,14 +67,8 @@ class LeverageGrid:
         at = refits.index.to(self.y.device)
         seen, law = self.y[at], self.task.likelihood
         every = [self._loo(self.leverage[:, k], at) for k in range(len(self.grid))]
-        if labels.truth is None:
-            losses = torch.stack([law.nll(f, seen) for f in every])
-            return match_damping(losses, self.grid, law.nll(refits.f.double(), seen), _WHAT)
-        if labels.model is not None and refits.folds <= FEW_PARTS and labels.model.noise > 3 * labels.model.noise_error:
-            shares = torch.tensor([[fit_label_model(f, seen).noise] for f in every], dtype=torch.float64)
-            return match_damping(shares, self.grid, torch.tensor([labels.model.noise]), f"{_WHAT} on the wrong labels")
-        losses = torch.stack([expected_loss(f, labels.truth) for f in every])
-        return match_damping(losses, self.grid, expected_loss(refits.f, labels.truth), _WHAT)
+        losses = torch.stack([law.nll(f, seen) for f in every])
+        return match_damping(losses, self.grid, law.nll(refits.f.double(), seen), _WHAT)
 
     def leverage_at(self, damping: float) -> Tensor:
         """V (n, C, C) at γ: between two of the grid linear in log γ, beyond it the nearest."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from memspace.measures.damping import DampingChoice
-from memspace.measures.labels import LabelModel
 from memspace.metric.metric import Fidelity, FisherMetric, SpectralFunction
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
+
+if TYPE_CHECKING:
+    from memspace.audit.judge import Judged
 
 __all__ = ["HeldOut", "Reading"]
 
@@ -39,8 +42,7 @@ class Reading:
         leverage: V (n, C, C) or None for sequences and outputs too many.
         parts: self-influence by block (n, L); ``self_influence`` its sum.
         loo_f, loo_loss: leave-one-out outputs (None where leverage is) and losses.
-        label_f: the out-of-sample outputs labels are judged by: leave-one-out, joined with refits that cover all data.
-        held_out: refits, or None; labels: the label model, or None.
+        held_out: refits, or None; labels: every label judged, or None.
         queries: test examples explained; ``influence`` (Q, n): how much each training example lowers the
             loss of what is predicted there (see ``common.explained``).
     """
@@ -64,9 +66,8 @@ class Reading:
     parts: Tensor
     loo_f: Tensor | None
     loo_loss: Tensor
-    label_f: Tensor | None
     held_out: HeldOut | None
-    labels: LabelModel | None
+    labels: Judged | None
     queries: Tensor
     influence: Tensor
     estimator: str

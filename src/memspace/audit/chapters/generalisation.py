@@ -23,9 +23,8 @@ def loo_estimate(r: Reading) -> tuple[Tensor, str]:
     Where a label model is at hand the loss is taken against the inferred true label, since test labels are taken to
     be right; else against the labels as given.
     """
-    if r.loo_f is not None and r.labels is not None and r.label_f is not None:
-        truth = r.labels.posterior(r.label_f, r.y)
-        return expected_loss(r.loo_f, truth), "against the inferred true label"
+    if r.loo_f is not None and r.labels is not None:
+        return expected_loss(r.loo_f, r.labels.truth), "against the inferred true label"
     per = r.loo_loss / (r.weight.flatten(1).sum(1).clamp_min(1) if r.sequence else 1)
     return per.double(), "against the labels as given"
 
@@ -33,10 +32,10 @@ def loo_estimate(r: Reading) -> tuple[Tensor, str]:
 def _calibration(r: Reading) -> list[Measurement | Unmeasured]:
     """Whether the network is as sure as it is right: estimated without test data, and measured on them."""
     name = "generalisation.calibration_estimate"
-    if r.loo_f is None or r.labels is None or r.label_f is None:
+    if r.loo_f is None or r.labels is None:
         reason = "a sequence model, another output law than categorical, or too many outputs"
         return [Unmeasured(name, reason, "audit a classifier with one label per example")]
-    truth = r.labels.posterior(r.label_f, r.y)
+    truth = r.labels.truth
     how = f"expected calibration error of leave-one-out, against the inferred true label; {r.estimator}"
     found: list[Measurement | Unmeasured] = [calibration_error(name, r.loo_f, truth, how)]
     if r.test_f is not None and r.test_y is not None:

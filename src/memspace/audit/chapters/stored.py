@@ -6,14 +6,18 @@ import torch
 from torch import Tensor
 
 from memspace.audit.chapters.twice import Lists, twice
+from memspace.audit.claims import above, below
+from memspace.audit.judge import noise_measurement
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Gallery, Series
 from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.measures.labels import LabelModel
 
 __all__ = ["stored"]
 
 SHOWN = 24
+FEW = 0.05  # share of wrong labels below which none is said to look wrong
 
 
 def _named(r: Reading, label: Tensor) -> str:
@@ -98,7 +102,7 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
             ),
         ),
     ]
-    if r.labels is not None and r.label_f is not None and plain:
+    if r.labels is not None and plain:
         figures += _wrong_labels(r, tables, measurements, findings, galleries)
     else:
         unmeasured.append(
@@ -122,7 +126,7 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
     )
     answer = f"Leaving an example out raises its own loss by {float(rise.mean()):.3g} nats on average; the most memorised one by {float(rise[order[0]]):.3g}."
     if r.labels is not None:
-        answer += f" About {r.labels.noise:.1%} of the labels look wrong."
+        answer += f" {r.labels.model.statement[0].upper()}{r.labels.model.statement[1:]}."
     return Chapter(
         "stored",
         "What is stored",
@@ -144,30 +148,21 @@ def _wrong_labels(
     galleries: list[Gallery],
 ) -> list[Figure]:
     assert r.labels is not None
-    assert r.label_f is not None
-    task, n = r.task, r.n
-    p = r.labels.p_wrong(r.label_f, r.y)
-    suggested = r.labels.suggested(r.label_f, r.y)
+    task, n, model = r.task, r.n, r.labels.model
+    p, suggested = r.labels.p, r.labels.suggested
     tables["examples"] |= {"p_wrong_label": p.tolist(), "suggested_label": suggested.tolist()}
-    noise, error = r.labels.noise, r.labels.noise_error
-    opinion = "leave-one-out joined with held-out refits" if r.label_f is not r.loo_f else "leave-one-out"
+    low, high = model.interval
     measurements += [
-        Measurement(
-            "labels.noise",
-            noise,
-            "1",
-            f"share of wrong labels by maximum likelihood, {opinion}",
-            n,
-            (max(0.0, noise - 1.96 * error), noise + 1.96 * error),
-            "Natarajan et al. 2013",
-            reliable=r.damping.reliable,
-        ),
+        noise_measurement(model, r.labels.estimator),
         Measurement(
             "labels.expected_wrong",
             float(p.sum()),
             "labels",
-            f"sum of the posterior probabilities, {opinion}",
+            f"sum of the probabilities; judged by {r.labels.estimator}",
             n,
+            (n * low, n * high),
+            reliable=model.reliable,
+            note=model.statement,
         ),
     ]
     order = p.argsort(descending=True)
@@ -189,15 +184,7 @@ def _wrong_labels(
                 tuple(items),
             )
         )
-    findings.append(
-        Finding(
-            "bad" if noise > 0.02 and likely else "good",
-            f"{likely} labels are more likely wrong than right" if likely else "No label looks wrong",
-            f"Estimated share of wrong labels {noise:.1%} ± {1.96 * error:.1%}.",
-            "Review them in examples.parquet, sorted by p_wrong_label." if likely else "Nothing to do.",
-            "stored",
-        )
-    )
+    findings.append(_verdict(model, likely))
     figures = []
     if truth is not None:
         wrong = truth.to(r.y.device) != r.y
@@ -230,6 +217,36 @@ def _wrong_labels(
             )
             figures.append(_calibration(p, wrong))
     return figures
+
+
+def _verdict(model: LabelModel, likely: int) -> Finding:
+    """Found, none, or not to be told."""
+    evidence = f"{model.statement[0].upper()}{model.statement[1:]}."
+    unsure = Finding(
+        "note",
+        "Whether labels are wrong can't be told",
+        evidence,
+        "Read the likeliest ones in examples.parquet, sorted by p_wrong_label, as a list to look at, not as a count.",
+        "stored",
+    )
+    none = Finding(
+        "good",
+        "No label looks wrong",
+        evidence,
+        "Nothing to do.",
+        "stored",
+        claims=(below("labels.noise", FEW),),
+        otherwise=unsure,
+    )
+    return Finding(
+        "bad",
+        f"{likely} labels are more likely wrong than right" if likely else "Some labels are wrong",
+        evidence,
+        "Review them in examples.parquet, sorted by p_wrong_label.",
+        "stored",
+        claims=(above("labels.noise", 0.0),),
+        otherwise=none,
+    )
 
 
 def _calibration(p: Tensor, wrong: Tensor) -> Figure:

@@ -1,0 +1,77 @@
+"""Maximum likelihood of a calibration under a given share and pattern of wrong labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+__all__ = ["Fit", "calibrated", "centred", "fit_calibration", "transitions", "uniform"]
+
+SPREAD = 1.0  # prior standard deviation of the classes' offsets, nats
+STEEPEST = 30.0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """π = softmax(Σ_k weight_k z_k + offset); ``loss``: −log likelihood with the offsets' prior, nats."""
+
+    weight: np.ndarray
+    offset: np.ndarray
+    loss: float
+
+
+def centred(opinions: Sequence[np.ndarray]) -> np.ndarray:
+    """Opinions (K, n, C), each example's mean taken off, which no softmax sees."""
+    return np.stack([f - f.mean(1, keepdims=True) for f in opinions])
+
+
+def uniform(classes: int) -> np.ndarray:
+    """Q (C, C) of a wrong label that may be any other class alike."""
+    return (1 - np.eye(classes)) / max(classes - 1, 1)
+
+
+def transitions(share: float, towards: np.ndarray) -> np.ndarray:
+    """p(observed | true), (C, C)."""
+    return (1 - share) * np.eye(len(towards)) + share * towards
+
+
+def calibrated(z: np.ndarray, fit: Fit) -> np.ndarray:
+    """π (n, C)."""
+    logits = np.tensordot(fit.weight, z, 1) + fit.offset
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    found: np.ndarray = p / p.sum(1, keepdims=True)
+    return found
+
+
+def fit_calibration(z: np.ndarray, y: np.ndarray, share: float, towards: np.ndarray, start: Fit | None = None) -> Fit:
+    """Weights and offsets of greatest likelihood of the observed labels.
+
+    With r the posterior of the true label, the gradient by the logits is r − π.
+
+    Args:
+        z: (K, n, C) opinions; y: (n,); share: ε; towards: Q.
+        start: where to begin (default: the plain mean of the opinions).
+    """
+    k, _, classes = z.shape
+    read = transitions(share, towards)[:, y].T
+
+    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = np.tensordot(x[:k], z, 1) + x[k:]
+        pi = np.exp(logits - logits.max(1, keepdims=True))
+        pi /= pi.sum(1, keepdims=True)
+        joint = pi * read
+        p = np.maximum(joint.sum(1), 1e-300)
+        slope = joint / p[:, None] - pi
+        loss = -np.log(p).sum() + (x[k:] ** 2).sum() / (2 * SPREAD**2)
+        gradient = np.concatenate([-np.einsum("knc,nc->k", z, slope), -slope.sum(0) + x[k:] / SPREAD**2])
+        return float(loss), gradient
+
+    first = np.concatenate([np.full(k, 1 / k), np.zeros(classes)])
+    if start is not None:
+        first = np.concatenate([start.weight, start.offset])
+    bounds = [(0.0, STEEPEST)] * k + [(None, None)] * classes
+    found = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
+    return Fit(found.x[:k], found.x[k:], float(found.fun))
