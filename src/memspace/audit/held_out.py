@@ -26,7 +26,8 @@ def refit_held_out(task: Task, plan: Plan, seed: int, progress: Progress) -> Hel
     start = time.perf_counter()
     generator = torch.Generator().manual_seed(seed + 1)
     order = torch.randperm(plan.n, generator=generator)
-    index = [order[k * plan.held_out : (k + 1) * plan.held_out].sort().values for k in range(plan.folds)]
+    parts = -(-plan.n // plan.held_out)  # of nearly equal size
+    index = [order[k::parts].sort().values for k in range(plan.folds)]
     kept = [rest_of(plan.n, out) for out in index]
     seeds = [seed + 1000 + k for k in range(plan.folds)]
     fs = []

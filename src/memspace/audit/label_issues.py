@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from memspace.audit.cross_fit import cross_fit
+from memspace.audit.held_out import refit_held_out
 from memspace.audit.judge import judge, noise_measurement
-from memspace.audit.plan import Settings, make_plan
+from memspace.audit.plan import Plan, Settings, make_plan
 from memspace.audit.quick import Quick, read_quick
+from memspace.audit.reading import HeldOut
 from memspace.audit.results import Results
 from memspace.errors import TaskError
 from memspace.measurement import Measurement
@@ -66,7 +68,7 @@ def label_issues(
     source: Task | Results,
     *,
     settings: Settings | None = None,
-    folds: int = 5,
+    folds: int | None = None,
     repeats: int = 1,
     reasons: int = 50,
     progress: Progress | None = None,
@@ -78,7 +80,7 @@ def label_issues(
 
     Args:
         source: a task; or the results of an audit, whose own numbers are then ranked (without reasons).
-        folds: parts of each partition in refits: 2 cost one training in all, K cost K − 1; 0: no refits.
+        folds: parts of each partition in refits: K parts cost K − 1 trainings; 0: no refits; None: an audit's refits.
         repeats: partitions averaged over.
         reasons: for how many of the first examples neighbours in influence are found.
 
@@ -96,7 +98,7 @@ def label_issues(
         plan = make_plan(task, space, replace(settings, representation="ekfac"))
         if plan.first_order:
             raise _not_judged(f"{plan.positions * plan.outputs:,} outputs per example are too many")
-        refits = cross_fit(task, folds, repeats, settings.seed, progress) if folds else None
+        refits = _refits(task, plan, folds, repeats, settings.seed, progress)
         at = time.perf_counter()
         quick = read_quick(task, space, plan, settings.seed, progress, settings.damping)
         y = quick.at.y
@@ -129,6 +131,13 @@ def label_issues(
     }
     estimator = judged.estimator
     return LabelIssues(table, noise_measurement(judged.model, estimator), estimator, seconds)
+
+
+def _refits(task: Task, plan: Plan, folds: int | None, repeats: int, seed: int, progress: Progress) -> HeldOut | None:
+    if folds is None and repeats == 1:
+        return refit_held_out(task, plan, seed, progress)
+    parts = max(2, plan.folds) if folds is None else folds
+    return cross_fit(task, parts, repeats, seed, progress) if parts else None
 
 
 def _check_judged(task: Task) -> None:

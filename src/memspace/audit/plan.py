@@ -37,6 +37,7 @@ SAMPLED = 4_000  # labels sampled over all examples where outputs are many: tr F
 MOST_SAMPLES = 8  # per example: each costs a backward pass
 PROBES = 4  # vectors that exact products take at a time
 LEAST_ROWS = 1_000  # below so many Fisher rows a draw of them is no longer near the metric
+COVERED = 5_000  # examples up to which refits leave each of them out once
 PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
 
 
@@ -162,7 +163,7 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
             where="memory budget",
             remedy=f"raise --memory to {size(4 * per_example)} or more",
         )
-    held_out, folds = _held_out(task, n)
+    held_out, folds = _held_out(task, n, settings)
     samples = min(MOST_SAMPLES, max(2, -(-SAMPLED // n))) if many else 1
     kind = "exact" if chosen == "dual" else str(Kind("mc", samples))
     facts = Facts(
@@ -269,14 +270,19 @@ def _held(b: Block, a: int, g: int, outputs: int) -> int:
     return outputs * b.size if product and kept_formed(b, g // b.shape[0], outputs) else a + outputs * g
 
 
-def _held_out(task: Task, n: int) -> tuple[int, int]:
-    """Held-out examples per fold and folds: about a thousand examples bring the error of a mean loss near 10%."""
-    if refit_of(task) is None:
+def _held_out(task: Task, n: int, settings: Settings) -> tuple[int, int]:
+    """Held-out examples per fold and folds.
+
+    Up to COVERED examples five folds leave every example out once: labels are judged by networks that did not see
+    them. Beyond, about a thousand examples bring the error of a mean loss near 10%.
+    """
+    if refit_of(task) is None or n < 2:
         return 0, 0
+    parts = min(5, n)
     share = 0.2 if n <= 10_000 else 0.1
-    per_fold = max(1, round(share * n))
-    folds = min(5, max(1, -(-1000 // per_fold)))
-    return per_fold, folds
+    per_fold = -(-n // parts) if n <= COVERED else max(1, round(share * n))
+    folds = parts if n <= COVERED else min(5, max(1, -(-1000 // per_fold)))
+    return per_fold, folds if settings.refits is None else min(folds, settings.refits)
 
 
 def stages_of(facts: Facts) -> tuple[Stage, ...]:

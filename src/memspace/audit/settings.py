@@ -12,6 +12,7 @@ __all__ = ["REPRESENTATIONS", "Settings"]
 
 REPRESENTATIONS = ("auto", "dual", "ekfac")
 BITS = Limit(0, 1e300)
+REFITS = Limit(0, 5, whole=True)
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Settings:
         queries: test examples whose predictions are explained; None: the most instructive ones.
         representation: ``auto``, ``dual`` or ``ekfac``.
         capacity: bits of random labels the architecture stores, where measured (``memspace capacity``).
+        refits: networks trained without a fifth of the data each, at most, where the task can train: five cover every
+            example (see ``plan.make_plan``); None: as many as the number of examples asks for.
 
     Raises:
         SettingsError: one of them is out of its range.
@@ -36,6 +39,7 @@ class Settings:
     queries: tuple[int, ...] | None = None
     representation: str = "auto"
     capacity: float | None = None
+    refits: int | None = None
 
     def __post_init__(self) -> None:
         checked = {
@@ -45,6 +49,7 @@ class Settings:
             "queries": _queries(self.queries),
             "representation": one_of(self.representation, REPRESENTATIONS, "representation"),
             "capacity": BITS.optional(self.capacity, "capacity"),
+            "refits": REFITS.optional(self.refits, "refits"),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

@@ -24,7 +24,9 @@ def labels(
     weights: Weights = None,
     data_root: DataRoot = None,
     label_noise: Noise = 0.0,
-    folds: Annotated[int, typer.Option(help="Parts of the data for refits; 0: none.", min=0)] = 2,
+    folds: Annotated[
+        int | None, typer.Option(help="Parts of the data for refits; 0: none. Not given: as an audit.", min=0)
+    ] = None,
     repeats: Annotated[int, typer.Option(help="Partitions averaged over.", min=1)] = 1,
     damping: Damping = None,
     seed: Seed = 0,
@@ -70,5 +72,6 @@ def labels(
     console = Terminal()
     console.print(table)
     low, high = found.noise.interval or (found.noise.value, found.noise.value)
-    console.print(f"Estimated share of wrong labels {found.noise.value:.1%} ({low:.1%} to {high:.1%}).")
+    said = found.noise.note
+    console.print(f"Estimated share of wrong labels {found.noise.value:.1%} ({low:.1%} to {high:.1%}): {said}.")
     console.print(f"Judged by {found.estimator}; {found.seconds['total']:.1f} s.")

@@ -31,7 +31,7 @@ DROP = 2.71  # nats below the maximum: 98% for an exact likelihood; the calibrat
 CLEAR = 0.05  # overlap of classes below which a share is told from it
 PREFERRED = 2.0  # nats of held-out likelihood by which a pattern of classes must be better than none
 FEWEST = 12  # wrong labels expected, below which no pattern of classes is looked for
-MOST = 20_000  # examples the calibration is fitted on
+MOST = 5_000  # examples the calibration is fitted on
 
 
 @dataclass(frozen=True)
