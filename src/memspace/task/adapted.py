@@ -135,7 +135,7 @@ def brought_together(
     Raises:
         DataError: the data cannot be read, or it is not clear what in them is the label.
     """
-    if any(p.is_meta for p in model.parameters()):
+    if any(p.is_meta or p.is_inference() for p in model.parameters()):  # said by the checks
         return Together(model, data.read_as(None, dtype))
     with same_draws(), untouched(model), torch.inference_mode(False), torch.no_grad():
         index = torch.tensor(sorted({0, len(data) - 1}))
