@@ -88,7 +88,7 @@ class NaturalGradient(torch.optim.Optimizer):
                 where=WHERE,
                 remedy="train in one process, or with another optimiser",
             )
-        self._model, self._law = model, likelihood or Categorical()
+        self._model, self._law = model, (likelihood or Categorical()).trained_with
         self._patterns, self._kind, self._memory, self._seed = as_patterns(parameters), kind, memory, seed
         self._examples = examples
         self._plain = _own(model)

@@ -105,7 +105,7 @@ def pick_queries(task: Task, settings: Settings, f: Tensor, y: Tensor) -> Tensor
     order = loss.argsort(descending=True)
     if not task.likelihood.classifies or y.dim() > 1:
         return order[:QUERIES].cpu()
-    wrong = (task.likelihood.predict(f) != y).reshape(len(f), -1).any(1)
+    wrong = task.likelihood.hits(f, y) < 1
     mistakes = order[wrong[order]][: QUERIES * 2 // 3]
     hard = order[~wrong[order]][: QUERIES - len(mistakes)]
     return torch.cat([mistakes, hard]).cpu()

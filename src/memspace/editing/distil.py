@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from memspace.editing.retrain import training_of
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, from_samples
+from memspace.measures.correct import accuracy
 from memspace.progress import Progress, Silent
 from memspace.task.data import Data, move
 from memspace.task.functional import functional_call
@@ -134,7 +135,7 @@ def distil(task: Task, recipe: Recipe | None = None, *, seed: int = 0, progress:
             after = taught(model, at, ex, ey, r, task.likelihood.nll)
             with torch.no_grad():
                 f = functional_call(model, after, (data[0],))
-            out.append(float((task.likelihood.predict(f) == data[1]).double().mean()))
+            out.append(accuracy(task.likelihood, f, data[1]))
         return out
 
     fresh = [-1 - k - 1000 * seed for k in range(recipe.trials)]
@@ -148,7 +149,7 @@ def distil(task: Task, recipe: Recipe | None = None, *, seed: int = 0, progress:
         best = max(tried, key=lambda r: accuracies(ex, ey, r, [number], (x, y))[0])
         real += accuracies(ex, ey, best, [number], (tx, ty))
     with torch.no_grad():
-        full = float((task.likelihood.predict(task.model(tx)) == ty).double().mean())
+        full = accuracy(task.likelihood, task.model(tx), ty)
     bits = stored.numel() * recipe.bits
     told = f"{recipe.steps} steps on {len(labels)} synthetic examples of {recipe.bits} bits a number"
     found = (

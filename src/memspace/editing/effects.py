@@ -71,9 +71,9 @@ def accuracy_of(task: Task, data: Data, index: Tensor | None, state: Mapping[str
         return None
     f, y = outputs_with(task, data, index, state)
     counts = task.likelihood.weight(f, y) > 0
-    right = task.likelihood.predict(f) == y
+    right = task.likelihood.hits(f, y)
     if right.dim() > counts.dim():
-        right = right.all(-1)
+        right = right.amin(-1)
     return right[counts].double().flatten()
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, from_samples
+from memspace.measures.correct import accuracy
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress, Silent
 from memspace.task.task import Task
@@ -120,8 +121,9 @@ def agnostic_scores(
             state = rest | {k: value * s for k, s in shaped.items()}
             for table, part, chosen in ((test, data, None), (train, task.train, index)):
                 f, y = outputs(task, part, state=state, index=chosen)
-                table[t, v] = float((task.likelihood.predict(f) == y).double().mean())
+                table[t, v] = accuracy(task.likelihood, f, y)
     labels = data.labels().flatten()
-    chance = float(torch.bincount(labels[labels >= 0]).max()) / len(labels)
+    labels = labels[labels >= 0]
+    chance = float(torch.bincount(labels).max()) / len(labels)
     best = test[np.arange(len(topologies)), train.argmax(1)]
     return AgnosticScore(np.asarray(grid), test, best, chance, len(data))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import TaskError
+from memspace.measures.correct import accuracy
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress, Silent
 from memspace.task.data import call_model, move
@@ -179,7 +180,7 @@ def lottery(task: Task, how: Lottery | None = None, progress: Progress | None = 
 def _scored(task: Task, arm: str, state: dict[str, Tensor], masks: Masks, total: int) -> Ticket:
     data = task.test if task.test is not None else task.train
     f, y = outputs(task, data, state=state)
-    accuracy = float((task.likelihood.predict(f) == y).double().mean()) if task.likelihood.classifies else float("nan")
-    loss = float(task.likelihood.nll(f.double(), y).mean())
+    right = accuracy(task.likelihood, f, y) if task.likelihood.classifies else float("nan")
+    loss = float(task.likelihood.nll(f.double(), y).sum() / task.likelihood.weight(f, y).double().sum())
     share = float(sum(m.sum() for m in masks.values())) / total
-    return Ticket(arm, share, accuracy, loss, len(f), masks, state)
+    return Ticket(arm, share, right, loss, len(f), masks, state)

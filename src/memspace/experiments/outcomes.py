@@ -80,12 +80,12 @@ def outcomes(likelihood: Likelihood, f: Tensor, y: Tensor) -> dict[str, Tensor]:
     the most probable class is the label. Of a sequence: means over the positions that count.
     """
     loss = example_losses(likelihood, f, y)
-    if not isinstance(likelihood, Categorical):
+    if not isinstance(likelihood, Categorical) or y.is_floating_point():
         return {"loss": loss}
     label = y.clamp_min(0).unsqueeze(-1)
     others = f.scatter(-1, label, -torch.inf).logsumexp(-1)
     margin = f.gather(-1, label).squeeze(-1) - others
-    right = (likelihood.predict(f) == y).to(f.dtype)
+    right = likelihood.hits(f, y)
     counted = likelihood.weight(f, y)
 
     def mean(t: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def embed(law: Likelihood, f: Tensor) -> Tensor:
     if isinstance(law, Categorical):
         return 2 * torch.exp(torch.log_softmax(f, -1) / 2)  # the root itself would have no derivative at 0
     if isinstance(law, Gaussian):
-        return f / law.sigma
+        return f / law.scale(f)
     if isinstance(law, Bernoulli):
         return 2 * torch.atan(torch.exp(f / 2))
     if isinstance(law, Poisson):

@@ -102,7 +102,7 @@ def accuracy_curve(
         ends = of_mean(loss, groups=of, lower=0.0 if law.classifies else -math.inf).ends
         loss_ends.append(ends or (math.nan, math.nan))
         if law.classifies:
-            hit = (law.predict(f) == y).double()
+            hit = law.hits(f, y).double()
             hit = (hit.mean(-1) if hit.dim() > weight.dim() else hit).flatten()[counts]
             share = from_share("accuracy", hit, "share right", groups=of)
             accuracies.append(share.value)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from memspace.measurement import Measurement, from_change, from_samples, from_share
 from memspace.measures.compensated import Pruned
+from memspace.measures.correct import correct, per_prediction
 from memspace.measures.robustness import split
 from memspace.passes.outputs import outputs
 from memspace.task.space import ParameterSpace
@@ -29,12 +30,12 @@ def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measure
 
     def each(values: Tensor) -> Tensor:
         flat, w = (values.double() * weight).reshape(len(f), -1), weight.reshape(len(f), -1)
-        return flat.sum(1) / w.sum(1).clamp_min(1)
+        return per_prediction(flat.sum(1), w.sum(1))
 
     found = []
     least = 0.0 if law.classifies else -math.inf  # a density's loss may be negative
     if law.classifies:
-        was, now = each((law.predict(f) == y).double()), each((law.predict(g) == y).double())
+        was, now = each(correct(law, f, y)), each(correct(law, g, y))
         found += [
             from_share("pruning.accuracy_before", was, f"{word} accuracy before"),
             from_share("pruning.accuracy_after", now, f"{word} accuracy after"),

@@ -95,7 +95,7 @@ def noise_curve(
 
     def score(state: dict[str, Tensor]) -> tuple[float, float, float]:
         f, _ = outputs(task, task.train, state=state, index=index)
-        hit = (task.likelihood.predict(f) == y).to(f.dtype) if task.likelihood.classifies else torch.zeros_like(weight)
+        hit = task.likelihood.hits(f, y) if task.likelihood.classifies else torch.zeros_like(weight)
         return (
             float((task.likelihood.kl(f0.double(), f.double()) * weight).sum()) / len(f0),
             float(task.likelihood.nll(f.double(), y).sum()) / len(f0),

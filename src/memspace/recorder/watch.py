@@ -65,7 +65,7 @@ def watch(
         MemspaceError: what cannot be followed, before the training begins, in one sentence.
     """
     began = time.perf_counter()
-    settings, law = settings or WatchSettings(), likelihood or Categorical()
+    settings, law = settings or WatchSettings(), (likelihood or Categorical()).trained_with
     if current().size > 1:
         raise WorkerError(
             "a training cannot be watched inside memspace.across",

@@ -110,6 +110,8 @@ class Data:
         self._layout: Layout | None = None
         self._dtype: torch.dtype | None = None
         self._labels: Any = None
+        self.kept: Tensor | None = None
+        self.meaning: object = None
         if isinstance(source, Data):
             self.__dict__.update(source.__dict__, name=name)
             return
@@ -117,7 +119,7 @@ class Data:
             self._reader: Source = source_of(source, name)
 
     def __len__(self) -> int:
-        return len(self._reader)
+        return len(self._reader) if self.kept is None else len(self.kept)
 
     @property
     def varies(self) -> bool:
@@ -146,24 +148,46 @@ class Data:
         other.encode, other._labels = encode, None
         return other
 
+    def meant(self, meaning: object, encode: Callable[[Any], Tensor], labels: Tensor, kept: Tensor | None) -> Data:
+        """The same examples, or those at ``kept``, with labels encoded; ``meaning`` is what a task found them to be.
+
+        Args:
+            labels: all of them, encoded.
+            kept: ascending places in these data; None: all.
+        """
+        other = self.encoded(encode)
+        other.meaning, other._labels = meaning, labels if kept is None else labels[kept]
+        if kept is not None:
+            other.kept = kept if self.kept is None else self.kept[kept]
+        return other
+
+    def numbers(self, index: Tensor) -> Tensor:
+        """The places in the data as given of the examples at ``index``: others may have no label and be left out."""
+        return index if self.kept is None else self.kept.to(index.device)[index]
+
     def raw(self, index: Sequence[int] | Tensor) -> Any:
         """The batch at ``index`` as the source gives it, in tensors."""
-        return self._reader.raw(torch.as_tensor(index, dtype=torch.long))
+        return self._reader.raw(self.numbers(torch.as_tensor(index, dtype=torch.long)))
 
     def batch(self, index: Sequence[int] | Tensor) -> Batch:
         """The examples at ``index``, in that order."""
         where = torch.as_tensor(index, dtype=torch.long)
-        return self._batch(where, self._reader.raw(where))
+        return self._batch(where, self.raw(where))
+
+    def inputs(self, index: Sequence[int] | Tensor) -> Inputs:
+        """The inputs of the examples at ``index`` alone: their labels need not be readable."""
+        other = self.encoded(lambda _: torch.zeros(0))
+        return other.batch(index).x
 
     def again(self, index: Sequence[int] | Tensor) -> Batch:
         """As :meth:`batch`, read anew from where the examples come from."""
         where = torch.as_tensor(index, dtype=torch.long)
-        return self._batch(where, self._reader.again(where))
+        return self._batch(where, self._reader.again(self.numbers(where)))
 
     def raw_labels(self, size: int = 1024) -> Iterator[Any]:
         """The labels of all examples before :attr:`encode`, batch by batch: tensors or lists of strings."""
         for start in range(0, len(self), size):
-            yield self._split(self._reader.raw(torch.arange(start, min(start + size, len(self)))))[1]
+            yield self._split(self.raw(torch.arange(start, min(start + size, len(self)))))[1]
 
     def batches(self, size: int, index: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
         """All examples (or those at ``index``) in order, ``size`` at a time."""

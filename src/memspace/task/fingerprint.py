@@ -26,7 +26,7 @@ def fingerprint(task: Task) -> str:
     """SHA-256 over all that the task's results depend on."""
     digest = hashlib.sha256(weights_fingerprint(task).encode())
     update_code(digest, task.model)
-    update_code(digest, task.likelihood)
+    update_code(digest, task.likelihood.unfitted)
     digest.update("\n".join(chosen_names(task.model, *split_patterns(task.parameters))).encode())
     for data in (task.train, task.test):
         digest.update(b"none" if data is None else data_fingerprint(data).encode())
@@ -79,7 +79,7 @@ def behaviour(task: Task) -> list[float]:
 def parts_of(task: Task) -> dict[str, str]:
     """What several processes must agree on before they share the work, by what a message calls it."""
     law = hashlib.sha256()
-    update_value(law, dict(vars(task.likelihood)))
+    update_value(law, dict(vars(task.likelihood.unfitted)))
     sizes = {d.name: f"{len(d):,} examples" for d in (task.train, task.test) if d is not None}
     parts = {"number of examples": ", ".join(f"{k}: {v}" for k, v in sizes.items())}
     parts |= {"weights": weights_fingerprint(task), "training data": data_fingerprint(task.train)}

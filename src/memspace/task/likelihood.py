@@ -1,14 +1,12 @@
 """Output laws p(y | f): each owns its negative log-likelihood, its Fisher information and a root of it.
 
-Shapes: ``f`` is ``(..., C)`` (outputs of the network: logits, means, log-rates), ``y`` is ``(...)`` integer classes
-for :class:`Categorical` and ``(..., C)`` floats for the others. Leading axes are examples and, for sequences,
-positions; every method is elementwise over them. Unit: nats.
+Shapes: ``f`` is ``(..., C)`` (outputs of the network: logits, means, log-rates), ``y`` is ``(...)`` integer classes or
+``(..., C)`` distributions over them for :class:`Categorical`, and ``(..., C)`` floats for the others. Leading axes are
+examples and, for sequences, positions; every method is elementwise over them. Unit: nats.
 """
 
 from __future__ import annotations
 
-import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -16,102 +14,31 @@ from scipy.stats import poisson
 from torch import Tensor
 
 from memspace.errors import LabelError
+from memspace.task.gaussian import Gaussian
+from memspace.task.law import IGNORE, Likelihood, wrong_kind
 from memspace.task.merged import merged_root
 
 __all__ = ["Bernoulli", "Categorical", "Gaussian", "Likelihood", "Poisson"]
 
-IGNORE = -100  # the label of a padded position of a sequence, as in torch.nn.functional.cross_entropy
-
-
-class Likelihood(ABC):
-    """p(y | f). ``H`` below is the Fisher information of the law in f, a (C, C) matrix per position."""
-
-    name: str
-
-    @abstractmethod
-    def nll(self, f: Tensor, y: Tensor) -> Tensor:
-        """-log p(y | f) per position, shape ``f.shape[:-1]``, nats."""
-
-    @abstractmethod
-    def residual(self, f: Tensor, y: Tensor) -> Tensor:
-        """The gradient of :meth:`nll` in f, shape of f."""
-
-    @abstractmethod
-    def fisher_root(self, f: Tensor) -> Tensor:
-        """A root S with S Sᵀ = H, shape ``(..., C, K)``; closed form, no eigendecomposition."""
-
-    def merged_root(self, f: Tensor, share: float) -> Tensor:
-        """A root of H' ≤ H with tr H' ≥ (1 − share) tr H at every position; by default H' = H."""
-        return self.fisher_root(f)
-
-    @abstractmethod
-    def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
-        """H u for ``u`` of the shape of f."""
-
-    @abstractmethod
-    def quantile(self, f: Tensor, u: Tensor) -> Tensor:
-        """The label whose cumulative probability first reaches u in (0, 1), of shape :meth:`drawn`.
-
-        At uniform u it is a draw from p(y | f).
-        """
-
-    def drawn(self, f: Tensor) -> tuple[int, ...]:
-        """How many uniform numbers a draw takes: the shape of u, here that of f."""
-        return tuple(f.shape)
-
-    def sample(self, f: Tensor, generator: torch.Generator) -> Tensor:
-        """One label per position drawn from p(y | f)."""
-        u = torch.rand(self.drawn(f), generator=generator, dtype=torch.float64, device=generator.device)
-        return self.quantile(f, u.clamp_min(2.0**-54).to(f.device))
-
-    @abstractmethod
-    def kl(self, f: Tensor, f2: Tensor) -> Tensor:
-        """KL(p(.|f) ‖ p(.|f2)) per position, nats."""
-
-    @abstractmethod
-    def distance(self, f: Tensor, f2: Tensor) -> Tensor:
-        """Fisher–Rao distance between p(.|f) and p(.|f2) per position, nats^½ (closed form)."""
-
-    @abstractmethod
-    def null_output(self, y: Tensor, outputs: int) -> Tensor:
-        """The constant output (C,), C = ``outputs``, of the best predictor that sees no input: the prior over ``y``."""
-
-    @abstractmethod
-    def check(self, f: Tensor, y: Tensor, where: str) -> None:
-        """Raise LabelError unless ``y`` are valid labels for outputs ``f``."""
-
-    def predict(self, f: Tensor) -> Tensor:
-        """The point prediction: the class where there are classes, else the mean."""
-        return self.mean(f)
-
-    @abstractmethod
-    def mean(self, f: Tensor) -> Tensor:
-        """E[y | f] (class probabilities for Categorical), shape of f."""
-
-    @property
-    def classifies(self) -> bool:
-        """True where :meth:`predict` returns classes, so that accuracy means something."""
-        return False
-
-    def weight(self, f: Tensor, y: Tensor) -> Tensor:
-        """1 per position that counts, 0 for padded positions (label -100); shape ``f.shape[:-1]``."""
-        return torch.ones(f.shape[:-1], dtype=f.dtype, device=f.device)
-
-
-def _wrong_kind(law: str, y: Tensor, f: Tensor, where: str, want: str) -> LabelError:
-    return LabelError(
-        f"{law} labels must be {want}, found {str(y.dtype).removeprefix('torch.')} of shape {tuple(y.shape)} "
-        f"for outputs of shape {tuple(f.shape)}",
-        where=where,
-        remedy="change the labels or the output law (likelihood=...)",
-    )
-
 
 @dataclass(frozen=True)
 class Categorical(Likelihood):
-    """Classes with logits f: H = diag(p) − ppᵀ, S = diag(√p) − p√pᵀ (exact; Karakida et al. 2019)."""
+    """Classes with logits f: H = diag(p) − ppᵀ, S = diag(√p) − p√pᵀ (exact; Karakida et al. 2019).
+
+    A label is a class, or a distribution over the classes of the shape of f, against which the expected negative
+    log-likelihood is taken, as ``torch.nn.functional.cross_entropy`` does.
+
+    Args:
+        class_axis: the axis of the model's outputs that runs over classes, 1 as torch's losses have it or -1; None:
+            settled by the labels' shape.
+    """
 
     name: str = "categorical"
+    class_axis: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.class_axis not in (None, 1, -1):
+            raise ValueError(f"class_axis is 1, -1 or None, got {self.class_axis!r}")
 
     @property
     def classifies(self) -> bool:
@@ -120,17 +47,28 @@ class Categorical(Likelihood):
 
     def weight(self, f: Tensor, y: Tensor) -> Tensor:
         """0 where the label is -100 (padding)."""
-        return (y != IGNORE).to(f.dtype)
+        return torch.ones_like(f[..., 0]) if _soft(f, y) else (y != IGNORE).to(f.dtype)
 
     def nll(self, f: Tensor, y: Tensor) -> Tensor:
         """Cross-entropy; 0 at padded positions."""
+        log_p = torch.log_softmax(f, -1)
+        if _soft(f, y):  # a class of share 0 adds nothing, also where its logit is −∞
+            return -torch.where(y > 0, y * log_p, torch.zeros_like(log_p)).sum(-1)
         target = y.clamp_min(0).unsqueeze(-1)
-        return -torch.log_softmax(f, -1).gather(-1, target).squeeze(-1) * self.weight(f, y)
+        return -log_p.gather(-1, target).squeeze(-1) * self.weight(f, y)
 
     def residual(self, f: Tensor, y: Tensor) -> Tensor:
-        """P − onehot(y); 0 at padded positions."""
+        """P − onehot(y), or p − y for a distribution; 0 at padded positions."""
+        if _soft(f, y):
+            return torch.softmax(f, -1) - y.to(f.dtype)
         onehot = torch.nn.functional.one_hot(y.clamp_min(0), f.shape[-1]).to(f.dtype)
         return (torch.softmax(f, -1) - onehot) * self.weight(f, y).unsqueeze(-1)
+
+    def hits(self, f: Tensor, y: Tensor) -> Tensor:
+        """1 where the likeliest class is the label, or its share where the label is a distribution."""
+        if _soft(f, y):
+            return y.to(f.dtype).gather(-1, self.predict(f).unsqueeze(-1)).squeeze(-1)
+        return (self.predict(f) == y).to(f.dtype)
 
     def fisher_root(self, f: Tensor) -> Tensor:
         """(..., C, C); column c is √p_c (e_c − p)."""
@@ -172,14 +110,26 @@ class Categorical(Likelihood):
 
     def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """Log class frequencies; a class never seen gets half a count."""
-        y = y[y != IGNORE]
-        counts = torch.bincount(y.reshape(-1), minlength=outputs).double().clamp_min(0.5)
+        if y.is_floating_point():
+            counts = y.reshape(-1, outputs).double().sum(0)
+        else:
+            counts = torch.bincount(y[y != IGNORE].reshape(-1), minlength=outputs).double()
+        counts = counts.clamp_min(0.5)
         return torch.log(counts / counts.sum())
 
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
-        """Integer classes in [0, C) (or -100 for padding)."""
+        """Integer classes in [0, C) (or -100 for padding), or distributions over them."""
+        if f.shape[-1] < 2:
+            raise LabelError(
+                "a categorical law needs at least two outputs and the model has one",
+                where=where,
+                remedy="use likelihood=Bernoulli() for one logit, Gaussian() or Poisson() for a number",
+            )
+        if _soft(f, y):
+            self._check_distribution(y, where)
+            return
         if y.dtype.is_floating_point or y.dtype.is_complex or y.dtype == torch.bool or y.shape != f.shape[:-1]:
-            raise _wrong_kind("categorical", y, f, where, f"integers of shape {tuple(f.shape[:-1])}")
+            raise wrong_kind("categorical", y, f, where, f"integers of shape {tuple(f.shape[:-1])}")
         bad = ((y < 0) & (y != IGNORE)) | (y >= f.shape[-1])
         if bool(bad.any()):
             raise LabelError(
@@ -189,6 +139,16 @@ class Categorical(Likelihood):
                 remedy=f"the model has {f.shape[-1]} outputs: recode the labels or use a model with more classes",
             )
 
+    @staticmethod
+    def _check_distribution(y: Tensor, where: str) -> None:
+        bad = ((y < 0) | ~torch.isfinite(y)).any(-1) | ((y.double().sum(-1) - 1).abs() > 1e-3)
+        if bool(bad.any()):
+            raise LabelError(
+                f"{int(bad.sum())} labels of the shape of the outputs are no distributions over the classes",
+                where=where,
+                remedy="give classes as integers, or probabilities that are not negative and sum to one",
+            )
+
     def predict(self, f: Tensor) -> Tensor:
         """The most probable class."""
         return f.argmax(-1)
@@ -196,6 +156,11 @@ class Categorical(Likelihood):
     def mean(self, f: Tensor) -> Tensor:
         """Class probabilities."""
         return torch.softmax(f, -1)
+
+
+def _soft(f: Tensor, y: Tensor) -> bool:
+    """Labels that are distributions over the classes."""
+    return y.is_floating_point() and y.shape[-1:] == f.shape[-1:] and y.dim() == f.dim()
 
 
 @dataclass(frozen=True)
@@ -250,7 +215,7 @@ class Bernoulli(Likelihood):
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
         """Numbers in [0, 1] of the shape of f."""
         if y.shape != f.shape:
-            raise _wrong_kind("bernoulli", y, f, where, f"numbers in [0, 1] of shape {tuple(f.shape)}")
+            raise wrong_kind("bernoulli", y, f, where, f"numbers in [0, 1] of shape {tuple(f.shape)}")
         bad = ~((y >= 0) & (y <= 1))
         if bool(bad.any()):
             raise LabelError(
@@ -266,69 +231,6 @@ class Bernoulli(Likelihood):
     def mean(self, f: Tensor) -> Tensor:
         """P."""
         return torch.sigmoid(f)
-
-
-@dataclass(frozen=True)
-class Gaussian(Likelihood):
-    """Real targets with mean f and fixed noise ``sigma``: H = I/σ²."""
-
-    sigma: float = 1.0
-    name: str = "gaussian"
-
-    def __post_init__(self) -> None:
-        if not (self.sigma > 0 and math.isfinite(self.sigma)):
-            raise ValueError(f"Gaussian needs a positive sigma, got {self.sigma}")
-
-    def nll(self, f: Tensor, y: Tensor) -> Tensor:
-        """½‖f−y‖²/σ² + C log(σ√2π)."""
-        constant = f.shape[-1] * (math.log(self.sigma) + 0.5 * math.log(2 * math.pi))
-        return 0.5 * ((f - y.to(f.dtype)) ** 2).sum(-1) / self.sigma**2 + constant
-
-    def residual(self, f: Tensor, y: Tensor) -> Tensor:
-        """(f − y)/σ²."""
-        return (f - y.to(f.dtype)) / self.sigma**2
-
-    def fisher_root(self, f: Tensor) -> Tensor:
-        """I/σ."""
-        return torch.diag_embed(torch.full_like(f, 1 / self.sigma))
-
-    def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
-        """u/σ²."""
-        return u / self.sigma**2
-
-    def quantile(self, f: Tensor, u: Tensor) -> Tensor:
-        """Mean plus noise."""
-        noise: Tensor = torch.special.ndtri(u)
-        return f + self.sigma * noise.to(f.dtype)
-
-    def kl(self, f: Tensor, f2: Tensor) -> Tensor:
-        """½‖f−f2‖²/σ²."""
-        return 0.5 * ((f - f2) ** 2).sum(-1) / self.sigma**2
-
-    def distance(self, f: Tensor, f2: Tensor) -> Tensor:
-        """‖f − f2‖/σ."""
-        d: Tensor = torch.linalg.vector_norm(f - f2, dim=-1) / self.sigma
-        return d
-
-    def null_output(self, y: Tensor, outputs: int) -> Tensor:
-        """The mean target."""
-        return y.reshape(-1, y.shape[-1]).double().mean(0)
-
-    def check(self, f: Tensor, y: Tensor, where: str) -> None:
-        """Floats of the shape of f."""
-        if y.shape != f.shape or not y.dtype.is_floating_point:
-            raise _wrong_kind("gaussian", y, f, where, f"floats of shape {tuple(f.shape)}")
-        bad = ~torch.isfinite(y)
-        if bool(bad.any()):
-            raise LabelError(
-                f"{int(bad.sum())} labels are NaN or infinite",
-                where=where,
-                remedy="drop or repair those examples",
-            )
-
-    def mean(self, f: Tensor) -> Tensor:
-        """F itself."""
-        return f
 
 
 @dataclass(frozen=True)
@@ -375,7 +277,7 @@ class Poisson(Likelihood):
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
         """Non-negative whole numbers of the shape of f."""
         if y.shape != f.shape:
-            raise _wrong_kind("poisson", y, f, where, f"counts of shape {tuple(f.shape)}")
+            raise wrong_kind("poisson", y, f, where, f"counts of shape {tuple(f.shape)}")
         bad = ~((y >= 0) & torch.isfinite(y) & (y == y.round()))
         if bool(bad.any()):
             raise LabelError(

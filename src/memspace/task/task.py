@@ -17,6 +17,7 @@ from memspace.task.recipe import Training
 from memspace.task.refits import guarded_refit, with_adapter
 from memspace.task.run import Run
 from memspace.task.selection import as_patterns
+from memspace.task.settle import settle
 from memspace.task.told import guarded_show
 
 __all__ = ["Factors", "Run", "Task"]
@@ -68,6 +69,11 @@ class Task:
             the last layer).
         parameters: shell patterns over parameter names: which parameters to audit, for example ``"blocks.*.attn.*"``;
             one that begins with ``!`` excludes. None given: all trainable ones. The others are held as they are.
+        shift_labels: the label of a position is the next position's, as causal language models of transformers have
+            it. None: where inputs are a dict, labels equal its ``input_ids`` (or are -100) and no output depends on
+            later tokens.
+
+    Outputs and labels are read once when the task is made; see ``memspace.task.settle`` and ``docs/your-data.md``.
     """
 
     model: nn.Module
@@ -87,6 +93,7 @@ class Task:
     description: dict[str, str] = field(default_factory=dict)
     layer: str | None = None
     parameters: str | tuple[str, ...] = ()
+    shift_labels: bool | None = None
 
     def __post_init__(self) -> None:
         half = stored_dtypes(self.model)
@@ -106,9 +113,10 @@ class Task:
                 object.__setattr__(self, "model", both.model)
                 object.__setattr__(self, "training", with_adapter(self.training, both.adapter))
                 if part == "train" and self.refit is not None:
-                    example = move(both.data.batch([0]).x, self.device, self.dtype)
+                    example = move(both.data.inputs([0]), self.device, self.dtype)
                     object.__setattr__(self, "refit", guarded_refit(self.refit, example, both.shape))
         object.__setattr__(self, "show", guarded_show(self.show))
+        settle(self)
 
     @property
     def device(self) -> torch.device:

@@ -36,7 +36,9 @@ def refit_many(task: Task, index: Tensor, seeds: Sequence[int], progress: Progre
     # A single network gains nothing from company, and its own training may use all threads.
     if task.training is not None and (len(seeds) > 1 or task.refit is None):
         x, y = whole(task)
-        networks = train_many(task.training, x, y, task.likelihood, seeds=seeds, index=index, progress=progress)
+        networks = train_many(
+            task.training, x, y, task.likelihood.trained_with, seeds=seeds, index=index, progress=progress
+        )
         return [networks.model(m) for m in range(len(networks))]
     refit = task.refit
     if refit is None:

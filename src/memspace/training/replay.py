@@ -159,7 +159,7 @@ class Replay:
         leaves = {n: t.detach().requires_grad_() for n, t in self.unpack(theta).items()}
         w = w.detach().requires_grad_(again)
         with torch.enable_grad(), _differentiable_twice(self.draws.model, again):
-            losses = example_losses(self.task.likelihood, self.outputs(leaves, x), y)
+            losses = example_losses(self.task.likelihood.trained_with, self.outputs(leaves, x), y)
             loss = (w * losses).sum() / len(w)
             grads = torch.autograd.grad(
                 loss, list(leaves.values()), create_graph=again, allow_unused=True, materialize_grads=True

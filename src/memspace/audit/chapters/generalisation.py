@@ -12,6 +12,7 @@ from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.measures.calibration import calibration_error
+from memspace.measures.correct import accuracies, by_example, per_prediction
 from memspace.measures.damping import expected_loss
 
 __all__ = ["generalisation", "loo_estimate"]
@@ -25,8 +26,7 @@ def loo_estimate(r: Reading) -> tuple[Tensor, str]:
     """
     if r.loo_f is not None and r.labels is not None:
         return expected_loss(r.loo_f, r.labels.truth), "against the inferred true label"
-    per = r.loo_loss / (r.weight.flatten(1).sum(1).clamp_min(1) if r.sequence else 1)
-    return per.double(), "against the labels as given"
+    return per_prediction(r.loo_loss, by_example(r.weight)), "against the labels as given"
 
 
 def _calibration(r: Reading) -> list[Measurement | Unmeasured]:
@@ -59,7 +59,7 @@ def generalisation(r: Reading) -> Chapter:
     measurements = [
         from_samples(
             "generalisation.train_loss",
-            (r.loss / positions).tolist(),
+            per_prediction(r.loss, by_example(r.weight)).tolist(),
             "nats",
             "mean over training labels as given",
         ),
@@ -116,15 +116,14 @@ def generalisation(r: Reading) -> Chapter:
     if r.test_f is not None and r.test_y is not None:
         losses = law.nll(r.test_f.double(), r.test_y)
         count = law.weight(r.test_f, r.test_y)
-        per = losses.flatten(1).sum(1) / count.flatten(1).sum(1).clamp_min(1) if r.sequence else losses
+        per = per_prediction(by_example(losses), by_example(count))
         measured = from_samples("generalisation.test_loss", per.tolist(), "nats", "mean over test examples")
         measurements.append(measured)
         if law.classifies:
-            hit = (law.predict(r.test_f) == r.test_y).double()
             measurements.append(
                 from_samples(
                     "generalisation.test_accuracy",
-                    (hit.flatten(1).mean(1) if hit.dim() > 1 else hit).tolist(),
+                    accuracies(law, r.test_f, r.test_y).tolist(),
                     "1",
                     "test examples",
                 )

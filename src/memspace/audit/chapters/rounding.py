@@ -35,7 +35,7 @@ def _right(r: Reading, data: Data, flat: torch.Tensor | None) -> torch.Tensor:
     """Per example 1 where the prediction is right, for sequences the share of right positions, (n,)."""
     law = r.task.likelihood
     f, y = outputs(r.task, data, state=None if flat is None else r.space.unpack(flat))
-    right = (law.predict(f) == y).double()
+    right = law.hits(f, y).double()
     weight = law.weight(f, y).double()
     right = right.mean(-1) if right.dim() > weight.dim() else right * weight
     return right.reshape(len(f), -1).sum(1) / weight.reshape(len(f), -1).sum(1).clamp_min(1)

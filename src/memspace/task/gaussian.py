@@ -1,0 +1,110 @@
+"""Real targets with normal noise, whose size is given or fitted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from memspace.errors import LabelError
+from memspace.task.law import Likelihood, wrong_kind
+
+__all__ = ["Gaussian"]
+
+
+@dataclass(frozen=True)
+class Gaussian(Likelihood):
+    """Real targets with mean f and noise of standard deviation σ: H = diag(1/σ²).
+
+    Args:
+        sigma: σ in the targets' unit, one number or one per output. None: a :class:`~memspace.Task` fits it, one per
+            output, as the root mean square of the training residuals (maximum likelihood), and says so; outside a
+            task it is then 1.
+        fitted: σ was fitted to residuals and is not part of the training's loss, which is half the squared error.
+
+    Raises:
+        ValueError: σ is not positive and finite.
+    """
+
+    sigma: float | tuple[float, ...] | None = None
+    name: str = "gaussian"
+    fitted: bool = False
+
+    def __post_init__(self) -> None:
+        values = self.sigma if isinstance(self.sigma, tuple) else (1.0 if self.sigma is None else self.sigma,)
+        if not values or not all(v > 0 and math.isfinite(v) for v in values):
+            raise ValueError(f"Gaussian needs a positive sigma, got {self.sigma}")
+
+    def scale(self, f: Tensor) -> Tensor:
+        """σ as a tensor that multiplies outputs ``f``: of one number, or of shape (C,)."""
+        return torch.as_tensor(1.0 if self.sigma is None else self.sigma, dtype=f.dtype, device=f.device)
+
+    @property
+    def trained_with(self) -> Likelihood:
+        """The law whose negative log-likelihood a training minimised: with σ = 1 where σ was fitted afterwards."""
+        return Gaussian(1.0) if self.fitted or self.sigma is None else self
+
+    @property
+    def unfitted(self) -> Likelihood:
+        """The law without a fitted σ."""
+        return replace(self, sigma=None, fitted=False) if self.fitted else self
+
+    def nll(self, f: Tensor, y: Tensor) -> Tensor:
+        """Σ ½(f−y)²/σ² + log(σ√2π)."""
+        scale = self.scale(f)
+        constant = torch.log(scale).expand(f.shape[-1]).sum() + f.shape[-1] * 0.5 * math.log(2 * math.pi)
+        return 0.5 * (((f - y.to(f.dtype)) / scale) ** 2).sum(-1) + constant
+
+    def residual(self, f: Tensor, y: Tensor) -> Tensor:
+        """(f − y)/σ²."""
+        return (f - y.to(f.dtype)) / self.scale(f) ** 2
+
+    def fisher_root(self, f: Tensor) -> Tensor:
+        """diag(1/σ)."""
+        return torch.diag_embed((1 / self.scale(f)).expand_as(f))
+
+    def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
+        """u/σ²."""
+        return u / self.scale(u) ** 2
+
+    def quantile(self, f: Tensor, u: Tensor) -> Tensor:
+        """Mean plus noise."""
+        noise: Tensor = torch.special.ndtri(u)
+        return f + self.scale(f) * noise.to(f.dtype)
+
+    def kl(self, f: Tensor, f2: Tensor) -> Tensor:
+        """½ Σ (f−f2)²/σ²."""
+        return 0.5 * (((f - f2) / self.scale(f)) ** 2).sum(-1)
+
+    def distance(self, f: Tensor, f2: Tensor) -> Tensor:
+        """‖(f − f2)/σ‖."""
+        d: Tensor = torch.linalg.vector_norm((f - f2) / self.scale(f), dim=-1)
+        return d
+
+    def null_output(self, y: Tensor, outputs: int) -> Tensor:
+        """The mean target."""
+        return y.reshape(-1, y.shape[-1]).double().mean(0)
+
+    def check(self, f: Tensor, y: Tensor, where: str) -> None:
+        """Floats of the shape of f."""
+        if y.shape != f.shape or not y.dtype.is_floating_point:
+            raise wrong_kind("gaussian", y, f, where, f"floats of shape {tuple(f.shape)}")
+        if isinstance(self.sigma, tuple) and len(self.sigma) != f.shape[-1]:
+            raise LabelError(
+                f"the law has {len(self.sigma)} values of sigma and the model {f.shape[-1]} outputs",
+                where="likelihood",
+                remedy="give one sigma, or one per output",
+            )
+        bad = ~torch.isfinite(y)
+        if bool(bad.any()):
+            raise LabelError(
+                f"{int(bad.sum())} labels are NaN or infinite",
+                where=where,
+                remedy="drop or repair those examples",
+            )
+
+    def mean(self, f: Tensor) -> Tensor:
+        """F itself."""
+        return f

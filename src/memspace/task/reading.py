@@ -1,0 +1,99 @@
+"""How a model's outputs become the output law's: one row of logits, means or log-rates per prediction, classes last."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Making", "OutputReading", "read_so"]
+
+LINKS = {
+    "softmax": "the model's outputs are class probabilities (it ends in a softmax): their logarithm is read as logits",
+    "sigmoid": "the model's outputs are probabilities (it ends in a sigmoid): their log-odds are read as logits",
+    "rate": "the model's outputs are rates (they are never negative): their logarithm is read as log-rates",
+}
+
+
+@dataclass(frozen=True)
+class OutputReading:
+    """Turns outputs as the model gives them into outputs as the law wants them. A forward hook of a shallow copy.
+
+    Args:
+        column: outputs of shape (B,) are one column, (B, 1).
+        classes_first: the classes run along axis 1, as torch's losses have it, and are moved to the end.
+        link: what the outputs are already: ``softmax`` or ``sigmoid`` probabilities, or a ``rate``; empty: as wanted.
+    """
+
+    column: bool = False
+    classes_first: bool = False
+    link: str = ""
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is done to the outputs."""
+        return self.column or self.classes_first or bool(self.link)
+
+    @property
+    def said(self) -> str:
+        """One clause for people; empty where nothing is done."""
+        parts = [LINKS[self.link]] if self.link else []
+        if self.classes_first:
+            parts.append("classes run along axis 1 of the outputs")
+        if self.column:
+            parts.append("outputs of shape (B,) are read as one column")
+        return "; ".join(parts)
+
+    def of(self, f: Tensor) -> Tensor:
+        """The law's outputs (B, ..., C) of the model's."""
+        if self.column:
+            f = f.unsqueeze(-1)
+        if self.classes_first:
+            f = f.movedim(1, -1)
+        # What has rounded to 0 or 1 keeps a finite logit: beyond these bounds the law's gradient is rounding.
+        if self.link == "sigmoid":
+            return torch.logit(f, torch.finfo(f.dtype).eps / 2)
+        return torch.log(f.clamp_min(torch.finfo(f.dtype).tiny)) if self.link else f
+
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        """The forward hook; outputs that are no tensor are left alone."""
+        return self.of(output) if isinstance(output, Tensor) else output
+
+
+def read_so(model: nn.Module, reading: OutputReading) -> nn.Module:
+    """The model with its outputs read that way: a shallow copy of the top module around the same parts.
+
+    The user's own module gets no hook. A model that is read so already is given back.
+    """
+    if not reading.changes or reading in model._forward_hooks.values():
+        return model
+    copy: nn.Module = type(model).__new__(type(model))
+    copy.__dict__ = dict(vars(model))
+    copy.__dict__["_forward_hooks"] = OrderedDict(model._forward_hooks)
+    copy.register_forward_hook(reading)
+    return copy
+
+
+@dataclass(frozen=True)
+class Making:
+    """A way to make or refit networks, whose outputs are then read in a given way.
+
+    Args:
+        make: ``make()``, or ``refit(indices, seed)``.
+        kept: what the indices count: places of the labelled examples in the data as given; None: all of them.
+    """
+
+    make: Callable[..., Any]
+    reading: OutputReading
+    kept: Tensor | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        """What ``make`` gives, adapted where it is a module."""
+        if self.kept is not None and args:
+            args = (self.kept[args[0]], *args[1:])
+        made = self.make(*args)
+        return read_so(made, self.reading) if isinstance(made, nn.Module) else made

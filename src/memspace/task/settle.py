@@ -1,0 +1,317 @@
+"""What a task's outputs and labels mean, found once when the task is made: layout, link, encoding, noise.
+
+Everything downstream then reads outputs (B, ..., C) as the law wants them and labels of the law. What is found is said
+in the task's ``description``. A task that cannot be read here is left as it is: ``checks.check_task`` names the fault.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from memspace.errors import LabelError, MemspaceError
+from memspace.task.data import Data, Inputs, as_labels, call_model, move
+from memspace.task.encoding import LabelEncoding, find_encoding
+from memspace.task.law import IGNORE, Likelihood
+from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson
+from memspace.task.reading import Making, OutputReading, read_so
+from memspace.task.tensors import is_text, text_of
+
+if TYPE_CHECKING:
+    from memspace.task.task import Task
+
+__all__ = ["settle"]
+
+EXAMPLES, SHAKEN = 64, 3  # examples by which a link is recognised, and how often the weights are shaken
+LEAST_NOISE = 1e-6  # of the targets' spread: σ of a network without residuals
+
+
+def settle(task: Task) -> None:
+    """Put the fields of a task that is being made in terms of its law: model, data, law, decay, ways to train, facts.
+
+    Raises:
+        LabelError: outputs or labels can be read in two ways, labels are strings of unknown order, or there are none.
+    """
+    from memspace.task.checks import untouched  # which knows the task
+
+    def put(field: str, value: Any) -> None:
+        object.__setattr__(task, field, value)
+
+    with untouched(task.model):
+        found = _meaning(task)
+    if found is None:
+        return
+    meaning, raw = found
+    reading, encoding = meaning.reading, meaning.encoding
+    facts = {"outputs": reading.said, "labels": encoding.said}
+    if task.train.meaning is None:
+        labels, n = encoding(raw), len(task.train)
+        kept = _labelled(labels, task.train)
+        put("train", task.train.meant(meaning, encoding, labels, kept))
+        if kept is not None:
+            facts["examples without a label"] = f"{n - len(kept):,} of {n:,}, left out"
+            if task.true_labels is not None and len(task.true_labels) == n:
+                put("true_labels", task.true_labels[kept])
+        if task.refit is not None and (reading.changes or kept is not None):
+            put("refit", Making(task.refit, reading, kept))
+        if task.training is not None and reading.changes:
+            put("training", replace(task.training, make=Making(task.training.make, reading)))
+    if task.test is not None and task.test.meaning is None:
+        n, shown = len(task.test), _encoded(encoding, task.test)
+        if shown is not None:
+            kept = _labelled(shown, task.test)
+            put("test", task.test.meant(meaning, encoding, shown, kept))
+            if kept is not None:
+                facts["test examples without a label"] = f"{n - len(kept):,} of {n:,}, left out"
+    put("model", read_so(task.model, reading))
+    if isinstance(task.likelihood, Gaussian) and task.likelihood.sigma is None:
+        with untouched(task.model):
+            fitted = _fitted_noise(task)
+        if fitted is not None:
+            put("likelihood", fitted)
+            put("decay", _relative(task.decay, fitted))
+            facts["noise σ"] = _said(fitted) + ", fitted: the root mean square of the training residuals"
+    told = {k: v for k, v in facts.items() if v}
+    if told:
+        put("description", dict(task.description) | {f"{k} as read" if k in _READ else k: v for k, v in told.items()})
+
+
+_READ = ("outputs", "labels")
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    """How the outputs and labels of a task are to be read."""
+
+    reading: OutputReading
+    encoding: LabelEncoding
+
+
+def _meaning(task: Task) -> tuple[_Meaning, Any] | None:
+    """Read a few examples and all labels, given back too; None where the model or the data cannot be read."""
+    if isinstance(task.train.meaning, _Meaning):
+        return task.train.meaning, None
+    train, law = task.train, task.likelihood
+    try:
+        index = torch.arange(min(4, len(train)))
+        x = train.inputs(index)
+        f = _forward(task, x)
+        labels = _all_labels(train)
+    except Exception:  # whatever is wrong with the user's model or data is named by the check
+        return None
+    if f is None or f.dim() < 1 or len(f) != len(index):
+        return None
+    numbers = isinstance(labels, Tensor)
+    column = f.dim() == 1 and not isinstance(law, Categorical)
+    first = False
+    if numbers and f.dim() > 2:
+        if f.dim() == 3 and f.shape[1] == f.shape[2]:  # more examples may tell the axes apart
+            more = _forward(task, train.inputs(torch.arange(min(EXAMPLES, len(train)))))
+            f = f if more is None else more
+        first = _classes_first(law, f, labels[: len(f)])
+    reading = OutputReading(column, first)
+    f = reading.of(f)
+    if f.dim() < 2:
+        return None
+    reading = replace(reading, link=_link(task, reading))
+    moved = first and labels.dim() == f.dim()  # distributions in torch's layout too
+    encoding = find_encoding(law, f, labels.movedim(1, -1) if moved else labels, task.class_names)
+    encoding = replace(encoding, classes_first=moved)
+    if isinstance(law, Categorical) and numbers and f.dim() == 3:
+        shift = _predicts_next(task, x, labels[: len(f)]) if task.shift_labels is None else task.shift_labels
+        encoding = replace(encoding, next_token=shift)
+    return _Meaning(reading, encoding), labels
+
+
+def _encoded(encoding: LabelEncoding, data: Data) -> Tensor | None:
+    try:
+        return encoding(_all_labels(data))
+    except (MemspaceError, RuntimeError):  # named by the check
+        return None
+
+
+def _all_labels(data: Data) -> Any:
+    """All labels as given: a tensor, or a list of strings."""
+    parts = list(data.raw_labels())
+    if all(is_text(p) for p in parts):
+        return [word for p in parts for word in text_of(p)]
+    return torch.cat([as_labels(p) for p in parts])
+
+
+def _forward(task: Task, x: Inputs) -> Tensor | None:
+    with torch.no_grad():
+        f = call_model(task.model, move(x, task.device, task.dtype))
+    return f if isinstance(f, Tensor) else None
+
+
+def _classes_first(law: Likelihood, f: Tensor, y: Tensor) -> bool:
+    """Whether the classes run along axis 1 of outputs (B, C, ...), as torch's losses have it; by the labels' shape."""
+    if not isinstance(law, Categorical):
+        return False
+    if law.class_axis is not None:
+        return law.class_axis == 1
+    shapes = {tuple(y.shape), tuple(y.shape[:-1])} if y.shape[-1:] == (1,) else {tuple(y.shape)}
+    if y.shape == f.shape:
+        sums = [bool(((y.double().sum(axis) - 1).abs() < 1e-3).all()) for axis in (1, -1)]
+        first, last = sums
+    else:
+        first = (f.shape[0], *f.shape[2:]) in shapes
+        last = tuple(f.shape[:-1]) in shapes
+    if first and last and (f.dim() > 3 or y.shape == f.shape or _fits_better(law, f, y)):
+        raise LabelError(
+            f"outputs of shape {tuple(f.shape)} and labels of shape {tuple(y.shape)} can be read with the classes "
+            "along axis 1 or along the last axis",
+            where="training data",
+            remedy="say which: likelihood=Categorical(class_axis=1) as torch's losses have it, or class_axis=-1",
+        )
+    return first and not last
+
+
+def _fits_better(law: Categorical, f: Tensor, y: Tensor) -> bool:
+    """Whether sequences fit outputs (B, C, T) clearly better than outputs (B, T, C), the usual layout of networks.
+
+    By a paired t above 3 over the positions: of the losses under the two readings, for C = T.
+    """
+    y = y.to(f.device)
+    y = (y.squeeze(-1) if y.dim() > 2 else y).long()
+    if bool(((y != IGNORE) & ((y < 0) | (y >= f.shape[-1]))).any()):
+        return False
+    apart = (law.nll(f, y) - law.nll(f.movedim(1, -1), y))[y != IGNORE].double()
+    return len(apart) > 1 and float(apart.mean()) > 3 * float(apart.std()) / math.sqrt(len(apart))
+
+
+def _link(task: Task, reading: OutputReading) -> str:
+    """What the outputs are where they are no logits or log-rates, whatever the weights are."""
+    if type(task.likelihood) not in _LINKS:
+        return ""
+    link, fits = _LINKS[type(task.likelihood)]
+    x = move(task.train.inputs(torch.arange(min(EXAMPLES, len(task.train)))), task.device, task.dtype)
+    try:
+        return link if all(fits(f) for f in _shaken(task.model, x, reading)) else ""
+    except Exception:  # a model that does not bear other weights
+        return ""
+
+
+def _distributions(f: Tensor) -> bool:
+    inside = bool(((f >= 0) & (f <= 1)).all())
+    return f.shape[-1] > 1 and inside and bool(((f.double().sum(-1) - 1).abs() < 1e-3).all())
+
+
+def _shares(f: Tensor) -> bool:
+    return bool(((f >= 0) & (f <= 1)).all())
+
+
+def _rates(f: Tensor) -> bool:
+    return bool((f > 0).all())
+
+
+_LINKS: dict[type[Likelihood], tuple[str, Callable[[Tensor], bool]]] = {
+    Categorical: ("softmax", _distributions),
+    Bernoulli: ("sigmoid", _shares),
+    Poisson: ("rate", _rates),
+}
+
+
+def _shaken(model: nn.Module, x: Inputs, reading: OutputReading) -> Iterator[Tensor]:
+    """Outputs with the weights as they are, and then with other weights.
+
+    Outputs of a trained network may look like probabilities by chance; those that still do for any weights are.
+    """
+    with torch.no_grad():
+        yield reading.of(call_model(model, x))
+        generator = torch.Generator().manual_seed(0)
+        args = x if isinstance(x, tuple) else () if isinstance(x, dict) else (x,)
+        for k in range(SHAKEN):
+            weights = {}
+            for name, p in model.named_parameters():
+                if p.is_floating_point():
+                    size = float(p.double().square().mean().sqrt()) if p.numel() else 0.0
+                    noise = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p)
+                    weights[name] = p + noise * (size + 0.1) * 3**k
+            f = functional_call(model, weights, args, x if isinstance(x, dict) else {})
+            yield torch.nan_to_num(reading.of(f), nan=-1.0)
+
+
+def _predicts_next(task: Task, x: Inputs, y: Tensor) -> bool:
+    """Whether the labels are the input tokens themselves and the model sees no token to come: transformers' rule.
+
+    There ``labels`` are ``input_ids`` with -100 where nothing is asked, and the model moves them by one position.
+    """
+    tokens = x.get("input_ids") if isinstance(x, dict) else None
+    if tokens is None or tokens.shape != y.shape or tokens.shape[-1] < 2:
+        return False
+    if not bool(((y == tokens) | (y == IGNORE)).all()) or not bool((y != IGNORE).any()):
+        return False
+    other = tokens.clone()
+    other[:, -1] = torch.where(tokens[:, -1] == tokens.flatten()[0], tokens.max(), tokens.flatten()[0])
+    before, after = _forward(task, x), _forward(task, {**x, "input_ids": other})
+    if before is None or after is None or before.shape[:-1] != tokens.shape:
+        return False
+    return bool(torch.allclose(before[:, :-1], after[:, :-1], rtol=1e-3, atol=1e-5))
+
+
+def _labelled(y: Tensor, data: Data) -> Tensor | None:
+    """Positions of the examples with any label but -100; None where all have one.
+
+    Raises:
+        LabelError: no example has one.
+    """
+    if y.is_floating_point():
+        return None
+    has = (y != IGNORE).flatten(1).any(1) if y.dim() > 1 else y != IGNORE
+    if bool(has.all()):
+        return None
+    if not bool(has.any()):
+        raise LabelError(
+            f"all labels are {IGNORE}, which marks examples without a label",
+            where=data.name,
+            remedy="give labels for some examples",
+        )
+    return has.nonzero().flatten()
+
+
+def _fitted_noise(task: Task) -> Gaussian | None:
+    """σ of each output by maximum likelihood, the root mean square of its residuals; None where these cannot be had."""
+    squares = total = spread = torch.zeros(1, dtype=torch.float64)
+    count = 0
+    try:
+        for part in task.train.batches(512):
+            f = _forward(task, part.x)
+            y = part.y.double()
+            if f is None or f.shape != y.shape:
+                return None
+            residual = (f.double().cpu() - y.cpu()).reshape(-1, f.shape[-1])
+            flat = y.cpu().reshape(-1, f.shape[-1])
+            squares, count = squares + residual.square().sum(0), count + len(flat)
+            total, spread = total + flat.sum(0), spread + flat.square().sum(0)
+    except Exception:  # as in _meaning
+        return None
+    sigma = (squares / count).sqrt()
+    deviation = (spread / count - (total / count).square()).clamp_min(0).sqrt()
+    size = torch.where(deviation > 0, deviation, (spread / count).sqrt())
+    floor = LEAST_NOISE * torch.where(size > 0, size, torch.ones_like(size))
+    sigma = torch.maximum(sigma, floor)
+    if not bool(torch.isfinite(sigma).all()):
+        return None
+    values = tuple(sigma.tolist())
+    return Gaussian(values[0] if len(values) == 1 else values, fitted=True)
+
+
+def _said(law: Gaussian) -> str:
+    values = law.sigma if isinstance(law.sigma, tuple) else (law.sigma or 1.0,)
+    shown = ", ".join(f"{v:.3g}" for v in values[:8])
+    return shown + (f", ... ({len(values)} outputs)" if len(values) > 8 else "")
+
+
+def _relative(decay: float | None, law: Gaussian) -> float | None:
+    """The decay of a training on half the squared error, in the fitted law's nats."""
+    sigma = law.sigma if isinstance(law.sigma, tuple) else (law.sigma or 1.0,)
+    if decay is None:
+        return None
+    return float(f"{decay * math.fsum(s**-2 for s in sigma) / len(sigma):.4g}")  # part of a fingerprint, as σ is not
