@@ -54,7 +54,7 @@ def _linear_quadratic(seed: int, layers: int, decay: float = 0.05) -> Task:
             block.u.copy_(-k @ h)
             h = a @ h + b @ block.u
     return Task(
-        model=model, train=(x, torch.zeros(n, d, dtype=torch.float64)), likelihood=Gaussian(), decay=decay / layers
+        model=model, train=(x, torch.zeros(n, d, dtype=torch.float64)), likelihood=Gaussian(1.0), decay=decay / layers
     )
 
 

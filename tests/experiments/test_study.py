@@ -67,7 +67,7 @@ def test_one_step_of_linear_regression_is_linear_in_what_is_kept(same_order: boo
         linear(),
         Data((x, y)),
         test=Data((tx, torch.full((7, 1), 100.0, dtype=torch.float64))),
-        likelihood=Gaussian(),
+        likelihood=Gaussian(1.0),
         training=Training(linear, recipe),
     )
     design = random_parts("half", 30, 24, 0.5, seeds=2, same_order=same_order)
@@ -75,7 +75,7 @@ def test_one_step_of_linear_regression_is_linear_in_what_is_kept(same_order: boo
     scores = (y * x) @ tx.T
     assert lds(scores, truth).value == pytest.approx(1.0, abs=1e-12)
     theta = 0.1 / (30 if same_order else 15) * (design.kept[3, :, None] * y * x).sum(0)
-    want = Gaussian().nll((tx @ theta)[:, None], torch.full((7, 1), 100.0, dtype=torch.float64))
+    want = Gaussian(1.0).nll((tx @ theta)[:, None], torch.full((7, 1), 100.0, dtype=torch.float64))
     torch.testing.assert_close(truth.outcomes["loss"][3, 1], want)
     removed = left_out("left-out", 30, [torch.tensor([2]), torch.tensor([4, 5])], 3, same_order=same_order)
     found = effects(retrain(job, removed, queries_of(job, test=torch.arange(7))), outcome="loss")

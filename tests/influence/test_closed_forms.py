@@ -27,7 +27,7 @@ def ridge(n=30, p=4, alpha=3.0, seed=0):
     model = nn.Linear(p, 1, bias=False).double()
     model.weight.data = solve(torch.ones(n).double()).T.contiguous()
     queries = torch.randn(5, p, generator=g, dtype=torch.float64), torch.randn(5, 1, generator=g, dtype=torch.float64)
-    return Task(model=model, train=(x, y), test=queries, likelihood=Gaussian()), solve, alpha / n
+    return Task(model=model, train=(x, y), test=queries, likelihood=Gaussian(1.0)), solve, alpha / n
 
 
 @pytest.mark.parametrize("engine", ENGINES)

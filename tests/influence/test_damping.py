@@ -58,7 +58,7 @@ def test_the_damping_of_ridge_regressions_retrained_on_halves_is_found():
         return fresh
 
     qy = torch.zeros(60, 1).double()
-    task = Task(model=model, train=(x, y), test=(qx, qy), likelihood=Gaussian(), refit=refit)
+    task = Task(model=model, train=(x, y), test=(qx, qy), likelihood=Gaussian(1.0), refit=refit)
 
     def prediction(f, y):
         return f[:, 0]

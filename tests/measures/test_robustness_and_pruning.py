@@ -182,7 +182,7 @@ def test_rounding_makes_a_copy_of_few_levels(task: Task, bits: int) -> None:
 def test_noise_of_a_linear_gaussian_network_is_predicted_exactly() -> None:
     torch.manual_seed(1)
     x = torch.randn(40, 6, dtype=torch.float64)
-    task = Task(nn.Linear(6, 2).double(), Data((x, torch.randn(40, 2, dtype=torch.float64))), Gaussian())
+    task = Task(nn.Linear(6, 2).double(), Data((x, torch.randn(40, 2, dtype=torch.float64))), Gaussian(1.0))
     space = ParameterSpace(task.model)
     trace = 2 * float((x.square().sum(1) + 1).mean())
     before = _state(task)

@@ -25,7 +25,7 @@ def measured(width, seed):
             layer.weight.copy_(scale * torch.randn(layer.weight.shape, generator=generator, dtype=torch.float64))
             layer.bias.copy_(BIAS**0.5 * torch.randn(layer.bias.shape, generator=generator, dtype=torch.float64))
     x = torch.randn(N, width, generator=generator, dtype=torch.float64)
-    task = Task(model=model, train=(x, torch.zeros(N, C, dtype=torch.float64)), likelihood=Gaussian())
+    task = Task(model=model, train=(x, torch.zeros(N, C, dtype=torch.float64)), likelihood=Gaussian(1.0))
     metric = build(task, ParameterSpace(model), "dual")
     values = metric.eigenvalues()
     return torch.stack([values.sum() / metric.size, values.square().sum() / metric.size, values[0]])

@@ -56,7 +56,7 @@ class LabelEncoding:
         if self.classes_first:
             y = y.movedim(1, -1)
         if self.onehot:
-            y = y.argmax(-1)
+            y = y.to(torch.uint8).argmax(-1)
         if self.whole:
             y = y.long()
         if self.real:

@@ -141,10 +141,11 @@ class Categorical(Likelihood):
 
     @staticmethod
     def _check_distribution(y: Tensor, where: str) -> None:
-        bad = ((y < 0) | ~torch.isfinite(y)).any(-1) | ((y.double().sum(-1) - 1).abs() > 1e-3)
+        bad = ((y < 0) | ~torch.isfinite(y)).any(-1) | (~((y.double().sum(-1) - 1).abs() < 1e-3))
         if bool(bad.any()):
             raise LabelError(
-                f"{int(bad.sum())} labels of the shape of the outputs are no distributions over the classes",
+                f"{int(bad.sum())} labels of shape {tuple(y.shape)}, that of the outputs, are no distributions over "
+                "the classes",
                 where=where,
                 remedy="give classes as integers, or probabilities that are not negative and sum to one",
             )
