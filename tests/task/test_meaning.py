@@ -346,3 +346,23 @@ def test_a_model_that_was_read_is_left_as_it_was() -> None:
     assert not whole._forward_hooks
     assert all(torch.equal(v, state[k]) for k, v in whole.state_dict().items())
     assert torch.equal(whole(x).sum(-1).round(), torch.ones(N, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_sequences_as_long_as_there_are_classes_are_read_classes_last_unless_the_loss_says_otherwise(
+    trained: bool,
+) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(20, 4, 6), torch.randint(0, 4, (20, 4))
+    model = nn.Linear(6, 4)
+    assert loss(Task(model, (x, y))) == pytest.approx(F.cross_entropy(model(x).flatten(0, 1), y.flatten()).item())
+    logits = 5 * F.one_hot(y, 4).float().mT if trained else torch.randn(20, 4, 4)
+    given = nn.Linear(4, 4)
+    with torch.no_grad():
+        given.weight.copy_(torch.eye(4))
+        given.bias.zero_()
+    if trained:
+        with pytest.raises(LabelError, match="class_axis"):
+            Task(given, (logits, y))
+    else:
+        assert outputs(Task(given, (logits, y)), Task(given, (logits, y)).train)[0].shape == (20, 4, 4)
