@@ -48,7 +48,7 @@ class LabelEncoding:
         Raises:
             LabelError: a string that is no class, or what is no number.
         """
-        y = as_labels(_numbered(raw, self.names, "labels") if self.names else raw)
+        y: Tensor = as_labels(_numbered(raw, self.names, "labels") if self.names else raw)
         if self.squeeze:
             y = y.squeeze(-1)
         if self.unsqueeze:
