@@ -137,9 +137,8 @@ def audit(
             if as_json:
                 say_json(made.to_dict() | {"seconds": seconds})
             else:
-                typer.echo(
-                    f"{made.text()}\nthe passes alone take at least {said_time(seconds)}, by the speed of one batch; solves and refits come on top"
-                )
+                alone = f"the passes alone take at least {said_time(seconds)}, by the speed of one batch"
+                typer.echo(f"{made.text()}\n{alone}; solves and refits come on top")
             return
         folder = out if out is not None else Path("runs") / job.name
         with open_store(folder, run_key(job, settings), fresh=fresh) as store:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from memspace.audit.ownership import RESULTS, changed, check_schema, damaged, read_json, read_state
@@ -68,9 +69,25 @@ def _table(path: Path, run: str) -> dict[str, Any]:
             of = (file.schema_arrow.metadata or {}).get(b"memspace_run")
             if of is not None and of.decode(errors="replace") != run:
                 raise _changed(path)
-            return dict(file.read().to_pydict())
+            words = [
+                f.name for f in file.schema_arrow if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)
+            ]
+        table = pq.read_table(str(path), read_dictionary=words)
+        if any(_length(column) > BYTES for column in table.columns):
+            raise damaged(path, "its texts are longer than any run writes")
+        return dict(table.to_pydict())
     except (OSError, KeyError, TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise damaged(path) from error
+
+
+def _length(column: pa.ChunkedArray) -> int:
+    """Bytes of a column of repeated words once each is written out, at most; 0 of any other."""
+    longest = [
+        pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
+        for chunk in column.chunks
+        if pa.types.is_dictionary(chunk.type)
+    ]
+    return max(longest, default=0) * len(column)
 
 
 def _changed(path: Path) -> RunFolderError:

@@ -203,7 +203,8 @@ def _check_picture(item: Item) -> None:
 
 
 def _is_grey(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and abs(value) < 1e6)  # of 0 to 1; what lies somewhat beyond is cut off
 
 
 def _unique(names: Sequence[str], what: str) -> None:
