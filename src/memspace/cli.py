@@ -219,7 +219,7 @@ def main() -> None:
 
 
 def _team() -> AbstractContextManager[Callable[[], bool]]:
-    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1").strip() in ("", "0", "1"):
         return nullcontext(lambda: True)
     from memspace.workers import team_of_torchrun
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -36,9 +37,7 @@ def team_of_torchrun() -> Iterator[Callable[[], bool]]:
     Raises:
         WorkerError: (inside) another process ended.
     """
-    store, rank, size = next(rendezvous("env://"))
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    store, rank = _met()
     signal.signal(signal.SIGTERM, _terminated)
 
     def speaks() -> bool:
@@ -64,6 +63,33 @@ def team_of_torchrun() -> Iterator[Callable[[], bool]]:
             # The failure is about to be told: torchrun's signal on account of another process comes too late.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise
+
+
+def _met() -> tuple[Any, int]:
+    """Join the group that the environment speaks of: its store and this process's rank.
+
+    Raises:
+        WorkerError: the environment is incomplete, or nobody answers.
+    """
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    if missing:
+        raise WorkerError(
+            f"RANK and WORLD_SIZE are set but {' and '.join(missing)} not",
+            where="environment",
+            remedy="start by torchrun, or unset RANK and WORLD_SIZE to work alone",
+        )
+    try:
+        store, rank, size = next(rendezvous("env://"))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    except (RuntimeError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise WorkerError(
+            f"the processes do not find each other ({reason})",
+            where=f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",
+            remedy="start all by torchrun, or unset RANK and WORLD_SIZE to work alone",
+        ) from error
+    return store, rank
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:
