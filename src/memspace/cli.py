@@ -234,7 +234,12 @@ def _unreadable(error: Any) -> SettingsError:
 
 
 def _stopped() -> Interrupted:
-    return Interrupted("stopped", where="by the user", remedy="finished stages are kept, the same command goes on")
+    words = sys.argv[1:]
+    kept = words[:1] in (["audit"], ["retrain"], ["study"]) or (
+        words[:1] == ["influence"] and "--out" in " ".join(words)
+    )
+    remedy = "finished stages are kept, the same command goes on" if kept else "the same command begins again"
+    return Interrupted("stopped", where="by the user", remedy=remedy)
 
 
 def _no_memory() -> MemspaceError:

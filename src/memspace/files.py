@@ -102,25 +102,51 @@ def locked(folder: Path) -> Iterator[None]:
         RunFolderError: another process works there.
         OutputError: the folder cannot be written.
     """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    path = folder / LOCK
+    handle = _opened(path)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "unknown"
-                raise RunFolderError(
-                    f"another run is at work in this folder ({' '.join(holder.split())})",
-                    where=str(folder),
-                    remedy="wait for it to end, or choose another --out",
-                ) from error
-            # A file system without locks: better an audit without one than none.
-        else:
-            with writing(folder):
-                os.ftruncate(handle, 0)
-                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
+            while not _held(handle, path):  # whoever held it before has taken its file away
+                os.close(handle)
+                handle = _opened(path)
+        except BlockingIOError as error:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip() or "unknown"
+            raise RunFolderError(
+                f"another run is at work in this folder ({' '.join(holder.split())})",
+                where=str(folder),
+                remedy="wait for it to end, or choose another --out",
+            ) from error
+        with writing(folder):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
     finally:
         os.close(handle)
+
+
+def _opened(path: Path) -> int:
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+
+
+def _held(handle: int, path: Path) -> bool:
+    """Whether the open file is now locked, and still the one that others find.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks: better a run without one than none
+        return True
+    try:
+        return os.fstat(handle).st_ino == path.stat().st_ino
+    except OSError:
+        return False

@@ -1,19 +1,23 @@
 """Scores in a file: all of them, the strongest of each query, and going on after an interruption."""
 
+import importlib
 import json
+from collections import Counter
 
 import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
 
-from memspace.errors import Interrupted, MemoryBudgetError, OutputError
+from memspace.errors import Interrupted, MemoryBudgetError, OutputError, RunFolderError
 from memspace.influence import stream
+from memspace.influence.engines import Engine
 from memspace.influence.influence import influence
 from memspace.influence.settings import Settings
 from memspace.influence.stream import stream_influence
 from memspace.task.task import Task
 
+prepared_module = importlib.import_module("memspace.influence.prepared")
 SETTINGS = Settings(chunk=7)
 
 
@@ -75,6 +79,54 @@ def test_an_interrupted_run_goes_on_and_counts_no_half_piece(task, tmp_path, mon
     stored = stream_influence(task, tmp_path, [1, 2], damping=0.1, settings=SETTINGS)
     assert stored.pieces == (2, 4)
     assert torch.allclose(scores_of(tmp_path, [1, 2]), influence(task, [1, 2], damping=0.1).scores)
+
+
+def test_what_costs_trainings_and_solves_is_kept_too(task, tmp_path, monkeypatch):
+    """Interrupted between two solves: the damping is not chosen again, and the first solve not repeated."""
+    from memspace.influence.prepared import Prepared
+
+    monkeypatch.setattr(Prepared, "at_once", 2)
+    choose, solve, count = prepared_module._choose, Engine.solve, Counter()
+
+    def chosen(*args):
+        count["chosen"] += 1
+        return choose(*args)
+
+    def solved(self, b, damping):
+        count["solved"] += 1
+        if count["solved"] == 2:
+            raise KeyboardInterrupt
+        return solve(self, b, damping)
+
+    monkeypatch.setattr(prepared_module, "_choose", chosen)
+    monkeypatch.setattr(Engine, "solve", solved)
+    with pytest.raises(Interrupted, match="goes on"):
+        stream_influence(task, tmp_path, settings=SETTINGS)
+    stored = stream_influence(task, tmp_path, settings=SETTINGS)
+    assert count == {"chosen": 1, "solved": 4}  # of three solves one was interrupted
+    want = influence(task, settings=SETTINGS)
+    assert torch.allclose(scores_of(tmp_path, list(range(6))), want.scores)
+    assert stored.facts["damping_rule"] == want.damping_rule
+    assert stored.facts["reliable"] == want.reliable
+
+
+FOREIGN = {
+    "scores.parquet": lambda p: p.write_bytes(b"mine"),
+    "top.json": lambda p: p.write_text('{"a": 1}'),
+    ".parts": lambda p: (p.mkdir(), (p / "mine").write_text("x")),
+    ".parts link": lambda p: p.with_name(".parts").symlink_to(p.parent.parent),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_files_of_others_are_left_alone(task, tmp_path, what):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    FOREIGN[what](folder / what)
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    with pytest.raises(RunFolderError, match="not written by memspace"):
+        stream_influence(task, folder, [0], damping=0.1, settings=SETTINGS)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("change", ["queries", "damping", "weights"])

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from memspace.errors import Interrupted
-from memspace.files import clear, writing, written
+from memspace.errors import Interrupted, RunFolderError
+from memspace.files import clear, locked, writing, written
+from memspace.influence.engines import Solved
 from memspace.influence.prepared import Goal, checked_target, judged, prepared, score_pass
 from memspace.influence.question import Asked, Queries, ask, queries_of
 from memspace.influence.result import SIGN, Top
 from memspace.influence.settings import Settings
+from memspace.measures.damping import DampingChoice
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task
@@ -82,37 +84,77 @@ def stream_influence(
 
     Raises:
         OutputError: the folder cannot be written.
-        Interrupted: finished pieces are kept.
+        RunFolderError: another run works there, or it holds others' files of the names that are written.
+        Interrupted: the damping, the solves and the pieces that are finished are kept.
         MemspaceError: bad input, in one sentence.
     """
-    start = time.perf_counter()
     folder, settings, progress = Path(out), settings or Settings(), progress or Silent()
+    with locked(folder):
+        _refuse_foreign(folder)
+        question = _Question(task, folder, queries, engine, target, damping, top, tokens, settings, progress)
+        try:
+            return _streamed(question)
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                "stopped by the user", where=str(folder), remedy="the same command goes on from here"
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Question:
+    """The arguments of :func:`stream_influence`."""
+
+    task: Task
+    folder: Path
+    queries: Queries
+    engine: str
+    target: Goal
+    damping: float | None
+    top: int
+    tokens: bool
+    settings: Settings
+    progress: Progress
+
+
+def _streamed(q: _Question) -> Stored:
+    start = time.perf_counter()
+    task, folder, settings, progress = q.task, q.folder, q.settings, q.progress
     check_task(task)
-    data, index = queries_of(task, queries)
-    goal = checked_target(task, target)
+    data, index = queries_of(task, q.queries)
+    goal = checked_target(task, q.target)
     space = verified_space(task)
-    asked = ask(task, space, goal, data, index, apart=tokens, memory=settings.memory, progress=progress)
+    asked = ask(task, space, goal, data, index, apart=q.tokens, memory=settings.memory, progress=progress)
     parts = folder / PARTS
-    key = _key(task, asked, {"engine": engine, "damping": damping, "settings": asdict(settings)})
-    facts = _resumed(folder, key)
+    key = _key(task, asked, {"engine": q.engine, "damping": q.damping, "settings": asdict(settings)})
+    state = _resumed(folder, key)
+    facts = state.get("facts")
     if facts is None:
-        with writing(folder):
-            clear(parts)
-            parts.mkdir(parents=True)
+        if not state:
+            with writing(folder):
+                clear(parts)
+                parts.mkdir(parents=True)
+        chosen = None if "damping" not in state else DampingChoice(**state["damping"])
         ready = prepared(
             task,
-            engine=engine,
+            engine=q.engine,
             target=goal,
-            damping=damping,
+            damping=q.damping if chosen is None else chosen.value,
             settings=settings,
             data=data,
             queries=index,
             progress=progress,
         )
+        if chosen is None:  # what costs retrained networks is kept first
+            _write_json(parts / STATE, {"key": key, "damping": asdict(ready.damping)})
+        else:
+            ready = replace(ready, damping=chosen)
         solved = []
         for k in range(0, len(asked.outcome), ready.at_once):
-            solved.append(ready.engine.solve(asked.gradients[k : k + ready.at_once], ready.damping.value))
-            _keep(parts / f"solved-{k:08d}.safetensors", solved[-1].x)
+            path = parts / f"solved-{k:08d}.safetensors"
+            if not path.exists():
+                found = ready.engine.solve(asked.gradients[k : k + ready.at_once], ready.damping.value)
+                _keep(path, found)
+            solved.append(_solved(path, task))
         reliable, note, diagnostics = judged(ready, asked, solved)
         facts = {
             "engine": ready.engine.name,
@@ -130,7 +172,7 @@ def stream_influence(
     made, pieces = 0, list(_pieces(parts, len(task.train), settings))
     for piece in progress.track(pieces, "scores by pieces", len(pieces)):
         made += _compute(task, space, asked, piece, settings)
-    best = _join(folder, pieces, asked, facts, top)
+    best = _join(folder, pieces, asked, facts, q.top)
     facts = facts | {"seconds": time.perf_counter() - start}
     stored = Stored(folder, best, asked.queries, asked.positions, asked.outcome, facts, (made, len(pieces)))
     _write_json(folder / TOP, _top_table(stored))
@@ -159,8 +201,47 @@ def _pieces(parts: Path, n: int, settings: Settings) -> Iterator[_Piece]:
             yield _Piece(path, solutions, first, low, min(n, low + chunk))
 
 
-def _keep(path: Path, x: Tensor) -> None:
-    written(path, lambda p: save_file({"x": x.contiguous()}, str(p)))
+def _keep(path: Path, found: Solved) -> None:
+    about = torch.tensor([found.iterations, found.converged], dtype=torch.int64)
+    columns = {"x": found.x, "residual": found.residual, "about": about}
+    written(path, lambda p: save_file({k: v.cpu().contiguous() for k, v in columns.items()}, str(p)))
+
+
+def _solved(path: Path, task: Task) -> Solved:
+    kept = load_file(str(path))
+    steps, converged = kept["about"].tolist()
+    return Solved(kept["x"].to(task.device), kept["residual"].to(task.device), int(steps), bool(converged))
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise where files of the names that are written are not an earlier stream's."""
+    parts = folder / PARTS
+    ours = ("solved-", "scores-", STATE)
+    if parts.is_symlink() or (parts.exists() and not parts.is_dir()):
+        raise _foreign(parts)
+    for path in parts.iterdir() if parts.is_dir() else ():
+        if not path.name.startswith(ours):
+            raise _foreign(path)
+    for path in (folder / SCORES, folder / TOP):
+        if path.is_symlink() or (path.exists() and not _own(path)):
+            raise _foreign(path)
+
+
+def _own(path: Path) -> bool:
+    try:
+        if path.name == SCORES:
+            return b"memspace" in (pq.read_schema(str(path)).metadata or {})
+        return bool({"engine", "queries"} <= json.loads(path.read_text(encoding="utf-8")).keys())
+    except Exception:  # whatever cannot be read is not ours
+        return False
+
+
+def _foreign(path: Path) -> RunFolderError:
+    return RunFolderError(
+        f"{path.name} was not written by memspace",
+        where=str(path),
+        remedy="choose another --out, or move it away",
+    )
 
 
 def _compute(task: Task, space: ParameterSpace, asked: Asked, piece: _Piece, settings: Settings) -> int:
@@ -168,13 +249,8 @@ def _compute(task: Task, space: ParameterSpace, asked: Asked, piece: _Piece, set
     if piece.path.exists():
         return 0
     x = load_file(str(piece.solutions))["x"].to(task.device)
-    try:
-        index = torch.arange(piece.low, piece.high)
-        scores = score_pass(task, space, x, index=index, batch=settings.batch)["scores"].t().cpu()
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            "stopped by the user", where=str(piece.path.parent.parent), remedy="the same command goes on from here"
-        ) from error
+    index = torch.arange(piece.low, piece.high)
+    scores = score_pass(task, space, x, index=index, batch=settings.batch)["scores"].t().cpu()
     queries = slice(piece.first, piece.first + len(x))
     columns = {"query": asked.queries[queries].repeat_interleave(len(index)).to(torch.int32).numpy()}
     if asked.positions is not None:
@@ -227,14 +303,13 @@ def _key(task: Task, asked: Asked, how: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _resumed(folder: Path, key: str) -> dict[str, Any] | None:
-    """The facts of the same question where it was interrupted in this folder."""
+def _resumed(folder: Path, key: str) -> dict[str, Any]:
+    """What was found of the same question where it was interrupted in this folder; empty where it was not."""
     try:
         state = json.loads((folder / PARTS / STATE).read_text(encoding="utf-8"))
-        found: dict[str, Any] | None = state["facts"] if state["key"] == key else None
-    except (OSError, ValueError, KeyError):
-        return None
-    return found
+        return dict(state) if state["key"] == key else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
