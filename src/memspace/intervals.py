@@ -21,6 +21,7 @@ __all__ = [
     "floats",
     "margin",
     "of_change",
+    "of_difference",
     "of_grouped_share",
     "of_mean",
     "of_ratio",
@@ -168,6 +169,16 @@ def of_change(before: Any, after: Any, *, groups: Any = None, level: float = LEV
         error *= math.sqrt(max(grown, 1.0))
     half = margin(error, df, level)
     return Interval((max(-1.0, value - half), min(1.0, value + half)))
+
+
+def of_difference(first: float, n: float, second: float, m: float) -> Interval:
+    """Interval of a share of n less an independent share of m: Newcombe's, 1998, method 10, from exact ends."""
+    one, other = of_share(first * n, n).ends, of_share(second * m, m).ends
+    if one is None or other is None:
+        return Interval(None, "no examples")
+    below = math.hypot(first - one[0], other[1] - second)
+    above = math.hypot(one[1] - first, second - other[0])
+    return Interval((max(-1.0, first - second - below), min(1.0, first - second + above)))
 
 
 def of_ratio(above: Any, below: Any) -> Interval:

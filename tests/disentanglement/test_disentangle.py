@@ -122,6 +122,31 @@ def test_the_null_of_an_isotropic_metric_is_that_of_random_directions() -> None:
     assert random_cosine(1000) == pytest.approx(math.sqrt(2 / (1000 * math.pi)), rel=1e-3)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_angles_at_the_output_are_those_of_the_metric(seed: int) -> None:
+    """Cosines g_ab / √(g_aa g_bb) with g = (∂_a f)ᵀ H (∂_b f), H applied by the law, at very uneven probabilities."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 4)).double()
+    factors = _factors()
+    task = Task(model=model, train=(factors.inputs, torch.zeros(len(factors.inputs)).long()), factors=factors)
+    found = factor_angles(task, factors, 40, seed)
+    chosen = torch.randperm(len(factors.values), generator=torch.Generator().manual_seed(seed))[:40]
+    levels = factors.values[chosen].double()
+    read = lambda v: task.model(factors.render(v)).double().detach()  # noqa: E731
+    base, steps = read(levels), []
+    for k in range(3):
+        shift = torch.zeros_like(levels)
+        shift[:, k] = disentanglement.STEP
+        steps.append(read(levels + shift) - read(levels - shift))
+    d = torch.stack(steps, 1)  # (M, K, C)
+    moved = torch.stack([task.likelihood.fisher_matvec(base, d[:, k]) for k in range(3)], 1)
+    g = torch.einsum("mkc,mlc->mkl", d, moved)
+    scale = g.diagonal(dim1=1, dim2=2).sqrt()
+    cosine = (g / scale[:, :, None] / scale[:, None]).abs()
+    want = 1 - (cosine.sum((1, 2)) - 3) / 6
+    torch.testing.assert_close(found.output, want, rtol=1e-6, atol=1e-6)
+
+
 def test_a_class_law_has_one_dimension_less_than_outputs() -> None:
     pair = _factors((6, 6))
     task = replace(_task(torch.randn(4, 2, dtype=torch.float64), pair), likelihood=Categorical())

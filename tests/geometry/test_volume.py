@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import integrate, stats
 from torch import nn
 
 from memspace.geometry.nielsen import growth
@@ -31,8 +32,31 @@ def _log_chi_square(x, d):
 def test_equal_eigenvalues_are_a_chi_square(d, epsilon):
     found = admissible_bits(torch.full((d,), 2.0), 0.7, epsilon * d).bits
     exact = -_log_chi_square(epsilon * d * 2 / (2.0 * 0.49), d) / math.log(2)
-    # Relative error of the mass: about 1/(12 d) at worst.
-    assert found == pytest.approx(exact, abs=0.2 / d + 1e-9)
+    assert found == pytest.approx(exact, abs=1e-9)
+
+
+@pytest.mark.parametrize("small", [1.0, 0.3, 1e-4, 1e-8])
+@pytest.mark.parametrize("epsilon", [0.003, 0.4, 2.5])
+def test_two_directions_are_exact(small, epsilon):
+    """Against quadrature over the first: the chi-square of the second, for the normal prior and for the box."""
+    values = torch.tensor([2.0, 2 * small], dtype=torch.float64)  # w = 1 and small
+    edge = math.sqrt(epsilon)
+    normal, _ = integrate.quad(
+        lambda z: 2 * stats.norm.pdf(z) * stats.chi2.cdf(max(0.0, epsilon - z * z) / small, 1), 0, edge, epsabs=0
+    )
+    assert admissible_bits(values, 1.0, epsilon).bits == pytest.approx(-math.log2(normal), abs=1e-4)
+    box, _ = integrate.quad(
+        lambda u: min(1.0, math.sqrt(max(0.0, epsilon - u * u) / small)), 0, min(1.0, edge), epsabs=0, limit=400
+    )
+    assert admissible_bits(values, 1.0, epsilon, prior="box").bits == pytest.approx(-math.log2(box), abs=2e-3)
+
+
+def test_many_alike_directions_of_a_box_say_how_far_the_formula_may_be_off():
+    values = torch.linspace(1, 3, 65).double()
+    found = admissible_bits(values, 1.0, 6.0, prior="box")
+    exact = admissible_bits(values[1:], 1.0, 6.0, prior="box")
+    assert exact.error == 0 < found.error < 0.01
+    assert 0 < found.bits - exact.bits < 2  # a direction more costs bits
 
 
 def test_the_box_against_counting_and_against_the_ellipsoid():
@@ -80,6 +104,18 @@ def test_subset_simulation_finds_a_known_mass():
     assert 0 < found.error < 2
 
 
+def test_the_interval_of_subset_simulation_covers():
+    """Of four runs by Student's t; with 1.96 it covered 26 of 32."""
+    values = torch.linspace(0.5, 3, 6).double()
+    exact = admissible_bits(values, 1.0, 0.05).bits
+    ends = [
+        subset_bits(lambda d: 0.5 * (d.square() * values).sum(1), 6, 1.0, 0.05, samples=100, seed=s).interval
+        for s in range(60)
+    ]
+    held = sum(low <= exact <= high for low, high in ends)
+    assert held >= 60 * 0.95 - 3 * (60 * 0.95 * 0.05) ** 0.5
+
+
 def network(activation):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), activation(), nn.Linear(4, 3)).double().eval()
@@ -118,6 +154,25 @@ def test_symmetries_are_counted_and_confirmed_by_the_metric():
     smooth = network(nn.Tanh)
     other = symmetries(smooth, ParameterSpace.of(smooth), smooth.model.state_dict(), build(smooth, space, "dense"))
     assert (other.rescaling, other.shift) == (0, 5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.LayerNorm])
+def test_symmetries_behind_a_norm_are_counted(kind, bias):
+    """Seven units: each rescaled by the norm's own weights, and what the norm takes out of the layer before it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 7, bias=bias), kind(7), nn.ReLU(), nn.Linear(7, 3)).double()
+    with torch.no_grad():
+        for _ in range(20):
+            model(torch.randn(64, 5).double())
+        model[1].weight.uniform_(0.5, 2)
+        model[1].bias.normal_(0, 0.2)  # no unit is off for all inputs
+    task = Task(model.eval(), (torch.randn(200, 5).double(), torch.randint(3, (200,))))
+    space = ParameterSpace.of(task)
+    found = symmetries(task, space, model.state_dict(), build(task, space, "dense"))
+    taken = 7 + 7 * bias if kind is nn.BatchNorm1d else 1 + 5 + bias
+    assert (found.rescaling, found.shift, found.norms) == (7, 8, taken)
+    assert found.unexplained == 0
 
 
 def test_complexity_of_random_circuits_grows_and_levels_off():

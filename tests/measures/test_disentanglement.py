@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memspace.measures.disentanglement import dci, mig, orthogonality, sap
+from memspace.measures.disentanglement import dci, mig, one_more, orthogonality, sap
 
 SIZES = (4, 5, 6)
 
@@ -109,3 +109,22 @@ def test_orthogonality_is_bounded_and_free_of_scale_and_rotation(k: int, d: int,
     assert torch.allclose(orthogonality(scale * v @ q), o, atol=1e-9)
     if d == 1:
         assert torch.allclose(o, torch.zeros(4, dtype=torch.float64), atol=1e-9)
+
+
+def test_constant_codes_are_not_complete(levels: np.ndarray) -> None:
+    """They tell nothing of any factor: completeness is not 1 but unknown; beside good codes one is idle."""
+    disentangled, complete, _ = dci(np.ones((len(levels), 4)), levels)
+    assert np.isnan(disentangled)
+    assert np.isnan(complete)
+    good = _standard(levels.astype(float))
+    padded = np.concatenate([good, np.zeros((len(levels), 1))], 1)
+    assert dci(padded, levels)[1] > 0.95
+
+
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_the_null_covers_one_more_rotation(count: int) -> None:
+    """By Student's t, the mean's own error included; 1.96 spreads covered 0.85 at five rotations."""
+    g = np.random.default_rng(count)
+    draws = g.beta(40, 160, (3000, count + 1))
+    held = [low <= d[-1] <= high for d in draws for low, high in [one_more(d[:-1])]]
+    assert np.mean(held) == pytest.approx(0.95, abs=4 * (0.95 * 0.05 / 3000) ** 0.5)

@@ -11,7 +11,7 @@ from memspace.editing.membership import membership
 from memspace.editing.retrain import retrained, training_of
 from memspace.editing.reweight import Weights, reweight, train_reweighted
 from memspace.errors import DataError
-from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.measurement import Measurement, Unmeasured, from_samples, from_share
 from memspace.task.data import Data
 from memspace.task.task import Task
 
@@ -35,10 +35,10 @@ def compared(task: Task, edit: Edit, seed: int) -> list[Measurement | Unmeasured
     for name, (data, where) in groups_of(task, edit.examples, kept).items():
         for when, state in (("before", None), ("after", edit.state), ("other_seed", other)):
             values = divergence(task, data, where, truth, state).tolist()
-            out.append(from_samples(f"compare.kl_{when}.{name}", values, "nats", told))
+            out.append(from_samples(f"compare.kl_{when}.{name}", values, "nats", told, lower=0.0))
         right = accuracy_of(task, data, where, truth)
         if right is not None:
-            out.append(from_samples(f"compare.accuracy.{name}", right.tolist(), "1", "trained without the set"))
+            out.append(from_share(f"compare.accuracy.{name}", right, "trained without the set"))
     return [*out, *(membership(task, edit.examples, kept, truth, "membership.retrained") or ())]
 
 
@@ -77,9 +77,7 @@ def reweighted(
     for name, state in states.items():
         right = accuracy_of(task, task.test, rest, state)
         if right is not None:
-            out.append(
-                from_samples(f"reweight.accuracy.{name}", right.tolist(), "1", "unseen data less the clean ones")
-            )
+            out.append(from_share(f"reweight.accuracy.{name}", right, "unseen data less the clean ones"))
     if task.true_labels is not None:
         wrong = task.true_labels != task.train.labels()
         for name, which in (("wrong", wrong), ("right", ~wrong)):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.measurement import Measurement, Unmeasured, from_samples, from_share
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.task.data import Data
@@ -87,21 +88,22 @@ def effects_of(
     kind: str = "forget",
 ) -> tuple[Measurement | Unmeasured, ...]:
     """Predicted and measured disturbance, loss before and after, on every group of examples."""
+    least = 0.0 if task.likelihood.classifies else -math.inf  # a density has no smallest loss
     out: list[Measurement | Unmeasured] = []
     for name, (data, where) in groups_of(task, index, kept).items():
         operator = FisherOperator(task, space, data=data, index=where)
         predicted = 0.5 * float(change @ operator(change))
         out.append(Measurement(f"{kind}.kl_predicted.{name}", predicted, "nats", PREDICTED, operator.n))
-        out.append(_mean(f"{kind}.kl.{name}", divergence(task, data, where, None, state), "nats", MEASURED))
+        out.append(_mean(f"{kind}.kl.{name}", divergence(task, data, where, None, state), MEASURED, 0.0))
         for when, weights in (("before", None), ("after", state)):
-            out.append(_mean(f"{kind}.loss_{when}.{name}", losses(task, data, where, weights), "nats", "mean"))
+            out.append(_mean(f"{kind}.loss_{when}.{name}", losses(task, data, where, weights), "mean", least))
             right = accuracy_of(task, data, where, weights)
             if right is not None:
-                out.append(_mean(f"{kind}.accuracy_{when}.{name}", right, "1", "share of right predictions"))
+                out.append(from_share(f"{kind}.accuracy_{when}.{name}", right, "share of right predictions"))
     if task.test is None:
         out.append(Unmeasured(f"{kind}.kl.unseen", "there are no test data", "give the task test data"))
     return tuple(out)
 
 
-def _mean(name: str, values: Tensor, unit: str, how: str) -> Measurement:
-    return from_samples(name, values.tolist(), unit, how)
+def _mean(name: str, values: Tensor, how: str, lower: float) -> Measurement:
+    return from_samples(name, values, "nats", how, lower=lower)

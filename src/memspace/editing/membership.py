@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from memspace.editing.effects import losses
+from memspace.intervals import of_difference, of_share
 from memspace.measurement import Measurement
 from memspace.task.data import Data
 from memspace.task.task import Task
@@ -26,16 +27,31 @@ class Attack:
     Args:
         auc: chance that a member's loss is below a non-member's (ties count half); 0.5 tells nothing.
         error: its standard error (Hanley & McNeil 1982).
-        advantage: share of members called members less share of non-members called members, where every loss below
-            the threshold is called a member's.
-        members, others: how many of each.
+        called, called_others: share of the members, and weighted share of the non-members, that have a loss below the
+            threshold and so are called members.
+        members, others: how many of each; worth: as how many independent non-members their weights count.
     """
 
     auc: float
     error: float
-    advantage: float
+    called: float
+    called_others: float
     members: int
     others: int
+    worth: float
+
+    @property
+    def advantage(self) -> float:
+        """Share of members called members less share of non-members called members."""
+        return self.called - self.called_others
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """95% interval of ``auc``: that of a share of as many draws as its error tells of, never [1, 1]."""
+        # At 0 and 1 the error is nought; the rarer kind then counts once each.
+        fewest = min(float(self.members), self.worth)
+        size = self.auc * (1 - self.auc) / self.error**2 if self.error > 0 else fewest
+        return of_share(self.auc * size, size).ends
 
 
 def class_weights(members: Tensor, others: Tensor) -> Tensor:
@@ -61,8 +77,8 @@ def loss_attack(members: Tensor, others: Tensor, threshold: float, weights: Tens
     m, n = len(a), 1 / float(w.square().sum())  # as many non-members as the weights are worth
     q1, q2 = auc / (2 - auc), 2 * auc * auc / (1 + auc)
     variance = (auc * (1 - auc) + (m - 1) * (q1 - auc * auc) + (n - 1) * (q2 - auc * auc)) / (m * n)
-    advantage = float((a < threshold).double().mean()) - float(((b < threshold).double() * w).sum())
-    return Attack(auc, math.sqrt(max(variance, 0.0)), advantage, m, len(b))
+    called, others_called = float((a < threshold).double().mean()), float(((b < threshold).double() * w).sum())
+    return Attack(auc, math.sqrt(max(variance, 0.0)), called, min(others_called, 1.0), m, len(b), n)
 
 
 def membership(
@@ -83,9 +99,7 @@ def membership(
     found = loss_attack(
         losses(task, task.train, index, state).cpu(), losses(task, task.test, None, state).cpu(), threshold, weights
     )
-    half = 1.96 * found.error
     told = f"loss threshold, {found.members} examples against {found.others} unseen, weighted to the same classes"
-    auc = Measurement(f"{name}.auc", found.auc, "1", told, found.members, (found.auc - half, found.auc + half), SOURCE)
-    spread = 1.96 * math.sqrt(max(found.advantage * (1 - found.advantage), 0.25) / found.members)
-    ends = (found.advantage - spread, found.advantage + spread)
+    auc = Measurement(f"{name}.auc", found.auc, "1", told, found.members, found.ends, SOURCE)
+    ends = of_difference(found.called, found.members, found.called_others, found.worth).ends
     return auc, Measurement(f"{name}.advantage", found.advantage, "1", told, found.members, ends, SOURCE)

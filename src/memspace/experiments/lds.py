@@ -11,15 +11,17 @@ from torch import Tensor
 
 from memspace.errors import DataError
 from memspace.experiments.truth import Truth
-from memspace.measurement import Measurement
+from memspace.measurement import Measurement, from_error
 
 __all__ = ["ceiling", "correlations", "lds", "split_half"]
 
 SOURCE = "Park et al. 2023 (TRAK), def. 2.5"
 SPLITS = 64  # ways to halve the seeds that are averaged
+GROUPS = 12  # of subsets, each left out once
+FEWEST = 6  # subsets of which one can be left out
 
 
-def lds(scores: Tensor, truth: Truth, *, outcome: str = "loss", resamples: int = 2000, seed: int = 0) -> Measurement:
+def lds(scores: Tensor, truth: Truth, *, outcome: str = "loss") -> Measurement:
     """How well summed scores predict retrained outcomes.
 
         LDS = mean over queries q of Spearman over subsets k of ( Σ_{i kept in k} τ_qi , mean over seeds of outcome_kq )
@@ -30,15 +32,17 @@ def lds(scores: Tensor, truth: Truth, *, outcome: str = "loss", resamples: int =
         truth: of random subsets. For one seed's batch order: ``truth.seed(s)``.
 
     Returns:
-        The mean with a bootstrap 95% interval over queries (percentiles). The subsets are held: their own sampling
-        error, about 1/√K per query, is mostly shared out over the queries but not in the interval. A query whose
-        summed scores do not vary counts as 0.
+        The mean with a 95% interval for other subsets and other queries: all queries share the subsets, so their
+        correlations err together and the spread over queries alone says little. The error over subsets is a
+        delete-a-group jackknife, that over queries is added, and Student's t has as many degrees of freedom as the
+        fewer of both. A query whose summed scores do not vary counts as 0.
 
     Raises:
         DataError: shapes do not fit, scores are not finite, or there are fewer than three subsets.
     """
     found = correlations(scores, truth, outcome=outcome)
-    return _mean(f"lds.{outcome}", found, "Spearman over random subsets, mean over queries", resamples, seed)
+    without = [correlations(scores, part, outcome=outcome) for part in _parts(truth)]
+    return _mean(f"lds.{outcome}", found, without, "Spearman over random subsets, mean over queries")
 
 
 def correlations(scores: Tensor, truth: Truth, *, outcome: str = "loss") -> Tensor:
@@ -96,7 +100,7 @@ def split_half(truth: Truth, outcome: str = "loss") -> Tensor:
     return times * r / (1 + (times - 1) * r)
 
 
-def ceiling(truth: Truth, *, outcome: str = "loss", resamples: int = 2000, seed: int = 0) -> Measurement:
+def ceiling(truth: Truth, *, outcome: str = "loss") -> Measurement:
     """The LDS that scores would reach which predict the mean over all possible seeds without error: mean of √R.
 
     R is the reliability of the truth's mean over its S seeds (:func:`split_half`): a noiseless predictor correlates
@@ -105,7 +109,8 @@ def ceiling(truth: Truth, *, outcome: str = "loss", resamples: int = 2000, seed:
     """
     r = split_half(truth, outcome)
     estimator = "√ of split-half reliability over seeds (Spearman–Brown), mean over queries"
-    return _mean(f"lds.{outcome}.ceiling", r.sqrt(), estimator, resamples, seed, source="Spearman 1904; 1910")
+    without = [split_half(part, outcome).sqrt() for part in _parts(truth)]
+    return _mean(f"lds.{outcome}.ceiling", r.sqrt(), without, estimator, source="Spearman 1904; 1910")
 
 
 def _spearman(a: Tensor, b: Tensor) -> Tensor:
@@ -116,11 +121,28 @@ def _spearman(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(scale > 0, (x * y).sum(0) / scale.clamp_min(1e-300), 0.0)
 
 
-def _mean(name: str, values: Tensor, estimator: str, resamples: int, seed: int, source: str = SOURCE) -> Measurement:
-    v = values.numpy()
-    if len(v) < 2:
-        return Measurement(name, float(v.mean()), "1", estimator, len(v), None, source, False, "one query")
-    rng = np.random.default_rng(seed)
-    means = v[rng.integers(0, len(v), (resamples, len(v)))].mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return Measurement(name, float(v.mean()), "1", estimator, len(v), (float(low), float(high)), source)
+def _parts(truth: Truth) -> list[Truth]:
+    """The truth without one group of subsets at a time; none where too few would be left."""
+    k = len(truth.design.kept)
+    groups = min(k, GROUPS)
+    if k < FEWEST:
+        return []
+    of = torch.arange(k) % groups
+    return [truth.of_subsets(of != g) for g in range(groups)]
+
+
+def _mean(name: str, values: Tensor, without: list[Tensor], estimator: str, source: str = SOURCE) -> Measurement:
+    mean, n = float(values.mean()), len(values)
+    if not without:
+        note = f"fewer than {FEWEST} subsets: no error over them"
+        return Measurement(name, mean, "1", estimator, n, None, source, False, note)
+    parts = torch.stack([v.mean() for v in without])
+    groups = len(parts)
+    variance = (groups - 1) / groups * float((parts - parts.mean()).square().sum())
+    if n > 1:
+        variance += float(values.var()) / n
+    note = "" if n > 1 else "one query: the interval holds for it alone"
+    df = min(groups, n if n > 1 else groups) - 1
+    return from_error(
+        name, mean, variance**0.5, "1", estimator, n, df=df, lower=-1.0, upper=1.0, source=source, note=note
+    )

@@ -10,7 +10,7 @@ from torch import Tensor
 from memspace.errors import DataError
 from memspace.experiments.truth import Truth
 
-__all__ = ["Difference", "influences", "memorisation"]
+__all__ = ["Difference", "influences", "mean_error", "memorisation"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,11 @@ def memorisation(truth: Truth, *, outcome: str = "correct") -> Difference:
             where=truth.design.name,
             remedy="measure queries_of(task, train=torch.arange(N), test=...)",
         )
-    kept, y = _flat(truth, outcome)
+    kept, y, seeds = _by_subset(truth, outcome)
     y = y[:, :n]
     binary = outcome == "correct"
-    m_in, v_in = _moments(kept, y, binary)
-    m_out, v_out = _moments(1 - kept, y, binary)
-    return _difference(kept, (m_in, v_in), (m_out, v_out))
+    inside, outside = _moments(kept, y, binary, seeds), _moments(1 - kept, y, binary, seeds)
+    return _difference(kept, seeds, inside, outside)
 
 
 def influences(truth: Truth, *, outcome: str = "correct") -> Difference:
@@ -59,41 +58,62 @@ def influences(truth: Truth, *, outcome: str = "correct") -> Difference:
     Positive: example i supports query q. With other outcomes: the difference of their means, for the loss with the
     opposite sign.
     """
-    kept, y = _flat(truth, outcome)
+    kept, y, seeds = _by_subset(truth, outcome)
     binary = outcome == "correct"
 
     def moments(mask: Tensor) -> tuple[Tensor, Tensor]:
         count = mask.sum(0)[:, None]
         mean = mask.T @ y / count
-        return mean, _variance(mean, mask.T @ y.square() / count, count, binary)
+        return mean, _variance(mean, mask.T @ y.square() / count, count, binary, seeds)
 
-    return _difference(kept, moments(kept), moments(1 - kept))
-
-
-def _flat(truth: Truth, outcome: str) -> tuple[Tensor, Tensor]:
-    """Masks (T, N) and supporting outcomes (T, Q) of all T networks."""
-    s = truth.design.seeds.shape[1]
-    return truth.design.kept.double().repeat_interleave(s, 0), truth.support(outcome).flatten(0, 1)
+    return _difference(kept, seeds, moments(kept), moments(1 - kept))
 
 
-def _moments(mask: Tensor, y: Tensor, binary: bool) -> tuple[Tensor, Tensor]:
-    """Mean of y over the networks in the mask, and its variance, by column; both (T, N)."""
+def _by_subset(truth: Truth, outcome: str) -> tuple[Tensor, Tensor, int]:
+    """Masks (K, N), supporting outcomes averaged over a subset's seeds (K, Q), and how many seeds.
+
+    Networks of one subset share what they were trained on: a subset is one draw, however many seeds it has.
+    """
+    return truth.design.kept.double(), truth.support(outcome).mean(1), truth.design.seeds.shape[1]
+
+
+def _moments(mask: Tensor, y: Tensor, binary: bool, seeds: int) -> tuple[Tensor, Tensor]:
+    """Mean of y over the subsets in the mask, and its variance, by column; both (K, N)."""
     count = mask.sum(0)
     mean = (mask * y).sum(0) / count
-    return mean, _variance(mean, (mask * y.square()).sum(0) / count, count, binary)
+    return mean, _variance(mean, (mask * y.square()).sum(0) / count, count, binary, seeds)
 
 
-def _variance(mean: Tensor, square: Tensor, count: Tensor, binary: bool) -> Tensor:
-    """Of a mean of ``count`` values: p(1−p)/count of shares, with half a count added to each side, so that a few equal
-    values are not taken for certainty; else the sample variance over the count (NaN from one value).
+def _variance(mean: Tensor, square: Tensor, count: Tensor, binary: bool, seeds: int) -> Tensor:
+    """Of a mean of ``count`` subsets' values: their sample variance over the count (NaN from one value).
+
+    Shares have at least p(1−p)/(count · seeds), with half a count added to each side, so that a few equal values are
+    not taken for certainty; with one seed a subset that is all there is.
     """
-    if binary:
-        p = (mean * count + 0.5) / (count + 1)
-        return torch.where(count > 0, p * (1 - p) / count, torch.nan)
-    spread = (square - mean.square()).clamp_min(0) * count / (count - 1)
-    return torch.where(count > 1, spread / count, torch.nan)
+    sample = (square - mean.square()).clamp_min(0) / (count - 1)
+    if not binary:
+        return torch.where(count > 1, sample, torch.nan)
+    p = (mean * count + 0.5) / (count + 1)
+    least = p * (1 - p) / (count * seeds)
+    if seeds > 1:
+        least = torch.where(count > 1, torch.maximum(least, sample), p * (1 - p) / count)
+    return torch.where(count > 0, least, torch.nan)
 
 
-def _difference(kept: Tensor, inside: tuple[Tensor, Tensor], outside: tuple[Tensor, Tensor]) -> Difference:
+def _difference(kept: Tensor, seeds: int, inside: tuple[Tensor, Tensor], outside: tuple[Tensor, Tensor]) -> Difference:
     error = (inside[1] + outside[1]).sqrt()
-    return Difference(inside[0] - outside[0], error, kept.sum(0).long(), (1 - kept).sum(0).long())
+    return Difference(inside[0] - outside[0], error, seeds * kept.sum(0).long(), seeds * (1 - kept).sum(0).long())
+
+
+def mean_error(truth: Truth, outcome: str, known: Tensor) -> float:
+    """Standard error of the mean memorisation of these examples (a mask), by leaving out one subset at a time.
+
+    All examples are read off the same networks, so the errors of their scores do not average out.
+    """
+    k = len(truth.design.kept)
+    means = []
+    for left_out in range(k):
+        value = memorisation(truth.of_subsets(torch.arange(k) != left_out), outcome=outcome).value[known]
+        means.append(value[torch.isfinite(value)].mean())
+    parts = torch.stack(means)
+    return float(((k - 1) / k * (parts - parts.mean()).square().sum()).sqrt())

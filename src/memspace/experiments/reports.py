@@ -9,9 +9,9 @@ import torch
 
 from memspace.experiments.lds import ceiling
 from memspace.experiments.left_out import effects
-from memspace.experiments.memorisation import influences, memorisation
+from memspace.experiments.memorisation import influences, mean_error, memorisation
 from memspace.experiments.truth import Truth
-from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.measurement import Measurement, Unmeasured, from_error, from_samples, from_share
 
 __all__ = ["REPORTS", "Tables"]
 
@@ -90,8 +90,15 @@ def _memorisation(truth: Truth) -> tuple[list[Measurement | Unmeasured], Tables]
     source = "Feldman & Zhang 2020, eq. 1"
     networks = truth.design.seeds.numel()
     found: list[Measurement | Unmeasured] = [
-        from_samples(
-            "memorisation.mean", mem.value[known].tolist(), unit, f"{networks} networks on 70% each", source=source
+        from_error(
+            "memorisation.mean",
+            float(mem.value[known].mean()),
+            mean_error(truth, outcome, known),
+            unit,
+            f"{networks} networks on 70% each; interval: other subsets",
+            n,
+            df=len(truth.design.kept) - 1,
+            source=source,
         ),
         Measurement(
             "memorisation.standard error", float(mem.error[known].mean()), unit, f"{error}, mean over examples", n
@@ -101,7 +108,7 @@ def _memorisation(truth: Truth) -> tuple[list[Measurement | Unmeasured], Tables]
         high = (mem.value[known] >= 0.3).double().tolist()
         how = f"{networks} networks on 70% each"
         note = "scores above 0.3 by chance are counted too: see the standard error"
-        found.append(from_samples("memorisation.share of 0.3 and more", high, "1", how, source=source, note=note))
+        found.append(from_share("memorisation.share of 0.3 and more", high, how, source=source, note=note))
     table = {
         "example": list(range(n)),
         "memorisation": mem.value.numpy(),

@@ -78,6 +78,11 @@ class Truth:
         design = replace(self.design, seeds=self.design.seeds[:, s : s + 1])
         return Truth(design, self.queries, {k: v[:, s : s + 1] for k, v in self.outcomes.items()}, self.seconds)
 
+    def of_subsets(self, chosen: Tensor) -> Truth:
+        """Some of the parts alone; ``chosen``: (K,) bool."""
+        design = replace(self.design, kept=self.design.kept[chosen], seeds=self.design.seeds[chosen])
+        return Truth(design, self.queries, {k: v[chosen] for k, v in self.outcomes.items()}, self.seconds)
+
     def support(self, outcome: str) -> Tensor:
         """(K, S, Q): the outcome with the sign under which more of it is more support: minus the loss."""
         if outcome not in self.outcomes:

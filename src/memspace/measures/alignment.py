@@ -67,17 +67,22 @@ def dci(z: Codes, v: Levels, seed: int = 0) -> tuple[float, float, float]:
         return math.nan, math.nan, math.nan
     r = np.stack(importance, 1)  # (codes, factors)
     by_code = r.sum(1)
-    disentangled = float((_concentration(r) * by_code).sum() / by_code.sum()) if by_code.sum() > 0 else math.nan
-    return disentangled, float(_concentration(r.T).mean()), float(np.mean(accuracy))
+    if by_code.sum() <= 0:  # no code tells anything of any factor: there is nothing to keep apart
+        return math.nan, math.nan, float(np.mean(accuracy))
+    used = by_code > 0
+    disentangled = float((_concentration(r)[used] * by_code[used]).sum() / by_code.sum())
+    told = r.sum(0) > 0  # factors of which some code tells
+    return disentangled, float(_concentration(r.T[told]).mean()), float(np.mean(accuracy))
 
 
 def _concentration(p: Codes) -> Codes:
     """1 − entropy of each row over the most it could be; NaN where there is nothing to choose from."""
     if p.shape[-1] < 2:
         return np.full(len(p), math.nan)
-    q = p / np.maximum(p.sum(-1, keepdims=True), 1e-300)
+    total = p.sum(-1)
+    q = p / np.maximum(total, 1e-300)[:, None]
     entropy = -(q * np.log(np.maximum(q, 1e-300))).sum(-1)
-    return np.asarray(1 - entropy / math.log(q.shape[-1]))
+    return np.where(total > 0, 1 - entropy / math.log(q.shape[-1]), math.nan)
 
 
 def sap(z: Codes, v: Levels, seed: int = 0) -> float:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import TaskError
+from memspace.intervals import around
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.measures.alignment import Codes, Levels, dci, mig, orthogonality, random_cosine, sap
 from memspace.progress import Progress
@@ -264,11 +265,13 @@ def _alignment(z: Codes, v: Levels, codes: str, seed: int, progress: Progress) -
                 "1",
                 f"{how}; {codes}",
                 n,
-                (value - 1.96 * error, value + 1.96 * error),
+                around(value, error, FOLDS - 1, lower=0.0, upper=1.0) if math.isfinite(error) else None,
                 source,
+                reliable=math.isfinite(value + error),
+                note="" if math.isfinite(value + error) else "no code tells anything of any factor",
             )
         )
-        mean, half = float(null.mean()), 1.96 * float(null.std(ddof=1))
+        mean, ends = float(null.mean()), one_more(null)
         out.append(
             Measurement(
                 f"disentanglement.{key}.null",
@@ -276,11 +279,21 @@ def _alignment(z: Codes, v: Levels, codes: str, seed: int, progress: Progress) -
                 "1",
                 f"the same after {ROTATIONS} random rotations; interval: 95% of single rotations",
                 n,
-                (mean - half, mean + half),
+                ends,
                 source,
+                reliable=ends is not None,
             )
         )
     return out
+
+
+def one_more(values: np.ndarray) -> tuple[float, float] | None:
+    """Where one more draw of a score in [0, 1] falls in 95 of 100 cases, from a few draws; None where unknown."""
+    # The mean of so few has an error of its own: √(1 + 1/n) times the spread, by Student's t.
+    spread = float(values.std(ddof=1)) * math.sqrt(1 + 1 / len(values))
+    if not math.isfinite(spread):
+        return None
+    return around(float(values.mean()), spread, len(values) - 1, lower=0.0, upper=1.0)
 
 
 def _angles(task: Task, factors: Factors, layer: str, seed: int) -> tuple[list[Measurement], list[Unmeasured]]:
@@ -324,5 +337,7 @@ def _angles(task: Task, factors: Factors, layer: str, seed: int) -> tuple[list[M
         if len(o) < 2:
             absent.append(Unmeasured(key, "fewer than two factors move it at any input", "name another layer"))
         else:
-            made.append(from_samples(key, o, "1", f"pointwise 1 − mean |cos| {how}", source="THEORY 7", note=note))
+            made.append(
+                from_samples(key, o, "1", f"pointwise 1 − mean |cos| {how}", upper=1.0, source="THEORY 7", note=note)
+            )
     return made, absent

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor
 
+from memspace.intervals import margin
 from memspace.metric.krylov import Operator, lanczos, mean_and_error, rademacher
 from memspace.metric.metric import Estimate, SpectralFunction
 
@@ -39,7 +39,7 @@ class Density:
         """Tr fn(F) with its standard error over probes."""
         values = [self.size * float((w * fn(x)).sum()) for x, w in zip(self.nodes, self.weights, strict=True)]
         mean, error = mean_and_error(values)
-        return Estimate(mean, error, len(values))
+        return Estimate(mean, error, len(values), len(values) - 1)
 
     def cumulative(self, levels: Tensor, confidence: float = 0.95) -> Band:
         """The cumulative count from above.
@@ -60,8 +60,7 @@ class Density:
             ]
         )
         count = len(above)
-        quantile = float(stats.t.ppf((1 + confidence) / 2, count - 1))
-        half = quantile * above.std(0) / math.sqrt(count)
+        half = margin(above.std(0) / math.sqrt(count), count - 1, confidence)
         mean = above.mean(0)
         return Band(levels, mean, (mean - half).clamp(0, self.size), (mean + half).clamp(0, self.size))
 

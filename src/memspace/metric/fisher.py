@@ -137,7 +137,7 @@ def build(
     widest = batch or 1024  # products choose their own batch below this
     if representation == "implicit":
         operator = FisherOperator(task, space, index=index, batch=widest, kind=kind, memory=memory // 2)
-        return Implicit(operator, space.size, kind=kind)
+        return Implicit(operator, space.size, seed=seed, kind=kind)
     if representation == "nystroem":
         operator = FisherOperator(task, space, index=index, batch=widest, kind=kind, memory=memory // 4)
         rank = min(RANK, space.size, memory // (32 * space.size))

@@ -74,7 +74,7 @@ class Implicit(FisherMetric):
             for t in lanczos(self.operator, part, min(self.steps, self.size)):
                 values.append(self.size * float((t.weights * fn(t.nodes)).sum()))
         mean, error = mean_and_error(values)
-        return Estimate(mean, error, self.probes)
+        return Estimate(mean, error, self.probes, self.probes - 1)
 
     def eigenvalues(self) -> Tensor:
         """Leading Ritz values of one Lanczos run (the largest converge first)."""

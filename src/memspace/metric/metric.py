@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from memspace.intervals import around
 from memspace.metric.krylov import Eigenpairs
 
 __all__ = ["Estimate", "Fidelity", "FisherMetric", "SpectralFunction"]
@@ -19,19 +20,22 @@ SpectralFunction = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its standard error (0 where exact for this representation) and sample size."""
+    """A number with its standard error (0 where exact for this representation) and sample size.
+
+    ``df``: degrees of freedom behind the standard error, probes less one; None for many.
+    """
 
     value: float
     standard_error: float = 0.0
     n: int = 1
+    df: float | None = None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95% normal interval, or None where exact."""
-        if self.standard_error == 0:
+        """95% interval by Student's t, or None where exact, or where one probe gives no error."""
+        if self.standard_error == 0 or not math.isfinite(self.standard_error):
             return None
-        half = 1.96 * self.standard_error
-        return (self.value - half, self.value + half)
+        return around(self.value, self.standard_error, self.df)
 
 
 @dataclass(frozen=True)

@@ -98,5 +98,5 @@ def nystroem(
     rest = operator(z).double() - ((z @ vectors.t()) * singular.square()) @ vectors
     bound = 10 * math.sqrt(2 / math.pi) * float(rest.norm(dim=1).max())
     each = (z * rest).sum(1)
-    missed = Estimate(float(each.mean()), float(each.std() / math.sqrt(PROBES)), PROBES)
+    missed = Estimate(float(each.mean()), float(each.std() / math.sqrt(PROBES)), PROBES, PROBES - 1)
     return LowRank(vectors, singular.square(), bound, missed, 2 * rank + PROBES, kind=kind)

@@ -20,7 +20,7 @@ def hutchinson(operator: Operator, size: int, budget: int, generator: torch.Gene
     """Mean of zᵀ A z over ±1 probes (Hutchinson 1989): unbiased, error ~ ‖A‖_F / √budget."""
     z = rademacher(budget, size, generator)
     mean, error = mean_and_error((z * operator(z).double()).sum(1).tolist())
-    return Estimate(mean, error, budget)
+    return Estimate(mean, error, budget, budget - 1)
 
 
 def hutch_plus_plus(operator: Operator, size: int, budget: int, generator: torch.Generator) -> Estimate:
@@ -40,7 +40,7 @@ def hutch_plus_plus(operator: Operator, size: int, budget: int, generator: torch
     z = rademacher(budget - 2 * third, size, generator)
     z = z - (z @ q.t()) @ q
     rest, error = mean_and_error((z * operator(z).double()).sum(1).tolist())
-    return Estimate(held + rest, error, budget)
+    return Estimate(held + rest, error, budget, len(z) - 1)
 
 
 def xtrace(operator: Operator, size: int, budget: int, generator: torch.Generator) -> Estimate:
@@ -73,4 +73,4 @@ def xtrace(operator: Operator, size: int, budget: int, generator: torch.Generato
     rest = (x * ax).sum(1) * free / x.square().sum(1)
     each: Tensor = h.trace() - ((s @ h) * s).sum(1) + rest
     mean, error = mean_and_error(each.tolist())
-    return Estimate(mean, error, budget)
+    return Estimate(mean, error, budget, m - 1)
