@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from memspace.audit.results import Item
-from memspace.task.data import Data
+from memspace.task.data import Data, first_tensor
 from memspace.task.task import Task
 
 __all__ = ["item"]
@@ -14,9 +14,7 @@ __all__ = ["item"]
 
 def item(task: Task, data: Data, index: int, caption: str, flag: str = "") -> Item:
     """One example, drawn where its shape is that of a picture, else as text."""
-    x = data.batch([index]).x
-    x = next(iter(x.values())) if isinstance(x, dict) else x[0] if isinstance(x, tuple) else x
-    one = x[0]
+    one = first_tensor(data.batch([index]).x)[0]
     if task.show is not None:
         return Item(index, caption, text=task.show(one), flag=flag)
     picture = _picture(one, task.input_shape)

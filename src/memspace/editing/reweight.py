@@ -16,7 +16,7 @@ from memspace.editing.solver import Accuracy, Solver, outputs_per_example, pick_
 from memspace.errors import TaskError
 from memspace.limits import DAMPING
 from memspace.passes.verify import verified_space
-from memspace.task.data import Data, call_model, move
+from memspace.task.data import call_model, move
 from memspace.task.operations import written_out
 from memspace.task.task import Task
 from memspace.training.draws import draw
@@ -70,7 +70,7 @@ def reweight(
         model = copy.deepcopy(task.model)
         model.load_state_dict(state)
         task = replace(task, model=model, run=None)
-    good = Data(clean, "clean examples")
+    good = task.data(clean, "clean examples")
     space = verified_space(task)
     v = loss_gradient(task, space, data=good) / len(good)
     told = "inner products of gradients with the clean ones'"
@@ -115,7 +115,8 @@ def train_reweighted(task: Task, clean: Any, seed: int) -> tuple[dict[str, Tenso
     """
     training = training_of(task, "training with weights")
     recipe, n = training.recipe, len(task.train)
-    good = Data(clean, "clean examples").batch(range(len(Data(clean))))
+    given = task.data(clean, "clean examples")
+    good = given.batch(range(len(given)))
     good_x, good_y = move(good.x, task.device, task.dtype), move(good.y, task.device)
     drawn = draw(training, n, seed)
     model = drawn.model.to(task.device, task.dtype).train()

@@ -131,7 +131,7 @@ def write(
 
 
 def _checked(task: Task, x: Any, y: Tensor) -> Data:
-    new = Data((x, y), "new examples")
+    new = task.data((x, y), "new examples")
     try:
         f, labels = outputs(task, new)
     except MemspaceError:

@@ -61,7 +61,7 @@ class Adapter:
 
 def adapted(model: nn.Module, adapter: Adapter) -> nn.Module:
     """The model itself where nothing is needed, else a copy of its outermost module around the same contents."""
-    if not adapter.needed:
+    if not adapter.needed or isinstance(model, torch.jit.ScriptModule):
         return model
     kind = type(model)
     own = model.__dict__.get("forward")  # a forward replaced on the instance

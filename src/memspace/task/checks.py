@@ -95,6 +95,12 @@ def check_task(task: Task) -> None:
             where=task.name,
             remedy="call memspace outside of it; it switches gradients on and off itself",
         )
+    if isinstance(task.model, torch.jit.ScriptModule):
+        raise TaskError(
+            "the model is a compiled TorchScript program, in which other weights cannot be put",
+            where=task.name,
+            remedy="hand over the nn.Module it was made from, with the same weights",
+        )
     _check_weights(task.model)
     chosen_names(task.model, *split_patterns(task.parameters))
     _check_no_dropout_draws(task.model)
@@ -170,16 +176,32 @@ def _check_forward(task: Task, data: Data) -> Tensor:
         raise ShapeError(
             f"the model refuses inputs of shape {shapes}: {reason}",
             where=data.name,
-            remedy="give inputs of the shape the model was trained on",
+            remedy=_other_inputs(batch.x, reason),
         ) from error
+    if isinstance(f, Tensor) and not f.is_floating_point():
+        raise ShapeError(
+            f"the model returns {str(f.dtype).removeprefix('torch.')} outputs, which have no gradient",
+            where=type(task.model).__name__,
+            remedy="let it return real outputs: logits rather than classes",
+        )
     if not isinstance(f, Tensor) or f.dim() < 2 or f.shape[0] != len(batch):
         found = f"a tensor of shape {tuple(f.shape)}" if isinstance(f, Tensor) else f"a {type(f).__name__}"
         raise ShapeError(
             f"the model returns {found} for {len(batch)} examples, not (examples, outputs)",
             where=type(task.model).__name__,
-            remedy="wrap the model so that it returns one row of outputs per example",
+            remedy="wrap the model so that it returns one row of outputs per example"
+            + ("" if isinstance(f, Tensor) else ", or an object with logits"),
         )
     return f
+
+
+def _other_inputs(x: Inputs, reason: str) -> str:
+    """What to do about inputs that the model refuses."""
+    whole = [t for t in _tensors(x) if not t.is_floating_point()]
+    if whole and any(word in reason for word in ("dtype", "Long", "Byte", "scalar type")):
+        kind = str(whole[0].dtype).removeprefix("torch.")
+        return f"cast the {kind} inputs as in training, for example x.float(): whole numbers are passed as they are"
+    return "give inputs of the shape the model was trained on"
 
 
 def _check_labels_and_inputs(task: Task, data: Data, probe: Tensor) -> None:

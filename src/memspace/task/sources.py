@@ -175,11 +175,13 @@ def source_of(given: Any, name: str) -> Source:
         return _whole(tuple(given.tensors), name)
     if isinstance(given, tuple | list) and len(given) == 2 and _pair(given):
         return _whole(tuple(given), name)
-    if isinstance(given, Mapping) and any(is_array(v) for v in given.values()):
+    if isinstance(given, Mapping) and any(is_array(v) or isinstance(v, list) for v in given.values()):
         return _whole(dict(given), name)
-    if is_array(given):
+    if is_array(given) or (isinstance(given, tuple) and len(given) == 2 and is_array(given[0]) and given[1] is None):
+        one = given if is_array(given) else given[0]
+        table = "(table.drop(columns='label'), table['label'])" if hasattr(one, "columns") else "(x, y)"
         raise DataError(
-            f"the {name} is one {type(given).__name__} without labels", where=name, remedy="hand over (x, y)"
+            f"the {name} is one {type(one).__name__} without labels", where=name, remedy=f"hand over {table}"
         )
     if isinstance(given, IterableDataset):
         return _whole(gathered(given, name, batched=False), name)
@@ -202,8 +204,10 @@ def _pair(given: Sequence[Any]) -> bool:
     """True for (x, y), as against a data set of two examples."""
     if is_array(given[1]):
         return not isinstance(given[1], Tensor) or given[1].dim() > 0
-    both = isinstance(given, tuple) and isinstance(given[1], list) and len(given[1]) > 0
-    return both and not any(isinstance(v, tuple | dict) or is_array(v) for v in given[1])
+    if not isinstance(given, tuple) or not isinstance(given[1], list) or not given[1]:
+        return False
+    columns = isinstance(given[0], list) and len(given[0]) == len(given[1]) > 2
+    return columns or not any(isinstance(v, tuple | list | dict) or is_array(v) for v in given[1])
 
 
 def _check_examples(item: Any, name: str) -> None:
@@ -249,7 +253,10 @@ def _length(given: Any, name: str) -> int:
 
 def _whole(batch: Any, name: str) -> Source:
     """All examples in memory; parts without an axis of examples are kept for every batch."""
-    batch = as_batch(batch, name) if not isinstance(batch, tuple) else tuple(as_batch(v, name) for v in batch)
+    if isinstance(batch, tuple):
+        batch = tuple(as_batch(_column(v, batch, name), name) for v in batch)
+    else:
+        batch = as_batch(batch, name)
     if not isinstance(batch, dict) and (not isinstance(batch, tuple) or len(batch) < 2):
         raise no_pairs(batch, name)
     labels = batch[1] if isinstance(batch, tuple) and len(batch) > 1 else None
@@ -267,6 +274,14 @@ def _whole(batch: Any, name: str) -> Source:
             f"{name} holds {unequal[0]} inputs for {count} labels", where=name, remedy="give one label per input"
         )
     return Whole(batch, count)
+
+
+def _column(value: Any, batch: tuple[Any, ...], name: str) -> Any:
+    """A list with one tensor or array per example as one tensor; anything else as it is."""
+    count = len(batch[1]) if len(batch) > 1 and hasattr(batch[1], "__len__") else 0
+    if isinstance(value, list) and len(value) == count and count and all(is_array(v) for v in value):
+        return collate(value, range(count), name)
+    return value
 
 
 def _empty(name: str) -> DataError:

@@ -118,6 +118,10 @@ class Task:
         object.__setattr__(self, "show", guarded_show(self.show))
         settle(self)
 
+    def data(self, source: Any, name: str) -> Data:
+        """Further examples, read as the model takes them: anything :class:`memspace.Data` takes."""
+        return brought_together(self.model, Data(source, name), self.likelihood, self.dtype, self.device).data
+
     @property
     def device(self) -> torch.device:
         """Where the model's parameters live."""

@@ -48,6 +48,8 @@ def tensor_of(value: Any, where: str) -> Any:
         return _held(value, where)
     if hasattr(value, "to_numpy") and hasattr(value, "__len__"):
         value = _of_pandas(value, where)
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):
+        raise DataError("the values are a SciPy sparse matrix", where=where, remedy="hand over x.toarray()")
     if hasattr(value, "batch_sizes") and hasattr(value, "unsorted_indices"):
         raise DataError(
             "a packed sequence has no axis of examples",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memspace.errors import LabelError, TaskError
+from memspace.task.data import first_tensor
 
 if TYPE_CHECKING:
     from memspace.task.task import Task
@@ -52,8 +53,7 @@ def check_told(task: Task, outputs: int) -> None:
             remedy="give the true label of every training example, in reading order",
         )
     if isinstance(task.show, Show):
-        x = task.train.batch([0]).x
-        x = next(iter(x.values())) if isinstance(x, dict) else x[0] if isinstance(x, tuple) else x
+        x = first_tensor(task.train.batch([0]).x)
         try:
             said = task.show.say(x[0])
         except Exception as error:  # a user's own code
