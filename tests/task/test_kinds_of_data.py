@@ -229,6 +229,19 @@ def test_a_network_that_writes_into_its_inputs_never_writes_into_the_user_s(sour
     assert type(model) is InPlace
 
 
+def test_a_write_into_the_data_that_no_probe_could_see_is_noticed() -> None:
+    class Sometimes(Net):
+        def forward(self, feats: Tensor) -> Any:  # type: ignore[override]
+            return self.layer(feats.add_(1.0) if len(feats) == 5 else feats)
+
+    x = X.clone()
+    task = Task(Sometimes(), (x, Y))
+    outputs(task, task.train, batch=4)
+    outputs(task, task.train, index=torch.arange(5))
+    with pytest.raises(DataError, match="was written to after it was handed over"):
+        task.train.batch([0])
+
+
 def test_inputs_take_the_dtype_of_floating_parameters_and_whole_numbers_none() -> None:
     class Quantised(nn.Module):
         def __init__(self) -> None:

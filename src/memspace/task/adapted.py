@@ -22,7 +22,7 @@ from memspace.task.likelihood import Likelihood
 from memspace.task.samplers import same_draws
 from memspace.task.tensors import leaves
 
-__all__ = ["Adapter", "Together", "adapted", "brought_together", "logits_of", "part_of"]
+__all__ = ["Adapter", "Together", "adapted", "brought_together", "copied", "logits_of", "part_of"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Adapter:
     def inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The inputs of a call as the network takes them."""
         if self.copies:
-            args = tuple(_copied(a) for a in args)
-            kwargs = {k: _copied(v) for k, v in kwargs.items()}
+            args = tuple(copied(a) for a in args)
+            kwargs = {k: copied(v) for k, v in kwargs.items()}
         placed = list(args)
         for k in sorted(k for k in self.shared if isinstance(k, int)):
             placed.insert(k, self.shared[k])
@@ -206,7 +206,7 @@ def _tried(
         shared = {}
     if not leaves(batch):
         return None
-    batch = _copied(batch)  # the versions of new tensors count from 0
+    batch = copied(batch)  # the versions of new tensors count from 0
     try:
         found = call_model(adapted(model, Adapter(shared=shared)), batch)
     except Exception:  # whatever a network raises at inputs it does not take
@@ -229,9 +229,10 @@ def part_of(found: Any, pick: Any) -> Any:
     return getattr(found, pick)
 
 
-def _copied(x: Any) -> Any:
+def copied(x: Any) -> Any:
+    """Inputs in memory of their own."""
     if isinstance(x, Tensor):
         return x.clone()
     if isinstance(x, dict):
-        return {k: _copied(v) for k, v in x.items()}
-    return tuple(_copied(v) for v in x) if isinstance(x, tuple) else x
+        return {k: copied(v) for k, v in x.items()}
+    return tuple(copied(v) for v in x) if isinstance(x, tuple) else x

@@ -91,8 +91,6 @@ def as_labels(y: Any) -> Any:
 class Data:
     """An indexable set of (input, label) pairs, read in a fixed order.
 
-    Reading gives copies: the network never sees the user's own tensors.
-
     Args:
         source: a ``(x, y)`` pair of tensors, NumPy arrays or pandas objects, a map-style Dataset or a list of
             examples, a DataLoader (read by index, exactly the examples its sampler gives, see

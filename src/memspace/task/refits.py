@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import NonFiniteError, ShapeError, TaskError
-from memspace.task.adapted import Adapter, adapted, logits_of, part_of
+from memspace.task.adapted import Adapter, adapted, copied, logits_of, part_of
 from memspace.task.checks import untouched
 from memspace.task.data import Inputs, call_model
 from memspace.task.recipe import Training
@@ -68,7 +68,7 @@ class Refit:
             return
         try:
             with untouched(network), torch.no_grad():
-                found = call_model(network, self.example)
+                found = call_model(network, copied(self.example))
         except Exception:  # the pass that reads it says what is wrong
             return
         pick = logits_of(found, 1)

@@ -42,25 +42,41 @@ class Source(Protocol):
 
 
 class Whole:
-    """All examples in memory, in tensors that may be the user's own: what is read is always a copy."""
+    """All examples in memory, in tensors that may be the user's own.
+
+    Consecutive rows are read without a copy, which for a small network would cost half of a pass. A network that
+    writes into its inputs is given copies (``memspace.task.adapted``); a tensor written to nevertheless is noticed.
+    """
 
     varies = False
 
-    def __init__(self, batch: Any, count: int) -> None:
-        self._batch, self._count = batch, count
+    def __init__(self, batch: Any, count: int, name: str) -> None:
+        self._batch, self._count, self._name = batch, count, name
+        self._held = [t for t in leaves(batch) if not t.is_inference()]
+        self._versions = [t._version for t in self._held]
 
     def __len__(self) -> int:
         return self._count
 
     def raw(self, index: Tensor) -> Any:
-        """Copies of the rows at ``index``; what has no axis of examples as it is."""
+        """The rows at ``index``; what has no axis of examples as it is.
+
+        Raises:
+            DataError: a tensor has been written to since it was handed over.
+        """
+        if any(t._version != v for t, v in zip(self._held, self._versions, strict=True)):
+            raise DataError(
+                "a tensor of the data was written to after it was handed over, by the network or by other code",
+                where=self._name,
+                remedy="copy inputs before changing them in place, and make the task again from data as they were",
+            )
         step = len(index) > 0 and bool((index[1:] - index[:-1] == 1).all())
         span = slice(int(index[0]), int(index[-1]) + 1) if step else None
 
         def taken(v: Any) -> Any:
             if isinstance(v, Tensor) and v.dim() and len(v) == self._count:
-                # A slice is faster than a gather, but would let the network write into the user's tensor.
-                return _gathered(v, index) if span is None else v[span].clone()
+                part = _gathered(v, index) if span is None else v[span]
+                return part.clone() if part.is_inference() else part  # which autograd would not keep
             if isinstance(v, list) and len(v) == self._count:
                 return [v[int(i)] for i in index]
             return v
@@ -83,7 +99,7 @@ class Items:
     varies = True
 
     def __init__(self, dataset: Any, keys: Sequence[Any], join: Any, name: str) -> None:
-        self._dataset, self._keys, self._join, self._name = dataset, keys, join, name
+        self._dataset, self._keys, self._join, self.name = dataset, keys, join, name
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -98,16 +114,16 @@ class Items:
         at = index.tolist()
         items = [self._item(i) for i in at]
         if self._join is None:
-            return collate(items, at, self._name)
+            return collate(items, at, self.name)
         where = f"examples {at[0]}..{at[-1]}"
         try:
-            return as_batch(self._join(items), self._name)
+            return as_batch(self._join(items), self.name)
         except DataError:
             raise
         except Exception as error:  # a user's own code
             reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"the collate function of the {self._name} fails ({type(error).__name__}: {reason})",
+                f"the collate function of the {self.name} fails ({type(error).__name__}: {reason})",
                 where=where,
                 remedy="let it make one batch of any number of examples, all of one shape or padded to one",
             ) from error
@@ -127,7 +143,7 @@ class Items:
             at = f"example {i}" if key == i else f"example {i} (index {key!r} of the dataset)"
             raise DataError(
                 f"{at} of {len(self):,} cannot be read ({type(error).__name__}{': ' if reason else ''}{reason})",
-                where=self._name,
+                where=self.name,
                 remedy="repair that example, or make the length that the dataset states the number it can give",
             ) from error
 
@@ -156,7 +172,7 @@ class Held(Whole):
 
     def __init__(self, items: Items) -> None:
         self.items = items
-        super().__init__(items.raw(torch.arange(len(items))), len(items))
+        super().__init__(items.raw(torch.arange(len(items))), len(items), items.name)
 
     def again(self, index: Tensor) -> Any:
         """The items read anew and padded among themselves."""
@@ -273,7 +289,7 @@ def _whole(batch: Any, name: str) -> Source:
         raise DataError(
             f"{name} holds {unequal[0]} inputs for {count} labels", where=name, remedy="give one label per input"
         )
-    return Whole(batch, count)
+    return Whole(batch, count, name)
 
 
 def _column(value: Any, batch: tuple[Any, ...], name: str) -> Any:

@@ -53,7 +53,7 @@ def check_told(task: Task, outputs: int) -> None:
             remedy="give the true label of every training example, in reading order",
         )
     if isinstance(task.show, Show):
-        x = first_tensor(task.train.batch([0]).x)
+        x = first_tensor(task.train.batch([0]).x).clone()
         try:
             said = task.show.say(x[0])
         except Exception as error:  # a user's own code
