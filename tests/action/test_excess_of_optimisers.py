@@ -54,7 +54,7 @@ def test_excess_is_not_negative_for_any_optimiser_in_any_segment(name: str, seed
     action = training_action(Task(model=model, train=(x, y), run=run), progress=Silent(), probe=96, slope_probe=96)
     found = {m.name: m.value for m in action.measurements}
     segments, errors = action.segments["excess"], action.segments["error"]
-    assert len(segments) == len(errors) == 20
+    assert len(segments) == len(errors) <= 20
     assert all(e >= 0 for e in errors)
     assert found["action.excess"] == pytest.approx(sum(segments), abs=1e-9)
     assert found["action.excess"] > 0

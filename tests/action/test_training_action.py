@@ -47,7 +47,8 @@ def _run(direction: Step, step: float, duration: float, stretch: float = 1.0) ->
         w = w - step * direction(w, x, y)
     model = nn.Sequential(nn.Linear(D, C, bias=False)).double()
     model.load_state_dict(states[-1])
-    run = Run(tuple(states), tuple(step * k for k in range(count + 1)), tuple(range(count + 1)))
+    known = "NaturalGradient" if direction is _natural else ""
+    run = Run(tuple(states), tuple(step * k for k in range(count + 1)), tuple(range(count + 1)), optimiser=known)
     return Task(model=model, train=(x, y), run=run)
 
 
@@ -61,19 +62,19 @@ def _measure(task: Task, **options: int) -> TrainingAction:
 
 def test_natural_gradient_flow_spends_what_it_buys() -> None:
     coarse, fine = (_values(_measure(_run(_natural, h, 1.0))) for h in (0.1, 0.05))
-    assert abs(fine["excess"]) < 0.01 * fine["loss_bought"]
-    assert abs(fine["excess"]) < 0.6 * abs(coarse["excess"])
-    assert fine["spent_over_bought"] == pytest.approx(1, abs=0.01)
+    for found in (coarse, fine):  # the curve's own bends pass for a little noise: less than 1% of the length
+        assert abs(found["excess"]) < 0.005 * found["loss_bought"]
+        assert found["spent_over_bought"] == pytest.approx(1, abs=0.005)
     # In its own time its action is half the loss bought, and the excess in that time vanishes as well.
     assert fine["learning_rate_time"] == pytest.approx(fine["loss_bought"] / 2, rel=0.05)
     assert abs(fine["excess_learning_rate_time"]) < 0.6 * abs(coarse["excess_learning_rate_time"])
-    assert abs(fine["excess_learning_rate_time"]) < 0.05 * fine["loss_bought"]
+    assert abs(fine["excess_learning_rate_time"]) < 0.005 * fine["loss_bought"]
 
 
 def test_plain_gradient_descent_spends_more_than_it_buys() -> None:
-    a = _measure(_run(_plain, 0.1, 3.0, stretch=3.0))
+    a = _measure(_run(_plain, 0.03, 3.0, stretch=3.0))  # steps short enough not to overshoot along the steep direction
     v = _values(a)
-    assert v["excess"] > 0.1 * v["loss_bought"]
+    assert v["excess"] > 0.04 * v["loss_bought"]
     assert v["excess_learning_rate_time"] > v["excess"]
     assert v["ambient_distance"] <= v["straight_line_length"] <= v["length"] * (1 + 1e-9)
     found = next(m for m in a.measurements if m.name == "action.excess")
@@ -91,17 +92,35 @@ def test_the_clock_moves_only_what_depends_on_it() -> None:
     assert set(a) - same == {"learning_rate_time", "excess_learning_rate_time"}
 
 
+def test_learning_rates_that_are_no_time_have_no_excess_in_it() -> None:
+    task = _run(_plain, 0.05, 3.0)
+    run = task.run
+    assert run is not None
+    for name, measured in (("", True), ("SGD", True), ("Adam", False), ("SGD with momentum 0.9", False)):
+        a = _measure(replace(task, run=replace(run, optimiser=name)))
+        assert ("excess_learning_rate_time" in _values(a)) == measured
+        if not measured:
+            absent = next(u for u in a.unmeasured if u.name == "action.excess_learning_rate_time")
+            assert absent.reason == f"the learning rates of {name} are no time"
+    # Without a name the loss bought tells: ten times too much for these rates, or less and less of it.
+    for time in (tuple(t / 10 for t in run.time), tuple(t**3 for t in run.time)):
+        a = _measure(replace(task, run=replace(run, time=time)))
+        assert "action.excess_learning_rate_time" in {u.name for u in a.unmeasured}
+
+
 def test_segments_sum_to_the_whole_and_arrays_fit() -> None:
     a = _measure(_run(_plain, 0.2, 2.0))
     v = _values(a)
     s = a.segments
     assert sum(s["excess"]) == pytest.approx(v["excess"], rel=1e-9)
-    assert sum(s["length"]) == pytest.approx(v["length"], rel=1e-12)
+    assert a.length[-1] == pytest.approx(sum(s["length"]), rel=1e-12)
+    assert v["drift_length"] == pytest.approx(max(a.length[-1], v["ambient_distance"]), rel=1e-12)
     assert sum(s["bought"]) == pytest.approx(v["loss_bought"], rel=1e-9)
-    assert {len(column) for column in s.values()} == {10}
+    assert s["step_from"] == (0.0, *s["step_to"][:-1])
+    assert s["step_to"][-1] == 10
+    assert len({len(column) for column in s.values()}) == 1
     assert {len(c) for c in (a.time, a.step, a.loss, a.length, a.slope, a.speed)} == {11}
-    assert a.length[-1] == pytest.approx(v["length"])
-    assert a.speed[3] == pytest.approx(s["length"][2] / 0.2)
+    assert a.speed[3] == pytest.approx((a.length[3] - a.length[2]) / 0.2)
     assert all(m.unit and m.estimator and m.interval is not None for m in a.measurements)
 
 

@@ -20,21 +20,25 @@ found is rather too short than too long.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from memspace.geometry.distance import squared_distances
+from memspace.geometry.path import every_second
 from memspace.task.likelihood import Likelihood
 
-__all__ = ["DOUBT", "Drift", "Window", "drift_along"]
+__all__ = ["DOUBT", "LEAST", "Drift", "Readings", "Window", "drift_along", "readings_along"]
 
 SHARE = 0.2  # of a half's squared distance that may be noise: √(1−0.2) is off by 6% where N is off by half
 DOUBT = 0.5  # of N: how far the estimate may be off
 PERSISTENCE = 19.0  # (1+μ)/(1−μ) at μ = 0.9: noise of steps in a row adds up to at most so much more than one by one
+TELLING = 24  # checkpoints up to which noise cannot be told from bends; with twice as many, to DOUBT
+LEAST = 5  # checkpoints: windows of two sizes tell noise from bends
 BEND = 4.0  # the power of τ with which h² of a smooth path grows
 MEMORY = 2 * PERSISTENCE  # steps within which noise with momentum looks like drift
 
@@ -44,14 +48,21 @@ class Window:
     """A stretch of the path that counts as one step of the drift.
 
     Args:
-        start, end: positions among the checkpoints.
+        start, end: positions among the checkpoints; nodes: those it was judged by, ``start`` and ``end`` included.
         squared: D² per example, (n,) nats; noise: N of the window, nats (never above mean D²).
     """
 
     start: int
     end: int
+    nodes: tuple[int, ...]
     squared: Tensor
     noise: float
+
+    @property
+    def share(self) -> float:
+        """N over D²."""
+        whole = float(self.squared.mean())
+        return min(1.0, self.noise / whole) if whole > 0 else 0.0
 
     @property
     def length(self) -> float:
@@ -65,7 +76,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Drift:
-    """What drift and noise are of a recorded path.
+    """The drift and the noise of a recorded path.
 
     Args:
         windows: in order, covering the path.
@@ -92,17 +103,95 @@ class Drift:
         steady = math.fsum(w.at(factor) ** 2 * s for w, s in zip(self.windows, self.shares, strict=True))
         return min(1.0, max(0.0, 1 - steady / self.recorded)) if self.recorded > 0 else 0.0
 
-    def error(self) -> float:
-        """What half and one and a half times the noise would change of the length, nats^½."""
-        return max(abs(math.fsum(w.at(x) - w.length for w in self.windows)) for x in (1 - DOUBT, 1 + DOUBT))
+    def on(self, chosen: Tensor) -> Drift:
+        """The same on some of the examples (k,), each window with its share of noise."""
+        windows = []
+        for w in self.windows:
+            squared = w.squared[chosen]
+            windows.append(replace(w, squared=squared, noise=w.share * float(squared.mean())))
+        return replace(self, windows=tuple(windows))
 
     def effect(self) -> Tensor:
-        """First-order change of the length per unit of an example's weight, (n,), noise held."""
+        """First-order change of the length per unit of an example's weight, (n,), the noise's share held."""
         out = torch.zeros_like(self.windows[0].squared)
         for w in self.windows:
-            if w.length > 0:
-                out += (w.squared - w.squared.mean()) / (2 * w.length)
+            whole = float(w.squared.mean())
+            if whole > 0:
+                out += w.length * (w.squared - whole) / (2 * whole)
         return out
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The path without its noise, and other readings of the same recording, whose differences are its doubt.
+
+    Args:
+        best: with the noise as estimated, by all checkpoints.
+        noisier, quieter: with more and with less of it; the latter has none where the checkpoints are too few to tell
+            noise from bends.
+        sparser: by every second checkpoint, twice: from the first and from the second on.
+        telling: whether there are checkpoints enough to tell noise from bends.
+        enough: whether noise could be looked for at all; else every step counts whole.
+    """
+
+    best: Drift
+    noisier: Drift
+    quieter: Drift
+    sparser: tuple[Drift, ...]
+    telling: bool
+    enough: bool
+
+    def on(self, chosen: Tensor) -> Readings:
+        """The same on some of the examples (k,), with the shares of noise that all of them show."""
+        best, noisier, quieter, *sparser = (
+            d.on(chosen) for d in (self.best, self.noisier, self.quieter, *self.sparser)
+        )
+        return Readings(best, noisier, quieter, tuple(sparser), self.telling, self.enough)
+
+    def doubt(self, of: Callable[[Drift], float]) -> tuple[float, float]:
+        """How far a number of the path may lie below and above its best reading.
+
+        Leaving out every second checkpoint changes a smooth path's number by three times what the recording still
+        lacks, a rough one's by about as much. It counts once below, and twice above: recorded more finely, lengths
+        and what they cost grow.
+        """
+        value = of(self.best)
+        sparse = max((abs(value - of(d)) for d in self.sparser), default=0.0)
+        others = [of(self.noisier), of(self.quieter)]
+        return value - min(value, *others) + sparse, max(value, *others) - value + 2 * sparse
+
+
+def readings_along(
+    law: Likelihood,
+    f: Tensor,
+    step: Sequence[int],
+    weight: Tensor | None = None,
+    one_step: Sequence[tuple[int, float]] = (),
+) -> Readings:
+    """The drift of a path from outputs along it, read in several ways.
+
+    Args: as of :func:`drift_along`; where checkpoints are fewer than ``LEAST``, or steps do not increase, no noise is
+        looked for.
+    """
+    count = len(f)
+    enough = count >= LEAST and all(b > a for a, b in itertools.pairwise(step))
+    at = [float(s) for s in step] if enough else [float(k) for k in range(count)]
+    tree = _Tree(law, f, at, weight, one_step if enough else ())
+    if not enough:
+        whole = tree.drift(0.0)
+        return Readings(whole, whole, whole, (), False, False)
+    told = min(1.0, max(0.0, (count - TELLING) / TELLING))
+    sparser = [tree.sparser(nodes) for nodes in (every_second(count), [0, *range(1, count - 1, 2), count - 1])]
+    # Untold noise may be all or nothing: half of what the triangles show is then the best guess.
+    best = 1 - (1 - told) * (1 - DOUBT)
+    return Readings(
+        tree.drift(best),
+        tree.drift(1 + DOUBT),
+        tree.drift(DOUBT * told),
+        tuple(t.drift(best) for t in sparser),
+        told >= 1,
+        True,
+    )
 
 
 def drift_along(
@@ -115,20 +204,12 @@ def drift_along(
     """Drift and noise of a path from outputs along it.
 
     Args:
-        f: (S, n, ..., C) outputs of the checkpoints on the probe examples, S ≥ 5; step: their optimiser steps.
+        f: (S, n, ..., C) outputs of the checkpoints on the probe examples, S ≥ 3; step: their optimiser steps.
         weight: (n, ...) 0 for padded positions.
         one_step: (step, squared length of that one optimiser step in nats), as recorded during training, if at all:
             noise is then never taken to be more than such steps can add up to.
     """
-    tree = _Tree(law, f, [float(s) for s in step], weight, one_step)
-    windows = tuple(tree.divided(0, len(f) - 1, (0.0, 1.0)))
-    recorded = math.fsum(float(tree.squared(k, k + 1).mean()) for k in range(len(f) - 1))
-    time = tree.time
-    shares = tuple(
-        math.fsum(((time[k + 1] - time[k]) / (time[w.end] - time[w.start])) ** 2 for k in range(w.start, w.end))
-        for w in windows
-    )
-    return Drift(windows, recorded, shares)
+    return _Tree(law, f, [float(s) for s in step], weight, one_step).drift()
 
 
 class _Tree:
@@ -146,12 +227,37 @@ class _Tree:
         self._steps = sorted(one_step)
         self._known: dict[tuple[int, int], Tensor] = {}
         self._bent: dict[tuple[int, int], float] = {}
+        self._places = list(range(len(time)))  # of the nodes among all checkpoints
+        self._factor = 1.0
+
+    def sparser(self, nodes: list[int]) -> _Tree:
+        """The same path by some of its checkpoints; distances once known are shared."""
+        out = _Tree(self._law, self._f, [self.time[k] for k in nodes], self._weight, self._steps)
+        out._places, out._known = nodes, self._known
+        return out
+
+    def drift(self, factor: float = 1.0) -> Drift:
+        """Drift and noise, with ``factor`` times the noise the triangles show."""
+        last, time, places = len(self.time) - 1, self.time, self._places
+        self._factor = factor
+        windows = self.divided(0, last, (0.0, 1.0))
+        recorded = math.fsum(float(self.squared(k, k + 1).mean()) for k in range(last))
+        shares = tuple(
+            math.fsum(((time[k + 1] - time[k]) / (time[w.end] - time[w.start])) ** 2 for k in range(w.start, w.end))
+            for w in windows
+        )
+        placed = tuple(
+            replace(w, start=places[w.start], end=places[w.end], nodes=tuple(places[w.start : w.end + 1]))
+            for w in windows
+        )
+        return Drift(placed, recorded, shares)
 
     def squared(self, a: int, b: int) -> Tensor:
         """D² per example."""
-        if (a, b) not in self._known:
-            self._known[a, b] = squared_distances(self._law, self._f[a], self._f[b], self._weight)
-        return self._known[a, b]
+        ends = self._places[a], self._places[b]
+        if ends not in self._known:
+            self._known[ends] = squared_distances(self._law, self._f[ends[0]], self._f[ends[1]], self._weight)
+        return self._known[ends]
 
     def middle(self, a: int, b: int) -> int:
         """The checkpoint strictly between whose time is nearest to the middle."""
@@ -224,8 +330,8 @@ class _Tree:
             if any(self._stands_out(*half, (rate, power)) for half in ((a, m), (m, b))):
                 return self.divided(a, m, (rate, power)) + self.divided(m, b, (rate, power))
         squared = self.squared(a, b)
-        noise = rate * (self.time[b] - self.time[a]) ** power
-        return [Window(a, b, squared, min(noise, float(squared.mean())))]
+        noise = self._factor * rate * (self.time[b] - self.time[a]) ** power
+        return [Window(a, b, (), squared, min(noise, float(squared.mean())))]
 
     def _rate(self, a: int, b: int, above: tuple[float, float]) -> tuple[float, float]:
         duration = self.time[b] - self.time[a]
@@ -234,7 +340,7 @@ class _Tree:
 
     def _stands_out(self, a: int, b: int, above: tuple[float, float]) -> bool:
         rate, power = self._rate(a, b, above)
-        noise: float = rate * (self.time[b] - self.time[a]) ** power
+        noise: float = self._factor * rate * (self.time[b] - self.time[a]) ** power
         return noise <= SHARE * float(self.squared(a, b).mean())
 
 

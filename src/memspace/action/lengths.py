@@ -1,63 +1,128 @@
-"""Lengths, action and loss of a recorded path, each with its interval over examples (delta method)."""
+"""Lengths, action and loss of a recorded path, each with its interval over examples (delta method).
+
+What the recording leaves open counts as well: a finer one would show more bends and more noise. Numbers of the path
+without its noise (:mod:`memspace.action.drift`) carry the doubt of both in their interval.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
+import torch
+from scipy.stats import t as student
 from torch import Tensor
 
-from memspace.action.drift import DOUBT, Drift
+from memspace.action.drift import DOUBT, Drift, Readings
 from memspace.geometry.path import Walk
 from memspace.measurement import Measurement, Unmeasured
 
-__all__ = ["bought", "clocked_action", "drifted", "interval", "lengths"]
+__all__ = ["bought", "clocked_action", "doubted", "drifted", "half_width", "interval", "lengths", "recorded_length"]
+
+VISIBLE = 0.02  # share of noise in the squared steps from which the length as recorded says more about the recording
+HALF = 0.5  # width of an interval, in its value, above which a number along the path is not reliable
 
 
-def interval(value: float, effect: Tensor, extra: float = 0.0) -> tuple[float, float]:
-    """95% over examples from first-order effects, widened by ``extra``."""
+def half_width(effect: Tensor) -> float:
+    """Half of the 95% interval over examples, by Student's t, from their first-order effects (n,)."""
     n = len(effect)
-    half = 1.96 * float(effect.std()) / n**0.5 if n > 1 else 0.0
-    return value - half - extra, value + half + extra
+    return float(student.ppf(0.975, n - 1)) * float(effect.std()) / n**0.5 if n > 1 else 0.0
+
+
+def interval(value: float, effect: Tensor, below: float = 0.0, above: float | None = None) -> tuple[float, float]:
+    """95% over examples from first-order effects, widened by systematic errors below and above the value."""
+    half = half_width(effect)
+    return value - half - below, value + half + (below if above is None else above)
+
+
+def doubted(
+    value: float, effect: Tensor, doubt: tuple[float, float], least: float = -math.inf
+) -> tuple[tuple[float, float], bool, str]:
+    """Interval over examples and recordings, whether it is narrow enough to rely on, and what to say if not.
+
+    Args:
+        doubt: of the recording, below and above; least: what the number cannot fall below.
+    """
+    low, high = interval(value, effect, *doubt)
+    bounds = (min(value, max(low, least)), high)
+    reliable = bounds[1] - bounds[0] <= 2 * HALF * abs(value)
+    if reliable:
+        return bounds, True, ""
+    if sum(doubt) > 2 * half_width(effect):
+        return bounds, False, "at this rate of recording noise and bends cannot be told apart: record more checkpoints"
+    return bounds, False, "it hangs on a few of the examples probed: take more of them"
+
+
+def recorded_length(path: Walk, readings: Readings, checkpoints: int) -> Measurement:
+    """Length of the polygon through the checkpoints; reliable where a finer recording would not change it."""
+    n = path.squared.shape[1]
+    low, high = interval(path.length, path.length_effect(), 0.0, max(0.0, path.error))
+    note = f"a finer recording can only lengthen it; the last halving added {path.error:.2g}"
+    if not readings.enough:
+        reliable = False
+        note += "; too few checkpoints to tell how much of it is noise"
+    else:
+        share = readings.best.noise_share
+        reliable = readings.telling and share <= VISIBLE and high - low <= 2 * HALF * path.length
+        if not reliable:
+            note += f"; {share:.0%} of its squared steps is noise, so that it grows with the rate of recording: "
+            note += "action.drift_length does not"
+    how = f"{checkpoints} checkpoints, closed-form Fisher–Rao steps on {n} probe examples"
+    return Measurement("action.length", path.length, "nats^½", how, n, (low, high), "THEORY 3", reliable, note)
 
 
 def lengths(
-    path: Walk, line: Walk | None, ends: Tensor, checkpoints: int
+    path: Walk, line: Walk | None, ends: Tensor, checkpoints: int, readings: Readings
 ) -> tuple[list[Measurement], list[Unmeasured]]:
-    """Length of the path, the line and the ambient geodesic, and their ratios; ``ends``: squared distances (n,).
+    """Length of the path, with and without its noise, of the line and the ambient geodesic, and their ratios.
 
-    Without a ``line`` (the network is not at hand) what needs it is left out.
+    No path is shorter than the distance of its ends, so that neither is the length without noise.
+
+    Args:
+        line: the straight line in the parameters; where the network is not at hand, what needs it is left out.
+        ends: squared distances of first and last checkpoint, (n,).
+        readings: of the path without its noise; where no noise could be looked for, ratios are of the length as
+            recorded, and not reliable.
     """
     n = len(ends)
-    length, effect = path.length, path.length_effect()
     ambient = float(ends.mean().sqrt())
     ambient_effect = (ends - ambient**2) / (2 * max(ambient, 1e-300))
-    how = f"{checkpoints} checkpoints, closed-form Fisher–Rao steps on {n} probe examples"
-    finer = f"a finer recording can only lengthen it; the last halving added {path.error:.2g}"
-    low, high = interval(length, effect)
-    out = [
-        Measurement("action.length", length, "nats^½", how, n, (low, high), "THEORY 3", note=finer),
+    distance = Measurement(
+        "action.ambient_distance",
+        ambient,
+        "nats^½",
+        "closed form, first to last checkpoint",
+        n,
+        interval(ambient, ambient_effect),
+        "Rao 1945",
+        note="no path between the two networks is shorter",
+    )
+    length, effect, doubt, of = path.length, path.length_effect(), (0.0, max(0.0, path.error)), "length as recorded"
+    out = [recorded_length(path, readings, checkpoints)]
+    if readings.enough:
+        drift, share = drifted(readings, checkpoints, distance)
+        out += [drift, share]
+        best = readings.best.length
+        length, of, doubt = drift.value, "length without noise", readings.doubt(lambda d: max(d.length, ambient))
+        effect = readings.best.effect() if best >= ambient else ambient_effect
+    low = ambient - half_width(ambient_effect)
+    squared, sure, why = doubted(length, effect, doubt, max(low, 0.0))
+    untold = "" if readings.enough else "; too few checkpoints to tell drift from noise"
+    reliable = sure and readings.enough
+    out.append(
         Measurement(
             "action.constant_speed",
             length**2 / 2,
             "nats",
-            f"½L² at T = 1; {how}",
+            f"½L² at T = 1, L the {of}",
             n,
-            (max(low, 0.0) ** 2 / 2, high**2 / 2),
+            (max(squared[0], 0.0) ** 2 / 2, squared[1] ** 2 / 2),
             "THEORY 3",
-            note="the least action of this path over all clocks of unit duration",
-        ),
-        Measurement(
-            "action.ambient_distance",
-            ambient,
-            "nats^½",
-            "closed form, first to last checkpoint",
-            n,
-            interval(ambient, ambient_effect),
-            "Rao 1945",
-            note="no path between the two networks is shorter",
-        ),
-    ]
-    shorter = [("action.inefficiency", ambient, ambient_effect, "ambient distance")]
+            reliable,
+            _joined("the least action of this path over all clocks of unit duration" + untold, why),
+        )
+    )
+    shorter = [("action.inefficiency", ambient, ambient_effect, "ambient distance", 0.0)]
     if line is not None:
         straight = Measurement(
             "action.straight_line_length",
@@ -65,48 +130,62 @@ def lengths(
             "nats^½",
             f"{len(line.squared) + 1} points between first and last checkpoint, {n} probe examples",
             n,
-            interval(line.length, line.length_effect()),
+            interval(line.length, line.length_effect(), 0.0, max(0.0, line.error)),
             "THEORY 3",
             note=f"straight in the parameters; the last halving added {line.error:.2g}",
         )
-        out.insert(2, straight)
-        shorter.append(("action.over_straight_line", line.length, line.length_effect(), "straight-line length"))
+        out.append(straight)
+        error = max(0.0, line.error)
+        shorter.append(
+            ("action.over_straight_line", line.length, line.length_effect(), "straight-line length", error)
+        )
+    out.append(distance)
     absent: list[Unmeasured] = []
-    for name, below, below_effect, what in shorter:
+    for name, below, below_effect, what, more in shorter:
         if below <= 0:
             still = "the first and last checkpoint predict the same"
             absent.append(Unmeasured(name, still, "record checkpoints from the start of training on"))
             continue
         ratio = length / below
-        bounds = interval(ratio, effect / below - ratio * below_effect / below)
-        out.append(Measurement(name, ratio, "1", f"path length over {what}", n, bounds, "THEORY 4"))
+        uncertain = doubt[0] / below + ratio * more / below, doubt[1] / below
+        least = 1.0 if name == "action.inefficiency" else 0.0
+        bounds, sure, why = doubted(ratio, effect / below - ratio * below_effect / below, uncertain, least)
+        sure = sure and readings.enough
+        note = _joined(untold.removeprefix("; "), why)
+        out.append(Measurement(name, ratio, "1", f"{of} over {what}", n, bounds, "THEORY 4", sure, note))
     return out, absent
 
 
-def drifted(drift: Drift, checkpoints: int, ambient: float) -> list[Measurement]:
-    """Length of the path without its noise, which does not depend on the rate of recording, and the noise's share.
+def _joined(*parts: str) -> str:
+    return "; ".join(p for p in parts if p)
 
-    Args:
-        ambient: distance of the first from the last checkpoint, noise of both ends included, nats^½.
-    """
+
+def drifted(readings: Readings, checkpoints: int, ambient: Measurement) -> tuple[Measurement, Measurement]:
+    """Length of the path without its noise, which does not depend on the rate of recording, and the noise's share."""
+    drift = readings.best
     n = len(drift.windows[0].squared)
     where = f"{len(drift.windows)} stretches of {checkpoints} checkpoints on {n} probe examples"
-    length, share = drift.length, drift.noise_share
-    low, high = interval(length, drift.effect(), drift.error())
-    note = f"half of the noise more or less moves it by {drift.error():.2g} (inside the interval); bends that noise "
-    note += "hides are missed"
-    if length < ambient:  # no path is shorter than the distance of its ends, but these carry noise as well
-        note += f"; below the ambient distance of {ambient:.3g}, in which the noise of the two ends still counts"
-    return [
+    shortest = ambient.value
+    length = max(drift.length, shortest)
+    doubt = readings.doubt(lambda d: max(d.length, shortest))
+    assert ambient.interval is not None
+    bounds, reliable, why = doubted(length, drift.effect(), doubt, max(0.0, ambient.interval[0]))
+    note = f"more or less noise and fewer checkpoints move it by {max(doubt):.2g} (inside the interval)"
+    if drift.length < shortest:
+        note += f"; without noise {drift.length:.3g} were left: taken as the distance of its ends, the least possible"
+    low, high = sorted(d.noise_share for d in (readings.noisier, readings.quieter))
+    share = drift.noise_share
+    return (
         Measurement(
             "action.drift_length",
             length,
             "nats^½",
             f"Σ √(D² − noise) at the finest scale at which drift stands out, {where}",
             n,
-            (max(0.0, low), high),
+            bounds,
             "THEORY 3",
-            note=note,
+            reliable,
+            _joined(note, why),
         ),
         Measurement(
             "action.noise_share",
@@ -114,11 +193,14 @@ def drifted(drift: Drift, checkpoints: int, ambient: float) -> list[Measurement]
             "1",
             f"of Σ d² between neighbouring checkpoints, what is not drift, {where}",
             n,
-            (drift.noise_share_at(1 - DOUBT), drift.noise_share_at(1 + DOUBT)),
+            (
+                min(low, drift.noise_share_at(1 - DOUBT), share),
+                max(high, drift.noise_share_at(1 + DOUBT), share),
+            ),
             "THEORY 4",
             note="depends on the rate of recording, unlike the drift's length: the finer, the more of it is noise",
         ),
-    ]
+    )
 
 
 def bought(loss: Tensor) -> Measurement:
@@ -135,17 +217,41 @@ def bought(loss: Tensor) -> Measurement:
     )
 
 
-def clocked_action(path: Walk, time: Sequence[float], checkpoints: int) -> Measurement:
-    """½ Σ d²/Δt in the recorded time."""
-    action = path.action(time)
+def action_of(time: Sequence[float]) -> Callable[[Drift], float]:
+    """½ Σ ℓ²/Δt over the windows of a drift, in the recorded time."""
+
+    def action(drift: Drift) -> float:
+        return math.fsum(w.length**2 / (2 * (time[w.end] - time[w.start])) for w in drift.windows)
+
+    return action
+
+
+def action_effect(drift: Drift, time: Sequence[float]) -> Tensor:
+    """First-order change of it per unit of an example's weight, (n,)."""
+    out = torch.zeros_like(drift.windows[0].squared)
+    for w in drift.windows:
+        out += (1 - w.share) * (w.squared - w.squared.mean()) / (2 * (time[w.end] - time[w.start]))
+    return out
+
+
+def clocked_action(path: Walk, readings: Readings, time: Sequence[float], checkpoints: int) -> Measurement:
+    """½ Σ ℓ²/Δt in the recorded time, without the path's noise."""
     n = path.squared.shape[1]
+    note = "depends on the clock; where the rates are no time (Adam) it compares trainings by that optimiser only"
+    if not readings.enough:
+        value, effect = path.action(time), path.action_effect(time)
+        bounds, reliable, why = interval(value, effect), False, "too few checkpoints to tell drift from noise"
+    else:
+        value, effect = action_of(time)(readings.best), action_effect(readings.best, time)
+        bounds, reliable, why = doubted(value, effect, readings.doubt(action_of(time)), 0.0)
     return Measurement(
         "action.learning_rate_time",
-        action,
+        value,
         "nats per learning-rate time",
-        f"½ Σ d²/Δt over {checkpoints} checkpoints on {n} probe examples",
+        f"½ Σ ℓ²/Δt over {checkpoints} checkpoints on {n} probe examples, noise taken out",
         n,
-        interval(action, path.action_effect(time)),
+        bounds,
         "THEORY 4",
-        note="depends on the clock; a finer recording can only raise it",
+        reliable,
+        _joined(note, why),
     )

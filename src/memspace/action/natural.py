@@ -219,7 +219,7 @@ def natural_gradient_flow(
     squared = torch.stack([squared_distances(law, a, b, weight) for a, b in itertools.pairwise(fs)])
     loss = torch.stack([law.nll(f, y).sum() / len(chosen) for f in fs]).cpu()
     return NaturalFlow(
-        Run(states, tuple(times.tolist()), tuple(range(steps + 1))),
+        Run(states, tuple(times.tolist()), tuple(range(steps + 1)), optimiser="NaturalGradient"),
         damping,
         method,
         len(chosen),

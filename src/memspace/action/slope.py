@@ -74,6 +74,14 @@ class ProbeDual:
         own = torch.diagonal(self.gram, dim1=0, dim2=2)  # (C, C, n)
         return float(torch.einsum("cdi,ick,idk->", own, self.root, self.root)) / len(self.root)
 
+    def squared_gradient(self, of: int) -> float:
+        """‖∇L‖² of the mean loss over the ``of`` examples that these were drawn from, unbiased."""
+        n = len(self.residual)
+        every = torch.einsum("ic,icjd,jd->ij", self.residual, self.gram, self.residual)
+        own, total = float(every.diagonal().sum()), float(every.sum())
+        between = (total - own) / (n * (n - 1)) if n > 1 else 0.0
+        return (own / n + (of - 1) * between) / of
+
     def slope(self, damping: float) -> Slope:
         """The slope at damping λ > 0, by one factorisation."""
         n, _, k = self.root.shape

@@ -12,18 +12,19 @@ Damping lowers the slope, hence the excess; what ten times the damping would cha
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from memspace.action.drift import drift_along
-from memspace.action.lengths import bought, clocked_action, drifted, interval, lengths
+from memspace.action.clock import no_time
+from memspace.action.drift import LEAST, Drift, readings_along
+from memspace.action.excess import Spent, excess, excess_in_time, windows
+from memspace.action.lengths import bought, clocked_action, lengths
 from memspace.action.slope import Slope, affordable, probe_dual, slope
 from memspace.geometry.distance import squared_distances
-from memspace.geometry.path import Walk, every_second, outputs_along, straight_line, walk
+from memspace.geometry.path import outputs_along, straight_line, walk
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
@@ -36,9 +37,7 @@ __all__ = ["TrainingAction", "slope", "training_action"]
 LINE_POINTS = 33
 PROBE, SLOPE_PROBE = 512, 96  # examples that predictions are followed on, and that the slope is computed on
 DAMPING = 1e-6  # of tr F, at each checkpoint
-LEAST_DRIFT = 5  # checkpoints: windows of two sizes tell noise from bends
 LEAST_PROBE = 8  # examples below which a slope is not worth stating
-DE_GIORGI = "De Giorgi; Ambrosio, Gigli & Savaré 2008"
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,11 @@ class TrainingAction:
     """What was measured along a run; arrays are per checkpoint, for plotting.
 
     Args:
-        loss: nats per example; length: travelled so far, nats^½; slope: ‖∇L‖_{F⁻¹}, nats^½ (empty: unmeasured);
-            speed: Fisher–Rao length per learning-rate time of the step into each checkpoint (NaN at the first).
-        segments: per step between checkpoints, column → values: ``step_from``, ``step_to``, ``length``, ``bought``
-            and, where the slope is measured, ``excess`` (on its own examples; they sum to the excess) with its
-            numerical ``error``: what leaving out checkpoints and the damping may have moved.
+        loss: nats per example; length: travelled so far without noise, nats^½; slope: ‖∇L‖_{F⁻¹}, nats^½ (empty:
+            unmeasured); speed: that length per learning-rate time up to each checkpoint (NaN at the first).
+        segments: per stretch of the drift, column → values: ``step_from``, ``step_to``, ``length``, ``bought`` and,
+            where the slope is measured, ``excess`` (on its own examples; they sum to the excess) with its numerical
+            ``error``: what noise, leaving out checkpoints and the damping may have moved.
     """
 
     measurements: tuple[Measurement, ...]
@@ -103,22 +102,20 @@ def training_action(
     line = walk(law, line_f, weight)
     del line_f
     ends = squared_distances(law, f[0], f[-1], weight)
-    measurements, unmeasured = lengths(path, line, ends, len(run.states))
+    readings = readings_along(law, f, run.step, weight, run.one_step)
+    measurements, unmeasured = lengths(path, line, ends, len(run.states), readings)
     measurements.append(bought(loss))
-    if len(run.states) >= LEAST_DRIFT and all(b > a for a, b in itertools.pairwise(run.step)):
-        drift = drift_along(law, f, run.step, weight, run.one_step)
-        measurements += drifted(drift, len(run.states), float(ends.mean().sqrt()))
-    else:
+    if not readings.enough:
         unmeasured.append(
             Unmeasured(
                 "action.drift_length",
                 f"{len(run.states)} checkpoints, or steps that do not increase, cannot tell drift from noise",
-                f"record at least {LEAST_DRIFT} checkpoints with their steps",
+                f"record at least {LEAST} checkpoints with their steps",
             )
         )
     ticking = all(b > a for a, b in itertools.pairwise(run.time))
     if ticking:
-        measurements.append(clocked_action(path, run.time, len(run.states)))
+        measurements.append(clocked_action(path, readings, run.time, len(run.states)))
     else:
         unmeasured.append(
             Unmeasured(
@@ -127,18 +124,17 @@ def training_action(
                 "record the sum of learning rates at each checkpoint: Run(time=...)",
             )
         )
-
-    steps = path.steps.tolist()
+    drift = readings.best
     segments = {
-        "step_from": tuple(map(float, run.step[:-1])),
-        "step_to": tuple(map(float, run.step[1:])),
-        "length": tuple(steps),
-        "bought": tuple((-torch.diff(loss.mean(1))).tolist()),
+        "step_from": tuple(float(run.step[w.start]) for w in drift.windows),
+        "step_to": tuple(float(run.step[w.end]) for w in drift.windows),
+        "length": tuple(w.length for w in drift.windows),
+        "bought": tuple(float((loss[w.start] - loss[w.end]).mean()) for w in drift.windows),
     }
     space = ParameterSpace.of(task) if space is None else space
     count, rows = affordable(task, space, index, memory)
     chosen = torch.randperm(len(index), generator=generator)[: min(slope_probe, count)].sort().values
-    slopes: list[float] = []
+    slopes: tuple[Slope, ...] = ()
     if moved := _moved_outside(task.model, space, run.states):
         unmeasured.append(
             Unmeasured(
@@ -158,16 +154,28 @@ def training_action(
             )
         )
     else:
-        found_slopes = _slopes(task, space, run.states, index[chosen], progress)
-        sub = walk(law, f[:, chosen], weight[chosen])
-        times = run.time if ticking else None
-        made, absent, parts = _excess(sub, found_slopes, times, loss[:, chosen], _moved(space, run.states))
-        segments |= parts
+        read = _slopes(task, space, run.states, index[chosen], progress)
+        slopes = tuple(r.slope for r in read)
+        at = tuple(map(float, run.step if readings.enough else range(len(run.step))))
+        spent = Spent(readings.on(chosen.to(f.device)), slopes, at, loss[:, chosen].cpu())
+        far = _moved(space, run.states, drift)
+        parts = windows(spent, spent.loss.mean(1), spent.readings.best, far, [r.damping for r in read])
+        segments |= {name: tuple(parts[name].tolist()) for name in ("excess", "error")}
+        made, absent = excess(spent, parts)
         measurements += made
         unmeasured += absent
-        slopes = [a.value for a, _ in found_slopes]
+        if ticking:
+            why = no_time([r.rate for r in read], run.time, spent.loss.mean(1), run.optimiser)
+            if why:
+                remedy = "compare by action.excess, which knows no clock; plain gradient descent says so by "
+                remedy += 'Run(optimiser="SGD")'
+                unmeasured.append(Unmeasured("action.excess_learning_rate_time", why, remedy))
+            else:
+                measurements.append(excess_in_time(spent, run.time))
+    travelled = _travelled(drift, readings.enough, run.step)
     speed = [
-        s / (b - a) if b > a else float("nan") for s, (a, b) in zip(steps, itertools.pairwise(run.time), strict=True)
+        (y - x) / (b - a) if b > a else float("nan")
+        for (x, y), (a, b) in zip(itertools.pairwise(travelled), itertools.pairwise(run.time), strict=True)
     ]
     return TrainingAction(
         tuple(measurements),
@@ -175,33 +183,54 @@ def training_action(
         run.time,
         run.step,
         tuple(loss.mean(1).tolist()),
-        (0.0, *torch.cumsum(path.steps, 0).tolist()),
-        tuple(slopes),
+        tuple(travelled),
+        tuple(s.value for s in slopes),
         (float("nan"), *speed),
         segments,
     )
+
+
+def _travelled(drift: Drift, timed: bool, step: Sequence[int]) -> list[float]:
+    """Length without noise up to each checkpoint; inside a window it grows with the steps."""
+    out = [0.0]
+    for w in drift.windows:
+        first, last = (step[w.start], step[w.end]) if timed else (w.start, w.end)
+        begun = out[-1]
+        out += [begun + w.length * ((step[k] if timed else k) - first) / (last - first) for k in w.nodes[1:]]
+    return out
 
 
 def _per_example(values: Tensor) -> Tensor:
     return values.flatten(1).sum(1) if values.dim() > 1 else values
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What one checkpoint's dual gave."""
+
+    slope: Slope
+    damping: float
+    rate: float  # ‖∇L‖² over all training examples
+
+
 def _slopes(
     task: Task, space: ParameterSpace, states: Sequence[dict[str, Tensor]], index: Tensor, progress: Progress
-) -> list[tuple[Slope, float]]:
-    """The slope at every checkpoint, and the damping it was taken at."""
+) -> list[_Read]:
+    """The slope at every checkpoint, the damping it was taken at, and how fast the loss falls."""
     out = []
     for state in progress.track(states, "slope at every checkpoint", len(states)):
         with holding(task.model, state):
             dual = probe_dual(task, space, index)
         damping = DAMPING * max(dual.trace, 1e-300)
-        out.append((dual.slope(damping), damping))
+        slope = dual.slope(damping)
+        out.append(_Read(slope, damping, dual.squared_gradient(len(task.train))))
     return out
 
 
-def _moved(space: ParameterSpace, states: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """‖Δθ‖² from checkpoint to checkpoint, (S−1,) float64."""
-    flat = (space.pack({n: s[n].detach() for n in space.names}).double() for s in states)
+def _moved(space: ParameterSpace, states: Sequence[Mapping[str, Tensor]], drift: Drift) -> Tensor:
+    """‖Δθ‖² over each window, (W,) float64; each state is read once."""
+    ends = [drift.windows[0].start, *(w.end for w in drift.windows)]
+    flat = (space.pack({n: states[k][n].detach() for n in space.names}).double() for k in ends)
     return torch.stack([(b - a).square().sum() for a, b in itertools.pairwise(flat)]).cpu()
 
 
@@ -211,105 +240,3 @@ def _moved_outside(model: nn.Module, space: ParameterSpace, states: Sequence[dic
     last = {n: t for n, t in states[-1].items() if n in outside}
     moved = {n for s in states if outside for n in outside if not torch.equal(s[n], last[n])}
     return [n for n in outside if n in moved]
-
-
-def _trapezoid(steps: Tensor, slopes: Tensor) -> Tensor:
-    return steps * (slopes[1:] + slopes[:-1]) / 2
-
-
-def _excess(
-    path: Walk, found: list[tuple[Slope, float]], time: Sequence[float] | None, loss: Tensor, moved: Tensor
-) -> tuple[list[Measurement], list[Unmeasured], dict[str, tuple[float, ...]]]:
-    """The excess over all clocks and in learning-rate time, with what each segment adds; all on the same examples.
-
-    With the damped slope s the loss falls by at most s·√(θ̇ᵀ(F+λI)θ̇) per unit time, so that with the speed in F alone
-    the excess may fall below zero by what λ‖Δθ‖² would add to the steps; that is stated as part of the error.
-    """
-    slopes = [a for a, _ in found]
-    steps, n = path.steps.cpu(), path.squared.shape[1]
-    s = torch.tensor([a.value for a in slopes], dtype=torch.float64)
-    damped = torch.tensor([a.damped for a in slopes], dtype=torch.float64) / (2 * s.clamp_min(1e-300))
-    effects = torch.stack([a.value_effect.cpu() for a in slopes])
-    drop = (loss[0] - loss[-1]).cpu()
-    gain = float(drop.mean())
-    parts = _trapezoid(steps, s)
-    spent = float(parts.sum())
-    spent_effect = (path.step_effects().cpu() * ((s[1:] + s[:-1]) / 2).unsqueeze(1)).sum(0)
-    spent_effect = spent_effect + (steps.unsqueeze(1) * (effects[1:] + effects[:-1]) / 2).sum(0)
-    damping = torch.tensor([x for _, x in found], dtype=torch.float64)
-    longer = (steps.square() + torch.maximum(damping[1:], damping[:-1]) * moved).sqrt() - steps
-    slack = _trapezoid(longer, s)
-    apart = torch.zeros_like(parts)  # per segment, what leaving out the checkpoint beside it changes
-    for a, b in itertools.pairwise(every_second(len(s))):
-        apart[a:b] = (parts[a:b].sum() - steps[a:b].sum() * (s[a] + s[b]) / 2).abs()
-    keep = every_second(len(s))
-    coarse = sum(float(steps[a:b].sum()) * float(s[a] + s[b]) / 2 for a, b in itertools.pairwise(keep))
-    discretised = abs(spent - coarse)
-    less = math.log(10) * float(_trapezoid(steps, damped).sum())
-    how = f"trapezoid over {len(s)} checkpoints; speed, exact slope (dual) and loss on the same {n} examples"
-    note = (
-        f"dropping every second checkpoint moves it by {discretised:.2g} (inside the interval), ten times the "
-        f"damping would lower it by about {less:.2g}; below zero by {float(slack.sum()):.2g} the damping alone may bring it"
-    )
-    bounds = interval(spent - gain, spent_effect - drop + gain, discretised)
-    reliable = bounds[1] - bounds[0] <= spent
-    if not reliable:
-        note += "; a few examples with improbable labels carry most of the slope"
-    beyond = parts + torch.diff(loss.mean(1).cpu())
-    segments = {"excess": tuple(beyond.tolist()), "error": tuple((apart + slack).tolist())}
-    measurements = [
-        Measurement(
-            "action.excess",
-            spent - gain,
-            "nats",
-            f"∫‖θ̇‖_F ‖∇L‖_{{F⁻¹}} dt less the loss bought (least over all clocks), {how}",
-            n,
-            bounds,
-            DE_GIORGI,
-            reliable,
-            note,
-        )
-    ]
-    unmeasured = []
-    if gain > 0:
-        ratio = spent / gain
-        measurements.append(
-            Measurement(
-                "action.spent_over_bought",
-                ratio,
-                "1",
-                f"∫‖θ̇‖_F ‖∇L‖_{{F⁻¹}} dt over the loss bought, {how}",
-                n,
-                interval(ratio, (spent_effect - ratio * (drop - gain)) / gain, discretised / gain),
-                DE_GIORGI,
-                reliable,
-                "1 on paths that follow the natural gradient",
-            )
-        )
-    else:
-        unmeasured.append(
-            Unmeasured(
-                "action.spent_over_bought",
-                "the loss on these examples did not fall",
-                "train longer, or record from an earlier checkpoint",
-            )
-        )
-    if time is not None:
-        dt = torch.diff(torch.tensor(list(time), dtype=torch.float64))
-        halves = _trapezoid(dt, s.square()) / 2
-        each = torch.stack([a.effect.cpu() for a in slopes])
-        effect = path.action_effect(time).cpu() + (dt.unsqueeze(1) * (each[1:] + each[:-1]) / 4).sum(0)
-        value = path.action(time) + float(halves.sum()) - gain
-        measurements.append(
-            Measurement(
-                "action.excess_learning_rate_time",
-                value,
-                "nats",
-                f"∫(½‖θ̇‖²_F + ½‖∇L‖²_{{F⁻¹}}) dt less the loss bought, in learning-rate time, {how}",
-                n,
-                interval(value, effect - drop + gain),
-                DE_GIORGI,
-                note="depends on the clock: learning-rate time is the natural gradient's own only for its own steps",
-            )
-        )
-    return measurements, unmeasured, segments

@@ -54,6 +54,7 @@ class Run:
         time: learning-rate time of each (the sum of learning rates up to it).
         step: optimiser step of each.
         epochs: how many epochs the training took.
+        optimiser: what made the steps, where that is known: ``"SGD"`` (without momentum), ``"Adam"``, the class's name.
         one_step: (step, squared Fisher–Rao length of that single step in nats), where a recorder looked.
     """
 
@@ -62,6 +63,7 @@ class Run:
     step: tuple[int, ...]
     epochs: float = 0.0
     one_step: tuple[tuple[int, float], ...] = ()
+    optimiser: str = ""
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Run:
         """The run with every tensor changed; what is on disk stays there."""

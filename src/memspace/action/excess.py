@@ -1,0 +1,203 @@
+"""The action spent beyond the loss it bought, without the noise of the steps; speed, slope and loss on the same examples.
+
+Over a window of the drift of length ℓ the action spent over the best clock is ℓ times the mean slope. Length by
+checkpoints would grow with every refinement of a noisy recording, and the excess with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.action.drift import Drift, Readings
+from memspace.action.lengths import action_effect, action_of, doubted, half_width
+from memspace.action.slope import Slope
+from memspace.measurement import Measurement, Unmeasured
+
+__all__ = ["Spent", "excess", "excess_in_time", "windows"]
+
+DE_GIORGI = "De Giorgi; Ambrosio, Gigli & Savaré 2008"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Slopes along a path and what was spent between its checkpoints.
+
+    Args:
+        readings: drift and noise of the path on the slope's examples.
+        slopes: at every checkpoint; step: optimiser steps; loss: (S, n) nats, on the same examples.
+    """
+
+    readings: Readings
+    slopes: tuple[Slope, ...]
+    step: tuple[float, ...]
+    loss: Tensor
+
+    def weights(self, nodes: Sequence[int]) -> list[tuple[int, float]]:
+        """Shares of a window's time that its nodes stand for (trapezoid), summing to one."""
+        whole = self.step[nodes[-1]] - self.step[nodes[0]]
+        share = [0.0] * len(nodes)
+        for k, (a, b) in enumerate(itertools.pairwise(nodes)):
+            half = (self.step[b] - self.step[a]) / whole / 2
+            share[k] += half
+            share[k + 1] += half
+        return list(zip(nodes, share, strict=True))
+
+    def slope(self, nodes: Sequence[int]) -> float:
+        """Mean slope over a window, nats^½."""
+        return math.fsum(w * self.slopes[k].value for k, w in self.weights(nodes))
+
+    def of(self, drift: Drift) -> float:
+        """∫‖θ̇‖_F ‖∇L‖_{F⁻¹} dt along a drift, nats."""
+        return math.fsum(w.length * self.slope(w.nodes) for w in drift.windows)
+
+    def halves(self, drift: Drift, time: Sequence[float]) -> float:
+        """∫½‖∇L‖²_{F⁻¹} dt in the recorded time, by trapezoids between the drift's nodes, nats."""
+        nodes = list(dict.fromkeys(k for w in drift.windows for k in w.nodes))
+        return math.fsum(
+            (time[b] - time[a]) * (self.slopes[a].squared + self.slopes[b].squared) / 4
+            for a, b in itertools.pairwise(nodes)
+        )
+
+    def effect(self) -> Tensor:
+        """First-order change of what was spent per unit of an example's weight, (n,)."""
+        out = torch.zeros_like(self.loss[0])
+        for w in self.readings.best.windows:
+            whole = float(w.squared.mean())
+            if whole > 0:
+                out += self.slope(w.nodes) * w.length * (w.squared - whole).to(out) / (2 * whole)
+            for k, share in self.weights(w.nodes):
+                out += w.length * share * self.slopes[k].value_effect.to(out)
+        return out
+
+
+def windows(spent: Spent, loss: Tensor, drift: Drift, moved: Tensor, damping: Sequence[float]) -> dict[str, Tensor]:
+    """Per window: ``excess``, and as its ``error`` what noise, nodes left out and the damping may have moved.
+
+    With the damped slope s the loss falls by at most s·√(θ̇ᵀ(F+λI)θ̇) per unit time, so that with the speed in F alone
+    the excess may fall below zero by what λ‖Δθ‖² would add to the steps.
+
+    Args:
+        moved: ‖Δθ‖² over each window; loss: (S,) on the slope's examples; damping: λ at every checkpoint.
+    """
+    parts, errors, slack = [], [], []
+    ended: list[tuple[float, float]] = []
+    for w, far in zip(drift.windows, moved.tolist(), strict=True):
+        s, ends = spent.slope(w.nodes), spent.slope((w.start, w.end))
+        whole = math.sqrt(float(w.squared.mean()))
+        longer = math.sqrt(whole**2 + max(damping[w.start], damping[w.end]) * far) - whole
+        parts.append(w.length * s)
+        slack.append(longer * s)
+        errors.append((whole - w.length) * s + whole * abs(s - ends))
+        ended.append((w.length, ends))
+    for a in range(0, len(parts) - 1):  # what leaving out the node between two windows changes
+        first, last = spent.slopes[drift.windows[a].start].value, spent.slopes[drift.windows[a + 1].end].value
+        apart = abs(sum(x * y for x, y in ended[a : a + 2]) - sum(x for x, _ in ended[a : a + 2]) * (first + last) / 2)
+        for k in (a, a + 1):
+            errors[k] = max(errors[k], apart)
+    gained = torch.tensor([float(loss[w.start] - loss[w.end]) for w in drift.windows], dtype=torch.float64)
+    return {
+        "excess": torch.tensor(parts, dtype=torch.float64) - gained,
+        "error": torch.tensor(errors, dtype=torch.float64) + torch.tensor(slack, dtype=torch.float64),
+        "slack": torch.tensor(slack, dtype=torch.float64),
+    }
+
+
+def excess(spent: Spent, parts: dict[str, Tensor]) -> tuple[list[Measurement], list[Unmeasured]]:
+    """The excess over all clocks, and the action spent over the loss bought."""
+    drift, n = spent.readings.best, spent.loss.shape[1]
+    drop = (spent.loss[0] - spent.loss[-1]).cpu()
+    gain, cost = float(drop.mean()), spent.of(drift)
+    doubt, effect = spent.readings.doubt(spent.of), spent.effect().cpu()
+    less = math.log(10) * math.fsum(
+        w.length * share * spent.slopes[k].damped / (2 * max(spent.slopes[k].value, 1e-300))
+        for w in drift.windows
+        for k, share in spent.weights(w.nodes)
+    )
+    how = f"{len(drift.windows)} stretches of {len(spent.slopes)} checkpoints, noise taken out; speed, exact slope "
+    how += f"(dual) and loss on the same {n} examples"
+    # Relied on where what was spent is known well: the excess itself may well be zero.
+    bounds, reliable, why = doubted(cost, effect - drop + gain, doubt)
+    bounds = (bounds[0] - gain, bounds[1] - gain)
+    reliable = reliable and spent.readings.enough
+    note = f"recorded otherwise it may lie {doubt[0]:.2g} lower or {doubt[1]:.2g} higher (inside the interval), ten "
+    note += f"times the damping would lower it by about {less:.2g}; below zero by {float(parts['slack'].sum()):.2g} "
+    note += "the damping alone may bring it"
+    if not spent.readings.enough:
+        why = "too few checkpoints to tell drift from noise"
+    elif why and sum(doubt) <= 2 * half_width(effect):
+        why = "a few examples with improbable labels carry most of the slope"
+    if why:
+        note += f"; {why}"
+    measured = [
+        Measurement(
+            "action.excess",
+            cost - gain,
+            "nats",
+            f"∫‖θ̇‖_F ‖∇L‖_{{F⁻¹}} dt less the loss bought (least over all clocks), {how}",
+            n,
+            bounds,
+            DE_GIORGI,
+            reliable,
+            note,
+        )
+    ]
+    if gain <= 0:
+        still = Unmeasured(
+            "action.spent_over_bought",
+            "the loss on these examples did not fall",
+            "train longer, or record from an earlier checkpoint",
+        )
+        return measured, [still]
+    ratio = cost / gain
+    bounds, sure, _ = doubted(ratio, (effect - ratio * (drop - gain)) / gain, (doubt[0] / gain, doubt[1] / gain), 0.0)
+    note = "1 on paths that follow the natural gradient" + (f"; {why}" if why else "")
+    measured.append(
+        Measurement(
+            "action.spent_over_bought",
+            ratio,
+            "1",
+            f"∫‖θ̇‖_F ‖∇L‖_{{F⁻¹}} dt over the loss bought, {how}",
+            n,
+            bounds,
+            DE_GIORGI,
+            reliable and sure,
+            note,
+        )
+    )
+    return measured, []
+
+
+def excess_in_time(spent: Spent, time: Sequence[float]) -> Measurement:
+    """The energy–dissipation excess in the recorded time, where learning rates are one."""
+    drift, n = spent.readings.best, spent.loss.shape[1]
+    drop = (spent.loss[0] - spent.loss[-1]).cpu()
+    action = action_of(time)
+
+    def both(d: Drift) -> float:
+        return action(d) + spent.halves(d, time)
+
+    cost, gain = both(drift), float(drop.mean())
+    effect = action_effect(drift, time).cpu()
+    for a, b in itertools.pairwise(range(len(spent.slopes))):
+        each = spent.slopes[a].effect + spent.slopes[b].effect
+        effect = effect + (time[b] - time[a]) * each.cpu() / 4
+    bounds, reliable, why = doubted(cost, effect - drop + gain, spent.readings.doubt(both))
+    note = "depends on the clock: learning-rate time is the natural gradient's own only for its own steps"
+    return Measurement(
+        "action.excess_learning_rate_time",
+        cost - gain,
+        "nats",
+        f"∫(½‖θ̇‖²_F + ½‖∇L‖²_{{F⁻¹}}) dt less the loss bought, in learning-rate time, {len(spent.slopes)} checkpoints, "
+        f"noise taken out, on {n} examples",
+        n,
+        (bounds[0] - gain, bounds[1] - gain),
+        DE_GIORGI,
+        reliable and spent.readings.enough,
+        note + (f"; {why}" if why else ""),
+    )
