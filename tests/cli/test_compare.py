@@ -92,14 +92,16 @@ def test_the_results_hold_the_bounds_in_order(page):
     assert (
         value["compare.lower_bound"] <= value["compare.length_found"] <= value["compare.straight_line_length"] * 1.0001
     )
-    assert value["compare.gap"] == pytest.approx(value["compare.length_found"] / value["compare.lower_bound"] - 1)
+    # The gap is that of the upper bound, which lies above the estimate by less than the length's own settling.
+    estimate = value["compare.length_found"] / value["compare.lower_bound"] - 1
+    assert estimate <= value["compare.gap"] <= estimate + 0.01
     carried = sum(v for k, v in value.items() if k.startswith("layers.carried"))
     assert carried == pytest.approx(value["compare.length_found"], rel=0.02)
     assert {"barrier.line.training", "barrier.geodesic.test", "compare.units_moved"} <= value.keys()
     assert value["compare.straight_line_before_matching"] > 0
     assert len(results.tables["examples"]["index"]) == 40
     written = json.loads((page / "results.json").read_text(encoding="utf-8"))
-    assert [c["id"] for c in written["chapters"]] == ["distance", "barrier", "layers", "examples"]
+    assert [c["id"] for c in written["chapters"]] == ["distance", "better", "barrier", "layers", "examples"]
     html = (page / "report.html").read_text(encoding="utf-8")
     assert ", compared</h1>" in html
     assert "<b>a</b>" not in html

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from memspace.action.drift import Drift, Readings
-from memspace.action.lengths import action_effect, action_of, doubted, half_width
+from memspace.action.lengths import action_effect, action_of, doubted, sampled
 from memspace.action.slope import Slope
 from memspace.measurement import Measurement, Unmeasured
 
@@ -130,7 +130,7 @@ def excess(spent: Spent, parts: dict[str, Tensor]) -> tuple[list[Measurement], l
     note += "the damping alone may bring it"
     if not spent.readings.enough:
         why = "too few checkpoints to tell drift from noise"
-    elif why and sum(doubt) <= 2 * half_width(effect):
+    elif why and sum(doubt) <= sum(sampled(effect)):
         why = "a few examples with improbable labels carry most of the slope"
     if why:
         note += f"; {why}"

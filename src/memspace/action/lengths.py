@@ -10,29 +10,29 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from memspace.action.drift import DOUBT, Drift, Readings
 from memspace.geometry.path import Walk
+from memspace.intervals import of_mean
 from memspace.measurement import Measurement, Unmeasured
 
-__all__ = ["bought", "clocked_action", "doubted", "drifted", "half_width", "interval", "lengths", "recorded_length"]
+__all__ = ["bought", "clocked_action", "distance_effect", "distance_of", "doubted", "drifted", "interval", "lengths", "recorded_length", "sampled"]
 
 VISIBLE = 0.02  # share of noise in the squared steps from which the length as recorded says more about the recording
 HALF = 0.5  # width of an interval, in its value, above which a number along the path is not reliable
 
 
-def half_width(effect: Tensor) -> float:
-    """Half of the 95% interval over examples, by Student's t, from their first-order effects (n,)."""
-    n = len(effect)
-    return float(student.ppf(0.975, n - 1)) * float(effect.std()) / n**0.5 if n > 1 else 0.0
+def sampled(effect: Tensor) -> tuple[float, float]:
+    """How far the 95% interval over examples reaches below and above, from their first-order effects (n,)."""
+    ends = of_mean(effect - effect.mean()).ends or (0.0, 0.0)
+    return -ends[0], ends[1]
 
 
 def interval(value: float, effect: Tensor, below: float = 0.0, above: float | None = None) -> tuple[float, float]:
     """95% over examples from first-order effects, widened by systematic errors below and above the value."""
-    half = half_width(effect)
-    return value - half - below, value + half + (below if above is None else above)
+    low, high = sampled(effect)
+    return value - low - below, value + high + (below if above is None else above)
 
 
 def doubted(
@@ -48,7 +48,7 @@ def doubted(
     reliable = bounds[1] - bounds[0] <= 2 * HALF * abs(value)
     if reliable:
         return bounds, True, ""
-    if sum(doubt) > 2 * half_width(effect):
+    if sum(doubt) > sum(sampled(effect)):
         return bounds, False, "at this rate of recording noise and bends cannot be told apart: record more checkpoints"
     return bounds, False, "it hangs on a few of the examples probed: take more of them"
 
@@ -71,6 +71,20 @@ def recorded_length(path: Walk, readings: Readings, checkpoints: int) -> Measure
     return Measurement("action.length", path.length, "nats^½", how, n, (low, high), "THEORY 3", reliable, note)
 
 
+def distance_effect(squared: Tensor) -> Tensor:
+    """First-order change of √(mean d²) per unit of an example's weight, (n,)."""
+    value = float(squared.mean().sqrt())
+    return (squared - value**2) / (2 * value) if value > 0 else torch.zeros_like(squared)
+
+
+def distance_of(name: str, squared: Tensor, how: str) -> Measurement:
+    """√(mean d²) of the predictions of two networks, (n,) squared distances, nats^½."""
+    value = float(squared.mean().sqrt())
+    low, high = interval(value, distance_effect(squared))
+    note = "no path between the two networks is shorter"
+    return Measurement(name, value, "nats^½", how, len(squared), (max(0.0, low), high), "Rao 1945", note=note)
+
+
 def lengths(
     path: Walk, line: Walk | None, ends: Tensor, checkpoints: int, readings: Readings
 ) -> tuple[list[Measurement], list[Unmeasured]]:
@@ -85,18 +99,8 @@ def lengths(
             recorded, and not reliable.
     """
     n = len(ends)
-    ambient = float(ends.mean().sqrt())
-    ambient_effect = (ends - ambient**2) / (2 * max(ambient, 1e-300))
-    distance = Measurement(
-        "action.ambient_distance",
-        ambient,
-        "nats^½",
-        "closed form, first to last checkpoint",
-        n,
-        interval(ambient, ambient_effect),
-        "Rao 1945",
-        note="no path between the two networks is shorter",
-    )
+    distance = distance_of("action.ambient_distance", ends, "closed form, first to last checkpoint")
+    ambient, ambient_effect = distance.value, distance_effect(ends)
     length, effect, doubt, of = path.length, path.length_effect(), (0.0, max(0.0, path.error)), "length as recorded"
     out = [recorded_length(path, readings, checkpoints)]
     if readings.enough:
@@ -105,7 +109,7 @@ def lengths(
         best = readings.best.length
         length, of, doubt = drift.value, "length without noise", readings.doubt(lambda d: max(d.length, ambient))
         effect = readings.best.effect() if best >= ambient else ambient_effect
-    low = ambient - half_width(ambient_effect)
+    low = ambient - sampled(ambient_effect)[0]
     squared, sure, why = doubted(length, effect, doubt, max(low, 0.0))
     untold = "" if readings.enough else "; too few checkpoints to tell drift from noise"
     reliable = sure and readings.enough
@@ -126,18 +130,18 @@ def lengths(
     if line is not None:
         straight = Measurement(
             "action.straight_line_length",
-            line.length,
+            line.smooth,
             "nats^½",
             f"{len(line.squared) + 1} points between first and last checkpoint, {n} probe examples",
             n,
-            interval(line.length, line.length_effect(), 0.0, max(0.0, line.error)),
+            interval(line.smooth, line.length_effect(), line.smooth - line.length, line.upper - line.smooth),
             "THEORY 3",
-            note=f"straight in the parameters; the last halving added {line.error:.2g}",
+            note=f"straight in the parameters; the last halving added {line.error:.2g}, a third of it is in the value",
         )
         out.append(straight)
-        error = max(0.0, line.error)
+        missed = line.upper - line.length
         shorter.append(
-            ("action.over_straight_line", line.length, line.length_effect(), "straight-line length", error)
+            ("action.over_straight_line", line.smooth, line.length_effect(), "straight-line length", missed)
         )
     out.append(distance)
     absent: list[Unmeasured] = []
@@ -198,7 +202,8 @@ def drifted(readings: Readings, checkpoints: int, ambient: Measurement) -> tuple
                 max(high, drift.noise_share_at(1 + DOUBT), share),
             ),
             "THEORY 4",
-            note="depends on the rate of recording, unlike the drift's length: the finer, the more of it is noise",
+            share <= VISIBLE and high <= VISIBLE,
+            "of this recording and not of the training: the finer it is, the more of it is noise",
         ),
     )
 

@@ -1,7 +1,8 @@
 """The shortest path found between two networks, with what is certain about it.
 
 Lower bound: the ambient distance of their predictions, which no path undercuts. Upper bound: the length of an actual
-path in the parameters, a polygon of networks, measured with its sides cut until the length stands still. The path is
+path in the parameters, a polygon of networks, measured with its sides cut until the length stands still, with the last
+cut's gain added (``PathLength.upper``). The path is
 relaxed from the straight line, from a curve through low loss (quadratic Bézier, Garipov et al. 2018) and from the
 training path where one is given, so it is never longer than any of these. All on the same examples.
 """
@@ -38,7 +39,8 @@ class PathLength:
 
     Args:
         squared: squared steps per example, (M, n); sides: how many cuts a side was given.
-        change: what the last halving added; a third of it is what a smooth path still lacks.
+        change: what the last halving added; a third of it is what a smooth path still lacks, and one with kinks (ReLU)
+            lacks at most about as much.
     """
 
     squared: Tensor
@@ -52,13 +54,23 @@ class PathLength:
 
     @property
     def measured(self) -> float:
-        """The sum of the steps itself: below the continuous length."""
+        """The sum of the steps itself: a lower bound of the continuous length."""
         return float(self.squared.mean(1).sqrt().sum())
+
+    @property
+    def upper(self) -> float:
+        """The upper bound: all of the last halving added once more, which no finer cut exceeds."""
+        return self.measured + max(0.0, self.change)
+
+    def effect(self) -> Tensor:
+        """First-order change of the length per unit of an example's weight, mean zero, (n,)."""
+        steps = self.squared.mean(1, keepdim=True).sqrt()
+        parts = (self.squared - steps.square()) / (2 * steps.clamp_min(1e-300))
+        return torch.where(steps > 0, parts, 0.0).sum(0)
 
     def error(self) -> float:
         """Standard error over examples (delta method)."""
-        steps = self.squared.mean(1).sqrt().clamp_min(1e-300)
-        effect = (self.squared / (2 * steps.unsqueeze(1))).sum(0)
+        effect = self.effect()
         return float(effect.std()) / len(effect) ** 0.5 if len(effect) > 1 else 0.0
 
 
@@ -97,8 +109,8 @@ class Geodesic:
 
     @property
     def gap(self) -> float:
-        """Length found over the lower bound, less 1: at most so much is left to gain."""
-        return self.length.value / self.lower - 1 if self.lower > 0 else 0.0
+        """Upper bound of the length found over the lower bound, less 1: at most so much is left to gain."""
+        return self.length.upper / self.lower - 1 if self.lower > 0 else 0.0
 
     @property
     def ratio(self) -> float:

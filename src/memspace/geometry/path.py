@@ -76,6 +76,16 @@ class Walk:
         return float(self.steps.sum())
 
     @property
+    def smooth(self) -> float:
+        """Length of the continuous path, where it is smooth between the nodes: Richardson's estimate."""
+        return self.length + max(0.0, self.error) / 3
+
+    @property
+    def upper(self) -> float:
+        """What the continuous path's length stays below: also where its step converges to first order only (kinks)."""
+        return self.length + max(0.0, self.error)
+
+    @property
     def error(self) -> float:
         """What a last halving of the step changed; a third of it remains where the path is smooth."""
         return self.length - self.coarse

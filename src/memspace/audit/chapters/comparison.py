@@ -7,27 +7,29 @@ import time
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from memspace.action.lengths import distance_effect, distance_of, interval
+from memspace.audit.chapters.barrier import barrier_chapter, better_chapter
 from memspace.audit.compare import Comparison
 from memspace.audit.pictures import item
 from memspace.audit.results import Chapter, Figure, Finding, Gallery, Results, Series
 from memspace.geometry.geodesic import Geodesic, PathLength
-from memspace.measurement import Measurement, Unmeasured
+from memspace.intervals import margin
+from memspace.measurement import Measurement, Unmeasured, from_share
 from memspace.task.task import Task
 from memspace.version import VERSION
 
 __all__ = ["comparison_results"]
 
-RAO = "Rao 1945"
 SHOWN = 12  # examples drawn
-BARRIER = 0.05  # nats above which a rise of the loss is worth a word
 
 
 def comparison_results(task: Task, found: Comparison, names: tuple[str, str], settings: dict[str, Any]) -> Results:
     """The comparison as a page's chapters and a table of examples; ``names``: what the two states are called."""
     began = time.perf_counter()
     examples, table = _examples(task, found)
-    chapters = (_distance(found), _barrier(found), _layers(found), examples)
+    chapters = (_distance(found), better_chapter(found, names), barrier_chapter(found), _layers(found), examples)
     g = found.geodesic
     facts = {
         "model": type(task.model).__name__,
@@ -54,37 +56,28 @@ def comparison_results(task: Task, found: Comparison, names: tuple[str, str], se
     )
 
 
-def _bounded(
-    name: str, value: float, error: float, extra: float, unit: str, how: str, n: int, **more: Any
-) -> Measurement:
-    half = 1.96 * error
-    return Measurement(name, value, unit, how, n, (max(0.0, value - half - extra), value + half + extra), **more)
-
-
 def _length(name: str, found: PathLength, what: str, n: int) -> Measurement:
     how = f"{what}, {len(found.squared) + 1} points, closed-form Fisher–Rao steps on {n} examples"
-    note = f"the last halving of the step added {found.change:.2g}; a third of it is in the value"
-    return _bounded(
-        name, found.value, found.error(), abs(found.change) / 3, "nats^½", how, n, source="THEORY 3", note=note
-    )
+    note = f"the last halving of the step added {found.change:.2g}; a third of it is in the value, all in the interval"
+    half = margin(found.error(), n - 1)
+    bounds = max(0.0, found.measured - half), found.upper + half
+    return Measurement(name, found.value, "nats^½", how, n, bounds, "THEORY 3", note=note)
+
+
+def _of_ratio(
+    value: float, above: PathLength, below: Tensor, by: float, less: float = 0.0
+) -> tuple[float, float]:
+    """Interval of a path's length over another (``by``; its relative effect ``below``), less 1 or 0, never below 0."""
+    ratio = value + less
+    low, high = interval(value, above.effect().cpu() / by - ratio * below, max(0.0, above.change) / by)
+    return min(value, max(0.0, low)), high
 
 
 def _distance(found: Comparison) -> Chapter:
     g, n = found.geodesic, found.geodesic.probe.n
     ends = g.probe.squared(g.points[[0, -1]]).detach()[0].cpu()
-    lower_error = float(ends.std()) / n**0.5 / (2 * g.lower) if g.lower > 0 else 0.0
     measured = [
-        _bounded(
-            "compare.lower_bound",
-            g.lower,
-            lower_error,
-            0.0,
-            "nats^½",
-            "closed form on the predictions",
-            n,
-            source=RAO,
-            note="no path between the two is shorter",
-        ),
+        distance_of("compare.lower_bound", ends, "closed form on the predictions"),
         _length("compare.length_found", g.length, f"string method from the {g.start} ({g.status})", n),
         _length("compare.straight_line_length", g.straight, "straight in the parameters", n),
     ]
@@ -99,17 +92,19 @@ def _distance(found: Comparison) -> Chapter:
                 "compare.gap",
                 g.gap,
                 "1",
-                "length found over the lower bound, less 1",
+                "upper bound of the length found over the lower bound, less 1",
                 n,
+                _of_ratio(g.gap, g.length, distance_effect(ends) / g.lower, g.lower, 1.0),
                 note="at most this share is left to gain",
             )
         )
     else:
         absent.append(Unmeasured("compare.gap", "the two networks predict the same", "compare networks that differ"))
     if g.straight.value > 0:
-        measured.append(
-            Measurement("compare.over_straight_line", g.ratio, "1", "length found over the straight line's", n)
-        )
+        by = g.straight.value
+        bounds = _of_ratio(g.ratio, g.length, g.straight.effect().cpu() / by, by)
+        how = "length found over the straight line's"
+        measured.append(Measurement("compare.over_straight_line", g.ratio, "1", how, n, bounds))
     measured.append(
         Measurement(
             "compare.search_epochs",
@@ -122,19 +117,13 @@ def _distance(found: Comparison) -> Chapter:
     p, q = found.outputs
     law = g.probe.task.likelihood
     if law.classifies:
-        same = (law.predict(p) != law.predict(q)).double().flatten()
-        share = float(same.mean())
-        half = 1.96 * (share * (1 - share) / len(same)) ** 0.5
-        measured.append(
-            Measurement(
-                "compare.disagreement",
-                share,
-                "1",
-                "share of predicted classes that differ",
-                len(same),
-                (max(0.0, share - half), share + half),
-            )
-        )
+        same = (law.predict(p) != law.predict(q)).double()
+        groups = torch.arange(len(same)).reshape(-1, *[1] * (same.dim() - 1)).expand(same.shape)
+        counted = g.probe.weight.cpu() > 0
+        counted = counted if counted.shape == same.shape else torch.ones_like(same, dtype=torch.bool)
+        how = "share of predicted classes that differ"
+        shared = groups[counted] if same.dim() > 1 else None  # the positions of a sequence are not independent
+        measured.append(from_share("compare.disagreement", same.cpu()[counted], how, groups=shared))
     findings = [_far(g)]
     bars = [("lower bound", g.lower), ("path found", g.length.value), ("straight line", g.straight.value)]
     if g.given is not None:
@@ -173,7 +162,7 @@ def _distance(found: Comparison) -> Chapter:
         "nats^½",
         (Series("Fisher–Rao length", [k for k, _ in bars], [v for _, v in bars], "bar"),),
     )
-    answer = f"At least {g.lower:.3g} and at most {g.length.value:.3g} nats^½; the straight line takes {g.straight.value:.3g}."
+    answer = f"At least {g.lower:.3g} and at most {g.length.upper:.3g} nats^½; the straight line takes {g.straight.value:.3g}."
     return Chapter(
         "distance",
         "Distance",
@@ -188,7 +177,7 @@ def _distance(found: Comparison) -> Chapter:
 
 def _far(g: Geodesic) -> Finding:
     evidence = (
-        f"Between {g.lower:.3g} and {g.length.value:.3g} nats^½ (π is the most two laws over classes can differ)."
+        f"Between {g.lower:.3g} and {g.length.upper:.3g} nats^½ (π is the most two laws over classes can differ)."
     )
     if g.straight.value > 1.25 * g.length.value:
         return Finding(
@@ -199,65 +188,6 @@ def _far(g: Geodesic) -> Finding:
             "distance",
         )
     return Finding("good", "The straight line is nearly the shortest path", evidence, "Nothing to do.", "distance")
-
-
-def _barrier(found: Comparison) -> Chapter:
-    measured, series = [], []
-    for name, loss in found.losses.items():
-        excess = loss - loss[:1] - found.share.unsqueeze(1) * (loss[-1:] - loss[:1])
-        top = int(excess.mean(1).argmax())
-        each = excess[top]
-        kind, data = name.split(", ")
-        short = ("line" if kind == "straight line" else "geodesic") + "." + data.split()[0]
-        error = float(each.std()) / len(each) ** 0.5
-        value = float(each.mean())
-        measured.append(
-            Measurement(
-                f"barrier.{short}",
-                value,
-                "nats",
-                f"highest loss above the ends' interpolation, at share {float(found.share[top]):.2f} of {len(loss)} points",
-                len(each),
-                (max(0.0, value - 1.96 * error), value + 1.96 * error),
-                "Frankle et al. 2020",
-            )
-        )
-        series.append(Series(name, found.share.tolist(), loss.mean(1).tolist()))
-    line, best = (next(m.value for m in measured if m.name == f"barrier.{k}.training") for k in ("line", "geodesic"))
-    if line > BARRIER and best < line / 2:
-        finding = Finding(
-            "note",
-            "The two networks lie in one valley, though not in a straight line from each other",
-            f"A barrier of {line:.2g} nats on the straight line, {best:.2g} on the path found.",
-            "Nothing to do.",
-            "barrier",
-        )
-    elif line > BARRIER:
-        finding = Finding(
-            "warn",
-            "A barrier lies between the two networks",
-            f"{line:.2g} nats on the straight line, {best:.2g} on the path found.",
-            "Do not average their weights; try --align.",
-            "barrier",
-        )
-    else:
-        finding = Finding(
-            "good",
-            "No barrier on the straight line",
-            f"At most {line:.2g} nats above the ends.",
-            "Averaging their weights costs no more than that.",
-            "barrier",
-        )
-    figure = Figure(
-        "loss",
-        "Loss along the way",
-        "Mean loss on the straight line and on the path found, from the first network to the second.",
-        "share of the way",
-        "nats",
-        tuple(series),
-    )
-    answer = f"The loss rises by {line:.2g} nats on the straight line and by {best:.2g} on the path found."
-    return Chapter("barrier", "Barrier", "What lies between them?", answer, tuple(measured), (), (finding,), (figure,))
 
 
 def _layers(found: Comparison) -> Chapter:
