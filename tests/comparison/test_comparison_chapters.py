@@ -1,4 +1,4 @@
-"""A barrier is a rise above both ends; which network is better is told from pairs; distances' errors are their spread."""
+"""A barrier rises above both ends; which network is better is told from pairs; distances' errors are their spread."""
 
 from __future__ import annotations
 

@@ -53,3 +53,18 @@ def test_a_pause_is_no_reason_for_a_burst():
             clock.now += 0.01
         looks += 1
     assert 1 <= looks <= 4
+
+
+@pytest.mark.parametrize("debt", [0.1, 0.4])
+def test_half_of_what_is_earned_repays_what_was_spent_before_the_first_step(debt):
+    clock, share = Clock(), 0.1
+    budget = Budget(share, {"look": 1.0}, clock=clock)
+    budget.guess("look", 1e3)  # never afforded: nothing leaves the purse
+    budget.start(debt)
+    assert budget.spent == budget.debt == debt
+    for k in range(1, 11):
+        clock.now += 1.0
+        budget.earn()
+        assert budget.debt == pytest.approx(max(0.0, debt - k * share / 2))
+        assert budget.purse["look"] + debt - budget.debt == pytest.approx(k * share)
+    assert budget.debt == 0

@@ -214,7 +214,9 @@ def linked(calls: Sequence[Call], *, named: bool) -> list[Call]:
         raise TaskError(
             f"{len(chain)} of the blocks named ran, a depth takes {LEAST}" if named else found,
             where="blocks",
-            remedy="name the blocks that make the depth, for example blocks='layers.*'",
+            remedy="name at least two that the model runs, by a pattern over module names such as layers.*"
+            if named
+            else "if it has repeated blocks all the same, name them by a pattern over module names such as layers.*",
         )
     for call in chain:
         if call.output is call.input or call.output._version != call.version:

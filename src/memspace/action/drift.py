@@ -32,7 +32,7 @@ from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import every_second
 from memspace.task.likelihood import Likelihood
 
-__all__ = ["DOUBT", "LEAST", "Drift", "Readings", "Window", "drift_along", "readings_along"]
+__all__ = ["DOUBT", "LEAST", "TELLING", "Drift", "Readings", "Window", "drift_along", "readings_along"]
 
 SHARE = 0.2  # of a half's squared distance that may be noise: √(1−0.2) is off by 6% where N is off by half
 DOUBT = 0.5  # of N: how far the estimate may be off

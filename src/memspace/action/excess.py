@@ -1,4 +1,4 @@
-"""The action spent beyond the loss it bought, without the noise of the steps; speed, slope and loss on the same examples.
+"""The action spent beyond the loss it bought, without the noise of the steps, all on the same examples.
 
 Over a window of the drift of length ℓ the action spent over the best clock is ℓ times the mean slope. Length by
 checkpoints would grow with every refinement of a noisy recording, and the excess with it.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from memspace.action.drift import Drift, Readings
-from memspace.action.lengths import action_effect, action_of, doubted, sampled
+from memspace.action.lengths import FEW, action_effect, action_of, doubted, sampled
 from memspace.action.slope import Slope
 from memspace.measurement import Measurement, Unmeasured
 
@@ -188,6 +188,8 @@ def excess_in_time(spent: Spent, time: Sequence[float]) -> Measurement:
         each = spent.slopes[a].effect + spent.slopes[b].effect
         effect = effect + (time[b] - time[a]) * each.cpu() / 4
     bounds, reliable, why = doubted(cost, effect - drop + gain, spent.readings.doubt(both))
+    if reliable and not spent.readings.telling:
+        reliable, why = False, FEW
     note = "depends on the clock: learning-rate time is the natural gradient's own only for its own steps"
     return Measurement(
         "action.excess_learning_rate_time",

@@ -12,14 +12,29 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from memspace.action.drift import DOUBT, Drift, Readings
+from memspace.action.drift import DOUBT, TELLING, Drift, Readings
 from memspace.geometry.path import Walk
 from memspace.intervals import of_mean
 from memspace.measurement import Measurement, Unmeasured
 
-__all__ = ["bought", "clocked_action", "distance_effect", "distance_of", "doubted", "drifted", "interval", "lengths", "recorded_length", "sampled"]
+__all__ = [
+    "FEW",
+    "action_effect",
+    "action_of",
+    "bought",
+    "clocked_action",
+    "distance_effect",
+    "distance_of",
+    "doubted",
+    "drifted",
+    "interval",
+    "lengths",
+    "recorded_length",
+    "sampled",
+]
 
 VISIBLE = 0.02  # share of noise in the squared steps from which the length as recorded says more about the recording
+FEW = f"speed counts squared, so that it takes {2 * TELLING} checkpoints or more: record more of them"
 HALF = 0.5  # width of an interval, in its value, above which a number along the path is not reliable
 
 
@@ -140,9 +155,7 @@ def lengths(
         )
         out.append(straight)
         missed = line.upper - line.length
-        shorter.append(
-            ("action.over_straight_line", line.smooth, line.length_effect(), "straight-line length", missed)
-        )
+        shorter.append(("action.over_straight_line", line.smooth, line.length_effect(), "straight-line length", missed))
     out.append(distance)
     absent: list[Unmeasured] = []
     for name, below, below_effect, what, more in shorter:
@@ -249,6 +262,8 @@ def clocked_action(path: Walk, readings: Readings, time: Sequence[float], checkp
     else:
         value, effect = action_of(time)(readings.best), action_effect(readings.best, time)
         bounds, reliable, why = doubted(value, effect, readings.doubt(action_of(time)), 0.0)
+        if reliable and not readings.telling:  # speed is squared in it: what is fast early may lie between checkpoints
+            reliable, why = False, FEW
     return Measurement(
         "action.learning_rate_time",
         value,

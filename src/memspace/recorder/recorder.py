@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from memspace.errors import Interrupted, MemspaceError, NonFiniteError, TaskError
 from memspace.geometry.distance import squared_distances
+from memspace.limits import COUNT, SEED, Limit
 from memspace.recorder.budget import Budget
 from memspace.recorder.numbers import Numbers
 from memspace.recorder.probe import Probe
@@ -58,14 +59,18 @@ class WatchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.probe < 2 or self.checkpoints < 3 or not self.spacing > 0 or not 0 < self.budget < 1:
-            raise TaskError(
-                "a probe needs 2 examples, a trajectory 3 checkpoints, spacing and budget a positive number below 1",
-                where="WatchSettings",
-                remedy="change them",
-            )
-        if self.every is not None and self.every < 1:
-            raise TaskError("looks come every 1 or more steps", where="WatchSettings(every=)", remedy="change it")
+        for name, limit in _LIMITS.items():
+            object.__setattr__(self, name, limit(getattr(self, name), f"WatchSettings.{name}"))
+        object.__setattr__(self, "every", COUNT.optional(self.every, "WatchSettings.every"))
+
+
+_LIMITS = {
+    "probe": Limit(2, 2**31, whole=True),
+    "checkpoints": Limit(3, 2**31, whole=True),
+    "spacing": Limit(1e-12, 1e12),
+    "budget": Limit(1e-9, 1, below=True),
+    "seed": SEED,
+}
 
 
 class Recorder:
@@ -87,6 +92,7 @@ class Recorder:
         self._slope = slope if slope is not None and slope.count else None
         self._fullness = fullness if fullness is not None and fullness.possible else None
         self._hooks: list[Any] = []
+        self._optimisers: set[str] = set()
         self.fault: str | None = None  # why recording stopped, if it did
         self.steps = 0
         self._time: float | Tensor = 0.0
@@ -114,6 +120,7 @@ class Recorder:
                 )
             if not self._closed:
                 self._hooks.append(each.register_step_post_hook(self._hook))
+                self._optimisers.add(name_of(each))
         return self
 
     def step(self, rate: float | None = None) -> None:
@@ -361,4 +368,15 @@ class Recorder:
         self._look(last=True)
 
     def _costs(self) -> dict[str, Any]:
-        return {"seconds": {k: v for k, v in self.costs.items() if math.isfinite(v)}, "timed": self._timed}
+        return {
+            "seconds": {k: v for k, v in self.costs.items() if math.isfinite(v)},
+            "timed": self._timed,
+            "optimiser": " and ".join(sorted(self._optimisers)),
+        }
+
+
+def name_of(optimizer: Optimizer) -> str:
+    """What made the steps, as :class:`memspace.Run` names it: the class, and SGD's momentum where it has any."""
+    momentum = max((float(g.get("momentum") or 0.0) for g in optimizer.param_groups), default=0.0)
+    name = type(optimizer).__name__
+    return f"{name} with momentum {momentum:g}" if momentum else name

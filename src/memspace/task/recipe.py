@@ -39,6 +39,13 @@ class Recipe:
         if self.optimiser not in ("adam", "sgd"):
             raise ValueError(f"optimiser is adam or sgd, got {self.optimiser!r}")
 
+    @property
+    def named(self) -> str:
+        """The optimiser as :class:`memspace.Run` names it."""
+        if self.optimiser == "adam":
+            return "Adam"
+        return f"SGD with momentum {self.momentum:g}" if self.momentum else "SGD"
+
     def steps(self, n: int) -> int:
         """Optimiser steps on n examples."""
         return self.epochs * -(-n // self.size(n))

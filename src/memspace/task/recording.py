@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from memspace.errors import RunFolderError
 from memspace.task.checkpoint import check_fit
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
+from memspace.task.recording_index import LAWS, wrong_index
 from memspace.task.run import Run, State, States
 
 __all__ = [
@@ -41,7 +42,7 @@ __all__ = [
 
 SCHEMA = 1  # raised whenever the folder's layout changes incompatibly
 INDEX, LOOKS, PROBE = "trajectory.json", "looks.parquet", "probe.safetensors"
-_LAWS = {law.__name__: law for law in (Categorical, Bernoulli, Gaussian, Poisson)}
+MOST_LOOKS, MOST_COLUMNS = 10**5, 200  # a recorder writes 4,096 rows of ten columns at most
 
 
 def state_file(step: int) -> str:
@@ -73,21 +74,40 @@ class Recording:
     def law(self) -> Likelihood | None:
         """The output law; None where it is the user's own."""
         said = self.index["law"]
-        return _LAWS[said["kind"]](**said["arguments"]) if said["kind"] in _LAWS else None
+        return LAWS[said["kind"]](**said["arguments"]) if said["kind"] in LAWS else None
 
     def labels(self) -> Tensor:
-        """The probe examples' labels, (n, ...)."""
-        return _tensors(self.folder / PROBE)["y"]
+        """The probe examples' labels, (n, ...).
+
+        Raises:
+            RunFolderError: the file is damaged, or of another number of examples.
+        """
+        return self._of_probe(self.folder / PROBE, "y")
 
     def outputs(self, which: int) -> Tensor | None:
-        """What a checkpoint predicts on the probe, (n, ..., C); None where that was too large to be kept."""
+        """What a checkpoint predicts on the probe, (n, ..., C); None where that was too large to be kept.
+
+        Raises:
+            RunFolderError: the file is damaged, or of another number of examples.
+        """
         path = self.folder / outputs_file(self.run.step[which])
-        return _tensors(path)["f"] if path.exists() else None
+        if not path.exists():
+            return None
+        f = self._of_probe(path, "f")
+        if f.dim() < 2 or not bool(torch.isfinite(f.double()).all()):
+            raise _damaged(path, "outputs are missing or not finite")
+        return f
+
+    def _of_probe(self, path: Path, name: str) -> Tensor:
+        tensors, n = _tensors(path), self.index["probe"]["examples"]
+        if name not in tensors or tensors[name].dim() < 1 or len(tensors[name]) != n:
+            raise _damaged(path, f"it does not hold what belongs to {n:,} probe examples")
+        return tensors[name]
 
 
 def law_to_dict(law: Likelihood) -> dict[str, Any]:
     """Class and arguments of an output law, as plain JSON types."""
-    own = isinstance(law, Categorical | Bernoulli | Gaussian | Poisson) and type(law).__name__ in _LAWS
+    own = isinstance(law, Categorical | Bernoulli | Gaussian | Poisson) and type(law).__name__ in LAWS
     return {"kind": type(law).__name__, "arguments": dict(vars(law)) if own else {}}
 
 
@@ -106,6 +126,8 @@ def load_recording(folder: str | Path) -> Recording:
     try:
         index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema = index["schema"]
+        if isinstance(schema, bool) or not isinstance(schema, int):
+            raise ValueError("no schema")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path) from error
     if schema != SCHEMA:
@@ -114,23 +136,43 @@ def load_recording(folder: str | Path) -> Recording:
             where=str(folder),
             remedy=f"read it with memspace {index.get('version', 'of its time')}, or record again",
         )
+    if why := wrong_index(index):
+        raise _damaged(path, why)
+    kept = index["checkpoints"]
+    steps, times = tuple(int(c["step"]) for c in kept), tuple(float(c["time"]) for c in kept)
+    states = States([_Reader(folder / state_file(s), index["aliases"]) for s in steps])
+    for s in steps:
+        if not (folder / state_file(s)).is_file():
+            raise _damaged(folder / state_file(s), "a checkpoint's file is missing")
+    looks = _looks(folder / LOOKS)
+    optimiser = str(index.get("optimiser", ""))
+    return Recording(folder, index, Run(states, times, steps, 0.0, _one_step(looks), optimiser), looks)
+
+
+def _looks(path: Path) -> dict[str, list[float]]:
+    """The table of looks; a file that is none, or far larger than a recorder writes, is refused before it is read."""
+    if not path.exists():
+        return {}
     try:
-        kept = index["checkpoints"]
-        steps, times = tuple(int(c["step"]) for c in kept), tuple(float(c["time"]) for c in kept)
-        states = States([_Reader(folder / state_file(s), index["aliases"]) for s in steps])
-        gone = [s for s in steps if not (folder / state_file(s)).is_file()]
-        looks = pq.read_table(str(folder / LOOKS)).to_pydict() if (folder / LOOKS).exists() else {}
-        missing = {"law", "finished", "fault", "model", "settings", "probe", "spacing"} - index.keys()
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
+        about = pq.read_metadata(str(path))
+        if about.num_rows > MOST_LOOKS or about.num_columns > MOST_COLUMNS:
+            raise _damaged(path, f"it holds {about.num_rows:,} rows and {about.num_columns:,} columns")
+        looks: dict[str, list[float]] = pq.read_table(str(path)).to_pydict()
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise _damaged(path) from error
-    if gone or missing or not steps:
-        raise _damaged(folder / state_file(gone[0]) if gone else path)
-    return Recording(folder, index, Run(states, times, steps, one_step=_one_step(looks)), looks)
+    for name, column in looks.items():
+        if any(v is not None and not isinstance(v, int | float) for v in column):
+            raise _damaged(path, f"its column {name[:40]!r} holds no numbers")
+    if not looks or any(v is None or not math.isfinite(v) for v in looks.get("step", ())):
+        raise _damaged(path, "its column of steps is missing or holds no numbers")
+    if "step" not in looks:
+        raise _damaged(path, "it has no column of steps")
+    return looks
 
 
 def _one_step(looks: Mapping[str, list[float]]) -> tuple[tuple[int, float], ...]:
-    pairs = zip(looks.get("step", ()), looks.get("single_step_squared", ()), strict=True)
-    return tuple((int(step), single) for step, single in pairs if single is not None and math.isfinite(single))
+    pairs = zip(looks.get("step", ()), looks.get("single_step_squared", ()), strict=False)
+    return tuple((int(s), x) for s, x in pairs if x is not None and math.isfinite(x) and x >= 0)
 
 
 def load_run(folder: str | Path, model: nn.Module | None = None) -> Run:
@@ -159,6 +201,8 @@ class _Reader:
 
     def __call__(self) -> State:
         state = _tensors(self.path)
+        if gone := set(self.aliases.values()) - state.keys():
+            raise _damaged(self.path, f"it lacks {min(gone)[:80]!r}")
         return state | {key: state[other] for key, other in self.aliases.items()}
 
 
@@ -169,7 +213,6 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
         raise _damaged(path) from error
 
 
-def _damaged(path: Path) -> RunFolderError:
-    return RunFolderError(
-        "the recorded training is damaged", where=str(path), remedy="record it again, or restore the folder"
-    )
+def _damaged(path: Path, why: str = "") -> RunFolderError:
+    what = "the recorded training is damaged" + (f": {why}" if why else "")
+    return RunFolderError(what, where=str(path), remedy="record it again, or restore the folder")

@@ -22,7 +22,7 @@ def action(r: Reading, seed: int, memory: int, progress: Progress) -> Chapter:
     if not a.measurements:
         return Chapter("action", "Action", question, "Not measured: " + a.unmeasured[0].reason + ".", (), a.unmeasured)
     found = {m.name: m for m in a.measurements}
-    length, bought = found["action.length"].value, found["action.loss_bought"].value
+    length, bought = _length(found).value, found["action.loss_bought"].value
     ratio = found["action.inefficiency"].value if "action.inefficiency" in found else None
     answer = f"It bought {bought:.3g} nats of loss along a path of {length:.3g} nats^½"
     answer += f", {ratio:.1f} times the shortest." if ratio is not None else "; it ends where it began."
@@ -30,23 +30,39 @@ def action(r: Reading, seed: int, memory: int, progress: Progress) -> Chapter:
     return Chapter("action", "Action", question, answer, a.measurements, a.unmeasured, tuple(findings), _figures(a))
 
 
+def _length(found: dict[str, Measurement]) -> Measurement:
+    """Without noise where that could be told, else as recorded."""
+    return found.get("action.drift_length", found["action.length"])
+
+
 def _travelled(found: dict[str, Measurement]) -> Finding | None:
     if "action.inefficiency" not in found:
         return None
     m = found["action.inefficiency"]
-    length, ambient = found["action.length"].value, found["action.ambient_distance"].value
-    advice = "A smaller learning rate late, or averaging the weights, would shorten the way back and forth."
-    noise = ""
+    length, ambient = _length(found).value, found["action.ambient_distance"].value
+    low, high = m.interval or (m.value, m.value)
+    evidence = (
+        f"Length {length:.3g} against an ambient distance of {ambient:.3g} nats^½ (95%: {low:.2g} to {high:.2g})."
+    )
     if "action.drift_length" in found:
-        drift, share = found["action.drift_length"].value, found["action.noise_share"].value
-        noise = f" Without the noise of its steps ({share:.0%} of their squares) the way is {drift:.3g} nats^½ long."
+        evidence += f" As recorded, with the noise of its steps, it is {found['action.length'].value:.3g} nats^½ long."
+    if not m.reliable:
+        title = "How much of the way was needed cannot be told from this recording"
+        return Finding("note", title, f"{evidence} {_sentence(m.note)}", "Record more checkpoints.", "action")
+    advice = "A smaller learning rate late, or averaging the weights, would shorten the way back and forth."
     return Finding(
         "note",
         f"Training travelled {m.value:.1f} times the least possible distance",
-        f"Length {length:.3g} against an ambient distance of {ambient:.3g} nats^½.{noise}",
-        advice if m.value > WASTEFUL else "Nothing to do.",
+        evidence,
+        advice if low > WASTEFUL else "Nothing to do.",
         "action",
     )
+
+
+def _sentence(note: str) -> str:
+    """The last part of a note, which says what makes a number unreliable, as a sentence."""
+    last = note.split("; ")[-1]
+    return f"{last[:1].upper()}{last[1:]}." if last else ""
 
 
 def _spent(found: dict[str, Measurement], a: TrainingAction) -> Finding | None:
@@ -59,9 +75,11 @@ def _spent(found: dict[str, Measurement], a: TrainingAction) -> Finding | None:
     if not excess.reliable:
         return Finding(
             "note",
-            "How wasteful training was cannot be told from the examples probed",
-            f"{measured}: a few of them, with improbable labels, carry most of the slope.",
-            "Look at the examples whose labels look wrong first.",
+            "How wasteful training was cannot be told from this recording",
+            f"{measured}. {_sentence(excess.note)}",
+            "Record more checkpoints."
+            if "record" in excess.note.split("; ")[-1]
+            else "Look at the examples whose labels look wrong first.",
             "action",
         )
     worst = max(range(len(a.segments["excess"])), key=lambda k: a.segments["excess"][k])
@@ -73,7 +91,7 @@ def _spent(found: dict[str, Measurement], a: TrainingAction) -> Finding | None:
         f"It spent {ratio.value:.2g} nats of action for every nat of loss it bought",
         f"{measured}; natural-gradient flow has none.{where}",
         "Compare optimisers and learning rates by this number on the same task."
-        if ratio.value > WASTEFUL
+        if (ratio.interval or (ratio.value,))[0] > WASTEFUL
         else "Nothing to do.",
         "action",
     )
@@ -85,7 +103,7 @@ def _figures(a: TrainingAction) -> tuple[Figure, ...]:
         Figure(
             "path",
             "The training path",
-            "Fisher–Rao length travelled and the loss, checkpoint by checkpoint.",
+            "Fisher–Rao length travelled without the noise of steps, and the loss, checkpoint by checkpoint.",
             "optimiser step",
             "nats^½, nats",
             (

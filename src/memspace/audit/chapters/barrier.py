@@ -47,7 +47,9 @@ def better_chapter(found: Comparison, names: tuple[str, str]) -> Chapter:
     else:
         winner = names[1] if judged.value < 0 else names[0]
         ordinal = "second" if judged.value < 0 else "first"
-        action = "Prefer it." if where == "test" else "Give the task test data: training loss does not tell which to use."
+        action = (
+            "Prefer it." if where == "test" else "Give the task test data: training loss does not tell which to use."
+        )
         title = f"The {ordinal} network is better on {where} examples: {winner}"
         finding = Finding("note", title, evidence, action, "better")
         answer = f"The {ordinal}, {winner}, by {abs(judged.value):.2g} nats of {where} loss."
@@ -95,7 +97,9 @@ def barrier_chapter(found: Comparison) -> Chapter:
     by = {m.name: m for m in measured}
     line, best = by["barrier.line.training"], by["barrier.geodesic.training"]
     low, high = line.interval or (line.value, line.value)
-    evidence = f"{line.value:.2g} nats (95%: {low:.2g} to {high:.2g}) on the straight line, {best.value:.2g} on the path "
+    evidence = (
+        f"{line.value:.2g} nats (95%: {low:.2g} to {high:.2g}) on the straight line, {best.value:.2g} on the path "
+    )
     evidence += "found, above the worse of the two networks."
     path_high = best.interval[1] if best.interval is not None else best.value
     if low > BARRIER and path_high < low:

@@ -64,9 +64,7 @@ def _length(name: str, found: PathLength, what: str, n: int) -> Measurement:
     return Measurement(name, found.value, "nats^½", how, n, bounds, "THEORY 3", note=note)
 
 
-def _of_ratio(
-    value: float, above: PathLength, below: Tensor, by: float, less: float = 0.0
-) -> tuple[float, float]:
+def _of_ratio(value: float, above: PathLength, below: Tensor, by: float, less: float = 0.0) -> tuple[float, float]:
     """Interval of a path's length over another (``by``; its relative effect ``below``), less 1 or 0, never below 0."""
     ratio = value + less
     low, high = interval(value, above.effect().cpu() / by - ratio * below, max(0.0, above.change) / by)

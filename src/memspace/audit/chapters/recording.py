@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
+from memspace.action.drift import readings_along
 from memspace.action.lengths import bought, clocked_action, lengths
 from memspace.audit.results import Chapter, Figure, Finding, Results, Series
+from memspace.errors import MemspaceError, RunFolderError
 from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import walk
 from memspace.measurement import Measurement, Unmeasured
@@ -65,20 +67,21 @@ def _path(found: Recording) -> Chapter:
         )
         absent = Unmeasured("action.length", why, AGAIN)
         return Chapter("path", title, question, f"Not measured: {why}.", (), (absent,))
-    y, stacked = found.labels(), torch.stack(outputs).double()
+    y, stacked = _checked(found, outputs)
     weight = law.weight(stacked[0], y)
     path = walk(law, stacked, weight)
     ends = squared_distances(law, stacked[0], stacked[-1], weight)
-    measured, missing = lengths(path, None, ends, len(stacked))
+    readings = readings_along(law, stacked, run.step, weight, run.one_step)
+    measured, missing = lengths(path, None, ends, len(stacked), readings)
     loss = torch.stack([law.nll(x, y).reshape(len(y), -1).sum(1) for x in stacked])
     measured.append(bought(loss))
     if all(b > a for a, b in itertools.pairwise(run.time)):
-        measured.append(clocked_action(path, run.time, len(stacked)))
+        measured.append(clocked_action(path, readings, run.time, len(stacked)))
     else:
         still = "the learning rates were not told, or none was positive between two checkpoints"
         missing.append(Unmeasured("action.learning_rate_time", still, "attach the optimiser, or run.step(rate=...)"))
     by = {m.name: m.value for m in measured}
-    length, drop = by["action.length"], by["action.loss_bought"]
+    length, drop = by.get("action.drift_length", by["action.length"]), by["action.loss_bought"]
     answer = f"{drop:.3g} nats of loss bought along a path of {length:.3g} nats^½"
     answer += f", {by['action.inefficiency']:.1f} times the shortest." if "action.inefficiency" in by else "."
     findings = _faults(found)
@@ -95,6 +98,21 @@ def _path(found: Recording) -> Chapter:
         "log",
     )
     return Chapter("path", title, question, answer, tuple(measured), tuple(missing), findings, (figure,))
+
+
+def _checked(found: Recording, outputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels and outputs (S, n, ..., C), which a damaged folder may hold of several shapes."""
+    try:
+        y, stacked = found.labels(), torch.stack(list(outputs)).double()
+        assert found.law is not None
+        found.law.check(stacked[0], y, str(found.folder))
+    except (RuntimeError, MemspaceError) as error:
+        raise RunFolderError(
+            "the recorded training is damaged: outputs and labels of its probe do not fit each other",
+            where=str(found.folder),
+            remedy="record it again, or restore the folder",
+        ) from error
+    return y, stacked
 
 
 def _faults(found: Recording) -> tuple[Finding, ...]:

@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -82,7 +82,7 @@ def fit(
                     at.append(step)
         for p in model.parameters():
             p.grad = None
-    run = Run(tuple(states), tuple(times), tuple(at), float(recipe.epochs))
+    run = Run(tuple(states), tuple(times), tuple(at), float(recipe.epochs), optimiser=recipe.named)
     return Trained(model.eval(), run, time.perf_counter() - start)
 
 
@@ -138,8 +138,8 @@ def cached(
     digest.update(repr(model).encode())
     path = (options.cache or default_cache()) / f"{name}-{digest.hexdigest()[:24]}.safetensors"
     found = _read(path, model)
-    if found is not None:
-        return found
+    if found is not None and found.run is not None:
+        return replace(found, run=replace(found.run, optimiser=recipe.named))
     if not options.train_network:
         return Trained(model.eval(), None, 0.0)
     trained = fit(make, x, y, recipe, seed=seed, progress=progress, what=f"training {name}")
