@@ -129,7 +129,7 @@ def excess(spent: Spent, parts: dict[str, Tensor]) -> tuple[list[Measurement], l
     note += f"times the damping would lower it by about {less:.2g}; below zero by {float(parts['slack'].sum()):.2g} "
     note += "the damping alone may bring it"
     if not spent.readings.enough:
-        why = "too few checkpoints to tell drift from noise"
+        why = "drift cannot be told from noise: too few checkpoints, or no steps that increase"
     elif why and sum(doubt) <= sum(sampled(effect)):
         why = "a few examples with improbable labels carry most of the slope"
     if why:

@@ -75,7 +75,7 @@ def recorded_length(path: Walk, readings: Readings, checkpoints: int) -> Measure
     note = f"a finer recording can only lengthen it; the last halving added {path.error:.2g}"
     if not readings.enough:
         reliable = False
-        note += "; too few checkpoints to tell how much of it is noise"
+        note += "; how much of it is noise cannot be told: too few checkpoints, or no steps that increase"
     else:
         share = readings.best.noise_share
         reliable = readings.telling and share <= VISIBLE and high - low <= 2 * HALF * path.length
@@ -126,7 +126,9 @@ def lengths(
         effect = readings.best.effect() if best >= ambient else ambient_effect
     low = ambient - sampled(ambient_effect)[0]
     squared, sure, why = doubted(length, effect, doubt, max(low, 0.0))
-    untold = "" if readings.enough else "; too few checkpoints to tell drift from noise"
+    untold = (
+        "" if readings.enough else "; drift cannot be told from noise: too few checkpoints, or no steps that increase"
+    )
     reliable = sure and readings.enough
     out.append(
         Measurement(
@@ -258,7 +260,11 @@ def clocked_action(path: Walk, readings: Readings, time: Sequence[float], checkp
     note = "depends on the clock; where the rates are no time (Adam) it compares trainings by that optimiser only"
     if not readings.enough:
         value, effect = path.action(time), path.action_effect(time)
-        bounds, reliable, why = interval(value, effect), False, "too few checkpoints to tell drift from noise"
+        bounds, reliable, why = (
+            interval(value, effect),
+            False,
+            "drift cannot be told from noise: too few checkpoints, or no steps that increase",
+        )
     else:
         value, effect = action_of(time)(readings.best), action_effect(readings.best, time)
         bounds, reliable, why = doubted(value, effect, readings.doubt(action_of(time)), 0.0)

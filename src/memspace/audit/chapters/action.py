@@ -41,9 +41,8 @@ def _travelled(found: dict[str, Measurement]) -> Finding | None:
     m = found["action.inefficiency"]
     length, ambient = _length(found).value, found["action.ambient_distance"].value
     low, high = m.interval or (m.value, m.value)
-    evidence = (
-        f"Length {length:.3g} against an ambient distance of {ambient:.3g} nats^½ (95%: {low:.2g} to {high:.2g})."
-    )
+    evidence = f"Length {length:.3g} against an ambient distance of {ambient:.3g} nats^½: {m.value:.2g} times "
+    evidence += f"(95%: {low:.2g} to {high:.2g})."
     if "action.drift_length" in found:
         evidence += f" As recorded, with the noise of its steps, it is {found['action.length'].value:.3g} nats^½ long."
     if not m.reliable:
@@ -78,7 +77,7 @@ def _spent(found: dict[str, Measurement], a: TrainingAction) -> Finding | None:
             "How wasteful training was cannot be told from this recording",
             f"{measured}. {_sentence(excess.note)}",
             "Record more checkpoints."
-            if "record" in excess.note.split("; ")[-1]
+            if "checkpoints" in excess.note.split("; ")[-1]
             else "Look at the examples whose labels look wrong first.",
             "action",
         )
