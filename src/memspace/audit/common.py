@@ -78,11 +78,11 @@ def choose_damping(
     scale = metric.trace().value / max(metric.effective_dimension(1e-12).value, 1.0)
     grid = tuple(g * damping_grid(scale) for g in GRID)
     seen = y[held_out.index]
-    target = total(task.likelihood.nll(held_out.f.double(), seen))
+    target = total(task.likelihood.excess(held_out.f.double(), seen))
     rows = []
     for g in grid:
         e = estimate(g)
-        rows.append(e if e.dim() == 1 else total(task.likelihood.nll(e, seen)))
+        rows.append(e if e.dim() == 1 else total(task.likelihood.excess(e, seen)))
     what = "networks that did not see the examples"
     return match_damping(torch.stack(rows), grid, target, what)
 
@@ -120,7 +120,10 @@ def explained(task: Task, f: Tensor, y: Tensor) -> Tensor:
     law = task.likelihood
     if not law.classifies:
         return y
-    predicted = law.predict(f).to(y.dtype)
+    predicted = law.predict(f)
+    if y.dim() > predicted.dim():  # labels are distributions over the classes
+        return torch.nn.functional.one_hot(predicted, f.shape[-1]).to(y.dtype)
+    predicted = predicted.to(y.dtype)
     counted = law.weight(f, y) > 0
     return torch.where(counted.reshape(*counted.shape, *[1] * (y.dim() - counted.dim())), predicted, y)
 

@@ -67,8 +67,8 @@ class LeverageGrid:
         at = refits.index.to(self.y.device)
         seen, law = self.y[at], self.task.likelihood
         every = [self._loo(self.leverage[:, k], at) for k in range(len(self.grid))]
-        losses = torch.stack([law.nll(f, seen) for f in every])
-        return match_damping(losses, self.grid, law.nll(refits.f.double(), seen), _WHAT)
+        losses = torch.stack([law.excess(f, seen) for f in every])
+        return match_damping(losses, self.grid, law.excess(refits.f.double(), seen), _WHAT)
 
     def leverage_at(self, damping: float) -> Tensor:
         """V (n, C, C) at γ: between two of the grid linear in log γ, beyond it the nearest."""

@@ -108,7 +108,11 @@ def evidence_root(dimension: Callable[[float], float], squared: float, n: int) -
         gamma = math.exp(log_gamma)
         return n * gamma * squared - dimension(gamma)
 
-    value, reliable = _root(gap, math.log(1e-8), math.log(1e3))
+    # Nγ‖θ‖² never exceeds the rank, which bounds γ in whatever unit the weights have.
+    rank = dimension(1e-30)
+    top = rank / (n * squared) if squared > 0 else 0.0
+    low, high = (math.log(top) - 40, math.log(top) + 1e-9) if top > 0 else (math.log(1e-8), math.log(1e3))
+    value, reliable = _root(gap, low, high)
     return math.exp(value), reliable
 
 

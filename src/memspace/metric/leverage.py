@@ -56,7 +56,7 @@ class DualLeverage:
     def _kept(self, damping: float) -> Tensor:
         """V of the rows held."""
         c = self.own.shape[1]
-        grouped = self.cross.reshape(-1, c, self.cross.shape[1])
+        grouped = self.cross.reshape(len(self.own), c, self.cross.shape[1])
         held = (grouped * self._shrink(damping)) @ grouped.transpose(1, 2)
         return (self.own - held) / (self.dual.n * damping)
 
@@ -90,7 +90,7 @@ class DualLeverage:
         alpha = self.dual.n * damping
         direct = query.dot(train)
         c = self.own.shape[1]
-        mine = torch.einsum("ncr,nc->nr", self.cross.reshape(-1, c, self.cross.shape[1]), left.double())
+        mine = torch.einsum("ncr,nc->nr", self.cross.reshape(len(self.own), c, self.cross.shape[1]), left.double())
         theirs = query.dot(self.dual.rows) @ self.dual.vectors
         return (direct - (theirs * self._shrink(damping)) @ mine.t()) / alpha
 
@@ -108,7 +108,7 @@ class DualLeverage:
     def _self_parts(self, r: Tensor, damping: float) -> Tensor:
         gradients = self.gradients(r)
         c = self.own.shape[1]
-        mine = torch.einsum("ncr,nc->nr", self.cross.reshape(-1, c, self.cross.shape[1]), r.double())
+        mine = torch.einsum("ncr,nc->nr", self.cross.reshape(len(self.own), c, self.cross.shape[1]), r.double())
         coefficient = self.dual.vectors @ (mine * self._shrink(damping)).t()  # (R, n)
         alpha = self.dual.n * damping
         columns = []

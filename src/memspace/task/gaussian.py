@@ -57,6 +57,10 @@ class Gaussian(Likelihood):
         constant = torch.log(scale).expand(f.shape[-1]).sum() + f.shape[-1] * 0.5 * math.log(2 * math.pi)
         return 0.5 * (((f - y.to(f.dtype)) / scale) ** 2).sum(-1) + constant
 
+    def excess(self, f: Tensor, y: Tensor) -> Tensor:
+        """Σ ½(f−y)²/σ², the part of :meth:`nll` that depends on f."""
+        return 0.5 * (((f - y.to(f.dtype)) / self.scale(f)) ** 2).sum(-1)
+
     def residual(self, f: Tensor, y: Tensor) -> Tensor:
         """(f − y)/σ²."""
         return (f - y.to(f.dtype)) / self.scale(f) ** 2

@@ -84,6 +84,10 @@ class Likelihood(ABC):
         """True where :meth:`predict` returns classes, so that accuracy means something."""
         return False
 
+    def excess(self, f: Tensor, y: Tensor) -> Tensor:
+        """:meth:`nll` above a constant of the law, so that it is not negative and does not move with y's unit, nats."""
+        return self.nll(f, y)
+
     @property
     def trained_with(self) -> Likelihood:
         """The law whose negative log-likelihood a training minimises; this one, unless part of it was fitted later."""

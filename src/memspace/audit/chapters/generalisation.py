@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memspace.audit.chapters.regression import explained
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
-from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.measurement import Measurement, Unmeasured, from_samples, from_share
 from memspace.measures.calibration import calibration_error
-from memspace.measures.correct import accuracies, by_example, per_prediction
+from memspace.measures.correct import by_example, correct, per_prediction
 from memspace.measures.damping import expected_loss
 
 __all__ = ["generalisation", "loo_estimate"]
@@ -120,15 +121,14 @@ def generalisation(r: Reading) -> Chapter:
         measured = from_samples("generalisation.test_loss", per.tolist(), "nats", "mean over test examples")
         measurements.append(measured)
         if law.classifies:
+            right = correct(law, r.test_f, r.test_y)
+            of = torch.arange(len(right), device=right.device).reshape(-1, *[1] * (right.dim() - 1)).expand_as(right)
+            groups = of[count > 0].cpu().numpy() if right.dim() > 1 else None  # positions of a sequence are one draw
+            hits = right[count > 0].cpu()
             measurements.append(
-                from_samples(
-                    "generalisation.test_accuracy",
-                    accuracies(law, r.test_f, r.test_y).tolist(),
-                    "1",
-                    "test examples",
-                )
+                from_share("generalisation.test_accuracy", hits, "share right, test examples", groups=groups)
             )
-        off = estimate / measured.value - 1
+        off = estimate / measured.value - 1 if measured.value > 0 else math.nan
         measurements.append(
             Measurement(
                 "generalisation.loo_relative_error",
@@ -167,6 +167,12 @@ def generalisation(r: Reading) -> Chapter:
                 "generalisation",
             )
         )
+    regression = explained(r)
+    if regression is not None:  # a density's nats change with the targets' unit: no ratio of them is a verdict
+        measurements = [m for m in measurements if m.name != "generalisation.loo_relative_error"]
+        measurements += regression.measurements
+        findings = [regression.finding] if regression.finding is not None else []
+        verdict = regression.said
     figures = []
     if r.damping.grid:
         marks = ((r.damping.value, "chosen"),)

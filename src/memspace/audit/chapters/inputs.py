@@ -53,7 +53,8 @@ def input_part(r: Reading, seed: int, progress: Progress) -> InputPart:
     )
     reach = torch.isfinite(found)
     near = torch.where(reach, found, math.inf).argsort()[:8]
-    small = float(found[near[0]]) / float(found[reach].median()) if bool(reach.any()) else math.nan
+    median = float(found[reach].median()) if bool(reach.any()) else 0.0
+    small = float(found[near[0]]) / median if median > 0 else math.nan
     evidence = (
         f"Spearman ρ = {rank:.2f} between the linearised and the measured distance on {len(found)} {s.data} inputs; "
         f"the nearest lies at {small:.2g} of the median."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from memspace.audit.chapters.regression import outliers
 from memspace.audit.chapters.twice import Lists, twice
 from memspace.audit.claims import above, below
 from memspace.audit.judge import noise_measurement
@@ -104,7 +105,7 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
     ]
     if r.labels is not None and plain:
         figures += _wrong_labels(r, tables, measurements, findings, galleries)
-    else:
+    elif not outliers(r, tables, measurements, findings, galleries):
         unmeasured.append(
             Unmeasured(
                 "labels.noise",
