@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import resource
 import time
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Results
 from memspace.audit.store import Store
 from memspace.influence.question import queries_of
+from memspace.measurement import Unmeasured
 from memspace.passes.agree import check_agreement
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
@@ -124,7 +126,7 @@ def _chapters(
             tables.update(kept)
         else:
             begun = time.perf_counter()
-            chapter = make()
+            chapter = _defined(make())
             chapter = Chapter(**{**chapter.__dict__, "seconds": time.perf_counter() - begun})
             if store is not None:
                 store.save_chapter(chapter, tables)
@@ -132,6 +134,18 @@ def _chapters(
         progress.advance(handle)
     progress.finish(handle)
     return tuple(chapters), tables
+
+
+def _defined(chapter: Chapter) -> Chapter:
+    """The chapter with numbers that are not defined here as unmeasured, each with its reason."""
+    absent = [m for m in chapter.measurements if math.isnan(m.value)]
+    if not absent:
+        return chapter
+    reason = "it compares quantities that are zero, or equal for all examples, on this network and these data"
+    remedy = "nothing: another network or more varied data would have it"
+    said = tuple(Unmeasured(m.name, m.note or reason, remedy) for m in absent)
+    left = tuple(m for m in chapter.measurements if not math.isnan(m.value))
+    return Chapter(**{**chapter.__dict__, "measurements": left, "unmeasured": (*chapter.unmeasured, *said)})
 
 
 def _facts(task: Task, r: Reading, plan: Plan) -> dict[str, str]:

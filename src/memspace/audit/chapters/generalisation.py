@@ -53,7 +53,7 @@ def generalisation(r: Reading) -> Chapter:
     tic_gap = float(r.self_influence.mean()) / positions
     each, how = loo_estimate(r)
     estimate = float(each.mean())
-    sampling = float(each.std()) / math.sqrt(n)
+    sampling = float(each.std(correction=min(1, n - 1))) / math.sqrt(n)
     relative = r.damping.target_error / r.damping.target if r.damping.target_error == r.damping.target_error else 0.5
     error = math.hypot(sampling, relative * estimate)
     reliable = r.damping.reliable

@@ -27,7 +27,7 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
     trace, trace_error = r.mean_trace
     interval = None
     if r.trace is not None:
-        half = 1.96 * float(r.trace.std()) / r.n**0.5
+        half = 1.96 * float(r.trace.std(correction=min(1, r.n - 1))) / r.n**0.5
         interval = (trace - half, trace + half)
     elif trace_error > 0:
         interval = (trace - 1.96 * trace_error, trace + 1.96 * trace_error)
