@@ -110,7 +110,8 @@ def render(results: Results, kind: Page = AUDIT) -> str:
     environment.filters["capitalize_first"] = _capitalised
     environment.filters["breakable"] = _breakable
     environment.filters["actionable"] = lambda text: text.strip(" .").lower() not in ("", "nothing to do")
-    findings = sorted((f for c in results.chapters for f in c.findings), key=lambda f: _ORDER.get(f.level, 9))
+    every = (f for c in results.chapters for f in c.findings)
+    findings = sorted(every, key=lambda f: (not f.first, _ORDER.get(f.level, 9)))
     figures = {f"{c.id}-{f.id}": to_plotly(f) for c in results.chapters for f in c.figures}
     data = {"palette": {"light": PALETTE, "dark": PALETTE_DARK}, "figures": figures}
     page = environment.get_template("report.html.j2")

@@ -23,12 +23,11 @@ def summarise(results: Results, folder: Path | None, console: Console) -> None:
         grid.add_row(styled((c.title, "bold")), styled(c.answer))
     console.print(grid)
     console.print()
-    for level in ("bad", "warn", "good", "note"):
-        for c in results.chapters:
-            for f in c.findings:
-                if f.level == level:
-                    act = f" {f.action}" if level in ("bad", "warn") else ""
-                    console.print(styled((_SIGN[level], _STYLE[level]), f" {f.title}.", (act, "dim")))
+    order = list(_STYLE)
+    known = [f for c in results.chapters for f in c.findings if f.level in order]
+    for f in sorted(known, key=lambda f: (not f.first, order.index(f.level))):
+        act = f" {f.action}" if f.level in ("bad", "warn") else ""
+        console.print(styled((_SIGN[f.level], _STYLE[f.level]), f" {f.title}.", (act, "dim")))
     total = results.costs.get("total")
     if total is not None:
         console.print(f"\nAudited in {total:.0f} s.", end=" " if folder else "\n")
