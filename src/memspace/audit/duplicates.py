@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from memspace.audit.store import write_table
@@ -51,12 +52,14 @@ class Duplicates:
             example).
         within: ``train`` or ``train-test``: what ``other_index`` counts.
         exact, near: how many pairs.
+        beyond: how many near ones more than chance gives; None where near was not measured.
     """
 
     table: dict[str, list[Any]]
     within: str
     exact: Measurement
     near: Measurement | Unmeasured
+    beyond: Measurement | None = None
 
     def __len__(self) -> int:
         return len(self.table["kind"])
@@ -181,7 +184,24 @@ def find_duplicates(
             "Facco et al. 2017",
         )
     counted = Measurement(f"duplicates.exact.{within}", len(exact), "pairs", "equal inputs, byte by byte", len(asked))
-    return Duplicates(_table(task, asked, rows), within, counted, near)
+    beyond = _beyond_chance(near, rate) if isinstance(near, Measurement) else None
+    return Duplicates(_table(task, asked, rows), within, counted, near, beyond)
+
+
+def _beyond_chance(near: Measurement, rate: float) -> Measurement:
+    """Near pairs less the most that chance gives; a Poisson count's exact interval (Garwood 1936)."""
+    count, chance = near.value, rate * near.n
+    low = float(chi2.ppf(0.025, 2 * count)) / 2 if count else 0.0
+    high = float(chi2.ppf(0.975, 2 * count + 2)) / 2
+    return Measurement(
+        f"{near.name}.beyond_chance",
+        count - chance,
+        "pairs",
+        f"near pairs less {rate:g} for each of {near.n:,} examples, the most that chance gives",
+        near.n,
+        (low - chance, high - chance),
+        "Garwood 1936",
+    )
 
 
 def _views(

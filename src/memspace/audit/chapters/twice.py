@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from memspace.audit.chapters.leaks import leaks
+from memspace.audit.claims import above
 from memspace.audit.duplicates import METRIC_EXAMPLES, Duplicates, Whitening, find_duplicates, whitening
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
@@ -17,6 +19,7 @@ from memspace.progress import Silent
 __all__ = ["Lists", "twice"]
 
 SHOWN = 8  # pairs
+MANY = 0.05  # share of examples there twice, from which it is worth a warning
 PAIRS = 1e8  # compared one with another: a few seconds
 
 
@@ -46,24 +49,61 @@ def twice(r: Reading, seed: int, tables: dict[str, dict[str, object]], into: Lis
         columns.setdefault("within", []).extend([within] * len(found))
         for name, values in found.table.items():
             columns.setdefault(name, []).extend(values)
+        if found.beyond is not None:
+            into.measurements.append(found.beyond)
+        if within == "train-test":
+            measured, said = leaks(r, found)
+            into.measurements.extend(m for m in measured if isinstance(m, Measurement))
+            into.unmeasured.extend(u for u in measured if isinstance(u, Unmeasured))
+            into.findings.extend(said)
         if len(found):
             into.galleries.append(_gallery(r, found))
-            into.findings.append(_finding(r, found))
+            into.findings.extend(_findings(r, found))
     tables["duplicates"] = dict(columns)
 
 
-def _finding(r: Reading, found: Duplicates) -> Finding:
-    near = found.near.value if isinstance(found.near, Measurement) else 0
-    said = f"{found.exact.value:.0f} exact pairs, {near:.0f} near ones by the network's own kernel."
-    if found.within == "train":
-        share = len(found) / r.n
-        title = f"{len(found)} pairs of training examples look like the same"
-        advice = "See duplicates.parquet; pairs with different labels first."
-        return Finding("note" if share < 0.05 else "warn", title, said, advice, "stored")
-    others = len(set(found.table["other_index"]))
-    title = f"{others} test examples look like training examples"
-    advice = "See duplicates.parquet; measure the test loss without them."
-    return Finding("warn", title, said, advice, "stored")
+def _findings(r: Reading, found: Duplicates) -> list[Finding]:
+    """What is there twice: copies by their count, near pairs where there are more of them than chance gives."""
+    t, within = found.table, found.within
+    made = []
+    exact = int(found.exact.value)
+    if exact and within == "train":
+        pairs = [(a, b) for kind, a, b in zip(t["kind"], t["label"], t["other_label"], strict=True) if kind == "exact"]
+        differ = sum(a != b for a, b in pairs if a is not None)
+        many = exact >= MANY * r.n
+        made.append(
+            Finding(
+                "warn" if many or differ else "note",
+                f"{exact:,} training {_is(exact, 'example is a copy', 'examples are copies')} of {_is(exact, 'another', 'others')}",
+                f"{differ:,} of them with another label." if differ else "All with the label of the other.",
+                "See duplicates.parquet" + ("; pairs with different labels first." if differ else "."),
+                "stored",
+                claims=(above(found.exact.name, 0.0),),
+            )
+        )
+    if isinstance(found.near, Measurement) and found.beyond is not None:
+        near = int(found.near.value)
+        if within == "train":
+            title = f"{near:,} {_is(near, 'pair', 'pairs')} of training examples {_is(near, 'looks', 'look')} alike"
+        else:
+            others = len({j for kind, j in zip(t["kind"], t["other_index"], strict=True) if kind == "near"})
+            title = f"{others:,} test {_is(others, 'example looks', 'examples look')} like training examples"
+        chance = near - found.beyond.value
+        made.append(
+            Finding(
+                "warn" if near >= MANY * found.near.n else "note",
+                title,
+                f"{near:,} near {_is(near, 'pair', 'pairs')} by the network's own kernel; chance gives at most {chance:.1f}.",
+                "See duplicates.parquet" + ("." if within == "train" else "; measure the test loss without them."),
+                "stored",
+                claims=(above(found.beyond.name, 0.0),),
+            )
+        )
+    return made
+
+
+def _is(count: int, one: str, several: str) -> str:
+    return one if count == 1 else several
 
 
 def _gallery(r: Reading, found: Duplicates) -> Gallery:
