@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
 from collections import OrderedDict
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from memspace.errors import CheckpointError, UnsafeCheckpointError, WeightsMismatchError
+from memspace.errors import CheckpointError, DataError, UnsafeCheckpointError, WeightsMismatchError
 from memspace.task.checkpoint import load_weights, read_state
 from memspace.task.data import Data
 from memspace.task.fingerprint import fingerprint
@@ -173,3 +174,47 @@ def test_the_fingerprint_tells_tasks_apart() -> None:
     with torch.no_grad():
         model[2].bias[1] += 1e-6
     assert fingerprint(Task(model, Data((x, y)))) != base
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda w: w.to(torch.int32), "weight: int32 for float32"),
+        (lambda w: w.to(torch.int8), "weight: int8 for float32"),
+        (lambda w: w > 0, "weight: bool for float32"),
+        (lambda w: torch.complex(w, w), "weight: complex64 for float32"),
+    ],
+    ids=["int32", "int8", "bool", "complex"],
+)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_of_another_kind_of_number_are_refused(tmp_path, change, says, suffix):
+    model = nn.Linear(3, 2)
+    before = model.weight.detach().clone()
+    state = model.state_dict() | {"weight": change(model.weight.detach())}
+    path = tmp_path / f"w{suffix}"
+    torch.save(state, path) if suffix == ".pt" else save_file(state, str(path))
+    with pytest.raises(WeightsMismatchError) as caught:
+        load_weights(model, path)
+    assert says in str(caught.value)
+    assert torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_another_width_load(tmp_path, dtype):
+    model, path = nn.Linear(3, 2), tmp_path / "w.pt"
+    torch.save({k: v.to(dtype) for k, v in model.state_dict().items()}, path)
+    other = nn.Linear(3, 2)
+    load_weights(other, path)
+    assert torch.allclose(other.weight, model.weight, atol=0.01)
+
+
+def test_a_packed_file_that_unpacks_without_end_is_refused(tmp_path):
+    from memspace.task.builtin.fashion import read_idx
+
+    path = tmp_path / "t.gz"
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        for _ in range(160):
+            file.write(bytes(2**20))
+    assert path.stat().st_size < 2**20
+    with pytest.raises(DataError, match="more than"):
+        read_idx(path)

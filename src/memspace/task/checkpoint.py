@@ -89,8 +89,21 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(state)
 
 
+def _kind(t: Tensor) -> str:
+    """What sort of numbers a tensor holds: loading one sort into another changes what they mean."""
+    if t.is_complex():
+        return "complex"
+    if t.is_quantized:
+        return "quantised"
+    return "float" if t.is_floating_point() else "bool" if t.dtype == torch.bool else "whole"
+
+
+def _word(t: Tensor) -> str:
+    return str(t.dtype).removeprefix("torch.")
+
+
 def check_fit(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Raise unless a state dict has the model's keys and shapes, all of them and no others.
+    """Raise unless a state dict has the model's keys, shapes and kinds of number, all of them and no others.
 
     Raises:
         WeightsMismatchError: names the first keys that are missing, unexpected or of another shape.
@@ -98,7 +111,9 @@ def check_fit(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None
     own = model.state_dict()
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
-    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    both = [k for k in own if k in state]
+    shapes = [k for k in both if own[k].shape != state[k].shape]
+    kinds = [k for k in both if k not in shapes and _kind(state[k]) != _kind(own[k])]
     faults = []
     for word, keys in (("missing", missing), ("unexpected", unexpected)):
         if keys:
@@ -106,6 +121,10 @@ def check_fit(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None
     if shapes:
         k = shapes[0]
         faults.append(f"{len(shapes)} of another shape ({k}: {tuple(state[k].shape)} for {tuple(own[k].shape)})")
+    if kinds:
+        k = kinds[0]
+        said = f"{k}: {_word(state[k])} for {_word(own[k])}"
+        faults.append(f"{len(kinds)} of another kind of number ({said})")
     if faults:
         raise WeightsMismatchError(
             "the weights do not fit the model: " + "; ".join(faults),

@@ -32,6 +32,9 @@ _FILES = {
 }
 
 
+LARGEST = 2**27  # bytes of one file: 60,000 images of 28 × 28 take 47 million
+
+
 def read_idx(path: Path) -> Tensor:
     """An IDX file of unsigned bytes, gzipped or not.
 
@@ -39,7 +42,10 @@ def read_idx(path: Path) -> Tensor:
         DataError: unreadable, truncated or not IDX.
     """
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
+        if len(raw) > LARGEST:
+            raise ValueError(f"more than {LARGEST:,} bytes")
         zero, kind, dims = struct.unpack(">HBB", raw[:4])
         shape = struct.unpack(f">{dims}I", raw[4 : 4 + 4 * dims])
         data = np.frombuffer(raw, np.uint8, offset=4 + 4 * dims)
