@@ -8,7 +8,7 @@ import os
 import pkgutil
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,18 @@ import typer
 from typer.core import TyperGroup
 
 from memspace import commands
-from memspace.commands import Damping, Memory, Noise, Seed, json_alone, move_to, parse_memory, say_json, watching
+from memspace.commands import (
+    Damping,
+    Memory,
+    Noise,
+    Seed,
+    default_folder,
+    json_alone,
+    move_to,
+    parse_memory,
+    say_json,
+    watching,
+)
 from memspace.errors import Interrupted, MemspaceError, SettingsError
 from memspace.report.terminal import Terminal, printable
 from memspace.version import VERSION
@@ -36,6 +47,7 @@ class _Commands(TyperGroup):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line; what cannot be read of it is a failure with advice like every other."""
         extra["standalone_mode"] = False
+        _refuse_empty(extra.get("args") or sys.argv[1:])
         try:
             code = super().main(*args, **extra)
         except _UsageError as error:
@@ -140,7 +152,7 @@ def audit(
                 alone = f"the passes alone take at least {said_time(seconds)}, by the speed of one batch"
                 typer.echo(f"{made.text()}\n{alone}; solves and refits come on top")
             return
-        folder = out if out is not None else Path("runs") / job.name
+        folder = out if out is not None else default_folder(job.name)
         with open_store(folder, run_key(job, settings), fresh=fresh) as store:
             if store.resumed and not (quiet or as_json):
                 console.print("Going on from an interrupted run.")
@@ -224,6 +236,14 @@ def _team() -> AbstractContextManager[Callable[[], bool]]:
     from memspace.workers import team_of_torchrun
 
     return team_of_torchrun()
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Raise where an option is given nothing: an empty folder, as of an unset variable, would be the current one."""
+    for option, value in zip(words, [*words[1:], None], strict=True):
+        name, sign, inline = option.partition("=")
+        if name.startswith("--") and (inline if sign else value) == "":
+            raise SettingsError(f"{name} is empty", where="command line", remedy="give it a value, or leave it out")
 
 
 def _unreadable(error: Any) -> SettingsError:

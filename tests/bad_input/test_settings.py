@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 import memspace
 from memspace.cli import main
+from memspace.commands import default_folder
 from memspace.editing.forget import forget
 from memspace.editing.write import write
 from memspace.errors import DataError, SettingsError
@@ -135,6 +137,38 @@ def test_absurd_options_end_in_one_sentence(monkeypatch, capsys, command, option
 )
 def test_words_that_cannot_be_read_end_in_the_same_style(monkeypatch, capsys, words):
     _refused(monkeypatch, capsys, "audit", "digits", *words, says="")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("audit", "digits", "--out", ""),
+        ("audit", "digits", "--out="),
+        ("audit", "digits", "--parameters", "", "--plan"),
+        ("influence", "digits", "--query", "0", "--out", ""),
+        ("compare", "digits", "@0", "@1", "--out", ""),
+        ("report", "runs", "--out="),
+    ],
+    ids=" ".join,
+)
+def test_an_option_without_a_value_does_not_mean_the_current_folder(monkeypatch, capsys, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    _refused(monkeypatch, capsys, *words, says="is empty")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc/x", "..", ".", "", "a/b", "a\x00b", "x" * 1000, "[/INST]", "\n"])
+def test_whatever_a_task_is_called_its_folder_lies_within_runs(name):
+    folder = default_folder(name)
+    assert folder.parent == Path("runs")
+    assert folder.name not in ("", ".", "..")
+    assert len(folder.name) <= 100
+    assert folder.name.isprintable()
+
+
+@pytest.mark.parametrize("name", ["digits", "my-net 2.0", "fashion-mnist-compared"])
+def test_plain_names_stay_as_they_are(name):
+    assert default_folder(name) == Path("runs") / name
 
 
 def _refused(monkeypatch, capsys, *words, says):

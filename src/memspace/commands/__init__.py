@@ -31,6 +31,7 @@ __all__ = [
     "Seed",
     "TaskName",
     "Weights",
+    "default_folder",
     "json_alone",
     "move_to",
     "parse_memory",
@@ -74,6 +75,12 @@ def parse_memory(text: str) -> int:
     if not BYTES.low <= size <= BYTES.high:
         raise SettingsError(f"{text[:60]!r} is not a size", where="--memory", remedy="write for example 4GiB or 512MiB")
     return int(size)
+
+
+def default_folder(name: str) -> Path:
+    """Where the results of a task of this name go: always a folder within ``runs``, whatever the name."""
+    safe = re.sub(r"[^\w.+=@ -]+", "_", name)[:100].strip(". ")
+    return Path("runs") / (safe or "task")
 
 
 def watching(console: Console, silent: bool) -> AbstractContextManager[Progress]:

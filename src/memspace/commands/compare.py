@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, move_to, say_json, watching
+from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, default_folder, move_to, say_json, watching
 from memspace.errors import CheckpointError
 from memspace.report.terminal import Terminal
 
@@ -83,7 +83,7 @@ def compare(
         results = comparison_results(job, found, (_called(a), _called(b)), settings)
     if current().rank > 0:  # one folder, one writer
         return
-    folder = out if out is not None else Path("runs") / f"{job.name}-compared"
+    folder = out if out is not None else default_folder(f"{job.name}-compared")
     with locked(folder):
         Store(folder, {"compare": [a, b]}, fresh=True).save_results(results, render(results, COMPARISON))
     if as_json:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from memspace.commands import DataRoot, Json, Noise, Seed, TaskName, move_to, parse_memory, say_json, watching
+from memspace.commands import (
+    DataRoot,
+    Json,
+    Noise,
+    Seed,
+    TaskName,
+    default_folder,
+    move_to,
+    parse_memory,
+    say_json,
+    watching,
+)
 from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
@@ -79,7 +90,7 @@ def retrain(
         if plan:
             typer.echo(_plan(job, settings))
             return
-        folder = out if out is not None else Path("runs") / f"{job.name}-retrain"
+        folder = out if out is not None else default_folder(f"{job.name}-retrain")
         results = study(job, settings, store=open_study(folder, job), progress=progress, memory=parse_memory(memory))
     write_study(folder, results.to_dict(), results.tables)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from memspace.commands import DataRoot, Json, Noise, TaskName, say_json, watching
+from memspace.commands import DataRoot, Json, Noise, TaskName, default_folder, say_json, watching
 from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def action(
     with watching(Terminal(stderr=True), quiet or as_json) as progress:
         job = resolve(task, BuildOptions(data_root=data_root, train_network=False), progress)
         examples = examples_of(job, noise=label_noise, train=train, valid=valid, test=test)
-        folder = out if out is not None else Path("runs") / f"{job.name}-action-{label_noise:g}"
+        folder = out if out is not None else default_folder(f"{job.name}-action-{label_noise:g}")
         store = open_study_folder(folder, examples, plan, fresh=fresh)
         found = action_study(examples, plan, store=store, progress=progress)
     content = clean(found.to_dict())
