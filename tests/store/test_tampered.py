@@ -77,6 +77,10 @@ def _read(folder: Path) -> dict[str, Any] | str:
     return results.to_dict()
 
 
+def test_what_is_read_is_written_again_byte_by_byte(written):
+    assert json.dumps(load_results(written).to_dict()) == json.dumps(sample().to_dict())
+
+
 def _copy(written: Path, folder: Path, state: bool) -> Path:
     for path in written.iterdir():
         if path.is_file() and (state or path.name != "state.json"):

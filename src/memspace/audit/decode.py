@@ -65,7 +65,7 @@ def _as(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return decode(typing.cast(type, hint), value, where)
     if hint is float:
-        return math.nan if value is None else _number(value, where)
+        return math.nan if value is None else _number(value, where)  # 3 stays 3: what is written again is the same
     if hint is str:
         return _text(value, where)
     if type(value) is not hint:
@@ -107,16 +107,17 @@ def _measurement(value: Any, where: str) -> Measurement:
     return decode(Measurement, value, where)
 
 
-def _number(value: Any, where: str) -> float:
+def _number(value: Any, where: str) -> Any:
+    """The number as it is, where it is finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{where} is not a number")
     try:
-        number = float(value)
+        finite = math.isfinite(value)
     except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
+        finite = False
+    if not finite:
         raise ValueError(f"{where} is not a finite number")
-    return number
+    return value
 
 
 def _text(value: Any, where: str) -> str:
@@ -139,9 +140,4 @@ def _plain(value: Any, where: str, depth: int) -> Any:
         return [_plain(v, where, depth - 1) for v in value]
     if isinstance(value, str):
         return _text(value, where)
-    return value if value is None or isinstance(value, bool) else _number_kept(value, where)
-
-
-def _number_kept(value: Any, where: str) -> Any:
-    _number(value, where)
-    return value
+    return value if value is None or isinstance(value, bool) else _number(value, where)
