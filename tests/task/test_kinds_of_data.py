@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections import UserDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ from memspace.task import streams
 from memspace.task.checks import check_task
 from memspace.task.data import Data
 from memspace.task.task import Task
+from memspace.training.many import train_many
 
 N, D, C = 13, 5, 3
 
@@ -270,6 +272,20 @@ def test_whole_inputs_reach_the_network_as_they_are(dtype: torch.dtype) -> None:
     task = Task(Scaled(), (x, Y))
     check_task(task)
     assert torch.equal(task.train.batch([12, 3]).x.long(), torch.stack([x[12], x[3]]).long())
+
+
+def test_copies_and_trainings_of_adapted_networks_are_adapted_too() -> None:
+    training = memspace.Training(lambda: Net("dict"), memspace.Recipe(epochs=2, batch=4, rate=0.1, decay=0.0))
+    task = Task(Net("dict"), Items(lambda i: {"feats": X[i], "labels": int(Y[i])}), training=training)
+    twin = copy.deepcopy(task.model)
+    with torch.no_grad():
+        twin.layer.bias += 1
+    assert not torch.equal(twin(X), task.model(X))
+    assert task.training is not None
+    networks = train_many(task.training, {"feats": X}, Y, task.likelihood, seeds=[0, 1])
+    assert isinstance(networks.model(1)(X), Tensor)
+    again = replace(task, model=twin)
+    torch.testing.assert_close(outputs(again, again.train)[0], twin.layer(X))
 
 
 # Collate functions that pad.

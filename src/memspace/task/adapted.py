@@ -7,6 +7,7 @@ put around its ``forward`` once, here, in a copy of its outermost module that sh
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -208,7 +209,9 @@ def _tried(
         return None
     batch = copied(batch)  # the versions of new tensors count from 0
     try:
-        found = call_model(adapted(model, Adapter(shared=shared)), batch)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of readings that are tried in vain
+            found = call_model(adapted(model, Adapter(shared=shared)), batch)
     except Exception:  # whatever a network raises at inputs it does not take
         return None
     written = any(t._version > 0 for t in leaves(batch))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import LabelError, NonFiniteError, ShapeError, StochasticModelError, TaskError
-from memspace.task.data import Data, Inputs, call_model, move, take
+from memspace.task.data import READ_AT_ONCE, Data, Inputs, call_model, move, take
 from memspace.task.kernels import differentiable_kernels
 from memspace.task.repeated import check_padding, check_repeatable
 from memspace.task.restored import restored
@@ -206,7 +206,7 @@ def _other_inputs(x: Inputs, reason: str) -> str:
 
 def _check_labels_and_inputs(task: Task, data: Data, probe: Tensor) -> None:
     damaged: list[int] = []
-    for batch in data.batches(2048):
+    for batch in data.batches(READ_AT_ONCE):
         if not isinstance(batch.y, Tensor):
             raise LabelError(
                 "the labels are strings", where=data.name, remedy="encode them as numbers, or give class_names"

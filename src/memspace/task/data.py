@@ -22,6 +22,7 @@ from memspace.task.tensors import is_text, leaves, tensor_of
 
 __all__ = ["Batch", "Data", "Inputs", "call_model", "first_tensor", "move", "take"]
 
+READ_AT_ONCE = 256  # examples, where all are read once: pictures may be large
 Inputs = Any  # a tensor, a tuple of tensors (positional arguments) or a dict of tensors (keyword arguments)
 
 
@@ -182,7 +183,7 @@ class Data:
         where = torch.as_tensor(index, dtype=torch.long)
         return self._batch(where, self._reader.again(self.numbers(where)))
 
-    def raw_labels(self, size: int = 1024) -> Iterator[Any]:
+    def raw_labels(self, size: int = READ_AT_ONCE) -> Iterator[Any]:
         """The labels of all examples before :attr:`encode`, batch by batch: tensors or lists of strings."""
         for start in range(0, len(self), size):
             yield self._split(self.raw(torch.arange(start, min(start + size, len(self)))))[1]
@@ -197,7 +198,7 @@ class Data:
         """All labels, (N, ...), or a list of strings; read once and kept."""
         if self._labels is None:
             parts: list[Any] = [
-                self._encoded(y, f"from example {k * 1024} on") for k, y in enumerate(self.raw_labels())
+                self._encoded(y, f"from example {k * READ_AT_ONCE} on") for k, y in enumerate(self.raw_labels())
             ]
             if isinstance(parts[0], list):
                 self._labels = [v for p in parts for v in p]

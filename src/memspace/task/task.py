@@ -49,7 +49,8 @@ class Task:
     Args:
         model: any ``nn.Module`` whose output is ``(B, C)`` or ``(B, positions, C)``; a wrapped, sharded or
             half-precision one is replaced by a plain float32 one (see ``memspace.task.plain``).
-        train: examples the network was trained on: (x, y) tensors, a Dataset or a DataLoader.
+        train: examples the network was trained on: (x, y) tensors or arrays, a Dataset, a DataLoader, an iterable; what
+            in them is input and what is label is said in :class:`memspace.Data`.
         likelihood: the output law.
         test: examples it was not trained on, if any.
         name: used for the run folder and the report's title.
