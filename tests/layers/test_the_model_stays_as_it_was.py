@@ -6,12 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader
 
 import memspace
-from memspace import Task
+from memspace import Categorical, Task
 from memspace.errors import UnsupportedLayerError
+from memspace.metric.fisher import build
+from memspace.passes.verify import verified_space
 from memspace.task import restored as module_of_restored
-from memspace.task.checks import evaluating, untouched
+from memspace.task.checks import check_task, evaluating, untouched
 from tests.layers.truth import assert_exact
 
 
@@ -213,3 +216,51 @@ def test_inputs_are_never_cast_to_the_dtype_of_a_quantised_first_parameter():
     assert Task(model=model, train=(x, y)).dtype == torch.float32
     space = assert_exact(model, x, y)
     assert space.names == ("2.weight", "2.bias")
+
+
+class Listed(nn.Module):
+    """Bags of different length as one list and offsets, as in torch's tutorial on text classification."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.table, self.head = nn.EmbeddingBag(9, 4, **options), nn.Linear(4, 3)
+
+    def forward(self, text, offsets):
+        return self.head(self.table(text, offsets))
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "sum"}, {"mode": "max"}, {"padding_idx": 2}, {"max_norm": 0.7}])
+def test_bags_given_as_a_list_and_offsets_are_those_given_one_by_one(options):
+    torch.manual_seed(4)
+    documents = [torch.randint(0, 9, (int(k),)) for k in torch.randint(1, 7, (13,))]
+    labels = torch.arange(13) % 3
+
+    def joined(items):
+        text = [a for a, _ in items]
+        offsets = torch.tensor([0, *(len(a) for a in text[:-1])]).cumsum(0)
+        return (torch.cat(text), offsets), torch.stack([b for _, b in items])
+
+    model = Listed(**options).eval()
+    loader = DataLoader(list(zip(documents, labels, strict=True)), 4, collate_fn=joined)
+    task = Task(model=model, train=loader)
+    check_task(task)
+    space = verified_space(task)
+    assert {b.kind for b in space.blocks} == {"embedding", "linear"}
+    twin = copy.deepcopy(model).double()
+    want = torch.zeros(space.size, space.size, dtype=torch.float64)
+    for document in documents:
+        f = twin(document, torch.tensor([0]))
+        root = Categorical().fisher_root(f.detach())[0]
+        own = space.parameters(twin)
+        for k in range(3):
+            grads = torch.autograd.grad((f[0] * root[:, k]).sum(), list(own.values()), retain_graph=True)
+            row = space.pack(dict(zip(own, grads, strict=True)))
+            want += torch.outer(row, row) / len(documents)
+    v = torch.randn(2, space.size, dtype=torch.float64)
+    for representation in ("dense", "dual", "implicit"):
+        got = build(task, space, representation).matvec(v)
+        assert float((got - v @ want).norm()) < 1e-4 * float((v @ want).norm()), representation
+    assert build(task, space, "ekfac").trace().value == pytest.approx(float(want.trace()), rel=1e-4)
+    space.verified = False
+    got = build(task, space, "implicit").matvec(v)
+    assert float((got - v @ want).norm()) < 1e-4 * float((v @ want).norm())

@@ -136,9 +136,13 @@ class Recorder:
             h = state_of(kwargs) if h is None else h
             if h is not None and out is not None:
                 turn = sum(c.module is module for c in self.calls)
-                self.calls.append(Call(name, module, turn, h, out, out._version))
+                self.calls.append(Call(name, module, turn, h, out, _version(out)))
 
         return hook
+
+
+def _version(t: Tensor) -> int:
+    return 0 if t.is_inference() else t._version  # what inference mode makes counts no versions
 
 
 def candidates(model: nn.Module, blocks: str | Sequence[str] = ()) -> dict[str, nn.Module]:
@@ -219,7 +223,7 @@ def linked(calls: Sequence[Call], *, named: bool) -> list[Call]:
             else "if it has repeated blocks all the same, name them by a pattern over module names such as layers.*",
         )
     for call in chain:
-        if call.output is call.input or call.output._version != call.version:
+        if call.output is call.input or _version(call.output) != call.version:
             raise UnsupportedLayerError(
                 "a hidden state is changed in place, so that it is lost",
                 where=f"block {call.name}",

@@ -84,6 +84,10 @@ class Call:
                 remedy="replace the in-place operation that follows it, or take the layer off the fast path",
             )
 
+    def arguments(self, *names: str) -> dict[str, Any]:
+        """What it was given, by the names of its forward's arguments."""
+        return dict(zip(names, self._args, strict=False)) | dict(self._kwargs)
+
     def inputs(self, axis: int, batch: int) -> list[Tensor]:
         """Its tensor inputs with examples first."""
         return [_examples_first(t.detach(), axis, batch) for t in self._given]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vjp, vmap
 
+from memspace.passes.bags import TABLES, looked_up, spread
 from memspace.passes.calls import Call
 from memspace.passes.forms import Form, FormedForm, ProductForm, TokenForm
 from memspace.passes.layers import cols, grouped_gradient, norm_gradient, only_bias, rows, with_bias
@@ -29,6 +30,8 @@ from memspace.task.restored import fresh_buffers
 from memspace.task.space import Block, ParameterSpace
 
 __all__ = ["Capture", "Signals"]
+
+Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 
 
 class Signals:
@@ -59,7 +62,7 @@ class Signals:
         """All blocks of the parameter space."""
         return self._space.blocks
 
-    def calls(self, block: Block, kind: type[nn.Module] = nn.Module) -> Sequence[Call]:
+    def calls(self, block: Block, kind: Kinds = nn.Module) -> Sequence[Call]:
         """The calls of a block's modules (of those of a kind) in this forward pass."""
         names = [m for m in block.modules if isinstance(self._modules[m], kind)]
         return [c for m in names for c in self._calls.get(m, [])]
@@ -102,21 +105,26 @@ class Signals:
 
     def tokens(self, block: Block) -> Tensor:
         """(B, T) token numbers an embedding was given."""
-        calls = self.calls(block, nn.Embedding)
-        parts = [c.inputs(self._axis(c), len(self.f))[0].reshape(len(self.f), -1) for c in calls]
-        if not parts:
-            return torch.zeros(len(self.f), 1, dtype=torch.long, device=self.f.device)
-        return torch.cat(parts, 1)
+        return self._looked_up(block)[0]
 
     def counted(self, block: Block) -> Tensor:
         """(B, T) which of :meth:`tokens` an embedding learns from: not its padding."""
-        parts = []
-        for call in self.calls(block, nn.Embedding):
-            tokens = call.inputs(self._axis(call), len(self.f))[0].reshape(len(self.f), -1)
-            padding = getattr(self._modules[call.name], "padding_idx", None)
-            held: Tensor = torch.ones_like(tokens, dtype=torch.bool) if padding is None else tokens.ne(padding)
-            parts.append(held)
-        return torch.cat(parts, 1) if parts else torch.ones_like(self.tokens(block), dtype=torch.bool)
+        return self._looked_up(block)[1]
+
+    def _looked_up(self, block: Block) -> tuple[Tensor, Tensor]:
+        b, calls = len(self.f), self.calls(block, TABLES)
+        if not calls:
+            tokens = torch.zeros(b, 1, dtype=torch.long, device=self.f.device)
+            return tokens, torch.ones_like(tokens, dtype=torch.bool)
+        parts = [looked_up(self._modules[c.name], c, self._axis(c), b) for c in calls]
+        return torch.cat([tokens for tokens, _ in parts], 1), torch.cat([held for _, held in parts], 1)
+
+    def _by_position(self, call: Call, g: Tensor | None, width: int) -> Tensor:
+        """The cotangent of a call's output, (B, T, width)."""
+        whole, module = call.cotangent(g, self._axis(call), len(self.f)), self._modules[call.name]
+        if isinstance(module, nn.EmbeddingBag):
+            return spread(module, call, whole)
+        return whole.reshape(len(self.f), -1, width)
 
     def form(self, block: Block, pulled: Tensor) -> Form:
         """The per-example gradients of a block, from its part of :meth:`cotangents`."""
@@ -191,6 +199,9 @@ class Signals:
                         opened[id(call)] = call.pulled_inside(module, grads, b)
                     found.append(opened[id(call)][block.part])
                     continue
+                if block.kind == "embedding":
+                    found.append(self._by_position(call, grads[0], block.shape[0]))
+                    continue
                 g = call.cotangent(grads[0], self._axis(call), b)
                 if block.kind == "local":
                     if id(call) not in opened:
@@ -214,9 +225,9 @@ class Signals:
     def _tied(self, block: Block, given: Mapping[int, Sequence[Tensor | None]]) -> Tensor:
         """One cotangent's signals of an embedding that is an output layer too: those of the outputs, then of tokens."""
         b, sides = len(self.f), []
-        for kind, width in ((nn.Linear, block.shape[0]), (nn.Embedding, block.shape[1])):
-            calls = self.calls(block, kind)
-            found = [c.cotangent(given[id(c)][0], self._axis(c), b).reshape(b, -1, width) for c in calls]
+        uses: tuple[tuple[Kinds, int], ...] = ((nn.Linear, block.shape[0]), (TABLES, block.shape[1]))
+        for kind, width in uses:
+            found = [self._by_position(c, given[id(c)][0], width) for c in self.calls(block, kind)]
             sides.append(_joined(found, 1, (b, 1, width), self.f).flatten(1))
         return torch.cat(sides, 1)
 
@@ -321,7 +332,8 @@ class Capture:
 
     def _hook(self, name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            if not self._reading:  # the generic path runs the model itself, under functorch
+            # The generic path runs the model itself, under functorch; and without gradients a layer is a constant.
+            if not self._reading or not torch.is_grad_enabled():
                 return None
             call, replaced = Call.of(name, args, kwargs, output, self._broadcast.get(name, 0))
             self._calls.setdefault(name, []).append(call)

@@ -72,6 +72,8 @@ def _axes(task: Task) -> dict[str, int | None]:
 def _axis(module: nn.Module, shapes: tuple[tuple[int, ...], ...], sizes: tuple[int, ...]) -> int | None:
     if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
         return 0  # these say themselves which axis it is
+    if isinstance(module, nn.EmbeddingBag) and all(len(s) == 1 for s in shapes):
+        return 0  # one list of all bags, and where each begins
     if all(s and s[0] == n for s, n in zip(shapes, sizes, strict=True)):
         return 0
     if isinstance(module, nn.Embedding) and len(set(shapes)) == 1:

@@ -181,7 +181,9 @@ def _with_shared(layout: Layout, data: Data, raw: Any, index: Tensor) -> Layout:
 def _is_shared(batch: Any, one: Any, count: int) -> bool:
     """Whether an input of a batch of ``count`` examples, and of one example alone, has no axis of examples."""
     if isinstance(batch, Tensor):
-        return batch.dim() == 0 or len(batch) != count or (isinstance(one, Tensor) and len(one) == count)
+        if batch.dim() == 0 or not isinstance(one, Tensor) or one.dim() == 0:
+            return batch.dim() == 0 or len(batch) != count
+        return len(one) == len(batch)  # a list of all examples' parts grows with the batch too
     return not leaves(batch)
 
 

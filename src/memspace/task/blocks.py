@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from memspace.task.bounded import BoundedEmbedding
+from memspace.task.bounded import BoundedBag, BoundedEmbedding
 
 __all__ = ["BROADCAST", "COMPOSITE", "FORMED", "Block", "Part", "parts_of", "tied_kind"]
 
@@ -191,6 +191,8 @@ def _kind(module: nn.Module) -> str:
     if isinstance(module, nn.Bilinear) and type(module).forward is nn.Bilinear.forward:
         return "bilinear"
     if isinstance(module, nn.Embedding) and type(module).forward in (nn.Embedding.forward, BoundedEmbedding.forward):
+        return "local" if module.scale_grad_by_freq else "embedding"
+    if isinstance(module, nn.EmbeddingBag) and type(module).forward in (nn.EmbeddingBag.forward, BoundedBag.forward):
         return "local" if module.scale_grad_by_freq else "embedding"
     if type(module) in (nn.RNN, nn.LSTM, nn.GRU):
         return "recurrent"

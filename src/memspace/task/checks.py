@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import LabelError, NonFiniteError, ShapeError, StochasticModelError, TaskError
-from memspace.task.data import READ_AT_ONCE, Data, Inputs, call_model, move, take
-from memspace.task.kernels import differentiable_kernels
+from memspace.task.data import READ_AT_ONCE, Data, Inputs, call_model, move
+from memspace.task.kernels import as_written, differentiable_kernels
 from memspace.task.repeated import check_padding, check_repeatable
 from memspace.task.restored import restored
 from memspace.task.samplers import same_draws
-from memspace.task.selection import chosen_names, split_patterns
+from memspace.task.selection import chosen_names, split_patterns, trained
 from memspace.task.told import check_told
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ __all__ = ["check_task", "evaluating", "holding", "untouched"]
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model as it is read: eval mode, kernels that can be differentiated, no sparse gradients.
+    """The model as it is read: eval mode, full precision, kernels that can be differentiated, no sparse gradients.
 
     Modes, buffers and attributes are as before afterwards, also after an exception.
     """
     modes = [(m, m.training) for m in model.modules()]
     sparse = [m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.sparse]
-    with restored(model), differentiable_kernels(model):
+    with restored(model), differentiable_kernels(model), as_written():
         try:
             for m, _ in modes:
                 m.training = False
@@ -118,8 +118,7 @@ def check_task(task: Task) -> None:
 
 
 def _check_weights(model: nn.Module) -> None:
-    trainable = [n for n, p in model.named_parameters() if p.requires_grad]
-    if not trainable:
+    if not trained(model):
         raise TaskError(
             "the model has no trainable parameters",
             where=type(model).__name__,
@@ -248,7 +247,7 @@ def _check_deterministic(task: Task) -> None:
     half = len(batch) // 2
     if half < 2:  # batch statistics of a single example are not defined
         return
-    alone = call_model(task.model, take(x, slice(0, half)))
+    alone = call_model(task.model, move(task.train.batch(range(half)).x, task.device, task.dtype))
     # Kernels may sum in another order for another batch size: far above rounding, far below a real dependence.
     allowed = 10 * math.sqrt(torch.finfo(first.dtype).eps) * max(1.0, float(first.abs().max()))
     apart = float((alone - first[:half]).abs().max())

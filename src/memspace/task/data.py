@@ -226,7 +226,8 @@ class Data:
             x = _cast(x, self._dtype)
         span = f"examples {int(where[0])}..{int(where[-1])}" if len(where) else "no examples"
         wrong = [t for t in leaves(x) if not t.dim() or len(t) != len(where)]
-        if wrong:
+        # A collate function may join the parts of all examples into one list, with offsets that tell them apart.
+        if wrong and not (self.collated and len(wrong) < len(leaves(x))):
             raise DataError(
                 f"a batch of {len(where)} examples holds a tensor of shape {tuple(wrong[0].shape)}",
                 where=f"{self.name}, {span}",

@@ -1,15 +1,21 @@
-"""Kernels of torch that must not run while a network is read, switched off for the while."""
+"""What torch puts between a network and its formula, switched off while it is read: fused kernels, lower precision
+inside a forward pass, recomputation of its parts.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, get_ident
+from typing import Any
 
 import torch
+import torch.utils.checkpoint as checkpointing
 from torch import nn
 
-__all__ = ["differentiable_kernels"]
+__all__ = ["as_written", "differentiable_kernels"]
+
+_AUTOCAST = torch.amp.autocast_mode.autocast
 
 
 class _Switches:
@@ -59,3 +65,66 @@ def differentiable_kernels(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         _SWITCHES.give_back(recurrent)
+
+
+class _Straight:
+    """In the place of torch's reentrant checkpoint, whose gradients only ``backward`` can ask for."""
+
+    @staticmethod
+    def apply(function: Any, preserve: bool, *args: Any) -> Any:
+        """What the checkpointed part gives, kept instead of computed again.
+
+        As in torch, a part whose inputs need no gradient gives its parameters none.
+        """
+        if get_ident() in _READERS:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and any(map(_tracked, args))):
+                return function(*args)
+        return _CHECKPOINT.apply(function, preserve, *args)  # type: ignore[no-untyped-call]
+
+
+def _tracked(value: Any) -> bool:
+    """Whether a derivative by something may flow through it, in reverse mode or inside a functional transform."""
+    if not isinstance(value, torch.Tensor):
+        return False
+    while torch._C._functorch.is_batchedtensor(value):
+        value = torch._C._functorch.get_unwrapped(value)
+    return value.requires_grad or torch._C._functorch.is_gradtrackingtensor(value)
+
+
+def _enter(context: Any) -> Any:
+    """``autocast.__enter__`` that casts nothing for a thread that reads a network."""
+    asked = context._enabled
+    context._enabled = asked and get_ident() not in _READERS
+    try:
+        return _ENTER(context)
+    finally:
+        context._enabled = asked
+
+
+_READERS: dict[int, int] = {}  # threads that read a network, and how deep
+_CHECKPOINT, _ENTER = checkpointing.CheckpointFunction, _AUTOCAST.__enter__
+_LOCK = Lock()
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Inside, this thread runs a forward pass in the precision of its weights, and keeps what it would compute again.
+
+    Autocast inside a forward pass rounds every layer to half precision; the same weights are read without.
+    """
+    mine = get_ident()
+    with _LOCK:
+        _READERS[mine] = _READERS.get(mine, 0) + 1
+        checkpointing.CheckpointFunction = _Straight  # type: ignore[misc, assignment]
+        _AUTOCAST.__enter__ = _enter  # type: ignore[method-assign]
+    try:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
+    finally:
+        with _LOCK:
+            _READERS[mine] -= 1
+            if not _READERS[mine]:
+                del _READERS[mine]
+            if not _READERS:
+                checkpointing.CheckpointFunction = _CHECKPOINT  # type: ignore[misc]
+                _AUTOCAST.__enter__ = _ENTER  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from memspace.task.bounded import within_norm
 
-__all__ = ["written_out"]
+__all__ = ["bags", "written_out"]
 
 _HALF = (torch.float16, torch.bfloat16)
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from memspace.errors import UnsupportedLayerError
+from memspace.errors import TaskError, UnsupportedLayerError
 from memspace.task.bounded import BOUNDED
 
 __all__ = ["HALF", "own_name", "plain", "stored_dtypes"]
@@ -34,8 +35,23 @@ def plain(model: nn.Module) -> nn.Module:
       over examples mean something.
 
     Raises:
-        UnsupportedLayerError: parameters are spread in a way that cannot be undone.
+        TaskError: a lazy module has not been called yet.
+        UnsupportedLayerError: parameters are spread in a way that cannot be undone, or a module is a TorchScript one.
     """
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UnsupportedLayerError(
+                "the module is compiled by TorchScript, which cannot be looked into",
+                where=name or type(model).__name__,
+                remedy="pass the module it was scripted or traced from, with the same weights",
+            )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):  # the first call would shape it, and change the user's model
+            raise TaskError(
+                "the weight has no shape yet",
+                where=name,
+                remedy="call the model once on a batch, or load its weights, before passing it",
+            )
     if not any(_in_the_way(m) for m in model.modules()):
         return model
     return _Rebuilt().module(model, "")

@@ -10,7 +10,7 @@ from torch import nn
 
 from memspace.errors import TaskError
 
-__all__ = ["as_patterns", "chosen_names", "split_patterns"]
+__all__ = ["as_patterns", "chosen_names", "split_patterns", "trained"]
 
 SHOWN = 4  # names an error gives as examples
 
@@ -42,7 +42,7 @@ def chosen_names(
     names: dict[str, list[str]] = {n: [] for n in first.values()}
     for n, p in model.named_parameters(remove_duplicate=False):
         names[first[id(p)]].append(n)
-    trainable = [n for n, p in model.named_parameters() if p.requires_grad]
+    trainable = trained(model)
 
     def matched(pattern: str) -> set[str]:
         return {n for n, known in names.items() if any(fnmatchcase(k, pattern) for k in known)}
@@ -65,6 +65,11 @@ def chosen_names(
             remedy="exclude less, or choose others",
         )
     return chosen
+
+
+def trained(model: nn.Module) -> list[str]:
+    """Names of the parameters that have a gradient and are real; complex ones are held as they are."""
+    return [n for n, p in model.named_parameters() if p.requires_grad and not p.is_complex()]
 
 
 def _some(pattern: str, found: set[str], names: dict[str, list[str]]) -> set[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from memspace.task.adapted import brought_together
 from memspace.task.data import Data, move
+from memspace.task.held import held_fixed
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.plain import HALF, plain, stored_dtypes
 from memspace.task.recipe import Training
@@ -118,6 +119,9 @@ class Task:
                     object.__setattr__(self, "refit", guarded_refit(self.refit, example, both.shape))
         object.__setattr__(self, "show", guarded_show(self.show))
         settle(self)
+        held = held_fixed(self.model, lambda: move(self.train.inputs([0]), self.device, self.dtype))
+        if held:
+            object.__setattr__(self, "description", {"held fixed": held} | self.description)
 
     def data(self, source: Any, name: str) -> Data:
         """Further examples, read as the model takes them: anything :class:`memspace.Data` takes."""
