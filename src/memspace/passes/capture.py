@@ -247,32 +247,42 @@ class Signals:
             _, pull = vjp(outputs, chosen)[:2]
             return dict(vmap(lambda d: pull(d)[0])(du))
 
+        def plainly(x: Inputs, du: Tensor) -> dict[str, Tensor]:
+            with torch.enable_grad():
+                f = call_model(self._model, _expand(x)).squeeze(0)
+            inside, several = [params[n] for n in names], len(du) > 1
+            found = [torch.autograd.grad(f, inside, d, retain_graph=several, allow_unused=True) for d in du]
+            rows = [[torch.zeros_like(p) if g is None else g for p, g in zip(inside, gs, strict=True)] for gs in found]
+            return {n: torch.stack([r[i] for r in rows]) for i, n in enumerate(names)}
+
         per_example = u.transpose(0, 1)
         # Parameters not chosen would else keep the whole graph alive behind the result.
         with torch.no_grad(), written_out(), warnings.catch_warnings():
             # torch says which operations it maps one by one; the result is the same.
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            grads = _over_examples(one, self._x, per_example)
+            grads = _over_examples(one, plainly, self._x, per_example)
         return {b.name: grads[b.names[0]].flatten(2).transpose(0, 1) for b in blocks}
 
 
-def _over_examples(one: Callable[[Inputs, Tensor], dict[str, Tensor]], x: Inputs, u: Tensor) -> dict[str, Tensor]:
+Rule = Callable[[Inputs, Tensor], dict[str, Tensor]]
+
+
+def _over_examples(one: Rule, plainly: Rule, x: Inputs, u: Tensor) -> dict[str, Tensor]:
     """Vmap over examples where the model allows it, else one by one (slower, same result)."""
     try:
         return dict(vmap(one)(x, u))
     except (RuntimeError, NotImplementedError, ValueError):
         parts = []
         for i in range(len(u)):
-            parts.append(_loop(one, take(x, i), u[i]))
+            parts.append(_loop(one, plainly, take(x, i), u[i]))
         return {k: torch.stack([p[k] for p in parts]) for k in parts[0]}
 
 
-def _loop(one: Callable[[Inputs, Tensor], dict[str, Tensor]], x: Inputs, u: Tensor) -> dict[str, Tensor]:
+def _loop(one: Rule, plainly: Rule, x: Inputs, u: Tensor) -> dict[str, Tensor]:
     try:
         return one(x, u)
     except (RuntimeError, NotImplementedError, ValueError):
-        parts = [one(x, u[k : k + 1]) for k in range(len(u))]
-        return {k: torch.cat([p[k] for p in parts]) for k in parts[0]}
+        return plainly(x, u)  # packed sequences, older autograd functions: no functional transform bears them
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:

@@ -96,7 +96,7 @@ def _enter(context: Any) -> Any:
     asked = context._enabled
     context._enabled = asked and get_ident() not in _READERS
     try:
-        return _ENTER(context)
+        return _ENTER(context)  # type: ignore[no-untyped-call]
     finally:
         context._enabled = asked
 

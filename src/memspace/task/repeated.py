@@ -76,6 +76,10 @@ def _differing(a: Any, b: Any, count: int) -> int | None:
         same = v == w
         if v.is_floating_point():
             same |= torch.isnan(v) & torch.isnan(w)
+        if not same.dim() or len(same) != count:  # a list of all examples' parts, or what they share
+            if not bool(same.all()):
+                return 0
+            continue
         rows = same.reshape(count, -1).all(1)
         if not bool(rows.all()):
             return int((~rows).int().argmax())

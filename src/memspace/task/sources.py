@@ -160,8 +160,9 @@ class Items:
             alone = leaves(self.raw(i[None]))
             shapes.add(tuple(tuple(t.shape) for t in alone))
             widest = max(widest, sum(t.numel() * t.element_size() for t in alone))
-        if len(shapes) < 2 or widest * len(self) > HELD:
-            return self
+        firsts = {tuple(s[:1] for s in each) for each in shapes}
+        if len(shapes) < 2 or len(firsts) > 1 or widest * len(self) > HELD:
+            return self  # where the first axis itself varies, examples are joined into a list and nothing is padded
         return Held(self)
 
 
