@@ -136,12 +136,13 @@ def test_frozen_parameters_stay_outside() -> None:
     assert space.blocks[1].kind == "local"
 
 
-def test_shared_weights_appear_once_and_off_the_fast_path() -> None:
+def test_shared_weights_appear_once_and_biases_beside_them() -> None:
     model = Tied()
     space = ParameterSpace(model)
     _round_trip(model, space)
     assert space.size == 9 + 3 + 3
-    assert next(b for b in space.blocks if "a.weight" in b.names).kind == "loose"
+    shared = next(b for b in space.blocks if "a.weight" in b.names)
+    assert (shared.kind, shared.names, shared.modules) == ("linear", ("a.weight",), ("a", "b"))
 
 
 def test_modules_can_be_taken_off_the_fast_path_by_name() -> None:

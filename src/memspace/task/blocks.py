@@ -30,8 +30,11 @@ FORMED = ("norm", "grouped", "local", "loose")
 COMPOSITE = ("recurrent", "attention")  # kinds whose signals lie inside the module
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_BATCH_LOOKUPS = (nn.Embedding.forward, nn.EmbeddingBag.forward, BoundedEmbedding.forward, BoundedBag.forward)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_INSTANCE_LOOKUPS = (nn.Embedding.forward, nn.EmbeddingBag.forward, BoundedEmbedding.forward, BoundedBag.forward)
+_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_LOOKUPS = (nn.Embedding.forward, nn.EmbeddingBag.forward, BoundedEmbedding.forward, BoundedBag.forward)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *_BATCH_NORMS, *_INSTANCE_NORMS)
 
 
@@ -190,10 +193,9 @@ def _kind(module: nn.Module) -> str:
         return "transposed" if module.groups == 1 else "local"
     if isinstance(module, nn.Bilinear) and type(module).forward is nn.Bilinear.forward:
         return "bilinear"
-    if isinstance(module, nn.Embedding) and type(module).forward in (nn.Embedding.forward, BoundedEmbedding.forward):
-        return "local" if module.scale_grad_by_freq else "embedding"
-    if isinstance(module, nn.EmbeddingBag) and type(module).forward in (nn.EmbeddingBag.forward, BoundedBag.forward):
-        return "local" if module.scale_grad_by_freq else "embedding"
+    if isinstance(module, nn.Embedding | nn.EmbeddingBag) and type(module).forward in _LOOKUPS:
+        writes = module.max_norm is not None and not isinstance(module, BoundedEmbedding | BoundedBag)
+        return "local" if module.scale_grad_by_freq or writes else "embedding"
     if type(module) in (nn.RNN, nn.LSTM, nn.GRU):
         return "recurrent"
     if type(module) is nn.MultiheadAttention:
