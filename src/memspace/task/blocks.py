@@ -30,10 +30,8 @@ FORMED = ("norm", "grouped", "local", "loose")
 COMPOSITE = ("recurrent", "attention")  # kinds whose signals lie inside the module
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_BATCH_LOOKUPS = (nn.Embedding.forward, nn.EmbeddingBag.forward, BoundedEmbedding.forward, BoundedBag.forward)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_INSTANCE_LOOKUPS = (nn.Embedding.forward, nn.EmbeddingBag.forward, BoundedEmbedding.forward, BoundedBag.forward)
-_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _LOOKUPS = (nn.Embedding.forward, nn.EmbeddingBag.forward, BoundedEmbedding.forward, BoundedBag.forward)
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *_BATCH_NORMS, *_INSTANCE_NORMS)
 
