@@ -199,7 +199,7 @@ def test_classes_along_axis_one_are_told_by_the_labels(size: tuple[int, int, int
     soft = torch.softmax(torch.randn(6, classes, h, w, dtype=torch.float64), 1)
     assert loss(Task(model, (x, soft))) == pytest.approx(F.cross_entropy(model(x), soft).item())
     assert not model._forward_hooks
-
+    assert [b.kind for b in verified_space(task).blocks] == ["conv"]
     f = outputs(task, task.train)[0]
     assert f.shape == (6, h, w, classes)
 

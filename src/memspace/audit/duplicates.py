@@ -292,4 +292,5 @@ def _table(task: Task, asked: Data, rows: list[Row]) -> dict[str, list[Any]]:
     for name, data, column in (("label", task.train, "train_index"), ("other_label", asked, "other_index")):
         y = data.labels()
         table[name] = [y[i].item() if y.dim() == 1 else None for i in table[column]]
+        table[column] = data.numbers(torch.tensor(table[column], dtype=torch.long)).tolist()
     return table

@@ -123,6 +123,7 @@ def label_issues(
         columns = _reasons(task, quick, order[:reasons], suggested, damping.value, progress) if reasons else {}
     loss = task.likelihood.nll(quick.at.f.double(), quick.at.y)
     table = _table(order, quick.at.y, suggested, p, loss, columns)
+    table["index"] = task.train.numbers(order.cpu()).tolist()
     seconds = {
         "refits": 0.0 if refits is None else refits.seconds,
         "leave-one-out": middle - at,
@@ -184,7 +185,7 @@ def _reasons(
     columns: dict[str, list[Any]] = {}
     for name, sign in (("for_suggested", 1.0), ("for_label", -1.0)):
         value, index = (sign * towards).topk(min(NEIGHBOURS, towards.shape[1]), 1)
-        columns[name] = index.tolist()
+        columns[name] = task.train.numbers(index.cpu()).tolist()
         columns[f"{name}_influence"] = value.tolist()
     return columns
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from memspace.audit.cross_fit import cross_fit
@@ -33,6 +34,7 @@ class LeaveOneOut:
         loo_f, loo_loss: the same without the example itself.
         damping: γ and how it was chosen.
         test_loss: estimate from training data alone; against the inferred true label where labels are judged.
+        numbers: places of the examples in the data as given, where some have no label; None: all in order.
         calibration: expected calibration error likewise; Unmeasured for other output laws than categorical.
     """
 
@@ -44,12 +46,14 @@ class LeaveOneOut:
     damping: DampingChoice
     test_loss: Measurement
     calibration: Measurement | Unmeasured
+    numbers: Tensor | None = None
 
     @property
     def table(self) -> dict[str, list[Any]]:
         """Columns ``index``, ``train_loss``, ``loo_loss``, ``rise`` (nats)."""
         rise = (self.loo_loss - self.loss).tolist()
-        columns = {"index": list(range(len(self.loss))), "train_loss": self.loss.tolist()}
+        index = range(len(self.loss)) if self.numbers is None else self.numbers.tolist()
+        columns = {"index": list(index), "train_loss": self.loss.tolist()}
         return columns | {"loo_loss": self.loo_loss.tolist(), "rise": rise}
 
 
@@ -112,4 +116,5 @@ def leave_one_out(
         damping.reliable,
         damping.statement,
     )
-    return LeaveOneOut(y, grid.f, loss, loo, after, damping, test_loss, calibration)
+    numbers = task.train.numbers(torch.arange(n))
+    return LeaveOneOut(y, grid.f, loss, loo, after, damping, test_loss, calibration, numbers)

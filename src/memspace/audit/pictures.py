@@ -15,6 +15,7 @@ __all__ = ["item"]
 def item(task: Task, data: Data, index: int, caption: str, flag: str = "") -> Item:
     """One example, drawn where its shape is that of a picture, else as text."""
     one = first_tensor(data.batch([index]).x)[0].clone()
+    index = int(data.numbers(torch.tensor(index)))  # as the user counts them
     if task.show is not None:
         return Item(index, caption, text=task.show(one), flag=flag)
     picture = _picture(one, task.input_shape)

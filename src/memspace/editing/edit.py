@@ -113,6 +113,7 @@ def checked_examples(task: Task, examples: Tensor | list[int]) -> Tensor:
     chosen: Tensor = torch.unique(index.long())
     if not len(chosen):
         raise DataError("there are no examples to forget", where="examples", remedy="name at least one")
+    chosen = task.train.places(chosen)
     outside = chosen[(chosen < 0) | (chosen >= n)]
     if len(outside):
         raise DataError(

@@ -59,6 +59,7 @@ def queries_of(task: Task, queries: Queries) -> tuple[Data, Tensor]:
             where="queries",
             remedy="give positions in the data, for example [17, 4]",
         )
+    index = data.places(index)
     bad = index[(index < 0) | (index >= len(data))]
     if len(bad):
         raise DataError(

@@ -164,6 +164,22 @@ class Data:
         """The places in the data as given of the examples at ``index``: others may have no label and be left out."""
         return index if self.kept is None else self.kept.to(index.device)[index]
 
+    def places(self, numbers: Tensor) -> Tensor:
+        """The inverse of :meth:`numbers`: where examples of the data as given stand among those that are read.
+
+        Raises:
+            DataError: an example was left out, since it has no label.
+        """
+        if self.kept is None:
+            return numbers
+        place = torch.searchsorted(self.kept, numbers.cpu().long()).clamp_max(len(self.kept) - 1)
+        absent = numbers.cpu()[self.kept[place] != numbers.cpu()]
+        if len(absent):
+            raise DataError(
+                f"example {int(absent[0])} is not among the labelled examples", where=self.name, remedy="name others"
+            )
+        return place.to(numbers.device)
+
     def raw(self, index: Sequence[int] | Tensor) -> Any:
         """The batch at ``index`` as the source gives it, in tensors."""
         return self._reader.raw(self.numbers(torch.as_tensor(index, dtype=torch.long)))

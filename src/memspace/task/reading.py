@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ LINKS = {
 
 @dataclass(frozen=True)
 class OutputReading:
-    """Turns outputs as the model gives them into outputs as the law wants them. A forward hook of a shallow copy.
+    """Turns outputs as the model gives them into outputs as the law wants them.
 
     Args:
         column: outputs of shape (B,) are one column, (B, 1).
@@ -59,22 +58,25 @@ class OutputReading:
             return torch.logit(f, torch.finfo(f.dtype).eps / 2)
         return torch.log(f.clamp_min(torch.finfo(f.dtype).tiny)) if self.link else f
 
-    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
-        """The forward hook; outputs that are no tensor are left alone."""
-        return self.of(output) if isinstance(output, Tensor) else output
-
 
 def read_so(model: nn.Module, reading: OutputReading) -> nn.Module:
     """The model with its outputs read that way: a shallow copy of the top module around the same parts.
 
-    The user's own module gets no hook. A model that is read so already is given back.
+    The outputs are read outside the module's own call, so that hooks on it see what it gives by itself. A model that
+    is read so already is given back; outputs that are no tensor are left alone.
     """
-    if not reading.changes or reading in model._forward_hooks.values():
+    if not reading.changes or getattr(type(model), "_reading", None) == reading:
         return model
-    copy: nn.Module = type(model).__new__(type(model))
+    kind = type(model)
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = kind.__call__(self, *args, **kwargs)
+        return reading.of(output) if isinstance(output, Tensor) else output
+
+    names = {"__call__": call, "_reading": reading, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    made: Any = type(kind.__name__, (kind,), names)
+    copy: nn.Module = made.__new__(made)
     copy.__dict__ = dict(vars(model))
-    copy.__dict__["_forward_hooks"] = OrderedDict(model._forward_hooks)
-    copy.register_forward_hook(reading)
     return copy
 
 

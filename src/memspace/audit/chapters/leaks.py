@@ -28,6 +28,7 @@ def leaks(r: Reading, found: Duplicates) -> tuple[list[Measurement | Unmeasured]
     """
     assert r.test_f is not None
     assert r.test_y is not None
+    assert r.task.test is not None
     n = len(r.test_f)
     kinds, others = found.table["kind"], found.table["other_index"]
     copies = sorted({int(j) for kind, j in zip(kinds, others, strict=True) if kind == "exact"})
@@ -36,7 +37,7 @@ def leaks(r: Reading, found: Duplicates) -> tuple[list[Measurement | Unmeasured]
     if not copies:
         return measured, []
     kept = torch.ones(n, dtype=torch.bool, device=r.test_f.device)
-    kept[torch.tensor(copies)] = False
+    kept[r.task.test.places(torch.tensor(copies))] = False
     if not bool(kept.any()):
         nothing = Unmeasured(LOSS, "every test example is a training example", "test on data the network has not seen")
         return [*measured, nothing], [_finding(len(copies), n, "Nothing is left to test on.")]

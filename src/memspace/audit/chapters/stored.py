@@ -35,7 +35,7 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
     rise = r.loo_loss - r.loss
     examples = tables["examples"]
     examples |= {
-        "index": list(range(n)),
+        "index": task.train.numbers(torch.arange(n)).tolist(),
         "train_loss": r.loss.tolist(),
         "self_influence": influence.tolist(),
         "loo_loss": r.loo_loss.tolist(),
@@ -288,8 +288,8 @@ def _influence(r: Reading, galleries: list[Gallery], plain: bool) -> dict[str, o
         scores = r.influence[k]
         order = scores.argsort(descending=True)
         for rank, i in enumerate([*order[:10].tolist(), *order.flip(0)[:10].tolist()]):
-            columns["query"].append(q)
-            columns["train_index"].append(i)
+            columns["query"].append(int(data.numbers(torch.tensor(q))))
+            columns["train_index"].append(int(task.train.numbers(torch.tensor(i))))
             columns["rank"].append(rank + 1 if rank < 10 else -(rank - 9))
             columns["influence"].append(float(scores[i]))
         if k >= 6:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from memspace.audit.chapters.leaks import leaks
 from memspace.audit.claims import above
 from memspace.audit.duplicates import METRIC_EXAMPLES, Duplicates, Whitening, find_duplicates, whitening
@@ -110,13 +112,17 @@ def _gallery(r: Reading, found: Duplicates) -> Gallery:
     task, t = r.task, found.table
     other = task.train if found.within == "train" else task.test
     assert other is not None
+    first, second = (
+        data.places(torch.tensor(t[name], dtype=torch.long)).tolist()
+        for data, name in ((task.train, "train_index"), (other, "other_index"))
+    )
     items = []
     for k in range(min(SHOWN, len(found))):
         said = "equal" if t["kind"][k] == "exact" else f"similarity {t['similarity'][k]:.3f}"
         flag = "" if t["label"][k] == t["other_label"][k] else "labels differ"
-        items.append(item(task, task.train, t["train_index"][k], f"training, {said}", flag))
+        items.append(item(task, task.train, first[k], f"training, {said}", flag))
         where = "training" if found.within == "train" else "test"
-        items.append(item(task, other, t["other_index"][k], f"{where}, {said}", flag))
+        items.append(item(task, other, second[k], f"{where}, {said}", flag))
     if found.within == "train":
         return Gallery(
             "duplicates", "There twice", "Training examples that look like the same, pair by pair.", tuple(items)
