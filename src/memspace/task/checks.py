@@ -59,7 +59,8 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
             yield model
         finally:
             for p, g, trainable in grads:
-                p.requires_grad_(trainable)
+                if p.requires_grad != trainable:  # of tensors made in inference mode torch refuses to set even what is
+                    p.requires_grad_(trainable)
                 p.grad = g
 
 
