@@ -94,7 +94,7 @@ def test_the_results_hold_the_bounds_in_order(page):
     )
     # The gap is that of the upper bound, which lies above the estimate by less than the length's own settling.
     estimate = value["compare.length_found"] / value["compare.lower_bound"] - 1
-    assert estimate <= value["compare.gap"] <= estimate + 0.01
+    assert estimate <= value["compare.gap"] <= estimate + 0.05
     carried = sum(v for k, v in value.items() if k.startswith("layers.carried"))
     assert carried == pytest.approx(value["compare.length_found"], rel=0.02)
     assert {"barrier.line.training", "barrier.geodesic.test", "compare.units_moved"} <= value.keys()

@@ -225,3 +225,26 @@ def test_a_string_in_flat_space_becomes_straight_and_even():
     # The preconditioner is the exact inverse here: almost nothing is left after the first steps.
     assert relax(start, steps, limit=5, tolerance=0).energy < found.energy * (1 + 1e-6)
     assert math.isclose(relax(start[:2], steps).length, float((start[1] - start[0]).norm()))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_finer_cut_exceeds_the_upper_bound_even_where_the_network_has_kinks(seed):
+    torch.manual_seed(seed)
+    wide = [
+        nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 3)).double().eval()
+        for _ in range(3)
+    ]
+    a, b = copy(wide[0]), copy(wide[1])
+    for state in (a, b):
+        for k in state:
+            state[k] = 2 * state[k]  # far from linear between the two
+    task = task_of(wide[2], LAWS[seed % 3])
+    space = ParameterSpace.of(task)
+    probe = probe_of(task, space, torch.arange(30))
+    ends = torch.stack([space.pack(s) for s in (a, b)])
+    found = path_length(probe, ends)
+    with torch.no_grad():
+        fine = float(probe.squared(midpoints(ends, 12)).mean(1).sqrt().sum())
+    assert found.measured <= fine * (1 + 1e-12)
+    assert fine <= found.upper
+    assert found.upper <= found.measured * 1.02  # and it stays near: what settling allows, a few times over

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from memspace.action.adjoint import Adjoint, adjoint
 from memspace.action.chain import Block, Chain, state_of, with_state
 from memspace.action.lengths import interval
+from memspace.intervals import margin
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.task.checks import untouched
 from memspace.task.data import Batch, move
@@ -244,7 +245,7 @@ def _changed(theta: dict[str, Tensor], radius: float, generator: torch.Generator
 
 def _wilson(share: float, n: int) -> tuple[float, float]:
     """Centre and half-width of the 95% score interval of a share."""
-    z = 1.96
+    z = margin(1.0)
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     return centre, z * (share * (1 - share) / n + z**2 / (4 * n**2)) ** 0.5 / (1 + z**2 / n)
 

@@ -27,7 +27,7 @@ from memspace.task.task import Task
 
 __all__ = ["Geodesic", "PathLength", "geodesic", "path_length"]
 
-FINEST = 64  # cuts of a side of the polygon at most
+FINEST = 1024  # cuts of a side of the polygon at most
 SETTLED = 2e-3  # relative change of a length by the last halving below which it counts as settled
 MOST = 2**11  # points a length is measured at
 BEZIER, BEZIER_POINTS = 60, 5  # evaluations spent on the curve of low loss, and points on it where the loss is taken
@@ -40,12 +40,13 @@ class PathLength:
     Args:
         squared: squared steps per example, (M, n); sides: how many cuts a side was given.
         change: what the last halving added; a third of it is what a smooth path still lacks, and one with kinks (ReLU)
-            lacks at most about as much.
+            lacks about as much; earlier: what the halving before it added.
     """
 
     squared: Tensor
     change: float
     sides: int
+    earlier: float = 0.0
 
     @property
     def value(self) -> float:
@@ -59,8 +60,10 @@ class PathLength:
 
     @property
     def upper(self) -> float:
-        """The upper bound: all of the last halving added once more, which no finer cut exceeds."""
-        return self.measured + max(0.0, self.change)
+        """The upper bound: what is left if each further halving adds the same share of the one before, half at least."""
+        change = max(0.0, self.change)
+        share = min(0.9, max(0.5, change / self.earlier if self.earlier > 0 else 0.5))
+        return self.measured + change * share / (1 - share)
 
     def effect(self) -> Tensor:
         """First-order change of the length per unit of an example's weight, mean zero, (n,)."""
@@ -202,15 +205,15 @@ def geodesic(
 
 def path_length(probe: Probe, points: Tensor) -> PathLength:
     """Length of the polygon through the points, each side cut in two until the length stands still."""
-    sides, before = 1, 0.0
+    sides, before, earlier = 1, 0.0, 0.0
     while True:
         with torch.no_grad():
             squared = probe.squared(points)
         now = float(squared.mean(1).sqrt().sum())
         change = now - before
         if sides > 1 and (abs(change) <= SETTLED * now or sides >= FINEST or len(points) > MOST):
-            return PathLength(squared, change, sides)
-        points, sides, before = midpoints(points), 2 * sides, now
+            return PathLength(squared, change, sides, earlier if sides > 2 else 0.0)
+        points, sides, before, earlier = midpoints(points), 2 * sides, now, change
 
 
 def _flat(space: ParameterSpace, state: State, task: Task) -> Tensor:
