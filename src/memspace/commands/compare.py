@@ -121,7 +121,9 @@ def _state(job: Task, name: str, which: str) -> dict[str, Tensor]:
     place = _place(which)
     if place is None:
         load_weights(job.model, Path(which))
-        return {k: v.detach().clone() for k, v in job.model.state_dict().items() if isinstance(v, Tensor)}
+        from torch import Tensor
+
+    return {k: v.detach().clone() for k, v in job.model.state_dict().items() if isinstance(v, Tensor)}
     run = _run(job, place)
     count = 0 if run is None else len(run.states)
     if run is None or not -count <= place[1] < count:

@@ -60,7 +60,7 @@ class PathLength:
 
     @property
     def upper(self) -> float:
-        """The upper bound: what is left if each further halving adds the same share of the one before, half at least."""
+        """The upper bound: each further halving adds the same share of the one before it, half at least."""
         change = max(0.0, self.change)
         share = min(0.9, max(0.5, change / self.earlier if self.earlier > 0 else 0.5))
         return self.measured + change * share / (1 - share)
