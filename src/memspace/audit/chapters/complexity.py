@@ -11,6 +11,7 @@ from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.audit.stages import Facts, Stage
 from memspace.geometry.distance import output_distance
+from memspace.intervals import around
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.measures.complexity import LN2, description_bits, fisher_rao_norm, gain_curve, information_bits
 from memspace.passes.linearise import FisherOperator
@@ -55,6 +56,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             exact.tolist(),
             "nats",
             "θᵀFθ, exact Fisher information, one forward-mode pass",
+            lower=0.0,
             source="Liang et al. 2019",
         ),
         from_samples(
@@ -62,6 +64,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             empirical.tolist(),
             "nats",
             "training labels (empirical form): not the Fisher information",
+            lower=0.0,
             source="Liang et al. 2019, eq. 8",
         ),
         Measurement(
@@ -70,9 +73,9 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             "bits",
             f"½ Σ log2(1+λ/γ), γ={g:.2g}; {how}",
             n,
-            (low, high),
+            None,
             source,
-            note="interval: damping halved and doubled",
+            note=f"exact for this metric and γ; {low:.3g} to {high:.3g} with γ doubled and halved",
         ),
         Measurement(
             "complexity.effective_parameters",
@@ -80,9 +83,9 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             "1",
             f"Σ λ/(λ+γ), γ={g:.2g}; {how}",
             n,
-            (d_low, d_high),
+            None,
             source,
-            note="interval: damping halved and doubled",
+            note=f"exact for this metric and γ; {d_low:.3g} to {d_high:.3g} with γ doubled and halved",
         ),
         Measurement(
             "complexity.distance_from_null",
@@ -90,7 +93,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             "nats^½",
             "ambient Fisher–Rao distance to the class prior (lower bound of the geodesic)",
             n,
-            (d_null[0] - 1.96 * d_null[1], d_null[0] + 1.96 * d_null[1]),
+            around(*d_null, lower=0.0),
             "Rao 1945",
         ),
         Measurement(
@@ -121,7 +124,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
                 "nats^½",
                 "ambient Fisher–Rao distance (lower bound of the geodesic)",
                 n,
-                (d[0] - 1.96 * d[1], d[0] + 1.96 * d[1]),
+                around(*d, lower=0.0),
                 "Rao 1945",
             )
         )

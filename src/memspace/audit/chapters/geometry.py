@@ -7,8 +7,9 @@ import torch
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.audit.stages import Facts, Stage
-from memspace.measurement import Measurement, Unmeasured
+from memspace.measurement import Measurement, Unmeasured, from_error, from_samples
 from memspace.measures.complexity import spectrum_summary
+from memspace.metric.dual import Dual
 from memspace.metric.implicit import Density, spectral_density
 from memspace.passes.linearise import FisherOperator
 from memspace.progress import Progress
@@ -24,25 +25,9 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
     values = r.metric.eigenvalues()
     summary = spectrum_summary(values, r.space.size)
     how, n = r.estimator, r.n
-    trace, trace_error = r.mean_trace
-    interval = None
-    if r.trace is not None:
-        half = 1.96 * float(r.trace.std(correction=min(1, r.n - 1))) / r.n**0.5
-        interval = (trace - half, trace + half)
-    elif trace_error > 0:
-        interval = (trace - 1.96 * trace_error, trace + 1.96 * trace_error)
-    drawn = r.trace is None and interval is not None
+    drawn = _of_drawn_rows(r)
     measurements = [
-        Measurement(
-            "fisher.trace",
-            trace,
-            "nats",
-            "mean over examples, exact" if r.trace is not None else how,
-            n,
-            interval,
-            "Amari 1998; Kunstner et al. 2019",
-            note="interval: sampling of the labels alone" if drawn else "interval: sampling of the examples",
-        ),
+        _trace(r),
         Measurement("fisher.largest_eigenvalue", summary.largest, "nats", how, n, None, "Karakida et al. 2019"),
         Measurement(
             "fisher.effective_rank",
@@ -52,9 +37,23 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
             n,
             None,
             "Roy & Vetterli 2007",
+            not drawn,
+            drawn,
         ),
-        Measurement("fisher.participation_ratio", summary.participation, "1", f"(Σλ)²/Σλ²; {how}", n),
-        Measurement("fisher.flat_share", summary.flat, "1", f"share of directions below 1e-6 of the largest; {how}", n),
+        Measurement(
+            "fisher.participation_ratio", summary.participation, "1", f"(Σλ)²/Σλ²; {how}", n, None, "", not drawn, drawn
+        ),
+        Measurement(
+            "fisher.flat_share",
+            summary.flat,
+            "1",
+            f"share of directions below 1e-6 of the largest; {how}",
+            n,
+            None,
+            "",
+            not drawn,
+            drawn,
+        ),
         Measurement("parameters", float(r.space.size), "1", "count", 1),
     ]
     series = [_cumulative(values, "exact" if exact else r.metric.representation)]
@@ -92,15 +91,16 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
         series.append(_density_series(density))
         if r.fidelity is not None:
             f = r.fidelity
-            half = 1.96 * f.standard_error
             measurements.append(
-                Measurement(
+                from_error(
                     "fisher.fidelity_error",
                     f.relative_error,
+                    f.standard_error,
                     "1",
                     f"‖(F̂−F)v‖/‖Fv‖ over {f.probes} probes, {r.metric.representation} against exact products",
                     m,
-                    (f.relative_error - half, f.relative_error + half),
+                    df=f.probes - 1,
+                    lower=0.0,
                 )
             )
             notes.append(
@@ -141,6 +141,8 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
         f"Of {r.space.size:,} directions in weight space about {summary.effective_rank:,.0f} carry the network's behaviour; "
         f"{summary.flat:.0%} are flat to a millionth of the stiffest."
     )
+    if drawn:
+        answer = f"The {r.space.size:,} directions in weight space were read from drawn rows: {drawn}."
     findings = (
         Finding(
             "note",
@@ -150,7 +152,6 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
             "geometry",
         ),
     )
-    _ = trace_error
     return (
         Chapter(
             "geometry",
@@ -166,6 +167,25 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
         ),
         tables,
     )
+
+
+def _of_drawn_rows(r: Reading) -> str:
+    """Why counts of directions do not hold, where only some of the Jacobian's rows were drawn; else nothing."""
+    if not isinstance(r.metric, Dual) or r.metric.chance is None:
+        return ""
+    return f"{len(r.metric.values):,} drawn rows span no more directions than that: more than these may be curved"
+
+
+def _trace(r: Reading) -> Measurement:
+    name, source = "fisher.trace", "Amari 1998; Kunstner et al. 2019"
+    if r.trace is not None:
+        how, note = "mean over examples, exact", "interval: sampling of the examples"
+        return from_samples(name, r.trace, "nats", how, lower=0.0, source=source, note=note)
+    trace, error = r.mean_trace
+    if not error > 0:
+        return Measurement(name, trace, "nats", r.estimator, r.n, None, source, note="exact for these examples")
+    note = "interval: sampling of the labels alone"
+    return from_error(name, trace, error, "nats", r.estimator, r.n, lower=0.0, source=source, note=note)
 
 
 def _cumulative(values: torch.Tensor, name: str) -> Series:
