@@ -208,7 +208,8 @@ def test_mean_and_standard_error_over_networks(task):
     found = ensemble(task, toy, seeds=[0, 1, 2])
     torch.testing.assert_close(found.scores, each.mean(0), rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(found.error, each.std(0) / math.sqrt(3), rtol=1e-5, atol=1e-7)
-    assert found.diagnostic("ensemble.seed_noise").value > 0
+    noise = (each.var(0) / 3).mean() / found.scores.var(1, correction=0).mean()
+    assert found.diagnostic("ensemble.seed_noise").value == pytest.approx(float(noise), rel=1e-4)
 
 
 def test_members_are_what_the_seeds_train_and_the_task_is_untouched(task):

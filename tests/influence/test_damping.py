@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from memspace.influence import damping as module
 from memspace.influence.damping import Halves, agreement, choose_by_agreement, retrain_halves, uncalibrated
 from memspace.influence.influence import influence
 from memspace.influence.settings import Settings
@@ -124,3 +126,23 @@ def test_the_trainings_own_scale():
     adam = small(training=Training(network, Recipe(2, 4, 0.5, 0.01)))
     assert uncalibrated(adam, space, build(adam, space, "ekfac")).rule == "evidence"
     assert math.isnan(choice.target)
+
+
+@pytest.mark.parametrize("at", [-0.4, -0.1, 0.2, 0.45])
+def test_a_parabola_in_log_damping_is_found_at_its_top(monkeypatch, at):
+    """The agreement is largest at 10^at, between points of the grid, on whichever side of the best of them."""
+    monkeypatch.setattr(module, "agreement", lambda scores, _: 1 - (scores.log10() - at).square())
+    kept = pairs(4, 10)
+    halves = Halves(kept, torch.zeros(len(kept), 1))
+    found = choose_by_agreement(lambda g: torch.full((1,), g).double(), [1e-2, 1e-1, 1.0, 10.0, 100.0], halves)
+    assert math.log10(found.value) == pytest.approx(at, abs=1e-6)
+
+
+@pytest.mark.parametrize("count", [3, 5, 9])
+def test_the_error_of_a_mean_over_pairs_is_its_standard_error(monkeypatch, count):
+    """For a statistic that is a mean over pairs of halves the jackknife gives exactly s/√pairs."""
+    monkeypatch.setattr(module, "agreement", lambda _, halves: halves.outcomes[::2].mean(0))
+    kept, values = pairs(count, 12), np.random.default_rng(count).normal(size=count)
+    halves = Halves(kept, torch.as_tensor(values).repeat_interleave(2)[:, None])
+    error = module._jackknife(torch.zeros(1, 12), halves)
+    assert error == pytest.approx(values.std(ddof=1) / count**0.5, rel=1e-9)

@@ -8,9 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from memspace.measures.complexity import information_bits, spectrum_summary
+from memspace.measures.complexity import LN2, description_bits, information_bits, spectrum_summary
+from memspace.metric.density import Density
+from memspace.metric.implicit import Implicit
 from memspace.metric.spectral import Dense
+from memspace.metric.trace import hutchinson, xtrace
 
 
 @pytest.mark.parametrize("rank", [1, 3, 40])
@@ -51,3 +55,56 @@ def test_ranks_are_bounded_and_free_of_scale(values: list[float], scale: float) 
 def test_information_of_known_eigenvalues() -> None:
     metric = Dense.of(torch.diag(torch.tensor([3.0, 1.0, 0.0], dtype=torch.float64)), "exact")
     assert information_bits(metric, 1.0) == pytest.approx(0.5 * (2 + 1 + 0))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("decay", [0.1, 3.0])
+def test_the_description_of_a_linear_model_is_its_evidence(seed: int, decay: float) -> None:
+    """Linear regression, where the Laplace code is exact: −log₂ p(y), y ~ N(0, X Xᵀ/α + σ²I), at the mode."""
+    g = torch.Generator().manual_seed(seed)
+    n, p, sigma = 20, 4, 0.5
+    x = torch.randn(n, p, generator=g, dtype=torch.float64)
+    y = x @ torch.randn(p, generator=g, dtype=torch.float64) + sigma * torch.randn(n, generator=g, dtype=torch.float64)
+    mode = torch.linalg.solve(x.T @ x / sigma**2 + decay * torch.eye(p).double(), x.T @ y / sigma**2)
+    loss = -float(torch.distributions.Normal(x @ mode, sigma).log_prob(y).mean())
+    metric = Dense.of(x.T @ x / sigma**2 / n, "exact", 0.0)
+    covariance = x @ x.T / decay + sigma**2 * torch.eye(n).double()
+    evidence = -float(torch.distributions.MultivariateNormal(torch.zeros(n).double(), covariance).log_prob(y)) / LN2
+    assert sum(description_bits(loss, n, mode, metric, decay / n)) == pytest.approx(evidence, rel=1e-9)
+
+
+@pytest.mark.parametrize("probes", [2, 3, 6])
+def test_the_band_of_a_density_is_students(probes: int) -> None:
+    """Probe k finds the share s_k of its mass above the level: the mean count ± t(probes − 1) standard errors."""
+    share = torch.linspace(0.4, 0.6, probes, dtype=torch.float64)
+    nodes, weights = torch.tensor([0.0, 1.0]).double(), [torch.stack([1 - s, s]) for s in share]
+    band = Density((nodes,) * probes, tuple(weights), 100).cumulative(torch.tensor([0.5]))
+    error = 100 * float(share.std()) / math.sqrt(probes)
+    half = float(stats.t.ppf(0.975, probes - 1)) * error
+    assert float(band.high[0]) == pytest.approx(min(100, 50 + half))
+    assert float(band.low[0]) == pytest.approx(max(0, 50 - half))
+
+
+@pytest.mark.parametrize("estimate", ["hutchinson", "xtrace", "lanczos"])
+def test_the_interval_of_a_trace_from_few_probes_covers(estimate: str) -> None:
+    """Four probes: 1.96 standard errors covered 0.88."""
+    g = torch.Generator().manual_seed(7)
+    root = torch.randn(30, 30, generator=g, dtype=torch.float64) * torch.linspace(0.2, 2, 30).double()
+    matrix, draws, held = root @ root.T, 200, 0
+    for seed in range(draws):
+        generator = torch.Generator().manual_seed(seed)
+        if estimate == "lanczos":
+            found = Implicit(lambda v: v @ matrix, 30, probes=4, seed=seed).trace(lambda x: x)
+        elif estimate == "xtrace":
+            found = xtrace(lambda v: v @ matrix, 30, 20, generator)
+        else:
+            found = hutchinson(lambda v: v @ matrix, 30, 4, generator)
+        low, high = found.interval
+        held += low <= float(matrix.trace()) <= high
+    assert held / draws >= 0.95 - 3 * (0.95 * 0.05 / draws) ** 0.5
+
+
+def test_the_seed_of_an_implicit_metric_draws_its_probes() -> None:
+    matrix = torch.diag(torch.linspace(1, 2, 6).double()) + 0.3
+    first, again, other = (Implicit(lambda v: v @ matrix, 6, probes=2, seed=s).trace().value for s in (0, 0, 1))
+    assert first == again != other

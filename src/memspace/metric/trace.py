@@ -46,8 +46,10 @@ def hutch_plus_plus(operator: Operator, size: int, budget: int, generator: torch
 def xtrace(operator: Operator, size: int, budget: int, generator: torch.Generator) -> Estimate:
     """Every probe both finds the range and, left out of it, tests it (XTrace; Epperly, Tropp & Webber 2024): unbiased.
 
-    Half of the products sketch, half take the trace on the range. The standard error is from the spread of the
-    exchangeable leave-one-out estimates (their eq. for the error estimate); it is 0 where the sketch spans the range.
+    Half of the products sketch, half take the trace on the range. The standard error is √2 times that of the
+    leave-one-out estimates' mean taken as independent (their error estimate): what two probes leave of each other
+    enters both their estimates, so that where the range is found the variance is twice as large. It is 0 where the
+    sketch spans the range.
 
     Raises:
         ValueError: a budget below 4.
@@ -73,4 +75,4 @@ def xtrace(operator: Operator, size: int, budget: int, generator: torch.Generato
     rest = (x * ax).sum(1) * free / x.square().sum(1)
     each: Tensor = h.trace() - ((s @ h) * s).sum(1) + rest
     mean, error = mean_and_error(each.tolist())
-    return Estimate(mean, error, budget, m - 1)
+    return Estimate(mean, math.sqrt(2) * error, budget, m - 1)
