@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from memspace.intervals import margin
-from memspace.measures.robustness import _controlled, quantised
+from memspace.measures.robustness import _controlled, _mean_error, quantised
 from memspace.measures.sensitivity import layer_costs, measured_kl, predicted_kl
 from memspace.metric.fisher import build
 from memspace.passes.linearise import FisherOperator
@@ -83,4 +83,13 @@ def test_a_control_variate_with_a_fitted_slope_covers(pairs: int) -> None:
     values = 2 + 1.5 * (control - 1) + g.normal(0, 0.3, (4000, pairs))
     value, error = _controlled(values, control, np.ones(4000))
     covered = np.abs(value - 2) <= margin(error, pairs - 2)
+    assert np.mean(covered) == pytest.approx(0.95, abs=3 * (0.05 * 0.95 / 4000) ** 0.5)
+
+
+@pytest.mark.parametrize("pairs", [2, 3, 5])
+def test_a_mean_over_few_pairs_covers(pairs: int) -> None:
+    """By Student's t on pairs − 1 degrees of freedom."""
+    values = np.random.default_rng(pairs).normal(1, 0.5, (4000, pairs))
+    mean, error = _mean_error(values)
+    covered = np.abs(mean - 1) <= margin(error, pairs - 1)
     assert np.mean(covered) == pytest.approx(0.95, abs=3 * (0.05 * 0.95 / 4000) ** 0.5)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memspace.editing.retrain import training_of
 from memspace.errors import TaskError
-from memspace.measurement import Measurement, from_samples
+from memspace.measurement import Measurement, from_samples, from_share
 from memspace.measures.correct import accuracy
 from memspace.progress import Progress, Silent
 from memspace.task.data import Data, move
@@ -153,10 +153,10 @@ def distil(task: Task, recipe: Recipe | None = None, *, seed: int = 0, progress:
     bits = stored.numel() * recipe.bits
     told = f"{recipe.steps} steps on {len(labels)} synthetic examples of {recipe.bits} bits a number"
     found = (
-        from_samples("distil.accuracy.fresh", own, "1", f"{told}; unseen data, over fresh initialisations"),
-        Measurement("distil.accuracy.fixed", fixed, "1", f"{told}; unseen data, initialisation {seed}", len(ty)),
+        from_samples("distil.accuracy.fresh", own, "1", f"{told}; unseen data, over fresh initialisations", upper=1.0),
+        from_share("distil.accuracy.fixed", fixed * len(ty), f"{told}; unseen data, initialisation {seed}", n=len(ty)),
         from_samples("distil.accuracy.real", real, "1", "as many random real examples, best step size of a grid"),
-        Measurement("distil.accuracy.full", full, "1", "the task's own network", len(ty)),
+        from_share("distil.accuracy.full", full * len(ty), "the task's own network", n=len(ty)),
         Measurement("distil.bits", float(bits), "bits", "numbers × bits each; labels and step sizes not counted", 1),
     )
     mean = found[0].value if not recipe.fixed else fixed

@@ -144,8 +144,8 @@ def _of_metric(task: Task, x: Tensor, r: InputReading) -> list[Measurement]:
     ratio = task.likelihood.kl(r.f[reach], f.double()) / STEP
     middle, interval = bootstrap_median(ratio.cpu().numpy()) if len(ratio) else (math.nan, None)
     return [
-        from_samples("input.lambda_max", r.top.tolist(), "nats per squared input unit", how),
-        from_samples("input.trace", r.trace.tolist(), "nats per squared input unit", how),
+        from_samples("input.lambda_max", r.top, "nats per squared input unit", how, lower=0.0),
+        from_samples("input.trace", r.trace, "nats per squared input unit", how, lower=0.0),
         Measurement(
             "input.kl_ratio",
             middle,

@@ -75,6 +75,7 @@ def capacity(r: Reading, tables: dict[str, dict[str, object]], supplied: float |
                 each.tolist(),
                 "bits",
                 "−½ log2 det(I − SᵀVS) per example: what each adds to all others",
+                lower=0.0,
                 source="Cook & Weisberg 1982 (leverage)",
             )
         )
