@@ -116,14 +116,14 @@ def _run(job: Task, place: tuple[Path | None, int]) -> Run | None:
 
 def _state(job: Task, name: str, which: str) -> dict[str, Tensor]:
     """The state dict a word on the command line means, copied; the model's own tensors are replaced on the way."""
+    from torch import Tensor
+
     from memspace.task.checkpoint import load_weights
 
     place = _place(which)
     if place is None:
         load_weights(job.model, Path(which))
-        from torch import Tensor
-
-    return {k: v.detach().clone() for k, v in job.model.state_dict().items() if isinstance(v, Tensor)}
+        return {k: v.detach().clone() for k, v in job.model.state_dict().items() if isinstance(v, Tensor)}
     run = _run(job, place)
     count = 0 if run is None else len(run.states)
     if run is None or not -count <= place[1] < count:
