@@ -12,6 +12,7 @@ from memspace.audit.judge import noise_measurement
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Gallery, Series
+from memspace.intervals import of_share
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.measures.labels import LabelModel
 
@@ -260,11 +261,11 @@ def _calibration(p: Tensor, wrong: Tensor) -> Figure:
         if m == 0:
             continue
         rate = float(wrong[inside].double().mean())
-        half = 1.96 * (max(rate * (1 - rate), 1 / (m + 4)) / m) ** 0.5
+        ends = of_share(float(wrong[inside].double().sum()), m).ends or (0.0, 1.0)
         x.append(float(p[inside].mean()))
         y.append(rate)
-        low.append(max(0.0, rate - half))
-        high.append(min(1.0, rate + half))
+        low.append(ends[0])
+        high.append(ends[1])
         text.append(f"{m} examples")
     return Figure(
         "calibration",
