@@ -264,3 +264,10 @@ def test_bags_given_as_a_list_and_offsets_are_those_given_one_by_one(options):
     space.verified = False
     got = build(task, space, "implicit").matvec(v)
     assert float((got - v @ want).norm()) < 1e-4 * float((v @ want).norm())
+
+
+@pytest.mark.parametrize("table", [nn.Embedding, nn.EmbeddingBag])
+def test_gradients_scaled_by_frequency_are_refused_by_name(table):
+    model = Words(table(9, 4, scale_grad_by_freq=True)).eval()
+    with pytest.raises(UnsupportedLayerError, match="scale_grad_by_freq"):
+        Task(model=model, train=(torch.randint(0, 9, (14, 4)), torch.arange(14) % 3))

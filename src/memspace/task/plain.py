@@ -36,14 +36,30 @@ def plain(model: nn.Module) -> nn.Module:
 
     Raises:
         TaskError: a lazy module has not been called yet.
-        UnsupportedLayerError: parameters are spread in a way that cannot be undone, or a module is a TorchScript one.
+        UnsupportedLayerError: parameters are spread in a way that cannot be undone, a module is a TorchScript one, or
+            gradients of an embedding are scaled by frequency.
     """
+    _refuse(model)
+    if not any(_in_the_way(m) for m in model.modules()):
+        return model
+    return _Rebuilt().module(model, "")
+
+
+def _refuse(model: nn.Module) -> None:
+    """Raise for what cannot be read at all, before anything is done with it."""
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise UnsupportedLayerError(
                 "the module is compiled by TorchScript, which cannot be looked into",
                 where=name or type(model).__name__,
                 remedy="pass the module it was scripted or traced from, with the same weights",
+            )
+        lookup = isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.weight.requires_grad
+        if lookup and module.scale_grad_by_freq:
+            raise UnsupportedLayerError(
+                "scale_grad_by_freq divides gradients by how often a token is in the batch: they are no derivatives",
+                where=name or type(model).__name__,
+                remedy="set scale_grad_by_freq to False for the reading; the outputs are the same",
             )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):  # the first call would shape it, and change the user's model
@@ -52,9 +68,6 @@ def plain(model: nn.Module) -> nn.Module:
                 where=name,
                 remedy="call the model once on a batch, or load its weights, before passing it",
             )
-    if not any(_in_the_way(m) for m in model.modules()):
-        return model
-    return _Rebuilt().module(model, "")
 
 
 def stored_dtypes(model: nn.Module) -> tuple[torch.dtype, ...]:
