@@ -22,7 +22,7 @@ from memspace.action.chain import Chain
 from memspace.action.ratios import ratio_of
 from memspace.action.states import States, Tail
 from memspace.measurement import Measurement, Unmeasured, from_samples
-from memspace.passes.linearise import differential
+from memspace.passes.linearised import differential
 from memspace.task.checks import evaluating
 from memspace.task.data import move
 from memspace.task.operations import written_out

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memspace.action.proof import prove_penalty
 from memspace.errors import ShapeError, TaskError, WeightsMismatchError
-from memspace.passes.linearise import differential
+from memspace.passes.linearised import differential
 from memspace.task.data import Inputs, call_model
 from memspace.task.functional import functional_call
 from memspace.task.kernels import differentiable_kernels
@@ -52,6 +53,8 @@ class FisherRaoNorm:
 
     Raises:
         TaskError: nothing to train, or the degree is not the network's.
+        UnsupportedLayerError: at the first batch, where the penalty or its gradient is not what differences of it say
+            (checked once, in float64): an operation of the network has a wrong derivative.
 
     Source: Liang et al. 2019, eq. 8, with the model's own Fisher information.
     """
@@ -59,6 +62,7 @@ class FisherRaoNorm:
     def __init__(self, model: nn.Module, likelihood: Likelihood, *, degree: float | None = None) -> None:
         self.model, self.likelihood, self.degree = _inside(model), likelihood, degree
         self._checked = degree is None
+        self._proven = degree is not None
         _trained(self.model, "FisherRaoNorm")
 
     def __call__(self, x: Inputs, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -71,6 +75,9 @@ class FisherRaoNorm:
             ShapeError: outputs are not (examples, ..., C); TaskError: the degree given is not the network's.
         """
         if self.degree is None:
+            if not self._proven:
+                self._proven = True
+                prove_penalty(self.model, self.likelihood, x)
             f, moved = self._moved(x)
         else:
             f = _tensor(call_model(self.model, x))

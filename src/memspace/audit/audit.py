@@ -31,6 +31,7 @@ from memspace.audit.store import Store
 from memspace.influence.question import queries_of
 from memspace.measurement import Unmeasured
 from memspace.passes.agree import check_agreement
+from memspace.passes.coverage import coverage
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
@@ -157,6 +158,7 @@ def _facts(task: Task, r: Reading, plan: Plan) -> dict[str, str]:
         "test examples": f"{len(task.test):,}" if task.test is not None else "none given",
         "outputs": str(plan.outputs) + (f" at {plan.positions} positions" if plan.positions > 1 else ""),
         "metric": r.estimator,
+        "parameters read": str(coverage(r.space, plan.total, plan.representation)),
         "device": f"{task.device}, {str(task.dtype).removeprefix('torch.')}",
         "torch": torch.__version__,
     }

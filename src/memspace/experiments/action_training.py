@@ -18,7 +18,7 @@ from memspace.experiments.action_network import Examples, ResidualNetwork, Split
 from memspace.geometry.distance import squared_distances
 from memspace.measures.calibration import calibration_error
 from memspace.measures.complexity import fisher_rao_norm
-from memspace.passes.linearise import differential
+from memspace.passes.linearised import differential
 from memspace.task.builtin.train import threads
 from memspace.task.functional import functional_call
 from memspace.task.recipe import Recipe

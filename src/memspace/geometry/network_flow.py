@@ -11,8 +11,9 @@ gradients, the integration from an ODE library; all in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,8 +21,10 @@ from torch import Tensor
 from torch.func import jvp, vjp
 from torchdiffeq import odeint
 
+from memspace.errors import UnsupportedLayerError
 from memspace.geometry.embedding import embed
 from memspace.metric.krylov import conjugate_gradients
+from memspace.passes.differences import Curve, against_differences
 from memspace.task.checks import evaluating
 from memspace.task.data import move
 from memspace.task.functional import functional_call
@@ -32,6 +35,8 @@ from memspace.task.task import Task
 __all__ = ["NetworkFlow", "embedded_outputs", "network_flow"]
 
 Map = Callable[[Tensor], Tensor]
+TRIED = 4  # directions beside the velocity, where a kink hides the derivative along it
+ROUNDING = 1e-6  # of ‖J v‖: a second derivative below it counts as none
 
 
 @dataclass(frozen=True)
@@ -95,12 +100,15 @@ def network_flow(
 
     Raises:
         ValueError: a damping that is not positive: F alone is singular.
+        UnsupportedLayerError: D²φ along the velocity is not what differences of J say.
     """
     if not damping > 0:
         raise ValueError(f"the Fisher of a network is singular: the damping must be positive, got {damping}")
     space = ParameterSpace.of(task)
     order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed + 9))
     phi = embedded_outputs(task, space, order[:examples].sort().values)
+    with torch.no_grad(), evaluating(task.model):
+        _prove(phi, space.flat(task.model).double(), velocity.double(), type(task.model).__name__)
     counts = [0, 0]
 
     def field(_: Tensor, state: Tensor) -> Tensor:
@@ -141,3 +149,28 @@ def _second(phi: Map, theta: Tensor, v: Tensor) -> Tensor:
     """D²φ[v, v]."""
     bent: Tensor = jvp(lambda t: _push(phi, t, v), (theta,), (v,))[1]
     return bent
+
+
+def _prove(phi: Map, theta: Tensor, v: Tensor, where: str) -> None:
+    """Hold D²φ[v, d] against differences of J v along the velocity and other directions d."""
+    size = theta.norm()
+
+    def curves() -> Iterator[tuple[Curve, Tensor, float]]:
+        generator = torch.Generator().manual_seed(0)
+        for d in (v, *(torch.randn(len(v), generator=generator, dtype=torch.float64).to(v) for _ in range(TRIED))):
+            along = d * size / d.norm().clamp_min(1e-300)
+            claimed = jvp(lambda t: _push(phi, t, v), (theta,), (along,))[1]
+            least = ROUNDING * float(_push(phi, theta, v).norm())
+            yield partial(_push_along, phi, theta, along, v), claimed, least
+
+    found = against_differences(curves())
+    if found is not None and not found.right:
+        raise UnsupportedLayerError(
+            f"the second derivative of the network is off by {found.off:.0%} against differences of the first",
+            where=where,
+            remedy="replace the operation whose forward-mode derivative is wrong (a custom autograd function?)",
+        )
+
+
+def _push_along(phi: Map, theta: Tensor, along: Tensor, v: Tensor, h: float) -> Tensor:
+    return _push(phi, theta + h * along, v)

@@ -18,6 +18,7 @@ from memspace.metric.nystroem import nystroem
 from memspace.metric.spectral import Dense, Diagonal, Kronecker, KroneckerBlock
 from memspace.passes.capture import Capture
 from memspace.passes.cotangent import output_cotangents
+from memspace.passes.coverage import coverage
 from memspace.passes.engine import run_pass
 from memspace.passes.forms import Bases
 from memspace.passes.kinds import Kind
@@ -126,8 +127,30 @@ def build(
 
     Raises:
         MemoryBudgetError: the representation or one example's cotangents do not fit; says what would.
+        UnsupportedLayerError: a module's gradients are not autograd's by any way.
         ValueError: an unknown representation or kind.
+
+    Returns:
+        the metric; its ``coverage`` says what share of the parameters was read, and how.
     """
+    metric = _metric(task, space, representation, kind, samples, lost, memory, batch, seed, index)
+    covered = coverage(space, sum(p.numel() for p in task.model.parameters()), representation)
+    object.__setattr__(metric, "coverage", covered)  # a frozen dataclass, of which this is no field
+    return metric
+
+
+def _metric(
+    task: Task,
+    space: ParameterSpace,
+    representation: str,
+    kind: str,
+    samples: int,
+    lost: float,
+    memory: int,
+    batch: int | None,
+    seed: int,
+    index: Tensor | None,
+) -> FisherMetric:
     if representation not in REPRESENTATIONS:
         raise ValueError(f"unknown representation {representation!r}; one of {', '.join(REPRESENTATIONS)}")
     n = len(task.train) if index is None else len(index)

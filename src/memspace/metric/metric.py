@@ -12,6 +12,7 @@ from torch import Tensor
 
 from memspace.intervals import around
 from memspace.metric.krylov import Eigenpairs
+from memspace.passes.coverage import Coverage
 
 __all__ = ["Estimate", "Fidelity", "FisherMetric", "SpectralFunction"]
 
@@ -64,7 +65,10 @@ class FisherMetric(ABC):
     Args:
         size: P.
         kind: ``exact``, ``mc``, ``topk`` or ``empirical`` (see ``memspace.passes.kinds``): which F it is.
+        coverage: what share of the parameters was read, and how, where it was built from a network.
     """
+
+    coverage: Coverage | None = None
 
     size: int
     kind: str

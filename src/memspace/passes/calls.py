@@ -88,6 +88,15 @@ class Call:
         """What it was given, by the names of its forward's arguments."""
         return dict(zip(names, self._args, strict=False)) | dict(self._kwargs)
 
+    def pattern(self, batch: int) -> tuple[tuple[int, ...], ...]:
+        """Its inputs' shapes as far as they say how it was called: −1 where there are as many as examples, 0 for
+        other lengths, and the last axis as it is.
+        """
+        return tuple(
+            tuple(-1 if n == batch else 0 for n in t.shape[:-1]) + tuple(t.shape[-1:] if t.dim() > 1 else ())
+            for t in self._given
+        )
+
     def inputs(self, axis: int, batch: int) -> list[Tensor]:
         """Its tensor inputs with examples first."""
         return [_examples_first(t.detach(), axis, batch) for t in self._given]
@@ -96,7 +105,14 @@ class Call:
         """The cotangent of its (only) output with examples first; zeros where nothing depends on it."""
         shape, dtype, device = self._like[0]
         g = torch.zeros(shape, dtype=dtype, device=device) if g is None else g
-        return g if axis == BROADCAST else _examples_first(g, axis, batch)
+        g = g if axis == BROADCAST else _examples_first(g, axis, batch)
+        if len(g) != batch:
+            raise UnsupportedLayerError(
+                f"the layer was called on {len(g)} rows for {batch} examples",
+                where=self.name,
+                remedy="take the layer off the fast path",
+            )
+        return g
 
     def opened(self, module: nn.Module, batch: int) -> Replay:
         """The call opened up, once."""

@@ -8,28 +8,29 @@ all its calls to one sum, which is exactly the gradient of a shared weight.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp, vmap
 
+from memspace.errors import UnsupportedLayerError
 from memspace.passes.bags import TABLES, looked_up, spread
 from memspace.passes.calls import Call
 from memspace.passes.forms import Form, FormedForm, ProductForm, TokenForm
+from memspace.passes.generic import per_example
 from memspace.passes.layers import cols, grouped_gradient, norm_gradient, only_bias, rows, with_bias
 from memspace.passes.tied import TiedForm
+from memspace.passes.whole_form import WholeForm
 from memspace.task.blocks import BROADCAST, COMPOSITE, FORMED
-from memspace.task.data import Inputs, call_model, first_tensor, take
-from memspace.task.functional import functional_call
-from memspace.task.operations import written_out
-from memspace.task.restored import fresh_buffers
+from memspace.task.data import Inputs, call_model, first_tensor
 from memspace.task.space import Block, ParameterSpace
 
-__all__ = ["Capture", "Signals"]
+__all__ = ["Capture", "Proof", "Signals"]
+
+
+Proof = Callable[["Signals", Tensor, Mapping[str, Tensor]], None]
 
 Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 
@@ -40,6 +41,7 @@ class Signals:
     Args:
         f: (B, ..., C) outputs, still attached to the graph.
         calls: module name → its calls, in order.
+        proof: is shown every set of cotangents that is pulled back, and raises where they are not autograd's.
     """
 
     def __init__(
@@ -50,17 +52,32 @@ class Signals:
         x: Inputs,
         f: Tensor,
         calls: dict[str, list[Call]],
+        proof: Proof | None = None,
     ) -> None:
         self.f = f.detach()
         self._graph = f
         self._model, self._space, self._x, self._calls = model, space, x, calls
-        self._modules = modules
+        self._modules, self._proof = modules, proof
         self._rows: dict[str, Tensor] = {}
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """All blocks of the parameter space."""
         return self._space.blocks
+
+    def generic(self, block: Block) -> bool:
+        """Whether its per-example gradients come by the generic way: it was laid out so, or its signals refuted."""
+        return block.kind == "loose" or block.module in self._space.refuted
+
+    @property
+    def graph(self) -> Tensor:
+        """The outputs with the graph that led to them."""
+        return self._graph
+
+    @property
+    def record(self) -> Mapping[str, Sequence[Call]]:
+        """Module name → its calls, of every module that is read by its signals."""
+        return self._calls
 
     def calls(self, block: Block, kind: Kinds = nn.Module) -> Sequence[Call]:
         """The calls of a block's modules (of those of a kind) in this forward pass."""
@@ -75,6 +92,12 @@ class Signals:
 
         The column of ones of a bias beside a weight is missing: ``in`` is then one less than the block's.
         """
+        if self.generic(block):
+            raise UnsupportedLayerError(
+                "what this layer was given is not known example by example",
+                where=block.module,
+                remedy="call it on one row (or one sequence of rows) per example",
+            )
         if block.name not in self._rows:
             module, b = self._modules[block.module], len(self.f)
             parts = []
@@ -130,6 +153,8 @@ class Signals:
         """The per-example gradients of a block, from its part of :meth:`cotangents`."""
         if block.kind in FORMED:
             return FormedForm(pulled)
+        if self.generic(block):
+            return WholeForm(pulled, {"embedding": "in", "tied": "out"}.get(block.kind, ""))
         if block.kind == "embedding":
             counted = self.counted(block).unsqueeze(-1).to(pulled.dtype)
             return TokenForm.of(self.tokens(block), pulled * counted, block.shape[1])
@@ -158,7 +183,7 @@ class Signals:
         """
         calls = [c for cs in self._calls.values() for c in cs]
         edges = [e for c in calls for e in c.edges]
-        parts: dict[str, list[Tensor]] = {b.name: [] for b in self.blocks if b.kind != "loose"}
+        parts: dict[str, list[Tensor]] = {b.name: [] for b in self.blocks if not self.generic(b)}
         for du in u:
             grads: Sequence[Tensor | None] = ()
             if edges:
@@ -171,9 +196,11 @@ class Signals:
                 given[id(call)] = grads[at : at + len(call.edges)]
                 at += len(call.edges)
             self._assemble(parts, given)
-        loose = [b for b in self.blocks if b.kind == "loose"]
+        generic = [b for b in self.blocks if self.generic(b)]
         result = {name: _stacked(found) for name, found in parts.items()}
-        result.update(self._generic(loose, u) if loose else {})
+        result.update(self._generic(generic, u) if generic else {})
+        if self._proof is not None:
+            self._proof(self, u, result)
         return result
 
     def parameter_gradient(self, params: Mapping[str, Tensor], u: Tensor) -> dict[str, Tensor]:
@@ -186,7 +213,7 @@ class Signals:
         b = len(self.f)
         opened: dict[int, dict[str, Tensor]] = {}
         for block in self.blocks:
-            if block.kind == "loose":
+            if self.generic(block):
                 continue
             if block.kind == "tied":
                 parts[block.name].append(self._tied(block, given))
@@ -232,57 +259,16 @@ class Signals:
         return torch.cat(sides, 1)
 
     def _generic(self, blocks: Sequence[Block], u: Tensor) -> dict[str, Tensor]:
-        """Per-example gradients of the parameters off the fast path, (K, B, p) each, one example at a time."""
+        """Per-example gradients of the blocks off the fast path, (K, B, p); (K, B, out, in) of those laid out so."""
         names = [n for b in blocks for n in b.names]
-        params = dict(self._model.named_parameters())
-        chosen = {n: params[n].detach() for n in names}
-
-        def one(x: Inputs, du: Tensor) -> dict[str, Tensor]:
-            def outputs(p: dict[str, Tensor]) -> Tensor:
-                state = {**fresh_buffers(self._model), **p}
-                f = functional_call(self._model, state, _arguments(_expand(x)), _keywords(_expand(x)))
-                assert isinstance(f, Tensor)
-                return f.squeeze(0)
-
-            _, pull = vjp(outputs, chosen)[:2]
-            return dict(vmap(lambda d: pull(d)[0])(du))
-
-        def plainly(x: Inputs, du: Tensor) -> dict[str, Tensor]:
-            with torch.enable_grad():
-                f = call_model(self._model, _expand(x)).squeeze(0)
-            inside, several = [params[n] for n in names], len(du) > 1
-            found = [torch.autograd.grad(f, inside, d, retain_graph=several, allow_unused=True) for d in du]
-            rows = [[torch.zeros_like(p) if g is None else g for p, g in zip(inside, gs, strict=True)] for gs in found]
-            return {n: torch.stack([r[i] for r in rows]) for i, n in enumerate(names)}
-
-        per_example = u.transpose(0, 1)
-        # Parameters not chosen would else keep the whole graph alive behind the result.
-        with torch.no_grad(), written_out(), warnings.catch_warnings():
-            # torch says which operations it maps one by one; the result is the same.
-            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-            grads = _over_examples(one, plainly, self._x, per_example)
-        return {b.name: grads[b.names[0]].flatten(2).transpose(0, 1) for b in blocks}
-
-
-Rule = Callable[[Inputs, Tensor], dict[str, Tensor]]
-
-
-def _over_examples(one: Rule, plainly: Rule, x: Inputs, u: Tensor) -> dict[str, Tensor]:
-    """Vmap over examples where the model allows it, else one by one (slower, same result)."""
-    try:
-        return dict(vmap(one)(x, u))
-    except (RuntimeError, NotImplementedError, ValueError):
-        parts = []
-        for i in range(len(u)):
-            parts.append(_loop(one, plainly, take(x, i), u[i]))
-        return {k: torch.stack([p[k] for p in parts]) for k in parts[0]}
-
-
-def _loop(one: Rule, plainly: Rule, x: Inputs, u: Tensor) -> dict[str, Tensor]:
-    try:
-        return one(x, u)
-    except (RuntimeError, NotImplementedError, ValueError):
-        return plainly(x, u)  # packed sequences, older autograd functions: no functional transform bears them
+        grads, self._space.manner = per_example(self._model, self._x, names, u, self._space.manner)
+        out = {}
+        for b in blocks:
+            if b.kind in FORMED:
+                out[b.name] = torch.cat([grads[n].flatten(2) for n in b.names], -1)
+            else:
+                out[b.name] = torch.cat([b.to_matrix(grads[n], 2) for n in b.names], -1)
+        return out
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:
@@ -301,26 +287,17 @@ def _joined(parts: Sequence[Tensor], axis: int, empty: tuple[int, ...], like: Te
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), axis)
 
 
-def _expand(x: Inputs) -> Inputs:
-    return take(x, None)
-
-
-def _arguments(x: Inputs) -> tuple[Any, ...]:
-    return () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
-
-
-def _keywords(x: Inputs) -> dict[str, Any]:
-    return x if isinstance(x, dict) else {}
-
-
 class Capture:
     """Context manager: hooks on inside, none left behind after, also after an exception.
 
     The model should be in eval mode (see ``memspace.task.checks.evaluating``).
+
+    Args:
+        proof: as of :class:`Signals`.
     """
 
-    def __init__(self, model: nn.Module, space: ParameterSpace) -> None:
-        self._model, self._space = model, space
+    def __init__(self, model: nn.Module, space: ParameterSpace, proof: Proof | None = None) -> None:
+        self._model, self._space, self._proof = model, space, proof
         self._modules = dict(model.named_modules())
         self._calls: dict[str, list[Call]] = {}
         self._broadcast: dict[str, int] = {}
@@ -328,7 +305,9 @@ class Capture:
         self._reading = False
 
     def __enter__(self) -> Capture:
-        for name in dict.fromkeys(m for b in self._space.blocks if b.kind != "loose" for m in b.modules):
+        space = self._space
+        read = (m for b in space.blocks if b.kind != "loose" and b.module not in space.refuted for m in b.modules)
+        for name in dict.fromkeys(read):
             self._handles.append(self._modules[name].register_forward_hook(self._hook(name), with_kwargs=True))
         return self
 
@@ -369,4 +348,4 @@ class Capture:
         for calls in self._calls.values():
             for call in calls:
                 call.check()
-        return Signals(self._model, self._modules, self._space, x, f, self._calls)
+        return Signals(self._model, self._modules, self._space, x, f, self._calls, self._proof)

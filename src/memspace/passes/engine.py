@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 
-from memspace.errors import Interrupted, NonFiniteError
+from memspace.errors import Interrupted, NonFiniteError, UnsupportedLayerError
 from memspace.passes.batching import examples_at_once
 from memspace.passes.capture import Capture
 from memspace.passes.cotangent import View
+from memspace.passes.guard import Guard, at_once, overruled
 from memspace.passes.kinds import Kind
-from memspace.passes.processes import current
+from memspace.passes.processes import Processes, current
+from memspace.passes.proof import RefutedError
 from memspace.passes.statistic import Statistic
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
-from memspace.task.data import Data, move
+from memspace.task.data import Batch, Data, move
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["run_pass"]
 
+END = 16  # examples of the first and of the last batch, which are always proven
+MANY = 32 * END  # examples from which on it pays to have them apart
 OUTPUTS = 4  # a pass with one cotangent per output holds several times the signals, most of them not at once
 
 
@@ -41,6 +46,9 @@ def run_pass(
 ) -> None:
     """Feed every batch to every statistic. Inside ``processes.across`` each process reads its shard.
 
+    The pass proves itself as it goes (see ``guard``). Where some modules' gradients turn out not to be autograd's, it
+    begins anew and reads them the generic way, exactly, in the layout they have.
+
     Args:
         data: which examples (default: the task's training data); ``index``: only those, in that order.
         batch: examples at a time (default: by the size of the network's signals, see ``batching``);
@@ -49,6 +57,8 @@ def run_pass(
 
     Raises:
         NonFiniteError: the model gives NaN or infinite outputs.
+        DataError, StochasticModelError: examples read again are others, or have other outputs.
+        UnsupportedLayerError: a module's gradients are not autograd's by any way.
         Interrupted: the user stopped the pass.
     """
     data = task.train if data is None else data
@@ -60,34 +70,25 @@ def run_pass(
     if shared:
         index = team.shard(total, index)
         total = len(index)
+    ends = 0
     jacobian = any("jacobian" in s.kinds for s in statistics)
     if batch is None:
         kinds = [Kind.of(k) for s in statistics for k in s.kinds]
         batch = examples_at_once(task, data, max([1, *(OUTPUTS if k.several else k.samples for k in kinds)]))
         batch = batch if most is None else min(batch, most)
-    handle = progress.start(what, total)
-    try:
-        with evaluating(task.model), Capture(task.model, space) as capture:
-            for part in data.batches(batch, index):
-                signals = capture.forward(move(part.x, task.device, task.dtype))
-                if not bool(torch.isfinite(signals.f).all()):
-                    bad = int((~torch.isfinite(signals.f.flatten(1)).all(1)).sum())
-                    raise NonFiniteError(
-                        f"the model gives NaN or infinite outputs for {bad} of {len(part)} examples",
-                        where=f"{data.name}, examples {int(part.index[0])}..{int(part.index[-1])}",
-                        remedy="check those inputs and the model's normalisation for them",
-                    )
-                part = type(part)(part.index, part.x, move(part.y, task.device))
-                view = View(signals, part, task.likelihood, seed, jacobian)
-                for statistic in seen:
-                    statistic.update(view)
-                progress.advance(handle, len(part))
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            "stopped by the user", where=what, remedy="the same command goes on from the last finished stage"
-        ) from error
-    finally:
-        progress.finish(handle)
+        ends = min(END, batch) if total >= MANY else 0
+    fresh = [_cloned(s.state()) for s in seen]
+    while True:
+        try:
+            parts = _parts(total, batch, ends)
+            _read(task, space, seen, data, index, total, parts, jacobian, seed, progress, what)
+        except _Again as again:
+            batch = min(batch, at_once(space, again.cotangents))
+        else:
+            if not shared or _agreed(team, space):
+                break
+        for statistic, state in zip(seen, fresh, strict=True):
+            statistic.restore(_cloned(state))
     if shared:
         for whole, mine in zip(statistics, seen, strict=True):
             team.join(whole, mine)
@@ -98,3 +99,94 @@ def _empty(statistic: Statistic[Any]) -> Statistic[Any]:
     fresh = copy.copy(statistic)
     fresh.restore({})
     return fresh
+
+
+def _parts(total: int, batch: int, ends: int) -> list[slice]:
+    """Which examples go together; the first and the last ``ends`` by themselves, where that is not 0."""
+    edges = [0] if not ends else [0, ends]
+    while edges[-1] < total - ends:
+        edges.append(min(edges[-1] + batch, total - ends))
+    if ends:
+        edges.append(total)
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+class _Again(Exception):
+    """The pass has to begin anew: some modules are read another way now."""
+
+    def __init__(self, cotangents: int) -> None:
+        super().__init__()
+        self.cotangents = cotangents
+
+
+def _read(
+    task: Task,
+    space: ParameterSpace,
+    statistics: Sequence[Statistic[Any]],
+    data: Data,
+    index: Sequence[int] | torch.Tensor | None,
+    total: int,
+    parts: Sequence[slice],
+    jacobian: bool,
+    seed: int,
+    progress: Progress,
+    what: str,
+) -> None:
+    handle = progress.start(what, total)
+    guard = Guard(task, space, data, total, seed)
+    try:
+        with evaluating(task.model), Capture(task.model, space, guard) as capture:
+            order = torch.arange(total) if index is None else torch.as_tensor(index, dtype=torch.long)
+            for where in parts:
+                part = data.batch(order[where])
+                try:
+                    _batch(task, statistics, data, part, capture, guard, jacobian, seed)
+                except (RefutedError, UnsupportedLayerError) as error:
+                    overruled(task, space, error, part)
+                    raise _Again(getattr(error, "cotangents", 1)) from error
+                progress.advance(handle, len(part))
+    except KeyboardInterrupt as error:
+        raise Interrupted(
+            "stopped by the user", where=what, remedy="the same command goes on from the last finished stage"
+        ) from error
+    finally:
+        progress.finish(handle)
+
+
+def _batch(
+    task: Task,
+    statistics: Sequence[Statistic[Any]],
+    data: Data,
+    part: Batch,
+    capture: Capture,
+    guard: Guard,
+    jacobian: bool,
+    seed: int,
+) -> None:
+    signals = capture.forward(move(part.x, task.device, task.dtype))
+    if not bool(torch.isfinite(signals.f).all()):
+        bad = int((~torch.isfinite(signals.f.flatten(1)).all(1)).sum())
+        raise NonFiniteError(
+            f"the model gives NaN or infinite outputs for {bad} of {len(part)} examples",
+            where=f"{data.name}, examples {int(part.index[0])}..{int(part.index[-1])}",
+            remedy="check those inputs and the model's normalisation for them",
+        )
+    guard.begin(part, signals)
+    part = type(part)(part.index, part.x, move(part.y, task.device))
+    view = View(signals, part, task.likelihood, seed, jacobian)
+    for statistic in statistics:
+        statistic.update(view)
+
+
+def _agreed(team: Processes, space: ParameterSpace) -> bool:
+    """Whether all processes read the same modules the generic way; they do from now on."""
+    modules = sorted({b.module for b in space.blocks})
+    mine = torch.tensor([float(m in space.refuted) for m in modules], dtype=torch.float64)
+    found = team.add(mine.clone())
+    space.refuted |= {m for m, count in zip(modules, found.tolist(), strict=True) if count > 0}
+    return bool(((found == 0) | (found == team.size)).all())
+
+
+def _cloned(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a statistic held before the pass, if anything: sums are added to in place."""
+    return {k: v.clone() for k, v in state.items()}

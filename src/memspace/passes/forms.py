@@ -65,7 +65,8 @@ IDENTITY = Bases(None, None)
 class Moments:
     """Sums for Kronecker factors: ``a`` over ``positions``, ``g`` over examples; 1-d where only a diagonal is kept.
 
-    ``g`` is None where the block has no product form; its own second moment is then ``a``.
+    ``g`` is None where the block has no product form; its own second moment is then ``a``. F of the block is about
+    (Σg / n) ⊗ (Σa / Σ positions).
     """
 
     a: Tensor

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vjp, vmap
 
+from memspace.errors import UnsupportedLayerError
+from memspace.passes.adjoint_proof import manner_of
 from memspace.passes.batching import TRANSIENT, widest_signal
 from memspace.passes.curvature import output_curvature
+from memspace.passes.linearised import ENTRIES, Linearised
 from memspace.passes.processes import ALONE, current
+from memspace.passes.proof import RefutedError
 from memspace.passes.signal_products import SignalProducts
 from memspace.task.checks import evaluating
 from memspace.task.data import Batch, Data, Inputs, move
@@ -23,118 +23,31 @@ from memspace.task.restored import fresh_buffers
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["FisherOperator", "differential", "function_of_parameters"]
+__all__ = ["FisherOperator", "function_of_parameters"]
 
 VECTORS = 8  # vectors at a time
+PROVEN = 4  # examples of which products are proven
 WIDE = 2 * TRANSIENT  # numbers in one layer's signals of all vectors together
-
-
-def _pair(result: Any) -> tuple[Any, Any]:
-    """The first two of what torch.func gives (its type has a third, for auxiliary outputs)."""
-    return result[0], result[1]
 
 
 def function_of_parameters(task: Task, x: Inputs) -> Callable[[dict[str, Tensor]], Tensor]:
     """The batch's outputs as a function of the trainable parameters."""
 
     def outputs(params: dict[str, Tensor]) -> Tensor:
-        args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
         # Gradients are on: what the model computes without them can then be told. Only the chosen parameters have any.
         others = {n: p.detach() for n, p in task.model.named_parameters() if n not in params}
         with torch.enable_grad(), written_out():
             state = {**others, **fresh_buffers(task.model), **params}
-            f = functional_call(task.model, state, args, x if isinstance(x, dict) else {})
+            f = functional_call(task.model, state, *_called(x))
         assert isinstance(f, Tensor)
         return f
 
     return outputs
 
 
-def differential(
-    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor], *, graph: bool = False
-) -> tuple[Tensor, Tensor]:
-    """(f, J v); by the reverse-reverse trick where an operation has no forward-mode derivative.
-
-    Args:
-        graph: whether both are to be differentiated further, in ``at`` and ``v``.
-    """
-    try:
-        return _pair(jvp(f, (at,), (v,)))
-    except (NotImplementedError, RuntimeError):
-        return _reverse_twice(f, at, v, graph)
-
-
-def _reverse_twice(
-    f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor], graph: bool = False
-) -> tuple[Tensor, Tensor]:
-    """(f, J v): u ↦ Jᵀ u is linear, and its own pull-back is v ↦ J v. Plain autograd, which bears packed sequences."""
-    leaves = at if graph else {n: p.detach().requires_grad_() for n, p in at.items()}
-    with torch.enable_grad():
-        value = f(leaves)
-        u = torch.zeros_like(value, requires_grad=True)
-        pulled = torch.autograd.grad(value, list(leaves.values()), u, create_graph=True, allow_unused=True)
-        inner = sum(((g * t).sum() for g, t in zip(pulled, v.values(), strict=True) if g is not None), u.sum() * 0)
-        moved = torch.autograd.grad(inner, u, create_graph=graph)[0]
-        return (value, moved) if graph else (value.detach(), moved)
-
-
-def _pull_plain(f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], u: Tensor) -> dict[str, Tensor]:
-    """Jᵀ u for a stack (k, B, ..., C) by plain autograd."""
-    leaves = {n: p.detach().requires_grad_() for n, p in at.items()}
-    with torch.enable_grad():
-        value = f(leaves)
-    parts = []
-    for w in u:
-        grads = torch.autograd.grad(value, list(leaves.values()), w, retain_graph=True, allow_unused=True)
-        parts.append([torch.zeros_like(p) if g is None else g for g, p in zip(grads, at.values(), strict=True)])
-    return {n: torch.stack([p[i] for p in parts]) for i, n in enumerate(at)}
-
-
-class _Linearised:
-    """One batch's outputs with J on stacks of vectors (k, ...) and Jᵀ on stacks of cotangents.
-
-    The stack goes through the network in one piece, so that a layer meets k times the examples in one product; where
-    an operation cannot be mapped over the stack, the vectors go one after another (slower, same result).
-    """
-
-    def __init__(self, f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor]) -> None:
-        self._f, self._at = f, at
-
-    def push(self, v: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(f, J v) with J v (k, B, ..., C)."""
-        count = len(next(iter(v.values())))
-        if count > 1:
-            try:
-                with _quiet():
-                    at_v = vmap(lambda t: _pair(jvp(self._f, (self._at,), (t,))), out_dims=(None, 0))  # type: ignore[arg-type]
-                    return _pair(at_v(v))
-            except (NotImplementedError, RuntimeError, ValueError):
-                pass
-        pairs = [differential(self._f, self._at, {n: t[i] for n, t in v.items()}) for i in range(count)]
-        return pairs[0][0], torch.stack([moved for _, moved in pairs])
-
-    def pull(self, u: Tensor) -> dict[str, Tensor]:
-        """Jᵀ u for u (k, B, ..., C), one linearisation for all."""
-        try:
-            _, pull = _pair(vjp(self._f, self._at))
-        except (NotImplementedError, RuntimeError):  # an operation that functorch does not know
-            return _pull_plain(self._f, self._at, u)
-        if len(u) > 1:
-            try:
-                with _quiet():
-                    return dict(vmap(lambda w: pull(w)[0])(u))
-            except (NotImplementedError, RuntimeError, ValueError):
-                pass
-        parts = [pull(w, retain_graph=i + 1 < len(u))[0] for i, w in enumerate(u)]
-        return {n: torch.stack([p[n] for p in parts]) for n in self._at}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Torch says which operations it maps one by one; the result is the same."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-        yield
+def _called(x: Inputs) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Positional and keyword arguments of the model."""
+    return ((), x) if isinstance(x, dict) else (x if isinstance(x, tuple) else (x,), {})
 
 
 class FisherOperator:
@@ -184,9 +97,9 @@ class FisherOperator:
         """F v for one flat v (P,) or a stack (k, P), in float64; summed in the model's dtype within a batch only."""
         stack = v.reshape(-1, self.size)
         with evaluating(self._task.model):  # also to find out whether it pays: one example goes through the network
-            if self._signals.pays(len(stack)):
+            if self._signals.pays(len(stack)) and (total := self._by_signals(stack)) is not None:
                 self.products += len(stack)
-                return (self._team.add(self._signals(stack)) / self.n).reshape(v.shape)
+                return (self._team.add(total) / self.n).reshape(v.shape)
         total = torch.zeros(stack.shape, dtype=torch.float64, device=self._task.device)
         self.products += len(stack)
         batch, at_once = self._shape(len(stack))
@@ -197,13 +110,46 @@ class FisherOperator:
                     total[s : s + at_once] += self._one(part, tangents)
         return (self._team.add(total) / self.n).reshape(v.shape)
 
+    def _by_signals(self, stack: Tensor) -> Tensor | None:
+        """Σ over this process's examples; None where the signals turn out not to be the network's."""
+        try:
+            return self._signals(stack)
+        except RefutedError as error:
+            self._space.refuted |= error.modules
+        except UnsupportedLayerError as error:
+            self._space.refuted.add(error.where)
+        return None
+
+    def _manner(self) -> tuple[int, int]:
+        """Of products, proven once per network."""
+        if self._space.mapped is None:
+            n = len(self._data) if self._index is None else len(self._index)
+            some = torch.linspace(0, n - 1, min(PROVEN, n)).round().long()
+            part = self._data.batch(some if self._index is None else self._index[some])
+            x = move(part.x, self._task.device, self._task.dtype)
+            f = function_of_parameters(self._task, x)
+
+            def plain(params: dict[str, Tensor]) -> Tensor:
+                out: Tensor = functional_call(self._task.model, params, *_called(x))
+                return out
+
+            v = torch.randn(2, self.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+            with torch.no_grad(), evaluating(self._task.model):
+                at = self._unpack(v.to(self._task.device))
+                self._space.mapped = manner_of(f, plain, self._at, at, type(self._task.model).__name__)
+        return self._space.mapped
+
     def _shape(self, count: int) -> tuple[int, int]:
         """(examples, vectors) at a time: one layer's signals for all of them stay within WIDE numbers."""
         if not self._widest:
             self._widest = widest_signal(self._task, self._data, self._index)
         rows = max(1, WIDE // self._widest)
         at_once = min(count, rows, VECTORS)
-        return max(1, min(self._batch, rows // at_once)), at_once
+        return max(1, min(self._most(), rows // at_once)), at_once
+
+    def _most(self) -> int:
+        """Examples at a time; one by one where every output costs a gradient."""
+        return 1 if self._manner()[0] == ENTRIES else self._batch
 
     def at_once(self, count: int) -> int:
         """Vectors of a stack that go through the network in one piece."""
@@ -214,20 +160,21 @@ class FisherOperator:
 
     def directional(self, v: Tensor) -> dict[str, Tensor]:
         """J v per example: columns ``f`` and ``moved`` (n, ..., C), ``y`` the labels."""
-        tangent = self._unpack(v)
+        tangent = self._unpack(v.unsqueeze(0))
         columns: dict[str, list[Tensor]] = {"f": [], "moved": [], "y": []}
         with evaluating(self._task.model):
-            for part in self._data.batches(self._batch, self._index):
+            for part in self._data.batches(self._most(), self._index):
                 f = function_of_parameters(self._task, move(part.x, self._task.device, self._task.dtype))
-                outputs, moved = differential(f, self._at, tangent)
+                outputs, moved = Linearised(f, self._at, self._manner()).push(tangent)
                 columns["f"].append(outputs.detach())
-                columns["moved"].append(moved.detach())
+                columns["moved"].append(moved[0].detach())
                 columns["y"].append(move(part.y, self._task.device))
         return self._team.concatenated({k: torch.cat(c) for k, c in columns.items()})
 
     def _one(self, part: Batch, tangents: dict[str, Tensor]) -> Tensor:
         task = self._task
-        at = _Linearised(function_of_parameters(task, move(part.x, task.device, task.dtype)), self._at)
+        f_of = function_of_parameters(task, move(part.x, task.device, task.dtype))
+        at = Linearised(f_of, self._at, self._manner())
         y = move(part.y, task.device)
         f, moved = at.push(tangents)
         pulled = at.pull(output_curvature(task.likelihood, self.kind, f, y, moved))

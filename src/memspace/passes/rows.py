@@ -237,7 +237,9 @@ class CollectRows(Statistic[Rows]):
         pulled = view.cotangents(self.kinds[0])
         for b in self._blocks:
             g = pulled[b.name].transpose(0, 1)  # (B, K, T, out)
-            if b.kind == "tied":
+            if view.signals.generic(b):
+                g = g.flatten(2)
+            elif b.kind == "tied":
                 self._formed.add(b.name)
                 g = view.form(self.kinds[0], b).gradients().flatten(2).transpose(0, 1)
             elif b.kind == "embedding":

@@ -18,6 +18,7 @@ from memspace.passes.capture import Capture
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.curvature import output_curvature
 from memspace.passes.forms import Form
+from memspace.passes.guard import Guard
 from memspace.task.data import Batch, Data, move
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
@@ -57,6 +58,8 @@ def _tensors_of(form: Form) -> Iterator[Tensor]:
 class SignalProducts:
     """v ↦ Σ Jᵀ H J v over ``index`` of the data for stacks of vectors; H as in ``output_curvature``.
 
+    The signals prove themselves as those of a pass do.
+
     Args:
         memory: bytes of signals that may be held between products.
     """
@@ -72,7 +75,9 @@ class SignalProducts:
 
     def pays(self, vectors: int) -> bool:
         """Whether a stack of so many costs less this way than by forward and reverse mode."""
-        if not self._space.verified or any(b.kind in ("loose", "local") for b in self._space.blocks):
+        if not self._space.verified or self._space.refuted:
+            return False
+        if any(b.kind in ("loose", "local") for b in self._space.blocks):
             return False
         if not self._outputs:
             self._measure()
@@ -81,10 +86,18 @@ class SignalProducts:
     @property
     def _holds(self) -> bool:
         """All signals fit into memory."""
-        return self._each * (len(self._data) if self._index is None else len(self._index)) <= self._memory
+        return self._each * self._count <= self._memory
+
+    @property
+    def _count(self) -> int:
+        return len(self._data) if self._index is None else len(self._index)
 
     def __call__(self, stack: Tensor) -> Tensor:
-        """(k, P) → (k, P), float64; summed in the model's dtype within a batch only."""
+        """(k, P) → (k, P), float64; summed in the model's dtype within a batch only.
+
+        Raises:
+            RefutedError: the signals do not give autograd's gradient.
+        """
         total = torch.zeros(stack.shape, dtype=torch.float64, device=stack.device)
         for s in range(0, len(stack), VECTORS):
             v = stack[s : s + VECTORS].to(self._task.dtype)
@@ -110,16 +123,19 @@ class SignalProducts:
             return
         self._parts, self._read = None, now
         kept: list[_Part] = []
-        with Capture(self._task.model, self._space) as capture:
+        guard = Guard(self._task, self._space, self._data, self._count)
+        with Capture(self._task.model, self._space, guard) as capture:
             for batch in self._data.batches(max(16, min(2048, AT_ONCE // self._each)), self._index):
-                part = self._part(capture, batch, 2**20 if self._holds else vectors)
+                part = self._part(capture, batch, 2**20 if self._holds else vectors, guard)
                 if self._holds:
                     kept.append(part)
                 yield part
         self._parts = kept if self._holds else None
 
-    def _part(self, capture: Capture, batch: Batch, vectors: int) -> _Part:
+    def _part(self, capture: Capture, batch: Batch, vectors: int, guard: Guard | None = None) -> _Part:
         signals = capture.forward(move(batch.x, self._task.device, self._task.dtype))
+        if guard is not None:
+            guard.begin(batch, signals)
         y = move(batch.y, self._task.device)
         pulled = signals.cotangents(output_cotangents("jacobian", self._task.likelihood, signals.f, y))
         forms = tuple(signals.form(b, pulled[b.name]).settled(vectors) for b in self._space.blocks)

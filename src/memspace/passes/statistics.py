@@ -136,7 +136,8 @@ class KroneckerFactors(_Sums):
     def _of(self, name: str) -> FactorSums:
         n, a = self._sums["n"], self._sums[f"a/{name}"]
         if f"g/{name}" in self._sums:
-            return FactorSums(a / self._sums[f"t/{name}"], self._sums[f"g/{name}"] / n)
+            total = self._sums[f"t/{name}"].clamp_min(1e-300)  # nothing moves the outputs: zero, not 0/0
+            return FactorSums(a / total, self._sums[f"g/{name}"] / n)
         return FactorSums(a / n, torch.ones(1, 1, dtype=a.dtype, device=a.device))
 
 

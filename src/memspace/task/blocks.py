@@ -75,13 +75,14 @@ class Block:
         """(..., P) → (..., out, in), a view."""
         return flat[..., self.start : self.stop].reshape(*flat.shape[:-1], *self.shape)
 
-    def to_matrix(self, parameter: Tensor) -> Tensor:
-        """One of its parameters (or a gradient of it) as (out, columns)."""
-        if self.kind == "embedding" or (self.kind == "turned" and parameter.dim() == 2):
-            return parameter.t()
+    def to_matrix(self, parameter: Tensor, leading: int = 0) -> Tensor:
+        """One of its parameters (or gradients of it, with so many leading axes) as (..., out, columns)."""
+        lead = parameter.shape[:leading]
+        if self.kind == "embedding" or (self.kind == "turned" and parameter.dim() == leading + 2):
+            return parameter.transpose(-1, -2)
         if self.kind == "transposed":
-            return parameter.movedim(0, -1).reshape(self.shape)
-        return parameter.reshape(self.shape[0], -1)
+            return parameter.movedim(leading, -1).reshape(*lead, *self.shape)
+        return parameter.reshape(*lead, self.shape[0], -1)
 
     def from_matrix(self, matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
         """Inverse of :meth:`to_matrix`, with any leading axes."""

@@ -6,7 +6,7 @@ the border. A block is what one module owns, or a part of it; which kinds there 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from math import prod
 
 import torch
@@ -68,6 +68,10 @@ class ParameterSpace:
                 blocks.append(block)
                 start = block.stop
         self.verified = False  # set once per-example gradients in this layout were seen to be autograd's
+        self.refuted: set[str] = set()  # modules whose signals were seen to be wrong: read the generic way since
+        self.proven: set[Hashable] = set()  # records of calls and batches for which they were seen to be right
+        self.manner = 0  # of the generic way that was seen to be right (see ``passes.generic``)
+        self.mapped: tuple[int, int] | None = None  # the manner of products that was (see ``passes.linearised``)
         self.blocks = tuple(blocks)
         self.size = start
         self._classes = {n: type(m).__name__ for n, m in model.named_modules()}

@@ -11,6 +11,7 @@ from memspace.measurement import Measurement, Unmeasured, from_error, from_sampl
 from memspace.measures.complexity import spectrum_summary
 from memspace.metric.dual import Dual
 from memspace.metric.implicit import Density, spectral_density
+from memspace.passes.coverage import coverage
 from memspace.passes.linearise import FisherOperator
 from memspace.progress import Progress
 
@@ -108,9 +109,9 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
                 f"Frobenius norm ({f.probes} probes, {m:,} examples): read absolute values from the exact rows, and use "
                 f"{r.metric.representation} for rankings."
             )
-    if any(b.kind == "loose" for b in r.space.blocks):
-        loose = ", ".join(b.name for b in r.space.blocks if b.kind == "loose")
-        notes.append(f"Off the fast path (per-example gradients formed by the generic way): {loose}.")
+    covered = coverage(r.space, sum(p.numel() for p in r.task.model.parameters()), r.metric.representation)
+    if covered.generic or covered.diagonal:
+        notes.append(f"Parameters read: {covered}.")
     per_layer = r.layer_trace(lambda x: x)
     names = r.space.labels
     sizes = [b.size for b in r.space.blocks]

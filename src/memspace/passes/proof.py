@@ -1,0 +1,111 @@
+"""A pass proves itself: its per-example gradients, weighted by random numbers and summed, are autograd's.
+
+For cotangents u_kb and Gaussian weights r_kb the pass's Σ r_kb G_kb is held against autograd's gradient of
+Σ r_kb u_kbᵀ f_b, block by block; one backward pass proves all cotangents at once. The weights tell examples apart: a
+batch that was permuted inside the model leaves an unweighted sum as it is, but not a weighted one.
+
+What the test misses and what it accuses falsely: errors E_kb shift the sum by a Gaussian matrix of mean square
+Σ‖E_kb‖². With a tolerance of t (relative to the block's weighted sum, whose mean square is Σ‖G_kb‖²) an error of
+relative size ε stays hidden with a chance of at most 0.8 t/ε, reached where the error has a single direction. t is
+three times the square root of the dtype's rounding unit (0.001 in float32, 4.5e-8 in float64): half of the digits,
+where sums of rounding errors take about a quarter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from memspace.passes.capture import Signals
+from memspace.task.space import ParameterSpace
+
+__all__ = ["RefutedError", "mismatched", "record_of", "tolerance", "uncalled"]
+
+
+class RefutedError(Exception):
+    """The signals of some modules do not give autograd's gradient; caught where a pass is run.
+
+    Args:
+        modules: their names; cotangents: how many were pulled back at once.
+    """
+
+    def __init__(self, modules: set[str], cotangents: int = 1) -> None:
+        super().__init__(", ".join(sorted(modules)))
+        self.modules, self.cotangents = modules, cotangents
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """The relative difference between two ways to sum the same gradients from which on they are different ones."""
+    return 3 * math.sqrt(torch.finfo(dtype).eps)
+
+
+def mismatched(
+    space: ParameterSpace,
+    parameters: Mapping[str, nn.Parameter],
+    signals: Signals,
+    u: Tensor,
+    pulled: Mapping[str, Tensor],
+    generator: torch.Generator,
+) -> set[str]:
+    """Modules whose per-example gradients for the cotangents u (K, B, ..., C) fail the test above.
+
+    Args:
+        pulled: what :meth:`Signals.cotangents` gave for u.
+    """
+    r = torch.randn(u.shape[:2], generator=generator, dtype=torch.float64).to(u)
+    together = torch.einsum("kb,kb...->b...", r, u)
+    flat = space.pack(signals.parameter_gradient(parameters, together))
+    scale = float(flat.norm()) / max(1.0, space.size**0.5)
+    wrong = set()
+    for b in space.blocks:
+        want = b.view(flat)
+        found = signals.form(b, pulled[b.name]).pull(r.unsqueeze(-1))[0]
+        off = float((found - want).norm())
+        if not off <= tolerance(u.dtype) * (float(want.norm()) + scale):
+            wrong.add(b.module)
+    return wrong
+
+
+def record_of(signals: Signals, parameters: Mapping[str, nn.Parameter]) -> Hashable:
+    """What a forward pass did: the calls of modules with their shapes but for the number of examples and positions,
+    the operations of the graph by name, and the parameters that took part.
+    """
+    batch = len(signals.f)
+    calls = tuple((name, tuple(c.pattern(batch) for c in cs)) for name, cs in signals.record.items())
+    leaves, operations = _graph(signals.graph)
+    used = tuple(n for n, p in parameters.items() if id(p) in leaves)
+    return calls, tuple(sorted(operations)), used
+
+
+def uncalled(space: ParameterSpace, signals: Signals, parameters: Mapping[str, nn.Parameter]) -> set[str]:
+    """Modules whose parameters took part in the outputs without a call of theirs: someone else uses their weights."""
+    leaves, _ = _graph(signals.graph)
+    found = set()
+    for b in space.blocks:
+        read = signals.generic(b) or signals.calls(b)
+        if not read and any(id(parameters[n]) in leaves for n in b.names):
+            found.add(b.module)
+    return found
+
+
+def _graph(f: Tensor) -> tuple[set[int], list[str]]:
+    """Ids of the leaves that f depends on, and the names of the operations on the way."""
+    leaves: set[int] = set()
+    names: list[str] = []
+    if f.grad_fn is None:
+        return leaves, names
+    seen, waiting = {f.grad_fn}, [f.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        name = node.name()
+        names.append(name)
+        if name.endswith("AccumulateGrad"):
+            leaves.add(id(node.variable))  # type: ignore[attr-defined]
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                waiting.append(following)
+    return leaves, names
