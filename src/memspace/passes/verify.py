@@ -48,7 +48,7 @@ def verified_space(task: Task) -> ParameterSpace:
             wrong = _mismatched(task, space, batches)
         except UnsupportedLayerError as error:
             wrong = {error.where}
-            if error.where in loose or error.where not in {b.module for b in space.blocks}:
+            if error.where in loose or error.where not in {m for b in space.blocks for m in b.modules}:
                 raise
         except (RuntimeError, ValueError, IndexError):
             if not shared - loose:
