@@ -101,7 +101,7 @@ def _one_by_one(model: nn.Module, x: Inputs, names: Sequence[str], u: Tensor, ma
         for k, g in _pulled(f, chosen, u[:, i : i + 1], mapped):
             for into, grad in zip(held, g, strict=True):
                 if grad is not None:
-                    into[k, i] = grad
+                    into[k, i] = grad.to_dense() if grad.is_sparse else grad
     return dict(zip(names, held, strict=True))
 
 

@@ -92,7 +92,7 @@ class Guard:
         """
         task, count = self._task, len(part)
         where = sorted(self._draw.sample(range(count), min(2, count)))
-        again = self._data.batch(part.index[where])
+        again = self._data.again(part.index[where])
         name = f"{self._data.name}, examples {', '.join(str(int(i)) for i in again.index)}"
         _same(_taken(part.x, where), again.x, name, "inputs")
         _same(_taken(part.y, where), again.y, name, "labels")
