@@ -6,13 +6,16 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from memspace.audit.leave_one_out import leave_one_out
 from memspace.audit.plan import Settings
+from memspace.audit.stationary import known_damping
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.calibration import calibration_error
+from memspace.measures.test_loss import expect, expect_by_law
+from memspace.passes.verify import verified_space
 from memspace.task.likelihood import Gaussian
 from memspace.task.task import Task
 from tests.labels.test_label_issues import planted
@@ -76,9 +79,103 @@ def test_sequences_are_refused() -> None:
         leave_one_out(Task(model, (tokens, tokens)))
 
 
+def _softmax_regression(x: Tensor, y: Tensor, classes: int, decay: float) -> nn.Linear:
+    model = nn.Linear(x.shape[1], classes).double()
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    optimiser = torch.optim.LBFGS(model.parameters(), max_iter=300, tolerance_grad=1e-11, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss = loss + decay / 2 * sum(p.square().sum() for p in model.parameters())
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return model.eval()
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_convex_model_at_its_optimum_gets_exact_leave_one_out(given: bool) -> None:
+    """Against trainings without the example; the decay is handed over, or read off the gradient."""
+    generator = torch.Generator().manual_seed(3)
+    n, decay = 40, 0.02
+    y = torch.arange(n) % 3
+    x = torch.randn(3, 4, generator=generator, dtype=torch.float64)[y]
+    x = x + torch.randn(n, 4, generator=generator, dtype=torch.float64)
+    y = torch.where(torch.rand(n, generator=generator) < 0.2, (y + 1) % 3, y)
+    task = Task(_softmax_regression(x, y, 3, decay), (x, y), decay=decay if given else None)
+    found = leave_one_out(task)
+    assert found.damping.rule == "decay"
+    assert found.damping.value == pytest.approx(decay, rel=1e-3)
+    for i in (0, 7, 21):
+        keep = torch.arange(n) != i
+        without = _softmax_regression(x[keep], y[keep], 3, decay * n / (n - 1))
+        assert torch.softmax(found.loo_f[i], -1) == pytest.approx(torch.softmax(without(x[i]), -1).detach(), abs=1e-4)
+
+
+def test_theory_knows_no_damping_of_a_network_or_away_from_the_optimum() -> None:
+    x, y = torch.randn(30, 3), torch.arange(30) % 2
+    network = Task(nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)), (x, y), decay=0.1)
+    assert known_damping(network, verified_space(network)) is None
+    started = Task(nn.Linear(3, 2), (x, y), decay=0.1)
+    assert known_damping(started, verified_space(started)) is None
+
+
+def test_the_expected_loss_is_nearer_than_the_plain_mean() -> None:
+    """Calibrated outputs, labels right: over draws, the mean over the label varies less than one label's loss."""
+    generator = torch.Generator().manual_seed(0)
+    plain, ours, covered = [], [], 0
+    for _ in range(40):
+        f = 2 * torch.randn(150, 3, generator=generator, dtype=torch.float64)
+        law = torch.softmax(f, -1)
+        y = torch.multinomial(law, 1, generator=generator).squeeze(1)
+        truth = float(-(law * law.log()).sum(1).mean())
+        found = expect_by_law(f, y, (law, law), truth, 5, folds=5, told=True, loo=None)
+        plain.append(float(nn.functional.cross_entropy(f, y)) - truth)
+        ours.append(found.value - truth)
+        covered += found.interval[0] <= truth <= found.interval[1]
+    rms = [math.sqrt(sum(e**2 for e in errors) / len(errors)) for errors in (plain, ours)]
+    assert rms[1] < 0.9 * rms[0]
+    assert covered >= 38
+
+
+def test_what_refits_lacked_is_taken_off() -> None:
+    losses = torch.full((50,), 1.2)
+    found = expect(losses, 0.2, 5, folds=5)
+    assert found.value == pytest.approx(1.1)  # (1.2 − 0.2)/(2 · 5)
+    assert expect(losses, 1.3, 5, folds=5).value == pytest.approx(1.2)
+
+
 def test_calibration_error_of_known_outputs() -> None:
     """Confidence ¾ everywhere, right in half of the cases: ¼. With p(true class) = softmax: 0."""
-    f = torch.tensor([[math.log(3.0), 0.0]]).repeat(100, 1)
-    truth = torch.arange(100) % 2
-    assert calibration_error("x", f, truth, "known").value == pytest.approx(0.25)
-    assert calibration_error("x", f, torch.softmax(f.double(), -1), "known").value == pytest.approx(0, abs=1e-12)
+    f = torch.tensor([[math.log(3.0), 0.0]]).repeat(2000, 1)
+    truth = torch.arange(2000) % 2
+    assert calibration_error("x", f, truth, "known").value == pytest.approx(0.25, abs=0.01)
+    law = torch.softmax(f.double(), -1)
+    assert calibration_error("x", f, law, "known").value == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [60, 400])
+def test_a_perfectly_calibrated_predictor_may_have_no_error(n: int) -> None:
+    generator = torch.Generator().manual_seed(n)
+    reached = 0
+    for _ in range(40):
+        f = 3 * torch.randn(n, 10, generator=generator)
+        y = torch.multinomial(torch.softmax(f, -1), 1, generator=generator).squeeze(1)
+        reached += calibration_error("x", f, y, "drawn").interval[0] == 0
+    assert reached >= 38
+
+
+def test_the_error_of_too_sure_a_predictor_is_covered() -> None:
+    generator = torch.Generator().manual_seed(1)
+    f = 3 * torch.randn(60_000, 10, generator=generator)
+    y = torch.multinomial(torch.softmax(f / 2, -1), 1, generator=generator).squeeze(1)
+    truth = calibration_error("x", f, y, "all").value
+    covered = 0
+    for k in range(50):
+        part = slice(300 * k, 300 * (k + 1))
+        low, high = calibration_error("x", f[part], y[part], "some").interval
+        covered += low <= truth <= high
+    assert covered >= 45

@@ -68,11 +68,17 @@ def choose_damping(
     metric: FisherMetric,
     theta: Tensor,
     n: int,
+    known: DampingChoice | None = None,
 ) -> DampingChoice:
-    """``estimate(γ)``: leave-one-out outputs (m, C) of the held-out examples, or their losses (m,) for sequences."""
+    """``estimate(γ)``: leave-one-out outputs (m, C) of the held-out examples, or their losses (m,) for sequences.
+
+    ``known``: the damping where theory has it (see ``stationary.known_damping``).
+    """
     if settings.damping is not None:
         g = settings.damping
         return DampingChoice(g, "given", (), (), float("nan"), float("nan"), True, f"γ = {g:.2g} was given")
+    if known is not None:
+        return known
     if held_out is None:
         return evidence_damping(metric, theta, n)
     scale = metric.trace().value / max(metric.effective_dimension(1e-12).value, 1.0)

@@ -20,6 +20,7 @@ from memspace.audit.judge import judge
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
 from memspace.audit.stages import Facts, Stage
+from memspace.audit.stationary import known_damping, settled
 from memspace.audit.store import Store
 from memspace.measures.leave_one_out import loo_outputs
 from memspace.metric.dual import Dual, select_rows
@@ -93,9 +94,10 @@ def dual_road(
         return loo_outputs(law, f, y, leverage.matrices(g))[chosen]
 
     theta = space.flat(task.model)
-    damping = choose_damping(task, settings, held_out, y, estimate, metric, theta, len(f))
+    known = known_damping(task, space)
+    damping = choose_damping(task, settings, held_out, y, estimate, metric, theta, len(f), known)
     v = leverage.matrices(damping.value)
-    loo = loo_outputs(law, f, y, v)
+    loo = settled(task, f, y, leverage, damping)
     residual = law.residual(f.double(), y)
     test_f, test_y = test_outputs(task)
     qf, qy = (test_f, test_y) if test_f is not None and test_y is not None else (f, y)

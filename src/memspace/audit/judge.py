@@ -25,6 +25,7 @@ class Judged:
     Args:
         model: the noise model; p: (n,) probability that the label is wrong; truth: (n, C) of each class to be the true
             one; suggested: (n,) the likeliest other class.
+        laws: (n, C) of the true and of the observed label, given the input alone.
         estimator: by whom, for people.
     """
 
@@ -32,6 +33,7 @@ class Judged:
     p: Tensor
     truth: Tensor
     suggested: Tensor
+    laws: tuple[Tensor, Tensor]
     estimator: str
 
 
@@ -91,15 +93,15 @@ def judge(
             reliable=False,
             statement="labels are judged without any network that did not see them: hand over a way to refit",
         )
-    truth = model.posterior(opinions, y)
+    truth, laws = model.posterior(opinions, y), model.laws(opinions, y)
     if held_out is None:
         seen = f if trajectory is None else trajectory
         names.append("the trained network's order" if trajectory is None else "the training's mean output for order")
         own = torch.softmax(seen.double(), -1).gather(1, y.unsqueeze(1)).squeeze(1)
-        truth = _dealt(truth, y, model.observed(opinions, y) + own)
+        truth = _dealt(truth, y, laws[1].gather(1, y.unsqueeze(1)).squeeze(1) + own)
     p = 1 - truth.gather(1, y.unsqueeze(1)).squeeze(1)
     suggested = truth.scatter(1, y.unsqueeze(1), -1.0).argmax(1)
-    return Judged(model, p, truth, suggested, " and ".join(names))
+    return Judged(model, p, truth, suggested, laws, " and ".join(names))
 
 
 def _dealt(truth: Tensor, y: Tensor, belief: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,14 @@ import torch
 from torch import Tensor
 
 from memspace.audit.cross_fit import cross_fit
+from memspace.audit.expected import expected_calibration, expected_test_loss
 from memspace.audit.judge import judge
 from memspace.audit.plan import Settings, make_plan
 from memspace.audit.quick import read_exact, read_quick
+from memspace.audit.stationary import known_damping, settled
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
-from memspace.measures.calibration import calibration_error
-from memspace.measures.damping import DampingChoice, expected_loss
+from memspace.measures.damping import DampingChoice
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
@@ -81,40 +81,50 @@ def leave_one_out(
                 remedy="run `memspace audit`, which estimates the losses to first order",
             )
         refits = cross_fit(task, folds, 1, settings.seed, progress) if folds else None
+        known = None
         if plan.representation == "dual":
-            grid = read_exact(task, space, plan, settings.seed, progress, settings.damping)
+            known = known_damping(task, space) if settings.damping is None else None
+            given = settings.damping if known is None else known.value
+            grid = read_exact(task, space, plan, settings.seed, progress, given)
         else:
             grid = read_quick(task, space, plan, settings.seed, progress, settings.damping).at
-        damping = grid.choose(refits)
-        loo = grid.leave_one_out(damping.value)
+        damping = known if known is not None else grid.choose(refits)
+        if known is not None and grid.exact is not None:
+            loo = settled(task, grid.f, grid.y, grid.exact, known)
+        else:
+            loo = grid.leave_one_out(damping.value)
     law, y, n = task.likelihood, grid.y, len(grid.y)
     loss, after = law.nll(grid.f.double(), y), law.nll(loo, y)
     calibration: Measurement | Unmeasured
-    each, how = after, "against the labels as given"
-    if law.name == "categorical":
-        matched = damping.reliable and refits is not None
-        judged = judge(task, grid.f, y, refits=refits, loo=loo, matched=matched, seed=settings.seed)
-        assert judged is not None
-        truth = judged.truth
-        each, how = expected_loss(loo, truth), "against the inferred true label"
-        said = f"leave-one-out ({grid.estimator}), {how}"
-        calibration = calibration_error("generalisation.calibration_estimate", loo, truth, said)
+    judged = judge(
+        task,
+        grid.f,
+        y,
+        refits=refits,
+        loo=loo,
+        matched=damping.reliable and refits is not None,
+        seed=settings.seed,
+    )
+    if judged is not None:
+        calibration = expected_calibration(y, judged, refits, loo, damping, grid.estimator)
     else:
         calibration = Unmeasured(
             "generalisation.calibration_estimate", f"the output law is {law.name}", "calibration is that of classes"
         )
-    relative = damping.target_error / damping.target if math.isfinite(damping.target_error) else 0.5
-    error = math.hypot(float(each.std()) / math.sqrt(n), relative * float(each.mean()))
+    weight = law.weight(grid.f, y)
+    expected = expected_test_loss(
+        task, y, loss, weight, held_out=refits, labels=judged, damping=damping, loo_f=loo, loo_loss=after
+    )
     test_loss = Measurement(
         "generalisation.loo_estimate",
-        float(each.mean()),
+        expected.value,
         "nats",
-        f"leave-one-out, {how}; {grid.estimator}, γ={damping.value:.2g}",
+        f"{expected.how}; {grid.estimator}, γ={damping.value:.2g}",
         n,
-        (float(each.mean()) - 1.96 * error, float(each.mean()) + 1.96 * error),
+        expected.interval,
         "Rad & Maleki 2020; THEORY 5",
-        damping.reliable,
-        damping.statement,
+        expected.reliable,
+        expected.note or damping.statement,
     )
     numbers = task.train.numbers(torch.arange(n))
     return LeaveOneOut(y, grid.f, loss, loo, after, damping, test_loss, calibration, numbers)

@@ -41,7 +41,7 @@ class LeverageGrid:
         f, y: (n, C) outputs and labels.
         metric: F of the training data, for the evidence.
         grid: D dampings γ, ascending; leverage: (n, D, C, C).
-        own: see ``loo_outputs``; estimator: for people.
+        own: see ``loo_outputs``; estimator: for people; exact: the dual's leverage, at any damping.
     """
 
     task: Task
@@ -53,6 +53,7 @@ class LeverageGrid:
     leverage: Tensor
     own: bool
     estimator: str
+    exact: DualLeverage | None = None
 
     def choose(self, refits: HeldOut | None) -> DampingChoice:
         """γ where leave-one-out meets networks that did not see the examples, in loss on the labels as given.
@@ -159,7 +160,7 @@ def read_exact(
     exact = DualLeverage.of(jacobian, metric, plan.outputs, selection.missing)
     grid = (given,) if given is not None else _grid(float(metric.values[-1]) / metric.n)
     leverage = torch.stack([exact.matrices(g) for g in grid], 1)
-    return LeverageGrid(task, space, f, outs["y"], metric, grid, leverage, True, "exact dual")
+    return LeverageGrid(task, space, f, outs["y"], metric, grid, leverage, True, "exact dual", exact)
 
 
 def _grid(largest: float) -> tuple[float, ...]:

@@ -72,14 +72,16 @@ class LabelModel:
         total /= np.maximum(total.sum(1, keepdims=True), 1e-300)
         return torch.from_numpy(total).to(y.device)
 
-    def observed(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Tensor:
-        """p(label reads as it does | input), (n,), noise included."""
-        z, labels = _arrays(opinions, y)
-        total = np.zeros(len(labels))
+    def laws(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
+        """p(true class | input) and p(observed class | input), (n, C) each, whatever the label reads."""
+        z, _ = _arrays(opinions, y)
+        true, observed = np.zeros(z.shape[1:]), np.zeros(z.shape[1:])
         for share, chance, fit in zip(self.shares, self.chances, self.fits, strict=True):
             if chance > 1e-6:
-                total += chance * (calibrated(z, fit) * transitions(share, self.towards)[:, labels].T).sum(1)
-        return torch.from_numpy(total).to(y.device)
+                pi = calibrated(z, fit)
+                true += chance * pi
+                observed += chance * pi @ transitions(share, self.towards)
+        return torch.from_numpy(true).to(y.device), torch.from_numpy(observed).to(y.device)
 
     def p_wrong(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Tensor:
         """Probability that the observed label is wrong, (n,)."""

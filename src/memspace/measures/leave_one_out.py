@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memspace.task.likelihood import Likelihood
 
-__all__ = ["first_order_losses", "loo_outputs", "self_influence"]
+__all__ = ["first_order_losses", "loo_outputs", "self_influence", "settled_outputs"]
 
 
 def loo_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, leverage: Tensor, *, own: bool = True) -> Tensor:
@@ -43,3 +43,45 @@ def self_influence(likelihood: Likelihood, f: Tensor, y: Tensor, leverage: Tenso
 def first_order_losses(loss: Tensor, influence: Tensor) -> Tensor:
     """Leave-one-out losses to first order, loss + self-influence: for sequences, where V_i is out of reach."""
     return loss.double() + influence.double()
+
+
+def settled_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, gram: Tensor, rounds: int = 60) -> Tensor | None:
+    """Outputs of the exact optimum without each example, (n, C), where outputs are affine in the weights.
+
+    With θ' = θ + M⁻¹Jᵀc the gradient without example i is Jᵀe, e = ∂ℓ'_{−i} − ∂ℓ + c − HKc; c is moved by Newton steps
+    at the Hessian of θ without i, of which the first is :func:`loo_outputs`.
+
+    Args:
+        f: (n, C) outputs at the optimum; y: (n,) labels; gram: K = J M⁻¹ Jᵀ, (nC, nC), at M = N(F + γI).
+
+    Returns:
+        None where the steps do not settle.
+    """
+    f, k = f.double(), gram.double()
+    n, c = f.shape
+    own = torch.arange(n, device=f.device)
+    root = likelihood.fisher_root(f)
+    h = root @ root.transpose(1, 2)
+    blocks = k.reshape(n, c, n, c)[own, :, own]
+    eye = torch.eye(c, dtype=f.dtype, device=f.device)
+    pull = torch.linalg.solve(eye - h @ blocks, h)  # (I − HV)⁻¹H of each example
+    slope = likelihood.residual(f, y)
+    labels = y.repeat(n, *[1] * (y.dim() - 1))
+    at = torch.zeros(n, n, c, dtype=f.dtype, device=f.device)
+    last = float("inf")
+    for _ in range(rounds):
+        shift = (at.reshape(n, n * c) @ k).reshape(n, n, c)
+        there = likelihood.residual((f + shift).reshape(n * n, c), labels).reshape(n, n, c)
+        there[own, own] = 0.0
+        error = there - slope + at - torch.einsum("jcd,ijd->ijc", h, shift)
+        through = (error.reshape(n, n * c) @ k).reshape(n, n, c)[own, own]
+        error[own, own] += torch.einsum("ncd,nd->nc", pull, through)
+        moved = float(error.abs().max())
+        if not moved < 2 * last:
+            return None
+        last = min(last, moved)
+        at = at - error
+        if moved < 1e-9:
+            break
+    settled: Tensor = f + (at.reshape(n, n * c) @ k).reshape(n, n, c)[own, own]
+    return settled if last < 1e-4 else None

@@ -53,6 +53,11 @@ class DualLeverage:
         v = self._kept(damping)
         return v if self.missing is None else v @ self._whole(v)
 
+    def gram(self, damping: float) -> Tensor:
+        """J M⁻¹ Jᵀ between all outputs of all examples, (nC, nC), of the rows held."""
+        inner = self.jacobian.dot(self.jacobian)
+        return (inner - (self.cross * self._shrink(damping)) @ self.cross.t()) / (self.dual.n * damping)
+
     def _kept(self, damping: float) -> Tensor:
         """V of the rows held."""
         c = self.own.shape[1]

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import torch
-from torch import Tensor
 
 from memspace.audit.chapters.regression import explained
+from memspace.audit.expected import expected_calibration, expected_test_loss
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.measurement import Measurement, Unmeasured, from_samples, from_share
 from memspace.measures.calibration import calibration_error
 from memspace.measures.correct import by_example, correct, per_prediction
-from memspace.measures.damping import expected_loss
 
-__all__ = ["generalisation", "loo_estimate"]
-
-
-def loo_estimate(r: Reading) -> tuple[Tensor, str]:
-    """Per-example leave-one-out losses that estimate the test loss, nats per prediction, and how they came about.
-
-    Where a label model is at hand the loss is taken against the inferred true label, since test labels are taken to
-    be right; else against the labels as given.
-    """
-    if r.loo_f is not None and r.labels is not None:
-        return expected_loss(r.loo_f, r.labels.truth), "against the inferred true label"
-    return per_prediction(r.loo_loss, by_example(r.weight)), "against the labels as given"
+__all__ = ["generalisation"]
 
 
 def _calibration(r: Reading) -> list[Measurement | Unmeasured]:
@@ -36,11 +21,11 @@ def _calibration(r: Reading) -> list[Measurement | Unmeasured]:
     if r.loo_f is None or r.labels is None:
         reason = "a sequence model, another output law than categorical, or too many outputs"
         return [Unmeasured(name, reason, "audit a classifier with one label per example")]
-    truth = r.labels.truth
-    how = f"expected calibration error of leave-one-out, against the inferred true label; {r.estimator}"
-    found: list[Measurement | Unmeasured] = [calibration_error(name, r.loo_f, truth, how)]
+    found: list[Measurement | Unmeasured] = [
+        expected_calibration(r.y, r.labels, r.held_out, r.loo_f, r.damping, r.estimator)
+    ]
     if r.test_f is not None and r.test_y is not None:
-        how = "expected calibration error on the test examples"
+        how = "calibration error on the test examples"
         found.append(calibration_error("generalisation.test_calibration", r.test_f, r.test_y, how))
     return found
 
@@ -51,11 +36,18 @@ def generalisation(r: Reading) -> Chapter:
     positions = r.units / n
     train = float(r.loss.sum()) / r.units
     tic_gap = float(r.self_influence.mean()) / positions
-    each, how = loo_estimate(r)
-    estimate = float(each.mean())
-    sampling = float(each.std(correction=min(1, n - 1))) / math.sqrt(n)
-    relative = r.damping.target_error / r.damping.target if r.damping.target_error == r.damping.target_error else 0.5
-    error = math.hypot(sampling, relative * estimate)
+    expected = expected_test_loss(
+        r.task,
+        r.y,
+        r.loss,
+        r.weight,
+        held_out=r.held_out,
+        labels=r.labels,
+        damping=r.damping,
+        loo_f=r.loo_f,
+        loo_loss=r.loo_loss,
+    )
+    estimate, (low, high) = expected.value, expected.interval
     reliable = r.damping.reliable
     measurements = [
         from_samples(
@@ -88,12 +80,12 @@ def generalisation(r: Reading) -> Chapter:
             "generalisation.loo_estimate",
             estimate,
             "nats",
-            f"leave-one-out, {how}; {r.estimator}",
+            f"{expected.how}; {r.estimator}",
             n,
-            (estimate - 1.96 * error, estimate + 1.96 * error),
+            (low, high),
             "Rad & Maleki 2020; THEORY 5",
-            reliable=reliable,
-            note="interval: sampling of the examples and of the damping's calibration",
+            reliable=expected.reliable,
+            note=expected.note,
         ),
         Measurement(
             "generalisation.loo_estimate_as_given",
@@ -162,7 +154,7 @@ def generalisation(r: Reading) -> Chapter:
             Finding(
                 "note",
                 f"Expect a test loss near {estimate:.2g} nats",
-                f"Training loss {train:.2g}; leave-one-out {estimate:.2g} ± {1.96 * error:.2g}.",
+                f"Training loss {train:.2g}; without the examples {estimate:.2g} ({low:.2g} to {high:.2g}).",
                 "Check on held-out data when there are any.",
                 "generalisation",
             )
@@ -244,7 +236,9 @@ def generalisation(r: Reading) -> Chapter:
                 "generalisation",
             )
         )
-    answer = f"From training data alone: test loss {estimate:.3g} ± {1.96 * error:.2g} nats ({how})." + verdict
+    answer = (
+        f"From training data alone: test loss {estimate:.3g} nats ({low:.2g} to {high:.2g}; {expected.how})." + verdict
+    )
     return Chapter(
         "generalisation",
         "Generalisation",
@@ -257,6 +251,3 @@ def generalisation(r: Reading) -> Chapter:
         (),
         (r.damping.statement + ".",),
     )
-
-
-_ = torch

@@ -1,0 +1,98 @@
+"""The damping where theory knows it: the weights minimise a penalised loss whose outputs are affine in the weights.
+
+Then (F + γI)⁻¹/N with γ the penalty's is the inverse Hessian, and leave-one-out one Newton step from exact. Refits on
+parts of the data would only make it worse: they lack more than one example.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from memspace.measures.damping import DampingChoice
+from memspace.measures.leave_one_out import loo_outputs, settled_outputs
+from memspace.metric.leverage import DualLeverage
+from memspace.task.checks import evaluating
+from memspace.task.data import call_model, move
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["known_damping", "settled"]
+
+NEAR = 0.05  # of the penalty's gradient: what may be left of the penalised loss's
+PROBED, BATCH = 8, 512
+MOST = 100_000  # parameters of a model that is looked at
+ROWS, CELLS = 3_500, 5_000_000  # outputs of all examples, and outputs of all examples without each, held at once
+
+
+def known_damping(task: Task, space: ParameterSpace) -> DampingChoice | None:
+    """γ of γ/2·‖θ‖², where the outputs are affine in the weights and the penalised mean loss is stationary; else None.
+
+    γ is the task's ``decay`` where given, else read off the gradient, −⟨∇L, θ⟩/‖θ‖².
+    """
+    if space.size > MOST or not _affine(task, space):
+        return None
+    theta = space.flat(task.model).double()
+    squared = float(theta.square().sum())
+    if squared == 0:
+        return None
+    gradient = _gradient(task, space)
+    decay = task.decay if task.decay else -float(gradient @ theta) / squared
+    if not decay > 0 or float((gradient + decay * theta).norm()) > NEAR * decay * squared**0.5:
+        return None
+    nan = float("nan")
+    said = "given" if task.decay else "read off the gradient"
+    statement = (
+        f"γ = {decay:.2g} is the training's own weight decay ({said}): the outputs are affine in the weights, which "
+        "minimise the penalised loss, so that leave-one-out is one Newton step from exact"
+    )
+    return DampingChoice(decay, "decay", (), (), nan, nan, True, statement)
+
+
+def settled(task: Task, f: Tensor, y: Tensor, leverage: DualLeverage, damping: DampingChoice) -> Tensor:
+    """Leave-one-out outputs at the damping: the exact ones where theory knows it and memory holds them."""
+    law, n = task.likelihood, len(f)
+    if damping.rule == "decay" and leverage.missing is None and f.numel() <= ROWS and n * f.numel() <= CELLS:
+        exact = settled_outputs(law, f, y, leverage.gram(damping.value))
+        if exact is not None:
+            return exact
+    return loo_outputs(law, f, y, leverage.matrices(damping.value))
+
+
+def _affine(task: Task, space: ParameterSpace) -> bool:
+    """f(θ + δ) + f(θ − δ) = 2 f(θ) for a random δ as large as θ."""
+    x = move(task.train.batch(range(min(PROBED, len(task.train)))).x, task.device, task.dtype)
+    held = space.parameters(task.model)
+    generator = torch.Generator().manual_seed(0)
+    size = space.flat(task.model).double().norm() / max(space.size, 1) ** 0.5
+    step = {n: (float(size) * torch.randn(p.shape, generator=generator)).to(p) for n, p in held.items()}
+
+    def at(sign: float) -> Tensor:
+        moved = {n: p.detach() + sign * step[n] for n, p in held.items()}
+
+        def forward(inputs: Tensor) -> Tensor:
+            return functional_call(task.model, moved, (inputs,))
+
+        return forward(x).double() if isinstance(x, Tensor) else torch.full((1,), float("nan"))
+
+    with torch.no_grad(), evaluating(task.model):
+        middle = at(0.0)
+        off = at(1.0) + at(-1.0) - 2 * middle
+        size_of_change = (at(1.0) - middle).norm()
+    return bool(off.norm() <= 1e-4 * (size_of_change + middle.norm()))
+
+
+def _gradient(task: Task, space: ParameterSpace) -> Tensor:
+    """∇ of the mean training loss, flat, float64."""
+    held = space.parameters(task.model)
+    total = {n: torch.zeros_like(p, dtype=torch.float64) for n, p in held.items()}
+    n = len(task.train)
+    with evaluating(task.model):
+        for start in range(0, n, BATCH):
+            batch = task.train.batch(range(start, min(start + BATCH, n)))
+            f = call_model(task.model, move(batch.x, task.device, task.dtype))
+            loss = task.likelihood.nll(f.double(), move(batch.y, task.device)).sum() / n
+            for name, g in zip(held, torch.autograd.grad(loss, list(held.values())), strict=True):
+                total[name] += g.double()
+    return space.pack(total)
