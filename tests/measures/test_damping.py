@@ -46,6 +46,22 @@ def test_out_of_reach_is_said(level: float, end: int) -> None:
     assert "end of the grid" in choice.statement
 
 
+def test_what_is_read_at_a_damping_nobody_found_is_marked() -> None:
+    assert not match_damping(torch.full((len(GRID), 4), 0.9), GRID, torch.full((4,), 0.5), "x").found
+
+
+def test_no_crossing_within_the_paired_error_is_a_match() -> None:
+    """The losses differ by less than the pairs' spread allows to tell, though nothing crosses."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(200, generator=generator, dtype=torch.float64) + 0.5
+    near = target + 0.3 * torch.randn(200, generator=generator, dtype=torch.float64)
+    near = near - (near - target).mean() + 0.01
+    choice = match_damping(near.expand(len(GRID), 200), GRID, target, "x")
+    assert choice.reliable
+    assert choice.found
+    assert not match_damping((near + 0.2).expand(len(GRID), 200), GRID, target, "x").reliable
+
+
 def test_expected_loss_is_cross_entropy() -> None:
     f = torch.randn(6, 4, dtype=torch.float64)
     y = torch.tensor([0, 1, 2, 3, 0, 1])

@@ -72,7 +72,8 @@ def _affine(task: Task, space: ParameterSpace) -> bool:
         moved = {n: p.detach() + sign * step[n] for n, p in held.items()}
 
         def forward(inputs: Tensor) -> Tensor:
-            return functional_call(task.model, moved, (inputs,))
+            moved_f: Tensor = functional_call(task.model, moved, (inputs,))
+            return moved_f
 
         return forward(x).double() if isinstance(x, Tensor) else torch.full((1,), float("nan"))
 

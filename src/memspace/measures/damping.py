@@ -31,6 +31,7 @@ class DampingChoice:
         target, target_error: what the estimate was matched to (held-out loss), with its standard error.
         reliable: False where the rule is known to be biased or the target was out of the grid's reach.
         statement: one sentence for the report.
+        found: whether the rule found a γ at all; where not, whatever is read at γ is not to be trusted.
     """
 
     value: float
@@ -41,6 +42,7 @@ class DampingChoice:
     target_error: float
     reliable: bool
     statement: str
+    found: bool = True
 
 
 def expected_loss(f: Tensor, truth: Tensor) -> Tensor:
@@ -54,6 +56,9 @@ def match_damping(estimates: Tensor, grid: tuple[float, ...], target: Tensor, wh
     Args:
         estimates: (D, m) leave-one-out losses of the held-out examples at every γ of the grid (ascending).
         target: (m,) losses of the same examples under networks trained without them.
+
+    Where nothing crosses, the end of the grid is taken: as sound where the two differ there by no more than the paired
+    error of their difference, else as not found.
     """
     goal = float(target.mean())
     error = float(target.std() / math.sqrt(len(target))) if len(target) > 1 else math.nan
@@ -61,25 +66,32 @@ def match_damping(estimates: Tensor, grid: tuple[float, ...], target: Tensor, wh
     # The estimate falls as γ grows; work in logs and take the last crossing from above.
     difference = torch.log(means.clamp_min(1e-12)) - math.log(max(goal, 1e-12))
     above = (difference > 0).nonzero().flatten()
-    if len(above) == 0:
-        k, reliable = 0, False
-        value = grid[0]
-    elif int(above[-1]) == len(grid) - 1:
-        k, reliable = len(grid) - 1, False
-        value = grid[-1]
-    else:
-        k, reliable = int(above[-1]), True
+    crossed = len(above) > 0 and int(above[-1]) < len(grid) - 1
+    if crossed:
+        k = int(above[-1])
         d0, d1 = float(difference[k]), float(difference[k + 1])
         share = d0 / (d0 - d1)
         value = math.exp(math.log(grid[k]) + share * (math.log(grid[k + 1]) - math.log(grid[k])))
+        reliable = True
+    else:
+        k = 0 if len(above) == 0 else len(grid) - 1
+        value, reliable = grid[k], _alike(estimates[k], target)
     statement = (
         f"γ = {value:.2g}: the leave-one-out estimate then agrees with {what} on {len(target)} examples"
         if reliable
         else f"γ = {value:.2g} is the end of the grid: nowhere in it does the leave-one-out estimate agree with {what}"
     )
     return DampingChoice(
-        value, "held-out refit", grid, tuple(float(m) for m in means), goal, error, reliable, statement
+        value, "held-out refit", grid, tuple(float(m) for m in means), goal, error, reliable, statement, reliable
     )
+
+
+def _alike(estimate: Tensor, target: Tensor) -> bool:
+    """Whether the means of paired samples differ by no more than 1.96 standard errors of the difference."""
+    if estimate.shape != target.shape or len(target) < 10:
+        return False
+    apart = estimate.double() - target.double()
+    return bool(apart.mean().abs() <= 1.96 * apart.std() / math.sqrt(len(apart)))
 
 
 def evidence_damping(metric: FisherMetric, theta: Tensor, n: int) -> DampingChoice:
@@ -98,6 +110,7 @@ def evidence_damping(metric: FisherMetric, theta: Tensor, n: int) -> DampingChoi
         "come out too high (hand over a way to refit for a calibrated choice)"
         if reliable
         else "the evidence has no maximum in reach; γ is the end of the search range",
+        reliable,
     )
 
 

@@ -19,7 +19,7 @@ def capacity(r: Reading, tables: dict[str, dict[str, object]], supplied: float |
     Args:
         supplied: bits of random labels that this architecture stores, as ``memspace capacity`` measures them.
     """
-    g, n = r.damping.value, r.n
+    g, n, found = r.damping.value, r.n, r.damping.found
     bits = information_bits(r.metric, g)
     by_layer = (r.layer_trace(lambda x: torch.log1p(x / g)) / (2 * LN2)).tolist()
     names = r.space.labels
@@ -28,9 +28,9 @@ def capacity(r: Reading, tables: dict[str, dict[str, object]], supplied: float |
     tables["layers"]["effective_parameters"] = r.layer_trace(lambda x: x / (x + g)).tolist()
     tables["layers"]["self_influence"] = r.parts.sum(0).tolist()
     measurements = [
-        Measurement("capacity.bits_used", bits, "bits", r.estimator, n, None, "MacKay 1992"),
-        Measurement("capacity.bits_per_parameter", bits / r.space.size, "bits", r.estimator, n),
-        Measurement("capacity.bits_per_example", bits / n, "bits", r.estimator, n),
+        Measurement("capacity.bits_used", bits, "bits", r.estimator, n, None, "MacKay 1992", found),
+        Measurement("capacity.bits_per_parameter", bits / r.space.size, "bits", r.estimator, n, reliable=found),
+        Measurement("capacity.bits_per_example", bits / n, "bits", r.estimator, n, reliable=found),
     ]
     unmeasured = []
     if supplied is None:

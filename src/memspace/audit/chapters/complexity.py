@@ -75,6 +75,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             n,
             None,
             source,
+            reliable=r.damping.found,
             note=f"exact for this metric and γ; {low:.3g} to {high:.3g} with γ doubled and halved",
         ),
         Measurement(
@@ -85,6 +86,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             n,
             None,
             source,
+            reliable=r.damping.found,
             note=f"exact for this metric and γ; {d_low:.3g} to {d_high:.3g} with γ doubled and halved",
         ),
         Measurement(
@@ -104,6 +106,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             n,
             None,
             "MacKay 1992; Rissanen 1996",
+            reliable=r.damping.found,
         ),
         Measurement("complexity.null_code", null_bits, "bits", "labels sent with the class prior alone", n),
     ]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 
 from memspace.audit.chapters.regression import explained
 from memspace.audit.expected import expected_calibration, expected_test_loss
