@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from memspace.audit.claims import above, below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.audit.stages import Facts, Stage
@@ -22,6 +23,8 @@ from memspace.task.likelihood import Gaussian
 __all__ = ["complexity"]
 
 NORM_EXAMPLES = 5000
+SAVED = "complexity.labels_compressed"
+MUCH = 0.25  # of the labels' bits: a network that saves so much has found a rule and not only stored the examples
 GAINS = np.logspace(-1, 1, 21)
 
 
@@ -185,23 +188,17 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             )
         )
     saved = 1 - total / null_bits if null_bits > 0 else math.nan
-    compressed = f"The network compresses its labels by {saved:.0%}"
-    evidence = f"{total:,.0f} bits with the network's own cost, {null_bits:,.0f} without a network."
+    title = f"Describing the labels takes {saved:.0%} fewer bits with the network than without"
+    evidence = f"{total:,.0f} bits with the network, its own cost included; {null_bits:,.0f} bits by frequencies alone."
     if isinstance(law, Gaussian):
         saved, evidence = _explained_net(r, law, prior, information)
-        compressed = f"After paying for its weights the network explains {saved:.0%} of the targets' variance"
-    level = "good" if saved > 0.25 else "note" if saved > 0 else "warn"
-    findings = (
-        Finding(
-            level,
-            compressed if saved > 0 else "The network does not pay for itself as a code of its labels",
-            evidence,
-            "A network that saves little has memorised rather than understood: more data, stronger decay or a smaller network."
-            if saved <= 0.25
-            else "Nothing to do.",
-            "complexity",
-        ),
-    )
+        title = f"After paying for its weights the network explains {saved:.0%} of the targets' variance"
+    findings: tuple[Finding, ...] = ()
+    if math.isfinite(saved):
+        how = "share saved of what the labels cost without a network, after paying for the network's weights"
+        note = "exact for these data and this damping"
+        measurements.append(Measurement(SAVED, saved, "1", how, n, reliable=r.damping.reliable, note=note))
+        findings = (_compression(saved, title, evidence),)
     answer = f"At the chosen damping it holds {bits:,.0f} bits in {dimension:,.0f} effective parameters of {r.space.size:,}, {bits / r.space.size:.2g} bits per parameter."
     return Chapter(
         "complexity",
@@ -215,6 +212,19 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
         (),
         (r.damping.statement + ".",),
     )
+
+
+def _compression(saved: float, title: str, evidence: str) -> Finding:
+    warn = Finding(
+        "warn",
+        "The network costs more bits than it saves on its labels",
+        evidence,
+        "It stores examples one by one rather than a rule for them: try more data, stronger decay or a smaller network.",
+        "complexity",
+        claims=(below(SAVED, 0.0),),
+    )
+    level = "good" if saved > MUCH else "note"
+    return Finding(level, title, evidence, "Nothing to do.", "complexity", claims=(above(SAVED, 0.0),), otherwise=warn)
 
 
 def costs(facts: Facts) -> list[Stage]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.audit.chapters.agreement import CLOSE, agreement
+from memspace.audit.claims import above, below
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Finding, Gallery
@@ -20,6 +22,8 @@ from memspace.task.likelihood import Gaussian
 
 __all__ = ["Explained", "explained", "outliers"]
 
+EXPECTED = "outliers.expected"
+FEW = 0.05  # share of outliers below which none is said to look like one
 SHOWN = 24
 NAMED = 8  # outputs that get a measurement of their own
 
@@ -69,7 +73,8 @@ def explained(r: Reading) -> Explained | None:
         found.append(test)
         said = f" It explains {test.value:.0%} of the variance of the test targets."
         if r.loo_f is not None:
-            finding = _agreement(r, found[1], test, centre, scale)
+            gap, finding = _agreement(r, found[1], test, centre, scale)
+            found.append(gap)
     return Explained(tuple(found), finding, said)
 
 
@@ -88,26 +93,29 @@ def _noise(r: Reading) -> list[Measurement]:
     return out
 
 
-def _agreement(r: Reading, loo: Measurement, test: Measurement, centre: Tensor, scale: Tensor) -> Finding:
+def _agreement(
+    r: Reading, loo: Measurement, test: Measurement, centre: Tensor, scale: Tensor
+) -> tuple[Measurement, Finding]:
     """Leave-one-out against test errors, both in the spread of the targets."""
     assert r.loo_f is not None
     assert r.test_f is not None
     assert r.test_y is not None
     inside, outside = (_parts(f, y, centre, scale)[0] for f, y in ((r.loo_f, r.y), (r.test_f, r.test_y)))
-    apart = abs(float(inside.mean() - outside.mean()))
     error = math.hypot(
         *(float(v.std()) / math.sqrt(max(len(v), 1)) if len(v) > 1 else math.inf for v in (inside, outside))
     )
-    close = apart <= max(1.96 * error, 0.1 * float(outside.mean()))
-    return Finding(
-        "good" if close else "warn",
-        "The estimate made without test data is " + ("close" if close else "off"),
-        f"{loo.value:.0%} of the variance explained from training data alone, {test.value:.0%} measured.",
-        "Trust the estimate on data like these."
-        if close
-        else "Trust the measured share; the test data may differ, or the damping is uncalibrated.",
-        "generalisation",
+    gap = from_error(
+        "regression.loo_gap",
+        float(inside.mean() - outside.mean()),
+        error,
+        "1",
+        "squared error without the example itself less that on test examples, in the targets' variance",
+        len(outside),
+        df=max(min(len(inside), len(outside)) - 1, 0),
+        reliable=loo.reliable,
     )
+    evidence = f"{loo.value:.0%} of the variance explained from training data alone, {test.value:.0%} measured."
+    return gap, agreement(gap, CLOSE * float(outside.mean()), evidence)
 
 
 def outliers(
@@ -155,14 +163,42 @@ def outliers(
                 items,
             )
         )
-    word = "target looks like an outlier" if likely == 1 else "targets look like outliers"
-    findings.append(
-        Finding(
-            "warn" if likely else "good",
-            f"{likely} {word}" if likely else "No target looks like an outlier",
-            f"Estimated share {expected / r.n:.1%} ± {1.96 * math.hypot(error, fit):.1%}.",
-            "Review them in examples.parquet, sorted by p_outlier." if likely else "Nothing to do.",
-            "stored",
+    measurements.append(
+        from_error(
+            EXPECTED, expected, error * r.n, "targets", f"sum of the probabilities; {how}", r.n, lower=0.0,
+            reliable=r.damping.reliable,
         )
-    )
+    )  # fmt: skip
+    findings.append(_verdict(likely, f"Estimated share {measurements[-2].value:.1%}, {expected:.1f} targets."))
     return True
+
+
+def _verdict(likely: int, evidence: str) -> Finding:
+    unsure = Finding(
+        "note",
+        "Whether targets are outliers cannot be told",
+        evidence,
+        "Read the likeliest ones in examples.parquet, sorted by p_outlier, as a list to look at, not as a count.",
+        "stored",
+    )
+    none = Finding(
+        "good",
+        "No target looks like an outlier",
+        evidence,
+        "Nothing to do.",
+        "stored",
+        claims=(below("outliers.share", FEW),),
+        otherwise=unsure,
+    )
+    word = "target looks like an outlier" if likely == 1 else "targets look like outliers"
+    if not likely:
+        return none
+    return Finding(
+        "warn",
+        f"{likely} {word}",
+        evidence,
+        "Review them in examples.parquet, sorted by p_outlier.",
+        "stored",
+        claims=(above(EXPECTED, 0.5),),
+        otherwise=none,
+    )
