@@ -225,6 +225,7 @@ def _hall(x: Floats, error: float) -> tuple[float, float]:
     if n < _FEW:
         return -quantile * error, quantile * error
     centred = x - x.mean()
+    centred = centred / np.abs(centred).max()  # cubes of tiny numbers would round to 0
     skewness = float((centred**3).mean() / (centred**2).mean() ** 1.5) * math.sqrt(n * (n - 1)) / (n - 2)
     a, b = skewness / (3 * math.sqrt(n)), skewness / (6 * math.sqrt(n))
     if abs(a) < 1e-7:

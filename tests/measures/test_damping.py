@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from memspace.measures.damping import GRID, evidence_damping, expected_loss, match_damping
+from memspace.measures.damping import GRID, damping_unit, evidence_damping, expected_loss, match_damping
 from memspace.metric.spectral import Dense
 
 
@@ -103,3 +103,11 @@ def test_zero_weights_have_no_evidence_maximum() -> None:
     choice = evidence_damping(metric, torch.zeros(3), 10)
     assert not choice.reliable
     assert "no maximum" in choice.statement
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1 / 49, 3.0, 1e9])
+def test_the_grids_unit_moves_with_the_metrics(unit: float) -> None:
+    """Of eigenvalues 4, 2 and 0 it is ten times 3, and follows a factor without rounding."""
+    matrix = torch.diag(torch.tensor([4.0, 2.0, 0.0], dtype=torch.float64))
+    assert damping_unit(Dense.of(unit * matrix)) == pytest.approx(30 * unit, rel=1e-9)
+    assert damping_unit(Dense.of(0 * matrix)) == 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from memspace import fisher
 from memspace.errors import LabelError
-from memspace.measures.correct import accuracies, accuracy, per_prediction
+from memspace.measures.correct import accuracy, by_example, correct, per_prediction
 from memspace.passes.outputs import outputs
 from memspace.passes.verify import verified_space
 from memspace.task.checks import check_task
@@ -260,7 +260,8 @@ def test_padded_positions_count_neither_as_right_nor_as_wrong() -> None:
     counted = y != -100
     want = (f.argmax(-1) == y)[counted].double().mean().item()
     assert accuracy(Categorical(), f, y) == pytest.approx(want)
-    assert accuracies(Categorical(), f, y).mean().item() == pytest.approx(want)
+    each = per_prediction(by_example(correct(Categorical(), f, y)), by_example(Categorical().weight(f, y)))
+    assert each.mean().item() == pytest.approx(want)
     equal = torch.rand(5, generator=generator)
     torch.testing.assert_close(per_prediction(equal * 4, torch.full((5,), 4.0)), equal.double())
 

@@ -11,7 +11,7 @@ from memspace.audit.held_out import refit_held_out
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut
 from memspace.audit.store import Store
-from memspace.measures.damping import GRID, DampingChoice, evidence_damping, match_damping
+from memspace.measures.damping import GRID, DampingChoice, damping_unit, evidence_damping, match_damping
 from memspace.metric.metric import FisherMetric
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
@@ -21,7 +21,6 @@ from memspace.training.refit import refit_of
 
 __all__ = [
     "choose_damping",
-    "damping_grid",
     "explained",
     "held_out_of",
     "pick_queries",
@@ -81,8 +80,8 @@ def choose_damping(
         return known
     if held_out is None:
         return evidence_damping(metric, theta, n)
-    scale = metric.trace().value / max(metric.effective_dimension(1e-12).value, 1.0)
-    grid = tuple(g * damping_grid(scale) for g in GRID)
+    unit = damping_unit(metric)
+    grid = tuple(g * unit for g in GRID)
     seen = y[held_out.index]
     target = total(task.likelihood.excess(held_out.f.double(), seen))
     rows = []
@@ -91,11 +90,6 @@ def choose_damping(
         rows.append(e if e.dim() == 1 else total(task.likelihood.excess(e, seen)))
     what = "networks that did not see the examples"
     return match_damping(torch.stack(rows), grid, target, what)
-
-
-def damping_grid(scale: float) -> float:
-    """The grid spans 1e-4..1 in units of a power of ten near the mean non-zero eigenvalue times 10."""
-    return 1.0 if scale <= 0 else float(10.0 ** round(torch.log10(torch.tensor(10 * scale)).item()))
 
 
 def total(per_position: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor
 from memspace.audit.common import (
     QUERIES,
     choose_damping,
-    damping_grid,
     explained,
     pick_queries,
     query_data,
@@ -23,7 +22,7 @@ from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
 from memspace.audit.stages import Facts, Stage
 from memspace.audit.store import Store
-from memspace.measures.damping import GRID
+from memspace.measures.damping import GRID, damping_unit
 from memspace.measures.leave_one_out import first_order_losses, loo_outputs
 from memspace.metric.fisher import bases_of, exact_probe, kronecker_of
 from memspace.metric.metric import Estimate, Fidelity, FisherMetric, SpectralFunction, fidelity
@@ -115,8 +114,8 @@ def ekfac_road(
     def estimate(g: float) -> Tensor:
         assert subset is not None
         if not cache:
-            scale = metric.trace().value / max(metric.effective_dimension(1e-12).value, 1.0)
-            grid = [x * damping_grid(scale) for x in GRID]
+            unit = damping_unit(metric)
+            grid = [x * unit for x in GRID]
             at_once = max(1, settings.memory // (4 * 8 * space.size))
             for part in (grid[i : i + at_once] for i in range(0, len(grid), at_once)):
                 table = KroneckerLeverage(blocks, bases, inverse(part), kind)

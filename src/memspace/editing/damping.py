@@ -22,7 +22,7 @@ from memspace.task.task import Task
 
 __all__ = ["choose", "trial_set"]
 
-GRID = tuple(10 ** (k / 2) for k in range(-8, 1))  # γ relative to a power of ten near ten mean eigenvalues
+GRID = tuple(10 ** (k / 2) for k in range(-8, 1))  # γ relative to ten mean eigenvalues
 TRIAL = 200  # training examples put to the trial at most
 
 
@@ -54,7 +54,7 @@ def from_trial(
     """γ where forgetting *other* examples by an edit costs them what leaving them out of one refit does.
 
     Args:
-        trial: the other examples; scale: a power of ten near ten mean eigenvalues, the grid's unit.
+        trial: the other examples; scale: ten mean eigenvalues, the grid's unit.
         forget_trial: γ → flat weights with the trial set forgotten.
     """
     assert task.refit is not None

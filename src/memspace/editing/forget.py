@@ -16,7 +16,7 @@ from memspace.editing.gradients import bregman_gradient, loss_gradient
 from memspace.editing.solver import METHODS, Accuracy, Solver, outputs_per_example, pick_method
 from memspace.limits import COUNT, DAMPING, SEED, one_of
 from memspace.measurement import Measurement
-from memspace.measures.damping import DampingChoice
+from memspace.measures.damping import DampingChoice, damping_unit
 from memspace.metric.fisher import build
 from memspace.metric.metric import FisherMetric
 from memspace.passes.outputs import outputs
@@ -113,9 +113,8 @@ def _damping(
         g = loss_gradient(task, space, index=other) / len(rest)
         more = len(task.train) / len(rest)  # α = Nγ over fewer examples
         theta = space.flat(task.model).double()
-        bound = own.metric.trace().value / max(own.metric.effective_dimension(1e-12).value, 1.0)
-        scale = 10.0 ** round(torch.log10(torch.tensor(10 * bound)).item()) if bound > 0 else 1.0
-        found = from_trial(task, space, other, scale, lambda gamma: theta + own(g, gamma * more), seed)
+        unit = damping_unit(own.metric)
+        found = from_trial(task, space, other, unit, lambda gamma: theta + own(g, gamma * more), seed)
         solver.gradients += own.gradients
         return found
 

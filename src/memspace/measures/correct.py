@@ -6,7 +6,7 @@ from torch import Tensor
 
 from memspace.task.likelihood import Likelihood
 
-__all__ = ["accuracies", "accuracy", "by_example", "correct", "per_prediction"]
+__all__ = ["accuracy", "by_example", "correct", "per_prediction"]
 
 
 def correct(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
@@ -38,11 +38,6 @@ def per_prediction(totals: Tensor, counted: Tensor) -> Tensor:
     mean = counted.mean().clamp_min(1e-300)
     ratio = totals.mean() / mean
     return ratio + (totals - ratio * counted) / mean
-
-
-def accuracies(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
-    """(n,) numbers whose mean is :func:`accuracy`, see :func:`per_prediction`."""
-    return per_prediction(by_example(correct(law, f, y)), by_example(law.weight(f, y)))
 
 
 def accuracy(law: Likelihood, f: Tensor, y: Tensor) -> float:

@@ -16,7 +16,15 @@ from torch import Tensor
 
 from memspace.metric.metric import FisherMetric
 
-__all__ = ["GRID", "DampingChoice", "evidence_damping", "evidence_root", "expected_loss", "match_damping"]
+__all__ = [
+    "GRID",
+    "DampingChoice",
+    "damping_unit",
+    "evidence_damping",
+    "evidence_root",
+    "expected_loss",
+    "match_damping",
+]
 
 GRID = tuple(10 ** (k / 4) for k in range(-16, 1))  # γ from 1e-4 to 1 relative units, four per decade
 
@@ -92,6 +100,14 @@ def _alike(estimate: Tensor, target: Tensor) -> bool:
         return False
     apart = estimate.double() - target.double()
     return bool(apart.mean().abs() <= 1.96 * apart.std() / math.sqrt(len(apart)))
+
+
+def damping_unit(metric: FisherMetric) -> float:
+    """Ten mean eigenvalues of those that are not zero: the grid moves with the metric's unit."""
+    trace = metric.trace().value
+    if trace <= 0:
+        return 1.0
+    return 10 * trace / max(metric.effective_dimension(1e-12 * trace).value, 1.0)
 
 
 def evidence_damping(metric: FisherMetric, theta: Tensor, n: int) -> DampingChoice:
