@@ -17,7 +17,7 @@ __all__ = ["forest_opinion"]
 
 TREES, LEAF = 200, 2
 OUTSIDE = 0.37  # share of the examples that a bootstrap sample leaves out
-WIDEST, MOST, CLASSES = 4096, 20_000, 200
+WIDEST, MOST, CLASSES = 4096, 10_000, 200
 
 
 def forest_opinion(x: Tensor, y: Tensor, classes: int, seed: int) -> Tensor | None:

@@ -27,7 +27,7 @@ __all__ = ["LabelModel", "fit_label_model"]
 
 SHARES = (0.0, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.36, 0.43, 0.5, 0.6)
 EXPECTED = 0.15  # mean of the exponential prior of ε: larger shares must be shown by the data
-DROP = 2.71  # nats below the maximum: 98% for an exact likelihood; the calibration is only nearly right
+DROP = 3.32  # nats below the maximum: 99% for an exact likelihood; the calibration is only nearly right
 CLEAR = 0.05  # overlap of classes below which a share is told from it
 PREFERRED = 2.0  # nats of held-out likelihood by which a pattern of classes must be better than none
 FEWEST = 12  # wrong labels expected, below which no pattern of classes is looked for
