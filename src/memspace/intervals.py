@@ -23,6 +23,7 @@ __all__ = [
     "of_change",
     "of_difference",
     "of_grouped_share",
+    "of_independent_ratio",
     "of_mean",
     "of_ratio",
     "of_share",
@@ -200,6 +201,28 @@ def of_ratio(above: Any, below: Any) -> Interval:
     middle = top * bottom - q * float(covariance[0, 1])
     root = math.sqrt(max(middle**2 - square * (top**2 - q * float(covariance[0, 0])), 0.0))
     return Interval(((middle - root) / square, (middle + root) / square))
+
+
+def of_independent_ratio(
+    above: float, above_ends: tuple[float, float] | None, below: float, below_ends: tuple[float, float] | None
+) -> tuple[float, float] | None:
+    """Interval of a ratio of two positive numbers measured apart, from the interval of each.
+
+    On a logarithmic scale each end lies as far from the value as the two ends that push it there lie from theirs, in
+    the root of the sum of squares (Zou & Donner 2008, "Construction of confidence limits about effect measures").
+
+    Returns:
+        None where an interval is missing or reaches zero.
+    """
+    if above_ends is None or below_ends is None:
+        return None
+    ends = (above_ends[0], below_ends[0], above, below)
+    if min(ends) <= 0 or not all(math.isfinite(v) for v in (*ends, above_ends[1], below_ends[1])):
+        return None
+    log, ratio = math.log, above / below
+    down = math.hypot(log(above / above_ends[0]), log(below_ends[1] / below))
+    up = math.hypot(log(above_ends[1] / above), log(below / below_ends[0]))
+    return ratio * math.exp(-down), ratio * math.exp(up)
 
 
 def floats(values: Any) -> Floats:

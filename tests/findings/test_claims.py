@@ -54,6 +54,10 @@ def test_a_finding_is_silent_where_another_measurement_refutes_it():
     assert reviewed([finding], {SHARE.name: SHARE}) == (finding,)
 
 
+def test_a_verdict_that_rests_on_no_claim_is_a_note():
+    assert [f.level for f in reviewed([_finding()], {})] == ["note"]
+
+
 def test_a_finding_survives_being_written_and_read():
     finding = _finding(above("labels.noise", 0.01), unless=(below("pairs", 1.0),), first=True, otherwise=_finding())
     assert Finding.from_dict(asdict(finding)) == finding

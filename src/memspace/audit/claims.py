@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memspace.measurement import Measurement
 
-__all__ = ["ABOVE", "BELOW", "UNRELIABLE", "Claim", "Finding", "above", "below", "reviewed", "unreliable"]
+__all__ = ["Claim", "Finding", "above", "below", "reliable", "reviewed", "unreliable"]
 
-ABOVE, BELOW, UNRELIABLE = "above", "below", "unreliable"
+ABOVE, BELOW, RELIABLE, UNRELIABLE = "above", "below", "reliable", "unreliable"
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Claim:
     Args:
         measure: its name.
         relation: ``above`` or ``below``: the whole 95% interval (of an exact value, the value) lies there;
-            ``unreliable``: the measurement says of itself that it should not be trusted.
+            ``reliable``: it was measured and may be trusted; ``unreliable``: it says of itself that it should not.
         bound: for the first two.
     """
 
@@ -44,6 +44,8 @@ class Claim:
             return not m.reliable or not math.isfinite(m.value)
         if not m.reliable or not math.isfinite(m.value):
             return False
+        if self.relation == RELIABLE:
+            return True
         low, high = m.interval if m.interval is not None else (m.value, m.value)
         return low > self.bound if self.relation == ABOVE else high < self.bound
 
@@ -56,6 +58,11 @@ def above(measure: str, bound: float) -> Claim:
 def below(measure: str, bound: float) -> Claim:
     """The claim that all of the measurement's interval lies below ``bound``."""
     return Claim(measure, BELOW, bound)
+
+
+def reliable(measure: str) -> Claim:
+    """The claim that the measurement was made and may be trusted."""
+    return Claim(measure, RELIABLE)
 
 
 def unreliable(measure: str) -> Claim:
@@ -112,5 +119,6 @@ def _spoken(finding: Finding, measured: Mapping[str, Measurement]) -> Finding | 
     supported = all(c.holds(measured) for c in finding.claims)
     refuted = any(c.holds(measured) for c in finding.unless)
     if supported and not refuted:
-        return finding
+        # A verdict that rests on nothing measured is no verdict.
+        return finding if finding.claims or finding.level == "note" else replace(finding, level="note")
     return None if finding.otherwise is None else _spoken(finding.otherwise, measured)

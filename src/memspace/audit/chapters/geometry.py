@@ -140,7 +140,7 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
     stiff = names[int(per_layer.argmax())]
     answer = (
         f"Of {r.space.size:,} directions in weight space about {summary.effective_rank:,.0f} carry the network's behaviour; "
-        f"{summary.flat:.0%} are flat to a millionth of the stiffest."
+        f"{summary.flat:.0%} of the eigenvalues lie below a millionth of the largest."
     )
     if drawn:
         answer = f"The {r.space.size:,} directions in weight space were read from drawn rows: {drawn}."

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from memspace.audit.chapters.regression import outliers
 from memspace.audit.chapters.twice import Lists, twice
-from memspace.audit.claims import above, below
+from memspace.audit.claims import above, below, reliable
 from memspace.audit.judge import noise_measurement
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
@@ -19,6 +19,8 @@ from memspace.measures.labels import LabelModel
 __all__ = ["stored"]
 
 SHOWN = 24
+TOP_SHARE = "memory.top_percent_share"
+MUCH = 0.2  # of all self-influence: twenty times what a hundredth of the examples would hold if all held as much
 FEW = 0.05  # share of wrong labels below which none is said to look wrong
 
 
@@ -62,11 +64,13 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
             source="Rad & Maleki 2020; THEORY 5",
         ),
         Measurement(
-            "memory.top_percent_share",
+            TOP_SHARE,
             share,
             "1",
             "share of all self-influence held by the top 1% of examples",
             n,
+            reliable=r.damping.reliable,
+            note="exact for these data and this damping",
         ),
     ]
     unmeasured: list[Unmeasured] = []
@@ -118,12 +122,11 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
     tables["influence"] = _influence(r, galleries, plain)
     top = names[int(everywhere.argmax())]
     findings.append(
-        Finding(
-            "note" if share < 0.2 else "warn",
-            f"The top 1% of examples hold {share:.0%} of the memory",
-            f"Self-influence {float(influence[order[0]]):.2g} nats at the top against {float(influence.median()):.2g} at the median; mostly kept in {top}.",
-            "Look through the most memorised examples: rare but right ones deserve more data, wrong ones a new label.",
-            "stored",
+        _concentrated(
+            max(1, n // 100),
+            share,
+            f"Self-influence {float(influence[order[0]]):.2g} nats at the top against {float(influence.median()):.2g} "
+            f"at the median; the largest part lies in {top}.",
         )
     )
     answer = f"Leaving an example out raises its own loss by {float(rise.mean()):.3g} nats on average; the most memorised one by {float(rise[order[0]]):.3g}."
@@ -221,12 +224,28 @@ def _wrong_labels(
     return figures
 
 
+def _concentrated(count: int, share: float, evidence: str) -> Finding:
+    """How much of the memory the top 1% hold; a warning where a few examples hold much of it."""
+    hold = "example holds" if count == 1 else "examples hold"
+    title = f"The {'most' if count == 1 else f'{count:,} most'} memorised {hold} {share:.0%} of all self-influence"
+    note = Finding("note", title, evidence, "Nothing to do.", "stored", claims=(reliable(TOP_SHARE),))
+    return Finding(
+        "warn",
+        title,
+        evidence,
+        "Look through the most memorised examples: rare but right ones deserve more data, wrong ones a new label.",
+        "stored",
+        claims=(above(TOP_SHARE, MUCH),),
+        otherwise=note,
+    )
+
+
 def _verdict(model: LabelModel, likely: int) -> Finding:
     """Found, none, or not to be told."""
     evidence = f"{model.statement[0].upper()}{model.statement[1:]}."
     unsure = Finding(
         "note",
-        "Whether labels are wrong can't be told",
+        "Whether labels are wrong cannot be told",
         evidence,
         "Read the likeliest ones in examples.parquet, sorted by p_wrong_label, as a list to look at, not as a count.",
         "stored",
@@ -242,7 +261,9 @@ def _verdict(model: LabelModel, likely: int) -> Finding:
     )
     return Finding(
         "bad",
-        f"{likely} labels are more likely wrong than right" if likely else "Some labels are wrong",
+        f"{likely:,} {'label is' if likely == 1 else 'labels are'} more likely wrong than right"
+        if likely
+        else "Some labels are wrong",
         evidence,
         "Review them in examples.parquet, sorted by p_wrong_label.",
         "stored",
