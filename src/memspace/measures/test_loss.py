@@ -38,9 +38,13 @@ class Expected:
     note: str = ""
 
 
-def _error(held_out: Tensor, value: float, parts: int) -> float:
-    sampling = float(held_out.std()) / len(held_out) ** 0.5 if len(held_out) > 1 else value
-    return float(np.hypot(sampling, AGAIN * value))
+def _margins(held_out: Tensor, value: float) -> tuple[float, float, str]:
+    """How far the loss may lie below and above, and why that may not hold ("" if it does)."""
+    mean = float(held_out.mean())
+    found = intervals.of_mean(held_out.cpu().numpy(), lower=0.0)
+    low, high = found.ends if found.ends is not None else (0.0, 2 * mean)
+    again = float(intervals.margin(AGAIN * value))
+    return float(np.hypot(mean - low, again)), float(np.hypot(high - mean, again)), found.doubt
 
 
 def expect(held_out: Tensor, train: float, parts: int, *, folds: int) -> Expected:
@@ -51,9 +55,9 @@ def expect(held_out: Tensor, train: float, parts: int, *, folds: int) -> Expecte
     """
     mean = float(held_out.mean())
     value = mean - max(mean - train, 0.0) / (2 * parts)
-    half = intervals.margin(_error(held_out, value, parts))
+    below, above, doubt = _margins(held_out, value)
     how = f"mean held-out loss of {_refits(folds)}, put right for the examples they lacked; against the labels as given"
-    return Expected(value, (max(0.0, value - half), value + half), how)
+    return Expected(value, (max(0.0, value - below), value + above), how, not doubt, doubt)
 
 
 def expect_by_law(
@@ -88,11 +92,11 @@ def expect_by_law(
             value = float((laws[0].to(surprise) * -torch.log_softmax(loo.double(), -1)).sum(1).mean())
             ends.append(value)
     value = value - lacked
-    half = intervals.margin(_error(held_out, max(ends), parts))
-    low, high = max(0.0, min(ends) - lacked - half), max(ends) - lacked + half
+    below, above, doubt = _margins(held_out, max(ends))
+    low, high = max(0.0, min(ends) - lacked - below), max(ends) - lacked + above
     source = "leave-one-out that meets" if told and loo is not None else "held-out losses of"
     how = f"{source} {_refits(folds)}, put right for the examples they lacked; {against}"
-    return Expected(value, (low, high), how)
+    return Expected(value, (low, high), how, not doubt, doubt)
 
 
 def _refits(folds: int) -> str:
