@@ -106,6 +106,12 @@ def audit(
     query: Annotated[
         list[int] | None, typer.Option(help="Test example whose prediction to explain; repeatable.")
     ] = None,
+    refits: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=5, help="Trainings without a part of the data, at most; 0: none. Not given: as many as needed."
+        ),
+    ] = None,
     capacity: Annotated[
         float | None, typer.Option(min=0, help="Bits the architecture stores, as `memspace capacity` measures them.")
     ] = None,
@@ -134,7 +140,9 @@ def audit(
     from memspace.task.load import resolve
     from memspace.workers import local_device
 
-    settings = Settings(damping, parse_memory(memory), seed, tuple(query) if query else None, representation, capacity)
+    settings = Settings(
+        damping, parse_memory(memory), seed, tuple(query) if query else None, representation, capacity, refits
+    )
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     console = Terminal(stderr=True)
     with watching(console, quiet or as_json) as progress:

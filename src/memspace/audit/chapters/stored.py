@@ -245,7 +245,9 @@ def _verdict(model: LabelModel, likely: int) -> Finding:
     evidence = f"{model.statement[0].upper()}{model.statement[1:]}."
     unsure = Finding(
         "note",
-        "Whether labels are wrong cannot be told",
+        f"No sign of wrong labels, but up to {model.interval[1]:.0%} cannot be ruled out"
+        if model.reliable
+        else "Whether labels are wrong cannot be told",
         evidence,
         "Read the likeliest ones in examples.parquet, sorted by p_wrong_label, as a list to look at, not as a count.",
         "stored",
