@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.task.likelihood import Gaussian
+from memspace.task.likelihood import Likelihood
 
 __all__ = ["OutlierModel", "fit_outliers", "standardised_residuals"]
 
@@ -23,23 +23,22 @@ WIDE = 3.0  # the least ratio of the two scales: less than three standard deviat
 STEPS = 500
 
 
-def standardised_residuals(law: Gaussian, y: Tensor, loo_f: Tensor, leverage: Tensor, *, own: bool) -> Tensor:
-    """Σ_i^(-½)(y_i − f_i^(−i)), (n, C), by Cholesky; unit 1.
+def standardised_residuals(
+    law: Likelihood, f: Tensor, y: Tensor, loo_f: Tensor, leverage: Tensor, *, own: bool, u: Tensor
+) -> Tensor | None:
+    """Leave-one-out residuals that are standard normal where the law is right, (n, C); None where it has no numbers.
 
     Args:
-        y, loo_f: (n, C) targets and outputs without the example; leverage: V (n, C, C).
+        f, loo_f: (n, C) outputs with and without the example; y: (n, C) targets; leverage: V (n, C, C).
         own: V holds the example's own curvature (see ``measures.leave_one_out.loo_outputs``).
+        u: (n, C) places in (0, 1) within the step of a discrete law.
     """
-    sigma = law.scale(loo_f.double()).expand(loo_f.shape[-1])
-    eye = torch.eye(len(sigma), dtype=torch.float64, device=sigma.device)
-    # In units of σ the law's H is I, and V₋ᵢ = V (I − V)⁻¹.
-    v = leverage.double() / sigma / sigma.unsqueeze(-1)
-    v = (v + v.mT) / 2
-    spread = eye + (torch.linalg.solve(eye * (1 + 1e-12) - v, v) if own else v)
-    root, _ = torch.linalg.cholesky_ex((spread + spread.mT) / 2)
-    away = ((y.double() - loo_f.double()) / sigma).unsqueeze(-1)
-    found: Tensor = torch.linalg.solve_triangular(root, away, upper=False)
-    return found.squeeze(-1)
+    v = leverage.double()
+    if own:  # V₋ᵢ = (I − V H)⁻¹ V
+        root = law.fisher_root(f.double())
+        eye = torch.eye(v.shape[-1], dtype=torch.float64, device=v.device)
+        v = torch.linalg.solve(eye * (1 + 1e-12) - v @ root @ root.mT, v)
+    return law.standardised(y, loo_f.double(), (v + v.mT) / 2, u)
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,15 @@ class Gaussian(Likelihood):
         d: Tensor = torch.linalg.vector_norm((f - f2) / self.scale(f), dim=-1)
         return d
 
+    def standardised(self, y: Tensor, f: Tensor, spread: Tensor, u: Tensor) -> Tensor:
+        """(σ² + spread)^(-½)(y − f), by Cholesky in units of σ."""
+        scale = self.scale(f).expand(f.shape[-1])
+        v = torch.eye(len(scale), dtype=f.dtype, device=f.device) + spread / scale / scale.unsqueeze(-1)
+        root, _ = torch.linalg.cholesky_ex(v)
+        away = ((y.to(f.dtype) - f) / scale).unsqueeze(-1)
+        found: Tensor = torch.linalg.solve_triangular(root, away, upper=False)
+        return found.squeeze(-1)
+
     def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """The mean target."""
         return y.reshape(-1, y.shape[-1]).double().mean(0)

@@ -98,6 +98,23 @@ class Likelihood(ABC):
         """The law without what was fitted to the network and its data, whose last digits depend on the machine."""
         return self
 
+    def decisions(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The D separate choices a label consists of; None where labels are no choices.
+
+        Returns:
+            log-probabilities (n, D, K) of the K values of each choice, and the values chosen (n, D), whole numbers.
+        """
+        return None
+
+    def standardised(self, y: Tensor, f: Tensor, spread: Tensor, u: Tensor) -> Tensor | None:
+        """Residuals (n, C) that are standard normal where the law is right; None where labels are no numbers.
+
+        Args:
+            y: (n, C) targets; f: (n, C) outputs that did not see them; spread: (n, C, C) covariance of these outputs.
+            u: (n, C) in (0, 1), the place within the step of a discrete law.
+        """
+        return None
+
     def hits(self, f: Tensor, y: Tensor) -> Tensor:
         """Whether each decision agrees with its label, 0 or 1, of the shape of :meth:`predict`; 0 where padded.
 

@@ -14,6 +14,7 @@ from scipy.stats import poisson
 from torch import Tensor
 
 from memspace.errors import LabelError
+from memspace.task.counts import count_residuals
 from memspace.task.gaussian import Gaussian
 from memspace.task.law import IGNORE, Likelihood, wrong_kind
 from memspace.task.merged import merged_root
@@ -117,6 +118,12 @@ class Categorical(Likelihood):
         counts = counts.clamp_min(0.5)
         return torch.log(counts / counts.sum())
 
+    def decisions(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        """One choice among C classes, where each example has one label that is a class."""
+        if f.dim() != 2 or y.dim() != 1:
+            return None
+        return torch.log_softmax(f, -1).unsqueeze(1), y.unsqueeze(1)
+
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
         """Integer classes in [0, C) (or -100 for padding), or distributions over them."""
         if f.shape[-1] < 2:
@@ -213,6 +220,13 @@ class Bernoulli(Likelihood):
         p = y.reshape(-1, y.shape[-1]).double().mean(0).clamp(1e-6, 1 - 1e-6)
         return torch.log(p / (1 - p))
 
+    def decisions(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
+        """C choices of 0 or 1, where labels are no probabilities between them."""
+        if f.dim() != 2 or bool(((y != 0) & (y != 1)).any()):
+            return None
+        sure = torch.nn.functional.logsigmoid
+        return torch.stack([sure(-f), sure(f)], -1), y.long()
+
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
         """Numbers in [0, 1] of the shape of f."""
         if y.shape != f.shape:
@@ -270,6 +284,13 @@ class Poisson(Likelihood):
         """√Σ (2√λ − 2√λ2)²."""
         d: Tensor = torch.linalg.vector_norm(2 * ((f / 2).exp() - (f2 / 2).exp()), dim=-1)
         return d
+
+    def standardised(self, y: Tensor, f: Tensor, spread: Tensor, u: Tensor) -> Tensor:
+        """Randomised quantile residuals Φ⁻¹(P(Y < y) + u P(Y = y)) (Dunn & Smyth 1996).
+
+        Y is the negative binomial law with the mean and variance of counts whose log-rate has a normal error.
+        """
+        return count_residuals(y, f, spread.diagonal(dim1=-2, dim2=-1), u)
 
     def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """Log of the mean count."""

@@ -16,13 +16,12 @@ from memspace.audit.claims import above, below
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Finding, Gallery
+from memspace.audit.targets import judge_targets
 from memspace.measurement import Measurement, from_error, from_ratio, from_samples
-from memspace.measures.outliers import fit_outliers, standardised_residuals
 from memspace.task.likelihood import Gaussian
 
 __all__ = ["Explained", "explained", "outliers"]
 
-EXPECTED = "outliers.expected"
 FEW = 0.05  # share of outliers below which none is said to look like one
 SHOWN = 24
 NAMED = 8  # outputs that get a measurement of their own
@@ -126,27 +125,15 @@ def outliers(
     galleries: list[Gallery],
 ) -> bool:
     """Targets ranked by their probability to be outliers, into ``examples``; False where they cannot be judged."""
-    law = r.task.likelihood
-    if not isinstance(law, Gaussian) or r.loo_f is None or r.leverage is None:
+    found = judge_targets(r)
+    if found is None:
         return False
-    z = standardised_residuals(law, r.y, r.loo_f, r.leverage, own=r.fidelity is None)
-    models = [fit_outliers(z[:, c]) for c in range(z.shape[1])]
-    each = torch.stack([m.p_outlier(z[:, c]) for c, m in enumerate(models)], 1)
-    p = 1 - (1 - each).prod(1)
-    scale = torch.tensor([m.scale for m in models], dtype=torch.float64, device=z.device)
-    largest = (z / scale).abs().argmax(1, keepdim=True)
+    p, z = found.p, found.z
     tables["examples"] |= {
         "p_outlier": p.tolist(),
-        "standardised_residual": (z / scale).gather(1, largest).squeeze(1).tolist(),
+        "standardised_residual": z.gather(1, found.output.unsqueeze(1)).squeeze(1).tolist(),
     }
-    expected = float(p.sum())
-    error = math.sqrt(float((p * (1 - p)).sum())) / r.n
-    fit = math.hypot(*(m.weight * m.share_error for m in models if m.share_error == m.share_error), 0.0)
-    how = f"two-part normal noise of standardised leave-one-out residuals; {r.estimator}"
-    measurements.append(
-        from_error("outliers.share", expected / r.n, math.hypot(error, fit), "1", how, r.n, lower=0.0, upper=1.0,
-                   source="Tukey 1960", reliable=r.damping.reliable)
-    )  # fmt: skip
+    measurements += [found.share, found.expected]
     order = p.argsort(descending=True, stable=True)
     likely = int((p > 0.5).sum())
     shown = [int(i) for i in order[:SHOWN] if float(p[i]) > 0.5]
@@ -163,13 +150,8 @@ def outliers(
                 items,
             )
         )
-    measurements.append(
-        from_error(
-            EXPECTED, expected, error * r.n, "targets", f"sum of the probabilities; {how}", r.n, lower=0.0,
-            reliable=r.damping.reliable,
-        )
-    )  # fmt: skip
-    findings.append(_verdict(likely, f"Estimated share {measurements[-2].value:.1%}, {expected:.1f} targets."))
+    said = f"Estimated share {found.share.value:.1%}, {found.expected.value:.1f} targets."
+    findings.append(_verdict(likely, said))
     return True
 
 
@@ -199,6 +181,6 @@ def _verdict(likely: int, evidence: str) -> Finding:
         evidence,
         "Review them in examples.parquet, sorted by p_outlier.",
         "stored",
-        claims=(above(EXPECTED, 0.5),),
+        claims=(above("outliers.expected", 0.5),),
         otherwise=none,
     )

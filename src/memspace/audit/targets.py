@@ -1,0 +1,77 @@
+"""Every number that is a label judged, by one rule for the audit, ``memspace labels`` and Python."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from memspace.audit.reading import Reading
+from memspace.measurement import Measurement, from_error
+from memspace.measures.outliers import fit_outliers, standardised_residuals
+
+__all__ = ["Targets", "judge_targets"]
+
+DRAWS = 32  # places within the step of a discrete law, over which its probability is averaged
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is thought of each target.
+
+    Args:
+        p: (n,) probability that any of the example's numbers is an outlier; each: (n, C) of every one.
+        z: (n, C) leave-one-out residuals in standard deviations of the noise; output: (n,) where |z| is largest.
+        share, expected: of the examples, and how many they are.
+        estimator: by whom, for people.
+    """
+
+    p: Tensor
+    each: Tensor
+    z: Tensor
+    output: Tensor
+    share: Measurement
+    expected: Measurement
+    estimator: str
+
+
+def judge_targets(r: Reading, seed: int = 0) -> Targets | None:
+    """Outliers by leave-one-out residuals (see ``measures.outliers``); None where labels are no numbers.
+
+    None also where leave-one-out outputs are out of reach.
+    """
+    if r.loo_f is None or r.leverage is None:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    u = torch.rand(r.loo_f.shape, generator=generator, dtype=torch.float64).to(r.y.device)
+
+    law, own = r.task.likelihood, r.fidelity is None
+    residuals = partial(standardised_residuals, law, r.f, r.y, r.loo_f, r.leverage, own=own)
+    z = residuals(u=u)
+    if z is None:
+        return None
+    models = [fit_outliers(z[:, c]) for c in range(z.shape[1])]
+    several = z.unsqueeze(0)
+    if not torch.equal(z, residuals(u=1 - u)):
+        several = torch.stack([residuals(u=torch.full_like(u, (k + 0.5) / DRAWS)) for k in range(DRAWS)])
+    each = torch.stack([m.p_outlier(several[..., c]).mean(0) for c, m in enumerate(models)], 1)
+    p = 1 - (1 - each).prod(1)
+    scale = torch.tensor([m.scale for m in models], dtype=torch.float64, device=z.device)
+    middle = several.mean(0) / scale
+    expected, n = float(p.sum()), len(p)
+    error = math.sqrt(float((p * (1 - p)).sum())) / n
+    fit = math.hypot(*(m.weight * m.share_error for m in models if m.share_error == m.share_error), 0.0)
+    error = math.hypot(error, fit)
+    how = f"two-part normal noise of standardised leave-one-out residuals; {r.estimator}"
+    share = from_error(
+        "outliers.share", expected / n, error, "1", how, n, lower=0.0, upper=1.0, source="Tukey 1960",
+        reliable=r.damping.reliable,
+    )  # fmt: skip
+    count = from_error(
+        "outliers.expected", expected, error * n, "targets", f"sum of the probabilities; {how}", n, lower=0.0,
+        reliable=r.damping.reliable,
+    )  # fmt: skip
+    return Targets(p, each, middle, middle.abs().argmax(1), share, count, f"leave-one-out ({r.estimator})")
