@@ -21,7 +21,7 @@ from memspace.progress import Silent
 from memspace.task.builtin.options import corrupt
 from memspace.task.builtin.train import fit
 from memspace.task.data import Data
-from memspace.task.likelihood import Categorical, Gaussian
+from memspace.task.likelihood import Categorical
 from memspace.task.recipe import Recipe, Training
 from memspace.task.task import Task
 
@@ -127,11 +127,11 @@ def test_without_a_way_to_train_a_forest_judges_and_says_so() -> None:
     assert "for_label" not in found.table
 
 
-def test_other_tasks_are_refused() -> None:
-    x = torch.randn(30, 3)
-    line = Task(nn.Linear(3, 1), (x, torch.randn(30, 1)), likelihood=Gaussian(1.0))
-    with pytest.raises(TaskError, match="gaussian"):
-        label_issues(line)
+def test_labels_at_several_positions_are_refused() -> None:
+    x = torch.randint(0, 5, (30, 6))
+    words = Task(nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5)), (x, x))
+    with pytest.raises(TaskError, match="several positions"):
+        label_issues(words)
 
 
 def test_command(tmp_path, monkeypatch) -> None:

@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import memspace
-from memspace.audit.results import Results
+from memspace.audit.audit import audit_task
+from memspace.audit.leave_one_out import leave_one_out
+from memspace.audit.plan import Settings
+from memspace.measurement import Measurement, Unmeasured
 from memspace.task.likelihood import Gaussian
+from memspace.task.task import Task
 
 N, D = 60, 12
 
 
-def audited(unit: float) -> Results:
+def line_in(unit: float) -> Task:
     """A line by least squares whose targets come in a unit; its refits know the truth, whose loss is to be met."""
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(N, D, generator=generator, dtype=torch.float64)
@@ -27,11 +30,11 @@ def audited(unit: float) -> Results:
         return model
 
     fitted = line(torch.linalg.lstsq(x, y).solution)
-    return memspace.audit(fitted, (x, y), likelihood=Gaussian(), refit=lambda _kept, _seed: line(truth))
+    return Task(fitted, (x, y), Gaussian(), refit=lambda _kept, _seed: line(truth))
 
 
 def test_a_unit_that_is_no_power_of_ten_changes_nothing() -> None:
-    one, seven = audited(1.0), audited(7.0)
+    one, seven = (audit_task(line_in(unit), Settings()) for unit in (1.0, 7.0))
     assert one.measurement("damping").reliable
     assert seven.measurement("damping").value == pytest.approx(one.measurement("damping").value / 49, rel=1e-6)
     for name in ("regression.r2_loo", "outliers.share", "memory.loo_loss_rise"):
@@ -40,3 +43,37 @@ def test_a_unit_that_is_no_power_of_ten_changes_nothing() -> None:
     assert seven.measurement("regression.sigma").value == pytest.approx(7 * sigma, rel=1e-6)
     p = [r.tables["examples"]["p_outlier"] for r in (one, seven)]
     assert p[1] == pytest.approx(p[0], rel=1e-5, abs=1e-12)
+
+
+@pytest.mark.parametrize("folds", [0, 5])
+@pytest.mark.parametrize("unit", [0.01, 7.0])
+def test_leave_one_out_expects_the_same_of_a_regression_in_any_unit(unit: float, folds: int) -> None:
+    """The density's nats are moved by log(unit), ends and all; the explained variance stays."""
+    one, other = (leave_one_out(line_in(u), folds=folds) for u in (1.0, unit))
+    moved = torch.tensor(unit).log().item()
+    assert other.test_loss.value == pytest.approx(one.test_loss.value + moved, rel=1e-5, abs=1e-5)
+    assert one.test_loss.interval is not None
+    assert other.test_loss.interval == pytest.approx([end + moved for end in one.test_loss.interval], abs=1e-4)
+    assert other.test_loss.interval[0] < other.test_loss.value < other.test_loss.interval[1]
+    assert isinstance(one.explained, Measurement)
+    assert isinstance(other.explained, Measurement)
+    assert other.explained.value == pytest.approx(one.explained.value, rel=1e-6)
+    assert 0.5 < one.explained.value < 1
+
+
+def test_refits_of_a_regression_are_read_as_numbers() -> None:
+    """The held-out squared error of leave_one_out's own refits is that of the true line, and no class is made of it."""
+    task = line_in(1.0)
+    found = leave_one_out(task, folds=5)
+    assert found.damping.reliable
+    assert task.refit is not None
+    away = task.train.labels() - task.refit(torch.arange(N), 0)(task.train.batch(range(N)).x).detach()
+    law = task.likelihood
+    assert isinstance(law, Gaussian)
+    assert isinstance(law.sigma, float)
+    assert found.damping.target == pytest.approx(float(away.square().mean()) / law.sigma**2 / 2, rel=1e-6)
+
+
+def test_the_variance_explained_is_not_asked_of_a_classifier() -> None:
+    x, y = torch.randn(30, 3), torch.arange(30) % 2
+    assert isinstance(leave_one_out(Task(nn.Linear(3, 2), (x, y)), folds=0).explained, Unmeasured)

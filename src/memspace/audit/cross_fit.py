@@ -19,7 +19,7 @@ __all__ = ["cross_fit"]
 
 
 def cross_fit(task: Task, folds: int, repeats: int, seed: int, progress: Progress) -> HeldOut | None:
-    """Outputs (n, C) of networks that did not see the example: log-probabilities averaged over ``repeats`` partitions.
+    """Outputs (n, C) of networks that did not see the example, averaged over ``repeats`` partitions.
 
     A network is trained on the other folds − 1 of ``folds`` parts: two parts cost one training in all, K parts K − 1.
     Where the task's training can be repeated by memspace all are trained at once, else one after another by ``refit``.
@@ -36,7 +36,7 @@ def cross_fit(task: Task, folds: int, repeats: int, seed: int, progress: Progres
     for (repeat, out), f in zip(parts, _networks(task, n, [p for _, p in parts], seed, progress), strict=True):
         if total is None:
             total = f.new_zeros(repeats, n, *f.shape[1:], dtype=torch.float64)
-        total[repeat, out] = torch.log_softmax(f.double(), -1)
+        total[repeat, out] = f.double()
     assert total is not None
     return HeldOut(torch.arange(n), total.mean(0), folds, time.perf_counter() - start)
 

@@ -38,15 +38,16 @@ def expected_test_loss(
         held_out: refits; labels: every label judged; damping: of leave-one-out.
         loo_f, loo_loss: leave-one-out outputs, where there are any, and losses.
     """
-    counted = by_example(weight)
+    counted, law = by_example(weight), task.likelihood
+    floor = law.floor(y.shape[-1])
     if held_out is None:
-        return _alone(y, counted, labels, damping, loo_f, loo_loss)
+        return _alone(y, counted, labels, damping, loo_f, loo_loss, floor)
     at, f = held_out.index.to(y.device), held_out.f
     train = float(loss.sum() / weight.sum())
     parts = max(2, round(len(y) * held_out.folds / max(len(at), 1)))
     if labels is None:
-        losses = per_prediction(by_example(task.likelihood.nll(f.double(), y[at])), counted[at])
-        return expect(losses.double(), train, parts, folds=held_out.folds)
+        losses = per_prediction(by_example(law.nll(f.double(), y[at])), counted[at])
+        return expect(losses.double(), train, parts, folds=held_out.folds, floor=floor)
     laws = labels.laws[0][at], labels.laws[1][at]
     loo = loo_f[at] if loo_f is not None and damping.reliable else None
     return expect_by_law(f, y[at], laws, train, parts, folds=held_out.folds, told=labels.model.reliable, loo=loo)
@@ -59,19 +60,20 @@ def _alone(
     damping: DampingChoice,
     loo_f: Tensor | None,
     loo_loss: Tensor,
+    floor: float,
 ) -> Expected:
     """Without refits: as good as the damping, which only theory can vouch for."""
     if loo_f is not None and labels is not None:
         each, against = expected_loss(loo_f, labels.truth), "against the inferred true label"
     else:
         each, against = per_prediction(loo_loss, counted).double(), "against the labels as given"
-    value, found = float(each.mean()), intervals.of_mean(each.cpu().numpy(), lower=0.0)
+    value, found = float(each.mean()), intervals.of_mean(each.cpu().numpy(), lower=floor)
     low, high = found.ends if found.ends is not None else (value, value)
     exact = damping.rule == "decay"
-    half = 0.0 if exact else value
+    half = 0.0 if exact else value - floor
     told = labels is None or labels.model.reliable
     note = "" if exact else "leave-one-out with which no refit was compared"
-    interval = max(0.0, low - half), high + half
+    interval = max(floor, low - half), high + half
     return Expected(value, interval, f"leave-one-out, {against}", damping.reliable and told and not found.doubt, note)
 
 

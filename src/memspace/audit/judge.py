@@ -56,6 +56,7 @@ def judge(
     matched: bool,
     trajectory: Tensor | None = None,
     seed: int = 0,
+    ask_forest: bool = True,
 ) -> Judged | None:
     """Judge every label by all predictors that did not see it; None where the task has no label of this kind.
 
@@ -68,8 +69,9 @@ def judge(
         f: (n, C) outputs; y: (n,) labels.
         refits: held-out outputs; loo: (n, C) leave-one-out outputs; matched: whether its damping was met by refits.
         trajectory: (n, C) mean outputs of the recorded training.
+        ask_forest: False leaves the forest out.
     """
-    if task.likelihood.name != "categorical" or y.dim() > 1 or f.dim() > 2:
+    if y.is_floating_point() or y.dim() > 1 or f.dim() > 2:
         return None
     opinions, names = [], []
     held_out = covering(refits, len(y))
@@ -79,7 +81,7 @@ def judge(
     elif matched and loo is not None:
         opinions.append(torch.log_softmax(loo, -1))
         names.append("leave-one-out")
-    forest = _forest(task, y, f.shape[1], seed)
+    forest = _forest(task, y, f.shape[1], seed) if ask_forest else None
     if forest is not None:
         opinions.append(forest.to(y.device))
         names.append("a forest on the inputs, out of bag")

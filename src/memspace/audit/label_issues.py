@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from torch import Tensor
 from memspace.audit.cross_fit import cross_fit
 from memspace.audit.held_out import refit_held_out
 from memspace.audit.judge import judge, noise_measurement
+from memspace.audit.other_labels import COLUMNS, cannot_judge, ranked, sorted_rows
 from memspace.audit.plan import Plan, Settings, make_plan
 from memspace.audit.quick import Quick, read_quick
+from memspace.audit.read import read
 from memspace.audit.reading import HeldOut
 from memspace.audit.results import Results
-from memspace.errors import TaskError
 from memspace.measurement import Measurement
 from memspace.passes.outputs import outputs
 from memspace.passes.verify import verified_space
@@ -34,13 +36,18 @@ NEIGHBOURS = 5
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """Every training example, the likeliest wrong label first.
+    """Every training label, the likeliest wrong one first.
 
     Args:
-        table: columns ``index``, ``label``, ``suggested_label``, ``p_wrong_label``, ``train_loss`` (nats) and, for the
-            first ones, lists of training examples: ``for_suggested`` and ``for_label`` with ``..._influence``, the
-            nats by which leaving that example out lowers (raises) log p(suggested) − log p(label). None elsewhere.
-        noise: estimated share of wrong labels.
+        table: of classes: columns ``index``, ``label``, ``suggested_label``, ``p_wrong_label``, ``train_loss`` (nats)
+            and, for the first ones, lists of training examples: ``for_suggested`` and ``for_label`` with
+            ``..._influence``, the nats by which leaving that example out lowers (raises) log p(suggested) −
+            log p(label). None elsewhere.
+            Of several labels 0 or 1 in each example, a row for each label: ``output`` says which.
+            Of numbers: ``value``, ``prediction`` without the example, ``standardised_residual`` (standard deviations
+            of what is left without the example) and ``p_outlier``; ``output`` where there are several, the one
+            furthest off.
+        noise: estimated share of wrong labels, of examples with an outlier where labels are numbers.
         estimator: what the probabilities were made from.
         seconds: cost by step; ``refits`` are trainings.
     """
@@ -76,7 +83,8 @@ def label_issues(
     """Judge every training label.
 
     p(label wrong | input, label) by Bayes' rule in the noise model of ``measures.labels``, fitted to predictors
-    that did not see the label (see ``audit.judge``): the same that an audit says, at the same refits.
+    that did not see the label (see ``audit.judge``): the same that an audit says, at the same refits. Several labels
+    0 or 1 are judged output by output; numbers by leave-one-out residuals (see ``measures.outliers``).
 
     Args:
         source: a task; or the results of an audit, whose own numbers are then ranked (without reasons).
@@ -85,19 +93,21 @@ def label_issues(
         reasons: for how many of the first examples neighbours in influence are found.
 
     Raises:
-        TaskError: not a classifier with one label per example.
+        TaskError: labels are neither one class, nor several 0 or 1, nor numbers, for each example.
     """
     if isinstance(source, Results):
         return _from_results(source)
     task, settings, progress = source, settings or Settings(), progress or Silent()
     check_task(task)
-    _check_judged(task)
+    labels = task.train.labels()
+    if labels.is_floating_point() or labels.dim() != 1:
+        return LabelIssues(*_other(task, settings, folds, repeats, progress))
     begun = time.perf_counter()
     with untouched(task.model):
         space = verified_space(task)
         plan = make_plan(task, space, replace(settings, representation="ekfac"))
         if plan.first_order:
-            raise _not_judged(f"{plan.positions * plan.outputs:,} outputs per example are too many")
+            raise cannot_judge(f"{plan.positions * plan.outputs:,} outputs per example are too many")
         refits = _refits(task, plan, folds, repeats, settings.seed, progress)
         at = time.perf_counter()
         quick = read_quick(task, space, plan, settings.seed, progress, settings.damping)
@@ -141,20 +151,19 @@ def _refits(task: Task, plan: Plan, folds: int | None, repeats: int, seed: int, 
     return cross_fit(task, parts, repeats, seed, progress) if parts else None
 
 
-def _check_judged(task: Task) -> None:
-    labels = task.train.labels()
-    if task.likelihood.name != "categorical":
-        raise _not_judged(f"the output law is {task.likelihood.name}")
-    if labels.dim() != 1:
-        raise _not_judged("each example has several labels")
-
-
-def _not_judged(what: str) -> TaskError:
-    return TaskError(
-        f"labels cannot be judged one by one: {what}",
-        where="label issues",
-        remedy="hand over a classifier with one label per example (output law categorical)",
-    )
+def _other(
+    task: Task, settings: Settings, folds: int | None, repeats: int, progress: Progress
+) -> tuple[dict[str, list[Any]], Measurement, str, dict[str, float]]:
+    """As an audit reads it: numbers, and several labels in each example."""
+    begun = time.perf_counter()
+    with untouched(task.model):
+        space = verified_space(task)
+        plan = make_plan(task, space, settings)
+        refits = partial(_refits, task, plan, folds, repeats, settings.seed, progress)
+        r = read(task, space, plan, settings, None, progress, refits)
+        table, share, estimator = ranked(r, settings.seed)
+    seconds = {"refits": 0.0 if r.held_out is None else r.held_out.seconds, "total": time.perf_counter() - begun}
+    return table, share, estimator, seconds
 
 
 def _trajectory(task: Task, most: int = 8) -> Tensor | None:
@@ -205,11 +214,8 @@ def _table(
 
 def _from_results(results: Results) -> LabelIssues:
     examples = results.tables.get("examples", {})
-    if "p_wrong_label" not in examples:
-        raise _not_judged("the audit judged no labels")
-    p = torch.tensor(examples["p_wrong_label"], dtype=torch.float64)
-    order = p.argsort(descending=True, stable=True).tolist()
-    names = ("index", "label", "suggested_label", "p_wrong_label", "train_loss")
-    table = {name: [examples[name][i] for i in order] for name in names}
-    noise = results.measurement("labels.noise")
-    return LabelIssues(table, noise, noise.estimator, {})
+    by = next((name for name in COLUMNS if name in examples), None)
+    if by is None:
+        raise cannot_judge("the audit judged no labels")
+    share = results.measurement("labels.noise" if by == "p_wrong_label" else "outliers.share")
+    return LabelIssues(sorted_rows(examples, by), share, share.estimator, {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,9 +17,11 @@ from memspace.audit.stationary import known_damping, settled
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.damping import DampingChoice
+from memspace.measures.explained import centre_and_spread, explained_share
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
+from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 
 __all__ = ["LeaveOneOut", "leave_one_out"]
@@ -36,6 +38,8 @@ class LeaveOneOut:
         test_loss: estimate from training data alone; against the inferred true label where labels are judged.
         numbers: places of the examples in the data as given, where some have no label; None: all in order.
         calibration: expected calibration error likewise; Unmeasured for other output laws than categorical.
+        explained: share of the variance of the targets explained without the example itself, R², free of their unit;
+            Unmeasured where labels are no numbers.
     """
 
     y: Tensor
@@ -46,6 +50,7 @@ class LeaveOneOut:
     damping: DampingChoice
     test_loss: Measurement
     calibration: Measurement | Unmeasured
+    explained: Measurement | Unmeasured
     numbers: Tensor | None = None
 
     @property
@@ -126,5 +131,16 @@ def leave_one_out(
         expected.reliable,
         expected.note or damping.statement,
     )
+    r2 = _explained(law, loo, y, grid.estimator, damping)
     numbers = task.train.numbers(torch.arange(n))
-    return LeaveOneOut(y, grid.f, loss, loo, after, damping, test_loss, calibration, numbers)
+    return LeaveOneOut(y, grid.f, loss, loo, after, damping, test_loss, calibration, r2, numbers)
+
+
+def _explained(law: Likelihood, loo: Tensor, y: Tensor, by: str, damping: DampingChoice) -> Measurement | Unmeasured:
+    """R² of what would be predicted without each example, where labels are numbers."""
+    name = "regression.r2_loo"
+    if law.classifies:
+        return Unmeasured(name, "labels are classes", "read test_loss and calibration")
+    how = f"share of the variance explained without the example itself; {by}"
+    m = explained_share(name, law.mean(loo), y, *centre_and_spread(y), how)
+    return replace(m, reliable=m.reliable and damping.reliable, note=m.note or damping.statement)

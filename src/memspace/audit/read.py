@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from memspace.audit.common import held_out_of
 from memspace.audit.dual_road import dual_road
 from memspace.audit.ekfac_road import ekfac_road
 from memspace.audit.plan import Plan, Settings
-from memspace.audit.reading import Reading
+from memspace.audit.reading import HeldOut, Reading
 from memspace.audit.store import Store
 from memspace.progress import Progress
 from memspace.task.space import ParameterSpace
@@ -16,9 +18,15 @@ __all__ = ["read"]
 
 
 def read(
-    task: Task, space: ParameterSpace, plan: Plan, settings: Settings, store: Store | None, progress: Progress
+    task: Task,
+    space: ParameterSpace,
+    plan: Plan,
+    settings: Settings,
+    store: Store | None,
+    progress: Progress,
+    held_out: Callable[[], HeldOut | None] | None = None,
 ) -> Reading:
-    """Run the plan's heavy stages."""
-    held_out = held_out_of(task, plan, settings, store, progress)
+    """Run the plan's heavy stages; ``held_out``: other refits than an audit's."""
+    refits = held_out_of(task, plan, settings, store, progress) if held_out is None else held_out()
     road = dual_road if plan.representation == "dual" else ekfac_road
-    return road(task, space, plan, settings, store, progress, held_out)
+    return road(task, space, plan, settings, store, progress, refits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class Targets:
         p: (n,) probability that any of the example's numbers is an outlier; each: (n, C) of every one.
         z: (n, C) leave-one-out residuals in standard deviations of the noise; output: (n,) where |z| is largest.
         share, expected: of the examples, and how many they are.
+        prediction: (n, C) outputs without the example's own influence.
         estimator: by whom, for people.
     """
 
@@ -35,7 +37,16 @@ class Targets:
     output: Tensor
     share: Measurement
     expected: Measurement
+    prediction: Tensor
     estimator: str
+
+    def columns(self, r: Reading) -> dict[str, list[Any]]:
+        """By example, of the output that is furthest off, in the targets' unit."""
+        at = self.output.unsqueeze(1)
+        found = {"value": r.y, "prediction": self.prediction, "standardised_residual": self.z}
+        columns = {name: v.double().gather(1, at).squeeze(1).tolist() for name, v in found.items()}
+        several = {"output": self.output.tolist()} if self.z.shape[1] > 1 else {}
+        return several | columns | {"p_outlier": self.p.tolist()}
 
 
 def judge_targets(r: Reading, seed: int = 0) -> Targets | None:
@@ -54,9 +65,8 @@ def judge_targets(r: Reading, seed: int = 0) -> Targets | None:
     if z is None:
         return None
     models = [fit_outliers(z[:, c]) for c in range(z.shape[1])]
-    several = z.unsqueeze(0)
-    if not torch.equal(z, residuals(u=1 - u)):
-        several = torch.stack([residuals(u=torch.full_like(u, (k + 0.5) / DRAWS)) for k in range(DRAWS)])
+    places = [(k + 0.5) / DRAWS for k in range(DRAWS)]
+    several = torch.stack([v for k in places if (v := residuals(u=torch.full_like(u, k))) is not None])
     each = torch.stack([m.p_outlier(several[..., c]).mean(0) for c, m in enumerate(models)], 1)
     p = 1 - (1 - each).prod(1)
     scale = torch.tensor([m.scale for m in models], dtype=torch.float64, device=z.device)
@@ -74,4 +84,5 @@ def judge_targets(r: Reading, seed: int = 0) -> Targets | None:
         "outliers.expected", expected, error * n, "targets", f"sum of the probabilities; {how}", n, lower=0.0,
         reliable=r.damping.reliable,
     )  # fmt: skip
-    return Targets(p, each, middle, middle.abs().argmax(1), share, count, f"leave-one-out ({r.estimator})")
+    prediction = law.mean(r.loo_f.double())
+    return Targets(p, each, middle, middle.abs().argmax(1), share, count, prediction, f"leave-one-out ({r.estimator})")

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from memspace.commands import Damping, DataRoot, Device, Memory, Noise, Seed, TaskName, Weights
 
 __all__ = ["add"]
+
+HEADS = {
+    "index": "example",
+    "output": "output",
+    "label": "label",
+    "suggested_label": "suggested",
+    "value": "value",
+    "prediction": "without the example",
+    "standardised_residual": "off by (σ)",
+    "p_wrong_label": "probability wrong",
+    "p_outlier": "probability outlier",
+    "train_loss": "loss (nats)",
+    "for_suggested": "for suggested",
+    "for_label": "for label",
+}
 
 
 def add(app: typer.Typer) -> None:
@@ -58,20 +74,30 @@ def labels(
         found.save(out, top)
     if quiet:
         return
-    names = job.class_names
+    names = None if "output" in found.table else job.class_names
 
     def named(k: int) -> str:
         return names[k] if names is not None and 0 <= k < len(names) else str(k)
 
-    table = Table("example", "label", "suggested", "probability wrong", "loss (nats)", "for suggested", "for label")
     t = found.table
+    shown = [name for name in HEADS if name in t]
+    table = Table(*(HEADS[name] for name in shown))
     for k in range(min(top, len(found))):
-        sides = (", ".join(map(str, t[side][k] or ())) for side in ("for_suggested", "for_label"))
-        numbers = (f"{t['p_wrong_label'][k]:.1%}", f"{t['train_loss'][k]:.3g}")
-        table.add_row(str(t["index"][k]), named(t["label"][k]), named(t["suggested_label"][k]), *numbers, *sides)
+        table.add_row(*(_cell(name, t[name][k], named) for name in shown))
     console = Terminal()
     console.print(table)
     low, high = found.noise.interval or (found.noise.value, found.noise.value)
-    said = found.noise.note
-    console.print(f"Estimated share of wrong labels {found.noise.value:.1%} ({low:.1%} to {high:.1%}): {said}.")
+    what = "outliers" if "p_outlier" in t else "wrong labels"
+    said = f": {found.noise.note}" if found.noise.note else ""
+    console.print(f"Estimated share of {what} {found.noise.value:.1%} ({low:.1%} to {high:.1%}){said}.")
     console.print(f"Judged by {found.estimator}; {found.seconds['total']:.1f} s.")
+
+
+def _cell(name: str, value: Any, named: Callable[[int], str]) -> str:
+    if name in ("label", "suggested_label"):
+        return named(value)
+    if name.startswith("for_"):
+        return ", ".join(map(str, value or ()))
+    if name.startswith("p_"):
+        return f"{value:.1%}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

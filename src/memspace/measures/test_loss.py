@@ -38,26 +38,27 @@ class Expected:
     note: str = ""
 
 
-def _margins(held_out: Tensor, value: float) -> tuple[float, float, str]:
+def _margins(held_out: Tensor, value: float, floor: float = 0.0) -> tuple[float, float, str]:
     """How far the loss may lie below and above, and why that may not hold ("" if it does)."""
     mean = float(held_out.mean())
-    found = intervals.of_mean(held_out.cpu().numpy(), lower=0.0)
-    low, high = found.ends if found.ends is not None else (0.0, 2 * mean)
-    again = float(intervals.margin(AGAIN * value))
+    found = intervals.of_mean(held_out.cpu().numpy(), lower=floor)
+    low, high = found.ends if found.ends is not None else (floor, 2 * mean - floor)
+    again = float(intervals.margin(AGAIN * (value - floor)))
     return float(np.hypot(mean - low, again)), float(np.hypot(high - mean, again)), found.doubt
 
 
-def expect(held_out: Tensor, train: float, parts: int, *, folds: int) -> Expected:
+def expect(held_out: Tensor, train: float, parts: int, *, folds: int, floor: float = 0.0) -> Expected:
     """The mean held-out loss, put right for the examples that each refit lacked.
 
     Args:
         held_out: (m,) losses; train: the network's own mean training loss; parts: K; folds: refits made.
+        floor: what no loss is below. The loss of a density has none at 0, and moves with the unit of its targets.
     """
     mean = float(held_out.mean())
     value = mean - max(mean - train, 0.0) / (2 * parts)
-    below, above, doubt = _margins(held_out, value)
+    below, above, doubt = _margins(held_out, value, floor)
     how = f"mean held-out loss of {_refits(folds)}, put right for the examples they lacked; against the labels as given"
-    return Expected(value, (max(0.0, value - below), value + above), how, not doubt, doubt)
+    return Expected(value, (max(floor, value - below), value + above), how, not doubt, doubt)
 
 
 def expect_by_law(

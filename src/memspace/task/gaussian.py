@@ -53,9 +53,13 @@ class Gaussian(Likelihood):
 
     def nll(self, f: Tensor, y: Tensor) -> Tensor:
         """Σ ½(f−y)²/σ² + log(σ√2π)."""
-        scale = self.scale(f)
-        constant = torch.log(scale).expand(f.shape[-1]).sum() + f.shape[-1] * 0.5 * math.log(2 * math.pi)
-        return 0.5 * (((f - y.to(f.dtype)) / scale) ** 2).sum(-1) + constant
+        constant = torch.tensor(self.floor(f.shape[-1]), dtype=f.dtype, device=f.device)
+        return self.excess(f, y) + constant
+
+    def floor(self, outputs: int) -> float:
+        """Σ log(σ√2π): the loss of a target met exactly."""
+        logs = torch.log(self.scale(torch.zeros((), dtype=torch.float64))).expand(outputs)
+        return float(logs.sum()) + outputs * 0.5 * math.log(2 * math.pi)
 
     def excess(self, f: Tensor, y: Tensor) -> Tensor:
         """Σ ½(f−y)²/σ², the part of :meth:`nll` that depends on f."""

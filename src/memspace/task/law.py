@@ -88,6 +88,10 @@ class Likelihood(ABC):
         """:meth:`nll` above a constant of the law, so that it is not negative and does not move with y's unit, nats."""
         return self.nll(f, y)
 
+    def floor(self, outputs: int) -> float:
+        """What :meth:`nll` is never below at a position with so many outputs, nats; of a density it moves with y's unit."""
+        return 0.0
+
     @property
     def trained_with(self) -> Likelihood:
         """The law whose negative log-likelihood a training minimises; this one, unless part of it was fitted later."""

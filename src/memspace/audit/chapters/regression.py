@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from memspace.audit.chapters.agreement import CLOSE, agreement
@@ -17,7 +16,8 @@ from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Finding, Gallery
 from memspace.audit.targets import judge_targets
-from memspace.measurement import Measurement, from_error, from_ratio, from_samples
+from memspace.measurement import Measurement, from_error, from_samples
+from memspace.measures.explained import centre_and_spread, explained_share, squares
 from memspace.task.likelihood import Gaussian
 
 __all__ = ["Explained", "explained", "outliers"]
@@ -36,39 +36,26 @@ class Explained:
     said: str
 
 
-def _parts(f: Tensor, y: Tensor, centre: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared error and squared distance from the mean target, per example, in the targets' own spread."""
-    left = ((y.double() - f.double()) / scale).square().flatten(1).sum(1)
-    return left, ((y.double() - centre) / scale).square().flatten(1).sum(1)
-
-
-def _share(name: str, f: Tensor, y: Tensor, centre: Tensor, scale: Tensor, how: str) -> Measurement:
-    """1 − Σ(y − f)²/Σ(y − ȳ)², ȳ the mean training target."""
-    above, below = _parts(f, y, centre, scale)
-    m = from_ratio(name, above, below, "1", how)
-    ends = None if m.interval is None else (1 - m.interval[1], 1 - m.interval[0])
-    return Measurement(name, 1 - m.value, "1", how, m.n, ends, "Wright 1921", m.reliable, m.note)
-
-
 def explained(r: Reading) -> Explained | None:
     """R² in training, without each example, and on test examples; the noise of each output. None for other laws."""
     law = r.task.likelihood
     if not isinstance(law, Gaussian):
         return None
-    flat = r.y.double().reshape(-1, r.y.shape[-1])
-    centre = flat.mean(0)
-    scale = flat.std(0, correction=0)
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    found = [_share("regression.r2_train", r.f, r.y, centre, scale, "share of the variance explained, training")]
+    centre, scale = centre_and_spread(r.y)
+    found = [
+        explained_share("regression.r2_train", r.f, r.y, centre, scale, "share of the variance explained, training")
+    ]
     if r.loo_f is not None:
         how = f"share of the variance explained without the example itself; {r.estimator}"
-        loo = _share("regression.r2_loo", r.loo_f, r.y, centre, scale, how)
+        loo = explained_share("regression.r2_loo", r.loo_f, r.y, centre, scale, how)
         reliable = loo.reliable and r.damping.reliable
         found.append(Measurement(**{**loo.__dict__, "reliable": reliable, "note": loo.note or r.damping.statement}))
         found += _noise(r)
     finding, said = None, ""
     if r.test_f is not None and r.test_y is not None:
-        test = _share("regression.r2_test", r.test_f, r.test_y, centre, scale, "share explained, test examples")
+        test = explained_share(
+            "regression.r2_test", r.test_f, r.test_y, centre, scale, "share explained, test examples"
+        )
         found.append(test)
         said = f" It explains {test.value:.0%} of the variance of the test targets."
         if r.loo_f is not None:
@@ -99,7 +86,7 @@ def _agreement(
     assert r.loo_f is not None
     assert r.test_f is not None
     assert r.test_y is not None
-    inside, outside = (_parts(f, y, centre, scale)[0] for f, y in ((r.loo_f, r.y), (r.test_f, r.test_y)))
+    inside, outside = (squares(f, y, centre, scale)[0] for f, y in ((r.loo_f, r.y), (r.test_f, r.test_y)))
     error = math.hypot(
         *(float(v.std()) / math.sqrt(max(len(v), 1)) if len(v) > 1 else math.inf for v in (inside, outside))
     )
@@ -129,10 +116,7 @@ def outliers(
     if found is None:
         return False
     p, z = found.p, found.z
-    tables["examples"] |= {
-        "p_outlier": p.tolist(),
-        "standardised_residual": z.gather(1, found.output.unsqueeze(1)).squeeze(1).tolist(),
-    }
+    tables["examples"] |= found.columns(r)
     measurements += [found.share, found.expected]
     order = p.argsort(descending=True, stable=True)
     likely = int((p > 0.5).sum())

@@ -6,22 +6,21 @@ import torch
 from torch import Tensor
 
 from memspace.audit.chapters.regression import outliers
+from memspace.audit.chapters.several_labels import verdict_on_labels, wrong_outputs
 from memspace.audit.chapters.twice import Lists, twice
-from memspace.audit.claims import above, below, reliable
+from memspace.audit.claims import above, reliable
 from memspace.audit.judge import noise_measurement
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Gallery, Series
 from memspace.intervals import of_share
 from memspace.measurement import Measurement, Unmeasured, from_samples
-from memspace.measures.labels import LabelModel
 
 __all__ = ["stored"]
 
 SHOWN = 24
 TOP_SHARE = "memory.top_percent_share"
 MUCH = 0.2  # of all self-influence: twenty times what a hundredth of the examples would hold if all held as much
-FEW = 0.05  # share of wrong labels below which none is said to look wrong
 
 
 def _named(r: Reading, label: Tensor) -> str:
@@ -110,7 +109,9 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
     ]
     if r.labels is not None and plain:
         figures += _wrong_labels(r, tables, measurements, findings, galleries)
-    elif not outliers(r, tables, measurements, findings, galleries):
+    elif not (
+        outliers(r, tables, measurements, findings, galleries) or wrong_outputs(r, tables, measurements, findings, seed)
+    ):
         unmeasured.append(
             Unmeasured(
                 "labels.noise",
@@ -157,8 +158,9 @@ def _wrong_labels(
     p, suggested = r.labels.p, r.labels.suggested
     tables["examples"] |= {"p_wrong_label": p.tolist(), "suggested_label": suggested.tolist()}
     low, high = model.interval
+    noise = noise_measurement(model, r.labels.estimator)
     measurements += [
-        noise_measurement(model, r.labels.estimator),
+        noise,
         Measurement(
             "labels.expected_wrong",
             float(p.sum()),
@@ -189,7 +191,7 @@ def _wrong_labels(
                 tuple(items),
             )
         )
-    findings.append(_verdict(model, likely))
+    findings.append(verdict_on_labels(noise, likely))
     figures = []
     if truth is not None:
         wrong = truth.to(r.y.device) != r.y
@@ -237,40 +239,6 @@ def _concentrated(count: int, share: float, evidence: str) -> Finding:
         "stored",
         claims=(above(TOP_SHARE, MUCH),),
         otherwise=note,
-    )
-
-
-def _verdict(model: LabelModel, likely: int) -> Finding:
-    """Found, none, or not to be told."""
-    evidence = f"{model.statement[0].upper()}{model.statement[1:]}."
-    unsure = Finding(
-        "note",
-        f"No sign of wrong labels, but up to {model.interval[1]:.0%} cannot be ruled out"
-        if model.reliable
-        else "Whether labels are wrong cannot be told",
-        evidence,
-        "Read the likeliest ones in examples.parquet, sorted by p_wrong_label, as a list to look at, not as a count.",
-        "stored",
-    )
-    none = Finding(
-        "good",
-        "No label looks wrong",
-        evidence,
-        "Nothing to do.",
-        "stored",
-        claims=(below("labels.noise", FEW),),
-        otherwise=unsure,
-    )
-    return Finding(
-        "bad",
-        f"{likely:,} {'label is' if likely == 1 else 'labels are'} more likely wrong than right"
-        if likely
-        else "Some labels are wrong",
-        evidence,
-        "Review them in examples.parquet, sorted by p_wrong_label.",
-        "stored",
-        claims=(above("labels.noise", 0.0),),
-        otherwise=none,
     )
 
 
