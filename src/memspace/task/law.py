@@ -89,7 +89,7 @@ class Likelihood(ABC):
         return self.nll(f, y)
 
     def floor(self, outputs: int) -> float:
-        """What :meth:`nll` is never below at a position with so many outputs, nats; of a density it moves with y's unit."""
+        """What :meth:`nll` is never below at a position, nats; of a density it moves with y's unit."""
         return 0.0
 
     @property
