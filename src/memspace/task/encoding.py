@@ -23,7 +23,7 @@ class LabelEncoding:
 
     Args:
         names: class k is the string ``names[k]``.
-        squeeze, unsqueeze: a last axis of length one is taken off, or put on.
+        squeeze: how many last axes of length one are taken off; unsqueeze: one is put on.
         classes_first: distributions over classes have them along axis 1.
         onehot: the place of the one is the class.
         whole: whole numbers held as floats, or true and false, are classes.
@@ -33,7 +33,7 @@ class LabelEncoding:
     """
 
     names: tuple[str, ...] = ()
-    squeeze: bool = False
+    squeeze: int = 0
     unsqueeze: bool = False
     classes_first: bool = False
     onehot: bool = False
@@ -49,7 +49,7 @@ class LabelEncoding:
             LabelError: a string that is no class, or what is no number.
         """
         y: Tensor = as_labels(_numbered(raw, self.names, "labels") if self.names else raw)
-        if self.squeeze:
+        for _ in range(self.squeeze):
             y = y.squeeze(-1)
         if self.unsqueeze:
             y = y.unsqueeze(-1)
@@ -97,10 +97,12 @@ def find_encoding(law: Likelihood, f: Tensor, y: Any, names: Sequence[str] | Non
     if not isinstance(y, Tensor):
         words = _vocabulary(y, f, names)
         y = _numbered(y, words, "labels")
+    if y.is_complex():
+        return LabelEncoding(words)
     one = (*f.shape[1:-1],)
     shape, outputs = tuple(y.shape[1:]), f.shape[-1]
     if isinstance(law, Categorical):
-        squeeze = shape == (*one, 1) and outputs > 1
+        squeeze = _surplus(shape, one) if outputs > 1 else 0
         whole = onehot = False
         if shape == (*one, outputs) and not squeeze and y.dtype != torch.uint16:
             onehot = bool(((y == 0) | (y == 1)).all()) and bool((y.double().sum(-1) == 1).all())
@@ -108,7 +110,7 @@ def find_encoding(law: Likelihood, f: Tensor, y: Any, names: Sequence[str] | Non
             whole = outputs == 2
         elif y.is_floating_point():
             whole = bool((y == y.round()).all())
-        plain = shape == one or squeeze
+        plain = shape == one or squeeze > 0
         real = shape == (*one, outputs) and not squeeze and not onehot and not y.is_floating_point()
         shift = 0
         if plain and (whole or not y.is_floating_point()) and y.dtype != torch.bool:
@@ -117,8 +119,14 @@ def find_encoding(law: Likelihood, f: Tensor, y: Any, names: Sequence[str] | Non
                 shift = 1
         return LabelEncoding(words, squeeze=squeeze, onehot=onehot, whole=whole and plain, real=real, shift=shift)
     unsqueeze = shape == one and shape != tuple(f.shape[1:]) and outputs == 1
-    real = isinstance(law, Gaussian) and not y.is_floating_point() and not y.is_complex() and not words
-    return LabelEncoding(words, unsqueeze=unsqueeze, real=real)
+    real = (isinstance(law, Gaussian) and not y.is_floating_point() and not words) or y.dtype == torch.bool
+    return LabelEncoding(words, squeeze=_surplus(shape, tuple(f.shape[1:])), unsqueeze=unsqueeze, real=real)
+
+
+def _surplus(shape: tuple[int, ...], wanted: tuple[int, ...]) -> int:
+    """How many axes of length one stand behind those that are wanted."""
+    more = len(shape) - len(wanted)
+    return more if more > 0 and shape == (*wanted, *[1] * more) else 0
 
 
 def _vocabulary(y: Any, f: Tensor, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -133,6 +141,8 @@ def _vocabulary(y: Any, f: Tensor, names: Sequence[str] | None) -> tuple[str, ..
             where="training data",
             remedy="give class_names in the order of the outputs, or integer labels",
         )
+    if all(v.isdecimal() and v.isascii() for v in found):  # 2 before 10
+        found.sort(key=int)
     return tuple(found)
 
 

@@ -135,6 +135,12 @@ class Categorical(Likelihood):
         if _soft(f, y):
             self._check_distribution(y, where)
             return
+        if y.is_floating_point() and y.shape == f.shape[:-1] and bool(y.isnan().any()):
+            raise LabelError(
+                f"{int(y.isnan().sum())} labels are missing (NaN)",
+                where=where,
+                remedy="leave these examples out, or give them the label -100",
+            )
         if y.dtype.is_floating_point or y.dtype.is_complex or y.dtype == torch.bool or y.shape != f.shape[:-1]:
             raise wrong_kind("categorical", y, f, where, f"integers of shape {tuple(f.shape[:-1])}")
         bad = ((y < 0) & (y != IGNORE)) | (y >= f.shape[-1])

@@ -17,7 +17,7 @@ from memspace.errors import DataError
 from memspace.task.layout import LABELS, no_pairs
 from memspace.task.samplers import indices_of
 from memspace.task.streams import gathered
-from memspace.task.tensors import as_batch, collate, is_array, leaves, mapped
+from memspace.task.tensors import as_batch, collate, is_array, is_text, leaves, mapped
 
 __all__ = ["Items", "Source", "Whole", "source_of"]
 
@@ -221,10 +221,16 @@ def _pair(given: Sequence[Any]) -> bool:
     """True for (x, y), as against a data set of two examples."""
     if is_array(given[1]):
         return not isinstance(given[1], Tensor) or given[1].dim() > 0
+    if is_array(given[0]) and isinstance(given[1], list | tuple) and len(given[1]) == _rows(given[0]) > 2:
+        return True
     if not isinstance(given, tuple) or not isinstance(given[1], list) or not given[1]:
         return False
     columns = isinstance(given[0], list) and len(given[0]) == len(given[1]) > 2
     return columns or not any(isinstance(v, tuple | list | dict) or is_array(v) for v in given[1])
+
+
+def _rows(value: Any) -> int:
+    return 0 if getattr(value, "ndim", 1) == 0 else len(value)
 
 
 def _check_examples(item: Any, name: str) -> None:
@@ -277,6 +283,13 @@ def _whole(batch: Any, name: str) -> Source:
     if not isinstance(batch, dict) and (not isinstance(batch, tuple) or len(batch) < 2):
         raise no_pairs(batch, name)
     labels = batch[1] if isinstance(batch, tuple) and len(batch) > 1 else None
+    if isinstance(labels, tuple) and any(not isinstance(v, tuple | Tensor | dict) for v in labels):
+        bad = next(v for v in labels if not isinstance(v, tuple | Tensor | dict))
+        raise DataError(
+            f"the labels of the {name} are a list that holds {bad!r} beside numbers",
+            where=name,
+            remedy="give every example a number, or -100 where a classifier's example has no label",
+        )
     if isinstance(labels, list):
         count = len(labels)
     elif leaves(labels if labels is not None else batch):
@@ -296,9 +309,26 @@ def _whole(batch: Any, name: str) -> Source:
 def _column(value: Any, batch: tuple[Any, ...], name: str) -> Any:
     """A list with one tensor or array per example as one tensor; anything else as it is."""
     count = len(batch[1]) if len(batch) > 1 and hasattr(batch[1], "__len__") else 0
+    if len(batch) > 1 and value is batch[1]:
+        value = _labels(value, name)
     if isinstance(value, list) and len(value) == count and count and all(is_array(v) for v in value):
         return collate(value, range(count), name)
     return value
+
+
+def _labels(value: Any, name: str) -> Any:
+    """A table of one column of strings as that column; categories that have an order of their own are refused."""
+    if hasattr(value, "columns") and len(value.columns) == 1 and is_text(value.iloc[:, 0].to_numpy()):
+        value = value.iloc[:, 0]
+    categories = getattr(getattr(value, "dtype", None), "categories", None)
+    words = [] if categories is None else [v for v in categories if isinstance(v, str)]
+    if words != sorted(words):
+        raise DataError(
+            f"the labels are categories in the order {', '.join(words[:5])}; strings are read in alphabetical order",
+            where=name,
+            remedy="hand over their codes (y.cat.codes), or y.astype(str) and class_names in the order of the outputs",
+        )
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _empty(name: str) -> DataError:

@@ -33,7 +33,7 @@ def is_text(value: Any) -> bool:
 
 def text_of(value: Any) -> list[str]:
     """A list of the strings in an array or a list of strings."""
-    return [str(v) for v in np.asarray(value).reshape(-1).tolist()]
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in np.asarray(value).reshape(-1).tolist()]
 
 
 def tensor_of(value: Any, where: str) -> Any:
@@ -55,6 +55,12 @@ def tensor_of(value: Any, where: str) -> Any:
             "a packed sequence has no axis of examples",
             where=where,
             remedy="give padded tensors with their lengths, and let the network pack them",
+        )
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise DataError(
+            f"{int(np.ma.getmaskarray(value).sum()):,} values of a masked array are masked",
+            where=where,
+            remedy="leave these examples out, or fill them: x.filled(value)",
         )
     if isinstance(value, np.ndarray | np.generic):
         return value if is_text(value) else _of_numpy(np.asarray(value), where)
@@ -93,7 +99,9 @@ def _numbers(value: Sequence[Any]) -> bool:
 
 def _of_pandas(value: Any, where: str) -> Any:
     """A DataFrame, a Series or an Index as an array; missing numbers become NaN."""
-    columns = [(c, value[c]) for c in value.columns] if hasattr(value, "columns") else [(value.name, value)]
+    columns = (
+        [(c, value[c]) for c in value.columns] if hasattr(value, "columns") else [(getattr(value, "name", None), value)]
+    )
     arrays = [c.to_numpy() for _, c in columns]
     if len(columns) == 1 and not hasattr(value, "columns") and is_text(arrays[0]):
         return arrays[0]
@@ -102,8 +110,10 @@ def _of_pandas(value: Any, where: str) -> Any:
             try:
                 arrays[k] = column.to_numpy(dtype=np.float64, na_value=np.nan)
             except (TypeError, ValueError) as error:
+                missing = int(np.sum(column.isna()))
                 raise DataError(
-                    f"column {name!r} of the table holds {column.dtype} values, not numbers",
+                    f"{'a column' if name is None else f'column {name!r}'} of the table holds {column.dtype} values, "
+                    f"not numbers{f', and {missing:,} are missing' if missing else ''}",
                     where=where,
                     remedy="encode that column as numbers, or leave it out",
                 ) from error
@@ -115,6 +125,8 @@ def _of_pandas(value: Any, where: str) -> Any:
 
 
 def _of_numpy(value: np.ndarray[Any, Any], where: str) -> Tensor:
+    if value.dtype.kind == "O" and value.ndim:
+        value = _unboxed(value)
     if value.dtype.kind not in "biufc":
         raise DataError(
             f"an array holds {value.dtype} values, not numbers",
@@ -128,6 +140,13 @@ def _of_numpy(value: np.ndarray[Any, Any], where: str) -> Tensor:
     if not value.flags.writeable or any(s < 0 for s in value.strides):
         value = value.copy()  # torch shares neither read-only nor reversed memory
     return torch.from_numpy(value) if value.ndim else torch.tensor(value.item())
+
+
+def _unboxed(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """An array of Python's numbers as an array of numbers; of anything else as it is."""
+    if not all(isinstance(v, bool | int | float | np.number | np.bool_) for v in value.flat):
+        return value
+    return np.array(value.tolist())
 
 
 def mapped(function: Callable[[Any], Any], x: Any) -> Any:
