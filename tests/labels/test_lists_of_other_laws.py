@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from memspace.audit.audit import audit_task
 from memspace.audit.label_issues import LabelIssues, label_issues
+from memspace.audit.leave_one_out import leave_one_out
 from memspace.audit.plan import Settings
 from memspace.audit.results import Results
 from memspace.errors import TaskError
+from memspace.measurement import Unmeasured
 from memspace.task.counts import count_residuals
 from memspace.task.likelihood import Bernoulli, Gaussian, Likelihood, Poisson
 from memspace.task.task import Task
@@ -152,3 +156,29 @@ def test_labels_that_are_probabilities_are_not_judged_and_the_audit_says_so() ->
         label_issues(task)
     results = audit_task(task, Settings())
     assert any(u.name == "labels.noise" for c in results.chapters for u in c.unmeasured)
+
+
+EDGES: dict[str, tuple[Tensor, Likelihood]] = {
+    "one number": (torch.ones(1, 1), Gaussian()),
+    "numbers that are all the same": (torch.ones(40, 1), Gaussian()),
+    "counts that are all 0": (torch.zeros(40, 1), Poisson()),
+    "huge counts": (torch.full((40, 1), 1e7), Poisson()),
+    "one example with two labels": (torch.ones(1, 2), Bernoulli()),
+    "an output that is never 1": (torch.eye(2)[torch.zeros(40, dtype=torch.long)], Bernoulli()),
+}
+
+
+@pytest.mark.parametrize("kind", EDGES)
+def test_labels_at_the_edge_have_finite_lists_and_say_what_is_not_known(kind: str) -> None:
+    y, law = EDGES[kind]
+    x = torch.randn(40, D, generator=torch.Generator().manual_seed(1))[: len(y)]
+    task = Task(nn.Linear(D, y.shape[1]), (x, y), law)
+    found = label_issues(task)
+    assert all(math.isfinite(v) for column in found.table.values() for v in column)
+    assert not found.noise.reliable
+    if len(y) == 1 and not law.classifies:
+        assert found.noise.interval == (0.0, 1.0)
+        assert "fewer than 10" in found.noise.note
+    alone = leave_one_out(task)
+    assert isinstance(alone.explained, Unmeasured)
+    assert math.isfinite(alone.test_loss.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,7 +40,7 @@ class LeaveOneOut:
         numbers: places of the examples in the data as given, where some have no label; None: all in order.
         calibration: expected calibration error likewise; Unmeasured for other output laws than categorical.
         explained: share of the variance of the targets explained without the example itself, R², free of their unit;
-            Unmeasured where labels are no numbers.
+            Unmeasured where labels are no numbers, or all the same.
     """
 
     y: Tensor
@@ -143,4 +144,6 @@ def _explained(law: Likelihood, loo: Tensor, y: Tensor, by: str, damping: Dampin
         return Unmeasured(name, "labels are classes", "read test_loss and calibration")
     how = f"share of the variance explained without the example itself; {by}"
     m = explained_share(name, law.mean(loo), y, *centre_and_spread(y), how)
+    if not math.isfinite(m.value):
+        return Unmeasured(name, "the targets do not vary", "hand over examples with different targets")
     return replace(m, reliable=m.reliable and damping.reliable, note=m.note or damping.statement)

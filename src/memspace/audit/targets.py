@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from memspace.audit.reading import Reading
 from memspace.measurement import Measurement, from_error
-from memspace.measures.outliers import fit_outliers, standardised_residuals
+from memspace.measures.outliers import FEWEST, fit_outliers, standardised_residuals
 
 __all__ = ["Targets", "judge_targets"]
 
@@ -84,5 +84,9 @@ def judge_targets(r: Reading, seed: int = 0) -> Targets | None:
         "outliers.expected", expected, error * n, "targets", f"sum of the probabilities; {how}", n, lower=0.0,
         reliable=r.damping.reliable,
     )  # fmt: skip
+    if n < FEWEST:
+        note = f"fewer than {FEWEST} examples: which of them are outliers cannot be told"
+        share = replace(share, interval=(0.0, 1.0), reliable=False, note=note)
+        count = replace(count, interval=(0.0, float(n)), reliable=False, note=note)
     prediction = law.mean(r.loo_f.double())
     return Targets(p, each, middle, middle.abs().argmax(1), share, count, prediction, f"leave-one-out ({r.estimator})")

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from memspace.task.likelihood import Likelihood
 
-__all__ = ["OutlierModel", "fit_outliers", "standardised_residuals"]
+__all__ = ["FEWEST", "OutlierModel", "fit_outliers", "standardised_residuals"]
 
 WIDE = 3.0  # the least ratio of the two scales: less than three standard deviations are no outlier
 STEPS = 500
+FEWEST = 10  # residuals that two scales are fitted to
 
 
 def standardised_residuals(
@@ -71,7 +72,7 @@ def fit_outliers(z: Tensor) -> OutlierModel:
     plain = max(float(z.square().mean().sqrt()), 1e-12)
     base = _likelihood(z / plain, 0.0, WIDE) - n * math.log(plain)
     best, height = OutlierModel(0.0, math.nan, plain, WIDE, n, 0.0), -math.inf
-    if n < 10:
+    if n < FEWEST:
         return best
     median = max(float(z.abs().median()) / 0.6745, 1e-12)
     for share, ratio in ((0.05, 5.0), (0.2, 4.0), (0.02, 10.0)):
