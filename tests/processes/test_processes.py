@@ -7,16 +7,16 @@ from torch import multiprocessing
 from memspace.errors import WorkerError
 from memspace.passes.processes import Processes, across, current
 from tests.processes import sharded
-from tests.processes.work import everything, member
+from tests.processes.work import NAMES, everything, member
 
 SUMMED = 1e-10  # relative: float64 sums of a few numbers in another order, through an eigendecomposition
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_statistics_and_products_are_those_of_one_process(size, tmp_path):
+@pytest.mark.parametrize(("size", "names"), [(2, NAMES), (3, ["linear", "shared positions"])])
+def test_statistics_and_products_are_those_of_one_process(size, names, tmp_path):
     seed = 10 + size
-    multiprocessing.spawn(member, (size, seed, str(tmp_path)), size)
-    expected = everything(seed)
+    multiprocessing.spawn(member, (size, seed, str(tmp_path), names), size)
+    expected = everything(seed, names)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(size)]
     for key, value in expected.items():
         for f in found:

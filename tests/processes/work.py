@@ -23,11 +23,12 @@ NAMES = [*PLAIN, "transformer", "shared positions"]
 LAWS = [Categorical(), Bernoulli(), Gaussian(0.7), Poisson()]
 
 
-def everything(seed: int) -> dict[str, torch.Tensor]:
+def everything(seed: int, names: list[str] = NAMES) -> dict[str, torch.Tensor]:
     """Network and quantity → tensor."""
     torch.set_num_threads(1)
     out = {}
-    for i, name in enumerate(NAMES):
+    for name in names:
+        i = NAMES.index(name)
         law = LAWS[i % len(LAWS)]
         model, x = network(name, seed)
         y = law.sample(model(x).detach(), torch.Generator().manual_seed(seed + 1))
@@ -63,10 +64,10 @@ def everything(seed: int) -> dict[str, torch.Tensor]:
     return out
 
 
-def member(rank: int, size: int, seed: int, folder: str) -> None:
+def member(rank: int, size: int, seed: int, folder: str, names: list[str]) -> None:
     """One process: its results go into the folder."""
     store = dist.FileStore(str(Path(folder) / "store"), size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
     with across():
-        torch.save(everything(seed), Path(folder) / f"{rank}.pt")
+        torch.save(everything(seed, names), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()

@@ -1,26 +1,104 @@
 """A check that fails costs no finished work."""
 
+import warnings
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import memspace
-from memspace.influence.engines import Engine
+from memspace.attempt import attempt
+from memspace.audit import audit, ekfac_road
+from memspace.audit.chapters import complexity, efficiency, geometry, robustness, stored
+from memspace.errors import DataError, Interrupted, OutputError
+from memspace.influence import prepared
 from memspace.measurement import Unmeasured
+
+SAID = "it failed with RuntimeError: no derivative of a derivative"
+
+
+def _task() -> memspace.Task:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    return memspace.Task(model=model, train=(torch.randn(80, 6), torch.randint(0, 3, (80,))))
+
+
+def _fail(*_: object, **__: object) -> Any:
+    raise RuntimeError("no derivative of a derivative\nand more")
 
 
 def test_scores_outlive_a_residual_that_cannot_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
-    task = memspace.Task(model=model, train=(torch.randn(80, 6), torch.randint(0, 3, (80,))))
+    task = _task()
     want = memspace.influence(task, [0, 1], engine="ekfac", damping=0.1).scores
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("no derivative of a derivative")
-
-    monkeypatch.setattr(Engine, "residual", fail)
+    monkeypatch.setattr(prepared, "solution_error", _fail)
     found = memspace.influence(task, [0, 1], engine="ekfac", damping=0.1)
     assert torch.equal(found.scores, want)
+    assert not found.reliable  # nobody knows how far EKFAC is off
+    assert "not held against exact products" in found.note
     absent = found.diagnostics[0]
     assert isinstance(absent, Unmeasured)
-    assert "no derivative" in absent.reason
+    assert absent.reason == SAID
+
+
+STAGES = {  # what fails, and the measure that is then absent
+    (ekfac_road, "_fidelity"): "fisher.fidelity_error",
+    (geometry, "_lanczos"): "fisher.spectrum.lanczos",
+    (complexity, "FisherOperator"): "complexity.fisher_rao",
+    (robustness, "noise_curve"): "robustness.weight_noise",
+    (robustness, "rounding_part"): "robustness.rounding",
+    (robustness, "input_part"): "robustness.inputs",
+    (efficiency, "_further"): "efficiency.further",
+    (stored, "twice"): "duplicates",
+    (audit, "with_depth"): "depth",
+    (audit, "disentanglement"): "disentanglement",
+}
+
+
+def test_an_audit_outlives_optional_stages_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name in STAGES:
+        monkeypatch.setattr(module, name, _fail)
+    found = memspace.audit(_task(), settings=memspace.Settings(representation="ekfac"))
+    absent = {u.name: u.reason for c in found.chapters for u in c.unmeasured}
+    assert {name: absent.get(name) for name in STAGES.values()} == dict.fromkeys(STAGES.values(), SAID)
+    kept = {m.name for c in found.chapters for m in c.measurements}
+    assert {"fisher.trace", "complexity.information", "capacity.bits_used", "memory.self_influence"} <= kept
+    assert {"efficiency.smallest_share", "damping"} <= kept
+    assert len(found.chapters) == 9
+
+
+def test_a_whole_chapter_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("geometry", "action", "robustness"):
+        monkeypatch.setattr(audit, name, _fail)
+    found = memspace.audit(_task(), settings=memspace.Settings())
+    empty = {c.id for c in found.chapters if not c.measurements}
+    assert empty == {"geometry", "action", "robustness", "disentanglement"}
+    assert all(u.reason == SAID for c in found.chapters if c.id in empty - {"disentanglement"} for u in c.unmeasured)
+
+
+def test_refusals_keep_their_advice_and_faults_are_warned_of() -> None:
+    def refuse() -> None:
+        raise DataError("the data are gone", where="here", remedy="bring them back")
+
+    def slip() -> None:
+        raise TypeError("not a number")
+
+    found = attempt("some.measure", refuse)
+    assert found == Unmeasured("some.measure", "the data are gone (here)", "bring them back")
+    with pytest.warns(RuntimeWarning, match=r"some\.measure was not measured: it failed with TypeError: not a number"):
+        found = attempt("some.measure", slip)
+    assert isinstance(found, Unmeasured)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert attempt("some.measure", lambda: 3) == 3
+
+
+@pytest.mark.parametrize(
+    "stop", [KeyboardInterrupt(), Interrupted("stopped", where="", remedy=""), OutputError("full", where="", remedy="")]
+)
+def test_what_ends_the_work_is_not_swallowed(stop: BaseException) -> None:
+    def end() -> None:
+        raise stop
+
+    with pytest.raises(type(stop)):
+        attempt("some.measure", end)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from memspace.attempt import attempt
 from memspace.audit.chapters.action import action
 from memspace.audit.chapters.capacity import capacity
 from memspace.audit.chapters.complexity import complexity
@@ -97,7 +98,7 @@ def audit_task(task: Task, settings: Settings, store: Store | None = None, progr
 def _chapters(
     r: Reading, settings: Settings, store: Store | None, progress: Progress
 ) -> tuple[tuple[Chapter, ...], Tables]:
-    tables: Tables = {"examples": {}}
+    tables: Tables = {"examples": {}, "layers": {}}
 
     def with_geometry() -> Chapter:
         chapter, made = geometry(r, settings.seed, progress)
@@ -106,7 +107,10 @@ def _chapters(
 
     def with_action() -> Chapter:
         training = action(r, settings.seed, settings.memory, progress)
-        return with_depth(training, r.task, settings.seed, progress)
+        deeper = attempt("depth", lambda: with_depth(training, r.task, settings.seed, progress))
+        if isinstance(deeper, Unmeasured):
+            return replace(training, unmeasured=(*training.unmeasured, deeper))
+        return deeper
 
     steps: list[tuple[str, Callable[[], Chapter]]] = [
         ("geometry", with_geometry),
@@ -127,7 +131,8 @@ def _chapters(
             tables.update(kept)
         else:
             begun = time.perf_counter()
-            chapter = _defined(make())
+            made = attempt(id, make)  # what is read, and the other chapters, do not depend on it
+            chapter = _absent(id, made) if isinstance(made, Unmeasured) else _defined(made)
             chapter = Chapter(**{**chapter.__dict__, "seconds": time.perf_counter() - begun})
             if store is not None:
                 store.save_chapter(chapter, tables)
@@ -135,6 +140,10 @@ def _chapters(
         progress.advance(handle)
     progress.finish(handle)
     return tuple(chapters), tables
+
+
+def _absent(id: str, why: Unmeasured) -> Chapter:
+    return Chapter(id, id.capitalize(), "", f"Not measured: {why.reason}.", (), (why,))
 
 
 def _defined(chapter: Chapter) -> Chapter:

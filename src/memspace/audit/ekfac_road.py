@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from memspace.attempt import attempt
 from memspace.audit.common import (
     QUERIES,
     choose_damping,
@@ -171,7 +172,7 @@ def ekfac_road(
         mean_trace = (float(per_example.mean()), 0.0)
     matched = damping.reliable and held_out is not None
     labels = judge(task, f, y, refits=held_out, loo=loo, matched=matched, seed=settings.seed)
-    measured = _fidelity(task, space, metric, plan, settings, mean_trace[0])
+    measured = attempt("fisher.fidelity_error", lambda: _fidelity(task, space, metric, plan, settings, mean_trace[0]))
     return Reading(
         task=task,
         space=space,

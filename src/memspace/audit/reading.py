@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from memspace.measurement import Unmeasured
 from memspace.measures.damping import DampingChoice
 from memspace.metric.metric import Fidelity, FisherMetric, SpectralFunction
 from memspace.task.space import ParameterSpace
@@ -36,7 +37,8 @@ class Reading:
     Args:
         f, y, loss: outputs, labels, losses (nats per example: summed over positions); ``weight``: positions counted.
         test_f, test_y: the same of the test data, or None.
-        metric: the Fisher metric of the training data; ``fidelity``: measured against exact products (None if exact).
+        metric: the Fisher metric of the training data; ``fidelity``: measured against exact products (None if
+            exact, and the reason where that failed).
         layer_trace: fn → per block tr_block fn(F); blocks sum to the whole.
         trace: tr F of each example (n,), or None where only the mean is known; ``mean_trace`` (value, standard error).
         leverage: V (n, C, C) or None for sequences and outputs too many.
@@ -57,7 +59,7 @@ class Reading:
     test_y: Tensor | None
     metric: FisherMetric
     diagonal: Tensor
-    fidelity: Fidelity | None
+    fidelity: Fidelity | Unmeasured | None
     layer_trace: Callable[[SpectralFunction], Tensor]
     trace: Tensor | None
     mean_trace: tuple[float, float]

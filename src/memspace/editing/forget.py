@@ -82,11 +82,12 @@ def forget(
         change = change - solver(gradient / len(kept), alpha / len(kept))
         spent += 2 * len(kept)
     state = edited_state(task, space, theta + change)
+    solved = solver.measured("forget")
     seconds = time.perf_counter() - start
     times = "" if steps == 1 else f", {steps} steps"
     told = f"damped Newton step, {solver.told}, γ = {choice.value:.3g} ({choice.rule}){times}"
     cost = Cost(spent + solver.gradients, solver.products, seconds)
-    found = (_damping_of(choice, n), *effects_of(task, space, state, change, index, kept))
+    found = (_damping_of(choice, n), solved, *effects_of(task, space, state, change, index, kept))
     statement = f"{len(index)} of {n} training examples forgotten: {told}"
     return Edit("forget", state, index, change, found, told, choice.value, cost, statement)
 

@@ -15,6 +15,7 @@ from memspace.editing.retrain import training_of
 from memspace.editing.solver import Accuracy, Solver, outputs_per_example, pick_method
 from memspace.errors import TaskError
 from memspace.limits import DAMPING
+from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.verify import verified_space
 from memspace.task.data import call_model, move
 from memspace.task.operations import written_out
@@ -86,7 +87,8 @@ def reweight(
             damping = chosen.value
         solver = Solver(task, space, everything, pick_method("auto", rows), accuracy or Accuracy())
         v = solver(v, damping)
-        told = f"influences on the clean loss ({solver.told}, γ = {damping:.3g})"
+        solved = solver.measured("reweight")
+        told = f"influences on the clean loss ({solver.told}, γ = {damping:.3g}{_doubt(solved)})"
     products = gradient_products(task, space, v)
     positive = products.clamp_min(0)
     total = float(positive.mean())
@@ -98,6 +100,10 @@ def reweight(
         preconditioned,
         f"{none} of {len(weights)} examples get weight 0 by {told} ({len(good)} clean)",
     )
+
+
+def _doubt(solved: Measurement | Unmeasured) -> str:
+    return f"; not reliable: {solved.note}" if isinstance(solved, Measurement) and not solved.reliable else ""
 
 
 def train_reweighted(task: Task, clean: Any, seed: int) -> tuple[dict[str, Tensor], Tensor]:

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.attempt import attempt
+from memspace.measurement import Measurement, Unmeasured
 from memspace.metric.fisher import build
 from memspace.metric.krylov import conjugate_gradients
 from memspace.metric.metric import FisherMetric
+from memspace.metric.trust import RESIDUAL, beyond
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.task.space import ParameterSpace
@@ -59,6 +62,7 @@ class Solver:
     residual: float = 0.0
     _metric: FisherMetric | None = None
     _operator: FisherOperator | None = None
+    _last: tuple[Tensor, float, Tensor] | None = None
 
     @property
     def metric(self) -> FisherMetric:
@@ -80,7 +84,9 @@ class Solver:
         """As a call, for a stack (k, P) that shares every product."""
         metric = self.metric
         if self.method != "cg":
-            return metric.solve(v.double(), damping)
+            x = metric.solve(v.double(), damping)
+            self._last = (v, damping, x) if self.method == "ekfac" else None
+            return x
         product = self._product()
         before = product.products
         solution = conjugate_gradients(
@@ -95,6 +101,26 @@ class Solver:
         self.gradients += 2 * made * len(self.kept)
         self.residual = float(solution.residual.max())
         return solution.x
+
+    def measured(self, of: str) -> Measurement | Unmeasured:
+        """The relative residual of the last solve, ``of``.solve_residual: EKFAC's by one exact product."""
+        name = f"{of}.solve_residual"
+
+        def by_a_product() -> float:
+            assert self._last is not None
+            v, damping, x = self._last
+            b = v.double()
+            self.products, self.gradients = self.products + 1, self.gradients + 2 * len(self.kept)
+            left = b - self._product()(x).double() - damping * x
+            return float((left.norm(dim=1) / b.norm(dim=1).clamp_min(1e-300)).max())
+
+        found = self.residual if self._last is None else attempt(name, by_a_product, "use the method dual or cg")
+        if isinstance(found, Unmeasured):
+            return found
+        said = beyond(found, RESIDUAL, "the relative residual of the solve")
+        by = "exact dual" if self.method == "dual" else f"{self.method}, by exact products"
+        how = f"‖v − (F + γI)x‖/‖v‖; {by}"
+        return Measurement(name, found, "1", how, len(self.kept), reliable=not said, note=said)
 
     def _product(self) -> FisherOperator:
         if self._operator is None:

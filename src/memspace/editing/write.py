@@ -116,6 +116,7 @@ def write(
                 break
     change, state, loss, worst = at.change, at.state, at.loss, float(at.loss.max())
     stored = at.stored(target)
+    solves = solver.measured("write")
     cost = Cost(spent + solver.gradients, solver.products, time.perf_counter() - start)
     told = f"least Fisher length with losses held to {target.loss:g} nats, {solver.told}, γ = {gamma:.3g}"
     count = int((loss <= target.loss).sum())
@@ -124,6 +125,7 @@ def write(
         Measurement("write.loss_before", float(first.max()), "nats", "largest over the new examples", len(new)),
         Measurement("write.loss_after", worst, "nats", "largest over the new examples", len(new), reliable=stored),
         Measurement("write.steps", float(steps), "1", "linearisations", len(new)),
+        solves,
         *effects_of(task, space, state, change, torch.zeros(0, dtype=torch.long), kept, "write"),
     )
     statement = f"{count} of {len(new)} new examples stored in {steps} steps: {told}"

@@ -79,13 +79,6 @@ class Engine:
         )
         return Solved((found.x / self.n).to(b.dtype), found.residual, found.iterations, found.converged)
 
-    def residual(self, b: Tensor, x: Tensor, damping: float) -> Tensor:
-        """‖b − (F + γI) n x‖/‖b‖ with exact products, (k,): how far the engine's metric is from F where it matters."""
-        moved: Tensor = self.n * (self.operator(x) + damping * x.double())
-        apart = torch.linalg.vector_norm(b.double() - moved, dim=1)
-        found: Tensor = apart / torch.linalg.vector_norm(b.double(), dim=1).clamp_min(1e-300)
-        return found
-
     def modes(self, b: Tensor, damping: float, leading: int) -> tuple[tuple[str, ...], Tensor]:
         """M⁻¹ b split by eigenvalues of F: names, and (L, k, P) that add up to the whole.
 

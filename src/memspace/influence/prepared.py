@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from memspace.errors import MemspaceError
+from memspace.attempt import attempt
 from memspace.influence.damping import choose_by_agreement, grid_of, retrain_halves, uncalibrated
 from memspace.influence.engines import Engine, Solved, choose_engine, prepare
 from memspace.influence.question import Asked, ask
@@ -18,8 +18,10 @@ from memspace.influence.target import Target, target_of
 from memspace.limits import DAMPING
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.damping import DampingChoice
+from memspace.metric.trust import RESIDUAL, SOLUTION, beyond, solution_error
 from memspace.passes.agree import check_agreement
 from memspace.passes.engine import run_pass
+from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.passes.scores import PairScores
 from memspace.passes.verify import verified_space
@@ -31,9 +33,9 @@ from memspace.task.task import Task
 
 __all__ = ["Goal", "Prepared", "checked_target", "judged", "prepared", "score_pass"]
 
-CHECKED = 4  # queries whose solution is held against exact products
+CHECKED = 4  # queries whose solution is held against exact products, 1 to 13 of them (see ``metric.trust``)
 ROUGH = 0.05  # residual of the iterative solves that only compare dampings
-CHECK_LIMIT = 20_000  # training examples up to which that is done unasked
+CHECK_LIMIT = 20_000  # training examples that such a product runs over, at most
 Goal = str | Target | Callable[[Tensor, Tensor], Tensor]
 
 
@@ -129,24 +131,44 @@ def judged(
         )
         diagnostics.append(Measurement("influence.iterations", float(steps), unit, "conjugate gradient steps", n))
         notes += [note] if note else []
-    elif n <= CHECK_LIMIT:
-        first = solved[0].x[:CHECKED]
-        b = asked.gradients[: len(first)]
-        how = f"mean relative residual of (F + γI)x = ∇q by exact products, {len(first)} queries"
-        try:
-            values = engine.residual(b, first, ready.damping.value)
-            diagnostics.append(Measurement(name, float(values.mean()), unit, how, n))
-        except (MemspaceError, RuntimeError) as error:  # a check that cannot be done costs no finished scores
-            diagnostics.append(Unmeasured(name, f"exact products failed: {str(error)[:200]}", "use the engine dual"))
     else:
-        diagnostics.append(
-            Unmeasured(
-                name, f"exact products over {n:,} examples cost more than the scores", "use the engine iterative"
-            )
-        )
+        found = attempt(name, lambda: _checked(ready, asked, solved[0].x), "use the engine dual")
+        if isinstance(found, Unmeasured):
+            diagnostics.append(found)
+            notes += ["its solutions were not held against exact products"] if engine.name == "ekfac" else []
+        else:
+            diagnostics += found
+            notes += [m.note for m in found if not m.reliable]
     if not ready.damping.reliable:
         notes.append("the damping is uncalibrated" if not ready.damping.grid else "the damping could not be settled")
     return not notes, "; ".join(notes), tuple(diagnostics)
+
+
+def _checked(ready: Prepared, asked: Asked, x: Tensor) -> list[Measurement]:
+    """The first solutions against exact products: their residual and, for EKFAC, how far scores are off."""
+    task, engine, gamma = ready.task, ready.engine, ready.damping.value
+    operator, n, few = engine.operator, engine.n, CHECKED
+    if n > CHECK_LIMIT:  # one query by a draw of the examples: what that costs does not grow with the data
+        generator = torch.Generator().manual_seed(ready.settings.seed + 79)
+        index = torch.randperm(n, generator=generator)[:CHECK_LIMIT].sort().values
+        operator = FisherOperator(task, ready.space, index=index, memory=ready.settings.memory // 2)
+        n, few = len(index), 1
+    b, x = asked.gradients[:few], engine.n * x[:few].double()
+    found = solution_error(operator, b, x, gamma, lambda r: engine.metric.solve(r, gamma))
+    queries = f"{len(b)} {'query' if len(b) == 1 else 'queries'}"
+    residual, typical = float(found.residual.mean()), found.typical
+    said = beyond(residual, RESIDUAL, "the relative residual of the solves")
+    how = f"mean relative residual of (F + γI)x = ∇q by exact products, {queries}"
+    diagnostics = [Measurement("influence.residual", residual, "1", how, n, reliable=not said, note=said)]
+    if engine.name != "ekfac":
+        return diagnostics
+    said = beyond(typical, SOLUTION, "EKFAC's relative error in scores")
+    if said:
+        said += f": read their order (cosine {float(found.cosine.mean()):.2f} to the exact ones), not their size"
+    elif not found.settled:
+        said = "EKFAC's error in scores is not known: exact products did not settle it"
+    how = f"‖x − x*‖/‖x*‖ in the norm of F: root mean square error of scores, relative; exact products, {queries}"
+    return [*diagnostics, Measurement("influence.solution_error", typical, "1", how, n, reliable=not said, note=said)]
 
 
 def _choose(

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 
+from memspace.attempt import attempt
 from memspace.audit.claims import above, below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
@@ -34,8 +35,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
     theta = r.space.flat(task.model)
     generator = torch.Generator().manual_seed(seed + 6)
     index = torch.randperm(n, generator=generator)[:NORM_EXAMPLES].sort().values
-    moved = FisherOperator(task, r.space, index=index).directional(theta)
-    exact, empirical = fisher_rao_norm(law, moved["f"], moved["y"], moved["moved"])
+    moved = attempt("complexity.fisher_rao", lambda: FisherOperator(task, r.space, index=index).directional(theta))
     g = r.damping.value
     metric = r.metric
     grid = np.logspace(math.log10(g) - 3, math.log10(g) + 3, 25)
@@ -54,22 +54,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
     total = residual + prior + information
     d_null = output_distance(law, null_f, r.f, r.weight)
     measurements = [
-        from_samples(
-            "complexity.fisher_rao",
-            exact.tolist(),
-            "nats",
-            "θᵀFθ, exact Fisher information, one forward-mode pass",
-            lower=0.0,
-            source="Liang et al. 2019",
-        ),
-        from_samples(
-            "complexity.fisher_rao.empirical",
-            empirical.tolist(),
-            "nats",
-            "training labels (empirical form): not the Fisher information",
-            lower=0.0,
-            source="Liang et al. 2019, eq. 8",
-        ),
+        *([] if isinstance(moved, Unmeasured) else _norms(r, moved)),
         Measurement(
             "complexity.information",
             bits,
@@ -114,11 +99,12 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
         Measurement("complexity.null_code", null_bits, "bits", "labels sent with the class prior alone", n),
     ]
     unmeasured = [
+        *([moved] if isinstance(moved, Unmeasured) else []),
         Unmeasured(
             "complexity.geodesic",
             "the geodesic itself needs a path optimisation",
             "the ambient distance beside it is a lower bound, the training path of the action chapter an upper bound",
-        )
+        ),
     ]
     if task.run is not None:
         start, _ = outputs(task, task.train, state=task.run.states[0])
@@ -144,7 +130,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
         )
     gains = (
         gain_curve(law, moved["f"], moved["y"], moved["moved"], GAINS)
-        if law.name in ("categorical", "bernoulli")
+        if law.name in ("categorical", "bernoulli") and not isinstance(moved, Unmeasured)
         else None
     )
     figures = [
@@ -212,6 +198,17 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
         (),
         (r.damping.statement + ".",),
     )
+
+
+def _norms(r: Reading, moved: dict[str, torch.Tensor]) -> list[Measurement]:
+    exact, empirical = fisher_rao_norm(r.task.likelihood, moved["f"], moved["y"], moved["moved"])
+    how = "θᵀFθ, exact Fisher information, one forward-mode pass"
+    of_labels = "training labels (empirical form): not the Fisher information"
+    source, name = "Liang et al. 2019", "complexity.fisher_rao"
+    return [
+        from_samples(name, exact.tolist(), "nats", how, lower=0.0, source=source),
+        from_samples(f"{name}.empirical", empirical.tolist(), "nats", of_labels, lower=0.0, source=f"{source}, eq. 8"),
+    ]
 
 
 def _compression(saved: float, title: str, evidence: str) -> Finding:

@@ -10,6 +10,7 @@ import math
 
 import torch
 
+from memspace.attempt import attempt
 from memspace.audit.chapters.pruning import curve_series
 from memspace.audit.claims import below
 from memspace.audit.reading import Reading
@@ -149,7 +150,8 @@ def efficiency(r: Reading, progress: Progress) -> Chapter:
         pruning_curve(task, r.space, s, name, data=data, index=index, kept=KEPT, progress=progress)
         for name, s in saliency.items()
     ]
-    further, absent = _further(r, data, index, progress)
+    found = attempt("efficiency.further", lambda: _further(r, data, index, progress))
+    further, absent = ([], (found,)) if isinstance(found, Unmeasured) else found
     curves += further
     classifies = task.likelihood.classifies
     measurements = [m for c in curves for m in _of_curve(c, word, classifies)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from memspace.attempt import attempt
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.audit.stages import Facts, Stage
@@ -11,6 +12,8 @@ from memspace.measurement import Measurement, Unmeasured, from_error, from_sampl
 from memspace.measures.complexity import spectrum_summary
 from memspace.metric.dual import Dual
 from memspace.metric.implicit import Density, spectral_density
+from memspace.metric.metric import Fidelity
+from memspace.metric.trust import FIDELITY, beyond
 from memspace.passes.coverage import coverage
 from memspace.passes.linearise import FisherOperator
 from memspace.progress import Progress
@@ -65,50 +68,23 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
             "eigenvalue": values[:20_000].tolist(),
         }
     }
+    unmeasured: list[Unmeasured] = []
     if not exact:
-        density, m = _lanczos(r, seed, progress)
-        low = density.integrate(lambda x: x)
-        top = max(float(x.max()) for x in density.nodes)
-        measurements += [
-            Measurement(
-                "fisher.trace.lanczos",
-                low.value,
-                "nats",
-                f"stochastic Lanczos, {SLQ_PROBES} probes",
-                m,
-                low.interval,
-                "Ubaru, Chen & Saad 2017",
-            ),
-            Measurement(
-                "fisher.largest_eigenvalue.lanczos",
-                top,
-                "nats",
-                f"Lanczos, exact products, {SLQ_STEPS} steps",
-                m,
-                None,
-                "Golub & Meurant 2010",
-            ),
-        ]
-        series.append(_density_series(density))
-        if r.fidelity is not None:
-            f = r.fidelity
-            measurements.append(
-                from_error(
-                    "fisher.fidelity_error",
-                    f.relative_error,
-                    f.standard_error,
-                    "1",
-                    f"‖(F̂−F)v‖/‖Fv‖ over {f.probes} probes, {r.metric.representation} against exact products",
-                    m,
-                    df=f.probes - 1,
-                    lower=0.0,
-                )
-            )
+        found = attempt("fisher.spectrum.lanczos", lambda: _lanczos(r, seed, progress))
+        if isinstance(found, Unmeasured):
+            unmeasured.append(found)
+        else:
+            measurements += _of_density(*found)
+            series.append(_density_series(found[0]))
+        if isinstance(r.fidelity, Fidelity):
+            measurements.append(_fidelity(r, r.fidelity))
             notes.append(
-                f"{r.metric.representation} differs from the exact Fisher information by {f.relative_error:.0%} in relative "
-                f"Frobenius norm ({f.probes} probes, {m:,} examples): read absolute values from the exact rows, and use "
-                f"{r.metric.representation} for rankings."
+                f"{r.metric.representation} differs from the exact Fisher information by {r.fidelity.relative_error:.0%} "
+                f"in relative Frobenius norm ({r.fidelity.probes} probes): read absolute values from the exact rows, and "
+                f"use {r.metric.representation} for rankings."
             )
+        elif r.fidelity is not None:
+            unmeasured.append(r.fidelity)
     covered = coverage(r.space, sum(p.numel() for p in r.task.model.parameters()), r.metric.representation)
     if covered.generic or covered.diagonal:
         notes.append(f"Parameters read: {covered}.")
@@ -160,13 +136,42 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
             "How does the output law react to each direction in weight space?",
             answer,
             tuple(measurements),
-            (),
+            tuple(unmeasured),
             findings,
             figures,
             (),
             tuple(notes),
         ),
         tables,
+    )
+
+
+def _of_density(density: Density, examples: int) -> list[Measurement]:
+    trace = density.integrate(lambda x: x)
+    top = max(float(x.max()) for x in density.nodes)
+    how, source = f"stochastic Lanczos, {SLQ_PROBES} probes", "Ubaru, Chen & Saad 2017"
+    steps = f"Lanczos, exact products, {SLQ_STEPS} steps"
+    largest = "fisher.largest_eigenvalue.lanczos"
+    return [
+        Measurement("fisher.trace.lanczos", trace.value, "nats", how, examples, trace.interval, source),
+        Measurement(largest, top, "nats", steps, examples, None, "Golub & Meurant 2010"),
+    ]
+
+
+def _fidelity(r: Reading, f: Fidelity) -> Measurement:
+    said = beyond(f.relative_error, FIDELITY, f"the relative error of {r.metric.representation}")
+    how = f"‖(F̂−F)v‖/‖Fv‖ over {f.probes} probes, {r.metric.representation} against exact products"
+    return from_error(
+        "fisher.fidelity_error",
+        f.relative_error,
+        f.standard_error,
+        "1",
+        how,
+        min(r.n, SLQ_EXAMPLES),
+        df=f.probes - 1,
+        lower=0.0,
+        reliable=not said,
+        note=said,
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from memspace.audit.chapters.inputs import input_costs, input_part
+from memspace.attempt import attempt
+from memspace.audit.chapters.inputs import InputPart, input_costs, input_part
 from memspace.audit.chapters.rounding import rounding_costs, rounding_part
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Series
@@ -60,9 +62,40 @@ def _noise_figures(c: NoiseCurve, off: float | None, classifies: bool) -> list[F
 
 def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
     """Noise in the weights, rounding of the weights, and inputs moved; each predicted and measured."""
-    task, law = r.task, r.task.likelihood
     generator = torch.Generator().manual_seed(seed + 7)
     index = torch.randperm(r.n, generator=generator)[:NOISE_EXAMPLES].sort().values
+    noise = attempt("robustness.weight_noise", lambda: _noise_part(r, index, seed, progress))
+    rounded = attempt("robustness.rounding", lambda: rounding_part(r, index, progress))
+    inputs = attempt("robustness.inputs", lambda: input_part(r, seed, progress))
+    absent = tuple(part for part in (noise, rounded, inputs) if isinstance(part, Unmeasured))
+    noise = _Noise() if isinstance(noise, Unmeasured) else noise
+    inputs = InputPart((), ()) if isinstance(inputs, Unmeasured) else inputs
+    measured, findings, by_layer = ([], [], []) if isinstance(rounded, Unmeasured) else rounded
+    return Chapter(
+        "robustness",
+        "Robustness",
+        "How much may weights and inputs move before the memory suffers?",
+        noise.said + inputs.said,
+        (*noise.measurements, *measured, *inputs.measurements),
+        (*absent, *noise.unmeasured, *inputs.unmeasured),
+        (*findings, *inputs.findings),
+        (*noise.figures, *by_layer, *inputs.figures),
+        inputs.galleries,
+    )
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """What the chapter says about noise in the weights."""
+
+    measurements: tuple[Measurement, ...] = ()
+    unmeasured: tuple[Unmeasured, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    said: str = "What noise in the weights costs could not be measured."
+
+
+def _noise_part(r: Reading, index: torch.Tensor, seed: int, progress: Progress) -> _Noise:
+    task, law = r.task, r.task.likelihood
     trace = float(r.trace[index.to(r.trace.device)].mean()) if r.trace is not None else r.mean_trace[0]
     c = noise_curve(
         task,
@@ -137,8 +170,6 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
                 "raise the noise further" if law.classifies else "read the loss instead",
             )
         )
-    rounded, findings, by_layer = rounding_part(r, index, progress)
-    measurements += rounded
     said = (
         f"it departs by more than 10% beyond {off:.2g} nats"
         if off is not None
@@ -149,18 +180,8 @@ def robustness(r: Reading, seed: int, progress: Progress) -> Chapter:
         f"{bears}At a predicted {PREDICTED[2]} nats the measured divergence is {ratio[2]:.2f} times the "
         f"second-order prediction; {said}."
     )
-    inputs = input_part(r, seed, progress)
-    return Chapter(
-        "robustness",
-        "Robustness",
-        "How much may weights and inputs move before the memory suffers?",
-        answer + inputs.said,
-        (*measurements, *inputs.measurements),
-        (*unmeasured, *inputs.unmeasured),
-        (*findings, *inputs.findings),
-        (*_noise_figures(c, off, law.classifies), *by_layer, *inputs.figures),
-        inputs.galleries,
-    )
+    figures = tuple(_noise_figures(c, off, law.classifies))
+    return _Noise(tuple(measurements), tuple(unmeasured), figures, answer)
 
 
 def costs(facts: Facts) -> list[Stage]:

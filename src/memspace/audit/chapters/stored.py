@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from memspace.attempt import attempt
 from memspace.audit.chapters.regression import outliers
 from memspace.audit.chapters.several_labels import verdict_on_labels, wrong_outputs
 from memspace.audit.chapters.twice import Lists, twice
@@ -15,6 +18,7 @@ from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Gallery, Series
 from memspace.intervals import of_share
 from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.metric.trust import FIDELITY, beyond
 
 __all__ = ["stored"]
 
@@ -47,14 +51,11 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
         examples["predicted"] = task.likelihood.predict(r.f).tolist()
     order = influence.argsort(descending=True)
     share = float(influence[order[: max(1, n // 100)]].sum() / influence.sum())
+    doubt = _doubt(r)
+    how = f"gᵀM⁻¹g, γ={r.damping.value:.2g}; {r.estimator}"
+    own = from_samples("memory.self_influence", influence.tolist(), "nats", how, source="Koh & Liang 2017", note=doubt)
     measurements = [
-        from_samples(
-            "memory.self_influence",
-            influence.tolist(),
-            "nats",
-            f"gᵀM⁻¹g, γ={r.damping.value:.2g}; {r.estimator}",
-            source="Koh & Liang 2017",
-        ),
+        replace(own, reliable=own.reliable and not doubt),
         from_samples(
             "memory.loo_loss_rise",
             rise.tolist(),
@@ -119,8 +120,12 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
                 "audit a classifier with one label per example",
             )
         )
-    twice(r, seed, tables, Lists(measurements, unmeasured, findings, galleries))
-    tables["influence"] = _influence(r, galleries, plain)
+    again = Lists()
+    failed = attempt("duplicates", lambda: twice(r, seed, tables, again))
+    unmeasured += [failed] if failed is not None else []
+    measurements, unmeasured = [*measurements, *again.measurements], [*unmeasured, *again.unmeasured]
+    findings, galleries = [*findings, *again.findings], [*galleries, *again.galleries]
+    tables["influence"] = _influence(r, galleries, plain, doubt)
     top = names[int(everywhere.argmax())]
     findings.append(
         _concentrated(
@@ -143,7 +148,18 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
         tuple(findings),
         tuple(figures),
         tuple(galleries),
+        (f"Influence and self-influence are not reliable in size: {doubt}.",) if doubt else (),
     )
+
+
+def _doubt(r: Reading) -> str:
+    """Why the metric behind influence is not to be relied on, where it is an approximation; else nothing."""
+    if r.fidelity is None:
+        return ""
+    name = r.metric.representation
+    if isinstance(r.fidelity, Unmeasured):
+        return f"{name} was not held against exact products"
+    return beyond(r.fidelity.relative_error, FIDELITY, f"the relative error of {name}")
 
 
 def _wrong_labels(
@@ -271,7 +287,7 @@ def _calibration(p: Tensor, wrong: Tensor) -> Figure:
     )
 
 
-def _influence(r: Reading, galleries: list[Gallery], plain: bool) -> dict[str, object]:
+def _influence(r: Reading, galleries: list[Gallery], plain: bool, doubt: str) -> dict[str, object]:
     task = r.task
     data = task.test if task.test is not None else task.train
     f, y = (r.test_f, r.test_y) if r.test_f is not None and r.test_y is not None else (r.f, r.y)
@@ -303,12 +319,19 @@ def _influence(r: Reading, galleries: list[Gallery], plain: bool) -> dict[str, o
             Gallery(
                 f"query-{q}",
                 f"Why this prediction? Example {q}",
-                "Training examples without which the network would be less sure (supports) or surer (opposes) of what it "
-                "predicts."
-                if task.likelihood.classifies
-                else "Training examples without which this example's loss would rise (supports) or fall (opposes).",
+                _caption(task.likelihood.classifies, doubt),
                 tuple(items),
                 item(task, data, q, about),
             )
         )
     return dict(columns)
+
+
+def _caption(classifies: bool, doubt: str) -> str:
+    said = "Training examples without which "
+    said += (
+        "the network would be less sure (supports) or surer (opposes) of what it predicts."
+        if classifies
+        else "this example's loss would rise (supports) or fall (opposes)."
+    )
+    return f"{said} Not reliable in size: {doubt}." if doubt else said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,10 +29,10 @@ PAIRS = 1e8  # compared one with another: a few seconds
 class Lists:
     """A chapter in the making."""
 
-    measurements: list[Measurement]
-    unmeasured: list[Unmeasured]
-    findings: list[Finding]
-    galleries: list[Gallery]
+    measurements: list[Measurement] = field(default_factory=list)
+    unmeasured: list[Unmeasured] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    galleries: list[Gallery] = field(default_factory=list)
 
 
 def twice(r: Reading, seed: int, tables: dict[str, dict[str, object]], into: Lists) -> None:

@@ -1,0 +1,41 @@
+"""A measure that work can do without: where it fails it is absent with the reason, and what is finished stays."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+from memspace.errors import Interrupted, MemspaceError, OutputError, RunFolderError, WorkerError
+from memspace.measurement import Unmeasured
+
+__all__ = ["attempt"]
+
+T = TypeVar("T")
+LONGEST = 200  # characters of a foreign message that are shown
+STOPS = (Interrupted, OutputError, RunFolderError, WorkerError)  # the whole work cannot go on after these
+
+
+def attempt(name: str, measure: Callable[[], T], remedy: str = "") -> T | Unmeasured:
+    """What ``measure()`` returns, or why there is nothing.
+
+    Foreign errors (torch's ``RuntimeError``, arithmetic, linear algebra) and memspace's own refusals become the reason,
+    named by their type. Any other exception is a fault of the model or of memspace: it costs no finished work either,
+    but is warned of. What stops the work as a whole (an interruption, a full disk, a lost process) is raised.
+
+    Args:
+        name: of the measure, or of its group; remedy: what would make it measurable.
+    """
+    try:
+        return measure()
+    except STOPS:
+        raise
+    except MemspaceError as error:
+        return Unmeasured(name, f"{error.what} ({error.where})", remedy or error.remedy)
+    except Exception as error:
+        said = (str(error).strip() or "no message").splitlines()[0][:LONGEST]
+        reason = f"it failed with {type(error).__name__}: {said}"
+        # numpy's LinAlgError is a ValueError, torch's a RuntimeError
+        if not isinstance(error, RuntimeError | ArithmeticError) and type(error).__name__ != "LinAlgError":
+            warnings.warn(f"{name} was not measured: {reason}", RuntimeWarning, stacklevel=2)
+        return Unmeasured(name, reason, remedy or "the rest is measured; report it where the message tells you nothing")
