@@ -34,6 +34,7 @@ from memspace.task.task import Task
 __all__ = ["Goal", "Prepared", "checked_target", "judged", "prepared", "score_pass"]
 
 CHECKED = 4  # queries whose solution is held against exact products, 1 to 13 of them (see ``metric.trust``)
+ORDERED = 0.95  # cosine to the exact scores: a tenth of their variance is foreign
 ROUGH = 0.05  # residual of the iterative solves that only compare dampings
 CHECK_LIMIT = 20_000  # training examples that such a product runs over, at most
 Goal = str | Target | Callable[[Tensor, Tensor], Tensor]
@@ -164,7 +165,9 @@ def _checked(ready: Prepared, asked: Asked, x: Tensor) -> list[Measurement]:
         return diagnostics
     said = beyond(typical, SOLUTION, "EKFAC's relative error in scores")
     if said:
-        said += f": read their order (cosine {float(found.cosine.mean()):.2f} to the exact ones), not their size"
+        cosine = float(found.cosine.mean())
+        advice = "read their order, not their size" if cosine > ORDERED else "use the engine iterative"
+        said += f" (cosine to the exact ones {cosine:.2f}): {advice}"
     elif not found.settled:
         said = "EKFAC's error in scores is not known: exact products did not settle it"
     how = f"‖x − x*‖/‖x*‖ in the norm of F: root mean square error of scores, relative; exact products, {queries}"

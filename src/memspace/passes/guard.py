@@ -1,12 +1,14 @@
 """Which batches of a pass are proven, what becomes of those that fail, and what that may cost.
 
 Proven are the first batch and the last, every batch whose record of calls is new (see ``proof.record_of``), and others
-at random, at a rate that holds their cost at a share of the pass. A proof also reads two examples again, in a batch
+at random, at a rate that holds the cost of all proofs at a share of the reading: what the ends of a short pass take is
+made up for by later passes, which find the ends proven. A proof also reads two examples again, in a batch
 of their own: data that are random and outputs that depend on their batch show there.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Mapping
@@ -25,7 +27,7 @@ from memspace.task.task import Task
 
 __all__ = ["Guard", "at_once", "overruled"]
 
-COST = 0.05  # of a pass's time, for the batches drawn at random
+COST = 0.05  # of the time of all reading, beyond which no batch is drawn at random
 FORMED = 2**27  # numbers of per-example gradients that the generic way may hold at a time
 
 
@@ -42,7 +44,7 @@ class Guard:
         self._draw = random.Random(seed)
         self._generator = torch.Generator().manual_seed(seed)
         self._due, self._seen = False, 0
-        self._begun, self._proving, self._proofs, self._batches = time.process_time(), 0.0, 0, 0
+        self._purse, self._mark, self._aside = space.purse, time.process_time(), 0.0
         self._key: tuple[object, ...] = ()
 
     def begin(self, part: Batch, signals: Signals) -> None:
@@ -54,20 +56,26 @@ class Guard:
         self._key = (self._weights, frozenset(self._space.refuted), self._space.manner, *where)
         end = (first or self._seen >= self._total) and self._key not in self._space.proven
         new = record not in self._space.proven
-        self._due = self._drawn() or end or new
+        self._due = self._drawn(len(part)) or end or new
         if self._due:
             begun = time.process_time()
             self._space.proven |= {record, self._key}
             self._repeated(part, signals.f)
-            self._proving += time.process_time() - begun
-            self._proofs += 1
+            self._pay(time.process_time() - begun)
+            self._purse.proven += len(part)
 
-    def _drawn(self) -> bool:
-        """By chance, as soon as the cost of one more proof is a small enough part of what the pass has cost."""
-        rest = time.process_time() - self._begun - self._proving
-        each = self._proving / self._proofs if self._proofs else rest / max(1, self._batches)
-        self._batches += 1
-        return self._proving + each <= COST * rest and self._draw.random() < 0.5
+    def _pay(self, seconds: float) -> None:
+        """Book time as spent on a proof."""
+        self._purse.proving += seconds
+        self._aside += seconds
+
+    def _drawn(self, count: int) -> bool:
+        """By chance, as soon as what all proofs have cost and so many examples more leaves them a small enough part."""
+        now, purse = time.process_time(), self._purse
+        purse.reading += now - self._mark - self._aside
+        self._mark, self._aside = now, 0.0
+        each = purse.proving / purse.proven if purse.proven else math.inf
+        return purse.proving + each * count <= COST * purse.reading and self._draw.random() < 0.5
 
     def __call__(self, signals: Signals, u: Tensor, pulled: Mapping[str, Tensor]) -> None:
         """Prove what was pulled back, where this batch is due.
@@ -79,7 +87,7 @@ class Guard:
             return
         begun = time.process_time()
         wrong = mismatched(self._space, self._parameters, signals, u, pulled, self._generator)
-        self._proving += time.process_time() - begun
+        self._pay(time.process_time() - begun)
         if wrong:
             raise RefutedError(wrong, len(u))
 

@@ -7,6 +7,7 @@ the border. A block is what one module owns, or a part of it; which kinds there 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -17,6 +18,19 @@ from memspace.task.selection import chosen_names, split_patterns
 from memspace.task.task import Task
 
 __all__ = ["Block", "ParameterSpace"]
+
+
+@dataclass
+class Purse:
+    """Processor time (seconds) spent on reading and on proving what was read, over all passes of a layout.
+
+    Args:
+        proven: examples that the proofs were about.
+    """
+
+    reading: float = 0.0
+    proving: float = 0.0
+    proven: int = 0
 
 
 class ParameterSpace:
@@ -70,6 +84,7 @@ class ParameterSpace:
         self.verified = False  # set once per-example gradients in this layout were seen to be autograd's
         self.refuted: set[str] = set()  # modules whose signals were seen to be wrong: read the generic way since
         self.proven: set[Hashable] = set()  # records of calls and batches for which they were seen to be right
+        self.purse = Purse()  # what proofs have cost so far
         self.manner = 0  # of the generic way that was seen to be right (see ``passes.generic``)
         self.mapped: tuple[int, int] | None = None  # the manner of products that was (see ``passes.linearised``)
         self.blocks = tuple(blocks)
