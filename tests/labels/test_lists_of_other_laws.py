@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from memspace.audit.audit import audit_task
 from memspace.audit.label_issues import LabelIssues, label_issues
@@ -182,3 +185,15 @@ def test_labels_at_the_edge_have_finite_lists_and_say_what_is_not_known(kind: st
     alone = leave_one_out(task)
     assert isinstance(alone.explained, Unmeasured)
     assert math.isfinite(alone.test_loss.value)
+
+
+def test_the_command_lists_outliers_of_a_regression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from memspace.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    own = "from tests.labels.test_lists_of_other_laws import numbers\ntask, _ = numbers()\n"
+    (tmp_path / "prices.py").write_text(own)
+    ran = CliRunner().invoke(app, ["labels", "prices:task", "--top", "3", "--out", "list.parquet"])
+    assert ran.exit_code == 0, ran.output
+    assert "share of outliers" in ran.output
+    assert pq.read_table(str(tmp_path / "list.parquet")).column("p_outlier").to_pylist()[0] > 0.99
