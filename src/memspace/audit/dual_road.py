@@ -19,7 +19,7 @@ from memspace.audit.common import (
 from memspace.audit.judge import judge
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
-from memspace.audit.stages import Facts, Stage
+from memspace.audit.stages import Facts, Stage, proofs
 from memspace.audit.stationary import known_damping, settled
 from memspace.audit.store import Store
 from memspace.measures.leave_one_out import loo_outputs
@@ -184,7 +184,7 @@ def costs(facts: Facts) -> list[Stage]:
     """The passes of this road."""
     n, c = facts.n, facts.columns
     return [
-        Stage("Jacobian rows", n, 1, c, facts.dual_memory, "metric, leverage, influence"),
+        Stage("Jacobian rows", n, 1, c + proofs(n), facts.dual_memory, "metric, leverage, influence"),
         Stage("Fisher diagonal", n, 1, c, facts.signals_memory, "pruning"),
-        Stage("queries", min(QUERIES, facts.judged), 1, c, 0, "influence on single predictions"),
+        Stage("queries", min(QUERIES, facts.judged), 1, c + 1, 0, "influence on single predictions"),
     ]

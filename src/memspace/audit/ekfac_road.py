@@ -21,7 +21,7 @@ from memspace.audit.common import (
 from memspace.audit.judge import judge
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
-from memspace.audit.stages import Facts, Stage
+from memspace.audit.stages import Facts, Stage, proofs
 from memspace.audit.store import Store
 from memspace.measures.damping import GRID, damping_unit
 from memspace.measures.leave_one_out import first_order_losses, loo_outputs
@@ -224,10 +224,10 @@ def costs(facts: Facts) -> list[Stage]:
     kept = facts.signals_memory + facts.bases_memory
     probes = facts.product(FIDELITY_EXAMPLES, FIDELITY_PROBES, 1)
     stages = [
-        Stage("Kronecker factors", n, 1, facts.samples, kept, "bases of EKFAC, diagonal"),
+        Stage("Kronecker factors", n, 1, facts.samples + proofs(n), kept, "bases of EKFAC, diagonal"),
         Stage("eigenvalues", n, 1, facts.samples, kept, "EKFAC's corrected spectrum"),
         Stage("leverage", n, 1, each, kept, "every example: leave-one-out, influence"),
-        Stage("queries", min(QUERIES, facts.judged), 1, 1, 0, "influence on single predictions"),
+        Stage("queries", min(QUERIES, facts.judged), 1, 2, 0, "influence on single predictions"),
         Stage("fidelity", min(n, FIDELITY_EXAMPLES), *probes, 0, "distance of EKFAC from exact products"),
     ]
     if facts.folds:

@@ -26,8 +26,8 @@ from memspace.task.task import Task
 
 __all__ = ["run_pass"]
 
-END = 16  # examples of the first and of the last batch, which are always proven
-MANY = 32 * END  # examples from which on it pays to have them apart
+END = 17  # examples of the first and the last batch, which are always proven; seldom the length of another axis
+MANY = 512  # examples from which on it pays to have them apart
 OUTPUTS = 4  # a pass with one cotangent per output holds several times the signals, most of them not at once
 
 
@@ -89,6 +89,7 @@ def run_pass(
                 break
         for statistic, state in zip(seen, fresh, strict=True):
             statistic.restore(_cloned(state))
+    space.finished += 1
     if shared:
         for whole, mine in zip(statistics, seen, strict=True):
             team.join(whole, mine)

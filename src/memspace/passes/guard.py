@@ -136,6 +136,7 @@ def overruled(task: Task, space: ParameterSpace, error: RefutedError | Unsupport
         StochasticModelError: an example's outputs depend on its batch.
         UnsupportedLayerError: the generic way does not give autograd's gradient either.
     """
+    space.late = space.late or space.finished > 0
     modules = error.modules if isinstance(error, RefutedError) else {error.where}
     mine = {b.module for b in space.blocks if b.kind != "loose" and modules & set(b.modules)} - space.refuted
     if mine:

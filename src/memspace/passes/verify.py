@@ -17,7 +17,7 @@ from memspace.passes.capture import Capture
 from memspace.passes.generic import PLAINEST
 from memspace.passes.proof import mismatched, uncalled
 from memspace.task.blocks import BROADCAST
-from memspace.task.checks import evaluating
+from memspace.task.checks import check_attached, evaluating
 from memspace.task.data import call_model, move, take
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
@@ -33,6 +33,7 @@ def verified_space(task: Task) -> ParameterSpace:
 
     Raises:
         UnsupportedLayerError: not even the generic path reproduces it.
+        TaskError: nothing has a gradient.
         StochasticModelError: it does not because an example's outputs depend on the others of its batch.
     """
     batches = _batches(len(task.train))
@@ -52,6 +53,8 @@ def verified_space(task: Task) -> ParameterSpace:
                 raise
         except (RuntimeError, ValueError, IndexError):
             if not shared - loose:
+                with evaluating(task.model):
+                    check_attached(task)
                 raise
             wrong = shared - loose  # the model does not bear their outputs with an axis of examples
         if not wrong:

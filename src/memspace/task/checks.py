@@ -115,7 +115,7 @@ def check_task(task: Task) -> None:
         _check_alone(task)
         for data in (task.train, *(() if task.test is None else (task.test,))):
             check_padding(task, data, 10 * math.sqrt(torch.finfo(f.dtype).eps))
-        _check_attached(task)
+        check_attached(task)
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -284,7 +284,7 @@ def _check_alone(task: Task) -> None:
         )
 
 
-def _check_attached(task: Task) -> None:
+def check_attached(task: Task) -> None:
     """Gradients reach the outputs."""
     x = move(task.train.batch(range(min(2, len(task.train)))).x, task.device, task.dtype)
     with torch.enable_grad():

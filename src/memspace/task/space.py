@@ -84,6 +84,8 @@ class ParameterSpace:
         self.verified = False  # set once per-example gradients in this layout were seen to be autograd's
         self.refuted: set[str] = set()  # modules whose signals were seen to be wrong: read the generic way since
         self.proven: set[Hashable] = set()  # records of calls and batches for which they were seen to be right
+        self.finished = 0  # passes
+        self.late = False  # whether a pass was seen to read wrongly what others had read the same way before it
         self.purse = Purse()  # what proofs have cost so far
         self.manner = 0  # of the generic way that was seen to be right (see ``passes.generic``)
         self.mapped: tuple[int, int] | None = None  # the manner of products that was (see ``passes.linearised``)

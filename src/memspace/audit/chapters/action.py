@@ -6,7 +6,7 @@ from memspace.action.slope import MAX_ROWS
 from memspace.action.training import LEAST_PROBE, LINE_POINTS, PROBE, SLOPE_PROBE, TrainingAction, training_action
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
-from memspace.audit.stages import Facts, Stage
+from memspace.audit.stages import Facts, Stage, proofs
 from memspace.measurement import Measurement
 from memspace.progress import Progress
 
@@ -140,5 +140,5 @@ def costs(facts: Facts) -> list[Stage]:
     stages = [Stage("training path", min(facts.n, PROBE), followed, 0, 0, "length and loss along the training")]
     if sloped >= min(LEAST_PROBE, facts.n):
         s = facts.checkpoints
-        stages.append(Stage("slope along the path", sloped, s, s * rows, 0, "action excess"))
+        stages.append(Stage("slope along the path", sloped, s, s * (rows + proofs(sloped)), 0, "action excess"))
     return stages

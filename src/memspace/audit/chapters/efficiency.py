@@ -15,7 +15,7 @@ from memspace.audit.chapters.pruning import curve_series
 from memspace.audit.claims import below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding
-from memspace.audit.stages import Facts, Stage
+from memspace.audit.stages import Facts, Stage, proofs
 from memspace.errors import NonFiniteError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.compensated import CHANGE, CHOICE, Surgery, schedule
@@ -207,6 +207,8 @@ def costs(facts: Facts) -> list[Stage]:
         exact = facts.n * facts.outputs * facts.positions <= ROWS
         each = facts.outputs * facts.positions if exact else max(1, ROWS // facts.n)
         stages.append(Stage("compensated pruning", e, tried, rounds, 0, "least change by the other weights"))
-        stages.append(Stage("its Fisher rows", r, rounds, rounds * each, 0, "the metric after each round"))
+        stages.append(
+            Stage("its Fisher rows", r, rounds, rounds * (each + proofs(r)), 0, "the metric after each round")
+        )
         stages.append(Stage("its networks", m, len(INVERSE), 0, 0, "accuracy against weights kept"))
     return stages

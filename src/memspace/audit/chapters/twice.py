@@ -13,7 +13,7 @@ from memspace.audit.duplicates import METRIC_EXAMPLES, Duplicates, Whitening, fi
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Finding, Gallery
-from memspace.audit.stages import Facts, Stage
+from memspace.audit.stages import Facts, Stage, proofs
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import FEWEST
 from memspace.progress import Silent
@@ -144,5 +144,7 @@ def duplicate_costs(facts: Facts) -> list[Stage]:
         times = int(within) + int(bool(crossed))
         stages.append(Stage("kernel", facts.n, times, times, 0, "duplicates within the training data"))
     if crossed:
-        stages.append(Stage("kernel, test data", facts.test, 1, 1, 0, "test examples seen in training"))
+        stages.append(
+            Stage("kernel, test data", facts.test, 1, 1 + proofs(facts.test), 0, "test examples seen in training")
+        )
     return stages
