@@ -27,6 +27,7 @@ from memspace.measurement import Measurement, Unmeasured
 from memspace.metric.fisher import build as fisher
 from memspace.metric.metric import FisherMetric
 from memspace.passes.processes import across
+from memspace.passes.verify import verified_space
 from memspace.recorder.recorder import WatchSettings
 from memspace.recorder.watch import watch
 from memspace.task.data import Data
@@ -79,6 +80,7 @@ __all__ = [
     "natural_gradient_flow",
     "reweight",
     "train_many",
+    "verified_space",
     "watch",
     "write",
 ]

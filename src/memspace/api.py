@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from memspace.arguments import check_names, typed
 from memspace.audit.audit import Settings, audit_task
 from memspace.audit.key import run_key
 from memspace.audit.results import Results
@@ -20,6 +21,7 @@ from memspace.task.task import Task
 __all__ = ["audit"]
 
 
+@typed
 def audit(
     model: nn.Module | Task,
     train: Any = None,
@@ -58,6 +60,7 @@ def audit(
             raise _misused(f"the model is a {type(model).__name__}, not an nn.Module", "give the network, then data")
         if train is None:
             raise _misused("no training data are given", "call memspace.audit(model, train)")
+        check_names(task, Task, "memspace.audit")
         task.setdefault("name", type(model).__name__)
         job = Task(model=model, train=train, test=test, likelihood=likelihood or Categorical(), **task)
     settings = settings or Settings()

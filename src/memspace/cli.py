@@ -45,15 +45,22 @@ class _Commands(TyperGroup):
     """The commands; Ctrl-C in any of them is a failure with advice like every other."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command line; what cannot be read of it is a failure with advice like every other."""
+        """Run the command line; what cannot be read of it is a failure with advice like every other.
+
+        Alone, as click's own test runner calls it, it tells that failure and leaves with its code, as click would.
+        """
+        alone = extra.get("standalone_mode", True)
         extra["standalone_mode"] = False
         _refuse_empty(extra.get("args") or sys.argv[1:])
         try:
             code = super().main(*args, **extra)
         except _UsageError as error:
-            if type(error).__name__ != "NoArgsIsHelpError":
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show()
+            elif alone:
+                _tell(_unreadable(error), as_json=False)
+            else:
                 raise _unreadable(error) from error
-            error.show()
             code = error.exit_code
         except typer.Abort:
             raise _stopped() from None
@@ -221,7 +228,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         with _team() as speaks, json_alone() if as_json else nullcontext():
-            app()
+            app(standalone_mode=False)
     except MemspaceError as error:
         failure = error
     except KeyboardInterrupt:

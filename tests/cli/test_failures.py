@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
 import memspace.errors as errors
-from memspace.cli import main
+from memspace.cli import app, main
 
 load = importlib.import_module("memspace.task.load")
 KINDS = [getattr(errors, name) for name in errors.__all__]
@@ -107,3 +108,26 @@ def test_ctrl_c_speaks_and_the_same_command_goes_on(tmp_path):
     assert "Going on from an interrupted run." in second.stderr
     assert (tmp_path / "out" / "results.json").exists()
     assert not (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("audit", "digits", "--seed", "x"),
+        ("duplicates", "digits", "--within", "test"),
+        ("audit",),
+        ("audit", "digits", "--nothing"),
+        ("nothing",),
+    ],
+)
+def test_wrong_usage_has_code_2_for_a_shell_and_for_a_test_runner(monkeypatch, capsys, words):
+    done = CliRunner().invoke(app, [*words])
+    assert done.exit_code == 2
+    monkeypatch.setattr(sys, "argv", ["memspace", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("memspace: ")
+    assert said.count("\n") == 1
+    assert said.split("memspace ")[0] == done.stderr.split("root ")[0]

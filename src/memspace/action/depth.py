@@ -14,6 +14,8 @@ from memspace.action.control import control
 from memspace.action.kinetic import fisher_action, fisher_steps, kinetic_action, shares, steps_of
 from memspace.action.readout import LENSES, prediction_action, readouts
 from memspace.action.states import States, Tail, states
+from memspace.arguments import check_names, typed
+from memspace.errors import SettingsError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.batching import examples_at_once
 from memspace.progress import Progress, Silent
@@ -52,6 +54,7 @@ class Depth:
         raise KeyError(f"{name} was not measured along depth")
 
 
+@typed
 def depth_action(
     task: Task | nn.Module,
     train: Any = None,
@@ -83,9 +86,14 @@ def depth_action(
         ValueError: an unknown lens, or fewer than two examples.
     """
     if lens not in LENSES:
-        raise ValueError(f"the lens is one of {', '.join(LENSES)}, got {lens!r}")
+        raise SettingsError(
+            f"the lens is one of {', '.join(LENSES)}, got {lens!r}", where="depth_action", remedy="give one of these"
+        )
     if examples < 2:
-        raise ValueError(f"an interval takes at least two examples, got {examples}")
+        raise SettingsError(
+            f"an interval takes at least two examples, got {examples}", where="depth_action", remedy="give more"
+        )
+    check_names(more, Task, "memspace.depth_action")
     job = task if isinstance(task, Task) else Task(model=task, train=train, **more)
     with untouched(job.model):
         first = job.train.batch(range(min(2, len(job.train))))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.action.chain import Call, Recorder, candidates, linked
+from memspace.arguments import typed
 from memspace.errors import TaskError
 from memspace.task.selection import split_patterns
 
@@ -36,6 +37,7 @@ class DepthAction:
             (see ``memspace.action.chain``).
     """
 
+    @typed
     def __init__(self, model: nn.Module, blocks: str | Sequence[str] | None = None, *, excess: bool = False) -> None:
         self.excess = excess
         self._model = model

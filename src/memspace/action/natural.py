@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from memspace.action.slope import signals
+from memspace.arguments import typed
+from memspace.errors import SettingsError
 from memspace.geometry.distance import squared_distances
 from memspace.measurement import Measurement
 from memspace.passes.outputs import outputs
@@ -67,7 +69,11 @@ def natural_descent(task: Task, space: ParameterSpace, index: Tensor, damping: f
         ValueError: a negative damping.
     """
     if damping < 0:
-        raise ValueError(f"the damping must not be negative, got {damping}")
+        raise SettingsError(
+            f"the damping must not be negative, got {damping}",
+            where="natural_gradient_flow",
+            remedy="change that argument",
+        )
     read = signals(task, space, index)
     n, _, k = read.root.shape
     z = torch.linalg.pinv(read.root) @ read.residual.unsqueeze(-1)  # r = S z
@@ -167,6 +173,7 @@ class NaturalFlow:
         return Measurement(name, value, "nats", how, self.n, None, "THEORY 4", note=note)
 
 
+@typed
 def natural_gradient_flow(
     task: Task,
     duration: float,
@@ -188,9 +195,17 @@ def natural_gradient_flow(
         ValueError: an unknown method, a negative damping, no step or no time.
     """
     if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; one of {', '.join(METHODS)}")
+        raise SettingsError(
+            f"unknown method {method!r}; one of {', '.join(METHODS)}",
+            where="natural_gradient_flow",
+            remedy="change that argument",
+        )
     if steps < 1 or not duration > 0:
-        raise ValueError(f"a flow needs time and at least one step, got {duration} and {steps}")
+        raise SettingsError(
+            f"a flow needs time and at least one step, got {duration} and {steps}",
+            where="natural_gradient_flow",
+            remedy="change that argument",
+        )
     space = ParameterSpace.of(task)
     chosen = torch.arange(len(task.train)) if index is None else index
     with _double(task.model):

@@ -11,7 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from memspace.action.running import RunningFisher
-from memspace.errors import NonFiniteError, TaskError, UnsupportedLayerError
+from memspace.arguments import typed
+from memspace.errors import NonFiniteError, SettingsError, TaskError, UnsupportedLayerError
 from memspace.passes.kinds import Kind
 from memspace.passes.verify import verified_space
 from memspace.task.checks import untouched
@@ -61,6 +62,7 @@ class NaturalGradient(torch.optim.Optimizer):
     Source: Amari 1998; Martens & Grosse 2015; George et al. 2018.
     """
 
+    @typed
     def __init__(
         self,
         model: nn.Module,
@@ -81,7 +83,11 @@ class NaturalGradient(torch.optim.Optimizer):
     ) -> None:
         _check(lr, damping, momentum, weight_decay, factors, refresh, memory, examples, longest)
         if Kind.of(kind).name not in ("mc", "exact", "topk"):
-            raise ValueError(f"the metric is of kind mc, exact or topk, not {kind}")
+            raise SettingsError(
+                f"the metric is of kind mc, exact or topk, not {kind}",
+                where="NaturalGradient",
+                remedy="change that argument",
+            )
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             raise TaskError(
                 "several processes train this model, and each would keep a metric of its own",
@@ -111,7 +117,11 @@ class NaturalGradient(torch.optim.Optimizer):
             ValueError: a second group.
         """
         if self.param_groups:
-            raise ValueError("NaturalGradient has one group of parameters; choose them by parameters=")
+            raise SettingsError(
+                "NaturalGradient has one group of parameters; choose them by parameters=",
+                where="NaturalGradient",
+                remedy="change that argument",
+            )
         super().add_param_group(param_group)
 
     def step(self, closure: Callable[[], Any] | None = None, *, batch: Any = None) -> Any:
@@ -286,4 +296,6 @@ def _check(
         ("longest", longest, longest is None or longest > 0, "be positive"),
     ):
         if not fits:
-            raise ValueError(f"{name} must {range_}, got {value}")
+            raise SettingsError(
+                f"{name} must {range_}, got {value}", where="NaturalGradient", remedy="change that argument"
+            )

@@ -18,6 +18,7 @@ from memspace.action.chain import Chain
 from memspace.action.lengths import interval
 from memspace.action.ratios import ratio_of
 from memspace.action.states import States, Tail
+from memspace.errors import SettingsError
 from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import walk
 from memspace.measurement import Measurement, Unmeasured, from_samples
@@ -64,7 +65,9 @@ def readouts(
         ValueError: an unknown lens.
     """
     if lens not in LENSES:
-        raise ValueError(f"the lens is one of {', '.join(LENSES)}, got {lens!r}")
+        raise SettingsError(
+            f"the lens is one of {', '.join(LENSES)}, got {lens!r}", where="lens", remedy="give one of these"
+        )
     axis = 1 if measured.h[0].dim() > 3 else -1  # features: channels of a picture, else the last axis
     width = measured.h[0].shape[axis]
     if lens == "tuned" and width > WIDEST:

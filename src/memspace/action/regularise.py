@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.action.proof import prove_penalty
+from memspace.arguments import typed
 from memspace.errors import ShapeError, TaskError, WeightsMismatchError
 from memspace.passes.linearised import differential
 from memspace.task.data import Inputs, call_model
@@ -59,6 +60,7 @@ class FisherRaoNorm:
     Source: Liang et al. 2019, eq. 8, with the model's own Fisher information.
     """
 
+    @typed
     def __init__(self, model: nn.Module, likelihood: Likelihood, *, degree: float | None = None) -> None:
         self.model, self.likelihood, self.degree = _inside(model), likelihood, degree
         self._checked = degree is None
@@ -143,6 +145,7 @@ class FisherProximal:
     Source: Amari 1998 (the natural gradient as the limit); Bae et al. 2022 (proximal steps in output space).
     """
 
+    @typed
     def __init__(
         self, model: nn.Module, likelihood: Likelihood, tau: float, *, average: float = 0.0, form: str = "kl"
     ) -> None:

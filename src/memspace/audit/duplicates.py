@@ -14,6 +14,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
+from memspace.arguments import typed
 from memspace.audit.store import write_table
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
@@ -73,6 +74,7 @@ class Duplicates:
         write_table(path, self.table)
 
 
+@typed
 def duplicates(
     task: Task,
     within: str = "train",

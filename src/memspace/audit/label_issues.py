@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memspace.arguments import typed
 from memspace.audit.cross_fit import cross_fit
 from memspace.audit.held_out import refit_held_out
 from memspace.audit.judge import judge, noise_measurement
@@ -71,6 +72,7 @@ class LabelIssues:
         write_table(path, {k: v[:top] for k, v in self.table.items()})
 
 
+@typed
 def label_issues(
     source: Task | Results,
     *,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memspace.arguments import typed
 from memspace.audit.cross_fit import cross_fit
 from memspace.audit.expected import expected_calibration, expected_test_loss
 from memspace.audit.judge import judge
@@ -63,6 +64,7 @@ class LeaveOneOut:
         return columns | {"loo_loss": self.loo_loss.tolist(), "rise": rise}
 
 
+@typed
 def leave_one_out(
     task: Task, *, settings: Settings | None = None, folds: int = 5, progress: Progress | None = None
 ) -> LeaveOneOut:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from memspace.arguments import typed
 from memspace.editing.retrain import training_of
-from memspace.errors import TaskError
+from memspace.errors import SettingsError, TaskError
 from memspace.measurement import Measurement, from_samples, from_share
 from memspace.measures.correct import accuracy
 from memspace.progress import Progress, Silent
@@ -48,7 +49,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if min(self.per_class, self.steps, self.iterations, self.batch, self.bits, self.trials) < 1:
-            raise ValueError(f"counts are at least 1, got {self}")
+            raise SettingsError(f"counts are at least 1, got {self}", where="distil", remedy="give larger ones")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def quantised(x: Tensor, bits: int) -> Tensor:
     return low + (x - low).div((high - low).clamp_min(1e-12)).mul(levels).round().div(levels) * (high - low)
 
 
+@typed
 def distil(task: Task, recipe: Recipe | None = None, *, seed: int = 0, progress: Progress | None = None) -> Distilled:
     """Min over x̃, η of E_θ₀ L(θ₀ − Σ η_t ∇ℓ(x̃, θ_t)): synthetic examples that a network learns from in a few steps.
 

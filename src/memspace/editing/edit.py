@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from memspace.arguments import as_positions
 from memspace.errors import DataError, NonFiniteError, OutputError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.task.space import ParameterSpace
@@ -101,15 +102,8 @@ def checked_examples(task: Task, examples: Tensor | list[int]) -> Tensor:
     Raises:
         DataError: none, some outside the data, or all of them.
     """
-    index: Tensor = torch.as_tensor(examples).cpu()
+    index = as_positions(examples, "examples", "give whole numbers, for example 3,17")
     n = len(task.train)
-    if index.dtype == torch.bool or index.dim() != 1 or (index.is_floating_point() and index.numel()):
-        raise DataError(
-            f"examples are positions in the training data, found {str(index.dtype).removeprefix('torch.')} of shape "
-            f"{tuple(index.shape)}",
-            where="examples",
-            remedy="give whole numbers, for example 3,17",
-        )
     chosen: Tensor = torch.unique(index.long())
     if not len(chosen):
         raise DataError("there are no examples to forget", where="examples", remedy="name at least one")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from memspace.arguments import typed
 from memspace.editing.damping import choose, from_trial, trial_set
 from memspace.editing.edit import Cost, Edit, checked_examples, edited_state, rest_of
 from memspace.editing.effects import effects_of
@@ -29,6 +30,7 @@ __all__ = ["forget"]
 SAMPLED = 2_000  # examples that the metric of a damping trial is averaged over
 
 
+@typed
 def forget(
     task: Task,
     examples: Tensor | list[int],

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memspace.arguments import typed
 from memspace.editing.damping import from_time
 from memspace.editing.gradients import gradient_products, loss_gradient
 from memspace.editing.retrain import training_of
@@ -42,6 +43,7 @@ class Weights:
     statement: str
 
 
+@typed
 def reweight(
     task: Task,
     clean: Any,

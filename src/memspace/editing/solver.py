@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memspace.attempt import attempt
 from memspace.measurement import Measurement, Unmeasured
+from memspace.errors import SettingsError
 from memspace.metric.fisher import build
 from memspace.metric.krylov import conjugate_gradients
 from memspace.metric.metric import FisherMetric
@@ -150,7 +151,9 @@ def pick_method(method: str, rows: int) -> str:
         ValueError: there is no such method.
     """
     if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; one of {', '.join(METHODS)}")
+        raise SettingsError(
+            f"unknown method {method!r}; one of {', '.join(METHODS)}", where="method", remedy="give one of these"
+        )
     if method != "auto":
         return method
     return "dual" if rows <= DUAL_ROWS else "cg"

@@ -12,11 +12,12 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+from memspace.arguments import typed
 from memspace.editing.edit import Cost, Edit, edited_state
 from memspace.editing.effects import divergence, effects_of, losses
 from memspace.editing.gradients import bregman_gradient
 from memspace.editing.solver import Accuracy, Solver, outputs_per_example, pick_method
-from memspace.errors import DataError, MemspaceError, ShapeError
+from memspace.errors import DataError, MemspaceError, SettingsError, ShapeError
 from memspace.limits import DAMPING, SEED
 from memspace.measurement import Measurement
 from memspace.passes.engine import run_pass
@@ -50,13 +51,18 @@ class Target:
 
     def __post_init__(self) -> None:
         if not (self.loss > 0 and math.isfinite(self.loss)) or self.steps < 1:
-            raise ValueError(f"a target is a positive loss and at least one step, got {self}")
+            raise SettingsError(
+                f"a target is a positive loss and at least one step, got {self}",
+                where="target",
+                remedy="give such a one",
+            )
 
 
+@typed
 def write(
     task: Task,
     x: Any,
-    y: Tensor,
+    y: Any = None,
     *,
     target: Target | None = None,
     damping: float | None = None,
@@ -73,7 +79,8 @@ def write(
     minimum-norm update; else it ends at a local minimum, or where its steps are used up.
 
     Args:
-        x, y: the new examples, as a batch of the task's data: inputs (m, ...), labels (m, ...).
+        x, y: the new examples, as a batch of the task's data: inputs (m, ...), labels (m, ...). Or, without ``y``,
+            anything :class:`memspace.Data` takes.
         damping: γ (default: tr F times 1e-5).
         method, accuracy, seed: as for ``forget``.
 
@@ -132,8 +139,8 @@ def write(
     return Edit("write", state, torch.zeros(0, dtype=torch.long), change, found, told, gamma, cost, statement)
 
 
-def _checked(task: Task, x: Any, y: Tensor) -> Data:
-    new = task.data((x, y), "new examples")
+def _checked(task: Task, x: Any, y: Any) -> Data:
+    new = task.data(x if y is None else (x, y), "new examples")
     try:
         f, labels = outputs(task, new)
     except MemspaceError:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.arguments import typed
 from memspace.geometry.descent import CHUNK, descend
 from memspace.geometry.stacked import Probe, State, held_between, probe_of
 from memspace.geometry.string import midpoints, respaced, shortest
@@ -121,6 +122,7 @@ class Geodesic:
         return self.length.value / self.straight.value if self.straight.value > 0 else 1.0
 
 
+@typed
 def geodesic(
     task: Task,
     a: State,

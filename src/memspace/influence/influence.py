@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.arguments import typed
 from memspace.errors import TaskError
 from memspace.influence.engines import Solved
 from memspace.influence.prepared import Goal, Prepared, judged, prepared, score_pass
@@ -20,6 +21,7 @@ from memspace.task.task import Task
 __all__ = ["influence"]
 
 
+@typed
 def influence(
     task: Task,
     queries: Queries = None,

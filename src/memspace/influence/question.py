@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.arguments import as_positions
 from memspace.errors import DataError, MemoryBudgetError, TaskError
 from memspace.influence.target import Target
 from memspace.passes.engine import run_pass
@@ -49,16 +50,9 @@ def queries_of(task: Task, queries: Queries) -> tuple[Data, Tensor]:
     data = task.test if task.test is not None else task.train
     if queries is None:
         return data, torch.arange(len(data))
-    index = torch.as_tensor(queries)
+    index = as_positions(queries, "queries", "give positions in the data, for example [17, 4]")
     if index.numel() == 0:
         raise DataError("no query was given", where="queries", remedy="name at least one example")
-    if index.dim() != 1 or index.dtype == torch.bool or index.is_floating_point():
-        raise DataError(
-            f"queries are whole numbers in a list, not {str(index.dtype).removeprefix('torch.')} of shape "
-            f"{tuple(index.shape)}",
-            where="queries",
-            remedy="give positions in the data, for example [17, 4]",
-        )
     index = data.places(index)
     bad = index[(index < 0) | (index >= len(data))]
     if len(bad):

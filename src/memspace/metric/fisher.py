@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memspace.errors import MemoryBudgetError
+from memspace.arguments import typed
+from memspace.errors import MemoryBudgetError, SettingsError
 from memspace.metric.block import BlockDiagonal, DenseBlock
 from memspace.metric.dual import Dual, select_rows
 from memspace.metric.implicit import Implicit
@@ -36,6 +37,7 @@ from memspace.passes.statistics import (
     Outputs,
     SampleSpread,
 )
+from memspace.passes.verify import fitting_space
 from memspace.task.checks import evaluating
 from memspace.task.data import move
 from memspace.task.likelihood import Categorical
@@ -102,6 +104,7 @@ def exact_probe(operator: FisherOperator, count: int, seed: int, trace: Estimate
     return Probe(v, operator(v), trace)
 
 
+@typed
 def build(
     task: Task,
     space: ParameterSpace,
@@ -118,6 +121,7 @@ def build(
     """The Fisher metric of a task at its weights in one representation.
 
     Args:
+        space: the parameters; ``memspace.verified_space(task)`` fits every network.
         representation: one of dense, diagonal, kfac, ekfac, dual, implicit, block, nystroem.
         kind: exact, mc (sampled labels), topk (improbable classes merged: never above the exact one) or empirical;
             products (implicit, nystroem) are exact or empirical: there a class more costs no cotangent more.
@@ -152,7 +156,12 @@ def _metric(
     index: Tensor | None,
 ) -> FisherMetric:
     if representation not in REPRESENTATIONS:
-        raise ValueError(f"unknown representation {representation!r}; one of {', '.join(REPRESENTATIONS)}")
+        raise SettingsError(
+            f"unknown representation {representation!r}; one of {', '.join(REPRESENTATIONS)}",
+            where="fisher",
+            remedy="give one of these",
+        )
+    space = fitting_space(task, space)
     n = len(task.train) if index is None else len(index)
     blocks = space.blocks
     of = Kind(kind, samples, lost if kind == "topk" else 0.0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from memspace.errors import SettingsError
 from memspace.intervals import around
 from memspace.metric.krylov import Eigenpairs
 from memspace.passes.coverage import Coverage
@@ -134,7 +135,9 @@ class FisherMetric(ABC):
     @staticmethod
     def _positive(damping: float) -> None:
         if not (damping > 0 and math.isfinite(damping)):
-            raise ValueError(f"damping must be a positive finite number, got {damping}")
+            raise SettingsError(
+                f"damping must be a positive finite number, got {damping}", where="damping", remedy="give such a one"
+            )
 
 
 @dataclass(frozen=True)

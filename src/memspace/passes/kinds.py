@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from memspace.errors import SettingsError
+
 __all__ = ["KINDS", "Kind"]
 
 KINDS = ("exact", "mc", "topk", "empirical", "jacobian", "given")
@@ -31,11 +33,21 @@ class Kind:
 
     def __post_init__(self) -> None:
         if self.name not in KINDS:
-            raise ValueError(f"unknown kind {self.name!r}; one of {', '.join(KINDS)}")
+            raise SettingsError(
+                f"unknown kind {self.name!r}; one of {', '.join(KINDS)}", where="kind", remedy="give one of these"
+            )
         if self.samples < 1:
-            raise ValueError(f"at least one sampled label per example is needed, got {self.samples}")
+            raise SettingsError(
+                f"at least one sampled label per example is needed, got {self.samples}",
+                where="samples",
+                remedy="give one or more",
+            )
         if not 0 <= self.share < 1:
-            raise ValueError(f"the share of the trace that may be lost must be in [0, 1), got {self.share}")
+            raise SettingsError(
+                f"the share of the trace that may be lost must be in [0, 1), got {self.share}",
+                where="lost",
+                remedy="give one that is",
+            )
 
     @staticmethod
     def of(text: str) -> Kind:

@@ -9,10 +9,14 @@ or domain. What only shows in other examples is found by the passes, which go on
 
 from __future__ import annotations
 
+import copy
+import glob
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from memspace.errors import StochasticModelError, UnsupportedLayerError
+from memspace.errors import StochasticModelError, TaskError, UnsupportedLayerError
 from memspace.passes.capture import Capture
 from memspace.passes.generic import PLAINEST
 from memspace.passes.proof import mismatched, uncalled
@@ -22,20 +26,26 @@ from memspace.task.data import call_model, move, take
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["of_its_batch", "verified_space"]
+__all__ = ["fitting_space", "of_its_batch", "verified_space"]
 
 EXAMPLES = 4  # first and last ones
 SPREAD = 7  # drawn from all: another number, so that the axis of examples shows
 
 
-def verified_space(task: Task) -> ParameterSpace:
+def verified_space(task: Task, names: Sequence[str] = ()) -> ParameterSpace:
     """The parameter space whose fast blocks reproduce autograd's gradient; the others are made loose.
+
+    Args:
+        names: of the parameters inside; none: those the task asks for.
 
     Raises:
         UnsupportedLayerError: not even the generic path reproduces it.
         TaskError: nothing has a gradient.
         StochasticModelError: it does not because an example's outputs depend on the others of its batch.
     """
+    if names:
+        task = copy.copy(task)  # a Task made anew would read its data again
+        object.__setattr__(task, "parameters", tuple(glob.escape(n) for n in names))
     batches = _batches(len(task.train))
     axes = _axes(task, batches)
     loose = {name for name, axis in axes.items() if axis is None}
@@ -99,6 +109,36 @@ def _batches(n: int) -> list[Tensor]:
         return [torch.arange(n)]
     drawn = torch.randperm(n, generator=torch.Generator().manual_seed(0))[: min(SPREAD, n)]
     return [torch.arange(EXAMPLES), drawn, torch.arange(n - EXAMPLES, n)]
+
+
+def fitting_space(task: Task, space: ParameterSpace) -> ParameterSpace:
+    """A space whose flat vectors are laid out as those of ``space``, and whose blocks reproduce autograd's gradient.
+
+    Raises:
+        TaskError: the space is of another network, or per-example gradients need another layout.
+        UnsupportedLayerError: not even the generic path reproduces the gradient.
+    """
+    if space.verified:
+        return space
+    own = {n: p.shape for n, p in task.model.named_parameters()}
+    if any(n not in own or own[n] != shape for n, shape in space.shapes.items()):
+        raise TaskError(
+            "the parameter space is of another network", where="space", remedy="make one of the task's: task.model"
+        )
+    try:
+        wrong = _mismatched(task, space, _batches(len(task.train)))
+    except (UnsupportedLayerError, RuntimeError, ValueError, IndexError):
+        wrong = {"some"}  # read on the wrong axis, layers may refuse altogether
+    if not wrong:
+        return space
+    found = verified_space(task, space.names)
+    if [(b.names, b.start, b.shape) for b in found.blocks] == [(b.names, b.start, b.shape) for b in space.blocks]:
+        return found
+    raise TaskError(
+        "per-example gradients of this network need another layout of its parameters",
+        where="space",
+        remedy="take memspace.verified_space(task)",
+    )
 
 
 def _axes(task: Task, batches: list[Tensor]) -> dict[str, int | None]:

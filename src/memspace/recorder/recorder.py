@@ -111,7 +111,7 @@ class Recorder:
 
     def attach(self, optimizer: Optimizer | Iterable[Optimizer]) -> Recorder:
         """Follow one optimiser's steps, or several's, by a hook; learning rates are then known."""
-        for each in [optimizer] if isinstance(optimizer, Optimizer) else optimizer:
+        for each in optimizer if isinstance(optimizer, Iterable) else [optimizer]:
             if not isinstance(each, Optimizer):
                 raise TaskError(
                     f"a {type(each).__name__} has no steps to follow",

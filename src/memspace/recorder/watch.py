@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from memspace.arguments import typed
 from memspace.errors import RunFolderError, WorkerError
 from memspace.passes.processes import current
 from memspace.recorder.budget import Budget
@@ -29,6 +30,7 @@ __all__ = ["watch"]
 PARTS = {"look": 0.5, "file": 0.2, "slope": 0.12, "fullness": 0.12, "tell": 0.06}
 
 
+@typed
 def watch(
     model: nn.Module,
     train: Any,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from memspace.errors import LabelError
+from memspace.arguments import described
+from memspace.errors import LabelError, SettingsError
 from memspace.task.law import Likelihood, wrong_kind
 
 __all__ = ["Gaussian"]
@@ -34,8 +35,13 @@ class Gaussian(Likelihood):
 
     def __post_init__(self) -> None:
         values = self.sigma if isinstance(self.sigma, tuple) else (1.0 if self.sigma is None else self.sigma,)
-        if not values or not all(v > 0 and math.isfinite(v) for v in values):
-            raise ValueError(f"Gaussian needs a positive sigma, got {self.sigma}")
+        known = all(isinstance(v, int | float) and v > 0 and math.isfinite(v) for v in values)
+        if not values or not known:
+            raise SettingsError(
+                f"Gaussian needs a positive sigma, got {described(self.sigma)}",
+                where="sigma",
+                remedy="give a number in the targets' unit, a tuple of one per output, or None to fit it",
+            )
 
     def scale(self, f: Tensor) -> Tensor:
         """σ as a tensor that multiplies outputs ``f``: of one number, or of shape (C,)."""

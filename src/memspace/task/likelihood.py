@@ -13,7 +13,7 @@ import torch
 from scipy.stats import poisson
 from torch import Tensor
 
-from memspace.errors import LabelError
+from memspace.errors import LabelError, SettingsError
 from memspace.task.counts import count_residuals
 from memspace.task.gaussian import Gaussian
 from memspace.task.law import IGNORE, Likelihood, wrong_kind
@@ -39,7 +39,9 @@ class Categorical(Likelihood):
 
     def __post_init__(self) -> None:
         if self.class_axis not in (None, 1, -1):
-            raise ValueError(f"class_axis is 1, -1 or None, got {self.class_axis!r}")
+            raise SettingsError(
+                f"class_axis is 1, -1 or None, got {self.class_axis!r}", where="output law", remedy="give one of these"
+            )
 
     @property
     def classifies(self) -> bool:

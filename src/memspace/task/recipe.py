@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from memspace.arguments import check_fields
+from memspace.errors import SettingsError
+
 __all__ = ["Recipe", "Training"]
 
 
@@ -36,8 +39,11 @@ class Recipe:
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.optimiser not in ("adam", "sgd"):
-            raise ValueError(f"optimiser is adam or sgd, got {self.optimiser!r}")
+            raise SettingsError(
+                f"optimiser is adam or sgd, got {self.optimiser!r}", where="recipe", remedy="give one of these"
+            )
 
     @property
     def named(self) -> str:
@@ -85,3 +91,6 @@ class Training:
 
     make: Callable[[], nn.Module]
     recipe: Recipe
+
+    def __post_init__(self) -> None:
+        check_fields(self)

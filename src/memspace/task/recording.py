@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from memspace.arguments import typed
 from memspace.errors import RunFolderError
 from memspace.task.checkpoint import check_fit
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
@@ -175,6 +176,7 @@ def _one_step(looks: Mapping[str, list[float]]) -> tuple[tuple[int, float], ...]
     return tuple((int(s), x) for s, x in pairs if x is not None and math.isfinite(x) and x >= 0)
 
 
+@typed
 def load_run(folder: str | Path, model: nn.Module | None = None) -> Run:
     """The checkpoints a recorder wrote, as a task's ``run``; each state is read from disk when asked for.
 

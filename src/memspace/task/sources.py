@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
+from memspace.arguments import described
 from memspace.errors import DataError
 from memspace.task.layout import LABELS, no_pairs
 from memspace.task.samplers import indices_of
@@ -211,7 +212,7 @@ def source_of(given: Any, name: str) -> Source:
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
         return _whole(gathered(given, name, batched=True), name)
     raise DataError(
-        f"{name} is a {type(given).__name__}, not a Dataset, a DataLoader or an (x, y) pair of tensors or arrays",
+        f"the {name} given are {described(given)}, not a Dataset, a DataLoader or an (x, y) pair of tensors or arrays",
         where=name,
         remedy="hand over any of these" + (", with a __len__" if hasattr(given, "__getitem__") else ""),
     )

@@ -13,6 +13,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from memspace.arguments import typed
 from memspace.task.blocks import Block, parts_of, tied_kind
 from memspace.task.selection import chosen_names, split_patterns
 from memspace.task.task import Task
@@ -48,6 +49,7 @@ class ParameterSpace:
         TaskError: a pattern matches no parameter, or nothing is left.
     """
 
+    @typed
     def __init__(
         self,
         model: nn.Module,
@@ -107,6 +109,11 @@ class ParameterSpace:
     def labels(self) -> list[str]:
         """Each block's name with its module's class, for people."""
         return [f"{b.name or 'model'} ({self._classes[b.module]})" for b in self.blocks]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name → shape of the parameters inside, in the model's order."""
+        return dict(self._shapes)
 
     def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
         """Name → parameter of those inside, in the model's order."""

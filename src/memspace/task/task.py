@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from memspace.arguments import check_fields
 from memspace.task.adapted import brought_together
 from memspace.task.data import Data, move
 from memspace.task.held import held_fixed
@@ -98,6 +99,7 @@ class Task:
     shift_labels: bool | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, besides=("train", "test"))
         half = stored_dtypes(self.model)
         if half:
             names = " and ".join(str(d).removeprefix("torch.") for d in half)

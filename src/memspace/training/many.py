@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from memspace.arguments import typed
 from memspace.errors import DataError
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
@@ -27,6 +28,7 @@ MEMORY = 2 * 2**30  # bytes
 AT_ONCE = 16  # networks in a group on a CPU: more gain nothing and leave the caches (measured: 4, 8, 16, 32, 64)
 
 
+@typed
 def train_many(
     training: Training,
     x: Inputs,
