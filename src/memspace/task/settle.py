@@ -50,6 +50,8 @@ def settle(task: Task) -> None:
     meaning, raw = found
     reading, encoding = meaning.reading, meaning.encoding
     facts = {"outputs": reading.said, "labels": encoding.said}
+    if encoding.names and task.class_names is None and isinstance(task.likelihood, Categorical):
+        put("class_names", tuple(encoding.names))
     if task.train.meaning is None:
         labels, n = encoding(raw), len(task.train)
         kept = _labelled(labels, task.train)

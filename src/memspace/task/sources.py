@@ -278,6 +278,7 @@ def _length(given: Any, name: str) -> int:
 def _whole(batch: Any, name: str) -> Source:
     """All examples in memory; parts without an axis of examples are kept for every batch."""
     if isinstance(batch, tuple):
+        _check_rows(batch, name)
         batch = tuple(as_batch(_column(v, batch, name), name) for v in batch)
     else:
         batch = as_batch(batch, name)
@@ -305,6 +306,22 @@ def _whole(batch: Any, name: str) -> Source:
             f"{name} holds {unequal[0]} inputs for {count} labels", where=name, remedy="give one label per input"
         )
     return Whole(batch, count, name)
+
+
+def _check_rows(batch: Sequence[Any], name: str) -> None:
+    """Refuse tables whose rows have the same names in different orders: one was shuffled or sorted without the other.
+
+    Rows are matched by position. Tables whose names differ otherwise are taken so: names were made anew.
+    """
+    x, y = (getattr(v, "index", None) if hasattr(v, "to_numpy") else None for v in batch[:2])
+    if x is None or y is None or callable(x) or callable(y) or x.equals(y):
+        return
+    if len(x) == len(y) and x.is_unique and x.sort_values().equals(y.sort_values()):
+        raise DataError(
+            "the tables of inputs and labels have the same rows in different orders",
+            where=name,
+            remedy="hand over y.loc[x.index], or reset_index(drop=True) of both if they belong together by position",
+        )
 
 
 def _column(value: Any, batch: tuple[Any, ...], name: str) -> Any:

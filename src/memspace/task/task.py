@@ -56,7 +56,7 @@ class Task:
         likelihood: the output law.
         test: examples it was not trained on, if any.
         name: used for the run folder and the report's title.
-        class_names: one per class.
+        class_names: one per class; of labels that are strings, these in sorted order.
         input_shape: how to show an input as a picture, for example ``(8, 8)`` or ``(3, 32, 32)``.
         show: turns one input into text, for inputs that are not pictures.
         factors: inputs with known generating factors, for the disentanglement chapter.
