@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from memspace.errors import LabelError, NonFiniteError, ShapeError, StochasticModelError, TaskError
+from memspace.errors import (
+    LabelError,
+    NonFiniteError,
+    ShapeError,
+    StochasticModelError,
+    TaskError,
+    UnsupportedLayerError,
+)
 from memspace.task.data import READ_AT_ONCE, Data, Inputs, call_model, move
 from memspace.task.kernels import as_written, differentiable_kernels
 from memspace.task.repeated import check_padding, check_repeatable
@@ -295,6 +302,29 @@ def check_attached(task: Task) -> None:
             where=type(task.model).__name__,
             remedy="take torch.no_grad(), torch.inference_mode(), .detach() and .data out of its forward",
         )
+    if _through_kernels_without_gradient(f):
+        whole = [n for n, m in task.model.named_modules() if "quantized" in type(m).__module__]
+        raise UnsupportedLayerError(
+            "gradients end in an operation that torch cannot differentiate: every layer before it would seem idle",
+            where=f"module {whole[0]}" if whole and whole[0] else type(task.model).__name__,
+            remedy="hand over the network before it was quantised; what rounding costs is measured on a copy"
+            if whole
+            else "write it with differentiable operations, or freeze the layers before it and call them in no_grad",
+        )
+
+
+def _through_kernels_without_gradient(f: Tensor) -> bool:
+    """Whether the graph of f holds a kernel without a derivative, whose backward gives no gradient but a warning."""
+    seen, left = set(), [f.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if "NotImplemented" in type(node).__name__ + node.name():
+            return True
+        left.extend(n for n, _ in node.next_functions)
+    return False
 
 
 def _first_difference(model: nn.Module, x: Inputs) -> str:

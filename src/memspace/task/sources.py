@@ -279,6 +279,7 @@ def _whole(batch: Any, name: str) -> Source:
     """All examples in memory; parts without an axis of examples are kept for every batch."""
     if isinstance(batch, tuple):
         _check_rows(batch, name)
+        batch = tuple(_words(v) if k == 1 else v for k, v in enumerate(batch))
         batch = tuple(as_batch(_column(v, batch, name), name) for v in batch)
     else:
         batch = as_batch(batch, name)
@@ -306,6 +307,13 @@ def _whole(batch: Any, name: str) -> Source:
             f"{name} holds {unequal[0]} inputs for {count} labels", where=name, remedy="give one label per input"
         )
     return Whole(batch, count, name)
+
+
+def _words(labels: Any) -> Any:
+    """The column of a table of labels that has but one, of strings; other labels as they are."""
+    one = hasattr(labels, "columns") and hasattr(labels, "iloc") and len(labels.columns) == 1
+    column = labels.iloc[:, 0] if one else None
+    return column if column is not None and is_text(column.to_numpy()) else labels
 
 
 def _check_rows(batch: Sequence[Any], name: str) -> None:

@@ -103,7 +103,7 @@ def _of_pandas(value: Any, where: str) -> Any:
         [(c, value[c]) for c in value.columns] if hasattr(value, "columns") else [(getattr(value, "name", None), value)]
     )
     arrays = [c.to_numpy() for _, c in columns]
-    if len(columns) == 1 and is_text(arrays[0]):
+    if len(columns) == 1 and not hasattr(value, "columns") and is_text(arrays[0]):
         return arrays[0]
     for k, (name, column) in enumerate(columns):
         if arrays[k].dtype.kind not in "biuf":
