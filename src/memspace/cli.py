@@ -62,6 +62,11 @@ class _Commands(TyperGroup):
             else:
                 raise _unreadable(error) from error
             code = error.exit_code
+        except SettingsError as error:
+            if not alone:
+                raise
+            _tell(error, as_json=False)
+            code = error.exit_code
         except typer.Abort:
             raise _stopped() from None
         raise SystemExit(code if isinstance(code, int) else 0)

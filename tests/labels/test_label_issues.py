@@ -12,7 +12,7 @@ from memspace.audit.audit import audit_task
 from memspace.audit.label_issues import label_issues
 from memspace.audit.plan import Settings, make_plan
 from memspace.audit.quick import read_quick
-from memspace.errors import SettingsError, TaskError
+from memspace.errors import TaskError
 from memspace.measures.labels import fit_label_model
 from memspace.measures.leave_one_out import loo_outputs
 from memspace.measures.noise_fit import centred, fit_calibration, uniform
@@ -144,7 +144,7 @@ def test_command(tmp_path, monkeypatch) -> None:
     assert ran.exit_code == 0, ran.output
     assert "share of wrong labels" in ran.output
     assert pq.read_table(str(out)).num_rows == 4
-    assert isinstance(CliRunner().invoke(app, ["labels", "mine:task", "--folds", "1"]).exception, SettingsError)
+    assert CliRunner().invoke(app, ["labels", "mine:task", "--folds", "1"]).exit_code == 2
 
 
 def _synthetic(n: int, seed: int) -> tuple[torch.Tensor, ...]:
