@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from memspace.attempt import attempt
-from memspace.measurement import Measurement, Unmeasured
 from memspace.errors import SettingsError
+from memspace.measurement import Measurement, Unmeasured
 from memspace.metric.fisher import build
 from memspace.metric.krylov import conjugate_gradients
 from memspace.metric.metric import FisherMetric
