@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 import memspace
 from memspace import Task
-from memspace.errors import TaskError, UnsupportedLayerError
+from memspace.errors import ShapeError, TaskError, UnsupportedLayerError
 from memspace.metric.fisher import build
 from memspace.passes.verify import verified_space
 from memspace.task.checks import check_task, evaluating
@@ -318,3 +318,43 @@ def test_an_encoder_with_a_padding_mask_in_torchs_defaults_is_exact():
     x[torch.arange(5) >= torch.randint(2, 6, (12, 1))] = 0
     assert_exact(Masked().eval(), x, torch.arange(12) % 3)
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+class OneNumber(nn.Module):
+    """Owns a parameter without any axis, used in its own forward pass beside layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 3), nn.Linear(3, 3)
+        self.scale, self.gate = nn.Parameter(torch.tensor(0.7)), nn.Parameter(torch.tensor(-0.2))
+
+    def forward(self, x):
+        g = self.gate.sigmoid()
+        return self.scale.exp() * self.head(g * torch.tanh(self.body(x)))
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_parameter_that_is_one_number_is_read(seed):
+    torch.manual_seed(seed)
+    x, y = _data(seed=seed)
+    assert_exact(OneNumber().eval(), x, y)
+
+
+class Several(nn.Module):
+    """Gives two heads' outputs, of which neither is known to be the one that is meant."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.one, self.two, self.kind = nn.Linear(4, 3), nn.Linear(4, 2), kind
+
+    def forward(self, x):
+        both = {"one": self.one(x), "two": self.two(x)}
+        return both if self.kind is dict else tuple(both.values())
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_a_model_of_several_outputs_is_named_wherever_it_is_read(kind):
+    task = Task(model=Several(kind).eval(), train=_data())
+    for read in (verified_space, lambda t: memspace.influence(t, [0]), lambda t: memspace.audit(t)):
+        with pytest.raises(ShapeError, match=f"returns a {kind.__name__} .*examples, outputs"):
+            read(task)

@@ -6,6 +6,7 @@ several times counts as often, so a network that repeats one block has a depth a
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ __all__ = [
     "candidates",
     "check_axis",
     "find_chain",
+    "held",
     "linked",
     "state_of",
     "with_state",
@@ -98,6 +100,22 @@ def with_state(value: Any, h: Tensor) -> Any:
     first = next(i for i, v in enumerate(value) if isinstance(v, Tensor))
     several = [h if i == first else v for i, v in enumerate(value)]
     return type(value)(*several) if hasattr(value, "_fields") else type(value)(several)
+
+
+def held(value: Any) -> Any:
+    """What a block is called with, as it is now: objects that a call may change (a cache of keys) are copied.
+
+    Their tensors are shared: they may hang in a graph, and such objects replace rather than overwrite them.
+    """
+    if type(value) is dict:
+        return {k: held(v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(held(v) for v in value)
+    if isinstance(value, Tensor | nn.Module | type) or not hasattr(value, "__dict__") or callable(value):
+        return value
+    own = copy.copy(value)
+    own.__dict__.update({k: held(v) for k, v in vars(value).items()})
+    return own
 
 
 @dataclass

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.action.adjoint import Adjoint, adjoint
-from memspace.action.chain import Block, Chain, state_of, with_state
+from memspace.action.chain import Block, Chain, held, state_of, with_state
 from memspace.action.lengths import interval
 from memspace.intervals import margin
 from memspace.measurement import Measurement, Unmeasured, from_samples
@@ -261,7 +261,7 @@ def _inputs(chain: Chain) -> Iterator[list[tuple[Any, Any]]]:
         turn = turns.get(id(module), 0)
         turns[id(module)] = turn + 1
         if (id(module), turn) in layer:
-            kept[layer[id(module), turn]] = (args, kwargs)
+            kept[layer[id(module), turn]] = held((args, kwargs))
 
     modules = {id(b.module): b.module for b in chain.blocks}
     handles = [m.register_forward_pre_hook(keep, with_kwargs=True) for m in modules.values()]
@@ -274,7 +274,7 @@ def _inputs(chain: Chain) -> Iterator[list[tuple[Any, Any]]]:
 
 def _run(block: Block, theta: dict[str, Tensor], given: tuple[Any, Any], h: Tensor) -> Tensor:
     """The block's hidden state with other parameters, everything else it is given as it was."""
-    args, kwargs = given
+    args, kwargs = held(given)
     if state_of(args) is not None:
         args = with_state(args, h)
     else:

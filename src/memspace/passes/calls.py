@@ -162,7 +162,7 @@ class Call:
                 where=self.name,
                 remedy="take the layer off the fast path",
             ) from error
-        return {n: v.flatten(1) for n, v in grads.items()}
+        return {n: v.reshape(len(v), -1) for n, v in grads.items()}
 
 
 def _at_once(module: nn.Module) -> int:

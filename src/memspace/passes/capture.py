@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memspace.errors import UnsupportedLayerError
+from memspace.errors import ShapeError, UnsupportedLayerError
 from memspace.passes.bags import TABLES, looked_up, spread
 from memspace.passes.calls import Call
 from memspace.passes.forms import Form, FormedForm, ProductForm, TokenForm
@@ -334,6 +334,7 @@ class Capture:
         """One forward pass with gradients enabled; returns its signals.
 
         Raises:
+            ShapeError: the model returns several outputs, and which one is meant is not clear.
             UnsupportedLayerError: a layer was called in a way that cannot be read; ``where`` names it.
         """
         self._calls = {}
@@ -345,6 +346,12 @@ class Capture:
                 f = call_model(self._model, x)
         finally:
             self._reading = False
+        if not isinstance(f, Tensor):
+            raise ShapeError(
+                f"the model returns a {type(f).__name__} for {size} examples, not (examples, outputs)",
+                where=type(self._model).__name__,
+                remedy="wrap the model so that it returns one row of outputs per example, or an object with logits",
+            )
         for calls in self._calls.values():
             for call in calls:
                 call.check()

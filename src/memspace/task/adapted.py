@@ -7,6 +7,7 @@ put around its ``forward`` once, here, in a copy of its outermost module that sh
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -216,6 +217,8 @@ def _tried(
             found = call_model(adapted(model, Adapter(shared=shared)), batch)
     except Exception:  # whatever a network raises at inputs it does not take
         return None
+    if _keeps_a_cache(model, found):
+        shared = shared | {"use_cache": False}
     written = any(t._version > 0 for t in leaves(batch))
     pick = logits_of(found, len(leaves(batch)[0]))
     f = found if pick is None else part_of(found, pick)
@@ -225,6 +228,15 @@ def _tried(
         except (LabelError, DataError):
             return None
     return Adapter(shared, pick, written), tuple(f.shape) if isinstance(f, Tensor) else None
+
+
+def _keeps_a_cache(model: nn.Module, found: Any) -> bool:
+    """Whether the network filled a cache of keys and values, which serves generation alone, and can be told not to.
+
+    Its blocks write into that cache at every call, so that a block called again alone would read what it wrote.
+    """
+    cached = found.get("past_key_values") if isinstance(found, Mapping) else getattr(found, "past_key_values", None)
+    return cached is not None and "use_cache" in inspect.signature(model.forward).parameters
 
 
 def part_of(found: Any, pick: Any) -> Any:
