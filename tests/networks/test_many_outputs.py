@@ -72,3 +72,15 @@ def test_the_audit_of_many_outputs_states_the_error_of_its_trace(words, position
     truth = build(task, verified_space(task), "diagonal", kind="topk", lost=0.0).trace().value
     # Four standard errors and a quarter more: over 84 degrees of freedom the error itself is known to about a tenth.
     assert abs(trace.value - truth) < 5 * trace.standard_error
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_trace_of_one_drawn_label_a_position_is_no_exact_one(seed):
+    task = task_of(20, True, n=40)
+    assert plan_audit(task, Settings()).samples == 1
+    trace = audit_task(task, Settings(damping=0.01, seed=seed)).measurement("fisher.trace")
+    assert "exact" not in trace.note
+    assert "one label for each" in trace.note
+    truth = build(task, verified_space(task), "diagonal", kind="topk", lost=0.0).trace().value
+    assert trace.interval is not None
+    assert abs(trace.value - truth) < 4 * trace.standard_error

@@ -32,7 +32,14 @@ from memspace.passes.engine import run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.offload import Disk
-from memspace.passes.statistics import CorrectedEigenvalues, DiagonalFisher, KroneckerFactors, Outputs, SampleSpread
+from memspace.passes.statistics import (
+    CorrectedEigenvalues,
+    DiagonalFisher,
+    GradientNorms,
+    KroneckerFactors,
+    Outputs,
+    SampleSpread,
+)
 from memspace.progress import Progress
 from memspace.task.data import Data
 from memspace.task.space import ParameterSpace
@@ -83,17 +90,19 @@ def ekfac_road(
 
     def second() -> dict[str, Tensor]:
         corrected = CorrectedEigenvalues(blocks, bases, plan.kind)
+        # With one label an example its spread cannot be told from the examples': norms then carry both.
         spread = [SampleSpread(blocks, plan.kind)] if plan.samples > 1 else []
+        single = [GradientNorms(blocks, plan.kind)] if plan.samples == 1 and plan.first_order else []
         run_pass(
             task,
             space,
-            [corrected, *spread],
+            [corrected, *spread, *single],
             seed=settings.seed + 1,
             what="corrected eigenvalues",
             most=plan.batch,
             progress=progress,
         )
-        return corrected.state() | (spread[0].state() if spread else {})
+        return corrected.state() | (spread[0].state() if spread else {}) | (single[0].state() if single else {})
 
     two = stage(store, "eigenvalues", second)
     values = {b.name: two[f"eig/{b.name}"] / two["n"] for b in blocks}
@@ -162,7 +171,9 @@ def ekfac_road(
         v, loo = None, None
         loo_loss = first_order_losses(base_loss, parts.sum(1))
         per_example = None
-        mean_trace = (metric.trace().value, sampling)
+        drawn = two["norms"].sum(1) if "norms" in two else torch.zeros(1)
+        error = float(drawn.std() / len(drawn) ** 0.5) if len(drawn) > 1 else sampling
+        mean_trace = (metric.trace().value, error)
     else:
         v = three["leverage"][:, 1].double()
         loo = loo_outputs(law, f, y, v, own=False)

@@ -14,6 +14,7 @@ from memspace.metric.dual import Dual
 from memspace.metric.implicit import Density, spectral_density
 from memspace.metric.metric import Fidelity
 from memspace.metric.trust import FIDELITY, beyond
+from memspace.metric.spectral import Kronecker
 from memspace.passes.coverage import coverage
 from memspace.passes.linearise import FisherOperator
 from memspace.progress import Progress
@@ -190,7 +191,9 @@ def _trace(r: Reading) -> Measurement:
     trace, error = r.mean_trace
     if not error > 0:
         return Measurement(name, trace, "nats", r.estimator, r.n, None, source, note="exact for these examples")
-    note = "interval: sampling of the labels alone"
+    several = isinstance(r.metric, Kronecker) and r.metric.sampling > 0
+    drawn = "labels alone" if several else "examples and of one label for each"
+    note = f"interval: sampling of the {drawn}"
     return from_error(name, trace, error, "nats", r.estimator, r.n, lower=0.0, source=source, note=note)
 
 
