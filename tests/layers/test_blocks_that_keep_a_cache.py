@@ -82,5 +82,6 @@ def test_a_causal_model_of_transformers_is_asked_for_no_cache() -> None:
     f = task.model(input_ids=ids)
     handle.remove()
     assert torch.equal(f, model(input_ids=ids).logits)
-    assert given and not any("Cache" in type(v).__name__ for call in given for v in call)
+    assert given
+    assert not any("Cache" in type(v).__name__ for call in given for v in call)
     assert config.use_cache  # the model itself is as it was

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from memspace import intervals
@@ -14,9 +15,25 @@ from memspace.measures.calibration import calibration_estimate
 from memspace.measures.correct import by_example, per_prediction
 from memspace.measures.damping import DampingChoice, expected_loss
 from memspace.measures.test_loss import Expected, expect, expect_by_law
+from memspace.task.law import Likelihood
 from memspace.task.task import Task
 
-__all__ = ["expected_calibration", "expected_test_loss"]
+__all__ = ["beyond_a_guess", "expected_calibration", "expected_test_loss"]
+
+
+def beyond_a_guess(law: Likelihood, f: Tensor, y: Tensor, loo_loss: Tensor, loo_f: Tensor | None) -> str:
+    """Why leave-one-out losses to first order do not hold, or nothing: a network without an example may always guess.
+
+    Args:
+        f, y: outputs and labels of the training data; loo_loss: (n,), summed over positions; loo_f: outputs, where
+            they are known; losses are then no first order.
+    """
+    if loo_f is not None or not law.classifies:
+        return ""
+    guess = float(law.nll(torch.zeros((), dtype=torch.float64, device=f.device).expand_as(f), y).sum())
+    if not float(loo_loss.sum()) > guess:
+        return ""
+    return "worse than a uniform guess: to leave one example out changes more than a first order tells"
 
 
 def expected_test_loss(

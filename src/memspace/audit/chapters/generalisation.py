@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from memspace.audit.chapters.agreement import CLOSE, agreement
 from memspace.audit.chapters.regression import explained
 from memspace.audit.claims import reliable as reliable_claim
 from memspace.audit.claims import unreliable
-from memspace.audit.expected import expected_calibration, expected_test_loss
+from memspace.audit.expected import beyond_a_guess, expected_calibration, expected_test_loss
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.intervals import margin, of_independent_ratio
@@ -42,6 +43,7 @@ def _calibration(r: Reading) -> list[Measurement | Unmeasured]:
 def generalisation(r: Reading) -> Chapter:
     """The chapter."""
     law, n = r.task.likelihood, r.n
+    nats = "nats per position" if r.sequence else "nats"
     positions = r.units / n
     train = float(r.loss.sum()) / r.units
     tic_gap = float(r.self_influence.mean()) / positions
@@ -56,12 +58,15 @@ def generalisation(r: Reading) -> Chapter:
         loo_f=r.loo_f,
         loo_loss=r.loo_loss,
     )
+    absurd = beyond_a_guess(law, r.f, r.y, r.loo_loss, r.loo_f)
+    if absurd and r.held_out is None:
+        expected = replace(expected, reliable=False, note=absurd)
     estimate, (low, high) = expected.value, expected.interval
-    reliable = r.damping.reliable
+    reliable = r.damping.reliable and not absurd
     expected_loss = Measurement(
         "generalisation.loo_estimate",
         estimate,
-        "nats",
+        nats,
         f"{expected.how}; {r.estimator}",
         n,
         (low, high),
@@ -75,14 +80,14 @@ def generalisation(r: Reading) -> Chapter:
         from_samples(
             "generalisation.train_loss",
             per_prediction(r.loss, by_example(r.weight)).tolist(),
-            "nats",
+            nats,
             "mean over training labels as given",
             lower=floor,
         ),
         Measurement(
             "generalisation.tic_gap",
             tic_gap,
-            "nats",
+            nats,
             f"tr((F+γI)⁻¹C)/N, γ={r.damping.value:.2g}; {r.estimator}",
             n,
             None,
@@ -92,7 +97,7 @@ def generalisation(r: Reading) -> Chapter:
         Measurement(
             "generalisation.tic_estimate",
             train + tic_gap,
-            "nats",
+            nats,
             "training loss plus TIC gap, labels as given",
             n,
             None,
@@ -103,13 +108,22 @@ def generalisation(r: Reading) -> Chapter:
         Measurement(
             "generalisation.loo_estimate_as_given",
             float(r.loo_loss.sum()) / r.units,
-            "nats",
+            nats,
             f"leave-one-out against the labels as given; {r.estimator}",
             n,
             None,
             reliable=reliable,
+            note=absurd,
         ),
-        Measurement("damping", r.damping.value, "nats", r.damping.rule, n, reliable=reliable, note=r.damping.statement),
+        Measurement(
+            "damping",
+            r.damping.value,
+            "nats",
+            r.damping.rule,
+            n,
+            reliable=r.damping.reliable,
+            note=r.damping.statement,
+        ),
     ]
     unmeasured: list[Unmeasured] = []
     findings: list[Finding] = []
@@ -123,7 +137,7 @@ def generalisation(r: Reading) -> Chapter:
         losses = law.nll(r.test_f.double(), r.test_y)
         count = law.weight(r.test_f, r.test_y)
         per = per_prediction(by_example(losses), by_example(count))
-        measured = from_samples("generalisation.test_loss", per, "nats", "mean over test examples", lower=floor)
+        measured = from_samples("generalisation.test_loss", per, nats, "mean over test examples", lower=floor)
         measurements.append(measured)
         if law.classifies:
             right = correct(law, r.test_f, r.test_y)
@@ -136,7 +150,7 @@ def generalisation(r: Reading) -> Chapter:
         gap = _relative_error(expected_loss, measured)
         measurements.append(gap)
         verdict = f" Measured on {len(per):,} test examples: {measured.value:.3g} ({gap.value:+.0%})."
-        told = f"{estimate:.3g} nats from training data alone, {measured.value:.3g} measured."
+        told = f"{estimate:.3g} {nats} from training data alone, {measured.value:.3g} measured."
         findings.append(agreement(gap, CLOSE, told))
     else:
         unmeasured.append(
@@ -149,7 +163,7 @@ def generalisation(r: Reading) -> Chapter:
         findings.append(
             Finding(
                 "note",
-                f"Expect a test loss near {estimate:.2g} nats",
+                f"Expect a test loss near {estimate:.2g} {nats}",
                 f"Training loss {train:.2g}; without the examples {estimate:.2g} ({low:.2g} to {high:.2g}).",
                 "Check on held-out data when there are any.",
                 "generalisation",
@@ -225,7 +239,8 @@ def generalisation(r: Reading) -> Chapter:
     )
     findings.append(_damping(r))
     answer = (
-        f"From training data alone: test loss {estimate:.3g} nats ({low:.2g} to {high:.2g}; {expected.how})." + verdict
+        f"From training data alone: test loss {estimate:.3g} {nats} ({low:.2g} to {high:.2g}; {expected.how})."
+        + verdict
     )
     return Chapter(
         "generalisation",

@@ -12,6 +12,7 @@ from memspace.audit.chapters.regression import outliers
 from memspace.audit.chapters.several_labels import verdict_on_labels, wrong_outputs
 from memspace.audit.chapters.twice import Lists, twice
 from memspace.audit.claims import above, reliable
+from memspace.audit.expected import beyond_a_guess
 from memspace.audit.judge import noise_measurement
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
@@ -52,17 +53,18 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
     order = influence.argsort(descending=True)
     share = float(influence[order[: max(1, n // 100)]].sum() / influence.sum())
     doubt = _doubt(r)
+    nats = "nats per example" if r.sequence else "nats"  # the losses of a sequence are told per position
     how = f"gᵀM⁻¹g, γ={r.damping.value:.2g}; {r.estimator}"
-    own = from_samples("memory.self_influence", influence.tolist(), "nats", how, source="Koh & Liang 2017", note=doubt)
+    own = from_samples("memory.self_influence", influence.tolist(), nats, how, source="Koh & Liang 2017", note=doubt)
+    first = r.loo_f is None
+    against = beyond_a_guess(task.likelihood, r.f, r.y, r.loo_loss, r.loo_f) or (doubt if first else "")
+    how = "first order: self-influence" if first else "leave-one-out loss less training loss"
+    rises = from_samples(
+        "memory.loo_loss_rise", rise.tolist(), nats, how, source="Rad & Maleki 2020; THEORY 5", note=against
+    )
     measurements = [
         replace(own, reliable=own.reliable and not doubt),
-        from_samples(
-            "memory.loo_loss_rise",
-            rise.tolist(),
-            "nats",
-            "leave-one-out loss less training loss" if r.loo_f is not None else "first order: self-influence",
-            source="Rad & Maleki 2020; THEORY 5",
-        ),
+        replace(rises, reliable=rises.reliable and not against),
         Measurement(
             TOP_SHARE,
             share,
