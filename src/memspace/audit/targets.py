@@ -11,12 +11,27 @@ import torch
 from torch import Tensor
 
 from memspace.audit.reading import Reading
+from memspace.intervals import around, of_share
 from memspace.measurement import Measurement, from_error
 from memspace.measures.outliers import FEWEST, fit_outliers, standardised_residuals
 
 __all__ = ["Targets", "judge_targets"]
 
 DRAWS = 32  # places within the step of a discrete law, over which its probability is averaged
+
+
+def _share_ends(p: Tensor, error: float) -> tuple[float, float]:
+    """Ends of the share of outliers: of the fitted share, of the count expected, and of the count that surely are.
+
+    How much of the middle a wide part takes along is the model's assumption, which no sample shows: outliers that all
+    lie far out make the fitted share too large, their count (p > ½) does not.
+    """
+    n, expected = len(p), float(p.sum())
+    ends = [around(expected / n, error, lower=0.0, upper=1.0)]
+    for count in (min(expected, float(n)), float((p > 0.5).sum())):
+        counted = of_share(count, n).ends
+        ends += [counted] if counted is not None else []
+    return min(low for low, _ in ends), max(high for _, high in ends)
 
 
 @dataclass(frozen=True)
@@ -76,10 +91,9 @@ def judge_targets(r: Reading, seed: int = 0) -> Targets | None:
     fit = math.hypot(*(m.weight * m.share_error for m in models if m.share_error == m.share_error), 0.0)
     error = math.hypot(error, fit)
     how = f"two-part normal noise of standardised leave-one-out residuals; {r.estimator}"
-    share = from_error(
-        "outliers.share", expected / n, error, "1", how, n, lower=0.0, upper=1.0, source="Tukey 1960",
-        reliable=r.damping.reliable,
-    )  # fmt: skip
+    share = Measurement(
+        "outliers.share", expected / n, "1", how, n, _share_ends(p, error), "Tukey 1960", reliable=r.damping.reliable
+    )
     count = from_error(
         "outliers.expected", expected, error * n, "targets", f"sum of the probabilities; {how}", n, lower=0.0,
         reliable=r.damping.reliable,

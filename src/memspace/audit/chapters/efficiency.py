@@ -123,7 +123,7 @@ def _finding(needed: Needed, curves: list[PruningCurve], word: str) -> Finding:
         return Finding(
             "note",
             "No weight can surely go",
-            f"{curves[0].n:,} {word} examples confirm no cut on the grid to cost less than {DROP:.0%} accuracy.",
+            f"{curves[0].n:,} {word} examples are too few to show that any cut on the grid costs less than {DROP:.0%} accuracy.",
             "Measure a pruned copy on more examples, or retrain after pruning.",
             "efficiency",
         )

@@ -163,8 +163,8 @@ def generalisation(r: Reading) -> Chapter:
         findings.append(
             Finding(
                 "note",
-                f"Expect a test loss near {estimate:.2g} {nats}",
-                f"Training loss {train:.2g}; without the examples {estimate:.2g} ({low:.2g} to {high:.2g}).",
+                f"Expect a test loss of {max(low, floor):.2g} to {high:.2g} {nats}",
+                f"Training loss {train:.2g}; without the examples {estimate:.2g}.",
                 "Check on held-out data when there are any.",
                 "generalisation",
                 claims=(reliable_claim(expected_loss.name),),

@@ -59,6 +59,6 @@ def leaks(r: Reading, found: Duplicates) -> tuple[list[Measurement | Unmeasured]
 def _finding(copies: int, n: int, others: str) -> Finding:
     one = copies == 1
     title = f"{copies:,} of {n:,} test examples {'is a copy' if one else 'are copies'} of training examples"
-    advice = "Remove them from the test data (duplicates.parquet) and read the numbers without them."
+    advice = "Remove them from the test data (table of duplicates) and read the numbers without them."
     note = Finding("note", title, others, advice, "stored", claims=(above(SHARE, 0.0),))
     return Finding("bad", title, others, advice, "stored", claims=(above(SHARE, FEW),), first=True, otherwise=note)

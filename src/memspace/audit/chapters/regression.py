@@ -144,7 +144,7 @@ def _verdict(likely: int, evidence: str) -> Finding:
         "note",
         "Whether targets are outliers cannot be told",
         evidence,
-        "Read the likeliest ones in examples.parquet, sorted by p_outlier, as a list to look at, not as a count.",
+        "Read the likeliest ones in the table of examples, sorted by p_outlier, as a list to look at, not as a count.",
         "stored",
     )
     none = Finding(
@@ -163,7 +163,7 @@ def _verdict(likely: int, evidence: str) -> Finding:
         "warn",
         f"{likely} {word}",
         evidence,
-        "Review them in examples.parquet, sorted by p_outlier.",
+        "Review them in the table of examples, sorted by p_outlier.",
         "stored",
         claims=(above("outliers.expected", 0.5),),
         otherwise=none,

@@ -40,7 +40,7 @@ def verdict_on_labels(noise: Measurement, likely: int) -> Finding:
         if noise.reliable
         else "Whether labels are wrong cannot be told",
         evidence,
-        "Read the likeliest ones in examples.parquet, sorted by p_wrong_label, as a list to look at, not as a count.",
+        "Read the likeliest ones in the table of examples, sorted by p_wrong_label, as a list to look at, not as a count.",
         "stored",
     )
     none = Finding(
@@ -58,7 +58,7 @@ def verdict_on_labels(noise: Measurement, likely: int) -> Finding:
         if likely
         else "Some labels are wrong",
         evidence,
-        "Review them in examples.parquet, sorted by p_wrong_label.",
+        "Review them in the table of examples, sorted by p_wrong_label.",
         "stored",
         claims=(above("labels.noise", 0.0),),
         otherwise=none,

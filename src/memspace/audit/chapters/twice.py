@@ -78,7 +78,7 @@ def _findings(r: Reading, found: Duplicates) -> list[Finding]:
                 "warn" if many or differ else "note",
                 f"{exact:,} training {_is(exact, 'example is a copy', 'examples are copies')} of {_is(exact, 'another', 'others')}",
                 f"{differ:,} of them with another label." if differ else "All with the label of the other.",
-                "See duplicates.parquet" + ("; pairs with different labels first." if differ else "."),
+                "See the table of duplicates" + ("; pairs with different labels first." if differ else "."),
                 "stored",
                 claims=(above(found.exact.name, 0.0),),
             )
@@ -96,7 +96,7 @@ def _findings(r: Reading, found: Duplicates) -> list[Finding]:
                 "warn" if near >= MANY * found.near.n else "note",
                 title,
                 f"{near:,} near {_is(near, 'pair', 'pairs')} by the network's own kernel; chance gives at most {chance:.1f}.",
-                "See duplicates.parquet" + ("." if within == "train" else "; measure the test loss without them."),
+                "See the table of duplicates" + ("." if within == "train" else "; measure the test loss without them."),
                 "stored",
                 claims=(above(found.beyond.name, 0.0),),
             )
