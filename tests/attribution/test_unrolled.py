@@ -185,7 +185,7 @@ def toy(task, seed):
     part = task.test.batch(QUERIES)
     with torch.no_grad():
         f = task.model(part.x)
-    return Influence(f @ torch.ones(3, N), "toy", "loss", "nats", QUERIES, f[:, 0])
+    return Influence(f @ torch.linspace(0.5, 1.5, 3 * N).reshape(3, N), "toy", "loss", "nats", QUERIES, f[:, 0])
 
 
 def test_an_ensemble_of_one_is_the_single_engine(task):

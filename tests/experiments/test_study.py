@@ -180,6 +180,7 @@ def test_a_study_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("half", "same-order", "left-out", "memorisation"):
         words += ["--part", name]
     words += ["--subsets", "4", "--queries", "5", "--share", "0.1", "--networks", "6", "--example", "3"]
+    MADE.clear()  # a value that the code names is part of what a folder is keyed by
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.exception
     results = json.loads(done.stdout)
@@ -192,6 +193,7 @@ def test_a_study_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Monke
     assert all(len(k) == 20 for k in kept)
     assert pq.read_table(tmp_path / "out" / "memorisation.parquet").num_rows == 40
     assert json.loads((tmp_path / "out" / "retrain.json").read_text()) == results
+    MADE.clear()
     again = CliRunner().invoke(app, words)
     assert json.loads(again.stdout) == results  # the seconds too: nothing was trained anew
     summary = CliRunner().invoke(app, [w for w in words if w != "--json"])

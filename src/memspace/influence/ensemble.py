@@ -170,5 +170,8 @@ def _seed_noise(mean: Tensor, error: Tensor | None, count: int) -> Measurement |
     name = "ensemble.seed_noise"
     if error is None:
         return Unmeasured(name, "one network shows no spread over seeds", "ask several networks")
-    noise = float((error**2).mean() / mean.var(1, correction=0).mean().clamp_min(1e-300))
+    spread = float(mean.var(1, correction=0).mean())
+    if spread == 0:
+        return Unmeasured(name, "the mean scores are the same for all examples", "ask about another outcome")
+    noise = float((error**2).mean()) / spread
     return Measurement(name, noise, "1", "mean squared standard error over the scores' variance", count)

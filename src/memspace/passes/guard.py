@@ -24,6 +24,7 @@ from memspace.passes.verify import of_its_batch
 from memspace.task.data import Batch, Data, Inputs, call_model, move
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
+from memspace.task.tensors import leaves
 
 __all__ = ["Guard", "at_once", "overruled"]
 
@@ -102,7 +103,8 @@ class Guard:
         where = sorted(self._draw.sample(range(count), min(2, count)))
         again = self._data.again(part.index[where])
         name = f"{self._data.name}, examples {', '.join(str(int(i)) for i in again.index)}"
-        _same(_taken(part.x, where), again.x, name, "inputs")
+        if all(len(leaf) == count for leaf in leaves(part.x)):  # else rows are not examples: bags joined to one list
+            _same(_taken(part.x, where), again.x, name, "inputs")
         _same(_taken(part.y, where), again.y, name, "labels")
         if count == len(where):
             return

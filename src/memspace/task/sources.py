@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
-from memspace.arguments import described
 from memspace.errors import DataError
 from memspace.task.layout import LABELS, no_pairs
 from memspace.task.samplers import indices_of
@@ -212,7 +211,8 @@ def source_of(given: Any, name: str) -> Source:
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
         return _whole(gathered(given, name, batched=True), name)
     raise DataError(
-        f"the {name} given are {described(given)}, not a Dataset, a DataLoader or an (x, y) pair of tensors or arrays",
+        f"the {name} given are of type {type(given).__name__}, not a Dataset, a DataLoader or an (x, y) pair of tensors "
+        "or arrays",
         where=name,
         remedy="hand over any of these" + (", with a __len__" if hasattr(given, "__getitem__") else ""),
     )
@@ -278,7 +278,8 @@ def _length(given: Any, name: str) -> int:
 def _whole(batch: Any, name: str) -> Source:
     """All examples in memory; parts without an axis of examples are kept for every batch."""
     if isinstance(batch, tuple):
-        _check_rows(batch, name)
+        if len(batch) > 1:
+            _check_rows(batch, name)
         batch = tuple(_words(v) if k == 1 else v for k, v in enumerate(batch))
         batch = tuple(as_batch(_column(v, batch, name), name) for v in batch)
     else:
