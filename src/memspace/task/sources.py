@@ -211,8 +211,8 @@ def source_of(given: Any, name: str) -> Source:
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
         return _whole(gathered(given, name, batched=True), name)
     raise DataError(
-        f"the {name} given are of type {type(given).__name__}, not a Dataset, a DataLoader or an (x, y) pair of tensors "
-        "or arrays",
+        f"the {name} given are of type {type(given).__name__}, not a Dataset, a DataLoader or an (x, y) pair of "
+        "tensors or arrays",
         where=name,
         remedy="hand over any of these" + (", with a __len__" if hasattr(given, "__getitem__") else ""),
     )
