@@ -41,8 +41,7 @@ def main() -> int:
     todo = [] if arguments.table else [j for j in chosen if outcomes[j.key] is None]
     print(f"{len(chosen)} tasks, {len(chosen) - len(todo)} kept from before", flush=True)
     start = time.monotonic()
-    # Longest first, so that no process is left alone at the end; a killed worker costs its own task.
-    todo.sort(key=lambda j: -j.n)
+    todo.sort(key=lambda j: j.key)  # a draw, so that a run that is stopped early shows all kinds of tasks
     with ProcessPoolExecutor(arguments.jobs, max_tasks_per_child=20) as pool:
         waiting = {}
         while todo or waiting:
