@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from memspace.audit.chapters.agreement import CLOSE, agreement
-from memspace.audit.claims import above, below
+from memspace.audit.chapters.verdict import verdict
+from memspace.audit.claims import above
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Finding, Gallery
@@ -22,7 +23,6 @@ from memspace.task.likelihood import Gaussian
 
 __all__ = ["Explained", "explained", "outliers"]
 
-FEW = 0.05  # share of outliers below which none is said to look like one
 SHOWN = 24
 NAMED = 8  # outputs that get a measurement of their own
 
@@ -140,31 +140,9 @@ def outliers(
 
 
 def _verdict(likely: int, evidence: str) -> Finding:
-    unsure = Finding(
-        "note",
-        "Whether targets are outliers cannot be told",
-        evidence,
-        "Read the likeliest ones in the table of examples, sorted by p_outlier, as a list to look at, not as a count.",
-        "stored",
-    )
-    none = Finding(
-        "good",
-        "No target looks like an outlier",
-        evidence,
-        "Nothing to do.",
-        "stored",
-        claims=(below("outliers.share", FEW),),
-        otherwise=unsure,
-    )
     word = "target looks like an outlier" if likely == 1 else "targets look like outliers"
-    if not likely:
-        return none
-    return Finding(
-        "warn",
-        f"{likely} {word}",
-        evidence,
-        "Review them in the table of examples, sorted by p_outlier.",
-        "stored",
-        claims=(above("outliers.expected", 0.5),),
-        otherwise=none,
+    titles = f"{likely} {word}", "No target looks like an outlier", "Whether targets are outliers cannot be told"
+    found = verdict(
+        titles, "warn", evidence, column="p_outlier", share="outliers.share", claim=above("outliers.expected", 0.5)
     )
+    return found if likely or found.otherwise is None else found.otherwise
