@@ -72,14 +72,19 @@ class Chain:
 
 @dataclass(frozen=True)
 class Call:
-    """A call as recorded: what went in and came out, and the version of the latter (in-place changes raise it)."""
+    """A call as recorded: what went in and came out, and the version of each (in-place changes raise it)."""
 
     name: str
     module: nn.Module
     turn: int
     input: Tensor
     output: Tensor
-    version: int
+    versions: tuple[int, int]
+
+    @property
+    def kept(self) -> bool:
+        """Whether both are still what they were."""
+        return self.output is not self.input and (_version(self.input), _version(self.output)) == self.versions
 
 
 def state_of(value: Any) -> Tensor | None:
@@ -126,10 +131,12 @@ class Recorder:
     modules: Mapping[str, nn.Module]
     calls: list[Call] = field(default_factory=list)
     _handles: list[Any] = field(default_factory=list)
+    _entered: dict[int, int] = field(default_factory=dict)  # by module: the version of the input of its running call
 
     def __post_init__(self) -> None:
         self._handles.append(self.model.register_forward_pre_hook(self._begin))
         for name, module in self.modules.items():
+            self._handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._keep(name), with_kwargs=True))
 
     def __enter__(self) -> Recorder:
@@ -148,15 +155,24 @@ class Recorder:
     def _begin(self, *_: object) -> None:
         self.calls.clear()
 
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        h = _input_of(args, kwargs)
+        self._entered[id(module)] = 0 if h is None else _version(h)
+
     def _keep(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            h, out = state_of(args), state_of(output)
-            h = state_of(kwargs) if h is None else h
+            h, out = _input_of(args, kwargs), state_of(output)
             if h is not None and out is not None:
                 turn = sum(c.module is module for c in self.calls)
-                self.calls.append(Call(name, module, turn, h, out, _version(out)))
+                versions = self._entered.pop(id(module), _version(h)), _version(out)
+                self.calls.append(Call(name, module, turn, h, out, versions))
 
         return hook
+
+
+def _input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    h = state_of(args)
+    return state_of(kwargs) if h is None else h
 
 
 def _version(t: Tensor) -> int:
@@ -241,7 +257,7 @@ def linked(calls: Sequence[Call], *, named: bool) -> list[Call]:
             else "if it has repeated blocks all the same, name them by a pattern over module names such as layers.*",
         )
     for call in chain:
-        if call.output is call.input or _version(call.output) != call.version:
+        if not call.kept:
             raise UnsupportedLayerError(
                 "a hidden state is changed in place, so that it is lost",
                 where=f"block {call.name}",

@@ -187,7 +187,7 @@ class FisherProximal:
             if self.form == "kl":
                 each = self.likelihood.kl(before, f32)
             else:
-                each = self.likelihood.distance(before, f32).square() / 2
+                each = self.likelihood.squared_distance(before, f32) / 2
             return f, _mean(self.likelihood, f32, y, each) / self.tau
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -211,16 +211,13 @@ class FisherProximal:
 
     @torch.no_grad()
     def _outputs_of_reference(self, x: Inputs) -> Tensor:
-        device = next(iter(_own(self.model).values())).device
-        if next(iter(self._reference.values())).device != device:  # the network was moved since
-            self._reference = {k: v.to(device) for k, v in self._reference.items()}
+        # The network may have been moved or cast since.
+        self._reference = {k: self._reference[k].to(v) for k, v in _own(self.model).items()}
         args, keywords = _arguments(x)
-        held = self._reference
-        if self.model.training:  # batch statistics are updated in place, and must not be here
-            buffers = {n for n, _ in self.model.named_buffers()}
-            held = {k: v.clone() if k in buffers else v for k, v in held.items()}
-        same_draws = torch.random.fork_rng(devices=_devices(next(iter(held.values()))))
-        with same_draws if self.model.training else contextlib.nullcontext():
+        # A part of a network may be in training mode: its statistics are updated in place, and must not be here.
+        buffers = {n for n, _ in self.model.named_buffers()}
+        held = {k: v.clone() if k in buffers else v for k, v in self._reference.items()}
+        with torch.random.fork_rng(devices=_devices(next(iter(held.values())))):
             return _tensor(functional_call(self.model, held, args, keywords))
 
 

@@ -97,6 +97,10 @@ class Gaussian(Likelihood):
         d: Tensor = torch.linalg.vector_norm((f - f2) / self.scale(f), dim=-1)
         return d
 
+    def squared_distance(self, f: Tensor, f2: Tensor) -> Tensor:
+        """Σ (f − f2)²/σ²."""
+        return ((f - f2) / self.scale(f)).square().sum(-1)
+
     def standardised(self, y: Tensor, f: Tensor, spread: Tensor, u: Tensor) -> Tensor:
         """(σ² + spread)^(-½)(y − f), by Cholesky in units of σ."""
         scale = self.scale(f).expand(f.shape[-1])

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memspace.errors import LabelError
 
-__all__ = ["IGNORE", "Likelihood", "wrong_kind"]
+__all__ = ["IGNORE", "Likelihood", "not_negative", "wrong_kind"]
 
 IGNORE = -100  # the label of a padded position of a sequence, as in torch.nn.functional.cross_entropy
 
@@ -62,6 +62,10 @@ class Likelihood(ABC):
     @abstractmethod
     def distance(self, f: Tensor, f2: Tensor) -> Tensor:
         """Fisher–Rao distance between p(.|f) and p(.|f2) per position, nats^½ (closed form)."""
+
+    def squared_distance(self, f: Tensor, f2: Tensor) -> Tensor:
+        """The square of :meth:`distance`, nats; the laws here give it derivatives of any order, also at f = f2."""
+        return self.distance(f, f2).square()
 
     @abstractmethod
     def null_output(self, y: Tensor, outputs: int) -> Tensor:
@@ -129,6 +133,11 @@ class Likelihood(ABC):
     def weight(self, f: Tensor, y: Tensor) -> Tensor:
         """1 per position that counts, 0 for padded positions (label -100); shape ``f.shape[:-1]``."""
         return torch.ones(f.shape[:-1], dtype=f.dtype, device=f.device)
+
+
+def not_negative(t: Tensor) -> Tensor:
+    """Put what rounding made negative to 0 and keep its derivative, which a clamp would put to 0 as well."""
+    return torch.where(t < 0, t - t.detach(), t)
 
 
 def wrong_kind(law: str, y: Tensor, f: Tensor, where: str, want: str) -> LabelError:
