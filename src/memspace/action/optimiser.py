@@ -42,7 +42,9 @@ class NaturalGradient(torch.optim.Optimizer):
 
     Args:
         model: the network as it is called in the loop, parameters in float32 or float64.
-        likelihood: the output law whose negative log-likelihood is the loss.
+        likelihood: the output law whose negative log-likelihood is the loss. ``Gaussian()`` stands for σ = 1, half the
+            squared error, and not for a fitted σ, which would change with every step: ``longest`` and ``damping`` are
+            then in the targets' unit, and ``Gaussian(sigma=...)`` puts them in nats.
         lr: 1 is the whole natural-gradient step; learning-rate schedulers work.
         damping: λ > 0, in the unit of F (nats per squared unit of the parameters).
         weight_decay: γ of γ/2·‖θ‖² in the loss, as in ``torch.optim.SGD``.

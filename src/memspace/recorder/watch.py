@@ -52,7 +52,9 @@ def watch(
             object with ``logits``.
         train: its training data, as for :func:`memspace.audit`; a few examples are drawn, once.
         optimizer: whose steps are followed by a hook; without one call ``run.step(rate=...)`` after each step.
-        likelihood: the output law; Categorical by default.
+        likelihood: the output law; Categorical by default. ``Gaussian()`` stands for σ = 1 here, so that one metric
+            holds along the whole path: lengths, ``spacing`` too, are then in the targets' unit. An audit fits σ to
+            the trained network and states lengths divided by it; give ``Gaussian(sigma=...)`` to both and they agree.
         out: folder of the trajectory, read by ``memspace.load_run``; None keeps nothing.
         to: where live numbers go: ``"terminal"``, a TensorBoard SummaryWriter, the mlflow module, a function, several.
         resume: what to do where ``out`` holds a trajectory: True goes on from its last checkpoint, a number from that
@@ -81,11 +83,12 @@ def watch(
     found = None if folder is None else _earlier(folder, resume)
     probe = open_probe(model, train, law, settings.probe, settings.seed)
     trajectory, earlier = None, None
+    slope, fullness = (slow_readers(probe) if settings.slow else None) or (None, None)
     if folder is not None:
-        trajectory = Trajectory(folder, _about(model, probe, settings), settings.spacing, settings.checkpoints)
+        about = _about(model, probe, settings, 0 if slope is None else slope.count)
+        trajectory = Trajectory(folder, about, settings.spacing, settings.checkpoints)
         if found is not None:
             earlier = _gone_on(trajectory, found, resume)
-    slope, fullness = (slow_readers(probe) if settings.slow else None) or (None, None)
     settle = _settle(probe.device)
     budget = Budget(settings.budget, PARTS, settle=settle)
     looked = time.perf_counter()
@@ -135,13 +138,14 @@ def _gone_on(
     return f, {c: None if v != v else v for c, v in row.items()} | {"step": float(end)}
 
 
-def _about(model: nn.Module, probe: Probe, settings: WatchSettings) -> dict[str, Any]:
+def _about(model: nn.Module, probe: Probe, settings: WatchSettings, sloped: int) -> dict[str, Any]:
     return {
         "model": type(model).__name__,
         "parameters": {own_name(n): list(p.shape) for n, p in model.named_parameters()},
         "law": law_to_dict(probe.law),
         "probe": {"examples": len(probe.batch), "of": probe.of, "fingerprint": probe.fingerprint()},
         "settings": {"spacing": settings.spacing, "checkpoints": settings.checkpoints, "every": settings.every},
+        "slope_examples": sloped,
         "finished": False,
         "fault": "",
         "timed": False,

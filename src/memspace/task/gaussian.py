@@ -22,7 +22,7 @@ class Gaussian(Likelihood):
     Args:
         sigma: σ in the targets' unit, one number or one per output. None: a :class:`~memspace.Task` fits it, one per
             output, as the root mean square of the training residuals (maximum likelihood), and says so; outside a
-            task it is then 1.
+            task (``watch``, ``NaturalGradient``, the penalties) it is then 1.
         fitted: σ was fitted to residuals and is not part of the training's loss, which is half the squared error.
 
     Raises:

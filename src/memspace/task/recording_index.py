@@ -41,6 +41,8 @@ def wrong_index(index: Any) -> str:
             return f"its {key!r} is not what a recorder writes"
     if "optimiser" in index and not isinstance(index["optimiser"], str):
         return "its 'optimiser' is not what a recorder writes"
+    if not _whole(index.get("slope_examples", 0), 0, MOST_EXAMPLES):
+        return "its 'slope_examples' is not what a recorder writes"
     kept = index["checkpoints"]
     if not all(a["step"] < b["step"] for a, b in itertools.pairwise(kept)):
         return "the steps of its checkpoints do not increase"

@@ -6,6 +6,7 @@ import datetime
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,12 +18,48 @@ from memspace.errors import MemspaceError, RunFolderError
 from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import walk
 from memspace.measurement import Measurement, Unmeasured
+from memspace.task.likelihood import Gaussian
 from memspace.task.recording import Recording
 from memspace.version import VERSION
 
 __all__ = ["recording_results"]
 
 AGAIN = "audit it with its task: memspace audit TASK --run FOLDER"
+
+
+@dataclass(frozen=True)
+class _Live:
+    """A column of the table of looks as a measurement; ``doubt``: why it is not to be relied on."""
+
+    column: str
+    name: str
+    unit: str
+    how: str
+    doubt: str = ""
+
+
+LIVE = (
+    _Live("probe_loss", "watch.loss", "nats", "training loss on the probe"),
+    _Live("length", "watch.length", "nats^½", "by a ruler of {ruler:g} nats^½, whatever the number of looks"),
+    _Live("action", "watch.action", "nats per learning-rate time", "½ Σ d²/Δt over the ruler's stretches"),
+    _Live(
+        "excess",
+        "watch.excess",
+        "nats",
+        "∫ speed · slope by trapezoids less the loss bought, on a few examples",
+        "its error is not known: the ruler's length holds the noise of the steps, and a few examples may carry most of "
+        "the slope; an audit with --run takes the noise out and gives action.excess an interval",
+    ),
+    _Live("effective_dimension", "watch.effective_dimension", "1", "KFAC on the probe, γ of greatest evidence"),
+    _Live(
+        "leave_one_out_gap",
+        "watch.leave_one_out_gap",
+        "nats",
+        "KFAC on the probe, one step in the model without",
+        "its error is not known: KFAC of a few examples came out up to three times too small; an audit reads all of "
+        "the training data and gives an interval",
+    ),
+)
 
 
 def recording_results(found: Recording, settings: dict[str, Any]) -> Results:
@@ -39,6 +76,8 @@ def recording_results(found: Recording, settings: dict[str, Any]) -> Results:
         "looks in the table": f"{len(found.looks.get('step', ())):,}",
         "finished": "yes" if index["finished"] else "no: the process ended before the recorder was closed",
     }
+    if isinstance(found.law, Gaussian):
+        facts["σ"] = _told_sigma(found.law)
     if index["seconds"]:
         facts["cost of watching"] = (
             f"{index['seconds']['watching']:.2f} s beside {index['seconds']['training']:.1f} s of training"
@@ -49,6 +88,13 @@ def recording_results(found: Recording, settings: dict[str, Any]) -> Results:
     return Results(
         name, created, VERSION, facts, settings, "read from the folder", chapters, {}, {"looks": found.looks}
     )
+
+
+def _told_sigma(law: Gaussian) -> str:
+    """The σ that lengths are in units of: with 1, as ``Gaussian()`` stands for here, that is the targets' unit."""
+    if law.scale(torch.zeros(())).eq(1).all():
+        return "1: lengths are in the targets' unit, where an audit that fits σ divides them by it"
+    return "as given, for lengths and losses"
 
 
 def _path(found: Recording) -> Chapter:
@@ -129,26 +175,20 @@ def _live(found: Recording) -> Chapter:
     if not looks.get("step"):
         reason = Unmeasured("watch", "the table of looks is missing", AGAIN)
         return Chapter("live", title, question, "Not measured: the table of looks is missing.", (), (reason,))
-    ruler = float(found.index["settings"]["spacing"])
-    known = (
-        ("probe_loss", "watch.loss", "nats", "training loss on the probe"),
-        ("length", "watch.length", "nats^½", f"by a ruler of {ruler:g} nats^½, whatever the number of looks"),
-        ("action", "watch.action", "nats per learning-rate time", "½ Σ d²/Δt over the ruler's stretches"),
-        ("excess", "watch.excess", "nats", "∫ speed · slope by trapezoids less the loss bought, on a few examples"),
-        ("effective_dimension", "watch.effective_dimension", "1", "KFAC on the probe, γ of greatest evidence"),
-        ("leave_one_out_gap", "watch.leave_one_out_gap", "nats", "KFAC on the probe, one step in the model without"),
-    )
     measured, absent = [], []
-    for column, name, unit, how in known:
-        at = [k for k, v in enumerate(looks.get(column, ())) if v is not None and math.isfinite(v)]
+    for live in LIVE:
+        at = [k for k, v in enumerate(looks.get(live.column, ())) if v is not None and math.isfinite(v)]
         if not at:
-            never = "it was not within the budget, or not resolved" if column != "action" else "no rates were told"
-            absent.append(Unmeasured(name, never, AGAIN))
+            never = "it was not within the budget, or not resolved" if live.column != "action" else "no rates were told"
+            absent.append(Unmeasured(live.name, never, AGAIN))
             continue
         step = looks["step"][at[-1]]
-        late = len(at) and step == looks["step"][-1]
-        note = "" if late else f"last measured at step {step:,.0f}"
-        measured.append(Measurement(name, looks[column][at[-1]], unit, how, n, note=note))
+        late = "" if step == looks["step"][-1] else f"last measured at step {step:,.0f}"
+        note = "; ".join(part for part in (late, live.doubt or "of the probe alone, so without an interval") if part)
+        examples = int(found.index.get("slope_examples") or n) if live.column == "excess" else n
+        how = live.how.format(ruler=found.index["settings"]["spacing"])
+        value = looks[live.column][at[-1]]
+        measured.append(Measurement(live.name, value, live.unit, how, examples, None, "", not live.doubt, note))
     length = next((m.value for m in measured if m.name == "watch.length"), math.nan)
     answer = (
         f"A length of {length:.3g} nats^½ after {looks['step'][-1]:,.0f} steps, seen in {len(looks['step']):,} looks."
