@@ -141,10 +141,9 @@ def audit(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Audit a trained network and write the report."""
-    from memspace.audit.audit import Settings, audit_task, plan_audit
+    from memspace.audit.audit import Settings, audit_task, timed_plan
     from memspace.audit.key import run_key
     from memspace.audit.shared_store import open_store
-    from memspace.audit.timing import estimated_seconds
     from memspace.report.format import said_time
     from memspace.report.html import render
     from memspace.report.text import summarise
@@ -164,13 +163,12 @@ def audit(
         if device is not None:
             move_to(job.model, local_device(device))
         if plan:
-            made = plan_audit(job, settings)
-            seconds = estimated_seconds(job, made)
+            made, seconds = timed_plan(job, settings)
             if as_json:
                 say_json(made.to_dict() | {"seconds": seconds})
             else:
-                alone = f"the passes alone take at least {said_time(seconds)}, by the speed of one batch"
-                typer.echo(f"{made.text()}\n{alone}; solves and refits come on top")
+                alone = f"it takes about {said_time(seconds)} here, within a factor of two, by the speed of a few batches"
+                typer.echo(f"{made.text()}\n{alone}" + ("; refits come on top" if made.folds else ""))
             return
         folder = out if out is not None else default_folder(job.name)
         with open_store(folder, run_key(job, settings), fresh=fresh) as store:

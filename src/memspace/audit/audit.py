@@ -29,6 +29,7 @@ from memspace.audit.read import read
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Results
 from memspace.audit.store import Store
+from memspace.audit.timing import estimated_seconds
 from memspace.influence.question import queries_of
 from memspace.measurement import Unmeasured
 from memspace.passes.agree import check_agreement
@@ -40,17 +41,28 @@ from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from memspace.version import VERSION
 
-__all__ = ["Plan", "Settings", "audit_task", "plan_audit"]
+__all__ = ["Plan", "Settings", "audit_task", "plan_audit", "timed_plan"]
 
 Tables = dict[str, dict[str, Any]]
 
 
 def plan_audit(task: Task, settings: Settings) -> Plan:
     """Check the task and plan its audit; computes nothing else."""
+    return _planned(task, settings)[1]
+
+
+def timed_plan(task: Task, settings: Settings) -> tuple[Plan, float]:
+    """As :func:`plan_audit`, with the seconds that the audit takes, roughly."""
+    space, plan = _planned(task, settings)
+    return plan, estimated_seconds(task, space, plan)
+
+
+def _planned(task: Task, settings: Settings) -> tuple[ParameterSpace, Plan]:
     check_task(task)
     queries_of(task, settings.queries)
     with untouched(task.model):
-        return make_plan(task, verified_space(task), settings)
+        space = verified_space(task)
+        return space, make_plan(task, space, settings)
 
 
 def audit_task(task: Task, settings: Settings, store: Store | None = None, progress: Progress | None = None) -> Results:

@@ -19,7 +19,7 @@ from memspace.audit.common import (
 from memspace.audit.judge import judge
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
-from memspace.audit.stages import Facts, Stage, proofs
+from memspace.audit.stages import EIGH, Facts, Stage
 from memspace.audit.stationary import known_damping, settled
 from memspace.audit.store import Store
 from memspace.measures.leave_one_out import loo_outputs
@@ -182,9 +182,15 @@ def _layers(metric: Dual) -> Callable[[SpectralFunction], Tensor]:
 
 def costs(facts: Facts) -> list[Stage]:
     """The passes of this road."""
-    n, c = facts.n, facts.columns
-    return [
-        Stage("Jacobian rows", n, 1, c + proofs(n), facts.dual_memory, "metric, leverage, influence"),
-        Stage("Fisher diagonal", n, 1, c, facts.signals_memory, "pruning"),
-        Stage("queries", min(QUERIES, facts.judged), 1, c + 1, 0, "influence on single predictions"),
+    n, c, r = facts.n, facts.columns, facts.principal
+    rows = n * facts.outputs
+    work = 2 * rows * r * (2 * facts.floats + 3 * r) + EIGH * r**3
+    first, asked = facts.read(c, facts.proofs(n, c)), facts.read(c, 1)
+    stages = [
+        Stage("Jacobian rows", n, *first, facts.dual_memory, "metric, leverage, influence", work=work),
+        Stage("Fisher diagonal", n, *facts.read(c), facts.signals_memory, "pruning"),
+        Stage("queries", min(QUERIES, facts.judged), *asked, 0, "influence on single predictions"),
     ]
+    if facts.affine:
+        stages.append(Stage("stationarity", n, 1, 1, 0, "whether the weight decay is the damping"))
+    return stages

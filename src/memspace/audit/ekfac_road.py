@@ -21,14 +21,14 @@ from memspace.audit.common import (
 from memspace.audit.judge import judge
 from memspace.audit.plan import Plan, Settings
 from memspace.audit.reading import HeldOut, Reading
-from memspace.audit.stages import Facts, Stage, proofs
+from memspace.audit.stages import EIGH, Facts, Stage
 from memspace.audit.store import Store
 from memspace.measures.damping import GRID, damping_unit
 from memspace.measures.leave_one_out import first_order_losses, loo_outputs
 from memspace.metric.fisher import bases_of, exact_probe, kronecker_of
 from memspace.metric.metric import Estimate, Fidelity, FisherMetric, SpectralFunction, fidelity
 from memspace.metric.spectral import Kronecker
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import MANY, run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.offload import Disk
@@ -232,16 +232,20 @@ def _fidelity(
 def costs(facts: Facts) -> list[Stage]:
     """The passes of this road."""
     n, each = facts.n, 1 if facts.first_order else facts.columns
-    kept = facts.signals_memory + facts.bases_memory
-    probes = facts.product(FIDELITY_EXAMPLES, FIDELITY_PROBES, 1)
+    kept, turned = facts.signals_memory + facts.bases_memory, 2 * n * facts.rotation
+    s, unit = facts.samples, facts.batch(facts.samples) != facts.batch(each)
+    first = facts.read(s, facts.proofs(n, s))
+    last = facts.read(each, facts.proofs(n, each) if unit and n < MANY else 0)
+    probes = facts.product(FIDELITY_EXAMPLES, FIDELITY_PROBES, 1, proven=False)
     stages = [
-        Stage("Kronecker factors", n, 1, facts.samples + proofs(n), kept, "bases of EKFAC, diagonal"),
-        Stage("eigenvalues", n, 1, facts.samples, kept, "EKFAC's corrected spectrum"),
-        Stage("leverage", n, 1, each, kept, "every example: leave-one-out, influence"),
-        Stage("queries", min(QUERIES, facts.judged), 1, 2, 0, "influence on single predictions"),
+        Stage("Kronecker factors", n, *first, kept, "bases of EKFAC, diagonal", work=EIGH * facts.decompositions),
+        Stage("eigenvalues", n, *facts.read(s), kept, "EKFAC's corrected spectrum", work=s * turned),
+        Stage("leverage", n, *last, kept, "every example: leave-one-out, influence", work=(each + 1) * turned),
+        Stage("queries", min(QUERIES, facts.judged), *facts.read(1, 1), 0, "influence on single predictions"),
         Stage("fidelity", min(n, FIDELITY_EXAMPLES), *probes, 0, "distance of EKFAC from exact products"),
     ]
     if facts.folds:
-        most = min(CALIBRATED, facts.folds * facts.held_out)
-        stages.insert(2, Stage("damping", most, 1, each, kept, "leave-one-out at every damping"))
+        m = min(CALIBRATED, facts.folds * facts.held_out)
+        read, why = facts.read(each, facts.proofs(m, each)), "leave-one-out at every damping"
+        stages.insert(2, Stage("damping", m, *read, kept, why, work=2 * m * each * facts.rotation))
     return stages

@@ -6,24 +6,16 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch.nn.utils.rnn import PackedSequence
-
+from memspace.audit.facts import factor_facts, model_facts, shapes_of, signal_products, squares
 from memspace.audit.settings import Settings
 from memspace.audit.stages import Facts, Stage
 from memspace.errors import MemoryBudgetError
-from memspace.measures.corruptions import picture_shape
+from memspace.measures.bystander import forest_seconds
 from memspace.measures.filters import filtered_layers
 from memspace.measures.input_metric import unreadable
 from memspace.passes.batching import examples_at_once
-from memspace.passes.forms import DENSE_LIMIT
 from memspace.passes.kinds import Kind
 from memspace.passes.linearise import FisherOperator
-from memspace.passes.rows import kept_formed
-from memspace.passes.signal_products import VECTORS
-from memspace.task.blocks import FORMED, Block
-from memspace.task.checks import evaluating
-from memspace.task.data import call_model, first_tensor, move
 from memspace.task.selection import as_patterns
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
@@ -38,6 +30,8 @@ MOST_SAMPLES = 8  # per example: each costs a backward pass
 PROBES = 4  # vectors that exact products take at a time
 LEAST_ROWS = 1_000  # below so many Fisher rows a draw of them is no longer near the metric
 COVERED = 5_000  # examples up to which refits leave each of them out once
+CHECKED = 15  # examples that the layout is verified on
+PRODUCTS = 1_000  # examples that Fisher products are taken on
 PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
 
 
@@ -86,6 +80,11 @@ class Plan:
         return sum(s.examples * (s.forwards + s.backwards) / 2 for s in self.stages) / self.n
 
     @property
+    def most(self) -> float:
+        """As :attr:`passes`, where all that depends on the data turns out as dear as it can."""
+        return sum(s.examples * sum(s.most or (s.forwards, s.backwards)) / 2 for s in self.stages) / self.n
+
+    @property
     def counted(self) -> str:
         """How many parameters are audited, and of how many."""
         return f"{self.parameters:,}" + (f" of {self.total:,}" if self.parameters < self.total else "")
@@ -116,15 +115,17 @@ class Plan:
             lines.append(f"on disk: {size(self.on_disk)} of Kronecker factors and bases, in memory-mapped files")
         lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  what for")
         for s in self.stages:
+            why = s.why if s.most is None else f"{s.why}; at most {s.most[0]:g} and {s.most[1]:g}, by the data"
             lines.append(
-                f"{s.name:<22}{s.examples:>10,}{s.forwards:>7g}{s.backwards:>7g}{s.memory / 2**20:>7,.0f} MiB  {s.why}"
+                f"{s.name:<22}{s.examples:>10,}{s.forwards:>7.4g}{s.backwards:>7.3g}{s.memory / 2**20:>7,.0f} MiB  {why}"
             )
-        lines.append(f"together about {self.passes:.0f} passes over the training data")
+        most = f", at most {self.most:.0f}" if round(self.most) > round(self.passes) else ""
+        lines.append(f"together about {self.passes:.0f} passes over the training data{most}")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
-        return asdict(self) | {"passes": self.passes}
+        return asdict(self) | {"passes": self.passes, "most_passes": self.most}
 
 
 def size(count: int) -> str:
@@ -141,21 +142,16 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
     Raises:
         MemoryBudgetError: even the smallest batch does not fit.
     """
-    n = len(task.train)
-    probe = task.train.batch(range(min(2, n)))
-    sizes: dict[str, tuple[int, int]] = {}
-    signal = _signal_floats(task, space, probe.x, sizes)
-    with torch.no_grad(), evaluating(task.model):
-        f = call_model(task.model, move(probe.x, task.device, task.dtype))
-    outputs, positions = f.shape[-1], f[0, ..., 0].numel()
+    n, shapes = len(task.train), shapes_of(task, space)
+    outputs, positions = shapes.outputs, shapes.positions
     rows = n * outputs
-    stored = 4 * n * sum(_held(b, *sizes[b.name], outputs) for b in space.blocks if b.name in sizes)
+    stored = 4 * n * shapes.held(space.blocks)
     sketch = _sketch(rows, settings.memory - stored)
     gram = 16 * rows * sketch
     chosen, reason = _choose(settings, outputs, positions, rows, stored + gram, sketch)
     many = positions * outputs > MANY_OUTPUTS
     columns = outputs if chosen == "dual" or (positions == 1 and not many) else 1
-    per_example = 4 * sum(a + 3 * columns * g for a, g in sizes.values()) + 4 * signal
+    per_example = 4 * sum(a + 3 * columns * g for a, g in shapes.sizes.values()) + 4 * shapes.signal
     batch = int(min(examples_at_once(task), n, settings.memory // 2 // max(per_example, 1)))
     if batch < 1:
         raise MemoryBudgetError(
@@ -179,20 +175,22 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
         first_order=chosen != "dual" and (positions > 1 or many),
         classifies=task.likelihood.classifies,
         inputs=unreadable(task) is None,
-        picture=_picture(task, probe.x),
         filters=any(b.kind == "conv" for b in filtered_layers(space)),
-        signals=_from_signals(space, outputs, positions),
+        signals=signal_products(space, shapes, min(n, PRODUCTS), PROBES),
         vectors=FisherOperator(task, space).at_once(PROBES),
         folds=folds,
         held_out=held_out,
         checkpoints=0 if task.run is None else len(task.run.states),
         signals_memory=batch * per_example,
-        bases_memory=2 * _squares(space),
+        bases_memory=2 * squares(space),
         dual_memory=stored + gram,
+        principal=min(rows, sketch) if chosen == "dual" else 0,
+        **model_facts(task, space, shapes, dual=chosen == "dual"),
+        **factor_facts(task),
     )
     stages = stages_of(facts)
     loose = tuple(b.name for b in space.blocks if b.kind == "loose")
-    kept = 2 * _squares(space)  # sums and bases
+    kept = 2 * squares(space)  # sums and bases
     on_disk = kept if chosen == "ekfac" and kept > settings.memory // 2 else 0
     total = sum(p.numel() for p in task.model.parameters())
     return Plan(
@@ -213,19 +211,6 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
         sketch,
         on_disk,
     )
-
-
-def _squares(space: ParameterSpace) -> int:
-    """Bytes of one second moment a side and block."""
-
-    def numbers(b: Block) -> int:
-        if b.kind in FORMED or b.kind == "loose":
-            return b.size**2 if b.size <= DENSE_LIMIT else b.size
-        if b.kind == "tied":
-            return b.shape[0] + b.shape[1] ** 2
-        return b.shape[0] ** 2 + (b.shape[1] if b.kind == "embedding" else b.shape[1] ** 2)
-
-    return 8 * sum(numbers(b) for b in space.blocks)
 
 
 def _sketch(rows: int, memory: int) -> int:
@@ -262,14 +247,6 @@ def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: i
     return "ekfac", f"{rows:,} Jacobian rows are too many for the exact dual"
 
 
-def _held(b: Block, a: int, g: int, outputs: int) -> int:
-    """Numbers that ``CollectRows`` keeps of one example."""
-    if b.kind == "tied":
-        return outputs * b.size
-    product = b.kind not in (*FORMED, "embedding", "loose")
-    return outputs * b.size if product and kept_formed(b, g // b.shape[0], outputs) else a + outputs * g
-
-
 def _held_out(task: Task, n: int, settings: Settings) -> tuple[int, int]:
     """Held-out examples per fold and folds.
 
@@ -288,9 +265,10 @@ def _held_out(task: Task, n: int, settings: Settings) -> tuple[int, int]:
 def stages_of(facts: Facts) -> tuple[Stage, ...]:
     """Every stage that will run, as the code that runs it states its cost."""
     from memspace.audit import dual_road, ekfac_road  # they read plans themselves
-    from memspace.audit.chapters import action, complexity, efficiency, geometry, robustness, twice
+    from memspace.audit.chapters import action, complexity, depth, disentanglement, efficiency, geometry
+    from memspace.audit.chapters import robustness, twice
 
-    stages = [Stage("checks", min(facts.n, 4), 10, 2, 0, "layouts verified, outputs repeatable")]
+    stages = [Stage("checks", min(facts.n, CHECKED), 9, 4, 0, "layouts verified, outputs repeatable")]
     if facts.folds:
         kept = facts.folds * (facts.n - facts.held_out)
         what = f"{facts.folds} trainings to calibrate the damping; their passes are the recipe's"
@@ -298,65 +276,9 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
     stages += (dual_road if facts.dual else ekfac_road).costs(facts)
     if facts.test:
         stages.append(Stage("test outputs", facts.test, 1, 0, 0, "test loss and accuracy"))
+    if facts.forest:
+        what, seconds = "a forest on the inputs, which judges labels", forest_seconds(facts.n, facts.forest)
+        stages.append(Stage("second opinion", facts.n, 0, 0, 0, what, seconds=seconds))
     for part in (geometry, complexity, robustness, efficiency, action):
         stages += part.costs(facts)
-    return (*stages, *twice.duplicate_costs(facts))
-
-
-def _from_signals(space: ParameterSpace, outputs: int, positions: int) -> bool:
-    """Whether Fisher products need no further pass through the network (see ``SignalProducts``)."""
-    plain = space.verified and all(b.kind not in ("loose", "local") for b in space.blocks)
-    return plain and positions == 1 and outputs <= VECTORS
-
-
-def _picture(task: Task, x: Any) -> bool:
-    return isinstance(x, torch.Tensor) and picture_shape(task, x) is not None
-
-
-def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, tuple[int, int]]) -> int:
-    """Numbers an example's activations take (all modules' outputs), and per block those of a and of g."""
-    total = 0
-    x_first = first_tensor(x)
-    handles = []
-    modules = dict(task.model.named_modules())
-    by_module: dict[str, list[Block]] = {}
-    for b in space.blocks:
-        if b.kind != "loose":
-            by_module.setdefault(b.module, []).append(b)
-
-    def hook(name: str) -> Any:
-        def run(module: Any, args: Any, output: Any) -> None:
-            nonlocal total
-            first = output[0] if isinstance(output, tuple) else output
-            first = first.data if isinstance(first, PackedSequence) else first
-            if not isinstance(first, torch.Tensor) or not len(first):
-                return
-            each = first.numel() // len(x_first)
-            total += each
-            for b in by_module.get(name, ()):
-                given = args[0] if args and isinstance(args[0], torch.Tensor) else first
-                if b.kind in FORMED:
-                    sizes[b.name] = (given.numel() // len(x_first), b.size)
-                    continue
-                if b.kind == "bias":
-                    positions = 1
-                elif b.kind == "transposed":
-                    positions = given.numel() // len(x_first) // b.shape[1]
-                else:
-                    positions = max(1, each // (module.weight.shape[0] if b.kind == "conv" else first.shape[-1]))
-                sizes[b.name] = (positions * (1 if b.kind == "embedding" else b.shape[1]), positions * b.shape[0])
-
-        return run
-
-    try:
-        for name, module in modules.items():
-            handles.append(module.register_forward_hook(hook(name)))
-        with torch.no_grad(), evaluating(task.model):
-            call_model(task.model, move(x, task.device, task.dtype))
-    finally:
-        for h in handles:
-            h.remove()
-    for b in space.blocks:
-        if b.kind == "loose":
-            sizes[b.name] = (0, b.size)
-    return total
+    return (*stages, *depth.depth_costs(facts), *disentanglement.factor_costs(facts), *twice.duplicate_costs(facts))

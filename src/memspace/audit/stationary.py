@@ -18,7 +18,7 @@ from memspace.task.data import call_model, move
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["known_damping", "settled"]
+__all__ = ["MOST", "affine", "known_damping", "settled"]
 
 NEAR = 0.05  # of the penalty's gradient: what may be left of the penalised loss's
 PROBED, BATCH = 8, 512
@@ -31,7 +31,7 @@ def known_damping(task: Task, space: ParameterSpace) -> DampingChoice | None:
 
     γ is the task's ``decay`` where given, else read off the gradient, −⟨∇L, θ⟩/‖θ‖².
     """
-    if space.size > MOST or not _affine(task, space):
+    if space.size > MOST or not affine(task, space):
         return None
     theta = space.flat(task.model).double()
     squared = float(theta.square().sum())
@@ -60,8 +60,8 @@ def settled(task: Task, f: Tensor, y: Tensor, leverage: DualLeverage, damping: D
     return loo_outputs(law, f, y, leverage.matrices(damping.value))
 
 
-def _affine(task: Task, space: ParameterSpace) -> bool:
-    """f(θ + δ) + f(θ − δ) = 2 f(θ) for a random δ as large as θ."""
+def affine(task: Task, space: ParameterSpace) -> bool:
+    """Whether f(θ + δ) + f(θ − δ) = 2 f(θ) for a random δ as large as θ."""
     x = move(task.train.batch(range(min(PROBED, len(task.train)))).x, task.device, task.dtype)
     held = space.parameters(task.model)
     generator = torch.Generator().manual_seed(0)

@@ -1,37 +1,96 @@
-"""How long the planned passes take, by timing one batch."""
+"""How long a planned audit takes: its passes by the time of a few batches, its arithmetic by that of a matrix product."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
-from memspace.audit.plan import Plan
+from memspace.audit.plan import Plan, Stage
+from memspace.passes.engine import run_pass
+from memspace.passes.outputs import outputs
+from memspace.passes.statistics import DiagonalFisher
 from memspace.task.checks import untouched
-from memspace.task.data import call_model, move
+from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["estimated_seconds"]
 
-EXAMPLES = 256
+EXAMPLES, FEW = 256, 2  # at a time: the most that are timed, and so few that what a call costs by itself shows
+AT_ONCE = 512  # examples that outputs are read of at a time
+SIDE = 512  # of the matrix product
+REPEATS = 3  # of which the fastest counts: on a shared machine the others waited
 
 
-def estimated_seconds(task: Task, plan: Plan) -> float:
-    """Seconds that the plan's passes take at the speed of one batch, read twice; refits and solves come on top.
+@dataclass(frozen=True)
+class _Speed:
+    """Seconds of a call by itself, and of an example in it."""
 
-    A backward pass is taken as long as that of one cotangent for every parameter.
+    call: float
+    example: float
+
+    def of(self, stage: Stage, times: float, batch: int) -> float:
+        """Of so many runs over a stage's examples."""
+        return times * (self.call * -(-stage.examples // batch) + self.example * stage.examples)
+
+
+def estimated_seconds(task: Task, space: ParameterSpace, plan: Plan) -> float:
+    """Seconds that the plan takes, within a factor of about two; refits come on top.
+
+    Forwards are timed with others' weights in place and the loss taken, as most of them run; backwards by a pass that
+    squares per-example gradients of one sampled label.
     """
     count = min(EXAMPLES, plan.batch, plan.n)
-    with untouched(task.model), torch.enable_grad():
-        x = move(task.train.batch(range(count)).x, task.device, task.dtype)
-        leaves = [p for p in task.model.parameters() if p.requires_grad]
-        for _ in range(2):  # the first warms up
-            begun = time.perf_counter()
-            f = call_model(task.model, x)
-            middle = time.perf_counter()
-            torch.autograd.grad(f.sum(), leaves, allow_unused=True)
-            if task.device.type == "cuda":
-                torch.cuda.synchronize()
-            ended = time.perf_counter()
-    forward, backward = (middle - begun) / count, (ended - middle) / count
-    return sum(s.examples * (s.forwards * forward + s.backwards * backward) for s in plan.stages)
+    law, theta = task.likelihood, space.unpack(space.flat(task.model))
+    statistics = [DiagonalFisher(space.blocks, "mc")]
+
+    def forward(examples: int) -> None:
+        f, y = outputs(task, task.train, state=theta, index=torch.arange(examples))
+        law.kl(f.double(), f.double())
+        law.nll(f.double(), y)
+
+    def backward(examples: int) -> None:
+        run_pass(task, space, statistics, index=torch.arange(examples), batch=examples)
+
+    with untouched(task.model):
+        there = _speed(task, forward, count)
+        whole = _speed(task, backward, count)
+        back = _Speed(max(0.0, whole.call - there.call), max(there.example, whole.example - there.example))
+        rate = _rate(task)
+    seconds = 0.0
+    for s in plan.stages:
+        seconds += there.of(s, s.forwards, AT_ONCE if not s.backwards else plan.batch)
+        seconds += back.of(s, s.backwards, plan.batch) + s.work / rate + s.seconds
+    return seconds
+
+
+def _speed(task: Task, run: Callable[[int], None], count: int) -> _Speed:
+    few = min(FEW, count)
+    least, most = _timed(task, run, few), _timed(task, run, count)
+    each = max(0.0, most - least) / (count - few) if count > few else least / few
+    return _Speed(max(0.0, least - few * each), each)
+
+
+def _timed(task: Task, run: Callable[[int], None], count: int) -> float:
+    """The fastest of a few; of one where that alone takes a second."""
+    found: list[float] = []
+    run(count)  # warms up, and lets the batch be proven
+    while len(found) < REPEATS and sum(found) < 1:
+        begun = time.perf_counter()
+        run(count)
+        if task.device.type == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - begun)
+    return min(found)
+
+
+def _rate(task: Task) -> float:
+    """Operations a second in float64."""
+    a = torch.randn(SIDE, SIDE, dtype=torch.float64, device=task.device if task.device.type == "cuda" else "cpu")
+
+    def product(_: int) -> None:
+        _ = a @ a
+
+    return 2 * SIDE**3 / _timed(task, product, SIDE)

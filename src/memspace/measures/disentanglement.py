@@ -40,6 +40,7 @@ __all__ = [
 
 MAX_CODES = 10
 SAMPLES = 1000
+DIRECTIONS = 500  # inputs at which factors are moved
 ROTATIONS = 5
 FOLDS = 5
 STEP = 0.1  # levels, of the central differences along a factor
@@ -305,7 +306,7 @@ def _angles(task: Task, factors: Factors, layer: str, seed: int) -> tuple[list[M
     if len(ordered_factors(factors)) < 2:
         reason = "fewer than two factors have an order (more than three levels)"
         return [], [Unmeasured(name, reason, "vary at least two graded factors")]
-    a = factor_angles(task, factors, 500, seed + 12, task.layer)
+    a = factor_angles(task, factors, DIRECTIONS, seed + 12, task.layer)
     moved = torch.isfinite(a.output) & torch.isfinite(a.halved)
     if int(moved.sum()) < 2:
         return [], [Unmeasured(name, "the outputs move with fewer than two factors", "vary factors the network sees")]

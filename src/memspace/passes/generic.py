@@ -22,8 +22,9 @@ from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
 from memspace.task.restored import fresh_buffers
 
-__all__ = ["PLAINEST", "per_example"]
+__all__ = ["MAPPED_ONCE", "PLAINEST", "per_example"]
 
+MAPPED_ONCE = 1  # the manner that runs the network again for every cotangent
 PLAINEST = 3  # the last manner: plain autograd
 
 

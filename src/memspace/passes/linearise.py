@@ -23,9 +23,10 @@ from memspace.task.restored import fresh_buffers
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["FisherOperator", "function_of_parameters"]
+__all__ = ["MEMORY", "FisherOperator", "function_of_parameters"]
 
 VECTORS = 8  # vectors at a time
+MEMORY = 2**30  # bytes of signals that are held between products
 PROVEN = 4  # examples of which products are proven
 WIDE = 2 * TRANSIENT  # numbers in one layer's signals of all vectors together
 
@@ -74,7 +75,7 @@ class FisherOperator:
         index: Tensor | None = None,
         batch: int = 1024,
         kind: str = "exact",
-        memory: int = 2**30,
+        memory: int = MEMORY,
     ) -> None:
         if kind not in ("exact", "empirical"):
             raise ValueError(f"products are of kind exact or empirical, got {kind!r}")

@@ -6,7 +6,7 @@ from memspace.action.slope import MAX_ROWS
 from memspace.action.training import LEAST_PROBE, LINE_POINTS, PROBE, SLOPE_PROBE, TrainingAction, training_action
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
-from memspace.audit.stages import Facts, Stage, proofs
+from memspace.audit.stages import Facts, Stage
 from memspace.measurement import Measurement
 from memspace.progress import Progress
 
@@ -140,5 +140,7 @@ def costs(facts: Facts) -> list[Stage]:
     stages = [Stage("training path", min(facts.n, PROBE), followed, 0, 0, "length and loss along the training")]
     if sloped >= min(LEAST_PROBE, facts.n):
         s = facts.checkpoints
-        stages.append(Stage("slope along the path", sloped, s, s * (rows + proofs(sloped)), 0, "action excess"))
+        forwards, backwards = facts.read(rows, 1)
+        why, work = "action excess", s * (2 * (sloped * rows) ** 2 * facts.floats + (sloped * rows) ** 3)
+        stages.append(Stage("slope along the path", sloped, s * forwards, s * backwards, 0, why, work=work))
     return stages

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memspace.action.depth import Depth, depth_action
+from memspace.action.control import ALONE, MAXIMALITY
+from memspace.action.depth import CONTROL, Depth, depth_action
 from memspace.audit.results import Chapter, Figure, Series
+from memspace.audit.stages import Facts, Stage
 from memspace.errors import TaskError, UnsupportedLayerError
 from memspace.progress import Progress
 from memspace.task.task import Task
 
-__all__ = ["with_depth"]
+__all__ = ["depth_costs", "with_depth"]
 
 EXAMPLES = 64  # and read-outs without a fitted map, so that a network of many layers costs no more than a few passes
 SUMMARY = (
@@ -56,3 +58,18 @@ def _figure(found: Depth) -> Figure:
         "share",
         series,
     )
+
+
+def depth_costs(facts: Facts) -> list[Stage]:
+    """States, a product and a read-out a layer; the control, whose backward pass is taken block by block."""
+    layers = facts.depth
+    if not layers:
+        return []
+    n = facts.n
+    probe, controlled = min(EXAMPLES, max(2, n // 2)), min(n, CONTROL * EXAMPLES)
+    tried = min(MAXIMALITY, facts.batch(1), controlled)
+    solved = controlled + min(ALONE, controlled) + tried
+    return [
+        Stage("depth", probe, 3 + 2 * layers, 0, 0, "action along depth"),
+        Stage("depth as a control", solved, 1, 1, 0, "whether the layers steer optimally"),
+    ]

@@ -7,11 +7,14 @@ import math
 from memspace.audit.claims import above
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.audit.stages import Facts, Stage
 from memspace.measurement import Unmeasured
-from memspace.measures.disentanglement import disentangle
+from memspace.measures.disentanglement import DIRECTIONS, FOLDS, ROTATIONS, SAMPLES, disentangle
 from memspace.progress import Progress
 
-__all__ = ["disentanglement"]
+__all__ = ["disentanglement", "factor_costs"]
+
+SCORED = 0.1  # seconds that the scores of one factor take a core
 
 
 def disentanglement(r: Reading, seed: int, progress: Progress) -> Chapter:
@@ -68,3 +71,16 @@ def disentanglement(r: Reading, seed: int, progress: Progress) -> Chapter:
     )
     answer = f"Scores of {d.layer} ({d.codes}): MIG {mig:.2f} (rotated {null:.2f})."
     return Chapter(*shown, answer, d.measurements, d.unmeasured, (finding,), (figure,))
+
+
+def factor_costs(facts: Facts) -> list[Stage]:
+    """A layer read once, and inputs rendered with each ordered factor moved, by two steps, both ways."""
+    if not facts.described:
+        return []
+    scored = (1 + FOLDS + ROTATIONS) * facts.factors * SCORED
+    why = "factors held apart by a layer"
+    stages = [Stage("disentanglement", min(SAMPLES, facts.described), 1, 0, 0, why, seconds=scored)]
+    if facts.rendered > 1:
+        moved = min(DIRECTIONS, facts.described)
+        stages.append(Stage("factors moved", moved, 1 + 4 * facts.rendered, 0, 0, "directions of factors"))
+    return stages

@@ -15,7 +15,7 @@ from memspace.audit.chapters.pruning import curve_series
 from memspace.audit.claims import below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding
-from memspace.audit.stages import Facts, Stage, proofs
+from memspace.audit.stages import EIGH, Facts, Stage
 from memspace.errors import NonFiniteError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.compensated import CHANGE, CHOICE, Surgery, schedule
@@ -206,9 +206,13 @@ def costs(facts: Facts) -> list[Stage]:
         e, r = min(facts.n, EXAMPLES), min(facts.n, ROWS)
         exact = facts.n * facts.outputs * facts.positions <= ROWS
         each = facts.outputs * facts.positions if exact else max(1, ROWS // facts.n)
-        stages.append(Stage("compensated pruning", e, tried, rounds, 0, "least change by the other weights"))
-        stages.append(
-            Stage("its Fisher rows", r, rounds, rounds * (each + proofs(r)), 0, "the metric after each round")
-        )
+        forwards, backwards = facts.read(each, facts.proofs(r, each))
+        rows = r * each
+        # A Gram matrix a round and a choice, and an inverse's diagonal a choice.
+        work = rounds * ((1 + 3 * len(CHOICE)) * rows**2 * facts.parameters + (1 + len(CHOICE)) * EIGH * rows**3)
+        why = "least change by the other weights"
+        stages.append(Stage("compensated pruning", e, tried, rounds, 0, why, work=work))
+        passes = rounds * forwards, rounds * backwards
+        stages.append(Stage("its Fisher rows", r, *passes, 0, "the metric after each round"))
         stages.append(Stage("its networks", m, len(INVERSE), 0, 0, "accuracy against weights kept"))
     return stages

@@ -252,5 +252,5 @@ def costs(facts: Facts) -> list[Stage]:
     """The spectrum by exact products, where the metric is EKFAC; the dual has its own."""
     if facts.dual:
         return []
-    passes = facts.product(SLQ_EXAMPLES, SLQ_PROBES, SLQ_STEPS)
+    passes = facts.product(SLQ_EXAMPLES, SLQ_PROBES, SLQ_STEPS, proven=facts.n <= SLQ_EXAMPLES)
     return [Stage("spectrum", min(facts.n, SLQ_EXAMPLES), *passes, 0, "stochastic Lanczos, exact products")]

@@ -13,7 +13,7 @@ from memspace.audit.duplicates import METRIC_EXAMPLES, Duplicates, Whitening, fi
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Finding, Gallery
-from memspace.audit.stages import Facts, Stage, proofs
+from memspace.audit.stages import Facts, Stage
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import FEWEST
 from memspace.progress import Silent
@@ -137,14 +137,16 @@ def duplicate_costs(facts: Facts) -> list[Stage]:
     compared = facts.n * min(facts.n, facts.test or facts.n) <= PAIRS
     if not compared:
         return []
-    stages = [Stage("kernel metric", min(facts.n, METRIC_EXAMPLES), 2, 2, 0, "whitening for duplicates")]
+    m = min(facts.n, METRIC_EXAMPLES)
+    read = tuple(2 * each for each in facts.read(1, facts.proofs(m, 1) / 2 if m < facts.n else 0))
+    stages = [Stage("kernel metric", m, *read, 0, "whitening for duplicates", work=2 * m * facts.rotation)]
     crossed = facts.test and facts.n * facts.test <= PAIRS and min(facts.n, facts.test) >= FEWEST
     within = facts.n**2 <= PAIRS and facts.n >= FEWEST
     if within or crossed:
         times = int(within) + int(bool(crossed))
-        stages.append(Stage("kernel", facts.n, times, times, 0, "duplicates within the training data"))
+        read = tuple(times * each for each in facts.read(1))
+        stages.append(Stage("kernel", facts.n, *read, 0, "duplicates within the training data"))
     if crossed:
-        stages.append(
-            Stage("kernel, test data", facts.test, 1, 1 + proofs(facts.test), 0, "test examples seen in training")
-        )
+        read = facts.read(1, facts.proofs(facts.test, 1))
+        stages.append(Stage("kernel, test data", facts.test, *read, 0, "test examples seen in training"))
     return stages
