@@ -167,8 +167,8 @@ def audit(
             if as_json:
                 say_json(made.to_dict() | {"seconds": seconds})
             else:
-                alone = f"it takes about {said_time(seconds)} here, within a factor of two, by the speed of a few batches"
-                typer.echo(f"{made.text()}\n{alone}" + ("; refits come on top" if made.folds else ""))
+                about = f"about {said_time(seconds)} here by the speed of a few batches, give or take a factor of two"
+                typer.echo(f"{made.text()}\n{about}" + ("; refits come on top" if made.folds else ""))
             return
         folder = out if out is not None else default_folder(job.name)
         with open_store(folder, run_key(job, settings), fresh=fresh) as store:

@@ -236,7 +236,7 @@ def costs(facts: Facts) -> list[Stage]:
     s, unit = facts.samples, facts.batch(facts.samples) != facts.batch(each)
     first = facts.read(s, facts.proofs(n, s))
     last = facts.read(each, facts.proofs(n, each) if unit and n < MANY else 0)
-    probes = facts.product(FIDELITY_EXAMPLES, FIDELITY_PROBES, 1, proven=False)
+    probes = facts.product(FIDELITY_EXAMPLES, FIDELITY_PROBES, 1, proven=n < MANY and n <= facts.batch(s))
     stages = [
         Stage("Kronecker factors", n, *first, kept, "bases of EKFAC, diagonal", work=EIGH * facts.decompositions),
         Stage("eigenvalues", n, *facts.read(s), kept, "EKFAC's corrected spectrum", work=s * turned),

@@ -101,7 +101,7 @@ def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool
     }
 
 
-def factor_facts(task: Task) -> dict[str, int]:
+def factor_facts(task: Task) -> dict[str, Any]:
     """How many generating factors vary, have an order that inputs can be rendered along, and inputs described."""
     factors = task.factors
     if factors is None:
@@ -131,9 +131,8 @@ def squares(space: ParameterSpace) -> int:
     def numbers(b: Block) -> int:
         if b.kind in FORMED:
             return b.size**2 if b.size <= DENSE_LIMIT else b.size
-        return sum(d**2 for d in _sides(b)) + (b.shape[0] if b.kind == "tied" else 0) + b.shape[1] * (
-            b.kind == "embedding"
-        )
+        side = {"tied": b.shape[0], "embedding": b.shape[1]}  # of tokens, kept as a diagonal
+        return side.get(b.kind, 0) + sum(d**2 for d in _sides(b))
 
     return 8 * sum(numbers(b) for b in space.blocks)
 

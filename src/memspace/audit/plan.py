@@ -116,9 +116,8 @@ class Plan:
         lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  what for")
         for s in self.stages:
             why = s.why if s.most is None else f"{s.why}; at most {s.most[0]:g} and {s.most[1]:g}, by the data"
-            lines.append(
-                f"{s.name:<22}{s.examples:>10,}{s.forwards:>7.4g}{s.backwards:>7.3g}{s.memory / 2**20:>7,.0f} MiB  {why}"
-            )
+            passes = f"{s.forwards:>7.4g}{s.backwards:>7.3g}"
+            lines.append(f"{s.name:<22}{s.examples:>10,}{passes}{s.memory / 2**20:>7,.0f} MiB  {why}")
         most = f", at most {self.most:.0f}" if round(self.most) > round(self.passes) else ""
         lines.append(f"together about {self.passes:.0f} passes over the training data{most}")
         return "\n".join(lines)
@@ -265,8 +264,10 @@ def _held_out(task: Task, n: int, settings: Settings) -> tuple[int, int]:
 def stages_of(facts: Facts) -> tuple[Stage, ...]:
     """Every stage that will run, as the code that runs it states its cost."""
     from memspace.audit import dual_road, ekfac_road  # they read plans themselves
-    from memspace.audit.chapters import action, complexity, depth, disentanglement, efficiency, geometry
-    from memspace.audit.chapters import robustness, twice
+    from memspace.audit.chapters import action, complexity, efficiency, geometry, robustness
+    from memspace.audit.chapters.depth import depth_costs
+    from memspace.audit.chapters.disentanglement import factor_costs
+    from memspace.audit.chapters.twice import duplicate_costs
 
     stages = [Stage("checks", min(facts.n, CHECKED), 9, 4, 0, "layouts verified, outputs repeatable")]
     if facts.folds:
@@ -281,4 +282,4 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
         stages.append(Stage("second opinion", facts.n, 0, 0, 0, what, seconds=seconds))
     for part in (geometry, complexity, robustness, efficiency, action):
         stages += part.costs(facts)
-    return (*stages, *depth.depth_costs(facts), *disentanglement.factor_costs(facts), *twice.duplicate_costs(facts))
+    return (*stages, *depth_costs(facts), *factor_costs(facts), *duplicate_costs(facts))

@@ -13,7 +13,7 @@ from memspace.passes.generic import MAPPED_ONCE
 
 __all__ = ["EIGH", "Facts", "Stage"]
 
-EIGH = 25  # operations of a symmetric eigendecomposition over the cube of its side, as fast as products
+EIGH = 11  # operations of a symmetric eigendecomposition over the cube of its side, as fast as products
 
 
 @dataclass(frozen=True)

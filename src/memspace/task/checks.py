@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_task", "evaluating", "holding", "untouched"]
 
+SHIFTS = "prepare_decoder_input_ids_from_labels"  # of transformers' models with an encoder and a decoder
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
@@ -183,7 +185,7 @@ def _check_forward(task: Task, data: Data) -> Tensor:
         raise ShapeError(
             f"the model refuses inputs of shape {shapes}: {reason}",
             where=data.name,
-            remedy=_other_inputs(batch.x, reason),
+            remedy=_other_inputs(task.model, batch.x, reason),
         ) from error
     if isinstance(f, Tensor) and not f.is_floating_point():
         raise ShapeError(
@@ -202,8 +204,10 @@ def _check_forward(task: Task, data: Data) -> Tensor:
     return f
 
 
-def _other_inputs(x: Inputs, reason: str) -> str:
+def _other_inputs(model: nn.Module, x: Inputs, reason: str) -> str:
     """What to do about inputs that the model refuses."""
+    if hasattr(model, SHIFTS) and isinstance(x, dict) and "decoder_input_ids" not in x:
+        return f"give every example an entry decoder_input_ids: model.{SHIFTS}(labels) makes them"
     whole = [t for t in _tensors(x) if not t.is_floating_point()]
     if whole and any(word in reason for word in ("dtype", "Long", "Byte", "scalar type")):
         kind = str(whole[0].dtype).removeprefix("torch.")

@@ -209,7 +209,7 @@ def costs(facts: Facts) -> list[Stage]:
         forwards, backwards = facts.read(each, facts.proofs(r, each))
         rows = r * each
         # A Gram matrix a round and a choice, and an inverse's diagonal a choice.
-        work = rounds * ((1 + 3 * len(CHOICE)) * rows**2 * facts.parameters + (1 + len(CHOICE)) * EIGH * rows**3)
+        work = 2 * rounds * ((1 + 3 * len(CHOICE)) * rows**2 * facts.parameters + (1 + len(CHOICE)) * EIGH * rows**3)
         why = "least change by the other weights"
         stages.append(Stage("compensated pruning", e, tried, rounds, 0, why, work=work))
         passes = rounds * forwards, rounds * backwards

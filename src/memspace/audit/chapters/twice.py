@@ -138,13 +138,15 @@ def duplicate_costs(facts: Facts) -> list[Stage]:
     if not compared:
         return []
     m = min(facts.n, METRIC_EXAMPLES)
-    read = tuple(2 * each for each in facts.read(1, facts.proofs(m, 1) / 2 if m < facts.n else 0))
-    stages = [Stage("kernel metric", m, *read, 0, "whitening for duplicates", work=2 * m * facts.rotation)]
+    forwards, backwards = facts.read(1, facts.proofs(m, 1) / 2 if m < facts.n else 0)
+    why, work = "whitening for duplicates", 2 * m * facts.rotation
+    stages = [Stage("kernel metric", m, 2 * forwards, 2 * backwards, 0, why, work=work)]
     crossed = facts.test and facts.n * facts.test <= PAIRS and min(facts.n, facts.test) >= FEWEST
     within = facts.n**2 <= PAIRS and facts.n >= FEWEST
     if within or crossed:
         times = int(within) + int(bool(crossed))
-        read = tuple(times * each for each in facts.read(1))
+        forwards, backwards = facts.read(1)
+        read = times * forwards, times * backwards
         stages.append(Stage("kernel", facts.n, *read, 0, "duplicates within the training data"))
     if crossed:
         read = facts.read(1, facts.proofs(facts.test, 1))
