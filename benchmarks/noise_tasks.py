@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from memspace.task.recipe import Recipe, Training
 
-__all__ = ["NOISES", "Drawn", "draw"]
+__all__ = ["NOISES", "Drawn", "corrupt", "draw", "recipe"]
 
 NOISES = ("uniform", "next class", "pairs", "hard")
 TEST = 3000
@@ -86,7 +86,8 @@ def _clusters(n: int, d: int, classes: int, separation: float, g: torch.Generato
     return x, law
 
 
-def _corrupt(kind: str, share: float, truth: Tensor, law: Tensor, order: Tensor, g: torch.Generator) -> Tensor:
+def corrupt(kind: str, share: float, truth: Tensor, law: Tensor, order: Tensor, g: torch.Generator) -> Tensor:
+    """Labels of which a share is wrong; ``law`` (n, C) tells where it is hard, ``order`` which classes are partners."""
     n, c = law.shape
     y = truth.clone()
     chance = torch.rand(n, generator=g)
@@ -107,6 +108,24 @@ def _corrupt(kind: str, share: float, truth: Tensor, law: Tensor, order: Tensor,
         away = law.scatter(1, truth[:, None], -1.0) + 1e-6 * torch.rand(n, c, generator=g)
         other = away.argmax(1)
     return torch.where(wrong, other, y)
+
+
+def recipe(d: int, classes: int, g: torch.Generator) -> tuple[Training, dict[str, str | float]]:
+    """A linear network or one hidden layer, trained briefly or long."""
+    width = _choice((0, 0, 16, 32, 64), g)
+    decay = _choice((0.0, 1e-4, 1e-3, 1e-2), g)
+    epochs = _choice((30, 100, 200), g)
+    batch = _choice((None, 32), g)
+    rate = _choice((3e-3, 1e-2), g) if batch else _choice((1e-2, 3e-2), g)
+
+    def make() -> nn.Module:
+        if width == 0:
+            return nn.Linear(d, classes)
+        return nn.Sequential(nn.Linear(d, width), nn.ReLU(), nn.Linear(width, classes))
+
+    steps = epochs if batch else 2 * epochs
+    training = Training(make, Recipe(steps if not batch else max(5, epochs * 32 // 100), batch, rate, decay))
+    return training, {"width": width, "decay": decay, "epochs": training.recipe.epochs, "batch": batch or 0}
 
 
 def draw(seed: int, noise: str | None = None, share: float | None = None) -> Drawn:
@@ -133,23 +152,12 @@ def draw(seed: int, noise: str | None = None, share: float | None = None) -> Dra
     order = torch.randperm(classes, generator=g)
     kind = noise or _choice(NOISES, g)
     planted = share if share is not None else _choice((0.0, 0.0, 0.05, 0.1, 0.2, 0.3), g)
-    y = _corrupt(kind, planted, truth, law, order, g)
+    y = corrupt(kind, planted, truth, law, order, g)
     x = (x - x[:n].mean(0)) / x[:n].std(0).clamp_min(1e-6)
-    width = _choice((0, 0, 16, 32, 64), g)
-    decay = _choice((0.0, 1e-4, 1e-3, 1e-2), g)
-    epochs = _choice((30, 100, 200), g)
-    batch = _choice((None, 32), g)
-    rate = _choice((3e-3, 1e-2), g) if batch else _choice((1e-2, 3e-2), g)
-
-    def make() -> nn.Module:
-        if width == 0:
-            return nn.Linear(d, classes)
-        return nn.Sequential(nn.Linear(d, width), nn.ReLU(), nn.Linear(width, classes))
-
-    steps = epochs if batch else 2 * epochs
-    training = Training(make, Recipe(steps if not batch else max(5, epochs * 32 // 100), batch, rate, decay))
+    training, made = recipe(d, classes, g)
     about: dict[str, str | float] = {
         "seed": seed, "how": how, "noise": kind if planted else "none", "planted": planted, "n": n, "d": d,
-        "classes": classes, "width": width, "decay": decay, "epochs": training.recipe.epochs, "batch": batch or 0,
+        "classes": classes,
     }  # fmt: skip
+    about |= made
     return Drawn(x[:n], y[:n], truth[:n], law[:n], x[n:], truth[n:], y[n:], classes, training, about)

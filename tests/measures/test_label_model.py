@@ -32,7 +32,8 @@ def test_planted_noise_is_found_within_its_interval(noise: float, temperature: f
         wrong = float((y != truth).double().mean())
         assert model.interval[0] <= wrong <= model.interval[1]
         assert model.noise == pytest.approx(wrong, abs=0.05)
-        best = model.fits[int(np.argmax(model.chances))]
+        uniform = model.hypotheses[0]
+        best = uniform.fits[int(np.argmax(uniform.chances))]
         assert float(best.weight[0]) == pytest.approx(1 / temperature, rel=0.25)
 
 
@@ -46,8 +47,38 @@ def test_noise_that_follows_the_classes_is_seen() -> None:
     assert model.pattern == "class by class"
     assert model.reliable
     assert model.interval[0] <= float(wrong.double().mean()) <= model.interval[1]
+    shaped = next(h for h in model.hypotheses if h.pattern == "class by class")
     for k in range(5):
-        assert model.towards[k].argmax() == (k + 1) % 5
+        assert shaped.towards[k].argmax() == (k + 1) % 5
+
+
+def test_wrong_labels_of_one_class_alone_are_found() -> None:
+    """Three tenths of one class read as the other, of none the other way: found, and ordered better than chance."""
+    generator = torch.Generator().manual_seed(1)
+    logits = 6 * torch.randn(800, 2, generator=generator, dtype=torch.float64)
+    truth = torch.multinomial(torch.softmax(logits, -1), 1, generator=generator).squeeze(1)
+    wrong = (torch.rand(800, generator=generator) < 0.3) & (truth == 1)
+    y = torch.where(wrong, 0, truth)
+    model = fit_label_model(logits, y)
+    assert model.pattern == "one class"
+    assert model.interval[0] <= float(wrong.double().mean()) <= model.interval[1]
+    p = model.p_wrong(logits, y)
+    assert float(p[wrong].mean()) > 0.8
+    assert float(p[y == 1].max()) < 0.1  # a label that reads 1 is right, whatever the input says
+
+
+def test_what_the_labels_do_not_exclude_is_kept() -> None:
+    """Hypotheses add up to one; every admitted law is a distribution; the best is among them, a share of 60% is not."""
+    f, y, _ = _planted(600, 0.1, 1.0, 5)
+    model = fit_label_model(f, y)
+    assert sum(float(h.chances.sum()) for h in model.hypotheses) == pytest.approx(1)
+    best = min(float(h.score.min()) for h in model.hypotheses)
+    assert all(float(h.score[-1]) > best + 3.32 for h in model.hypotheses)
+    admitted = list(model.admitted(f, y))
+    assert admitted
+    for law, posterior in admitted:
+        for p in (law, posterior):
+            assert torch.allclose(p.sum(-1), torch.ones(600, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("separation", [0.4, 0.8])
@@ -91,12 +122,13 @@ def test_the_posterior_is_a_distribution_and_obeys_bayes() -> None:
     posterior = model.posterior(f, y)
     assert torch.allclose(posterior.sum(-1), torch.ones(200, dtype=torch.float64))
     expected = torch.zeros(C, dtype=torch.float64)
-    for share, chance, fit in zip(model.shares, model.chances, model.fits, strict=True):
-        logits = fit.weight[0] * (f[0] - f[0].mean()) + torch.from_numpy(fit.offset)
-        seen = torch.full((C,), share / (C - 1), dtype=torch.float64)
-        seen[y[0]] = 1 - share
-        joint = torch.softmax(logits, -1) * seen
-        expected += chance * joint / joint.sum()
+    for h in model.hypotheses:
+        for share, chance, fit in zip(h.shares, h.chances, h.fits, strict=True):
+            logits = fit.weight[0] * (f[0] - f[0].mean()) + torch.from_numpy(fit.offset)
+            seen = share * torch.from_numpy(h.towards)[:, y[0]]
+            seen[y[0]] += 1 - share
+            joint = torch.softmax(logits, -1) * seen
+            expected += chance * joint / joint.sum()
     assert torch.allclose(posterior[0], expected, atol=1e-5)
     assert torch.allclose(model.p_wrong(f, y), 1 - posterior.gather(1, y[:, None]).squeeze(1))
     suggested = model.suggested(f, y)

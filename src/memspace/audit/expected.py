@@ -66,8 +66,11 @@ def expected_test_loss(
         losses = per_prediction(by_example(law.nll(f.double(), y[at])), counted[at])
         return expect(losses.double(), train, parts, folds=held_out.folds, floor=floor)
     laws = labels.laws[0][at], labels.laws[1][at]
+    admitted = (law[at] for law, _ in labels.model.admitted(labels.opinions, y))
     loo = loo_f[at] if loo_f is not None and damping.reliable else None
-    return expect_by_law(f, y[at], laws, train, parts, folds=held_out.folds, told=labels.model.reliable, loo=loo)
+    return expect_by_law(
+        f, y[at], laws, admitted, train, parts, folds=held_out.folds, told=labels.model.reliable, loo=loo
+    )
 
 
 def _alone(
@@ -100,11 +103,13 @@ def expected_calibration(
     """Calibration error to expect of test data: of leave-one-out, where its damping is sound, and of refits."""
     told = labels.model.reliable
     truths = [labels.truth] if told else [labels.truth, y]
+    others = [posterior for _, posterior in labels.model.admitted(labels.opinions, y)]
+    others += [] if told else [labels.laws[0].argmax(-1)]  # what overlaps may all be wrong labels
     refits = covering(held_out, len(y))
     outputs = {"leave-one-out": loo_f} if damping.reliable or refits is None else {}
     if refits is not None:
         outputs["refits"] = refits.to(loo_f)
     against = "the inferred true label" if told else "labels as given and as inferred"
     how = f"calibration error of {' and of '.join(outputs)}, against {against}; {by}"
-    found = calibration_estimate("generalisation.calibration_estimate", list(outputs.values()), truths, how)
+    found = calibration_estimate("generalisation.calibration_estimate", list(outputs.values()), truths, how, others)
     return replace(found, reliable=found.reliable and (damping.reliable or refits is not None))

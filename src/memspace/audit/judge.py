@@ -26,6 +26,7 @@ class Judged:
         model: the noise model; p: (n,) probability that the label is wrong; truth: (n, C) of each class to be the true
             one; suggested: (n,) the likeliest other class.
         laws: (n, C) of the true and of the observed label, given the input alone.
+        opinions: what the model was fitted to, (n, C) each.
         estimator: by whom, for people.
     """
 
@@ -34,6 +35,7 @@ class Judged:
     truth: Tensor
     suggested: Tensor
     laws: tuple[Tensor, Tensor]
+    opinions: tuple[Tensor, ...]
     estimator: str
 
 
@@ -103,7 +105,7 @@ def judge(
         truth = _dealt(truth, y, laws[1].gather(1, y.unsqueeze(1)).squeeze(1) + own)
     p = 1 - truth.gather(1, y.unsqueeze(1)).squeeze(1)
     suggested = truth.scatter(1, y.unsqueeze(1), -1.0).argmax(1)
-    return Judged(model, p, truth, suggested, laws, " and ".join(names))
+    return Judged(model, p, truth, suggested, laws, tuple(opinions), " and ".join(names))
 
 
 def _dealt(truth: Tensor, y: Tensor, belief: Tensor) -> Tensor:

@@ -49,18 +49,21 @@ def calibration_error(name: str, f: Tensor, truth: Tensor, how: str) -> Measurem
     return Measurement(name, value, "1", how, n, (low, high), "Kumar et al. 2019", enough, note)
 
 
-def calibration_estimate(name: str, outputs: Sequence[Tensor], truths: Sequence[Tensor], how: str) -> Measurement:
+def calibration_estimate(
+    name: str, outputs: Sequence[Tensor], truths: Sequence[Tensor], how: str, others: Sequence[Tensor] = ()
+) -> Measurement:
     """The error to expect of new examples: the mean over several readings of outputs that did not see the examples.
 
     Args:
         outputs: (n, C) each, by leave-one-out and by refits; truths: labels or laws of them, as given and as inferred,
-            where these can't be told apart.
+            where these can't be told apart; others: further ones that the labels do not exclude.
 
     Returns:
         With an interval that spans those of all readings.
     """
     found = [calibration_error(name, f, truth, how) for f in outputs for truth in truths]
-    ends = [m.interval for m in found if m.interval is not None]
+    further = [calibration_error(name, f, truth, how) for f in outputs for truth in others]
+    ends = [m.interval for m in (*found, *further) if m.interval is not None]
     low, high = min(e[0] for e in ends), max(e[1] for e in ends)
     value = sum(m.value for m in found) / len(found)
     return replace(found[0], value=value, interval=(low, high), reliable=all(m.reliable for m in found))

@@ -35,7 +35,8 @@ def uniform(classes: int) -> np.ndarray:
 
 def transitions(share: float, towards: np.ndarray) -> np.ndarray:
     """p(observed | true), (C, C)."""
-    return (1 - share) * np.eye(len(towards)) + share * towards
+    read: np.ndarray = np.maximum((1 - share) * np.eye(len(towards)) + share * towards, 0.0)
+    return read
 
 
 def calibrated(z: np.ndarray, fit: Fit) -> np.ndarray:
