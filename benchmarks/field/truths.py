@@ -39,7 +39,8 @@ class Draw:
     pool: tuple[Tensor, Tensor]
 
 
-def _record(m: Measurement, truth: float) -> dict[str, Any]:
+def _record(m: Measurement, truth: float, known: tuple[float, float] | None = None) -> dict[str, Any]:
+    """An interval and its truth, with the truth's own interval where that was measured."""
     assert m.interval is not None
     return {
         "measure": m.name,
@@ -47,6 +48,7 @@ def _record(m: Measurement, truth: float) -> dict[str, Any]:
         "low": m.interval[0],
         "high": m.interval[1],
         "truth": truth,
+        "known": known,
         "reliable": m.reliable,
     }
 
@@ -56,14 +58,15 @@ def coverage(results: Results, large: Results | None, draw: Draw, job: Job) -> l
     found = []
     every = {m.name: m for c in results.chapters for m in c.measurements if m.interval is not None}
     if large is not None:
-        truths = {m.name: m.value for c in large.chapters for m in c.measurements if math.isfinite(m.value)}
-        sizes = {m.name: m.n for c in large.chapters for m in c.measurements}
+        truths = {m.name: m for c in large.chapters for m in c.measurements if math.isfinite(m.value)}
         for name, m in every.items():
             same = name.startswith(ON_TEST) or name.endswith("accuracy_change")
             target = ESTIMATES.get(name, name if same else None)
-            enough = target is not None and (name in ESTIMATES or sizes.get(target, 0) >= 8 * m.n)
-            if target is not None and target in truths and enough:
-                found.append(_record(m, truths[target]))
+            if target is None or target not in truths:
+                continue
+            truth = truths[target]
+            if name in ESTIMATES or truth.n >= 8 * m.n:
+                found.append(_record(m, truth.value, truth.interval))
     share = float(draw.wrong.double().mean())
     planted = {"labels.noise": share, "labels.expected_wrong": float(draw.wrong.sum())}
     found += [_record(every[name], truth) for name, truth in planted.items() if name in every]

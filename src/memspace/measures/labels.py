@@ -80,7 +80,7 @@ class LabelModel:
         return torch.from_numpy(true / total).to(y.device), torch.from_numpy(observed / total).to(y.device)
 
     def admitted(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every hypothesis that the labels do not exclude: its law of the true class, and its posterior, (n, C) each."""
+        """Of every hypothesis that the labels do not exclude: law of the true class and posterior, (n, C) each."""
         z, labels = _arrays(opinions, y)
         best = min(float(h.score.min()) for h in self.hypotheses)
         for h in self.hypotheses:

@@ -100,7 +100,7 @@ def _weighed(found: list[_Profile], prior: Floats) -> tuple[Hypothesis, ...]:
 
 
 def _log_density(fits: tuple[Fit, ...], shares: Floats) -> tuple[Floats, Floats]:
-    """log (likelihood^TEMPER × prior) at every share, and the width of ε that each stands for."""
+    """Logarithm of likelihood^TEMPER × prior at every share, and the width of ε that each stands for."""
     width = np.gradient(shares) if len(shares) > 1 else np.ones(1)
     return -TEMPER * np.array([f.loss for f in fits]) - shares / EXPECTED - math.log(EXPECTED), width
 
