@@ -139,24 +139,24 @@ def _ranking(done: Sequence[Outcome]) -> list[Row]:
         made.append(Row(part, "lead over the best rival", f"≥ {goal:g}", value, low, high, value >= goal, best))
         behind = [max(s[n] for n in names[1:]) - s["memspace"] > 0.05 for s in scored]
         made.append(_share(part, "more than 0.05 below the best of all", behind, ("≤", 0.05)))
-    pairs = [pair for o in done for pair in o.get("labels", {}).get("probability", ())]
-    if pairs:
-        p, wrong = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
-        where = np.minimum((p * BINS).astype(int), BINS - 1)
-        error = sum(abs(p[where == k].mean() - wrong[where == k].mean()) * (where == k).mean() for k in set(where))
-        made.append(
-            Row(
-                "wrong labels",
-                "calibration error, pooled",
-                "≤ 0.05",
-                float(error),
-                None,
-                None,
-                bool(error <= 0.05),
-                f"{len(p)} examples",
-            )
-        )
+    judged = [o["labels"] for o in done if "probability" in o.get("labels", {})]
+    made += _probabilities("calibration error, pooled", judged)
+    made += _probabilities(
+        "calibration error, where the share is marked reliable", [v for v in judged if v["reliable"]]
+    )
     return made
+
+
+def _probabilities(quantity: str, judged: Sequence[Outcome]) -> list[Row]:
+    """How far the probabilities of being wrong lie from the share that is, over bins of equal width."""
+    pairs = [pair for labels in judged for pair in labels["probability"]]
+    if not pairs:
+        return []
+    p, wrong = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
+    where = np.minimum((p * BINS).astype(int), BINS - 1)
+    error = sum(abs(p[where == k].mean() - wrong[where == k].mean()) * (where == k).mean() for k in set(where))
+    detail = f"{len(p)} examples of {len(judged)} tasks"
+    return [Row("wrong labels", quantity, "≤ 0.05", float(error), None, None, bool(error <= 0.05), detail)]
 
 
 def _verdicts(done: Sequence[Outcome]) -> list[Row]:
