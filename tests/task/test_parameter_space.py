@@ -78,6 +78,7 @@ KINDS = [
     (nn.InstanceNorm1d(5, affine=True), "norm", (1, 10)),
     (nn.RMSNorm(5), "norm", (1, 5)),
     (nn.Conv2d(4, 4, 3, groups=2), "grouped", (1, 76)),
+    (nn.Conv2d(20, 60, 5, groups=10), "groups", (60, 51)),
     (nn.Conv3d(1, 2, 2), "conv", (2, 9)),
     (nn.ConvTranspose2d(2, 3, (2, 1)), {"transposed", "bias"}, (6, 2)),
     (nn.ConvTranspose2d(2, 4, 2, groups=2), {"local"}, (1, 16)),

@@ -17,7 +17,6 @@ from memspace.measures.bystander import MOST as FITTED
 from memspace.measures.corruptions import picture_shape
 from memspace.measures.disentanglement import ordered_factors
 from memspace.passes.batching import widest_signal
-from memspace.passes.forms import DENSE_LIMIT
 from memspace.passes.linearise import MEMORY
 from memspace.passes.rows import kept_formed
 from memspace.passes.signal_products import VECTORS
@@ -64,7 +63,7 @@ class Shapes:
         for b in blocks:
             out, width = b.shape
             if b.kind in FORMED:
-                total += width**2 if width <= DENSE_LIMIT else 0
+                total += b.size * sum(_sides(b)[:2])
                 continue
             t = self.positions_of(b)
             total += min(t, out) * width**2 * (b.kind != "embedding") + min(t, width) * out**2 * (b.kind != "tied")
@@ -129,8 +128,8 @@ def squares(space: ParameterSpace) -> int:
     """Bytes of one second moment a side and block."""
 
     def numbers(b: Block) -> int:
-        if b.kind in FORMED:
-            return b.size**2 if b.size <= DENSE_LIMIT else b.size
+        if b.diagonal:
+            return b.size
         side = {"tied": b.shape[0], "embedding": b.shape[1]}  # of tokens, kept as a diagonal
         return side.get(b.kind, 0) + sum(d**2 for d in _sides(b))
 
@@ -139,8 +138,10 @@ def squares(space: ParameterSpace) -> int:
 
 def _sides(b: Block) -> tuple[int, ...]:
     """Of the second moments that a block's bases are found for."""
+    if b.kind == "groups":
+        return (b.shape[1], b.shape[0] // b.groups) * b.groups
     if b.kind in FORMED:
-        return (b.size,) if b.size <= DENSE_LIMIT else ()
+        return () if b.diagonal else (b.size,)
     if b.kind == "tied":
         return (b.shape[1],)
     return (b.shape[0],) if b.kind == "embedding" else b.shape

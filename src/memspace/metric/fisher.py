@@ -68,8 +68,13 @@ def bases_of(
         if disk is not None:
             ua, ug = (None if u is None else disk.keep(u) for u in (ua, ug))
         bases[name] = Bases(ua, ug)
-        products[name] = torch.outer(lg.clamp_min(0), la.clamp_min(0))
+        products[name] = _outer(lg.clamp_min(0), la.clamp_min(0))
     return bases, products
+
+
+def _outer(g: Tensor, a: Tensor) -> Tensor:
+    """Products of two sides' eigenvalues, (out, in); of every group one below the other."""
+    return torch.outer(g, a) if a.dim() == 1 else (g.unsqueeze(2) * a.unsqueeze(1)).flatten(0, 1)
 
 
 def positions_of(sums: dict[str, Tensor], block: Block) -> float:

@@ -135,11 +135,7 @@ class Kronecker(FisherMetric):
         for part in self.blocks:
             matrix = part.block.view(v).to(part.values.dtype)
             rotated = part.bases.rotate(matrix) * fn(part.values)
-            if part.bases.g is not None:
-                rotated = part.bases.g @ rotated
-            if part.bases.a is not None:
-                rotated = rotated @ part.bases.a.t()
-            part.block.view(out).copy_(rotated)
+            part.block.view(out).copy_(part.bases.back(rotated))
         return out
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
@@ -154,12 +150,7 @@ class Kronecker(FisherMetric):
         """Exact for the represented matrix: (U_g∘U_g) Λ (U_a∘U_a)ᵀ per block."""
         out = torch.empty(self.size, dtype=torch.float64, device=self.blocks[0].values.device)
         for part in self.blocks:
-            values = part.values.double()
-            if part.bases.g is not None:
-                values = part.bases.g.double().square() @ values
-            if part.bases.a is not None:
-                values = values @ part.bases.a.double().square().t()
-            out[part.block.start : part.block.stop] = values.flatten()
+            out[part.block.start : part.block.stop] = part.bases.squared().back(part.values.double()).flatten()
         return out
 
     def eigh(self, k: int) -> Eigenpairs:
@@ -169,13 +160,14 @@ class Kronecker(FisherMetric):
         for part in self.blocks:
             for row in ((at >= part.block.start) & (at < part.block.stop)).nonzero().flatten().tolist():
                 i, j = divmod(int(at[row]) - part.block.start, part.block.shape[1])
+                each = part.block.shape[0] // part.block.groups
                 left, right = (
-                    _column(part.bases.g, i, part.block.shape[0]),
-                    _column(part.bases.a, j, part.block.shape[1]),
+                    _column(_of_group(part.bases.g, i // each), i % each, each),
+                    _column(_of_group(part.bases.a, i // each), j, part.block.shape[1]),
                 )
-                vectors[row, part.block.start : part.block.stop] = torch.outer(
-                    left.to(at.device), right.to(at.device)
-                ).flatten()
+                first = part.block.start + i // each * each * part.block.shape[1]
+                vector = torch.outer(left.to(at.device), right.to(at.device)).flatten()
+                vectors[row, first : first + len(vector)] = vector
         return Eigenpairs.exact(values, vectors)
 
 
@@ -183,6 +175,10 @@ def _trace(fn: SpectralFunction | None, values: Sequence[Tensor], sampling: floa
     if fn is None:
         return Estimate(sum(float(v.sum()) for v in values), sampling)
     return Estimate(sum(float(fn(v).sum()) for v in values))
+
+
+def _of_group(basis: Tensor | None, group: int) -> Tensor | None:
+    return basis[group] if basis is not None and basis.dim() == 3 else basis
 
 
 def _column(basis: Tensor | None, i: int, size: int) -> Tensor:

@@ -20,6 +20,7 @@ from memspace.passes.bags import TABLES, looked_up, spread
 from memspace.passes.calls import Call
 from memspace.passes.forms import Form, FormedForm, ProductForm, TokenForm
 from memspace.passes.generic import per_example
+from memspace.passes.group_form import GroupForm
 from memspace.passes.layers import cols, grouped_gradient, norm_gradient, only_bias, rows, with_bias
 from memspace.passes.tied import TiedForm
 from memspace.passes.whole_form import WholeForm
@@ -151,6 +152,8 @@ class Signals:
 
     def form(self, block: Block, pulled: Tensor) -> Form:
         """The per-example gradients of a block, from its part of :meth:`cotangents`."""
+        if block.kind == "groups":
+            return GroupForm(pulled.reshape(*pulled.shape[:-1], *block.shape), groups=block.groups)
         if block.kind in FORMED:
             return FormedForm(pulled)
         if self.generic(block):
@@ -238,9 +241,9 @@ class Signals:
                 a = call.inputs(self._axis(call), b)
                 if block.kind == "norm":
                     found.append(norm_gradient(module, a[0], g.unsqueeze(0))[0])
-                elif block.kind == "grouped":
+                elif block.kind in ("grouped", "groups"):
                     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-                    found.append(grouped_gradient(module, a[0], g.unsqueeze(0))[0])
+                    found.append(grouped_gradient(module, a[0], g.unsqueeze(0), rows=block.kind == "groups")[0])
                 else:
                     found.append(cols(block, module, g))
             if block.kind in FORMED:
@@ -264,10 +267,11 @@ class Signals:
         grads, self._space.manner = per_example(self._model, self._x, names, u, self._space.manner)
         out = {}
         for b in blocks:
-            if b.kind in FORMED:
+            if b.shape[0] == 1 and b.kind in FORMED:
                 out[b.name] = torch.cat([grads[n].flatten(2) for n in b.names], -1)
             else:
-                out[b.name] = torch.cat([b.to_matrix(grads[n], 2) for n in b.names], -1)
+                whole = torch.cat([b.to_matrix(grads[n], 2) for n in b.names], -1)
+                out[b.name] = whole.flatten(2) if b.kind == "groups" else whole
         return out
 
 

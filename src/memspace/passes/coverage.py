@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memspace.passes.forms import DENSE_LIMIT
-from memspace.task.blocks import FORMED
 from memspace.task.space import ParameterSpace
 
 __all__ = ["Coverage", "coverage"]
@@ -55,7 +54,7 @@ def coverage(space: ParameterSpace, total: int, representation: str = "") -> Cov
     generic = [b for b in space.blocks if b.kind == "loose" or b.module in space.refuted]
     kept: list[tuple[str, int]] = []
     if representation.lower() in ("kfac", "ekfac"):
-        kept = [(b.name or "model", b.size) for b in space.blocks if b.kind in FORMED and b.size > DENSE_LIMIT]
+        kept = [(b.name or "model", b.size) for b in space.blocks if b.diagonal]
     return Coverage(
         space.size,
         total,

@@ -19,16 +19,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from memspace.task.blocks import DENSE_LIMIT
+
 __all__ = ["CHUNK", "DENSE_LIMIT", "Bases", "Form", "FormedForm", "Moments", "ProductForm", "TokenForm"]
 
 CHUNK = 2**25  # numbers held at a time while per-example gradients are formed (128 MiB in float32)
 PANEL = 128  # columns of a second moment's panel at least: narrower products lose more than symmetry saves
-DENSE_LIMIT = 2048  # formed blocks up to this size get a dense second moment, larger ones a diagonal
 
 
 @dataclass(frozen=True)
 class Bases:
-    """Orthonormal bases of one block; None stands for the identity."""
+    """Orthonormal bases of one block; None stands for the identity, a third axis in front for one of every group."""
 
     a: Tensor | None
     g: Tensor | None
@@ -43,19 +44,26 @@ class Bases:
 
     def rotate(self, gradients: Tensor) -> Tensor:
         """(..., out, in) into the bases."""
-        if self.a is not None:
-            gradients = gradients @ self.a.to(gradients.dtype)
-        if self.g is not None:
-            gradients = self.g.to(gradients.dtype).t() @ gradients
-        return gradients
+        return self._turned(gradients, self.a, None if self.g is None else self.g.mT)
 
     def back(self, gradients: Tensor) -> Tensor:
         """The inverse of :meth:`rotate`."""
-        if self.g is not None:
-            gradients = self.g.to(gradients.dtype) @ gradients
-        if self.a is not None:
-            gradients = gradients @ self.a.to(gradients.dtype).t()
-        return gradients
+        return self._turned(gradients, None if self.a is None else self.a.mT, self.g)
+
+    def squared(self) -> Bases:
+        """Their entries squared: :meth:`back` then brings eigenvalues to the diagonal of the matrix."""
+        return Bases(*(None if u is None else u.double().square() for u in (self.a, self.g)))
+
+    @staticmethod
+    def _turned(gradients: Tensor, right: Tensor | None, left: Tensor | None) -> Tensor:
+        groups = next((len(u) for u in (right, left) if u is not None and u.dim() == 3), 0)
+        if groups:
+            gradients = gradients.reshape(*gradients.shape[:-2], groups, -1, gradients.shape[-1])
+        if right is not None:
+            gradients = gradients @ right.to(gradients.dtype)
+        if left is not None:
+            gradients = left.to(gradients.dtype) @ gradients
+        return gradients.flatten(-3, -2) if groups else gradients
 
 
 IDENTITY = Bases(None, None)
@@ -63,7 +71,8 @@ IDENTITY = Bases(None, None)
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums for Kronecker factors: ``a`` over ``positions``, ``g`` over examples; 1-d where only a diagonal is kept.
+    """Sums for Kronecker factors: ``a`` over ``positions``, ``g`` over examples; 1-d where only a diagonal is kept, 3-d
+    with one of every group of rows.
 
     ``g`` is None where the block has no product form; its own second moment is then ``a``. F of the block is about
     (Σg / n) ⊗ (Σa / Σ positions).

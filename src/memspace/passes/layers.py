@@ -140,13 +140,17 @@ def norm_gradient(module: nn.Module, a: Tensor, g: Tensor) -> Tensor:
     return torch.cat([weight, bias_part], -1)
 
 
-def grouped_gradient(conv: Convolution, a: Tensor, g: Tensor) -> Tensor:
-    """Per-example gradient of a grouped convolution's (weight ++ bias), (K, B, p)."""
+def grouped_gradient(conv: Convolution, a: Tensor, g: Tensor, *, rows: bool = False) -> Tensor:
+    """Per-example gradient of a grouped convolution's (weight ++ bias), (K, B, p).
+
+    Args:
+        rows: every output channel's weights are followed by its bias.
+    """
     count, b = g.shape[:2]
     windows = patches(conv, a).transpose(1, 2)  # (B, in·kernel, T): channels of a group are neighbours
     windows = windows.reshape(b, conv.groups, -1, windows.shape[-1])
     split = g.flatten(3).reshape(count, b, conv.groups, -1, windows.shape[-1])
-    parts = [torch.matmul(split, windows.transpose(-1, -2)).flatten(2)]
+    parts = [torch.matmul(split, windows.transpose(-1, -2)).flatten(2, 3)]
     if conv.bias is not None:
-        parts.append(g.flatten(3).sum(3))
-    return torch.cat(parts, -1)
+        parts.append(g.flatten(3).sum(3, keepdim=True))
+    return torch.cat(parts, -1).flatten(2) if rows else torch.cat([p.flatten(2) for p in parts], -1)

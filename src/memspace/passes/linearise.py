@@ -142,11 +142,14 @@ class FisherOperator:
 
     def _shape(self, count: int) -> tuple[int, int]:
         """(examples, vectors) at a time: one layer's signals for all of them stay within WIDE numbers."""
+        at_once = self.at_once(count)
+        return max(1, min(self._most(), self._rows() // at_once)), at_once
+
+    def _rows(self) -> int:
+        """Examples times vectors at a time."""
         if not self._widest:
             self._widest = widest_signal(self._task, self._data, self._index)
-        rows = max(1, WIDE // self._widest)
-        at_once = min(count, rows, VECTORS)
-        return max(1, min(self._most(), rows // at_once)), at_once
+        return max(1, WIDE // self._widest)
 
     def _most(self) -> int:
         """Examples at a time; one by one where every output costs a gradient."""
@@ -154,7 +157,7 @@ class FisherOperator:
 
     def at_once(self, count: int) -> int:
         """Vectors of a stack that go through the network in one piece."""
-        return self._shape(count)[1]
+        return min(count, self._rows(), VECTORS)
 
     def _unpack(self, stack: Tensor) -> dict[str, Tensor]:
         return self._space.unpack(stack.to(self._task.dtype))

@@ -87,8 +87,8 @@ class DiagonalFisher(_Sums):
 class FactorSums:
     """Second moments of one block: ``a`` (in, in) per position, ``g`` (out, out) per example, float64.
 
-    Either is 1-d where only its diagonal is kept. For a block without a product form ``a`` is the block's own second
-    moment and ``g`` is [[1]].
+    Either is 1-d where only its diagonal is kept, 3-d where there is one of every group of rows. For a block without a
+    product form ``a`` is the block's own second moment and ``g`` is [[1]].
     """
 
     a: Tensor
@@ -136,7 +136,9 @@ class KroneckerFactors(_Sums):
     def _of(self, name: str) -> FactorSums:
         n, a = self._sums["n"], self._sums[f"a/{name}"]
         if f"g/{name}" in self._sums:
-            total = self._sums[f"t/{name}"].clamp_min(1e-300)  # nothing moves the outputs: zero, not 0/0
+            # Nothing moves the outputs: zero, not 0/0. Every group has its own trace.
+            whole = self._sums[f"t/{name}"] if a.dim() < 3 else a.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
+            total = whole.clamp_min(1e-300)
             return FactorSums(a / total, self._sums[f"g/{name}"] / n)
         return FactorSums(a / n, torch.ones(1, 1, dtype=a.dtype, device=a.device))
 

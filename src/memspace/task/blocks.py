@@ -11,7 +11,8 @@ Kinds with a product form, Σ_t g_t a_tᵀ over positions t:
 ``embedding`` (dim, vocabulary) is kept by tokens; ``tied`` (vocabulary, dim), an embedding that is an output layer
 too, is the sum of both forms. Formed directly, (1, numel): ``norm`` (weight ++ bias), ``grouped``
 convolutions, ``local``: parameters of any other module, whose own forward pass is differentiated example by example,
-and ``loose``: what even that cannot read, by differentiating the whole model.
+and ``loose``: what even that cannot read, by differentiating the whole model. Formed directly as (out, fan-in of a
+group [+1 for the bias]): ``groups``, grouped convolutions too large for a dense second moment.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from torch import Tensor, nn
 
 from memspace.task.bounded import BoundedBag, BoundedEmbedding
 
-__all__ = ["BROADCAST", "COMPOSITE", "FORMED", "Block", "Part", "parts_of", "tied_kind"]
+__all__ = ["BROADCAST", "COMPOSITE", "DENSE_LIMIT", "FORMED", "Block", "Part", "parts_of", "tied_kind"]
 
 BROADCAST = -1  # in place of a batch axis: one output shared by all examples
-FORMED = ("norm", "grouped", "local", "loose")
+FORMED = ("norm", "grouped", "groups", "local", "loose")
+DENSE_LIMIT = 2048  # formed blocks up to this size get a dense second moment, larger ones less
 COMPOSITE = ("recurrent", "attention")  # kinds whose signals lie inside the module
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -44,6 +46,7 @@ class Block:
         names: the parameters in it, weight first; part: which part of its module, "" for the whole.
         axis: the axis of the module's input that runs over examples, or ``BROADCAST``.
         also: further modules that use the same weight; their calls count as calls of this block.
+        groups: into how many parts that share nothing its rows fall, one as long as the other.
     """
 
     name: str
@@ -55,6 +58,12 @@ class Block:
     part: str = ""
     axis: int = 0
     also: tuple[str, ...] = ()
+    groups: int = 1
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether Kronecker representations keep no more of it than its diagonal."""
+        return self.kind in FORMED and self.kind != "groups" and self.size > DENSE_LIMIT
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -101,11 +110,12 @@ class Part:
     kind: str
     names: tuple[str, ...]
     suffix: str = ""
+    groups: int = 1
 
     def shape(self, parameters: Sequence[Tensor]) -> tuple[int, int]:
         """(out, in) for those of its parameters that are trained."""
         total, first = sum(p.numel() for p in parameters), parameters[0]
-        if self.kind in FORMED:
+        if self.kind in FORMED and self.kind != "groups":
             return 1, total
         if self.kind == "embedding":
             return first.shape[1], first.shape[0]
@@ -150,7 +160,11 @@ def parts_of(module: nn.Module, loose: bool, outside: Collection[str], shared: s
         kind = "local"
     if kind in ("local", "loose"):
         return [Part(kind, (n,), n) for n in own]
-    return [Part(kind, tuple(sorted(own, key=lambda n: not n.endswith("weight"))))]
+    names = tuple(sorted(own, key=lambda n: not n.endswith("weight")))
+    if kind == "grouped" and sum(p.numel() for p in module._parameters.values() if p is not None) > DENSE_LIMIT:
+        assert isinstance(module, _CONVS)
+        return [Part("groups", names, groups=module.groups)]
+    return [Part(kind, names)]
 
 
 def _recurrent(module: nn.RNNBase) -> list[Part]:

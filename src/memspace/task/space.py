@@ -80,7 +80,7 @@ class ParameterSpace:
                 axis = self.axes.get(module_name, 0)
                 shape = part.shape([trainable[n] for n in names])
                 others = also if tied and not part.suffix else ()
-                block = Block(name, part.kind, module_name, names, shape, start, part.suffix, axis, others)
+                block = Block(name, part.kind, module_name, names, shape, start, part.suffix, axis, others, part.groups)
                 blocks.append(block)
                 start = block.stop
         self.verified = False  # set once per-example gradients in this layout were seen to be autograd's
