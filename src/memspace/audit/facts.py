@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from memspace.action.chain import Chain, find_chain
 from memspace.attempt import attempt
+from memspace.audit.outputs_judged import FORESTS
 from memspace.audit.stationary import MOST, affine
 from memspace.measures.bystander import CLASSES, WIDEST
 from memspace.measures.bystander import MOST as FITTED
@@ -85,6 +86,7 @@ def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool
     probe = task.train.batch(range(min(2, len(task.train))))
     x = move(probe.x, task.device, task.dtype)
     chain = attempt("depth", lambda: find_chain(task.model, x))
+    width, forests = _forests(task, probe.x, probe.y, shapes)
     known = attempt("affine", lambda: dual and space.size <= MOST and affine(task, space))
     return {
         "manner": space.manner if any(b.kind == "loose" for b in space.blocks) else None,
@@ -92,7 +94,8 @@ def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool
         "widest": shapes.widest,
         "depth": len(chain) if isinstance(chain, Chain) else 0,
         "affine": known is True,
-        "forest": _forest(task, probe.x, probe.y, shapes),
+        "forest": width,
+        "forests": forests,
         "picture": isinstance(probe.x, torch.Tensor) and picture_shape(task, probe.x) is not None,
         "rotation": shapes.rotation(space.blocks),
         "decompositions": float(sum(d**3 for b in space.blocks for d in _sides(b))),
@@ -147,14 +150,19 @@ def _sides(b: Block) -> tuple[int, ...]:
     return (b.shape[0],) if b.kind == "embedding" else b.shape
 
 
-def _forest(task: Task, x: Any, y: torch.Tensor, shapes: Shapes) -> int:
-    """Numbers of an input, where a forest is asked for its opinion of the labels (see ``audit.judge``)."""
+def _forests(task: Task, x: Any, y: torch.Tensor, shapes: Shapes) -> tuple[int, int]:
+    """Numbers of an input, and how many forests are asked for their opinion of the labels (see ``audit.judge``)."""
     if not isinstance(x, torch.Tensor) or not (x.is_floating_point() or x.dtype == torch.uint8):
-        return 0
-    if y.is_floating_point() or y.dim() > 1 or not shapes.plain or shapes.outputs > CLASSES:
-        return 0
-    width = prod(x.shape[1:])
-    return width if 20 <= len(task.train) <= FITTED and width <= WIDEST else 0
+        return 0, 0
+    width, asked = prod(x.shape[1:]), 0
+    if shapes.plain and not y.is_floating_point() and y.dim() == 1:
+        asked = int(shapes.outputs <= CLASSES)
+    elif shapes.plain:
+        found = task.likelihood.decisions(torch.zeros(len(y), shapes.outputs, dtype=torch.float64), y)
+        outputs = 0 if found is None else found[0].shape[1]
+        asked = outputs if outputs <= FORESTS else 0
+    fits = 20 <= len(task.train) <= FITTED and width <= WIDEST
+    return (width, asked) if fits and asked else (0, 0)
 
 
 def _held(b: Block, a: int, g: int, outputs: int) -> int:

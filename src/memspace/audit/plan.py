@@ -278,7 +278,8 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
     if facts.test:
         stages.append(Stage("test outputs", facts.test, 1, 0, 0, "test loss and accuracy"))
     if facts.forest:
-        what, seconds = "a forest on the inputs, which judges labels", forest_seconds(facts.n, facts.forest)
+        what = "a forest on the inputs, which judges labels" if facts.forests == 1 else "forests that judge labels"
+        seconds = facts.forests * forest_seconds(facts.n, facts.forest)
         stages.append(Stage("second opinion", facts.n, 0, 0, 0, what, seconds=seconds))
     for part in (geometry, complexity, robustness, efficiency, action):
         stages += part.costs(facts)

@@ -61,7 +61,7 @@ class Facts:
         widest: numbers in the largest tensor of an example's graph, by which batches are made.
         depth: blocks of the chain that depth is measured along, 0 where there is none.
         affine: whether the outputs are affine in the parameters.
-        forest: numbers in an input that a forest is fitted on, 0 where none is.
+        forest: numbers in an input that forests are fitted on, 0 where none is; forests: one an output at most.
         factors, rendered: generating factors that vary, and those whose directions are followed; described: inputs.
         rotation: multiplications that bring an example's gradient of one cotangent into EKFAC's bases;
             decompositions: sum of the cubes of the sides that these bases are found for.
@@ -92,6 +92,7 @@ class Facts:
     depth: int
     affine: bool
     forest: int
+    forests: int
     factors: int
     rendered: int
     described: int

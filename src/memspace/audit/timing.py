@@ -21,7 +21,7 @@ __all__ = ["estimated_seconds"]
 EXAMPLES, FEW = 256, 2  # at a time: the most that are timed, and so few that what a call costs by itself shows
 AT_ONCE = 512  # examples that outputs are read of at a time
 SIDE = 512  # of the matrix product
-BEST = 1.3  # what an audit takes over that: the fastest batches have warm caches (measured on twenty tasks)
+BEST = 1.3  # what passes take over that: the fastest batches have warm caches (measured on twenty tasks)
 REPEATS, LONG = 20, 0.3  # times at most, and seconds of them; the fastest counts: on a shared machine others waited
 
 
@@ -62,9 +62,10 @@ def estimated_seconds(task: Task, space: ParameterSpace, plan: Plan) -> float:
         rate = _rate(task)
     seconds = 0.0
     for s in plan.stages:
-        seconds += there.of(s, s.forwards, AT_ONCE if not s.backwards else plan.batch)
-        seconds += back.of(s, s.backwards, plan.batch) + s.work / rate + s.seconds
-    return BEST * seconds
+        passes = there.of(s, s.forwards, AT_ONCE if not s.backwards else plan.batch)
+        passes += back.of(s, s.backwards, plan.batch)
+        seconds += BEST * passes + s.work / rate + s.seconds
+    return seconds
 
 
 def _speed(task: Task, run: Callable[[int], None], count: int) -> _Speed:
