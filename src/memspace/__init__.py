@@ -31,11 +31,12 @@ from memspace.passes.verify import verified_space
 from memspace.recorder.recorder import WatchSettings
 from memspace.recorder.watch import watch
 from memspace.task.data import Data
+from memspace.task.factors import Factors
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from memspace.task.recipe import Recipe, Training
 from memspace.task.recording import load_run
 from memspace.task.space import ParameterSpace
-from memspace.task.task import Factors, Run, Task
+from memspace.task.task import Run, Task
 from memspace.training.many import train_many
 from memspace.version import VERSION as __version__
 

@@ -2,7 +2,7 @@
 
 The annotations of a function say what it takes. :func:`typed` holds each argument against them before anything runs,
 where the annotation is a class, a number, a word, a container or a choice between these; the rest, tensors and data
-among it, is read by whoever uses it.
+among it, is read by whoever uses it. ``Annotated[int, COUNT]`` says the range of a number too.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from memspace.errors import DataError, SettingsError, TaskError
+from memspace.limits import Limit
 
 __all__ = ["as_positions", "check_fields", "check_names", "described", "typed"]
 
@@ -46,7 +47,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
 
     Raises:
         TaskError: something else stands where a task is due.
-        SettingsError: any other argument is of a wrong type, missing, or not known.
+        SettingsError: any other argument is of a wrong type, out of its range, missing, or not known.
     """
     signature = inspect.signature(function)
     hints: dict[str, Any] = {}
@@ -55,7 +56,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def held(*args: P.args, **keywords: P.kwargs) -> R:
         if not hints:  # at the first call: annotations may name what is defined below the function
-            hints.update(typing.get_type_hints(function))
+            hints.update(typing.get_type_hints(function, include_extras=True))
         try:
             given = signature.bind_partial(*args, **keywords).arguments
             for name, value in given.items():
@@ -72,7 +73,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
 
 def check_fields(made: Any, besides: Iterable[str] = ()) -> None:
     """Raise where a field of a dataclass is not what its annotation says, as :func:`typed` does for arguments."""
-    hints, left = typing.get_type_hints(type(made)), set(besides)
+    hints, left = typing.get_type_hints(type(made), include_extras=True), set(besides)
     for field in dataclasses.fields(made):
         if field.name not in left:
             _check(getattr(made, field.name), hints[field.name], field.name, f"memspace.{type(made).__name__}")
@@ -119,6 +120,13 @@ def described(value: Any) -> str:
 
 def _check(value: Any, annotation: Any, name: str, where: str) -> None:
     """Raise where the annotation does not allow the value; what it does not tell is let through."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        kind, *limits = typing.get_args(annotation)
+        _check(value, kind, name, where)
+        for limit in limits:
+            if isinstance(limit, Limit) and value is not None:
+                limit(value, name, where)
+        return
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     choices = typing.get_args(annotation) if union else (annotation,)
     kinds = [_kind(c) for c in choices]

@@ -17,8 +17,9 @@ from memspace.measures import disentanglement
 from memspace.measures.alignment import dci, mig, random_cosine, sap
 from memspace.measures.disentanglement import Disentanglement, disentangle, factor_angles, representation
 from memspace.progress import Silent
+from memspace.task.factors import Factors
 from memspace.task.likelihood import Categorical, Gaussian
-from memspace.task.task import Factors, Task
+from memspace.task.task import Task
 
 SIZES = (5, 6, 4)
 

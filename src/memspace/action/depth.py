@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from memspace.action.readout import LENSES, prediction_action, readouts
 from memspace.action.states import States, Tail, states
 from memspace.arguments import check_names, typed
 from memspace.errors import SettingsError
+from memspace.limits import SEED
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.batching import examples_at_once
 from memspace.progress import Progress, Silent
@@ -62,7 +63,7 @@ def depth_action(
     blocks: str | Sequence[str] = (),
     examples: int = 256,
     lens: str = "tuned",
-    seed: int = 0,
+    seed: Annotated[int, SEED] = 0,
     progress: Progress | None = None,
     **more: Any,
 ) -> Depth:

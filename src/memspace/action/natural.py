@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from memspace.action.slope import signals
 from memspace.arguments import typed
 from memspace.errors import SettingsError
 from memspace.geometry.distance import squared_distances
+from memspace.limits import COUNT, POSITIVE, SIZE
 from memspace.measurement import Measurement
 from memspace.passes.outputs import outputs
 from memspace.task.checks import holding
@@ -176,10 +177,10 @@ class NaturalFlow:
 @typed
 def natural_gradient_flow(
     task: Task,
-    duration: float,
-    steps: int,
+    duration: Annotated[float, POSITIVE],
+    steps: Annotated[int, COUNT],
     *,
-    damping: float = 0.0,
+    damping: Annotated[float, SIZE] = 0.0,
     method: str = "heun2",
     index: Tensor | None = None,
 ) -> NaturalFlow:
@@ -197,12 +198,6 @@ def natural_gradient_flow(
     if method not in METHODS:
         raise SettingsError(
             f"unknown method {method!r}; one of {', '.join(METHODS)}",
-            where="natural_gradient_flow",
-            remedy="change that argument",
-        )
-    if steps < 1 or not duration > 0:
-        raise SettingsError(
-            f"a flow needs time and at least one step, got {duration} and {steps}",
             where="natural_gradient_flow",
             remedy="change that argument",
         )

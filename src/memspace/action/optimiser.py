@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from memspace.action.running import RunningFisher
 from memspace.arguments import typed
 from memspace.errors import NonFiniteError, SettingsError, TaskError, UnsupportedLayerError
+from memspace.limits import SEED
 from memspace.passes.kinds import Kind
 from memspace.passes.verify import verified_space
 from memspace.task.checks import untouched
@@ -81,7 +83,7 @@ class NaturalGradient(torch.optim.Optimizer):
         examples: int = 256,
         longest: float | None = 0.1,
         parameters: str | Sequence[str] = (),
-        seed: int = 0,
+        seed: Annotated[int, SEED] = 0,
     ) -> None:
         _check(lr, damping, momentum, weight_decay, factors, refresh, memory, examples, longest)
         if Kind.of(kind).name not in ("mc", "exact", "topk"):
@@ -288,7 +290,7 @@ def _check(
 ) -> None:
     for name, value, fits, range_ in (
         ("lr", lr, lr >= 0, "not be negative"),
-        ("damping", damping, damping > 0, "be positive"),
+        ("damping", damping, 0 < damping < math.inf, "be positive and finite"),
         ("momentum", momentum, 0 <= momentum < 1, "be in [0, 1)"),
         ("weight_decay", weight_decay, weight_decay >= 0, "not be negative"),
         ("factors", factors, factors >= 1, "be at least 1"),

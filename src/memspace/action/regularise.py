@@ -14,8 +14,9 @@ as it is. Under autocast the network runs in the lower precision, the penalty is
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from memspace.action.proof import prove_penalty
 from memspace.arguments import typed
 from memspace.errors import ShapeError, TaskError, WeightsMismatchError
+from memspace.limits import POSITIVE
 from memspace.passes.linearised import differential
 from memspace.task.data import Inputs, call_model
 from memspace.task.functional import functional_call
@@ -61,7 +63,9 @@ class FisherRaoNorm:
     """
 
     @typed
-    def __init__(self, model: nn.Module, likelihood: Likelihood, *, degree: float | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, likelihood: Likelihood, *, degree: Annotated[float | None, POSITIVE] = None
+    ) -> None:
         self.model, self.likelihood, self.degree = _inside(model), likelihood, degree
         self._checked = degree is None
         self._proven = degree is not None
@@ -149,7 +153,7 @@ class FisherProximal:
     def __init__(
         self, model: nn.Module, likelihood: Likelihood, tau: float, *, average: float = 0.0, form: str = "kl"
     ) -> None:
-        if not tau > 0 or not 0 <= average < 1 or form not in FORMS:
+        if not 0 < tau < math.inf or not 0 <= average < 1 or form not in FORMS:
             raise TaskError(
                 f"a proximal step has τ > 0, average in [0, 1) and a form of {' or '.join(FORMS)}, "
                 f"not τ = {tau:g}, average = {average:g}, {form!r}",

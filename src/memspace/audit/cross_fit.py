@@ -10,12 +10,30 @@ from torch import Tensor
 
 from memspace.audit.reading import HeldOut
 from memspace.editing.edit import rest_of
+from memspace.errors import SettingsError
+from memspace.limits import WHOLE
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.task import Task
 from memspace.training.refit import refit_many
 
-__all__ = ["cross_fit"]
+__all__ = ["cross_fit", "folds_of"]
+
+
+def folds_of(folds: int, n: int) -> int:
+    """Into how many parts n examples are divided: at most n; 0: no refits.
+
+    Raises:
+        SettingsError: one part leaves nothing to train on.
+    """
+    folds = WHOLE(folds, "folds")
+    if folds == 1:
+        raise SettingsError(
+            "folds=1 leaves nothing to train on: a partition has at least two parts",
+            where="settings",
+            remedy="give a whole number of 2 or more, or 0 for no refits",
+        )
+    return min(folds, n) if n > 1 else 0
 
 
 def cross_fit(task: Task, folds: int, repeats: int, seed: int, progress: Progress) -> HeldOut | None:

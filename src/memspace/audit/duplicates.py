@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from scipy.stats import chi2
@@ -17,6 +17,7 @@ from torch import Tensor
 from memspace.arguments import typed
 from memspace.audit.store import write_table
 from memspace.errors import TaskError
+from memspace.limits import SEED, Limit
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import FEWEST, ORDER, chance, nearest
 from memspace.metric.fisher import bases_of
@@ -34,6 +35,7 @@ from memspace.task.task import Task
 __all__ = ["Duplicates", "Whitening", "duplicates", "find_duplicates", "whitening"]
 
 RATE = 1e-3
+CHANCE = Limit(1e-300, 1, below=True)
 SKETCH = 256
 METRIC_EXAMPLES = 2000  # whose F̂ whitens: a kernel needs its large eigenvalues alone
 DAMPING = 0.1  # γ in largest eigenvalues of F̂
@@ -79,8 +81,8 @@ def duplicates(
     task: Task,
     within: str = "train",
     *,
-    rate: float = RATE,
-    seed: int = 0,
+    rate: Annotated[float, CHANCE] = RATE,
+    seed: Annotated[int, SEED] = 0,
     progress: Progress | None = None,
 ) -> Duplicates:
     """Exact duplicates by their bytes; near ones by two normalised kernels: of whitened gradients, and of inputs.

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from memspace.arguments import typed
-from memspace.audit.cross_fit import cross_fit
+from memspace.audit.cross_fit import cross_fit, folds_of
 from memspace.audit.held_out import refit_held_out
 from memspace.audit.judge import judge, noise_measurement
 from memspace.audit.other_labels import COLUMNS, cannot_judge, ranked, sorted_rows
@@ -22,6 +22,7 @@ from memspace.audit.quick import Quick, read_quick
 from memspace.audit.read import read
 from memspace.audit.reading import HeldOut
 from memspace.audit.results import Results
+from memspace.limits import COUNT, WHOLE
 from memspace.measurement import Measurement
 from memspace.passes.outputs import outputs
 from memspace.passes.verify import verified_space
@@ -78,8 +79,8 @@ def label_issues(
     *,
     settings: Settings | None = None,
     folds: int | None = None,
-    repeats: int = 1,
-    reasons: int = 50,
+    repeats: Annotated[int, COUNT] = 1,
+    reasons: Annotated[int, WHOLE] = 50,
     progress: Progress | None = None,
 ) -> LabelIssues:
     """Judge every training label.
@@ -90,16 +91,19 @@ def label_issues(
 
     Args:
         source: a task; or the results of an audit, whose own numbers are then ranked (without reasons).
-        folds: parts of each partition in refits: K parts cost K − 1 trainings; 0: no refits; None: an audit's refits.
+        folds: parts of each partition in refits, at most as many as examples: K parts cost K − 1 trainings; 0: no
+            refits; None: an audit's refits.
         repeats: partitions averaged over.
         reasons: for how many of the first examples neighbours in influence are found.
 
     Raises:
+        SettingsError: folds, repeats or reasons are out of range.
         TaskError: labels are neither one class, nor several 0 or 1, nor numbers, for each example.
     """
     if isinstance(source, Results):
         return _from_results(source)
     task, settings, progress = source, settings or Settings(), progress or Silent()
+    folds = None if folds is None else folds_of(folds, len(task.train))
     check_task(task)
     labels = task.train.labels()
     if labels.is_floating_point() or labels.dim() != 1:

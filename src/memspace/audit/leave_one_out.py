@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from memspace.arguments import typed
-from memspace.audit.cross_fit import cross_fit
+from memspace.audit.cross_fit import cross_fit, folds_of
 from memspace.audit.expected import expected_calibration, expected_test_loss
 from memspace.audit.judge import judge
 from memspace.audit.plan import Settings, make_plan
@@ -74,9 +74,11 @@ def leave_one_out(
     their part of the data (0, or nothing to train by: the evidence, known to come out too high).
 
     Raises:
+        SettingsError: ``folds`` is 1 or negative.
         TaskError: a sequence model or too many outputs: V_i is out of reach.
     """
     settings, progress = settings or Settings(), progress or Silent()
+    folds = folds_of(folds, len(task.train))
     check_task(task)
     with untouched(task.model):
         space = verified_space(task)

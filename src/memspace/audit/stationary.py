@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import loo_outputs, settled_outputs
 from memspace.metric.leverage import DualLeverage
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, move
+from memspace.task.functional import functional_call
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 

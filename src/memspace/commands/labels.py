@@ -61,8 +61,6 @@ def labels(
     from memspace.task.load import resolve
     from memspace.workers import local_device
 
-    if folds == 1:
-        raise typer.BadParameter("a partition has at least two parts (0: no refits)")
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     with watching(Terminal(stderr=True), quiet) as progress:
         job = resolve(task, options, progress, weights)

@@ -66,6 +66,7 @@ def retrain(
     from memspace.experiments.retrain import Study, study
     from memspace.experiments.store import open_study
     from memspace.experiments.tables import write_study
+    from memspace.files import locked
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
 
@@ -91,8 +92,10 @@ def retrain(
             typer.echo(_plan(job, settings))
             return
         folder = out if out is not None else default_folder(f"{job.name}-retrain")
-        results = study(job, settings, store=open_study(folder, job), progress=progress, memory=parse_memory(memory))
-    write_study(folder, results.to_dict(), results.tables)
+        with locked(folder):
+            store = open_study(folder, job)
+            results = study(job, settings, store=store, progress=progress, memory=parse_memory(memory))
+            write_study(folder, results.to_dict(), results.tables)
     if as_json:
         say_json(results.to_dict())
     elif not quiet:

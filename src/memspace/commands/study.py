@@ -53,6 +53,7 @@ def action(
     from memspace.audit.store import write_text
     from memspace.experiments.action_network import examples_of
     from memspace.experiments.action_study import Plan, action_study, open_study_folder
+    from memspace.files import locked
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
 
@@ -61,10 +62,11 @@ def action(
         job = resolve(task, BuildOptions(data_root=data_root, train_network=False), progress)
         examples = examples_of(job, noise=label_noise, train=train, valid=valid, test=test)
         folder = out if out is not None else default_folder(f"{job.name}-action-{label_noise:g}")
-        store = open_study_folder(folder, examples, plan, fresh=fresh)
-        found = action_study(examples, plan, store=store, progress=progress)
-    content = clean(found.to_dict())
-    write_text(folder / "study.json", json.dumps(content, indent=1, ensure_ascii=False))
+        with locked(folder):
+            store = open_study_folder(folder, examples, plan, fresh=fresh)
+            found = action_study(examples, plan, store=store, progress=progress)
+            content = clean(found.to_dict())
+            write_text(folder / "study.json", json.dumps(content, indent=1, ensure_ascii=False))
     if as_json:
         say_json(content)
     elif not quiet:

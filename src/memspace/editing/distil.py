@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from memspace.arguments import typed
 from memspace.editing.retrain import training_of
 from memspace.errors import SettingsError, TaskError
+from memspace.limits import SEED
 from memspace.measurement import Measurement, from_samples, from_share
 from memspace.measures.correct import accuracy
 from memspace.progress import Progress, Silent
@@ -89,7 +91,9 @@ def quantised(x: Tensor, bits: int) -> Tensor:
 
 
 @typed
-def distil(task: Task, recipe: Recipe | None = None, *, seed: int = 0, progress: Progress | None = None) -> Distilled:
+def distil(
+    task: Task, recipe: Recipe | None = None, *, seed: Annotated[int, SEED] = 0, progress: Progress | None = None
+) -> Distilled:
     """Min over x̃, η of E_θ₀ L(θ₀ − Σ η_t ∇ℓ(x̃, θ_t)): synthetic examples that a network learns from in a few steps.
 
     Adam through the steps (Wang et al. 2018, algorithm 1), every iteration from another initialisation of the task's

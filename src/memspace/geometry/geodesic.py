@@ -12,14 +12,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from memspace.arguments import typed
+from memspace.errors import SettingsError
 from memspace.geometry.descent import CHUNK, descend
 from memspace.geometry.stacked import Probe, State, held_between, probe_of
 from memspace.geometry.string import midpoints, respaced, shortest
+from memspace.limits import COUNT, POSITIVE, SEED, Limit
 from memspace.metric.fisher import build
 from memspace.progress import Progress, Silent
 from memspace.task.checks import holding
@@ -31,6 +34,7 @@ __all__ = ["Geodesic", "PathLength", "geodesic", "path_length"]
 FINEST = 1024  # cuts of a side of the polygon at most
 SETTLED = 2e-3  # relative change of a length by the last halving below which it counts as settled
 MOST = 2**11  # points a length is measured at
+LEVEL = Limit(2, MOST, whole=True)
 BEZIER, BEZIER_POINTS = 60, 5  # evaluations spent on the curve of low loss, and points on it where the loss is taken
 
 
@@ -129,12 +133,12 @@ def geodesic(
     b: State,
     *,
     path: Sequence[State] = (),
-    examples: int = 512,
+    examples: Annotated[int, COUNT] = 512,
     levels: Sequence[int] = (9, 17, 33),
-    limit: int = 100,
-    tolerance: float = 3e-3,
+    limit: Annotated[int, COUNT] = 100,
+    tolerance: Annotated[float, POSITIVE] = 3e-3,
     curve: bool = True,
-    seed: int = 0,
+    seed: Annotated[int, SEED] = 0,
     progress: Progress | None = None,
 ) -> Geodesic:
     """Find a short path between two states of a task's model.
@@ -147,9 +151,11 @@ def geodesic(
         curve: also start from a curve of low loss.
 
     Raises:
+        SettingsError: an argument is out of its range.
         TaskError: the output law has no embedding.
     """
     began, progress = time.perf_counter(), progress or Silent()
+    _check_levels(levels)
     space = ParameterSpace.of(task)
     order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed + 9))
     probe = probe_of(task, space, order[: max(2, min(examples, len(order)))].sort().values)
@@ -203,6 +209,16 @@ def geodesic(
         visited * probe.n / len(task.train),
         probe,
     )
+
+
+def _check_levels(levels: Sequence[int]) -> None:
+    counts = [LEVEL(level, "levels", "memspace.geodesic") for level in levels]
+    if not counts or counts != sorted(counts):
+        raise SettingsError(
+            f"levels are {', '.join(map(str, levels)) or 'none'}, not numbers of points from coarse to fine",
+            where="memspace.geodesic",
+            remedy="give at least one, for example (9, 17, 33)",
+        )
 
 
 def path_length(probe: Probe, points: Tensor) -> PathLength:

@@ -24,7 +24,8 @@ from memspace.measures.alignment import Codes, Levels, dci, mig, orthogonality, 
 from memspace.progress import Progress
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, move
-from memspace.task.task import Factors, Task
+from memspace.task.factors import Factors
+from memspace.task.task import Task
 
 __all__ = [
     "Disentanglement",
@@ -43,6 +44,7 @@ SAMPLES = 1000
 DIRECTIONS = 500  # inputs at which factors are moved
 ROTATIONS = 5
 FOLDS = 5
+FEWEST = 100  # inputs: below, a bin of MIG's histograms holds fewer than five and a held-out half says little
 STEP = 0.1  # levels, of the central differences along a factor
 SOURCES = {"mig": "Chen et al. 2018", "dci": "Eastwood & Williams 2018", "sap": "Kumar et al. 2018"}
 
@@ -180,7 +182,7 @@ def _codes(z: Tensor) -> tuple[Codes, str]:
     Units that never change are left out: they hold nothing, and a rotation would spread the others over them.
     """
     z = z - z.mean(0)
-    scale = z.std(0)
+    scale = z.std(0, correction=0)
     live = scale > 1e-6 * scale.max()
     dead = int((~live).sum())
     z = z[:, live]
@@ -193,7 +195,7 @@ def _codes(z: Tensor) -> tuple[Codes, str]:
         z = z @ vh[:MAX_CODES].t()
     if dead:
         what += f" ({dead} that never change left out)"
-    return (z / z.std(0).clamp_min(1e-300)).numpy(), what
+    return (z / z.std(0, correction=0).clamp_min(1e-300)).numpy(), what
 
 
 def _rotations(width: int, seed: int) -> list[Codes]:
@@ -268,8 +270,8 @@ def _alignment(z: Codes, v: Levels, codes: str, seed: int, progress: Progress) -
                 n,
                 around(value, error, FOLDS - 1, lower=0.0, upper=1.0) if math.isfinite(error) else None,
                 source,
-                reliable=math.isfinite(value + error),
-                note="" if math.isfinite(value + error) else "no code tells anything of any factor",
+                reliable=math.isfinite(value + error) and n >= FEWEST,
+                note=_doubt(value + error, n),
             )
         )
         mean, ends = float(null.mean()), one_more(null)
@@ -282,10 +284,17 @@ def _alignment(z: Codes, v: Levels, codes: str, seed: int, progress: Progress) -
                 n,
                 ends,
                 source,
-                reliable=ends is not None,
+                reliable=ends is not None and n >= FEWEST,
             )
         )
     return out
+
+
+def _doubt(score: float, n: int) -> str:
+    """Why a score is not to be trusted; empty where it is."""
+    if not math.isfinite(score):
+        return "no code tells anything of any factor"
+    return "" if n >= FEWEST else f"made of {n} inputs; {FEWEST} or more are needed"
 
 
 def one_more(values: np.ndarray) -> tuple[float, float] | None:

@@ -42,11 +42,12 @@ def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measure
             from_change("pruning.accuracy_change", was, now, f"change of {word} accuracy, paired"),
         ]
     was, now = each(law.nll(f.double(), y)), each(law.nll(g.double(), y))
+    nats = "nats per position" if f.dim() > 2 else "nats"
     kl = (law.kl(f.double(), g.double()) * weight).reshape(len(f), -1).sum(1)
     found += [
-        from_samples("pruning.loss_before", was, "nats", f"{word} loss before", lower=least),
-        from_samples("pruning.loss_after", now, "nats", f"{word} loss after", lower=least),
-        from_samples("pruning.loss_change", now - was, "nats", f"change of {word} loss, paired"),
+        from_samples("pruning.loss_before", was, nats, f"{word} loss before", lower=least),
+        from_samples("pruning.loss_after", now, nats, f"{word} loss after", lower=least),
+        from_samples("pruning.loss_change", now - was, nats, f"change of {word} loss, paired"),
         from_samples("pruning.kl", kl, "nats", f"KL from the network to the pruned one, {word} data", lower=0.0),
     ]
     zero = int((~pruned.kept).sum())

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from memspace.arguments import typed
 from memspace.errors import MemoryBudgetError, SettingsError
+from memspace.limits import BYTES, COUNT, DRAW
 from memspace.metric.block import BlockDiagonal, DenseBlock
 from memspace.metric.dual import Dual, select_rows
 from memspace.metric.implicit import Implicit
@@ -118,9 +119,9 @@ def build(
     kind: str = "exact",
     samples: int = 1,
     lost: float = 0.01,
-    memory: int = 4 * 2**30,
-    batch: int | None = None,
-    seed: int = 0,
+    memory: Annotated[int, BYTES] = 4 * 2**30,
+    batch: Annotated[int | None, COUNT] = None,
+    seed: Annotated[int, DRAW] = 0,
     index: Tensor | None = None,
 ) -> FisherMetric:
     """The Fisher metric of a task at its weights in one representation.

@@ -268,7 +268,7 @@ class Signals:
         out = {}
         for b in blocks:
             if b.shape[0] == 1 and b.kind in FORMED:
-                out[b.name] = torch.cat([grads[n].flatten(2) for n in b.names], -1)
+                out[b.name] = torch.cat([grads[n].reshape(len(u), len(self.f), -1) for n in b.names], -1)
             else:
                 whole = torch.cat([b.to_matrix(grads[n], 2) for n in b.names], -1)
                 out[b.name] = whole.flatten(2) if b.kind == "groups" else whole

@@ -16,11 +16,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from memspace.errors import DataError, StochasticModelError, UnsupportedLayerError
+from memspace.errors import DataError, UnsupportedLayerError
 from memspace.passes.capture import Signals
 from memspace.passes.generic import PLAINEST
 from memspace.passes.proof import RefutedError, mismatched, record_of
 from memspace.passes.verify import of_its_batch
+from memspace.task.checks import depends_on_batch
 from memspace.task.data import Batch, Data, Inputs, call_model, move
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
@@ -120,10 +121,11 @@ class Guard:
         counted = (task.likelihood.weight(before, y) > 0).unsqueeze(-1)
         apart = float(((alone - before) * counted).abs().max())
         if not apart <= 10 * torch.finfo(f.dtype).eps ** 0.5 * max(1.0, float(before.abs().max())):
-            raise StochasticModelError(
+            raise depends_on_batch(
+                task.model,
                 f"an example's outputs depend on its batch: read with other examples they differ by {apart:.2g}",
-                where=f"{type(task.model).__name__}, {name}",
-                remedy="let the model treat every example by itself: no choice or statistic of the whole batch, and "
+                f"{type(task.model).__name__}, {name}",
+                "let the model treat every example by itself: no choice or statistic of the whole batch, and "
                 "padding that changes nothing",
             )
 

@@ -8,6 +8,7 @@ g as (B, T, out). Layers without such a product form have their gradient formed 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -76,7 +77,7 @@ def _ones(a: Tensor) -> Tensor:
 
 def _positions(a: Tensor) -> Tensor:
     """(B, ..., d) → (B, T, d)."""
-    return a.reshape(a.shape[0], -1, a.shape[-1])
+    return a.reshape(a.shape[0], math.prod(a.shape[1:-1]), a.shape[-1])
 
 
 def patches(conv: Convolution, a: Tensor) -> Tensor:

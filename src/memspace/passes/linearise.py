@@ -101,15 +101,43 @@ class FisherOperator:
             if self._signals.pays(len(stack)) and (total := self._by_signals(stack)) is not None:
                 self.products += len(stack)
                 return (self._team.add(total) / self.n).reshape(v.shape)
-        total = torch.zeros(stack.shape, dtype=torch.float64, device=self._task.device)
         self.products += len(stack)
+        total = self._by_network(stack)
+        if self._masked(total, stack):
+            total = self._by_network(stack)
+        return (self._team.add(total) / self.n).reshape(v.shape)
+
+    def _by_network(self, stack: Tensor) -> Tensor:
+        """Σ over this process's examples, by forward and reverse mode."""
+        total = torch.zeros(stack.shape, dtype=torch.float64, device=self._task.device)
         batch, at_once = self._shape(len(stack))
         with torch.no_grad(), evaluating(self._task.model):
             for s in range(0, len(stack), at_once):
                 tangents = self._unpack(stack[s : s + at_once])
                 for part in self._data.batches(batch, self._index):
                     total[s : s + at_once] += self._one(part, tangents)
-        return (self._team.add(total) / self.n).reshape(v.shape)
+        return total
+
+    def _masked(self, found: Tensor, along: Tensor) -> bool:
+        """Whether a derivative came out NaN along finite vectors; it is taken in the plainest manner from now on.
+
+        Forward mode multiplies a masked value by 0, and 0 · NaN is NaN (a softmax over nothing but -inf, replaced by 0
+        afterwards); reverse mode cuts it off.
+
+        Raises:
+            UnsupportedLayerError: it was that manner already.
+        """
+        if bool(torch.isfinite(found).all()) or not bool(torch.isfinite(along).all()):
+            return False
+        push, pull = self._manner()
+        if push == ENTRIES:
+            raise UnsupportedLayerError(
+                "its derivative is NaN or infinite for some examples",
+                where=type(self._task.model).__name__,
+                remedy="mask such values before the operation that makes them, not after it",
+            )
+        self._space.mapped = (ENTRIES, pull)
+        return True
 
     def _by_signals(self, stack: Tensor) -> Tensor | None:
         """Σ over this process's examples; None where the signals turn out not to be the network's."""
@@ -164,6 +192,10 @@ class FisherOperator:
 
     def directional(self, v: Tensor) -> dict[str, Tensor]:
         """J v per example: columns ``f`` and ``moved`` (n, ..., C), ``y`` the labels."""
+        columns = self._directional(v)
+        return self._directional(v) if self._masked(columns["moved"], v) else columns
+
+    def _directional(self, v: Tensor) -> dict[str, Tensor]:
         tangent = self._unpack(v.unsqueeze(0))
         columns: dict[str, list[Tensor]] = {"f": [], "moved": [], "y": []}
         with evaluating(self._task.model):

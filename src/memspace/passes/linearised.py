@@ -79,7 +79,7 @@ def _from_entries(
         entries, moved = list(value.flatten()), []
     for entry in entries:
         grads = torch.autograd.grad(entry, list(leaves.values()), retain_graph=True, allow_unused=True)
-        terms = [t.flatten(1) @ g.flatten() for g, t in zip(grads, v.values(), strict=True) if g is not None]
+        terms = [t.reshape(len(t), -1) @ g.flatten() for g, t in zip(grads, v.values(), strict=True) if g is not None]
         moved.append(torch.stack(terms).sum(0) if terms else value.new_zeros(len(next(iter(v.values())))))
     return value.detach(), torch.stack(moved, 1).reshape(-1, *value.shape)
 

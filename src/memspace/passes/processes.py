@@ -19,12 +19,22 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from memspace.errors import WorkerError
+from memspace.attempt import Failure, settled_by_all
+from memspace.errors import MemspaceError, WorkerError
 from memspace.passes.statistic import Statistic
 
 __all__ = ["ALONE", "Processes", "across", "current"]
 
 T = TypeVar("T")
+
+
+class PeerFailedError(MemspaceError):
+    """What this process is at has failed on another one, which will not come to meet it."""
+
+    exit_code = 16
+
+    def __init__(self) -> None:
+        super().__init__("it failed on another process", where="several processes", remedy="see that process")
 
 
 @dataclass(frozen=True)
@@ -48,13 +58,56 @@ class Processes:
         """The sum over all processes, in place; equal on all to the last bit."""
         if self.size == 1:
             return total
+        self._meet()
         with _told():
             dist.all_reduce(total, group=self.group)
         return total
 
+    def _meet(self, failed: bool = False) -> bool:
+        """Before every exchange: whether what this process is at failed on any of them.
+
+        A process at which an attempt failed skips the exchanges that the others wait for; it meets them here.
+
+        Raises:
+            PeerFailedError: it failed on another one, and not here.
+        """
+        flag = torch.tensor([float(failed)])
+        with _told():
+            dist.all_reduce(flag, group=self.group)
+        if bool(flag > 0) and not failed:
+            raise PeerFailedError
+        return failed
+
+    def settle(self, name: str, failure: Failure | None) -> Failure | None:
+        """Of one attempt: why it failed, on whichever process it did first; None where it did on none.
+
+        Raises:
+            WorkerError: processes failed in different attempts, and can go no way together.
+        """
+        known = failure is not None and failure[1] == _PEER
+        try:
+            if not known:
+                self._meet(failure is not None)
+        except PeerFailedError:
+            known = True
+        if failure is None and not known:
+            return None
+        held: list[Any] = [None] * self.size
+        with _told():
+            dist.all_gather_object(held, (name, None if known else failure), group=self.group)
+        if len({at for at, _ in held}) > 1:
+            raise WorkerError(
+                f"the processes failed in {' and '.join(sorted({at for at, _ in held}))} at once",
+                where=f"{self.size} processes",
+                remedy="finished stages are kept: the same command goes on; run in one process to see why",
+            )
+        reason: Failure = next(why for _, why in held if why is not None)
+        return reason
+
     def from_first(self, value: T) -> T:
         """What process 0 has, on every process. Anything that can be pickled; it never leaves the group."""
         held = [value]
+        self._meet()
         with _told():
             dist.broadcast_object_list(held, group=self.group, group_src=0)
         return held[0]
@@ -62,6 +115,7 @@ class Processes:
     def gather(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """Every process's tensors, in the order of the processes; shapes may differ between them."""
         shapes: list[Any] = [None] * self.size
+        self._meet()
         with _told():
             dist.all_gather_object(shapes, {k: (t.shape, t.dtype) for k, t in tensors.items()}, group=self.group)
             out: list[dict[str, Tensor]] = []
@@ -122,6 +176,7 @@ class Processes:
         return {key: torch.cat([p[key] for p in parts]) for key in columns}
 
 
+_PEER = "it failed on another process (several processes)"
 ALONE = Processes(0, 1)
 _current: ContextVar[Processes] = ContextVar("processes", default=ALONE)
 
@@ -147,10 +202,13 @@ def across(group: Any = None) -> Iterator[Processes]:
             where="memspace.across",
             remedy="start the program by torchrun and call torch.distributed.init_process_group first",
         )
-    token = _current.set(Processes(dist.get_rank(group), dist.get_world_size(group), group))
+    team = Processes(dist.get_rank(group), dist.get_world_size(group), group)
+    token = _current.set(team)
+    attempts = settled_by_all.set(team.settle if team.size > 1 else settled_by_all.get())
     try:
-        yield _current.get()
+        yield team
     finally:
+        settled_by_all.reset(attempts)
         _current.reset(token)
 
 

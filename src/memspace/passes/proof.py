@@ -19,6 +19,7 @@ from collections.abc import Hashable, Mapping
 import torch
 from torch import Tensor, nn
 
+from memspace.errors import UnsupportedLayerError
 from memspace.passes.capture import Signals
 from memspace.task.space import ParameterSpace
 
@@ -54,10 +55,20 @@ def mismatched(
 
     Args:
         pulled: what :meth:`Signals.cotangents` gave for u.
+
+    Raises:
+        UnsupportedLayerError: autograd's own gradient is NaN or infinite.
     """
     r = torch.randn(u.shape[:2], generator=generator, dtype=torch.float64).to(u)
     together = torch.einsum("kb,kb...->b...", r, u)
     flat = space.pack(signals.parameter_gradient(parameters, together))
+    if not bool(torch.isfinite(flat).all()) and bool(torch.isfinite(u).all()):
+        wrong = {b.module for b in space.blocks if not bool(torch.isfinite(b.view(flat)).all())}
+        raise UnsupportedLayerError(
+            "the gradient of the outputs is NaN or infinite though the outputs are finite",
+            where=f"parameters of {', '.join(sorted(m or 'the model' for m in wrong))}",
+            remedy="guard the operation behind them: a root, a norm or a division at 0 has no slope",
+        )
     scale = float(flat.norm()) / max(1.0, space.size**0.5)
     wrong = set()
     for b in space.blocks:

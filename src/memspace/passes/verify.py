@@ -16,12 +16,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from memspace.errors import StochasticModelError, TaskError, UnsupportedLayerError
+from memspace.errors import TaskError, UnsupportedLayerError
 from memspace.passes.capture import Capture
 from memspace.passes.generic import PLAINEST
 from memspace.passes.proof import mismatched, uncalled
 from memspace.task.blocks import BROADCAST
-from memspace.task.checks import check_attached, evaluating
+from memspace.task.checks import check_attached, depends_on_batch, evaluating
 from memspace.task.data import call_model, move, take
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
@@ -96,10 +96,11 @@ def of_its_batch(task: Task, x: object, where: str) -> None:
         alone = torch.cat([call_model(task.model, take(x, slice(i, i + 1))).detach() for i in range(len(f))])
     apart = float((alone - f).abs().max())
     if not apart <= 10 * torch.finfo(f.dtype).eps ** 0.5 * max(1.0, float(f.abs().max())):
-        raise StochasticModelError(
+        raise depends_on_batch(
+            task.model,
             f"an example's outputs depend on its batch: alone they differ by {apart:.2g}",
-            where=f"{type(task.model).__name__}, {where}",
-            remedy="let the model treat every example by itself (no choice or statistic of the whole batch)",
+            f"{type(task.model).__name__}, {where}",
+            "let the model treat every example by itself (no choice or statistic of the whole batch)",
         )
 
 

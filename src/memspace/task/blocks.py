@@ -97,10 +97,10 @@ class Block:
         """Inverse of :meth:`to_matrix`, with any leading axes."""
         lead = matrix.shape[:-2]
         if self.kind == "embedding" or (self.kind == "turned" and len(shape) == 2):
-            return matrix.transpose(-1, -2).reshape(*lead, *shape)
+            return matrix.transpose(-1, -2).reshape((*lead, *shape))
         if self.kind == "transposed":
             return matrix.reshape(*lead, *shape[1:], shape[0]).movedim(-1, len(lead))
-        return matrix.reshape(*lead, *shape)
+        return matrix.reshape((*lead, *shape))  # of a parameter without an axis too, whose shape is ()
 
 
 @dataclass(frozen=True)

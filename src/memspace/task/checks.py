@@ -19,7 +19,7 @@ from memspace.errors import (
     UnsupportedLayerError,
 )
 from memspace.task.data import READ_AT_ONCE, Data, Inputs, call_model, move
-from memspace.task.kernels import as_written, differentiable_kernels
+from memspace.task.kernels import as_written, differentiable_kernels, without_gradient_hooks
 from memspace.task.repeated import check_padding, check_repeatable
 from memspace.task.restored import restored
 from memspace.task.samplers import same_draws
@@ -29,20 +29,21 @@ from memspace.task.told import check_told
 if TYPE_CHECKING:
     from memspace.task.task import Task
 
-__all__ = ["check_task", "evaluating", "holding", "untouched"]
+__all__ = ["check_task", "depends_on_batch", "evaluating", "holding", "untouched"]
 
 SHIFTS = "prepare_decoder_input_ids_from_labels"  # of transformers' models with an encoder and a decoder
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model as it is read: eval mode, full precision, kernels that can be differentiated, no sparse gradients.
+    """The model as it is read: eval mode, full precision, kernels that can be differentiated, no sparse gradients,
+    no hooks on gradients.
 
     Modes, buffers and attributes are as before afterwards, also after an exception.
     """
     modes = [(m, m.training) for m in model.modules()]
     sparse = [m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.sparse]
-    with restored(model), differentiable_kernels(model), as_written():
+    with restored(model), differentiable_kernels(model), as_written(), without_gradient_hooks(model):
         try:
             for m, _ in modes:
                 m.training = False
@@ -208,6 +209,11 @@ def _other_inputs(model: nn.Module, x: Inputs, reason: str) -> str:
     """What to do about inputs that the model refuses."""
     if hasattr(model, SHIFTS) and isinstance(x, dict) and "decoder_input_ids" not in x:
         return f"give every example an entry decoder_input_ids: model.{SHIFTS}(labels) makes them"
+    if "offsets" in reason:
+        return "let offsets say where each example's bag starts, from 0: torch.tensor([0, *lengths]).cumsum(0)[:-1]"
+    wanted, _, got = reason.partition("got")
+    if "Long" in wanted and ("Float" in got or "Double" in got):
+        return "cast the inputs that are indices to whole numbers, x.long()"
     whole = [t for t in _tensors(x) if not t.is_floating_point()]
     if whole and any(word in reason for word in ("dtype", "Long", "Byte", "scalar type")):
         kind = str(whole[0].dtype).removeprefix("torch.")
@@ -264,11 +270,22 @@ def _check_deterministic(task: Task) -> None:
     allowed = 10 * math.sqrt(torch.finfo(first.dtype).eps) * max(1.0, float(first.abs().max()))
     apart = float((alone - first[:half]).abs().max())
     if apart > allowed:
-        raise StochasticModelError(
+        raise depends_on_batch(
+            task.model,
             f"two forward passes of the model differ by {apart:.2g}: an example's output depends on its batch",
-            where=type(task.model).__name__,
-            remedy="let batch normalisation track running statistics (track_running_stats=True)",
+            type(task.model).__name__,
+            "let batch normalisation track running statistics (track_running_stats=True)",
         )
+
+
+def depends_on_batch(model: nn.Module, what: str, where: str, remedy: str) -> StochasticModelError:
+    """What to raise where an example's outputs depend on its batch; layers that do so by their nature are named."""
+    dynamic = [n for n, m in model.named_modules() if "quantized.dynamic" in type(m).__module__]
+    if dynamic:
+        what = f"{what}: its dynamically quantised layers round by the range of the whole batch"
+        where = f"module {dynamic[0]}" if dynamic[0] else where
+        remedy = "hand over the network before it was quantised; what rounding costs is measured on a copy"
+    return StochasticModelError(what, where=where, remedy=remedy)
 
 
 @torch.no_grad()

@@ -268,5 +268,12 @@ def _cast(x: Inputs, dtype: torch.dtype) -> Inputs:
 
 def _whole(y: Tensor) -> Tensor:
     """Labels of a narrow integer type as the int64 that torch indexes with; others as they are."""
+    if y.dtype == torch.uint64 and bool((y.view(torch.int64) < 0).any()):
+        largest = max(y.flatten().tolist())
+        raise LabelError(
+            f"the labels reach {largest}, more than a 64-bit integer with a sign holds",
+            where="labels",
+            remedy="number the classes 0, 1, 2, ...",
+        )
     narrow = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16, torch.uint32, torch.uint64)
     return y.long() if y.dtype in narrow else y

@@ -16,6 +16,8 @@ from memspace.task.likelihood import Categorical, Gaussian, Likelihood
 
 __all__ = ["LabelEncoding", "find_encoding"]
 
+WHOLE = 2.0**53  # whole numbers held as floats are exact up to here
+
 
 @dataclass(frozen=True)
 class LabelEncoding:
@@ -109,7 +111,7 @@ def find_encoding(law: Likelihood, f: Tensor, y: Any, names: Sequence[str] | Non
         elif y.dtype == torch.bool:
             whole = outputs == 2
         elif y.is_floating_point():
-            whole = bool((y == y.round()).all())
+            whole = bool(((y == y.round()) & (y.abs() <= WHOLE)).all())
         plain = shape == one or squeeze > 0
         real = shape == (*one, outputs) and not squeeze and not onehot and not y.is_floating_point()
         shift = 0

@@ -13,7 +13,7 @@ import torch
 import torch.utils.checkpoint as checkpointing
 from torch import nn
 
-__all__ = ["as_written", "differentiable_kernels"]
+__all__ = ["as_written", "differentiable_kernels", "without_gradient_hooks"]
 
 _AUTOCAST = torch.amp.autocast_mode.autocast
 
@@ -128,3 +128,27 @@ def as_written() -> Iterator[None]:
             if not _READERS:
                 checkpointing.CheckpointFunction = _CHECKPOINT  # type: ignore[misc]
                 _AUTOCAST.__enter__ = _ENTER  # type: ignore[method-assign]
+
+
+@contextmanager
+def without_gradient_hooks(model: nn.Module) -> Iterator[None]:
+    """Inside, hooks on gradients of parameters and modules rest: they are part of a training, not of the outputs.
+
+    A mask or a clip put on a gradient (``weight.register_hook``, ``register_full_backward_hook``) would else make of it
+    something that is no derivative. Hooks inside still go on and come off as usual.
+    """
+    kinds = ("_backward_hooks", "_backward_pre_hooks")
+    held: list[tuple[Any, dict[Any, Any]]] = []
+    for owner in (*model.modules(), *model.parameters()):
+        for kind in kinds:
+            hooks = getattr(owner, kind, None)
+            if hooks:
+                held.append((hooks, dict(hooks)))
+                hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, before in held:
+            added = dict(hooks)
+            hooks.clear()
+            hooks.update({**before, **added})

@@ -157,11 +157,15 @@ class Categorical(Likelihood):
             raise wrong_kind("categorical", y, f, where, f"integers of shape {tuple(f.shape[:-1])}")
         bad = ((y < 0) & (y != IGNORE)) | (y >= f.shape[-1])
         if bool(bad.any()):
+            remedy = f"the model has {f.shape[-1]} outputs: recode the labels or use a model with more classes"
+            other = torch.unique(y[bad])
+            if len(other) == 1 and not bool(bad.all()):
+                remedy = f"if {int(other)} means no label, put -100 in its place; {remedy}"
             raise LabelError(
                 f"{int(bad.sum())} labels lie outside 0..{f.shape[-1] - 1} (smallest {int(y.min())}, "
                 f"largest {int(y.max())})",
                 where=where,
-                remedy=f"the model has {f.shape[-1]} outputs: recode the labels or use a model with more classes",
+                remedy=remedy,
             )
 
     @staticmethod

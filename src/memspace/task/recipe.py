@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from memspace.arguments import check_fields
 from memspace.errors import SettingsError
+from memspace.limits import COUNT, SHARE, SIZE, WHOLE
 
 __all__ = ["Recipe", "Training"]
 
@@ -29,14 +31,14 @@ class Recipe:
         optimiser: ``"adam"`` (Kingma & Ba 2015; β = 0.9, 0.999, ε = 1e-8) or ``"sgd"``; ``momentum`` is SGD's.
     """
 
-    epochs: int
-    batch: int | None
-    rate: float
-    decay: float
-    checkpoints: int = 24
-    threads: int | None = None
+    epochs: Annotated[int, WHOLE]
+    batch: Annotated[int | None, COUNT]
+    rate: Annotated[float, SIZE]
+    decay: Annotated[float, SIZE]
+    checkpoints: Annotated[int, WHOLE] = 24
+    threads: Annotated[int | None, COUNT] = None
     optimiser: str = "adam"
-    momentum: float = 0.9
+    momentum: Annotated[float, SHARE] = 0.9
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from memspace.errors import TaskError
 
@@ -68,8 +69,9 @@ def chosen_names(
 
 
 def trained(model: nn.Module) -> list[str]:
-    """Names of the parameters that have a gradient and are real; complex ones are held as they are."""
-    return [n for n, p in model.named_parameters() if p.requires_grad and not p.is_complex()]
+    """Names of the parameters that have a gradient, are real and not empty; complex ones are held as they are."""
+    some = [(n, p) for n, p in model.named_parameters() if p.requires_grad and not p.is_complex()]
+    return [n for n, p in some if is_lazy(p) or p.numel()]
 
 
 def _some(pattern: str, found: set[str], names: dict[str, list[str]]) -> set[str]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from memspace.errors import LabelError, MemspaceError
 from memspace.task.data import Data, Inputs, as_labels, call_model, move
 from memspace.task.encoding import LabelEncoding, find_encoding
+from memspace.task.functional import functional_call
 from memspace.task.law import IGNORE, Likelihood
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson
 from memspace.task.reading import Making, OutputReading, read_so

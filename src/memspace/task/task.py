@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from memspace.arguments import check_fields
+from memspace.limits import SIZE
 from memspace.task.adapted import brought_together
 from memspace.task.data import Data, move
+from memspace.task.factors import Factors
 from memspace.task.held import held_fixed
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.plain import HALF, plain, stored_dtypes
@@ -22,26 +24,7 @@ from memspace.task.selection import as_patterns
 from memspace.task.settle import settle
 from memspace.task.told import guarded_show
 
-__all__ = ["Factors", "Run", "Task"]
-
-
-@dataclass(frozen=True)
-class Factors:
-    """Known generating factors of some inputs.
-
-    Args:
-        names: one per factor.
-        values: (M, K) integer levels of each factor for each input.
-        inputs: (M, ...) the inputs themselves.
-        sizes: number of levels of each factor.
-        render: (levels (B, K) float) -> inputs (B, ...); where given, directions along a factor can be differenced.
-    """
-
-    names: tuple[str, ...]
-    values: Tensor
-    inputs: Tensor
-    sizes: tuple[int, ...]
-    render: Callable[[Tensor], Tensor] | None = None
+__all__ = ["Run", "Task"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +71,7 @@ class Task:
     input_shape: tuple[int, ...] | None = None
     show: Callable[[Any], str] | None = None
     factors: Factors | None = None
-    decay: float | None = None
+    decay: Annotated[float | None, SIZE] = None
     run: Run | None = None
     refit: Callable[[Tensor, int], nn.Module] | None = None
     training: Training | None = None

@@ -8,17 +8,20 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from memspace.arguments import typed
-from memspace.errors import DataError
+from memspace.limits import BYTES, COUNT
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
 from memspace.task.data import Inputs, call_model, first_tensor, move, take
 from memspace.task.likelihood import Likelihood
 from memspace.task.recipe import Training
+from memspace.task.tensors import leaves
+from memspace.training.given import check_labels, check_networks, examples_of, seeds_of
 from memspace.training.group import Job, check_repeatable, prepare, stack, train
 from memspace.training.networks import Networks
 
@@ -32,15 +35,15 @@ AT_ONCE = 16  # networks in a group on a CPU: more gain nothing and leave the ca
 def train_many(
     training: Training,
     x: Inputs,
-    y: Tensor,
+    y: Any,
     likelihood: Likelihood,
     *,
     seeds: Sequence[int],
     weights: Tensor | None = None,
     index: Tensor | None = None,
     progress: Progress | None = None,
-    at_once: int | None = None,
-    memory: int = MEMORY,
+    at_once: Annotated[int | None, COUNT] = None,
+    memory: Annotated[int, BYTES] = MEMORY,
 ) -> Networks:
     """M networks, each equal to the network that :func:`memspace.task.builtin.train.fit` makes with its seed.
 
@@ -53,7 +56,7 @@ def train_many(
 
     Args:
         training: the network and the recipe; ``recipe.checkpoints`` and ``recipe.threads`` are not used.
-        x: (N, ...) inputs; y: labels. The networks are trained on the device of x.
+        x: (N, ...) inputs; y: labels, as the law takes them. The networks are trained on the device of x.
         likelihood: the output law.
         seeds: M of them.
         index: (M, m): network m trains on these examples alone, shuffled by its own seed: a half-subset costs half.
@@ -69,10 +72,13 @@ def train_many(
         The networks, in order.
 
     Raises:
-        DataError: shapes or indices do not fit.
+        DataError: inputs, shapes or indices do not fit; LabelError: the labels are not the law's.
+        SettingsError: a seed, ``at_once`` or ``memory`` is out of range.
         StochasticModelError: the network draws dropout masks while it trains.
     """
-    _check(len(y), seeds, weights, index)
+    x, y = examples_of(x, y)
+    seeds = seeds_of(seeds)
+    check_networks(len(y), seeds, weights, index)
     n = len(y) if index is None else index.shape[1]
     recipe = training.recipe
     with torch.random.fork_rng(devices=[]):
@@ -82,11 +88,12 @@ def train_many(
     device, dtype = first_tensor(x).device, next(model.parameters()).dtype
     data = move(x, device, dtype), y.to(device)
     example = take(data[0], slice(0, 1))
-    signals = _signals(model.to(device), example)
+    f, signals = _signals(model.to(device), example)
+    check_labels(likelihood, f, data[1])
     stacked = stack(model, max(signals) * recipe.size(n), device)
     workers = torch.get_num_threads() if device.type == "cpu" else 1
     if at_once is None:
-        numbers = sum(t.numel() for t in _leaves(example)) * (recipe.size(n) if index is None else n)
+        numbers = sum(t.numel() for t in leaves(example)) * (recipe.size(n) if index is None else n)
         numbers += sum(signals) * recipe.size(n) * (3 if stacked else 0)
         numbers += 6 * sum(p.numel() for p in model.parameters())  # weights, gradients, two moments, the result twice
         each = numbers * first_tensor(example).element_size() + 8 * n * (recipe.epochs if recipe.size(n) < n else 1)
@@ -106,33 +113,8 @@ def train_many(
     return Networks.joined(_work(map(job, starts), run, total, workers, progress or Silent()))
 
 
-def _check(n: int, seeds: Sequence[int], weights: Tensor | None, index: Tensor | None) -> None:
-    """Raise where the networks' examples are not what is documented."""
-    fault = None
-    if not len(seeds):
-        fault = "no seeds are given"
-    elif weights is not None and index is not None:
-        fault = "both weights and index are given"
-    elif weights is not None and weights.shape != (len(seeds), n):
-        fault = f"weights are of shape {tuple(weights.shape)}, not ({len(seeds)}, {n})"
-    elif weights is not None and not bool(torch.isfinite(weights).all()):
-        fault = "weights are not finite"
-    elif index is not None and (index.dim() != 2 or len(index) != len(seeds) or index.shape[1] == 0):
-        fault = f"index is of shape {tuple(index.shape)}, not ({len(seeds)}, examples of each network)"
-    elif index is not None and (index.dtype != torch.long or int(index.min()) < 0 or int(index.max()) >= n):
-        fault = f"index does not hold integers from 0 to {n - 1}"
-    if fault is not None:
-        raise DataError(fault, where="train_many", remedy="give one row per seed, over the training examples")
-
-
-def _leaves(x: Inputs) -> list[Tensor]:
-    if isinstance(x, Tensor):
-        return [x]
-    return [t for v in (x.values() if isinstance(x, dict) else x) for t in _leaves(v)]
-
-
-def _signals(model: nn.Module, example: Inputs) -> list[int]:
-    """Sizes of the tensors one example's graph holds, the parameters apart; at least one."""
+def _signals(model: nn.Module, example: Inputs) -> tuple[Tensor, list[int]]:
+    """One example's outputs, and sizes of the tensors its graph holds, the parameters apart; at least one."""
     own = {p.data_ptr() for p in model.parameters()}
     held: list[int] = []
 
@@ -144,7 +126,7 @@ def _signals(model: nn.Module, example: Inputs) -> list[int]:
     # In eval mode: one example has no batch statistics, and no running ones are to change.
     with evaluating(model), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         f = call_model(model, example)
-    return [int(f.numel()), *held]
+    return f.detach(), [int(f.numel()), *held]
 
 
 class _Stopped(Exception):

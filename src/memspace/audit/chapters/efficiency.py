@@ -87,7 +87,7 @@ def _needed(name: str, found: Needed, over: str, n: int, word: str, source: str 
     return Measurement(name, found.share, "1", f"{how}; {over}, no retraining", n, ends, source, note=note)
 
 
-def _of_curve(c: PruningCurve, word: str, classifies: bool) -> list[Measurement]:
+def _of_curve(c: PruningCurve, word: str, classifies: bool, sequence: bool) -> list[Measurement]:
     """The share that one method needs, and accuracy (or loss) at three shares."""
     key, found = KEYS[c.method], []
     needed = needed_share([c], DROP)
@@ -99,7 +99,7 @@ def _of_curve(c: PruningCurve, word: str, classifies: bool) -> list[Measurement]
         if share not in c.kept:
             continue
         k = c.kept.tolist().index(share)
-        what, unit = ("accuracy", "1") if classifies else ("loss", "nats")
+        what, unit = ("accuracy", "1") if classifies else ("loss", "nats per position" if sequence else "nats")
         interval = (float(ends[k, 0]), float(ends[k, 1]))
         known = math.isfinite(sum(interval))
         found.append(
@@ -154,7 +154,7 @@ def efficiency(r: Reading, progress: Progress) -> Chapter:
     further, absent = ([], (found,)) if isinstance(found, Unmeasured) else found
     curves += further
     classifies = task.likelihood.classifies
-    measurements = [m for c in curves for m in _of_curve(c, word, classifies)]
+    measurements = [m for c in curves for m in _of_curve(c, word, classifies, r.sequence)]
     figure = Figure(
         "pruning",
         "What can be cut",

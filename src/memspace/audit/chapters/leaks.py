@@ -50,9 +50,10 @@ def leaks(r: Reading, found: Duplicates) -> tuple[list[Measurement | Unmeasured]
         measured.append(accuracy)
         told.append(f"accuracy {accuracy.value:.1%}")
     losses = per_prediction(by_example(law.nll(f, y)), counted)
-    loss = from_samples(LOSS, losses, "nats", "test examples that are not in the training data")
+    nats = "nats per position" if r.sequence else "nats"
+    loss = from_samples(LOSS, losses, nats, "test examples that are not in the training data")
     measured.append(loss)
-    told.append(f"loss {loss.value:.3g} nats")
+    told.append(f"loss {loss.value:.3g} {nats}")
     return measured, [_finding(len(copies), n, f"On the other {int(kept.sum()):,}: {', '.join(told)}.")]
 
 

@@ -11,8 +11,9 @@ from memspace.progress import Progress
 from memspace.task.builtin.options import BuildOptions, corrupt
 from memspace.task.builtin.train import cached, fit
 from memspace.task.data import Data
+from memspace.task.factors import Factors
 from memspace.task.recipe import Recipe, Training
-from memspace.task.task import Factors, Task
+from memspace.task.task import Task
 
 __all__ = ["NAMES", "SIZES", "render", "shapes"]
 
