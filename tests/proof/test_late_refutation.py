@@ -1,5 +1,7 @@
 """What a pass refutes after others had read the same is read anew; a network without gradients is one sentence."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import memspace
-from memspace.audit import audit
+from memspace.audit import audit, dual_road
+from memspace.audit.store import Store
 from memspace.errors import TaskError
 from memspace.passes.engine import run_pass
 from memspace.passes.guard import overruled
@@ -64,3 +67,107 @@ class _Detached(nn.Module):
 def test_a_layout_of_a_network_without_gradients_is_refused_in_one_sentence(how: Any) -> None:
     with pytest.raises(TaskError, match="the outputs are detached from the parameters"):
         verified_space(_task(_Detached(how)))
+
+
+def _stop_at(monkeypatch: pytest.MonkeyPatch, chapter: str, before: Callable[[], None]) -> None:
+    """Let the chapter end the audit, after ``before``."""
+
+    def ends(*_given: Any, **_keywords: Any) -> None:
+        before()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit, chapter, ends)
+
+
+def _watched(monkeypatch: pytest.MonkeyPatch, after: Callable[[int, Any], None]) -> list[set[str]]:
+    """What was refuted at the end of each reading; ``after`` is told its number and the space."""
+    seen: list[set[str]] = []
+    plain = audit.read
+
+    def read(*given: Any) -> Any:
+        found = plain(*given)
+        seen.append(set(given[1].refuted))
+        after(len(seen), given[1])
+        return found
+
+    monkeypatch.setattr(audit, "read", read)
+    return seen
+
+
+def test_a_resumed_audit_reads_anew_what_it_refutes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The stages that an interrupted run left were read by passes too."""
+    key, settings = {"k": 1}, memspace.Settings(representation="dual")
+    with monkeypatch.context() as m:
+        _stop_at(m, "robustness", lambda: None)
+        with pytest.raises(KeyboardInterrupt):
+            audit.audit_task(_task(nn.Sequential(nn.Linear(4, 3))), settings, Store(tmp_path, key))
+    task, store = _task(nn.Sequential(nn.Linear(4, 3))), Store(tmp_path, key)
+    assert store.resumed
+    assert store.has("rows")
+
+    def refutes(count: int, space: Any) -> None:
+        if count == 1:
+            overruled(task, space, RefutedError({"0"}), task.train.batch([0, 1]))
+            assert space.late
+
+    seen = _watched(monkeypatch, refutes)
+    found = audit.audit_task(task, settings, store)
+    assert seen == [set(), {"0"}]
+    assert "the generic way: 0" in found.facts["parameters read"]
+
+
+def test_a_resumed_audit_knows_what_was_refuted_and_reads_nothing_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key, settings = {"k": 1}, memspace.Settings(representation="dual")
+
+    def net() -> Task:
+        trained: list[int] = []
+
+        def refit(index: Tensor, seed: int) -> nn.Module:
+            trained.append(seed)
+            torch.manual_seed(seed)
+            return nn.Sequential(nn.Linear(4, 3))
+
+        task = _task(nn.Sequential(nn.Linear(4, 3)))
+        task = Task(task.model, task.train, refit=refit)
+        object.__setattr__(task, "description", {"trained": trained})
+        return task
+
+    first = net()
+    with monkeypatch.context() as m:
+        seen = _watched(
+            m, lambda n, s: overruled(first, s, RefutedError({"0"}), first.train.batch([0, 1])) if n == 1 else None
+        )
+        _stop_at_second(m)
+        with pytest.raises(KeyboardInterrupt):
+            audit.audit_task(first, settings, Store(tmp_path, key))
+        assert seen == [set(), {"0"}]
+    trained = len(first.description["trained"])
+    assert trained
+    assert len(set(first.description["trained"])) == trained  # read anew, and not trained anew
+    second, store = net(), Store(tmp_path, key)
+    seen = _watched(monkeypatch, lambda _n, s: None)
+    passes, plain = [], dual_road.run_pass
+
+    def counted(*given: Any, **keywords: Any) -> None:
+        passes.append(len(keywords["index"]))
+        plain(*given, **keywords)
+
+    monkeypatch.setattr(dual_road, "run_pass", counted)
+    audit.audit_task(second, settings, store)
+    assert seen == [{"0"}]
+    assert passes == [12]  # of the explained predictions, which are not kept
+    assert not second.description["trained"]
+
+
+def _stop_at_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, plain = [], audit.robustness
+
+    def ends(*given: Any, **keywords: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return plain(*given, **keywords)
+
+    monkeypatch.setattr(audit, "robustness", ends)

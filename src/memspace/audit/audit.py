@@ -8,6 +8,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from memspace.audit.chapters.stored import stored
 from memspace.audit.claims import reviewed
 from memspace.audit.plan import Plan, Settings, make_plan
 from memspace.audit.read import read
-from memspace.audit.reading import Reading
+from memspace.audit.reading import HeldOut, Reading
 from memspace.audit.results import Chapter, Results
 from memspace.audit.store import Store
 from memspace.audit.timing import estimated_seconds
@@ -110,18 +111,38 @@ def _read(
     """The reading, the chapters and their tables, and seconds; all anew where a pass refuted what others had read.
 
     A pass that refutes some modules begins anew by itself. What earlier passes had read of them, in batches that were
-    not proven, may be as wrong, and everything rests on it. This is rare, and the second time all is read rightly.
+    not proven, may be as wrong, and everything rests on it: also what an interrupted run has left. This is rare, and
+    the second time all is read rightly. Networks trained anew are kept: no reading of this one decides them.
     """
+    refits: Callable[[], HeldOut | None] | None = None
+    if store is not None:
+        _go_on(space, store)
     while True:
         start, space.late = time.perf_counter(), False
-        r = read(task, space, plan, settings, store, progress)
+        r = read(task, space, plan, settings, store, progress, refits)
         costs = {"reading": time.perf_counter() - start}
         if r.held_out is not None:
             costs["held-out refits"] = r.held_out.seconds
         chapters, tables = _chapters(r, settings, store, progress)
         if not space.late:
             return r, chapters, tables, costs
-        space.finished, store = 0, None  # what is kept on disk was read wrongly, too
+        space.finished, refits = 0, partial(_same, r.held_out)
+        if store is not None:
+            store.drop_readings()
+
+
+def _same(held_out: HeldOut | None) -> HeldOut | None:
+    return held_out
+
+
+def _go_on(space: ParameterSpace, store: Store) -> None:
+    """Read every module as the interrupted run did last, and keep for the next run how this one does."""
+    known = store.load_ways()
+    if known is not None:
+        space.refuted |= {b.module for b in space.blocks} & set(map(str, known["refuted"]))
+        space.manner = max(space.manner, known["manner"])
+        space.finished += 1  # what is kept was read by passes, which one of this run may refute
+    store.ways = lambda: {"refuted": sorted(space.refuted), "manner": space.manner}
 
 
 def _chapters(

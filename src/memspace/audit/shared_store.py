@@ -38,6 +38,7 @@ class SharedStore(Store):
     def __init__(self, folder: Path, key: Mapping[str, Any], team: Processes, *, fresh: bool = False) -> None:
         self._team = team
         self.folder = folder
+        self.ways = None
         if team.rank == 0:
             super().__init__(folder, key, fresh=fresh)
         self.resumed = self._of_first(lambda: self.resumed)
@@ -70,6 +71,15 @@ class SharedStore(Store):
         """Process 0 keeps it."""
         if self._team.rank == 0:
             super().save_chapter(chapter, tables)
+
+    def load_ways(self) -> dict[str, Any] | None:
+        """What process 0 has."""
+        return self._of_first(lambda: super(SharedStore, self).load_ways())
+
+    def drop_readings(self) -> None:
+        """Process 0 drops them."""
+        if self._team.rank == 0:
+            super().drop_readings()
 
     def save_results(self, results: Results, page: str | None = None) -> None:
         """Process 0 writes them."""

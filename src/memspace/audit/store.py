@@ -30,10 +30,13 @@ from memspace.audit.ownership import (
 )
 from memspace.audit.results import SCHEMA, Chapter, Results, chapter_to_dict, check_consistent, clean
 from memspace.files import digest_of, writing, written, written_together
+from memspace.passes.generic import PLAINEST
 from memspace.version import VERSION
 
 __all__ = ["Store", "load_results", "write_table", "write_tensors", "write_text"]
 
+WAYS = "ways.json"  # how modules are read, known since some were seen to be read wrongly
+HELD_OUT = "held-out"  # the stage of networks trained anew, which no reading of this network decides
 ROUNDING = 1e-4  # of outputs on the probe: far above float32's rounding, far below a change of the forward
 
 # Units of the columns that have one, written into each table; counts, indices and shares have none.
@@ -105,6 +108,7 @@ class Store:
 
     def __init__(self, folder: Path, key: Mapping[str, Any], *, fresh: bool = False) -> None:
         self.folder = folder
+        self.ways: Callable[[], Mapping[str, Any]] | None = None  # kept beside every stage and chapter, where given
         self._partial = folder / PARTIAL
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +129,7 @@ class Store:
 
     def save_tensors(self, stage: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep a stage's tensors."""
+        self._keep_ways()
         write_tensors(self._partial / f"{stage}.safetensors", tensors)
 
     def load_tensors(self, stage: str) -> dict[str, Tensor]:
@@ -141,6 +146,7 @@ class Store:
 
     def save_chapter(self, chapter: Chapter, tables: Mapping[str, Any]) -> None:
         """Keep a chapter and the tables as they stand after it."""
+        self._keep_ways()
         content = {"chapter": chapter_to_dict(chapter), "tables": clean(dict(tables))}
         write_text(self._partial / f"{chapter.id}.json", json.dumps(content))
 
@@ -154,6 +160,32 @@ class Store:
             return chapter, tables
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise damaged(path) from error
+
+    def _keep_ways(self) -> None:
+        # Before what was read so: an interruption between the two must not leave a stage of unknown ways.
+        if self.ways is not None:
+            write_text(self._partial / WAYS, json.dumps(self.ways()))
+
+    def load_ways(self) -> dict[str, Any] | None:
+        """What an interrupted run's :attr:`ways` gave; None where it read nothing."""
+        path = self._partial / WAYS
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise damaged(path) from error
+        known = isinstance(content, dict) and isinstance(content.get("refuted"), list)
+        if not known or type(content.get("manner")) is not int or not 0 <= content["manner"] <= PLAINEST:
+            raise damaged(path)
+        return dict(content)
+
+    def drop_readings(self) -> None:
+        """Drop the stages and chapters that rest on how the network was read."""
+        with writing(self._partial):
+            for path in self._partial.iterdir():
+                if path.name != f"{HELD_OUT}.safetensors":
+                    path.unlink()
 
     def clear_partial(self) -> None:
         """Drop what was kept for resuming."""
