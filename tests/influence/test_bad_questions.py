@@ -126,3 +126,14 @@ def test_left_out_groups_add_up(task):
 def test_the_engine_that_auto_takes(task, engine, queries, rows, takes):
     # 8 examples × 3 outputs: 24 rows.
     assert choose_engine(task, engine, queries, rows)[0] == takes
+
+
+def test_a_target_that_mixes_queries_is_named() -> None:
+    g = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    task = Task(nn.Linear(4, 3), (torch.randn(20, 4, generator=g), torch.arange(20) % 3))
+    own = influence(task, [0, 5], damping=0.1, target=lambda f, _y: f[:, 0] - f.mean(-1))
+    alone = influence(task, [0], damping=0.1, target=lambda f, _y: f[:, 0] - f.mean())
+    torch.testing.assert_close(own.scores[:1], alone.scores)
+    with pytest.raises(TaskError, match="among 2 queries"):
+        influence(task, [0, 5], damping=0.1, target=lambda f, _y: f[:, 0] - f.mean())

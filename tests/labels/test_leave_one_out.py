@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from memspace.audit.leave_one_out import leave_one_out
@@ -179,3 +181,37 @@ def test_the_error_of_too_sure_a_predictor_is_covered() -> None:
         low, high = calibration_error("x", f[part], y[part], "some").interval
         covered += low <= truth <= high
     assert covered >= 45
+
+
+def test_an_optimum_far_away_is_reached_too() -> None:
+    """Whole Newton steps at the Hessian of all examples go to and fro for some."""
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))[:120]
+    scaled = (digits.data[order] - digits.data.mean(0)) / (digits.data.std(0) + 1e-9)
+    x, y, decay = torch.tensor(scaled), torch.tensor(digits.target[order]), 0.02
+
+    def fit(keep: Tensor) -> nn.Module:
+        model = nn.Linear(64, 10).double()
+        nn.init.zeros_(model.weight)
+        nn.init.zeros_(model.bias)
+        descent = torch.optim.LBFGS(
+            model.parameters(), max_iter=500, tolerance_grad=1e-11, line_search_fn="strong_wolfe"
+        )
+
+        def loss() -> Tensor:
+            descent.zero_grad()
+            norm = sum(p.square().sum() for p in model.parameters())
+            value = nn.functional.cross_entropy(model(x[keep]), y[keep]) + decay * len(x) / len(keep) / 2 * norm
+            value.backward()
+            return value
+
+        descent.step(loss)
+        return model
+
+    everyone = torch.arange(len(x))
+    found = leave_one_out(Task(fit(everyone), (x, y), decay=decay), folds=0)
+    for i in found.loo_loss.argsort(descending=True)[:4].tolist():
+        without = fit(everyone[everyone != i])(x[i : i + 1]).detach()
+        assert float(found.loo_loss[i]) == pytest.approx(
+            float(nn.functional.cross_entropy(without, y[i : i + 1])), rel=1e-3
+        )

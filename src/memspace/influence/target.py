@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from memspace.task.likelihood import Likelihood
 
 __all__ = ["TARGETS", "Outcome", "Target", "target_of"]
 
+MIXED = 1e-3  # relative difference of an outcome alone and among others, far above rounding
 Outcome = Callable[[Likelihood, Tensor, Tensor], Tensor]
 
 
@@ -60,11 +62,27 @@ class Target:
         q = self.by_position(law, f, y)
         return q.flatten(1).sum(1) if q.dim() > 1 else q
 
+    def _check_apart(self, law: Likelihood, f: Tensor, y: Tensor, q: Tensor) -> None:
+        """Raise where a query's outcome depends on which queries are asked with it: its gradient would, too."""
+        for k in {0, len(q) - 1} if len(q) > 1 else ():
+            alone = float(self.value(law, f[k : k + 1], y[k : k + 1])[0])
+            if not math.isclose(alone, float(q[k]), rel_tol=MIXED, abs_tol=MIXED * float(f.abs().max())):
+                raise TaskError(
+                    f"the outcome of a query is {float(q[k]):.4g} among {len(q)} queries and {alone:.4g} alone",
+                    where=f"target {self.name}",
+                    remedy="compute each query's number from its own row of f and y: no sum or mean over queries",
+                )
+
     def cotangent(self, law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
-        """∂q/∂f, (Q, ..., C), of each query's outcome; the queries must not mix."""
+        """∂q/∂f, (Q, ..., C), of each query's outcome.
+
+        Raises:
+            TaskError: it depends on the other queries, or not on the outputs.
+        """
         with torch.enable_grad():
             leaf = f.detach().requires_grad_()
             q = self.value(law, leaf, y)
+            self._check_apart(law, leaf.detach(), y, q.detach())
             if not q.requires_grad:
                 raise TaskError(
                     "the target does not depend on the outputs",

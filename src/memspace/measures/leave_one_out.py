@@ -13,6 +13,8 @@ from memspace.task.likelihood import Likelihood
 
 __all__ = ["first_order_losses", "loo_outputs", "self_influence", "settled_outputs"]
 
+NEARER = 0.9  # of the least error yet, above which a step is halved
+
 
 def loo_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, leverage: Tensor, *, own: bool = True) -> Tensor:
     """Outputs each example would get from the model trained without it, (n, C) float64.
@@ -45,7 +47,7 @@ def first_order_losses(loss: Tensor, influence: Tensor) -> Tensor:
     return loss.double() + influence.double()
 
 
-def settled_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, gram: Tensor, rounds: int = 60) -> Tensor | None:
+def settled_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, gram: Tensor, rounds: int = 100) -> Tensor | None:
     """Outputs of the exact optimum without each example, (n, C), where outputs are affine in the weights.
 
     With θ' = θ + M⁻¹Jᵀc the gradient without example i is Jᵀe, e = ∂ℓ'_{−i} − ∂ℓ + c − HKc; c is moved by Newton steps
@@ -68,7 +70,7 @@ def settled_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, gram: Tensor, 
     slope = likelihood.residual(f, y)
     labels = y.repeat(n, *[1] * (y.dim() - 1))
     at = torch.zeros(n, n, c, dtype=f.dtype, device=f.device)
-    last = float("inf")
+    step, least = f.new_ones(n, 1, 1), f.new_full((n,), float("inf"))
     for _ in range(rounds):
         shift = (at.reshape(n, n * c) @ k).reshape(n, n, c)
         there = likelihood.residual((f + shift).reshape(n * n, c), labels).reshape(n, n, c)
@@ -76,12 +78,14 @@ def settled_outputs(likelihood: Likelihood, f: Tensor, y: Tensor, gram: Tensor, 
         error = there - slope + at - torch.einsum("jcd,ijd->ijc", h, shift)
         through = (error.reshape(n, n * c) @ k).reshape(n, n, c)[own, own]
         error[own, own] += torch.einsum("ncd,nd->nc", pull, through)
-        moved = float(error.abs().max())
-        if not moved < 2 * last:
+        moved = error.abs().amax((1, 2))
+        if not bool(torch.isfinite(moved).all()):
             return None
-        last = min(last, moved)
-        at = at - error
-        if moved < 1e-9:
+        # The Hessian stays that of θ: where the optimum lies far from it whole steps go to and fro.
+        step[moved > NEARER * least] /= 2
+        least = torch.minimum(least, moved)
+        at = at - step * error
+        if float(moved.max()) < 1e-9:
             break
     settled: Tensor = f + (at.reshape(n, n * c) @ k).reshape(n, n, c)[own, own]
-    return settled if last < 1e-4 else None
+    return settled if float(moved.max()) < 1e-4 else None
