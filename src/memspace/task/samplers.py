@@ -36,6 +36,7 @@ from memspace.errors import DataError
 __all__ = ["generators_of", "indices_of", "same_draws"]
 
 LONGEST = 5_000_000  # indices a sampler may give; one that gives more has no end
+FEW, PASSES = 1000, 8  # indices of which so many passes more are compared
 
 
 def indices_of(loader: DataLoader[Any], name: str) -> Sequence[Any]:
@@ -105,9 +106,18 @@ def _drawn(name: str, kind: str, what: str) -> DataError:
 
 
 def _twice(sampler: Any, name: str) -> tuple[list[Any], list[Any]]:
-    """What two passes of any sampler give, with the random state and its own generator left as they were."""
+    """What a pass of any sampler gives, and one that differs from it, where one of a few more does.
+
+    A few batches come in the same order twice by chance. The random state and the sampler's own generator are left as
+    they were.
+    """
     with same_draws(generators_of(sampler)):
-        return _once(sampler, name), _once(sampler, name)
+        first = _once(sampler, name)
+        for _ in range(PASSES if len(first) <= FEW else 1):
+            other = _once(sampler, name)
+            if other != first:
+                break
+        return first, other
 
 
 def _once(sampler: Iterable[Any], name: str) -> list[Any]:
