@@ -2,7 +2,8 @@
 
 The annotations of a function say what it takes. :func:`typed` holds each argument against them before anything runs,
 where the annotation is a class, a number, a word, a container or a choice between these; the rest, tensors and data
-among it, is read by whoever uses it. ``Annotated[int, COUNT]`` says the range of a number too.
+among it, is read by whoever uses it. ``Annotated[int, COUNT]`` says the range of a number
+too. Numbers arrive as the annotation has them: 4.0 where a whole number is due as 4.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import math
 import numbers
 import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,11 +29,13 @@ from torch import Tensor
 from memspace.errors import DataError, SettingsError, TaskError
 from memspace.limits import Limit
 
-__all__ = ["as_positions", "check_fields", "check_names", "described", "typed"]
+__all__ = ["as_index", "as_positions", "check_fields", "check_names", "described", "typed"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Kind = tuple[Callable[[Any], bool], str]  # whether a value is one, and what that is in words
+MOST = 2**62  # whole numbers below it have room in a tensor's
+FAR = 10**300  # and numbers below it in a float; infinite ones are a function's own affair
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 HOW_TO_MAKE = {
     "Task": "make one by memspace.Task(model, train)",
@@ -58,25 +62,39 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
         if not hints:  # at the first call: annotations may name what is defined below the function
             hints.update(typing.get_type_hints(function, include_extras=True))
         try:
-            given = signature.bind_partial(*args, **keywords).arguments
-            for name, value in given.items():
+            bound = signature.bind_partial(*args, **keywords)
+            for name, value in bound.arguments.items():
                 if name in hints and signature.parameters[name].kind not in VARIABLE:
-                    _check(value, hints[name], name, where)
+                    bound.arguments[name] = _check(value, hints[name], name, where)
             signature.bind(*args, **keywords)
         except TypeError as error:
             what = f"it cannot be called like this: {error}"
             raise SettingsError(what, where=where, remedy=f"see help({where})") from None
-        return function(*args, **keywords)
+        return function(*bound.args, **bound.kwargs)
 
     return held
 
 
-def check_fields(made: Any, besides: Iterable[str] = ()) -> None:
-    """Raise where a field of a dataclass is not what its annotation says, as :func:`typed` does for arguments."""
-    hints, left = typing.get_type_hints(type(made), include_extras=True), set(besides)
-    for field in dataclasses.fields(made):
+def check_fields(made: Any, besides: Iterable[str] = (), of: type | None = None) -> None:
+    """Raise where a field of a dataclass is not what its annotation says, as :func:`typed` does for arguments.
+
+    Args:
+        besides: fields that are read elsewhere.
+        of: the class whose fields are meant, where a user may have derived another from it.
+    """
+    kind = of or type(made)
+    hints, left = _hints(kind), set(besides)
+    for field in dataclasses.fields(kind):
         if field.name not in left:
-            _check(getattr(made, field.name), hints[field.name], field.name, f"memspace.{type(made).__name__}")
+            value = getattr(made, field.name)
+            read = _check(value, hints[field.name], field.name, f"memspace.{type(made).__name__}")
+            if read is not value:
+                object.__setattr__(made, field.name, read)
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, Any]:
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def check_names(given: Mapping[str, Any], of: type, where: str) -> None:
@@ -106,6 +124,19 @@ def as_positions(given: Any, name: str, remedy: str) -> Tensor:
     return index.cpu()
 
 
+def as_index(given: Any, count: int, name: str) -> Tensor:
+    """Positions in data of ``count`` examples, one or more, as :func:`as_positions`.
+
+    Raises:
+        DataError: anything else was given, none, or one that is not there.
+    """
+    index = as_positions(given, name, f"give whole numbers from 0 to {count - 1}").long()
+    if not len(index) or int(index.min()) < 0 or int(index.max()) >= count:
+        what = "holds no example" if not len(index) else f"holds {int(index.min())} to {int(index.max())}"
+        raise DataError(f"{name} {what}", where=name, remedy=f"give whole numbers from 0 to {count - 1}")
+    return index
+
+
 def described(value: Any) -> str:
     """A value in a few words: numbers and short strings as they are, all else by its kind."""
     if value is None or isinstance(value, bool | int | float):
@@ -118,21 +149,24 @@ def described(value: Any) -> str:
     return _one(type(value).__name__)
 
 
-def _check(value: Any, annotation: Any, name: str, where: str) -> None:
-    """Raise where the annotation does not allow the value; what it does not tell is let through."""
+def _check(value: Any, annotation: Any, name: str, where: str) -> Any:
+    """The value as the annotation has it; raise where it does not allow it. What it does not tell is let through."""
     if typing.get_origin(annotation) is typing.Annotated:
         kind, *limits = typing.get_args(annotation)
-        _check(value, kind, name, where)
+        value = _check(value, kind, name, where)
         for limit in limits:
             if isinstance(limit, Limit) and value is not None:
-                limit(value, name, where)
-        return
+                value = limit(value, name, where)
+        return value
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     choices = typing.get_args(annotation) if union else (annotation,)
     kinds = [_kind(c) for c in choices]
+    fitting = next((c for c, kind in zip(choices, kinds, strict=True) if kind is not None and kind[0](value)), None)
+    if fitting is not None:
+        return _as_number(value, fitting) if fitting in (int, float) else value
     known = [k for k in kinds if k is not None]
-    if len(known) < len(kinds) or any(fits(value) for fits, _ in known):
-        return
+    if len(known) < len(kinds):
+        return value
     named = [c.__name__ for c in choices if isinstance(c, type)]
     words = " or ".join(dict.fromkeys(said for _, said in known if said != "None"))
     makes = [HOW_TO_MAKE[n] for n in named if n in HOW_TO_MAKE]
@@ -141,15 +175,32 @@ def _check(value: Any, annotation: Any, name: str, where: str) -> None:
         remedy = f"give {value.__name__}(...)"
     if isinstance(value, torch.nn.Module) and "a dict" in words:
         remedy = "give its state_dict()"
-    what = f"{name} is {described(value)}, not {words}"
+    if type(value) is int and abs(value) >= MOST and (int in choices or float in choices):
+        raise SettingsError(
+            f"{name} is out of range: {str(value)[:20]}...", where=where, remedy="give a smaller number"
+        )
+    what = f"{name} is {_unfit(value, choices)}, not {words}"
     raise (TaskError if "Task" in named else SettingsError)(what, where=where, remedy=remedy)
+
+
+def _unfit(value: Any, choices: tuple[Any, ...]) -> str:
+    """The value in a few words; of a list whose entries are wrong, with the first of these."""
+    for choice in choices:
+        fits = _entries(choice)
+        if fits is not None and _listed(value) and isinstance(value, Collection):
+            return f"{described(value)} that holds {described(next(v for v in value if not fits[0](v)))}"
+    return described(value)
 
 
 def _kind(choice: Any) -> Kind | None:
     """How to tell values of one annotation; None where it cannot be told from the value's class."""
     origin = typing.get_origin(choice) or choice
     if origin in _PLAIN:
-        return _PLAIN[origin]
+        fits, said = _PLAIN[origin]
+        entries = _entries(choice)
+        if entries is None:
+            return fits, said
+        return (lambda v: fits(v) and _all(v, entries[0])), f"{said} of {entries[1]}"
     if not isinstance(choice, type) or getattr(choice, "_is_protocol", False):
         return None
     if choice.__module__.startswith("memspace."):
@@ -159,17 +210,50 @@ def _kind(choice: Any) -> Kind | None:
     return None
 
 
-def _scalar(kind: Any) -> Callable[[Any], bool]:
-    def fits(value: Any) -> bool:
-        if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-            value = value.item()  # of a tensor or an array of one number
-        return isinstance(value, kind)
+def _entries(choice: Any) -> Kind | None:
+    """How to tell the entries of a list of words or numbers; None where it holds anything else."""
+    origin, of = typing.get_origin(choice), typing.get_args(choice)
+    if origin not in _LISTS or not of or (origin is tuple and of[1:] != (...,)):
+        return None
+    fits = _PLAIN.get(of[0])
+    return (fits[0], _SEVERAL[of[0]]) if fits is not None and of[0] in _SEVERAL else None
 
-    return fits
+
+def _all(values: Any, fits: Callable[[Any], bool]) -> bool:
+    """Whether every entry fits; what can be read only once is left unread."""
+    if getattr(values, "ndim", 1) == 0:
+        return False
+    return not isinstance(values, Collection) or all(fits(v) for v in values)
+
+
+def _item(value: Any) -> Any:
+    return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+
+
+def _true_or_false(value: Any) -> bool:
+    value = _item(value)
+    return isinstance(value, bool) or (isinstance(value, int) and value in (0, 1))
 
 
 def _whole(value: Any) -> bool:
-    return _scalar(numbers.Integral)(value) or (isinstance(value, float) and value.is_integer())  # 4.0 counts as 4
+    """A whole number that a tensor can hold; 4.0 counts as 4, True not as 1."""
+    value = _item(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | numbers.Integral):
+        return False
+    return math.isfinite(value) and int(value) == value and -MOST < int(value) < MOST
+
+
+def _number(value: Any) -> bool:
+    """A number but NaN."""
+    value = _item(value)
+    if type(value) is int:
+        return abs(value) < FAR  # beyond, it cannot be made a float
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(float(value))
+
+
+def _as_number(value: Any, kind: type) -> Any:
+    own = _item(value)
+    return own if type(own) is kind else kind(own)
 
 
 def _listed(value: Any) -> bool:
@@ -178,9 +262,9 @@ def _listed(value: Any) -> bool:
 
 _PLAIN: dict[Any, Kind] = {
     types.NoneType: ((lambda v: v is None), "None"),
-    bool: (_scalar(numbers.Integral), "True or False"),
+    bool: (_true_or_false, "True or False"),
     int: (_whole, "a whole number"),
-    float: (_scalar(numbers.Real), "a number"),
+    float: (_number, "a number"),
     str: ((lambda v: isinstance(v, str)), "a string"),
     Path: ((lambda v: isinstance(v, os.PathLike)), "a path"),
     dict: ((lambda v: isinstance(v, Mapping)), "a dict"),
@@ -188,8 +272,11 @@ _PLAIN: dict[Any, Kind] = {
     tuple: (_listed, "a list"),
     collections.abc.Mapping: ((lambda v: isinstance(v, Mapping)), "a dict"),
     collections.abc.Sequence: (_listed, "a list"),
+    collections.abc.Iterable: (_listed, "a list"),
     collections.abc.Callable: (callable, "a function"),
 }
+_LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
+_SEVERAL = {str: "strings", int: "whole numbers", float: "numbers"}
 
 
 def _fractional(index: Tensor) -> bool:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from memspace import intervals
+from memspace.arguments import check_fields
+from memspace.errors import SettingsError
 
 __all__ = ["Measurement", "Unmeasured", "from_change", "from_error", "from_ratio", "from_samples", "from_share"]
 
@@ -38,9 +40,18 @@ class Measurement:
     note: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", float(self.value))  # a count reads the same once stored
+        check_fields(self, besides=("value", "interval"))
+        try:
+            object.__setattr__(self, "value", float(self.value))  # a count reads the same once stored
+            if self.interval is not None:
+                low, high = self.interval
+                object.__setattr__(self, "interval", (float(low), float(high)))
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+            what = f"a measurement has a number and an interval of two or None: {self!r}"[:300]
+            raise SettingsError(what, where="memspace.Measurement", remedy="give numbers") from error
         if not self.name or not self.unit or not self.estimator:
-            raise ValueError(f"a measurement needs a name, a unit and an estimator: {self!r}")
+            what = f"a measurement needs a name, a unit and an estimator: {self!r}"[:300]
+            raise SettingsError(what, where="memspace.Measurement", remedy="give words for these")
 
     @property
     def standard_error(self) -> float | None:

@@ -187,8 +187,8 @@ def test_too_many_classes_for_memory_are_refused_before_the_pass_with_what_fits(
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"kind": "mc", "samples": 0}, "at least one"),
-        ({"kind": "topk", "lost": 1.0}, "share"),
+        ({"kind": "mc", "samples": 0}, "samples is out of range"),
+        ({"kind": "topk", "lost": 1.0}, "lost is out of range"),
         ({"kind": "fisher"}, "unknown kind"),
     ],
 )

@@ -30,7 +30,7 @@ def _chapter(id: str = "geometry") -> Chapter:
         question="How?",
         answer="So.",
         measurements=(
-            Measurement("fisher.trace", 1.5, "nats", "exact", 10, (1.0, 2.0), "THEORY 1"),
+            Measurement("fisher.trace", 1.5, "nats", "exact", 10, (1.0, 2.0), "Rao 1945"),
             Measurement("fisher.odd", math.nan, "1", "exact", 10),
         ),
         unmeasured=(Unmeasured("fisher.rest", "no data", "give data"),),

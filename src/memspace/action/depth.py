@@ -70,7 +70,7 @@ def depth_action(
     """The action of hidden states along depth: kinetic, in the Fisher metric, in predictions, and as optimal control.
 
     A = (L/2) Σ ‖h_{l+1} − h_l‖² ≥ ½ ‖h_L − h_0‖²; (L/2) Σ δhᵀ J_lᵀ H J_l δh; Fisher–Rao length of layer-wise
-    read-outs; H_l = E⟨p_{l+1}, h_{l+1} − h_l⟩ − (λ/2)‖θ_l‖² (THEORY 4). See ``docs/depth.md``.
+    read-outs; H_l = E⟨p_{l+1}, h_{l+1} − h_l⟩ − (λ/2)‖θ_l‖². See ``docs/depth.md``.
 
     Args:
         task: a task, or a model with ``train`` and further fields of :class:`memspace.Task`.

@@ -31,7 +31,7 @@ from memspace.task.task import Task
 __all__ = ["Steps", "fisher_action", "fisher_steps", "kinetic_action", "shares", "steps_of"]
 
 UNIT = "squared features"
-SOURCE = "THEORY 4"
+SOURCE = "Karkar et al. 2020"  # the kinetic energy of residual blocks as their action
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def kinetic_action(steps: Steps) -> tuple[list[Measurement], list[Unmeasured]]:
         return out, [Unmeasured("depth.ratio", still, "choose blocks that change the hidden state")]
     even, bent = "1 where all steps of an example are equally long", "1 where all steps point one way"
     out += [
-        ratio_of("depth.ratio", steps.action, steps.least, f"action over least action; {how}", SOURCE),
-        ratio_of("depth.pace", steps.action, steps.even, f"action over ½ length²; {how}", SOURCE, note=even),
-        ratio_of("depth.bend", steps.even, steps.least, f"½ length² over least action; {how}", SOURCE, note=bent),
+        ratio_of("depth.ratio", steps.action, steps.least, f"action over least action; {how}", ""),
+        ratio_of("depth.pace", steps.action, steps.even, f"action over ½ length²; {how}", "", note=even),
+        ratio_of("depth.bend", steps.even, steps.least, f"½ length² over least action; {how}", "", note=bent),
     ]
     return out, []
 
@@ -93,7 +93,7 @@ def shares(name: str, squared: Tensor, estimator: str) -> tuple[Measurement, ...
     whole = squared.sum(0)
     if not float(whole.mean()) > 0:
         return ()
-    return tuple(ratio_of(f"{name}.{k}", each, whole, estimator, SOURCE) for k, each in enumerate(squared))
+    return tuple(ratio_of(f"{name}.{k}", each, whole, estimator, "") for k, each in enumerate(squared))
 
 
 def fisher_steps(task: Task, chain: Chain, s: States, index: Tensor, batch: int = 64) -> Tensor:
@@ -123,5 +123,5 @@ def fisher_action(squared: Tensor) -> Measurement:
     """(L/2) Σ of :func:`fisher_steps`."""
     layers, n = squared.shape
     how = f"(L/2) Σ δhᵀJ_lᵀHJ_lδh, {layers} layers, {n} examples, exact by forward mode"
-    found = from_samples("depth.fisher_action", layers / 2 * squared.sum(0), "nats", how, source=SOURCE)
+    found = from_samples("depth.fisher_action", layers / 2 * squared.sum(0), "nats", how)
     return replace(found, note="what every step would move the predictions by if only it were taken once more")

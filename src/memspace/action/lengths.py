@@ -33,6 +33,7 @@ __all__ = [
     "sampled",
 ]
 
+CROOKS = "Rao 1945; Crooks 2007"  # length and action of a path in the Fisher metric
 VISIBLE = 0.02  # share of noise in the squared steps from which the length as recorded says more about the recording
 FEW = f"speed counts squared, so that it takes {2 * TELLING} checkpoints or more: record more of them"
 HALF = 0.5  # width of an interval, in its value, above which a number along the path is not reliable
@@ -83,7 +84,7 @@ def recorded_length(path: Walk, readings: Readings, checkpoints: int) -> Measure
             note += f"; {share:.0%} of its squared steps is noise, so that it grows with the rate of recording: "
             note += "action.drift_length does not"
     how = f"{checkpoints} checkpoints, closed-form Fisher–Rao steps on {n} probe examples"
-    return Measurement("action.length", path.length, "nats^½", how, n, (low, high), "THEORY 3", reliable, note)
+    return Measurement("action.length", path.length, "nats^½", how, n, (low, high), CROOKS, reliable, note)
 
 
 def distance_effect(squared: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ def lengths(
             f"½L² at T = 1, L the {of}",
             n,
             (max(squared[0], 0.0) ** 2 / 2, squared[1] ** 2 / 2),
-            "THEORY 3",
+            CROOKS,
             reliable,
             _joined("the least action of this path over all clocks of unit duration" + untold, why),
         )
@@ -152,7 +153,7 @@ def lengths(
             f"{len(line.squared) + 1} points between first and last checkpoint, {n} probe examples",
             n,
             interval(line.smooth, line.length_effect(), line.smooth - line.length, line.upper - line.smooth),
-            "THEORY 3",
+            CROOKS,
             note=f"straight in the parameters; the last halving added {line.error:.2g}, a third of it is in the value",
         )
         out.append(straight)
@@ -171,7 +172,7 @@ def lengths(
         bounds, sure, why = doubted(ratio, effect / below - ratio * below_effect / below, uncertain, least)
         sure = sure and readings.enough
         note = _joined(untold.removeprefix("; "), why)
-        out.append(Measurement(name, ratio, "1", f"{of} over {what}", n, bounds, "THEORY 4", sure, note))
+        out.append(Measurement(name, ratio, "1", f"{of} over {what}", n, bounds, "", sure, note))
     return out, absent
 
 
@@ -202,7 +203,7 @@ def drifted(readings: Readings, checkpoints: int, ambient: Measurement) -> tuple
             f"Σ √(D² − noise) at the finest scale at which drift stands out, {where}",
             n,
             bounds,
-            "THEORY 3",
+            "",
             reliable,
             _joined(note, why),
         ),
@@ -216,7 +217,7 @@ def drifted(readings: Readings, checkpoints: int, ambient: Measurement) -> tuple
                 min(low, drift.noise_share_at(1 - DOUBT), share),
                 max(high, drift.noise_share_at(1 + DOUBT), share),
             ),
-            "THEORY 4",
+            "",
             share <= VISIBLE and high <= VISIBLE,
             "of this recording and not of the training: the finer it is, the more of it is noise",
         ),
@@ -233,7 +234,6 @@ def bought(loss: Tensor) -> Measurement:
         "training loss at the first less the last checkpoint, probe examples",
         len(each),
         interval(float(each.mean()), each),
-        "THEORY 4",
     )
 
 
@@ -277,7 +277,7 @@ def clocked_action(path: Walk, readings: Readings, time: Sequence[float], checkp
         f"½ Σ ℓ²/Δt over {checkpoints} checkpoints on {n} probe examples, noise taken out",
         n,
         bounds,
-        "THEORY 4",
+        CROOKS,
         reliable,
         _joined(note, why),
     )

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from memspace.action.slope import signals
-from memspace.arguments import typed
+from memspace.arguments import as_index, typed
 from memspace.errors import SettingsError
 from memspace.geometry.distance import squared_distances
 from memspace.limits import COUNT, POSITIVE, SIZE
@@ -171,7 +171,8 @@ class NaturalFlow:
     def _measured(self, name: str, value: float, how: str) -> Measurement:
         note = f"λ = {self.damping:g}; exact for these examples up to the step"
         how = f"{how}, {len(self.loss) - 1} {self.method} steps"
-        return Measurement(name, value, "nats", how, self.n, None, "THEORY 4", note=note)
+        source = "Amari 1998; Ambrosio, Gigli & Savaré 2008"
+        return Measurement(name, value, "nats", how, self.n, None, source, note=note)
 
 
 @typed
@@ -202,7 +203,7 @@ def natural_gradient_flow(
             remedy="change that argument",
         )
     space = ParameterSpace.of(task)
-    chosen = torch.arange(len(task.train)) if index is None else index
+    chosen = torch.arange(len(task.train)) if index is None else as_index(index, len(task.train), "index")
     with _double(task.model):
         fixed = {n: t.detach().clone() for n, t in task.model.state_dict().items() if isinstance(t, Tensor)}
 

@@ -289,10 +289,10 @@ def _check(
     longest: float | None,
 ) -> None:
     for name, value, fits, range_ in (
-        ("lr", lr, lr >= 0, "not be negative"),
+        ("lr", lr, 0 <= lr < math.inf, "be finite and not negative"),
         ("damping", damping, 0 < damping < math.inf, "be positive and finite"),
         ("momentum", momentum, 0 <= momentum < 1, "be in [0, 1)"),
-        ("weight_decay", weight_decay, weight_decay >= 0, "not be negative"),
+        ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "be finite and not negative"),
         ("factors", factors, factors >= 1, "be at least 1"),
         ("refresh", refresh, refresh >= 1, "be at least 1"),
         ("memory", memory, 0 <= memory < 1, "be in [0, 1)"),

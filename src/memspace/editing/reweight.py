@@ -18,6 +18,7 @@ from memspace.errors import TaskError
 from memspace.limits import DAMPING
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.verify import verified_space
+from memspace.task.checkpoint import check_fit
 from memspace.task.data import call_model, move
 from memspace.task.operations import written_out
 from memspace.task.task import Task
@@ -70,6 +71,7 @@ def reweight(
     """
     damping = DAMPING.optional(damping, "damping")
     if state is not None:
+        check_fit(task.model, state, "reweight(state=...)")
         model = copy.deepcopy(task.model)
         model.load_state_dict(state)
         task = replace(task, model=model, run=None)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from memspace.arguments import typed
-from memspace.errors import SettingsError
+from memspace.errors import SettingsError, WeightsMismatchError
 from memspace.geometry.descent import CHUNK, descend
 from memspace.geometry.stacked import Probe, State, held_between, probe_of
 from memspace.geometry.string import midpoints, respaced, shortest
@@ -235,6 +235,14 @@ def path_length(probe: Probe, points: Tensor) -> PathLength:
 
 
 def _flat(space: ParameterSpace, state: State, task: Task) -> Tensor:
+    own = space.parameters(task.model)
+    lost = [n for n in own if n not in state or state[n].shape != own[n].shape]
+    if lost:
+        raise WeightsMismatchError(
+            f"a state lacks {lost[0]} or has it in another shape",
+            where="geodesic",
+            remedy="give states of this task's model: copies of its state_dict()",
+        )
     return space.pack({n: state[n].to(task.device) for n in space.names}).double()
 
 

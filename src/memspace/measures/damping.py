@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.intervals import margin
 from memspace.metric.metric import FisherMetric
 
 __all__ = [
@@ -95,11 +96,11 @@ def match_damping(estimates: Tensor, grid: tuple[float, ...], target: Tensor, wh
 
 
 def _alike(estimate: Tensor, target: Tensor) -> bool:
-    """Whether the means of paired samples differ by no more than 1.96 standard errors of the difference."""
+    """Whether the interval of the mean difference of paired samples holds 0."""
     if estimate.shape != target.shape or len(target) < 10:
         return False
     apart = estimate.double() - target.double()
-    return bool(apart.mean().abs() <= 1.96 * apart.std() / math.sqrt(len(apart)))
+    return bool(apart.mean().abs() <= margin(apart.std() / math.sqrt(len(apart)), len(apart) - 1))
 
 
 def damping_unit(metric: FisherMetric) -> float:

@@ -347,7 +347,5 @@ def _angles(task: Task, factors: Factors, layer: str, seed: int) -> tuple[list[M
         if len(o) < 2:
             absent.append(Unmeasured(key, "fewer than two factors move it at any input", "name another layer"))
         else:
-            made.append(
-                from_samples(key, o, "1", f"pointwise 1 − mean |cos| {how}", upper=1.0, source="THEORY 7", note=note)
-            )
+            made.append(from_samples(key, o, "1", f"pointwise 1 − mean |cos| {how}", upper=1.0, note=note))
     return made, absent

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from memspace.arguments import typed
+from memspace.arguments import as_index, typed
 from memspace.errors import MemoryBudgetError, SettingsError
-from memspace.limits import BYTES, COUNT, DRAW
+from memspace.limits import BYTES, COUNT, DRAW, SHARE
 from memspace.metric.block import BlockDiagonal, DenseBlock
 from memspace.metric.dual import Dual, select_rows
 from memspace.metric.implicit import Implicit
@@ -117,8 +117,8 @@ def build(
     representation: str,
     *,
     kind: str = "exact",
-    samples: int = 1,
-    lost: float = 0.01,
+    samples: Annotated[int, COUNT] = 1,
+    lost: Annotated[float, SHARE] = 0.01,
     memory: Annotated[int, BYTES] = 4 * 2**30,
     batch: Annotated[int | None, COUNT] = None,
     seed: Annotated[int, DRAW] = 0,
@@ -143,6 +143,7 @@ def build(
     Returns:
         the metric; its ``coverage`` says what share of the parameters was read, and how.
     """
+    index = None if index is None else as_index(index, len(task.train), "index")
     metric = _metric(task, space, representation, kind, samples, lost, memory, batch, seed, index)
     covered = coverage(space, sum(p.numel() for p in task.model.parameters()), representation)
     object.__setattr__(metric, "coverage", covered)  # a frozen dataclass, of which this is no field

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from memspace.arguments import typed
 from memspace.errors import TaskError, UnsupportedLayerError
 from memspace.passes.capture import Capture
 from memspace.passes.generic import PLAINEST
@@ -32,6 +33,7 @@ EXAMPLES = 4  # first and last ones
 SPREAD = 7  # drawn from all: another number, so that the axis of examples shows
 
 
+@typed
 def verified_space(task: Task, names: Sequence[str] = ()) -> ParameterSpace:
     """The parameter space whose fast blocks reproduce autograd's gradient; the others are made loose.
 
@@ -43,7 +45,7 @@ def verified_space(task: Task, names: Sequence[str] = ()) -> ParameterSpace:
         TaskError: nothing has a gradient.
         StochasticModelError: it does not because an example's outputs depend on the others of its batch.
     """
-    if names:
+    if len(names):
         task = copy.copy(task)  # a Task made anew would read its data again
         object.__setattr__(task, "parameters", tuple(glob.escape(n) for n in names))
     batches = _batches(len(task.train))

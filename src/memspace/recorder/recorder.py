@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from memspace.arguments import check_fields
 from memspace.errors import Interrupted, MemspaceError, NonFiniteError, TaskError
 from memspace.geometry.distance import squared_distances
 from memspace.limits import COUNT, SEED, Limit
@@ -59,6 +60,7 @@ class WatchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self, besides=(*_LIMITS, "every"))
         for name, limit in _LIMITS.items():
             object.__setattr__(self, name, limit(getattr(self, name), f"WatchSettings.{name}"))
         object.__setattr__(self, "every", COUNT.optional(self.every, "WatchSettings.every"))
@@ -111,7 +113,14 @@ class Recorder:
 
     def attach(self, optimizer: Optimizer | Iterable[Optimizer]) -> Recorder:
         """Follow one optimiser's steps, or several's, by a hook; learning rates are then known."""
-        for each in optimizer if isinstance(optimizer, Iterable) else [optimizer]:
+        several = list(optimizer) if isinstance(optimizer, Iterable) else [optimizer]
+        if not several:
+            raise TaskError(
+                "there is no optimiser in what was given",
+                where="optimizer",
+                remedy="hand over a torch optimiser, or leave it out and call run.step(rate=...) after each step",
+            )
+        for each in several:
             if not isinstance(each, Optimizer):
                 raise TaskError(
                     f"a {type(each).__name__} has no steps to follow",

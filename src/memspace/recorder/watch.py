@@ -78,6 +78,10 @@ def watch(
         )
     if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
         return Recorder(None, None, Budget(settings.budget, PARTS), settings)
+    if out == "":
+        raise RunFolderError(
+            "out is empty", where="memspace.watch", remedy="name a folder, or give None to keep nothing"
+        )
     sinks = as_sinks(to)
     folder = None if out is None else Path(out)
     found = None if folder is None else _earlier(folder, resume)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memspace.arguments import typed
 from memspace.errors import DataError, LabelError
 from memspace.task.layout import Layout, layouts
 from memspace.task.samplers import generators_of, same_draws
@@ -103,6 +104,7 @@ class Data:
         DataError: the source is empty, has no end, or does not give (input, label) pairs.
     """
 
+    @typed
     def __init__(self, source: Any, name: str = "data") -> None:
         self.name = name
         self.encode: Callable[[Any], Any] = as_labels

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from memspace.arguments import described
+from memspace.arguments import check_fields, described
 from memspace.errors import LabelError, SettingsError
 from memspace.task.law import Likelihood, wrong_kind
 
@@ -34,8 +34,11 @@ class Gaussian(Likelihood):
     fitted: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, besides=("sigma",), of=Gaussian)
         values = self.sigma if isinstance(self.sigma, tuple) else (1.0 if self.sigma is None else self.sigma,)
-        known = all(isinstance(v, int | float) and v > 0 and math.isfinite(v) for v in values)
+        known = all(
+            isinstance(v, int | float) and not isinstance(v, bool) and v > 0 and math.isfinite(v) for v in values
+        )
         if not values or not known:
             raise SettingsError(
                 f"Gaussian needs a positive sigma, got {described(self.sigma)}",

@@ -14,6 +14,7 @@ import torch
 from scipy.stats import poisson
 from torch import Tensor
 
+from memspace.arguments import check_fields
 from memspace.errors import LabelError, SettingsError
 from memspace.task.counts import count_residuals
 from memspace.task.gaussian import Gaussian
@@ -41,6 +42,7 @@ class Categorical(Likelihood):
     class_axis: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, of=Categorical)
         if self.class_axis not in (None, 1, -1):
             raise SettingsError(
                 f"class_axis is 1, -1 or None, got {self.class_axis!r}", where="output law", remedy="give one of these"
@@ -211,6 +213,9 @@ class Bernoulli(Likelihood):
 
     name: str = "bernoulli"
 
+    def __post_init__(self) -> None:
+        check_fields(self, of=Bernoulli)
+
     @property
     def classifies(self) -> bool:
         """Predictions are 0/1."""
@@ -296,6 +301,9 @@ class Poisson(Likelihood):
     """Counts with log-rate f: H = diag(e^f)."""
 
     name: str = "poisson"
+
+    def __post_init__(self) -> None:
+        check_fields(self, of=Poisson)
 
     def nll(self, f: Tensor, y: Tensor) -> Tensor:
         """e^f − y f + log y!."""

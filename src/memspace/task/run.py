@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
+from typing import Any, overload
 
 from torch import Tensor
+
+from memspace.arguments import check_fields, described
+from memspace.errors import SettingsError
 
 __all__ = ["Run", "States"]
 
@@ -56,6 +60,9 @@ class Run:
         epochs: how many epochs the training took.
         optimiser: what made the steps, where that is known: ``"SGD"`` (without momentum), ``"Adam"``, the class's name.
         one_step: (step, squared Fisher–Rao length of that single step in nats), where a recorder looked.
+
+    Raises:
+        SettingsError: states, times and steps are not one of each per checkpoint.
     """
 
     states: Sequence[State]
@@ -65,9 +72,59 @@ class Run:
     one_step: tuple[tuple[int, float], ...] = ()
     optimiser: str = ""
 
+    def __post_init__(self) -> None:
+        check_fields(self, besides=("states", "one_step"))
+        _check_states(self.states)
+        time, step = tuple(map(float, self.time)), tuple(map(int, self.step))
+        if not len(self.states) == len(time) == len(step):
+            raise SettingsError(
+                f"a run has {len(self.states)} states, {len(time)} times and {len(step)} steps",
+                where="memspace.Run",
+                remedy="give one time (the sum of learning rates) and one optimiser step for each state",
+            )
+        if not all(map(math.isfinite, (*time, self.epochs))) or min(*step, self.epochs) < 0:
+            raise SettingsError(
+                "times of a run are finite numbers and its steps count from 0",
+                where="memspace.Run",
+                remedy="give the sum of learning rates and the number of optimiser steps up to each state",
+            )
+        one_step = tuple(map(tuple, self.one_step)) if _pairs(self.one_step) else None
+        if one_step is None:
+            raise SettingsError(
+                "one_step is no list of (step, squared length)",
+                where="memspace.Run",
+                remedy="leave it out, or give a pair of numbers for each step that was looked at",
+            )
+        for name, value in (("time", time), ("step", step), ("one_step", one_step)):
+            object.__setattr__(self, name, value)
+
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Run:
         """The run with every tensor changed; what is on disk stays there."""
         states = self.states
         if isinstance(states, States):
             return replace(self, states=states.mapped(change))
         return replace(self, states=tuple({k: change(v) for k, v in s.items()} for s in states))
+
+
+def _check_states(states: Any) -> None:
+    """Refuse what is no sequence of state dicts; those left on disk are not read for it."""
+    known = isinstance(states, States) or (
+        isinstance(states, Sequence)
+        and not isinstance(states, str)
+        and all(isinstance(s, Mapping) and all(isinstance(t, Tensor) for t in s.values()) for s in states)
+    )
+    if not known or not len(states):
+        raise SettingsError(
+            f"states is {described(states)}, not a list of one state dict or more",
+            where="memspace.Run",
+            remedy="give copies of model.state_dict(), the initialisation first",
+        )
+
+
+def _pairs(values: Any) -> bool:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        return False
+    return all(
+        isinstance(v, Sequence) and len(v) == 2 and all(isinstance(x, int | float) and x == x for x in v)
+        for v in values
+    )

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from memspace.arguments import check_fields
+from memspace.arguments import check_fields, described
+from memspace.errors import SettingsError
 from memspace.limits import SIZE
 from memspace.task.adapted import brought_together
 from memspace.task.data import Data, move
@@ -83,6 +84,10 @@ class Task:
 
     def __post_init__(self) -> None:
         check_fields(self, besides=("train", "test"))
+        labels: Any = self.true_labels
+        if labels is not None and not isinstance(labels, Tensor):
+            what = f"true_labels is {described(labels)}, not a tensor"
+            raise SettingsError(what, where="memspace.Task", remedy="give torch.as_tensor(...) of them")
         half = stored_dtypes(self.model)
         if half:
             names = " and ".join(str(d).removeprefix("torch.") for d in half)

@@ -61,7 +61,7 @@ def _length(name: str, found: PathLength, what: str, n: int) -> Measurement:
     note = f"the last halving of the step added {found.change:.2g}; a third of it is in the value, all in the interval"
     half = margin(found.error(), n - 1)
     bounds = max(0.0, found.measured - half), found.upper + half
-    return Measurement(name, found.value, "nats^½", how, n, bounds, "THEORY 3", note=note)
+    return Measurement(name, found.value, "nats^½", how, n, bounds, "Rao 1945", note=note)
 
 
 def _of_ratio(value: float, above: PathLength, below: Tensor, by: float, less: float = 0.0) -> tuple[float, float]:

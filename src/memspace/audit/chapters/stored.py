@@ -59,9 +59,7 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
     first = r.loo_f is None
     against = beyond_a_guess(task.likelihood, r.f, r.y, r.loo_loss, r.loo_f) or (doubt if first else "")
     how = "first order: self-influence" if first else "leave-one-out loss less training loss"
-    rises = from_samples(
-        "memory.loo_loss_rise", rise.tolist(), nats, how, source="Rad & Maleki 2020; THEORY 5", note=against
-    )
+    rises = from_samples("memory.loo_loss_rise", rise.tolist(), nats, how, source="Rad & Maleki 2020", note=against)
     measurements = [
         replace(own, reliable=own.reliable and not doubt),
         replace(rises, reliable=rises.reliable and not against),
