@@ -92,6 +92,9 @@ def test_the_results_hold_the_bounds_in_order(page):
     assert (
         value["compare.lower_bound"] <= value["compare.length_found"] <= value["compare.straight_line_length"] * 1.0001
     )
+    low, high = next(m.interval for c in results.chapters for m in c.measurements if m.name == "compare.lower_bound")
+    # Forty examples of a distance that differs from one to the next by a fifth and more.
+    assert low < 0.97 * value["compare.lower_bound"] < value["compare.lower_bound"] < high
     # The gap is that of the upper bound, which lies above the estimate by less than the length's own settling.
     estimate = value["compare.length_found"] / value["compare.lower_bound"] - 1
     assert estimate <= value["compare.gap"] <= estimate + 0.05

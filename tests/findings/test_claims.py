@@ -48,6 +48,18 @@ def test_a_finding_without_support_gives_way_to_what_it_says_otherwise():
     assert reviewed([replace(finding, otherwise=None)], {SHARE.name: SHARE}) == ()
 
 
+def test_what_a_finding_says_otherwise_must_be_supported_too():
+    instead = _finding(above("pairs", 2.0))
+    finding = _finding(above("labels.noise", 0.06), otherwise=instead)
+    assert reviewed([finding], {SHARE.name: SHARE}) == ()
+    assert reviewed([finding], {SHARE.name: SHARE, EXACT.name: EXACT}) == (instead,)
+
+
+def test_one_refutation_of_several_is_enough():
+    finding = _finding(above("labels.noise", 0.01), unless=(above("pairs", 2.0), above("pairs", 9.0)))
+    assert reviewed([finding], {SHARE.name: SHARE, EXACT.name: EXACT}) == ()
+
+
 def test_a_finding_is_silent_where_another_measurement_refutes_it():
     finding = _finding(above("labels.noise", 0.01), unless=(above("pairs", 2.0),))
     assert reviewed([finding], {SHARE.name: SHARE, EXACT.name: EXACT}) == ()

@@ -77,3 +77,20 @@ def test_refits_of_a_regression_are_read_as_numbers() -> None:
 def test_the_variance_explained_is_not_asked_of_a_classifier() -> None:
     x, y = torch.randn(30, 3), torch.arange(30) % 2
     assert isinstance(leave_one_out(Task(nn.Linear(3, 2), (x, y)), folds=0).explained, Unmeasured)
+
+
+def test_the_decay_of_a_fitted_law_keeps_the_optimum_where_it_is() -> None:
+    """A ridge regression is the optimum of half the squared error plus γ; in the fitted law's nats of that plus γ/σ²."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(N, D, generator=generator, dtype=torch.float64)
+    y = 3 * x @ torch.randn(D, 1, generator=generator, dtype=torch.float64)
+    y = y + torch.randn(N, 1, generator=generator, dtype=torch.float64)
+    gamma = 0.3
+    model = nn.Linear(D, 1, bias=False).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.linalg.solve(x.T @ x / N + gamma * torch.eye(D).double(), x.T @ y / N).T)
+    task = Task(model, (x, y), Gaussian(), decay=gamma)
+    assert task.decay is not None
+    loss = task.likelihood.nll(model(x), y).mean() + task.decay / 2 * model.weight.square().sum()
+    (slope,) = torch.autograd.grad(loss, model.weight)
+    assert float(slope.norm()) < 1e-3 * task.decay * float(model.weight.detach().norm())  # the decay is kept to four digits
