@@ -32,7 +32,9 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
                 spent = [0.0]
                 for a, b in zip(action.segments["excess"], action.segments["bought"], strict=True):
                     spent.append(spent[-1] + a + b)
-                lines.append(Line(name, spent, action.loss))
+                at = dict(zip(action.step, action.loss, strict=True))  # by checkpoint; stretches hold several
+                ends = [action.segments["step_from"][0], *action.segments["step_to"]]
+                lines.append(Line(name, spent, [at[step] for step in ends]))
         for key, unit in (
             ("loss_bought", "nats"),
             ("excess", "nats"),

@@ -36,7 +36,9 @@ def test_a_ratio_turned_over_has_its_interval_turned_over():
 def test_copies_of_a_sample_count_once_where_they_are_one_group(copies):
     x = np.random.default_rng(1).exponential(size=25)
     alone = of_mean(x).ends
-    assert of_mean(np.repeat(x, copies), groups=np.repeat(np.arange(25), copies)).ends == pytest.approx(alone, rel=1e-12)
+    assert of_mean(np.repeat(x, copies), groups=np.repeat(np.arange(25), copies)).ends == pytest.approx(
+        alone, rel=1e-12
+    )
 
 
 def test_a_change_at_another_level_is_wider():

@@ -80,7 +80,7 @@ def test_the_variance_explained_is_not_asked_of_a_classifier() -> None:
 
 
 def test_the_decay_of_a_fitted_law_keeps_the_optimum_where_it_is() -> None:
-    """A ridge regression is the optimum of half the squared error plus γ; in the fitted law's nats of that plus γ/σ²."""
+    """A ridge regression is the optimum of half the squared error and γ, so of the fitted law's nats and γ/σ²."""
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(N, D, generator=generator, dtype=torch.float64)
     y = 3 * x @ torch.randn(D, 1, generator=generator, dtype=torch.float64)
@@ -93,4 +93,6 @@ def test_the_decay_of_a_fitted_law_keeps_the_optimum_where_it_is() -> None:
     assert task.decay is not None
     loss = task.likelihood.nll(model(x), y).mean() + task.decay / 2 * model.weight.square().sum()
     (slope,) = torch.autograd.grad(loss, model.weight)
-    assert float(slope.norm()) < 1e-3 * task.decay * float(model.weight.detach().norm())  # the decay is kept to four digits
+    assert float(slope.norm()) < 1e-3 * task.decay * float(
+        model.weight.detach().norm()
+    )  # the decay is kept to four digits

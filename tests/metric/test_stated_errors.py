@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from memspace import Gaussian, Task
+from memspace.action.slope import ProbeDual
 from memspace.intervals import around, margin
 from memspace.metric.density import Density
 from memspace.metric.draw import spread_of_draw
@@ -98,7 +100,7 @@ def test_kfac_is_exact_for_a_linear_model_whatever_the_positions() -> None:
 def test_with_one_example_the_mean_field_spectrum_has_one_value_an_output() -> None:
     """No pair of examples: the C rows are orthogonal and equally long, tr F² = (tr F)²/C."""
     widths, outputs = (100, 80, 90), 3
-    size = sum(a * b for a, b in zip(widths, widths[1:], strict=False))
+    size = sum(a * b for a, b in itertools.pairwise(widths))
     found = mean_field(widths, outputs, 1)
     assert found.second_moment * size == pytest.approx((found.mean * size) ** 2 / outputs, rel=1e-12)
     assert found.largest == pytest.approx(found.mean * size / outputs, rel=1e-12)
@@ -113,6 +115,22 @@ def test_a_small_error_of_a_solution_is_known_from_one_product(share: float) -> 
     found = solution_error(lambda v: v @ a, b, (1 + share) * exact, gamma, lambda r: r @ inverse)
     assert found.products == 1
     assert torch.allclose(found.relative, torch.full((3,), share).double(), rtol=0.1)
+
+
+@pytest.mark.parametrize("few", [2, 4])
+def test_the_squared_gradient_of_all_examples_is_told_without_bias_from_a_few(few: int) -> None:
+    """The mean over all choices of a few of N examples is ‖(1/N) Σ Jᵀr‖² of all."""
+    g = torch.Generator().manual_seed(6)
+    whole, outputs, size = 7, 2, 5
+    rows = torch.randn(whole, outputs, size, generator=g, dtype=torch.float64)
+    residual = torch.randn(whole, outputs, generator=g, dtype=torch.float64)
+    want = float(torch.einsum("nc,ncp->p", residual, rows).div(whole).square().sum())
+    found = []
+    for chosen in itertools.combinations(range(whole), few):
+        at = list(chosen)
+        gram = torch.einsum("icp,jdp->icjd", rows[at], rows[at])
+        found.append(ProbeDual(gram, torch.zeros(few, outputs, 1), residual[at]).squared_gradient(whole))
+    assert math.fsum(found) / len(found) == pytest.approx(want, rel=1e-12)
 
 
 def test_margin_of_no_degrees_of_freedom_is_unbounded() -> None:

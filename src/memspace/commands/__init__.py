@@ -22,6 +22,7 @@ from memspace.limits import BYTES, DAMPING, SEED, SHARE, Limit
 from memspace.progress import Progress, Silent
 
 __all__ = [
+    "MOST",
     "Damping",
     "DataRoot",
     "Device",
@@ -38,6 +39,9 @@ __all__ = [
     "say_json",
     "watching",
 ]
+
+
+MOST = 10**9  # of anything that is counted
 
 
 def _within(limit: Limit) -> Callable[[typer.CallbackParam, Any], Any]:

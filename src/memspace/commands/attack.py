@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, say_json, watching
+from memspace.commands import MOST, DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, say_json, watching
 from memspace.report.terminal import Terminal
 
 __all__ = ["add", "attack"]
@@ -26,9 +26,9 @@ def attack(
     out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
     label_noise: Noise = 0.0,
     seed: Seed = 0,
-    examples: Annotated[int, typer.Option(min=10, help="Inputs looked at, drawn from the test data.")] = 500,
-    steps: Annotated[int, typer.Option(min=1, help="Gradient steps a search.")] = 20,
-    restarts: Annotated[int, typer.Option(min=0, help="Random starts a search.")] = 3,
+    examples: Annotated[int, typer.Option(min=10, max=MOST, help="Inputs looked at, drawn from the test data.")] = 500,
+    steps: Annotated[int, typer.Option(min=1, max=MOST, help="Gradient steps a search.")] = 20,
+    restarts: Annotated[int, typer.Option(min=0, max=MOST, help="Random starts a search.")] = 3,
     clip: Annotated[bool, typer.Option("--clip", help="Keep inputs within the range of values seen.")] = False,
     device: Device = None,
     as_json: Json = False,

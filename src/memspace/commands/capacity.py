@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from memspace.commands import DataRoot, Json, Seed, TaskName, say_json, watching
+from memspace.commands import MOST, DataRoot, Json, Seed, TaskName, say_json, watching
 from memspace.report.terminal import Terminal
 
 __all__ = ["add", "capacity"]
+
+MOST_BITS = 1000  # of labels a parameter; two are a linear unit's limit
 
 
 def add(app: typer.Typer) -> None:
@@ -23,14 +25,16 @@ def capacity(
     task: TaskName,
     width: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Fully connected networks of this width instead of the task's own; repeatable."),
+        typer.Option(
+            min=1, max=MOST, help="Fully connected networks of this width instead of the task's own; repeatable."
+        ),
     ] = None,
-    depth: Annotated[int, typer.Option(min=1, help="Hidden layers of those.")] = 1,
+    depth: Annotated[int, typer.Option(min=1, max=MOST, help="Hidden layers of those.")] = 1,
     load: Annotated[
         list[float] | None, typer.Option(help="Bits of labels offered per parameter; repeatable [default: 0.5 to 4].")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Networks at each load.")] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps, doubled until the bits settle.")] = 1000,
+    seeds: Annotated[int, typer.Option(min=1, max=MOST, help="Networks at each load.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, max=MOST, help="Training steps, doubled until the bits settle.")] = 1000,
     forgetting: Annotated[
         bool, typer.Option("--forgetting", help="Also overwrite a first set of labels with a second.")
     ] = False,
@@ -49,8 +53,8 @@ def capacity(
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
 
-    if load and min(load) <= 0:
-        raise typer.BadParameter("a load is positive")
+    if load and not all(0 < bits <= MOST_BITS for bits in load):
+        raise typer.BadParameter(f"a load is positive and at most {MOST_BITS} bits a parameter")
     options = BuildOptions(seed=seed, data_root=data_root, train_network=False)
     settings = CapacitySettings(seeds=seeds, steps=steps, seed=seed)
     if load:

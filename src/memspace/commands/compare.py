@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, default_folder, move_to, say_json, watching
+from memspace.commands import (
+    MOST,
+    DataRoot,
+    Device,
+    Json,
+    Noise,
+    Seed,
+    TaskName,
+    default_folder,
+    move_to,
+    say_json,
+    watching,
+)
 from memspace.errors import CheckpointError
 from memspace.report.terminal import Terminal
 
@@ -38,8 +50,8 @@ def compare(
     data_root: DataRoot = None,
     label_noise: Noise = 0.0,
     out: Annotated[Path | None, typer.Option(help="Folder of the page [default: runs/NAME-compared].")] = None,
-    examples: Annotated[int, typer.Option(min=2, help="Training examples that lengths are taken on.")] = 512,
-    effort: Annotated[int, typer.Option(min=1, help="Evaluations per level of the search.")] = 100,
+    examples: Annotated[int, typer.Option(min=2, max=MOST, help="Training examples that lengths are taken on.")] = 512,
+    effort: Annotated[int, typer.Option(min=1, max=MOST, help="Evaluations per level of the search.")] = 100,
     seed: Seed = 0,
     device: Device = None,
     as_json: Json = False,

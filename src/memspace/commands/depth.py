@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from memspace.commands import DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, say_json, watching
+from memspace.commands import MOST, DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, say_json, watching
 from memspace.report.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def depth(
     out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
     label_noise: Noise = 0.0,
     seed: Seed = 0,
-    examples: Annotated[int, typer.Option(min=2, help="Training examples measured on.")] = 256,
+    examples: Annotated[int, typer.Option(min=2, max=MOST, help="Training examples measured on.")] = 256,
     lens: Annotated[str, typer.Option(help="Early read-outs: tuned (an affine map is fitted) or logit (none).")] = (
         "tuned"
     ),

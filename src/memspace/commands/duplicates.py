@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memspace.commands import DataRoot, Device, Seed, TaskName, Weights
+from memspace.commands import MOST, DataRoot, Device, Seed, TaskName, Weights
 
 __all__ = ["add"]
 
@@ -21,7 +21,7 @@ def duplicates(
     task: TaskName,
     within: Annotated[str, typer.Option(help="train, or train-test: test examples seen in training.")] = "train",
     rate: Annotated[float, typer.Option(help="False positives per example.", min=1e-9, max=0.1)] = 1e-3,
-    top: Annotated[int, typer.Option(help="How many pairs to list.", min=1)] = 50,
+    top: Annotated[int, typer.Option(help="How many pairs to list.", min=1, max=MOST)] = 50,
     out: Annotated[Path | None, typer.Option(help="Parquet file for all pairs.")] = None,
     weights: Weights = None,
     data_root: DataRoot = None,

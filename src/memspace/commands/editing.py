@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memspace.commands import (
+    MOST,
     Damping,
     DataRoot,
     Device,
@@ -84,7 +85,7 @@ def forget(
     out: Out = Path("forgotten.safetensors"),
     damping: Damping = None,
     method: Annotated[str, typer.Option(help="auto, dual, cg or ekfac.")] = "auto",
-    steps: Annotated[int, typer.Option(help="Newton steps.", min=1)] = 1,
+    steps: Annotated[int, typer.Option(help="Newton steps.", min=1, max=MOST)] = 1,
     compare: Annotated[bool, typer.Option("--compare", help="Also train again without them, and compare.")] = False,
     weights: Weights = None,
     data_root: DataRoot = None,
@@ -171,7 +172,7 @@ def write(
 
 def reweight(
     task: TaskName,
-    clean: Annotated[int, typer.Option(help="How many test examples to take as the clean ones.", min=1)] = 50,
+    clean: Annotated[int, typer.Option(help="How many test examples to take as the clean ones.", min=1, max=MOST)] = 50,
     preconditioned: Annotated[bool, typer.Option("--preconditioned", help="By influence.")] = False,
     damping: Damping = None,
     out: Annotated[Path | None, typer.Option(help="A Parquet table of the weights.")] = None,
@@ -203,9 +204,9 @@ def reweight(
 
 def distil(
     task: TaskName,
-    per_class: Annotated[int, typer.Option(help="Synthetic examples per class.", min=1)] = 1,
-    steps: Annotated[int, typer.Option(help="Gradient steps on them.", min=1)] = 3,
-    iterations: Annotated[int, typer.Option(help="Of the search.", min=1)] = 1000,
+    per_class: Annotated[int, typer.Option(help="Synthetic examples per class.", min=1, max=MOST)] = 1,
+    steps: Annotated[int, typer.Option(help="Gradient steps on them.", min=1, max=MOST)] = 3,
+    iterations: Annotated[int, typer.Option(help="Of the search.", min=1, max=MOST)] = 1000,
     fixed: Annotated[bool, typer.Option("--fixed", help="For one given initialisation.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the examples and the page.")] = Path("distilled"),
     data_root: DataRoot = None,

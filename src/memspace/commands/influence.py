@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memspace.commands import (
+    MOST,
     Damping,
     DataRoot,
     Device,
@@ -47,19 +48,24 @@ def influence(
         str, typer.Option(help="The outcome: loss (positive supports it), margin, logit:A-B or logp:K.")
     ] = "loss",
     damping: Damping = None,
-    top: Annotated[int, typer.Option(min=1, help="Supporters and opposers shown and kept.")] = 20,
+    top: Annotated[int, typer.Option(min=1, max=MOST, help="Supporters and opposers shown and kept.")] = 20,
     split: Annotated[str | None, typer.Option(help="Split the scores shown by layers or by modes.")] = None,
     tokens: Annotated[
         bool, typer.Option("--tokens", help="Each position of a query is an outcome of its own.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.parquet and top.json.")] = None,
-    retrainings: Annotated[int, typer.Option(min=0, help="Networks on halves of the data that set the damping.")] = 16,
-    networks: Annotated[int, typer.Option(min=1, help="Networks of the engine ensemble.")] = 5,
+    retrainings: Annotated[
+        int, typer.Option(min=0, max=MOST, help="Networks on halves of the data that set the damping.")
+    ] = 16,
+    networks: Annotated[int, typer.Option(min=1, max=MOST, help="Networks of the engine ensemble.")] = 5,
     left_out: Annotated[
         float, typer.Option(min=0, max=0.9, help="Unrolled, ensembles: share left out of the subsets asked about.")
     ] = 0.0,
     points: Annotated[
-        int, typer.Option(min=1, help="Unrolled: derivatives about --left-out, an odd number; their median counts.")
+        int,
+        typer.Option(
+            min=1, max=MOST, help="Unrolled: derivatives about --left-out, an odd number; their median counts."
+        ),
     ] = 1,
     weights: Weights = None,
     data_root: DataRoot = None,

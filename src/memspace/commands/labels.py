@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memspace.commands import Damping, DataRoot, Device, Memory, Noise, Seed, TaskName, Weights
+from memspace.commands import MOST, Damping, DataRoot, Device, Memory, Noise, Seed, TaskName, Weights
 
 __all__ = ["add"]
 
@@ -35,15 +35,15 @@ def add(app: typer.Typer) -> None:
 
 def labels(
     task: TaskName,
-    top: Annotated[int, typer.Option(help="How many labels to list.", min=1)] = 50,
+    top: Annotated[int, typer.Option(help="How many labels to list.", min=1, max=MOST)] = 50,
     out: Annotated[Path | None, typer.Option(help="Parquet file for the list.")] = None,
     weights: Weights = None,
     data_root: DataRoot = None,
     label_noise: Noise = 0.0,
     folds: Annotated[
-        int | None, typer.Option(help="Parts of the data for refits; 0: none. Not given: as an audit.", min=0)
+        int | None, typer.Option(help="Parts of the data for refits; 0: none. Not given: as an audit.", min=0, max=MOST)
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Partitions averaged over.", min=1)] = 1,
+    repeats: Annotated[int, typer.Option(help="Partitions averaged over.", min=1, max=MOST)] = 1,
     damping: Damping = None,
     seed: Seed = 0,
     memory: Memory = "4GiB",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from torch import Tensor
 
-from memspace.commands import DataRoot, Device, Seed, TaskName, Weights, move_to, parse_memory, say_json, watching
+from memspace.commands import MOST, DataRoot, Device, Seed, TaskName, Weights, move_to, parse_memory, say_json, watching
 from memspace.report.terminal import Terminal
 
 __all__ = ["add"]
@@ -35,7 +35,7 @@ def prune(
     objective: Annotated[
         str, typer.Option(help="What fisher-inverse keeps: function (predictions as they were) or loss (labels).")
     ] = "function",
-    rows: Annotated[int, typer.Option(help="Fisher rows per round of fisher-inverse.", min=16)] = 500,
+    rows: Annotated[int, typer.Option(help="Fisher rows per round of fisher-inverse.", min=16, max=MOST)] = 500,
     weights: Weights = None,
     data_root: DataRoot = None,
     report: Annotated[Path | None, typer.Option(help="HTML page with every method's curve down to --keep.")] = None,

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from memspace.commands import (
+    MOST,
     DataRoot,
     Json,
     Noise,
@@ -40,18 +41,18 @@ def retrain(
         list[str] | None,
         typer.Option(help="half, same-order, left-out or memorisation; repeatable [default: half]."),
     ] = None,
-    subsets: Annotated[int, typer.Option(help="Random parts of the training data.", min=1)] = 64,
-    seeds: Annotated[int, typer.Option(help="Trainings of each.", min=1)] = 2,
-    queries: Annotated[int, typer.Option(help="Test examples whose outcomes are measured.", min=1)] = 200,
+    subsets: Annotated[int, typer.Option(help="Random parts of the training data.", min=1, max=MOST)] = 64,
+    seeds: Annotated[int, typer.Option(help="Trainings of each.", min=1, max=MOST)] = 2,
+    queries: Annotated[int, typer.Option(help="Test examples whose outcomes are measured.", min=1, max=MOST)] = 200,
     share: Annotated[
         list[float] | None, typer.Option(help="Left out in same-order; repeatable [default: 0.02 0.1 0.5].")
     ] = None,
     example: Annotated[
         list[int] | None, typer.Option(help="Training example to leave out; repeatable [default: 50 random ones].")
     ] = None,
-    together: Annotated[int, typer.Option(help="Examples left out at a time.", min=1)] = 1,
-    repeats: Annotated[int, typer.Option(help="Seeds of left-out.", min=2)] = 5,
-    networks: Annotated[int, typer.Option(help="Networks of memorisation.", min=2)] = 200,
+    together: Annotated[int, typer.Option(help="Examples left out at a time.", min=1, max=MOST)] = 1,
+    repeats: Annotated[int, typer.Option(help="Seeds of left-out.", min=2, max=MOST)] = 5,
+    networks: Annotated[int, typer.Option(help="Networks of memorisation.", min=2, max=MOST)] = 200,
     label_noise: Noise = 0.0,
     data_root: DataRoot = None,
     out: Annotated[Path | None, typer.Option(help="Folder of results [default: runs/NAME-retrain].")] = None,

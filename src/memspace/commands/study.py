@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from memspace.commands import DataRoot, Json, Noise, TaskName, default_folder, say_json, watching
+from memspace.commands import MOST, DataRoot, Json, Noise, TaskName, default_folder, say_json, watching
 from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
@@ -33,13 +33,19 @@ def add(app: typer.Typer) -> None:
 def action(
     task: TaskName,
     label_noise: Noise = 0.0,
-    train: Annotated[int | None, typer.Option(min=2, help="Training examples of a seed [default: 4/5 of all].")] = None,
-    valid: Annotated[int | None, typer.Option(min=1, help="Validation examples [default: 1/5 of all].")] = None,
-    test: Annotated[int | None, typer.Option(min=1, help="At most so many test examples.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of plain training; others get as much time.")] = 1000,
-    seeds: Annotated[int, typer.Option(min=2, help="Fresh seeds at the chosen setting.")] = 10,
-    tuning: Annotated[int, typer.Option(min=1, help="Seeds of each setting before.")] = 2,
-    workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 2,
+    train: Annotated[
+        int | None, typer.Option(min=2, max=MOST, help="Training examples of a seed [default: 4/5 of all].")
+    ] = None,
+    valid: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Validation examples [default: 1/5 of all].")
+    ] = None,
+    test: Annotated[int | None, typer.Option(min=1, max=MOST, help="At most so many test examples.")] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Steps of plain training; others get as much time.")
+    ] = 1000,
+    seeds: Annotated[int, typer.Option(min=2, max=MOST, help="Fresh seeds at the chosen setting.")] = 10,
+    tuning: Annotated[int, typer.Option(min=1, max=MOST, help="Seeds of each setting before.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=MOST, help="Processes of one thread each.")] = 2,
     data_root: DataRoot = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder that keeps every finished training [default: runs/NAME-action-NOISE].")
