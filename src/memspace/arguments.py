@@ -152,11 +152,11 @@ def described(value: Any) -> str:
 def _check(value: Any, annotation: Any, name: str, where: str) -> Any:
     """The value as the annotation has it; raise where it does not allow it. What it does not tell is let through."""
     if typing.get_origin(annotation) is typing.Annotated:
-        kind, *limits = typing.get_args(annotation)
-        value = _check(value, kind, name, where)
+        kind, *extras = typing.get_args(annotation)
+        limits = [extra for extra in extras if isinstance(extra, Limit)]
+        value = value if limits and _nan(value) else _check(value, kind, name, where)  # the range says it better
         for limit in limits:
-            if isinstance(limit, Limit) and value is not None:
-                value = limit(value, name, where)
+            value = None if value is None else limit(value, name, where)
         return value
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     choices = typing.get_args(annotation) if union else (annotation,)
@@ -179,6 +179,8 @@ def _check(value: Any, annotation: Any, name: str, where: str) -> Any:
         raise SettingsError(
             f"{name} is out of range: {str(value)[:20]}...", where=where, remedy="give a smaller number"
         )
+    if _nan(value) and float in choices:
+        raise SettingsError(f"{name} is out of range: nan", where=where, remedy=remedy)
     what = f"{name} is {_unfit(value, choices)}, not {words}"
     raise (TaskError if "Task" in named else SettingsError)(what, where=where, remedy=remedy)
 
@@ -246,9 +248,15 @@ def _whole(value: Any) -> bool:
 def _number(value: Any) -> bool:
     """A number but NaN."""
     value = _item(value)
+    if type(value) is bool:
+        return False
     if type(value) is int:
         return abs(value) < FAR  # beyond, it cannot be made a float
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(float(value))
+    return isinstance(value, numbers.Real) and not _nan(value)
+
+
+def _nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _as_number(value: Any, kind: type) -> Any:

@@ -73,7 +73,7 @@ def path(**changed):
         (lambda: Task(net(), (X, Y), decay=-1.0), "decay is out of range"),
         (lambda: many(at_once=0), "at_once is out of range"),
         (lambda: many(seeds=[-1]), "seeds is out of range"),
-        (lambda: many(seeds=["a"]), "seeds is 'a'"),
+        (lambda: many(seeds=["a"]), "seeds is a list that holds 'a'"),
     ],
 )
 def test_a_number_out_of_range_is_named(call, says) -> None:

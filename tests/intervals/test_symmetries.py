@@ -57,6 +57,20 @@ def test_fiellers_interval_is_exact_for_a_known_denominator_up_to_its_own_t():
     assert (low, high) == pytest.approx(((x.mean() - half) / 4, (x.mean() + half) / 4), rel=1e-9)
 
 
+def test_the_ends_of_a_skewed_mean_are_where_halls_statistic_is_students_quantile():
+    """T + γT²/3√n + γ²T³/27n + γ/6√n (Hall 1992, eq. 2.1), T = (mean − truth)/error, at both ends."""
+    x = np.random.default_rng(3).exponential(size=40)
+    n, error = len(x), float(x.std(ddof=1)) / math.sqrt(40)
+    centred = x - x.mean()
+    skewness = float((centred**3).mean() / (centred**2).mean() ** 1.5) * math.sqrt(n * (n - 1)) / (n - 2)
+    found = []
+    for end in of_mean(x).ends:
+        t = (x.mean() - end) / error
+        root = math.sqrt(n)
+        found.append(t + skewness * t**2 / (3 * root) + skewness**2 * t**3 / (27 * n) + skewness / (6 * root))
+    assert found == pytest.approx([margin(1.0, n - 1), -margin(1.0, n - 1)], rel=1e-9)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_interval_of_a_skewed_mean_leans_to_its_tail(sign):
     """Misses of an exponential sample fall on both sides alike; Student's own are nearly all below the mean."""

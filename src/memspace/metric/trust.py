@@ -43,11 +43,6 @@ class SolutionError:
     products: int
 
     @property
-    def trusted(self) -> bool:
-        """Whether the errors are known, and in the mean square below the bounds."""
-        return self.settled and self.typical <= SOLUTION and float(self.residual.mean()) <= RESIDUAL
-
-    @property
     def typical(self) -> float:
         """Root of the mean square over the right-hand sides."""
         return float(self.relative.square().mean().sqrt())
