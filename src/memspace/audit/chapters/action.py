@@ -7,12 +7,11 @@ from memspace.action.training import LEAST_PROBE, LINE_POINTS, PROBE, SLOPE_PROB
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.audit.stages import Facts, Stage
+from memspace.audit.thresholds import WASTEFUL
 from memspace.measurement import Measurement
 from memspace.progress import Progress
 
 __all__ = ["action"]
-
-WASTEFUL = 2.0  # spent over bought, or path over shortest distance, above which advice is worth giving
 
 
 def action(r: Reading, seed: int, memory: int, progress: Progress) -> Chapter:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from memspace.audit.claims import Finding, above, below
 from memspace.measurement import Measurement
 
-__all__ = ["CLOSE", "agreement"]
-
-CLOSE = 0.35  # of the measured loss: what two samples of a few hundred examples differ by, and a choice rarely turns on
+__all__ = ["agreement"]
 
 
 def agreement(gap: Measurement, close: float, evidence: str) -> Finding:

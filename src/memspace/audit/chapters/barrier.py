@@ -6,12 +6,12 @@ import torch
 
 from memspace.audit.compare import Comparison
 from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.audit.thresholds import BARRIER
 from memspace.intervals import of_mean
 from memspace.measurement import Measurement, Unmeasured, from_samples
 
 __all__ = ["barrier_chapter", "better_chapter"]
 
-BARRIER = 0.05  # nats above which a rise of the loss is worth a word
 LINE, PATH = "straight line", "geodesic"
 
 

@@ -12,6 +12,7 @@ from memspace.audit.claims import above, below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
 from memspace.audit.stages import Facts, Stage
+from memspace.audit.thresholds import LABELS_COMPRESSED
 from memspace.geometry.distance import output_distance
 from memspace.intervals import around
 from memspace.measurement import Measurement, Unmeasured, from_samples
@@ -25,7 +26,6 @@ __all__ = ["complexity"]
 
 NORM_EXAMPLES = 5000
 SAVED = "complexity.labels_compressed"
-MUCH = 0.25  # of the labels' bits: a network that saves so much has found a rule and not only stored the examples
 GAINS = np.logspace(-1, 1, 21)
 
 
@@ -220,7 +220,7 @@ def _compression(saved: float, title: str, evidence: str) -> Finding:
         "complexity",
         claims=(below(SAVED, 0.0),),
     )
-    level = "good" if saved > MUCH else "note"
+    level = "good" if saved > LABELS_COMPRESSED else "note"
     return Finding(level, title, evidence, "Nothing to do.", "complexity", claims=(above(SAVED, 0.0),), otherwise=warn)
 
 

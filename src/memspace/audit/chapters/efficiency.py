@@ -16,6 +16,7 @@ from memspace.audit.claims import below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding
 from memspace.audit.stages import EIGH, Facts, Stage
+from memspace.audit.thresholds import ACCURACY_COST, REMOVABLE
 from memspace.errors import NonFiniteError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.compensated import CHANGE, CHOICE, Surgery, schedule
@@ -32,8 +33,6 @@ KEPT = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
 
 INVERSE = (1.0, 0.5, 0.2, 0.1, 0.05)  # shares of compensated pruning, a round or two each
 ROWS, EXAMPLES = 300, 300  # Fisher rows a round, examples its objective is measured on
-DROP = 0.01  # of accuracy, that a cut may cost
-MUCH = 0.3  # share of weights that can go from which it is worth acting on
 AFFORDABLE = 2e7  # rows × weights: beyond, a round costs seconds on a core
 KEYS = {
     "magnitude": "magnitude",
@@ -81,7 +80,7 @@ def _further(
 
 
 def _needed(name: str, found: Needed, over: str, n: int, word: str, source: str = "") -> Measurement:
-    how = f"smallest share of weights kept that {n:,} {word} examples confirm to be within {DROP:.0%} of the accuracy"
+    how = f"smallest share of weights kept that {n:,} {word} examples confirm to be within {ACCURACY_COST:.0%} of the accuracy"
     note = "" if found.share < 1 else f"{n:,} examples confirm no cut"
     ends = (found.low, found.share)
     return Measurement(name, found.share, "1", f"{how}; {over}, no retraining", n, ends, source, note=note)
@@ -90,7 +89,7 @@ def _needed(name: str, found: Needed, over: str, n: int, word: str, source: str 
 def _of_curve(c: PruningCurve, word: str, classifies: bool, sequence: bool) -> list[Measurement]:
     """The share that one method needs, and accuracy (or loss) at three shares."""
     key, found = KEYS[c.method], []
-    needed = needed_share([c], DROP)
+    needed = needed_share([c], ACCURACY_COST)
     if needed is not None:
         name = f"efficiency.{key}.smallest_share"
         found.append(_needed(name, needed, f"a grid of {len(c.kept)}", c.n, word, SOURCES.get(key, "")))
@@ -123,15 +122,15 @@ def _finding(needed: Needed, curves: list[PruningCurve], word: str) -> Finding:
         return Finding(
             "note",
             "No weight can surely go",
-            f"{curves[0].n:,} {word} examples are too few to show that any cut on the grid costs less than {DROP:.0%} accuracy.",
+            f"{curves[0].n:,} {word} examples are too few to show that any cut on the grid costs less than {ACCURACY_COST:.0%} accuracy.",
             "Measure a pruned copy on more examples, or retrain after pruning.",
             "efficiency",
         )
     several = len(curves)
     return Finding(
-        "good" if cut >= MUCH else "note",
+        "good" if cut >= REMOVABLE else "note",
         f"{cut:.0%} of the weights can go",
-        f"By {needed.method}, without retraining, within {DROP:.0%} of the {word} accuracy, with 95% confidence over "
+        f"By {needed.method}, without retraining, within {ACCURACY_COST:.0%} of the {word} accuracy, with 95% confidence over "
         f"{several} methods and all shares.",
         f"Prune {cut:.0%} by {needed.method}.",
         "efficiency",
@@ -165,7 +164,7 @@ def efficiency(r: Reading, progress: Progress) -> Chapter:
     )
     unmeasured: tuple[Unmeasured, ...] = absent
     findings: tuple[Finding, ...] = ()
-    needed = needed_share(curves, DROP)
+    needed = needed_share(curves, ACCURACY_COST)
     if needed is not None:
         measurements.insert(
             0, _needed("efficiency.smallest_share", needed, f"{len(curves)} methods", curves[0].n, word)

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from memspace.audit.chapters.agreement import CLOSE, agreement
+from memspace.audit.chapters.agreement import agreement
 from memspace.audit.chapters.regression import explained
 from memspace.audit.claims import reliable as reliable_claim
 from memspace.audit.claims import unreliable
 from memspace.audit.expected import beyond_a_guess, expected_calibration, expected_test_loss
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Series
+from memspace.audit.thresholds import ESTIMATE_OFF
 from memspace.intervals import margin, of_independent_ratio
 from memspace.measurement import Measurement, Unmeasured, from_samples, from_share
 from memspace.measures.calibration import calibration_error
@@ -151,7 +152,7 @@ def generalisation(r: Reading) -> Chapter:
         measurements.append(gap)
         verdict = f" Measured on {len(per):,} test examples: {measured.value:.3g} ({gap.value:+.0%})."
         told = f"{estimate:.3g} {nats} from training data alone, {measured.value:.3g} measured."
-        findings.append(agreement(gap, CLOSE, told))
+        findings.append(agreement(gap, ESTIMATE_OFF, told))
     else:
         unmeasured.append(
             Unmeasured(

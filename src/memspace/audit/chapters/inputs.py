@@ -12,6 +12,7 @@ from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Figure, Finding, Gallery, Series
 from memspace.audit.stages import Facts, Stage
+from memspace.audit.thresholds import RANKS_WELL
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.attack import DOUBLINGS, Attack
 from memspace.measures.corruptions import fitting
@@ -23,7 +24,6 @@ __all__ = ["InputPart", "input_costs", "input_part"]
 EXAMPLES, DRAWS = 200, 2
 ATTACKED, SHORTENED = 66, 12  # forwards an input of the quick attack, as measured; those without a gradient
 RANK = "input.distance_l2.rank_linear"
-RANKS_WELL = 0.8  # Spearman's ρ from which a ranking by the linearised distance finds most of the nearest inputs
 QUICK = Attack(steps=8, restarts=1, bisections=5)  # about 65 passes an input; 390 find distances 1 to 2% smaller
 
 

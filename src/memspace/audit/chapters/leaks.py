@@ -10,6 +10,7 @@ import torch
 from memspace.audit.claims import Finding, above
 from memspace.audit.duplicates import Duplicates
 from memspace.audit.reading import Reading
+from memspace.audit.thresholds import LEAKED
 from memspace.measurement import Measurement, Unmeasured, from_samples, from_share
 from memspace.measures.correct import by_example, correct, per_prediction
 
@@ -17,7 +18,6 @@ __all__ = ["leaks"]
 
 SHARE = "duplicates.leaked_share"
 ACCURACY, LOSS = "generalisation.test_accuracy_without_copies", "generalisation.test_loss_without_copies"
-FEW = 0.01  # share of copies that moves an accuracy by at most as much: noted, not warned of
 
 
 def leaks(r: Reading, found: Duplicates) -> tuple[list[Measurement | Unmeasured], list[Finding]]:
@@ -62,4 +62,4 @@ def _finding(copies: int, n: int, others: str) -> Finding:
     title = f"{copies:,} of {n:,} test examples {'is a copy' if one else 'are copies'} of training examples"
     advice = "Remove them from the test data (table of duplicates) and read the numbers without them."
     note = Finding("note", title, others, advice, "stored", claims=(above(SHARE, 0.0),))
-    return Finding("bad", title, others, advice, "stored", claims=(above(SHARE, FEW),), first=True, otherwise=note)
+    return Finding("bad", title, others, advice, "stored", claims=(above(SHARE, LEAKED),), first=True, otherwise=note)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from memspace.audit.chapters.agreement import CLOSE, agreement
+from memspace.audit.chapters.agreement import agreement
 from memspace.audit.chapters.verdict import verdict
 from memspace.audit.claims import above
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Finding, Gallery
 from memspace.audit.targets import judge_targets
+from memspace.audit.thresholds import ESTIMATE_OFF
 from memspace.measurement import Measurement, from_error, from_samples
 from memspace.measures.explained import centre_and_spread, explained_share, squares
 from memspace.task.likelihood import Gaussian
@@ -101,7 +102,7 @@ def _agreement(
         reliable=loo.reliable,
     )
     evidence = f"{loo.value:.0%} of the variance explained from training data alone, {test.value:.0%} measured."
-    return gap, agreement(gap, CLOSE * float(outside.mean()), evidence)
+    return gap, agreement(gap, ESTIMATE_OFF * float(outside.mean()), evidence)
 
 
 def outliers(

@@ -8,6 +8,7 @@ from memspace.audit.claims import above, below
 from memspace.audit.reading import Reading
 from memspace.audit.results import Figure, Finding, Series
 from memspace.audit.stages import Facts, Stage
+from memspace.audit.thresholds import ACCURACY_COST
 from memspace.measurement import Measurement, from_change, from_ratio, from_samples
 from memspace.measures.robustness import quantised, split
 from memspace.measures.sensitivity import LayerCost, layer_costs, measured_kl, predicted_kl
@@ -22,7 +23,6 @@ BITS = (8, 4)
 EXAMPLES = 2000  # training examples whose predictions are compared, at most
 LAYER_BITS = (4, 3, 2)  # few enough that layers differ
 LAYER_EXAMPLES = 500
-COST = 0.01  # of accuracy, from which a loss is worth a word
 
 
 def _flat(r: Reading, bits: int) -> torch.Tensor:
@@ -93,18 +93,18 @@ def _stored(changes: dict[int, Measurement], base: float, word: str) -> Finding:
     evidence, n = f"{word} accuracy {base:.1%}; change {told}.", next(iter(changes.values())).n
     said = Finding(
         "note",
-        f"{n:,} examples cannot tell whether rounding to {max(changes)} bits costs {COST:.0%} accuracy",
+        f"{n:,} examples cannot tell whether rounding to {max(changes)} bits costs {ACCURACY_COST:.0%} accuracy",
         evidence,
         "Measure the rounded network on more examples before relying on it.",
         "robustness",
     )
     said = Finding(
         "warn",
-        f"Rounding to {max(changes)} bits costs more than {COST:.0%} accuracy",
+        f"Rounding to {max(changes)} bits costs more than {ACCURACY_COST:.0%} accuracy",
         evidence,
         "Keep full precision, or fine-tune after rounding.",
         "robustness",
-        claims=(below(_change(max(changes)), -COST),),
+        claims=(below(_change(max(changes)), -ACCURACY_COST),),
         otherwise=said,
     )
     for bits in sorted(changes, reverse=True):
@@ -114,7 +114,7 @@ def _stored(changes: dict[int, Measurement], base: float, word: str) -> Finding:
             evidence,
             f"Quantise to {bits} bits.",
             "robustness",
-            claims=(above(_change(bits), -COST),),
+            claims=(above(_change(bits), -ACCURACY_COST),),
             otherwise=said,
         )
     return said
@@ -135,7 +135,7 @@ def _weakest(costs: dict[int, tuple[LayerCost, ...]]) -> Finding | None:
                 f"Rounded alone to {bits} bits it costs {cost:.2g} nats, the next, {second.label}, {other:.2g}.",
                 f"Below {bits + 1} bits give {first.label} more bits than the other layers.",
                 "robustness",
-                unless=(above(_change(bits), -COST),) if bits in BITS else (),
+                unless=(above(_change(bits), -ACCURACY_COST),) if bits in BITS else (),
             )
     return None
 

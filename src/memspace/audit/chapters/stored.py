@@ -17,6 +17,7 @@ from memspace.audit.judge import noise_measurement
 from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Chapter, Figure, Finding, Gallery, Series
+from memspace.audit.thresholds import MEMORISED_BY_TOP
 from memspace.intervals import of_share
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.metric.trust import FIDELITY, beyond
@@ -25,7 +26,6 @@ __all__ = ["stored"]
 
 SHOWN = 24
 TOP_SHARE = "memory.top_percent_share"
-MUCH = 0.2  # of all self-influence: twenty times what a hundredth of the examples would hold if all held as much
 
 
 def _named(r: Reading, label: Tensor) -> str:
@@ -253,7 +253,7 @@ def _concentrated(count: int, share: float, evidence: str) -> Finding:
         evidence,
         "Look through the most memorised examples: rare but right ones deserve more data, wrong ones a new label.",
         "stored",
-        claims=(above(TOP_SHARE, MUCH),),
+        claims=(above(TOP_SHARE, MEMORISED_BY_TOP),),
         otherwise=note,
     )
 

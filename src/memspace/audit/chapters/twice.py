@@ -14,6 +14,7 @@ from memspace.audit.pictures import item
 from memspace.audit.reading import Reading
 from memspace.audit.results import Finding, Gallery
 from memspace.audit.stages import Facts, Stage
+from memspace.audit.thresholds import REPEATED
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import FEWEST
 from memspace.progress import Silent
@@ -21,7 +22,6 @@ from memspace.progress import Silent
 __all__ = ["Lists", "twice"]
 
 SHOWN = 8  # pairs
-MANY = 0.05  # share of examples there twice, from which it is worth a warning
 PAIRS = 1e8  # compared one with another: a few seconds
 
 
@@ -72,7 +72,7 @@ def _findings(r: Reading, found: Duplicates) -> list[Finding]:
     if exact and within == "train":
         pairs = [(a, b) for kind, a, b in zip(t["kind"], t["label"], t["other_label"], strict=True) if kind == "exact"]
         differ = sum(a != b for a, b in pairs if a is not None)
-        many = exact >= MANY * r.n
+        many = exact >= REPEATED * r.n
         made.append(
             Finding(
                 "warn" if many or differ else "note",
@@ -93,7 +93,7 @@ def _findings(r: Reading, found: Duplicates) -> list[Finding]:
         chance = near - found.beyond.value
         made.append(
             Finding(
-                "warn" if near >= MANY * found.near.n else "note",
+                "warn" if near >= REPEATED * found.near.n else "note",
                 title,
                 f"{near:,} near {_is(near, 'pair', 'pairs')} by the network's own kernel; chance gives at most {chance:.1f}.",
                 "See the table of duplicates" + ("." if within == "train" else "; measure the test loss without them."),

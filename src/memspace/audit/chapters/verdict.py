@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from memspace.audit.claims import Claim, Finding, below
+from memspace.audit.thresholds import FEW_WRONG
 
 __all__ = ["verdict"]
-
-FEW = 0.05  # share of wrong ones below which none is said to look wrong
 
 
 def verdict(
@@ -26,5 +25,7 @@ def verdict(
     untold = Finding(
         "note", unsure, evidence, f"Read the likeliest ones {rank}, as a list to look at, not as a count.", "stored"
     )
-    nothing = Finding("good", none, evidence, "Nothing to do.", "stored", claims=(below(share, FEW),), otherwise=untold)
+    nothing = Finding(
+        "good", none, evidence, "Nothing to do.", "stored", claims=(below(share, FEW_WRONG),), otherwise=untold
+    )
     return Finding(level, found, evidence, f"Review them {rank}.", "stored", claims=(claim,), otherwise=nothing)
