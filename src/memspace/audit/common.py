@@ -74,8 +74,7 @@ def choose_damping(
     ``known``: the damping where theory has it (see ``stationary.known_damping``).
     """
     if settings.damping is not None:
-        g = settings.damping
-        return DampingChoice(g, "given", (), (), float("nan"), float("nan"), True, f"γ = {g:.2g} was given")
+        return DampingChoice.given(settings.damping)
     if known is not None:
         return known
     if held_out is None:

@@ -61,8 +61,7 @@ class LeverageGrid:
         Without refits, of greatest evidence.
         """
         if len(self.grid) == 1:
-            nan = float("nan")
-            return DampingChoice(self.grid[0], "given", (), (), nan, nan, True, f"γ = {self.grid[0]:.2g} was given")
+            return DampingChoice.given(self.grid[0])
         if refits is None:
             return evidence_damping(self.metric, self.space.flat(self.task.model), len(self.f))
         at = refits.index.to(self.y.device)

@@ -8,7 +8,6 @@ training by descent tells its own damping, and no retrained network is needed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -36,7 +35,7 @@ def from_time(task: Task, positions: int) -> DampingChoice | None:
         return None
     value = positions * (1 / time + recipe.decay)
     told = f"γ = {value:.2g}: one over the training's learning-rate time {time:.3g}, plus its decay {recipe.decay:g}"
-    return DampingChoice(value, "training time", (), (), math.nan, math.nan, True, told)
+    return DampingChoice(value, "training time", True, told)
 
 
 def trial_set(n: int, avoid: Tensor, seed: int) -> Tensor:
@@ -87,7 +86,7 @@ def choose(
     """
     if given is not None:
         FisherMetric._positive(given)
-        return DampingChoice(given, "given", (), (), math.nan, math.nan, True, f"γ = {given:.2g} was given")
+        return DampingChoice.given(given)
     timed = from_time(task, positions)
     if timed is not None:
         return timed

@@ -141,7 +141,18 @@ def choose_by_agreement(scores_at: Callable[[float], Tensor], grid: Sequence[flo
     elif not reliable:
         statement += "; no more than noise"
     curve_values = tuple(float(c) for c in curve)
-    return DampingChoice(value, "group agreement", tuple(grid), curve_values, best, error, reliable, statement)
+    return DampingChoice(
+        value,
+        "group agreement",
+        reliable,
+        statement,
+        criterion="mean correlation with differences between halves",
+        unit="1",
+        grid=tuple(grid),
+        estimate=curve_values,
+        target=best,
+        target_error=error,
+    )
 
 
 def _jackknife(scores: Tensor, halves: Halves) -> float:
@@ -166,10 +177,6 @@ def uncalibrated(task: Task, space: ParameterSpace, metric: FisherMetric) -> Dam
         return DampingChoice(
             value,
             "training time",
-            (),
-            (),
-            math.nan,
-            math.nan,
             False,
             f"γ = {value:.2g} is the training's own scale, decay + 1/(learning-rate time {time:.3g}); uncalibrated: "
             "hand over a way to retrain (Task.training or refit) to have it measured",

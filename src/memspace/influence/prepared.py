@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -108,9 +107,7 @@ def prepared(
     space = verified_space(task)
     ready = prepare(task, space, name, settings, progress)
     if damping is not None:
-        nan = math.nan
-        choice = DampingChoice(damping, "given", (), (), nan, nan, True, f"γ = {damping:.2g} was given")
-        return Prepared(task, space, chosen, ready, choice, settings, progress)
+        return Prepared(task, space, chosen, ready, DampingChoice.given(damping), settings, progress)
     choice = _choose(task, space, chosen, ready, settings, data, queries, progress)
     return Prepared(task, space, chosen, ready, choice, settings, progress)
 

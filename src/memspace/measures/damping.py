@@ -32,26 +32,36 @@ GRID = tuple(10 ** (k / 4) for k in range(-16, 1))  # γ from 1e-4 to 1 relative
 
 @dataclass(frozen=True)
 class DampingChoice:
-    """The damping used, the rule that chose it, and the criterion over the grid.
+    """The damping used, the rule that chose it, and the criterion over a grid where there was one.
 
     Args:
-        value: γ; rule: ``held-out refit``, ``evidence`` or ``given``.
-        grid, estimate: γ values and the leave-one-out estimate of the loss at each.
-        target, target_error: what the estimate was matched to (held-out loss), with its standard error.
+        value: γ.
+        rule: ``given``, ``decay``, ``training time``, ``evidence``, ``held-out refit`` or ``group agreement``.
         reliable: False where the rule is known to be biased or the target was out of the grid's reach.
         statement: one sentence for the report.
         found: whether the rule found a γ at all; where not, whatever is read at γ is not to be trusted.
+        criterion, unit: what was compared at every γ of the grid, in which unit; empty without a grid.
+        grid, estimate: γ values and the criterion at each.
+        target, target_error: the criterion's value wanted, with its standard error: the held-out loss that
+            leave-one-out is matched to, the greatest agreement.
     """
 
     value: float
     rule: str
-    grid: tuple[float, ...]
-    estimate: tuple[float, ...]
-    target: float
-    target_error: float
     reliable: bool
     statement: str
     found: bool = True
+    criterion: str = ""
+    unit: str = ""
+    grid: tuple[float, ...] = ()
+    estimate: tuple[float, ...] = ()
+    target: float = math.nan
+    target_error: float = math.nan
+
+    @staticmethod
+    def given(value: float) -> DampingChoice:
+        """The user's own γ."""
+        return DampingChoice(value, "given", True, f"γ = {value:.2g} was given")
 
 
 def expected_loss(f: Tensor, truth: Tensor) -> Tensor:
@@ -91,7 +101,17 @@ def match_damping(estimates: Tensor, grid: tuple[float, ...], target: Tensor, wh
         else f"γ = {value:.2g} is the end of the grid: nowhere in it does the leave-one-out estimate agree with {what}"
     )
     return DampingChoice(
-        value, "held-out refit", grid, tuple(float(m) for m in means), goal, error, reliable, statement, reliable
+        value,
+        "held-out refit",
+        reliable,
+        statement,
+        reliable,
+        "mean loss of the held-out examples",
+        "nats",
+        grid,
+        tuple(float(m) for m in means),
+        goal,
+        error,
     )
 
 
@@ -118,10 +138,6 @@ def evidence_damping(metric: FisherMetric, theta: Tensor, n: int) -> DampingChoi
     return DampingChoice(
         value,
         "evidence",
-        (),
-        (),
-        math.nan,
-        math.nan,
         False,
         f"γ = {value:.2g} maximises the Laplace evidence; leave-one-out estimates made with it are known to "
         "come out too high (hand over a way to refit for a calibrated choice)"
