@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from memspace.metric.conjugate import conjugate_gradients
 from memspace.metric.density import Density, spectral_density
 from memspace.metric.fisher import build
-from memspace.metric.krylov import conjugate_gradients, lanczos, top_eigenpairs
+from memspace.metric.krylov import lanczos, top_eigenpairs
 from memspace.passes.linearise import FisherOperator
 from memspace.task.likelihood import Categorical
 from memspace.task.space import ParameterSpace

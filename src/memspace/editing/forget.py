@@ -89,7 +89,7 @@ def forget(
     times = "" if steps == 1 else f", {steps} steps"
     told = f"damped Newton step, {solver.told}, γ = {choice.value:.3g} ({choice.rule}){times}"
     cost = Cost(spent + solver.gradients, solver.products, seconds)
-    found = (_damping_of(choice, n), solved, *effects_of(task, space, state, change, index, kept))
+    found = (_damping_of(choice, n), *solved, *effects_of(task, space, state, change, index, kept))
     statement = f"{len(index)} of {n} training examples forgotten: {told}"
     return Edit("forget", state, index, change, found, told, choice.value, cost, statement)
 

@@ -26,6 +26,8 @@ from memspace.training.draws import draw
 
 __all__ = ["Weights", "reweight", "train_reweighted"]
 
+SCORES = Accuracy(0.1, 100)  # the solution itself is what the weights are made of
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -89,7 +91,7 @@ def reweight(
                     "the preconditioned form needs a damping", where=task.name, remedy="give damping (for example 0.01)"
                 )
             damping = chosen.value
-        solver = Solver(task, space, everything, pick_method("auto", rows), accuracy or Accuracy())
+        solver = Solver(task, space, everything, pick_method("auto", rows), accuracy or SCORES)
         v = solver(v, damping)
         solved = solver.measured("reweight")
         told = f"influences on the clean loss ({solver.told}, γ = {damping:.3g}{_doubt(solved)})"
@@ -106,8 +108,9 @@ def reweight(
     )
 
 
-def _doubt(solved: Measurement | Unmeasured) -> str:
-    return f"; not reliable: {solved.note}" if isinstance(solved, Measurement) and not solved.reliable else ""
+def _doubt(solved: tuple[Measurement | Unmeasured, ...]) -> str:
+    said = "; ".join(m.note for m in solved if isinstance(m, Measurement) and not m.reliable)
+    return f"; not reliable: {said}" if said else ""
 
 
 def train_reweighted(task: Task, clean: Any, seed: int) -> tuple[dict[str, Tensor], Tensor]:

@@ -132,7 +132,7 @@ def write(
         Measurement("write.loss_before", float(first.max()), "nats", "largest over the new examples", len(new)),
         Measurement("write.loss_after", worst, "nats", "largest over the new examples", len(new), reliable=stored),
         Measurement("write.steps", float(steps), "1", "linearisations", len(new)),
-        solves,
+        *solves,
         *effects_of(task, space, state, change, torch.zeros(0, dtype=torch.long), kept, "write"),
     )
     statement = f"{count} of {len(new)} new examples stored in {steps} steps: {told}"

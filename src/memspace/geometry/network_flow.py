@@ -23,7 +23,7 @@ from torchdiffeq import odeint
 
 from memspace.errors import UnsupportedLayerError
 from memspace.geometry.embedding import embed
-from memspace.metric.krylov import conjugate_gradients
+from memspace.metric.conjugate import conjugate_gradients
 from memspace.passes.differences import Curve, against_differences
 from memspace.task.checks import evaluating
 from memspace.task.data import move
@@ -48,6 +48,7 @@ class NetworkFlow:
         speeds: √(θ̇ᵀ(F+γI)θ̇) at each, (T,), nats^½ per unit time; fisher_speeds: √(θ̇ᵀFθ̇), without γ.
         drift: largest relative change of ``speeds``, which are constant for the exact solution.
         solves: how many damped systems were solved; products: v ↦ Fv in them.
+        solve_error: the largest estimated relative error of a solution, ‖x − x*‖/‖x*‖ in the norm of F.
     """
 
     points: Tensor
@@ -57,6 +58,7 @@ class NetworkFlow:
     drift: float
     solves: int
     products: int
+    solve_error: float
 
 
 def embedded_outputs(task: Task, space: ParameterSpace, index: Tensor) -> Map:
@@ -96,7 +98,7 @@ def network_flow(
     Args:
         times: increasing, the first one is where the weights are.
         examples: training examples whose predictions make F; tolerance: of the ODE solver (Dormand–Prince 5(4)).
-        solver: relative residual of the conjugate gradients.
+        solver: relative error of the conjugate gradients.
 
     Raises:
         ValueError: a damping that is not positive: F alone is singular.
@@ -109,7 +111,7 @@ def network_flow(
     phi = embedded_outputs(task, space, order[:examples].sort().values)
     with torch.no_grad(), evaluating(task.model):
         _prove(phi, space.flat(task.model).double(), velocity.double(), type(task.model).__name__)
-    counts = [0, 0]
+    counts, errors = [0, 0], [0.0]
 
     def field(_: Tensor, state: Tensor) -> Tensor:
         theta, v = state
@@ -122,7 +124,9 @@ def network_flow(
 
         right = pull(bent)[0].unsqueeze(0)
         counts[0] += 1
-        return torch.stack([v, -conjugate_gradients(product, right, tolerance=solver).x[0]])
+        found = conjugate_gradients(product, right, tolerance=solver, damping=damping)
+        errors.append(float(found.error.max()))
+        return torch.stack([v, -found.x[0]])
 
     start = torch.stack([space.flat(task.model).double(), velocity.double()])
     at = torch.tensor(list(times), dtype=torch.float64, device=start.device)
@@ -132,7 +136,7 @@ def network_flow(
         fisher = torch.stack([_push(phi, x, v).square().sum() for x, v in out])
     speeds = (fisher + damping * out[:, 1].square().sum(1)).sqrt()
     drift = float((speeds / speeds[0] - 1).abs().max()) if float(speeds[0]) > 0 else 0.0
-    return NetworkFlow(out[:, 0], out[:, 1], speeds, fisher.sqrt(), drift, counts[0], counts[1])
+    return NetworkFlow(out[:, 0], out[:, 1], speeds, fisher.sqrt(), drift, counts[0], counts[1], max(errors))
 
 
 def _pair(result: Any) -> tuple[Any, Any]:

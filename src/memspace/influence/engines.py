@@ -5,7 +5,7 @@
 * ``dual``: F exact for the whole network by Woodbury's identity on the rows of its root; where there are
   too many, on the largest and a draw of the others.
 * ``iterative``: F exact by products, solved by conjugate gradients with EKFAC as preconditioner (after ASTRA, Wang et
-  al. 2025); as exact as its residual says.
+  al. 2025) until the error it estimates is small enough.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import Tensor
 
 from memspace.errors import MemoryBudgetError, TaskError
 from memspace.influence.settings import Settings
+from memspace.metric.conjugate import conjugate_gradients
 from memspace.metric.fisher import build
-from memspace.metric.krylov import conjugate_gradients
 from memspace.metric.metric import FisherMetric
 from memspace.metric.principal import principal_dual
 from memspace.passes.linearise import FisherOperator
@@ -40,10 +40,16 @@ PAIRS = 2_000_000  # training examples × queries up to which auto solves with e
 
 @dataclass(frozen=True)
 class Solved:
-    """``x`` (k, P) = M⁻¹ b; ``residual`` (k,) relative, of the engine's own system; ``iterations`` taken."""
+    """``x`` (k, P) = M⁻¹ b; ``iterations`` taken.
+
+    Args:
+        residual: (k,) relative, of the engine's own system.
+        error: (k,) estimated, of x, relative, in the norm of F; infinite where the engine does not know.
+    """
 
     x: Tensor
     residual: Tensor
+    error: Tensor
     iterations: int
     converged: bool
 
@@ -56,6 +62,7 @@ class Engine:
         name: one of ``ENGINES``; statement: what its F is, for people.
         metric: what solves, or preconditions for ``iterative``.
         n: training examples; operator: exact products, for ``iterative`` and for checks.
+        tolerance: of the error of iterative solutions; limit: their steps at most; room: numbers they may hold.
     """
 
     name: str
@@ -65,19 +72,24 @@ class Engine:
     operator: FisherOperator
     tolerance: float
     limit: int
+    room: int = 2**24
 
     def solve(self, b: Tensor, damping: float) -> Solved:
         """M⁻¹ b for a stack (k, P), M = n(F + γI)."""
         if self.name != "iterative":
-            return Solved(self.metric.solve(b, damping) / self.n, torch.zeros(len(b)), 0, True)
+            x = self.metric.solve(b, damping) / self.n
+            return Solved(x, torch.zeros(len(b)), torch.full((len(b),), math.inf), 0, True)
         found = conjugate_gradients(
             lambda p: self.operator(p) + damping * p,
             b,
             tolerance=self.tolerance,
             limit=self.limit,
             preconditioner=lambda r: self.metric.solve(r, damping),
+            damping=damping,
+            basis=self.room,
         )
-        return Solved((found.x / self.n).to(b.dtype), found.residual, found.iterations, found.converged)
+        x = (found.x / self.n).to(b.dtype)
+        return Solved(x, found.residual, found.error, found.iterations, found.converged)
 
     def modes(self, b: Tensor, damping: float, leading: int) -> tuple[tuple[str, ...], Tensor]:
         """M⁻¹ b split by eigenvalues of F: names, and (L, k, P) that add up to the whole.
@@ -154,7 +166,7 @@ def choose_engine(task: Task, engine: str, queries: int, rows: int) -> tuple[str
     if each <= OUTPUTS and n * each <= rows:
         return "dual", f"exact for the whole network: {n * each:,} rows"
     if n * queries <= PAIRS:
-        return "iterative", f"exact to its residual: {n:,} examples, {queries:,} queries"
+        return "iterative", f"exact to its tolerance: {n:,} examples, {queries:,} queries"
     return "ekfac", f"{n:,} examples × {queries:,} queries are many for solves with the exact metric"
 
 
@@ -207,4 +219,5 @@ def prepare(task: Task, space: ParameterSpace, name: str, settings: Settings, pr
     statement = f"EKFAC, {labels}"
     if name == "iterative":
         statement = f"conjugate gradients on exact products, preconditioned by {statement}"
-    return Engine(name, statement, metric, n, operator, settings.tolerance, settings.limit)
+    room = settings.memory // 32  # a quarter of it, in numbers of 8 bytes
+    return Engine(name, statement, metric, n, operator, settings.tolerance, settings.limit, room)

@@ -34,7 +34,7 @@ __all__ = ["Goal", "Prepared", "checked_target", "judged", "prepared", "score_pa
 
 CHECKED = 4  # queries whose solution is held against exact products, 1 to 13 of them (see ``metric.trust``)
 ORDERED = 0.95  # cosine to the exact scores: a tenth of their variance is foreign
-ROUGH = 0.05  # residual of the iterative solves that only compare dampings
+ROUGH = 0.2  # error of the iterative solves that only compare dampings
 CHECK_LIMIT = 20_000  # training examples that such a product runs over, at most
 Goal = str | Target | Callable[[Tensor, Tensor], Tensor]
 
@@ -54,7 +54,7 @@ class Prepared:
     @property
     def at_once(self) -> int:
         """Queries whose gradients and solutions fit into the memory allowed."""
-        copies = 8 if self.engine.name == "iterative" else 4
+        copies = 16 if self.engine.name == "iterative" else 4
         return max(1, self.settings.memory // (8 * copies * self.space.size))
 
 
@@ -118,17 +118,10 @@ def judged(
     """(reliable, why not, diagnostics) of a finished question."""
     engine, notes = ready.engine, []
     diagnostics: list[Measurement | Unmeasured] = []
-    name, unit, n = "influence.residual", "1", engine.n
+    name = "influence.residual"
     if engine.name == "iterative":
-        worst = max(float(s.residual.max()) for s in solved)
-        steps = max(s.iterations for s in solved)
-        converged = all(s.converged for s in solved)
-        note = "" if converged else f"not converged in {steps} steps: {worst:.1e} against {engine.tolerance:.1e}"
-        diagnostics.append(
-            Measurement(name, worst, unit, "worst relative residual of the solves", n, reliable=converged, note=note)
-        )
-        diagnostics.append(Measurement("influence.iterations", float(steps), unit, "conjugate gradient steps", n))
-        notes += [note] if note else []
+        diagnostics += _iterated(engine, solved)
+        notes += [m.note for m in diagnostics if isinstance(m, Measurement) and not m.reliable]
     else:
         found = attempt(name, lambda: _checked(ready, asked, solved[0].x), "use the engine dual")
         if isinstance(found, Unmeasured):
@@ -140,6 +133,23 @@ def judged(
     if not ready.damping.reliable:
         notes.append("the damping is uncalibrated" if not ready.damping.grid else "the damping could not be settled")
     return not notes, "; ".join(notes), tuple(diagnostics)
+
+
+def _iterated(engine: Engine, solved: Sequence[Solved]) -> list[Measurement]:
+    """What conjugate gradients say of themselves; the error is stated of the worst query."""
+    residual, error = max(float(s.residual.max()) for s in solved), max(float(s.error.max()) for s in solved)
+    steps, n = max(s.iterations for s in solved), engine.n
+    said = beyond(error, max(SOLUTION, engine.tolerance), "the error of the solves, rounding included,")
+    if not all(s.converged for s in solved):
+        said = f"not converged in {steps} steps: an error of {error:.1e} against {engine.tolerance:.1e}"
+    if said:
+        said += "; use the engine dual, more damping, or more steps (limit)"
+    how = "‖x − x*‖/‖x*‖ of the worst query, x − x* in the norm of F + γI, x* in that of F; estimated from the steps"
+    return [
+        Measurement("influence.residual", residual, "1", "worst relative residual of the solves", n),
+        Measurement("influence.solution_error", error, "1", how, n, reliable=not said, note=said),
+        Measurement("influence.iterations", float(steps), "1", "conjugate gradient steps", n),
+    ]
 
 
 def _checked(ready: Prepared, asked: Asked, x: Tensor) -> list[Measurement]:

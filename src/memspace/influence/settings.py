@@ -16,7 +16,7 @@ class Settings:
     Args:
         memory: bytes that may be held besides model and data.
         rows: Fisher rows the dual holds at most; their Gram matrix is decomposed.
-        tolerance: of the iterative engine, relative residual; limit: its steps at most.
+        tolerance: of the iterative engine, the estimated relative error of scores; limit: its steps at most.
         retrainings: networks trained on halves of the data to choose the damping, where the task can train and no
             damping is given; 0: none, the damping is then uncalibrated.
         probes: outcomes they are compared on.
@@ -31,7 +31,7 @@ class Settings:
 
     memory: int = 4 * 2**30
     rows: int = 3_500
-    tolerance: float = 1e-2
+    tolerance: float = 0.05
     limit: int = 100
     retrainings: int = 16
     probes: int = 100

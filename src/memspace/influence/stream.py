@@ -125,7 +125,7 @@ def _streamed(q: _Question) -> Stored:
     space = verified_space(task)
     asked = ask(task, space, goal, data, index, apart=q.tokens, memory=settings.memory, progress=progress)
     parts = folder / PARTS
-    key = _key(task, asked, {"engine": q.engine, "damping": q.damping, "settings": asdict(settings)})
+    key = _key(task, asked, {"engine": q.engine, "damping": q.damping, "settings": asdict(settings), "solves": 2})
     state = _resumed(folder, key)
     facts = state.get("facts")
     if facts is None:
@@ -203,14 +203,15 @@ def _pieces(parts: Path, n: int, settings: Settings) -> Iterator[_Piece]:
 
 def _keep(path: Path, found: Solved) -> None:
     about = torch.tensor([found.iterations, found.converged], dtype=torch.int64)
-    columns = {"x": found.x, "residual": found.residual, "about": about}
+    columns = {"x": found.x, "residual": found.residual, "error": found.error, "about": about}
     written(path, lambda p: save_file({k: v.cpu().contiguous() for k, v in columns.items()}, str(p)))
 
 
 def _solved(path: Path, task: Task) -> Solved:
     kept = load_file(str(path))
     steps, converged = kept["about"].tolist()
-    return Solved(kept["x"].to(task.device), kept["residual"].to(task.device), int(steps), bool(converged))
+    x, residual, error = (kept[name].to(task.device) for name in ("x", "residual", "error"))
+    return Solved(x, residual, error, int(steps), bool(converged))
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from memspace.metric.conjugate import conjugate_gradients
 from memspace.metric.density import Density, spectral_density
 from memspace.metric.krylov import (
     Eigenpairs,
     Operator,
-    conjugate_gradients,
     lanczos,
     mean_and_error,
     rademacher,
@@ -20,6 +21,7 @@ from memspace.metric.krylov import (
 )
 from memspace.metric.metric import Estimate, FisherMetric, SpectralFunction
 from memspace.metric.trace import hutchinson
+from memspace.metric.trust import SOLUTION, beyond
 
 __all__ = ["Density", "Implicit", "spectral_density"]
 
@@ -50,10 +52,19 @@ class Implicit(FisherMetric):
         return self.operator(v.reshape(-1, self.size)).reshape(v.shape).to(v.dtype)
 
     def solve(self, v: Tensor, damping: float) -> Tensor:
-        """By conjugate gradients to 1e-8 relative residual (float64)."""
+        """By conjugate gradients until the estimated error, relative in the norm of F, is 1e-6 (float64).
+
+        A solution that stays further from it than scores made of it would bear is warned of.
+        """
         self._positive(damping)
         flat = v.reshape(-1, self.size)
-        solution = conjugate_gradients(lambda p: self.operator(p) + damping * p, flat, tolerance=1e-8)
+        solution = conjugate_gradients(
+            lambda p: self.operator(p) + damping * p, flat, tolerance=1e-6, damping=damping, basis=HELD // 4
+        )
+        worst = float(solution.error.max()) if len(flat) else 0.0
+        if worst > SOLUTION:
+            said = beyond(worst, SOLUTION, f"the relative error of a solve at the damping {damping:.2g}")
+            warnings.warn(f"{said}: use the representation dual, or more damping", RuntimeWarning, stacklevel=2)
         return solution.x.reshape(v.shape).to(v.dtype)
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:

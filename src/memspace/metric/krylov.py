@@ -1,4 +1,4 @@
-"""Krylov methods on a symmetric positive semi-definite operator given by products: CG, Lanczos and block Lanczos.
+"""Krylov methods on a symmetric positive semi-definite operator given by products: Lanczos and block Lanczos.
 
 An operator takes a stack of vectors (k, P) and gives their products (k, P): what one linearisation serves is asked
 for at once.
@@ -16,67 +16,13 @@ from torch import Tensor
 __all__ = [
     "Eigenpairs",
     "Operator",
-    "Solution",
     "Tridiagonal",
-    "conjugate_gradients",
     "lanczos",
     "rademacher",
     "top_eigenpairs",
 ]
 
 Operator = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Solution:
-    """``x`` (k, P) with the relative residual of each (k,) and the number of steps."""
-
-    x: Tensor
-    residual: Tensor
-    iterations: int
-    converged: bool
-
-
-def conjugate_gradients(
-    operator: Operator,
-    b: Tensor,
-    *,
-    tolerance: float = 1e-6,
-    limit: int = 1000,
-    preconditioner: Operator | None = None,
-) -> Solution:
-    """Solve A x = b for a stack of right-hand sides (k, P) (Hestenes & Stiefel 1952), in float64.
-
-    Every right-hand side has its own recurrence and leaves the stack when it is done.
-
-    Args:
-        operator: positive definite, on stacks.
-        tolerance: on ‖b − A x‖/‖b‖ of each.
-        limit: steps at most; ``converged`` is False where it was met.
-        preconditioner: r ↦ M⁻¹ r on stacks, M positive definite and near A.
-    """
-    b = b.double()
-    x, r = torch.zeros_like(b), b.clone()
-    scale = b.norm(dim=1)
-    active = (scale > 0).nonzero().flatten()
-    z = r if preconditioner is None else preconditioner(r).double()
-    p, rho = z.clone(), (r * z).sum(1)
-    step = 0
-    while step < limit and len(active):
-        ap = operator(p[active]).double()
-        alpha = (rho[active] / (p[active] * ap).sum(1)).unsqueeze(1)
-        x[active] += alpha * p[active]
-        r[active] -= alpha * ap
-        step += 1
-        active = active[r[active].norm(dim=1) > tolerance * scale[active]]
-        if not len(active):
-            break
-        z = r[active] if preconditioner is None else preconditioner(r[active]).double()
-        fresh = (r[active] * z).sum(1)
-        p[active] = z + (fresh / rho[active]).unsqueeze(1) * p[active]
-        rho[active] = fresh
-    residual = r.norm(dim=1) / scale.clamp_min(1e-300)
-    return Solution(x, residual, step, not len(active))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.metric.krylov import Operator, conjugate_gradients
+from memspace.metric.conjugate import conjugate_gradients
+from memspace.metric.krylov import Operator
 
 __all__ = ["FIDELITY", "RESIDUAL", "SOLUTION", "SolutionError", "beyond", "solution_error"]
 
