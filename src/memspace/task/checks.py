@@ -23,7 +23,7 @@ from memspace.task.kernels import as_written, differentiable_kernels, without_gr
 from memspace.task.repeated import check_padding, check_repeatable
 from memspace.task.restored import restored
 from memspace.task.samplers import same_draws
-from memspace.task.selection import chosen_names, split_patterns, trained
+from memspace.task.selection import chosen_names, split_patterns, trained, what_can_be_trained
 from memspace.task.told import check_told
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _check_weights(model: nn.Module) -> None:
         raise TaskError(
             "the model has no trainable parameters",
             where=type(model).__name__,
-            remedy="set requires_grad=True on the parameters to audit",
+            remedy=what_can_be_trained(model),
         )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_meta or tensor.is_inference():

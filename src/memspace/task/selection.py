@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from memspace.errors import TaskError
 
-__all__ = ["as_patterns", "chosen_names", "split_patterns", "trained"]
+__all__ = ["as_patterns", "chosen_names", "split_patterns", "trained", "what_can_be_trained"]
 
 SHOWN = 4  # names an error gives as examples
 
@@ -54,7 +54,7 @@ def chosen_names(
             raise TaskError(
                 f"the pattern {pattern!r} matches only frozen parameters",
                 where="parameters",
-                remedy="set requires_grad=True on those to audit",
+                remedy=what_can_be_trained(model, matched(pattern)),
             )
     for pattern in without:
         kept -= _some(pattern, matched(pattern), names)
@@ -72,6 +72,25 @@ def trained(model: nn.Module) -> list[str]:
     """Names of the parameters that have a gradient, are real and not empty; complex ones are held as they are."""
     some = [(n, p) for n, p in model.named_parameters() if p.requires_grad and not p.is_complex()]
     return [n for n, p in some if is_lazy(p) or p.numel()]
+
+
+def what_can_be_trained(model: nn.Module, among: Collection[str] | None = None) -> str:
+    """What to do where none of the parameters (or of those named) has a gradient, as far as one can have any.
+
+    Whole numbers have none: of a quantised network the float one it was made from can be read, or float adapters on it.
+    """
+    named = [(n, p) for n, p in model.named_parameters() if among is None or n in among]
+    if any(p.is_floating_point() and p.numel() for _, p in named):
+        return "set requires_grad=True on those to audit"
+    if any(p.is_complex() and p.numel() for _, p in named):
+        return "complex weights are held as they are: choose real ones, or keep real and imaginary parts as parameters"
+    whole = any(not t.is_floating_point() and t.dim() > 1 for _, t in (*named, *model.named_buffers()))
+    if whole or any("quant" in type(m).__module__ or "quant" in type(m).__name__.lower() for m in model.modules()):
+        return (
+            "quantised weights are whole numbers without a gradient: hand over the network as it was before it was "
+            "quantised (what rounding costs is measured on a copy), or put trainable float adapters on this one"
+        )
+    return "hand over a network that has weights"
 
 
 def _some(pattern: str, found: set[str], names: dict[str, list[str]]) -> set[str]:

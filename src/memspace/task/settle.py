@@ -18,6 +18,7 @@ from memspace.errors import LabelError, MemspaceError
 from memspace.task.data import Data, Inputs, as_labels, call_model, move
 from memspace.task.encoding import LabelEncoding, find_encoding
 from memspace.task.functional import functional_call
+from memspace.task.fused import other_outputs
 from memspace.task.law import IGNORE, Likelihood
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson
 from memspace.task.reading import Making, OutputReading, read_so
@@ -52,7 +53,8 @@ def settle(task: Task) -> None:
     facts = {"outputs": reading.said, "labels": encoding.said}
     if encoding.names and task.class_names is None and isinstance(task.likelihood, Categorical):
         put("class_names", tuple(encoding.names))
-    if task.train.meaning is None:
+    fresh = task.train.meaning is None
+    if fresh:
         labels, n = encoding(raw), len(task.train)
         kept = _labelled(labels, task.train)
         put("train", task.train.meant(meaning, encoding, labels, kept))
@@ -79,6 +81,8 @@ def settle(task: Task) -> None:
             put("likelihood", fitted)
             put("decay", _relative(task.decay, fitted))
             facts["noise σ"] = _said(fitted) + ", fitted: the root mean square of the training residuals"
+    if fresh:
+        facts["outputs without gradients"] = other_outputs(task)
     told = {k: v for k, v in facts.items() if v}
     if told:
         put("description", dict(task.description) | {f"{k} as read" if k in _READ else k: v for k, v in told.items()})

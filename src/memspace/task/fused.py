@@ -1,0 +1,85 @@
+"""Whether a model gives its user other outputs than are read: torch has fused kernels that run without gradients only."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from memspace.task.restored import restored
+
+if TYPE_CHECKING:
+    from memspace.task.task import Task
+
+__all__ = ["other_outputs"]
+
+FEW, MORE = 4, 16  # examples spread over the data, with attention more: padding may be rare
+ATTENTION = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
+
+
+def other_outputs(task: Task) -> str:
+    """One sentence where the model, in eval mode and without gradients, gives other outputs than memspace reads.
+
+    Padded positions come out of ``nn.TransformerEncoder`` as zeros then, or are cut off, so that what is pooled over
+    them changes. Empty where the outputs agree to rounding, or cannot be had.
+    """
+    from memspace.task.checks import untouched  # which knows the task
+    from memspace.task.data import call_model, move
+
+    attends = any(isinstance(m, ATTENTION) for m in task.model.modules())
+    n, most = len(task.train), MORE if attends else FEW
+    index = torch.linspace(0, n - 1, min(most, n)).round().long()
+    try:
+        batch = task.train.batch(index)
+        x = move(batch.x, task.device, task.dtype)
+        with torch.no_grad(), untouched(task.model):
+            read = call_model(task.model, x)
+        with torch.no_grad(), _as_used(task.model):
+            used = call_model(task.model, x)
+            counts = task.likelihood.weight(read, move(batch.y, task.device)) > 0
+    except Exception:  # whatever is wrong with the user's model or data is named by the check
+        return ""
+    said = _apart(read, used, counts)
+    if not said:
+        return ""
+    if not attends:
+        return f"the model without gradients gives {said}: here it runs in full precision, without fused kernels"
+    return (
+        f"the model in eval mode without gradients gives {said}: torch's fused attention empties or cuts off padded "
+        "positions there. Read are the outputs with gradients, as in training; "
+        "torch.backends.mha.set_fastpath_enabled(False) gives these everywhere"
+    )
+
+
+def _apart(read: Tensor, used: Tensor, counts: Tensor) -> str:
+    """How the outputs differ where they count; empty where they agree to rounding."""
+    shape = tuple(read.shape[1:])
+    if read.dim() > 2 and used.dim() == read.dim() and not bool(counts[:, used.shape[1] :].any()):
+        read, counts = read[:, : used.shape[1]], counts[:, : used.shape[1]]  # cut off is nothing that counts
+    if used.shape != read.shape:
+        return f"outputs of shape {tuple(used.shape[1:])} an example instead of {shape}"
+    allowed = 10 * math.sqrt(torch.finfo(read.dtype).eps) * max(1.0, float(read.abs().max()))
+    off = ((used.to(read.dtype) - read).abs() * counts.unsqueeze(-1)).flatten(1).amax(1)
+    count = int((off > allowed).sum())
+    return f"other outputs (by up to {float(off.max()):.2g}, for {count} of {len(off)} examples)" if count else ""
+
+
+@contextmanager
+def _as_used(model: nn.Module) -> Iterator[None]:
+    """Eval mode and nothing else: kernels and precision are those of the user's own process."""
+    modes = [(m, m.training) for m in model.modules()]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices), restored(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nested tensors are a prototype
+        try:
+            for m, _ in modes:
+                m.training = False
+            yield
+        finally:
+            for m, training in modes:
+                m.training = training
