@@ -1,4 +1,4 @@
-"""Whether a model gives its user other outputs than are read: torch has fused kernels that run without gradients only."""
+"""Whether a model gives its user other outputs than are read: some of torch's kernels run without gradients only."""
 
 from __future__ import annotations
 
