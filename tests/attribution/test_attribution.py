@@ -118,3 +118,12 @@ def test_shares_that_cannot_be_left_out(task):
             ensemble(task, base, seeds=[0], left_out=share)
     with pytest.raises(TaskError, match="of one's own"):
         ensemble(task, base, networks=[task.model], left_out=0.5)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_error_of_an_ensemble_is_that_of_a_mean_over_networks(task, count):
+    one = influence(task, QUERIES, engine="ekfac", damping=0.1)
+    drawn = torch.randn(count, *one.scores.shape, generator=torch.Generator().manual_seed(count), dtype=torch.float64)
+    found = ensemble(task, lambda _, m: replace(one, scores=drawn[m].float()), networks=[task.model] * count)
+    torch.testing.assert_close(found.error.double(), drawn.std(0) / count**0.5, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found.scores.double(), drawn.mean(0), rtol=1e-4, atol=1e-6)
