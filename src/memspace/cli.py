@@ -109,7 +109,7 @@ def audit(
     weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of its training, recorded by memspace.watch.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder [default: runs/NAME].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/NAME")] = None,
     label_noise: Noise = 0.0,
     seed: Seed = 0,
     memory: Memory = "4GiB",
@@ -187,7 +187,7 @@ def audit(
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder holding results.json.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file [default: RUN/report.html].")] = None,
+    out: Annotated[Path | None, typer.Option(help="HTML file.", show_default="RUN/report.html")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No summary.")] = False,
 ) -> None:
     """Render a finished run again from its stored results."""

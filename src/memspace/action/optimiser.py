@@ -19,7 +19,7 @@ from memspace.passes.kinds import Kind
 from memspace.passes.verify import verified_space
 from memspace.task.checks import untouched
 from memspace.task.data import Data, Inputs, call_model, first_tensor, move, take
-from memspace.task.likelihood import Categorical, Likelihood
+from memspace.task.likelihood import Categorical, Likelihood, refuse_one_class
 from memspace.task.plain import plain
 from memspace.task.selection import as_patterns, split_patterns
 from memspace.task.space import ParameterSpace
@@ -196,6 +196,7 @@ class NaturalGradient(torch.optim.Optimizer):
         """The metric, its layout of the parameters checked against autograd on this batch."""
         with torch.no_grad():
             f: Tensor = call_model(self._plain, x)
+        refuse_one_class(self._law, f, WHERE)
         labels = self._law.sample(f, torch.Generator().manual_seed(self._seed))
         self._space = verified_space(
             Task(model=self._plain, train=Data((x, labels)), likelihood=self._law, parameters=self._patterns)

@@ -29,7 +29,7 @@ from memspace.passes.linearised import differential
 from memspace.task.data import Inputs, call_model
 from memspace.task.functional import functional_call
 from memspace.task.kernels import differentiable_kernels
-from memspace.task.likelihood import Likelihood
+from memspace.task.likelihood import Likelihood, refuse_one_class
 from memspace.task.operations import written_out
 
 __all__ = ["FORMS", "FisherProximal", "FisherRaoNorm"]
@@ -263,6 +263,7 @@ def _tensor(f: Any) -> Tensor:
 
 def _mean(likelihood: Likelihood, f: Tensor, y: Tensor | None, each: Tensor) -> Tensor:
     """Mean over examples of what is summed over their positions: F's own convention."""
+    refuse_one_class(likelihood, f, "likelihood")
     if y is not None:
         each = each * likelihood.weight(f, y)
     return each.sum() / len(each)

@@ -15,7 +15,7 @@ from scipy.stats import chi2
 from torch import Tensor
 
 from memspace.arguments import typed
-from memspace.audit.store import write_table
+from memspace.audit.table_file import save_table
 from memspace.errors import TaskError
 from memspace.limits import SEED, Limit
 from memspace.measurement import Measurement, Unmeasured
@@ -67,13 +67,13 @@ class Duplicates:
     def __len__(self) -> int:
         return len(self.table["kind"])
 
-    def save(self, path: Path) -> None:
-        """Write the table as Parquet.
+    def save(self, path: Path | str) -> None:
+        """Write the table as Parquet or CSV, as the name says.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: the name ends otherwise, or the file cannot be written.
         """
-        write_table(path, self.table)
+        save_table(path, self.table)
 
 
 @typed

@@ -62,15 +62,15 @@ class LabelIssues:
     def __len__(self) -> int:
         return len(self.table["index"])
 
-    def save(self, path: Path, top: int | None = None) -> None:
-        """Write the first ``top`` rows (all) as Parquet.
+    def save(self, path: Path | str, top: int | None = None) -> None:
+        """Write the first ``top`` rows (all) as Parquet or CSV, as the name says.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: the name ends otherwise, or the file cannot be written.
         """
-        from memspace.audit.store import write_table
+        from memspace.audit.table_file import save_table
 
-        write_table(path, {k: v[:top] for k, v in self.table.items()})
+        save_table(path, {k: v[:top] for k, v in self.table.items()})
 
 
 @typed

@@ -23,7 +23,7 @@ def attack(
     task: TaskName,
     weights: Weights = None,
     data_root: DataRoot = None,
-    out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
+    out: Annotated[Path | None, typer.Option(help="File the results are written to.", show_default="none")] = None,
     label_noise: Noise = 0.0,
     seed: Seed = 0,
     examples: Annotated[int, typer.Option(min=10, max=MOST, help="Inputs looked at, drawn from the test data.")] = 500,

@@ -31,7 +31,8 @@ def capacity(
     ] = None,
     depth: Annotated[int, typer.Option(min=1, max=MOST, help="Hidden layers of those.")] = 1,
     load: Annotated[
-        list[float] | None, typer.Option(help="Bits of labels offered per parameter; repeatable [default: 0.5 to 4].")
+        list[float] | None,
+        typer.Option(help="Bits of labels offered per parameter; repeatable.", show_default="0.5 to 4"),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=MOST, help="Networks at each load.")] = 3,
     steps: Annotated[int, typer.Option(min=1, max=MOST, help="Training steps, doubled until the bits settle.")] = 1000,
@@ -40,7 +41,7 @@ def capacity(
     ] = False,
     data_root: DataRoot = None,
     seed: Seed = 0,
-    out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
+    out: Annotated[Path | None, typer.Option(help="File the results are written to.", show_default="none")] = None,
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:

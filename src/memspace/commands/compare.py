@@ -49,7 +49,7 @@ def compare(
     align: Annotated[bool, typer.Option("--align", help="Match the hidden units of B to those of A first.")] = False,
     data_root: DataRoot = None,
     label_noise: Noise = 0.0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the page [default: runs/NAME-compared].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the page.", show_default="runs/NAME-compared")] = None,
     examples: Annotated[int, typer.Option(min=2, max=MOST, help="Training examples that lengths are taken on.")] = 512,
     effort: Annotated[int, typer.Option(min=1, max=MOST, help="Evaluations per level of the search.")] = 100,
     seed: Seed = 0,

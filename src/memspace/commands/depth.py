@@ -41,7 +41,7 @@ def depth(
     ] = None,
     weights: Weights = None,
     data_root: DataRoot = None,
-    out: Annotated[Path | None, typer.Option(help="File the results are written to [default: none].")] = None,
+    out: Annotated[Path | None, typer.Option(help="File the results are written to.", show_default="none")] = None,
     label_noise: Noise = 0.0,
     seed: Seed = 0,
     examples: Annotated[int, typer.Option(min=2, max=MOST, help="Training examples measured on.")] = 256,

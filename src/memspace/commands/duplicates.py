@@ -22,7 +22,7 @@ def duplicates(
     within: Annotated[str, typer.Option(help="train, or train-test: test examples seen in training.")] = "train",
     rate: Annotated[float, typer.Option(help="False positives per example.", min=1e-9, max=0.1)] = 1e-3,
     top: Annotated[int, typer.Option(help="How many pairs to list.", min=1, max=MOST)] = 50,
-    out: Annotated[Path | None, typer.Option(help="Parquet file for all pairs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for all pairs, .parquet or .csv.")] = None,
     weights: Weights = None,
     data_root: DataRoot = None,
     seed: Seed = 0,
@@ -33,6 +33,7 @@ def duplicates(
     from rich.table import Table
 
     from memspace.audit.duplicates import duplicates as find
+    from memspace.audit.table_file import table_path
     from memspace.commands import move_to, watching
     from memspace.measurement import Measurement
     from memspace.report.terminal import Terminal
@@ -42,6 +43,8 @@ def duplicates(
 
     if within not in ("train", "train-test"):
         raise typer.BadParameter("within is one of train, train-test")
+    if out is not None:
+        table_path(out)
     with watching(Terminal(stderr=True), quiet) as progress:
         job = resolve(task, BuildOptions(seed=seed, data_root=data_root), progress, weights)
         if device is not None:

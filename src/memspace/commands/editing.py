@@ -175,7 +175,7 @@ def reweight(
     clean: Annotated[int, typer.Option(help="How many test examples to take as the clean ones.", min=1, max=MOST)] = 50,
     preconditioned: Annotated[bool, typer.Option("--preconditioned", help="By influence.")] = False,
     damping: Damping = None,
-    out: Annotated[Path | None, typer.Option(help="A Parquet table of the weights.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Table of the weights, .parquet or .csv.")] = None,
     weights: Weights = None,
     data_root: DataRoot = None,
     label_noise: Noise = 0.0,
@@ -185,20 +185,17 @@ def reweight(
     as_json: Json = False,
 ) -> None:
     """Weigh training examples by how far they go along with a few clean ones; train again where that can be done."""
+    from memspace.audit.table_file import save_table, table_path
     from memspace.editing.comparison import reweighted
     from memspace.editing.edit import writable
 
     if out is not None:
-        writable(out, force)
+        writable(table_path(out), force)
     job = _resolved(task, weights, data_root, label_noise, seed, device, as_json)
     found, measured = reweighted(job, clean, preconditioned, damping, seed)
     if out is not None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         columns = {"example": range(len(found.weights)), "weight": found.weights.tolist()}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns | {"product": found.products.tolist()}), str(out))
+        save_table(out, columns | {"product": found.products.tolist()})
     _tell(found.statement, measured, out, as_json)
 
 

@@ -36,7 +36,7 @@ def add(app: typer.Typer) -> None:
 def labels(
     task: TaskName,
     top: Annotated[int, typer.Option(help="How many labels to list.", min=1, max=MOST)] = 50,
-    out: Annotated[Path | None, typer.Option(help="Parquet file for the list.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File for the list, .parquet or .csv.")] = None,
     weights: Weights = None,
     data_root: DataRoot = None,
     label_noise: Noise = 0.0,
@@ -55,12 +55,15 @@ def labels(
 
     from memspace.audit.audit import Settings
     from memspace.audit.label_issues import label_issues
+    from memspace.audit.table_file import table_path
     from memspace.commands import move_to, parse_memory, watching
     from memspace.report.terminal import Terminal
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
     from memspace.workers import local_device
 
+    if out is not None:
+        table_path(out)
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     with watching(Terminal(stderr=True), quiet) as progress:
         job = resolve(task, options, progress, weights)

@@ -39,23 +39,23 @@ def retrain(
     task: TaskName,
     part: Annotated[
         list[str] | None,
-        typer.Option(help="half, same-order, left-out or memorisation; repeatable [default: half]."),
+        typer.Option(help="half, same-order, left-out or memorisation; repeatable.", show_default="half"),
     ] = None,
     subsets: Annotated[int, typer.Option(help="Random parts of the training data.", min=1, max=MOST)] = 64,
     seeds: Annotated[int, typer.Option(help="Trainings of each.", min=1, max=MOST)] = 2,
     queries: Annotated[int, typer.Option(help="Test examples whose outcomes are measured.", min=1, max=MOST)] = 200,
     share: Annotated[
-        list[float] | None, typer.Option(help="Left out in same-order; repeatable [default: 0.02 0.1 0.5].")
+        list[float] | None, typer.Option(help="Left out in same-order; repeatable.", show_default="0.02 0.1 0.5")
     ] = None,
     example: Annotated[
-        list[int] | None, typer.Option(help="Training example to leave out; repeatable [default: 50 random ones].")
+        list[int] | None, typer.Option(help="Training example to leave out; repeatable.", show_default="50 random ones")
     ] = None,
     together: Annotated[int, typer.Option(help="Examples left out at a time.", min=1, max=MOST)] = 1,
     repeats: Annotated[int, typer.Option(help="Seeds of left-out.", min=2, max=MOST)] = 5,
     networks: Annotated[int, typer.Option(help="Networks of memorisation.", min=2, max=MOST)] = 200,
     label_noise: Noise = 0.0,
     data_root: DataRoot = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of results [default: runs/NAME-retrain].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of results.", show_default="runs/NAME-retrain")] = None,
     seed: Seed = 0,
     memory: Annotated[str, typer.Option(help="What the networks trained together may take.")] = "2GiB",
     device: Annotated[str | None, typer.Option(help="Train there, e.g. cuda.")] = None,

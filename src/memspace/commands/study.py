@@ -34,10 +34,10 @@ def action(
     task: TaskName,
     label_noise: Noise = 0.0,
     train: Annotated[
-        int | None, typer.Option(min=2, max=MOST, help="Training examples of a seed [default: 4/5 of all].")
+        int | None, typer.Option(min=2, max=MOST, help="Training examples of a seed.", show_default="4/5 of all")
     ] = None,
     valid: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Validation examples [default: 1/5 of all].")
+        int | None, typer.Option(min=1, max=MOST, help="Validation examples.", show_default="1/5 of all")
     ] = None,
     test: Annotated[int | None, typer.Option(min=1, max=MOST, help="At most so many test examples.")] = None,
     steps: Annotated[
@@ -48,7 +48,8 @@ def action(
     workers: Annotated[int, typer.Option(min=1, max=MOST, help="Processes of one thread each.")] = 2,
     data_root: DataRoot = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder that keeps every finished training [default: runs/NAME-action-NOISE].")
+        Path | None,
+        typer.Option(help="Folder that keeps every finished training.", show_default="runs/NAME-action-NOISE"),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on from what the folder holds.")] = False,
     as_json: Json = False,

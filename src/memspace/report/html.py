@@ -54,7 +54,7 @@ HEADLINES = (
     ("complexity.information", "Information held", "What the weights keep of the training data."),
     ("complexity.effective_parameters", "Effective parameters", "How many the data really determine."),
     ("efficiency.smallest_share", "Weights needed", "The others can be cut for at most 1% accuracy."),
-    ("robustness.sigma_one_percent", "Noise it bears", "Random shift of every weight that costs 1% accuracy."),
+    ("robustness.sigma_one_percent", "Weight noise borne", "Random shift of every weight that costs 1% accuracy."),
     ("action.inefficiency", "Length of training", "Path travelled over the shortest possible."),
 )
 AUDIT = Page("memory audit", ", read as a memory", "audited", HEADLINES)

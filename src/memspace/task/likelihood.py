@@ -15,13 +15,13 @@ from scipy.stats import poisson
 from torch import Tensor
 
 from memspace.arguments import check_fields
-from memspace.errors import LabelError, SettingsError
+from memspace.errors import LabelError, SettingsError, TaskError
 from memspace.task.counts import count_residuals
 from memspace.task.gaussian import Gaussian
 from memspace.task.law import IGNORE, Likelihood, not_negative, wrong_kind
 from memspace.task.merged import merged_root
 
-__all__ = ["Bernoulli", "Categorical", "Gaussian", "Likelihood", "Poisson"]
+__all__ = ["Bernoulli", "Categorical", "Gaussian", "Likelihood", "Poisson", "refuse_one_class"]
 
 SMALL, TERMS = 1e-2, 9  # arcsin²(√u) by its series below this u: what is left out is under 1e-17 of it
 
@@ -366,3 +366,17 @@ class Poisson(Likelihood):
     def mean(self, f: Tensor) -> Tensor:
         """e^f."""
         return f.exp()
+
+
+def refuse_one_class(law: Likelihood, f: Tensor, where: str) -> None:
+    """Raise where a law of classes is given for a single output: its Fisher information would be zero without a word.
+
+    Raises:
+        TaskError: naming the laws that one output may have.
+    """
+    if isinstance(law, Categorical) and f.shape[-1] == 1:
+        raise TaskError(
+            "the model has one output, and the law Categorical needs one for every class",
+            where=where,
+            remedy="give likelihood=Bernoulli() for yes or no, Gaussian() for numbers, Poisson() for counts",
+        )

@@ -171,9 +171,9 @@ def _noise_part(r: Reading, index: torch.Tensor, seed: int, progress: Progress) 
             )
         )
     said = (
-        f"it departs by more than 10% beyond {off:.2g} nats"
+        f"the two differ by more than 10% where more than {off:.2g} nats are predicted"
         if off is not None
-        else "it holds over the whole range tried"
+        else "the two agree over the whole range tried"
     )
     bears = f"A noise of σ = {sigma:.2g} on every weight costs 1% accuracy. " if sigma is not None else ""
     answer = (

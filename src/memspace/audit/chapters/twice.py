@@ -125,7 +125,10 @@ def _gallery(r: Reading, found: Duplicates) -> Gallery:
         items.append(item(task, other, second[k], f"{where}, {said}", flag))
     if found.within == "train":
         return Gallery(
-            "duplicates", "There twice", "Training examples that look like the same, pair by pair.", tuple(items)
+            "duplicates",
+            "There twice",
+            "Pairs of training examples that the network takes for one another.",
+            tuple(items),
         )
     return Gallery(
         "leaks", "Seen before the test", "Test examples with the training example they resemble.", tuple(items)
