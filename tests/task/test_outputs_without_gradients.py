@@ -95,3 +95,12 @@ def test_the_model_is_left_as_it_was() -> None:
     memspace.Task(model, (_ids(8), torch.arange(24) % 3))
     assert [m.training for m in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_model_without_numbers_is_left_to_the_check() -> None:
+    with torch.device("meta"):
+        model = nn.Linear(6, 3)
+    task = memspace.Task(model.eval(), (torch.randn(20, 6), torch.arange(20) % 3))
+    assert FACT not in task.description
+    with pytest.raises(memspace.MemspaceError, match="holds no numbers"):
+        memspace.audit(task)

@@ -42,9 +42,9 @@ def other_outputs(task: Task) -> str:
         with torch.no_grad(), _as_used(task.model):
             used = call_model(task.model, x)
             counts = task.likelihood.weight(read, move(batch.y, task.device)) > 0
+        said = _apart(read, used, counts)
     except Exception:  # whatever is wrong with the user's model or data is named by the check
         return ""
-    said = _apart(read, used, counts)
     if not said:
         return ""
     if not attends:
