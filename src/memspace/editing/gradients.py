@@ -46,9 +46,10 @@ def loss_gradient(
         for part in data.batches(BATCH, index):
             with torch.enable_grad():
                 f = function_of_parameters(task, move(part.x, task.device, task.dtype))(at)
-                loss = task.likelihood.nll(f, move(part.y, task.device)).reshape(len(part), -1).sum(1)
-                w = None if weights is None else weights[seen : seen + len(part)].to(loss)
-                found = torch.autograd.grad((loss if w is None else loss * w).sum(), list(at.values()))
+                u = task.likelihood.residual(f.detach(), move(part.y, task.device))
+                if weights is not None:
+                    u = u * weights[seen : seen + len(part)].to(u).reshape(-1, *[1] * (u.dim() - 1))
+                found = torch.autograd.grad(f, list(at.values()), u)
             total += space.pack(dict(zip(at, found, strict=True))).double()
             seen += len(part)
     return total

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memspace.errors import NonFiniteError, TaskError
 from memspace.task.likelihood import Likelihood
@@ -89,6 +89,8 @@ class Target:
                     where=f"target {self.name}",
                     remedy="compute it from f with differentiable operations",
                 )
+            if self.outcome is _loss:  # the derivative of a sure prediction's loss by autograd is rounding
+                return -law.residual(f.detach(), y)
             (u,) = torch.autograd.grad(q.sum(), leaf)
         return u
 
@@ -97,14 +99,14 @@ def _loss(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
     return -law.nll(f, y)
 
 
-def _at_label(f: Tensor, y: Tensor) -> Tensor:
-    return f.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-
-
 def _margin(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
     """Logit of the label minus the log-sum-exp of the others: the log-odds of the label (Park et al. 2023, TRAK)."""
-    others = f.scatter(-1, y.clamp_min(0).unsqueeze(-1), -torch.inf)
-    return _at_label(f, y) - torch.logsumexp(others, -1)
+    return _log_odds(f, y.clamp_min(0))
+
+
+def _log_odds(f: Tensor, k: Tensor) -> Tensor:
+    k = k.unsqueeze(-1)
+    return f.gather(-1, k).squeeze(-1) - torch.logsumexp(f.scatter(-1, k, -torch.inf), -1)
 
 
 TARGETS = {"loss": Target("loss", _loss), "margin": Target("margin", _margin)}
@@ -117,7 +119,11 @@ def logit_difference(a: int, b: int) -> Target:
 
 def log_probability(k: int) -> Target:
     """The log-probability of class k of a categorical law, whatever the label."""
-    return Target(f"log-probability {k}", lambda law, f, y: torch.log_softmax(f, -1)[..., k])
+
+    def outcome(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.logsigmoid(_log_odds(f, torch.full(f.shape[:-1], k, device=f.device)))
+
+    return Target(f"log-probability {k}", outcome)
 
 
 def target_of(

@@ -66,11 +66,15 @@ class Categorical(Likelihood):
         return -log_p.gather(-1, target).squeeze(-1) * self.weight(f, y)
 
     def residual(self, f: Tensor, y: Tensor) -> Tensor:
-        """P − onehot(y), or p − y for a distribution; 0 at padded positions."""
+        """P − onehot(y), or p − y for a distribution; 0 at padded positions.
+
+        The entry of the label is minus the sum of the others: 1 − p of a sure prediction is rounding.
+        """
+        p = torch.softmax(f, -1)
         if _soft(f, y):
-            return torch.softmax(f, -1) - y.to(f.dtype)
-        onehot = torch.nn.functional.one_hot(y.clamp_min(0), f.shape[-1]).to(f.dtype)
-        return (torch.softmax(f, -1) - onehot) * self.weight(f, y).unsqueeze(-1)
+            likely = y.argmax(-1)
+            return _summing_to_nought(p - y.to(f.dtype), likely)
+        return _summing_to_nought(p, y.clamp_min(0)) * self.weight(f, y).unsqueeze(-1)
 
     def hits(self, f: Tensor, y: Tensor) -> Tensor:
         """1 where the likeliest class is the label, or its share where the label is a distribution."""
@@ -81,16 +85,19 @@ class Categorical(Likelihood):
     def fisher_root(self, f: Tensor) -> Tensor:
         """(..., C, C); column c is √p_c (e_c − p)."""
         p = torch.softmax(f, -1)
-        r = p.sqrt()
-        return torch.diag_embed(r) - p.unsqueeze(-1) * r.unsqueeze(-2)
+        likely = torch.nn.functional.one_hot(p.argmax(-1), p.shape[-1]).to(p.dtype)
+        others = torch.where(likely > 0, (p * (1 - likely)).sum(-1, keepdim=True), 1 - p)
+        r, off = p.sqrt(), 1 - torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)
+        return torch.diag_embed(r * others) - p.unsqueeze(-1) * r.unsqueeze(-2) * off
 
     def merged_root(self, f: Tensor, share: float) -> Tensor:
         """The improbable classes merged into one (see ``memspace.task.merged``)."""
         return merged_root(torch.softmax(f, -1), share)
 
     def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
-        """P ∘ (u − p·u)."""
+        """P ∘ (u − p·u), with u counted from the likeliest class: a shift of u changes nothing but the rounding."""
         p = torch.softmax(f, -1)
+        u = u - torch.take_along_dim(u, p.argmax(-1, keepdim=True), -1)
         return p * (u - (p * u).sum(-1, keepdim=True))
 
     def drawn(self, f: Tensor) -> tuple[int, ...]:
@@ -226,8 +233,9 @@ class Bernoulli(Likelihood):
         return torch.nn.functional.binary_cross_entropy_with_logits(f, y.to(f.dtype), reduction="none").sum(-1)
 
     def residual(self, f: Tensor, y: Tensor) -> Tensor:
-        """P − y."""
-        return torch.sigmoid(f) - y.to(f.dtype)
+        """P − y, as (1 − y)p − y(1 − p): of a sure prediction p − 1 is rounding."""
+        y = y.to(f.dtype)
+        return (1 - y) * torch.sigmoid(f) - y * torch.sigmoid(-f)
 
     def _variance(self, f: Tensor) -> Tensor:
         return torch.sigmoid(f) * torch.sigmoid(-f)
@@ -366,6 +374,13 @@ class Poisson(Likelihood):
     def mean(self, f: Tensor) -> Tensor:
         """e^f."""
         return f.exp()
+
+
+def _summing_to_nought(r: Tensor, label: Tensor) -> Tensor:
+    """R with the label's entry such that all entries sum to 0."""
+    onehot = torch.nn.functional.one_hot(label, r.shape[-1]).to(r.dtype)
+    rest = r * (1 - onehot)
+    return rest - onehot * rest.sum(-1, keepdim=True)
 
 
 def refuse_one_class(law: Likelihood, f: Tensor, where: str) -> None:
