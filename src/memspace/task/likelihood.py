@@ -97,7 +97,8 @@ class Categorical(Likelihood):
     def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
         """P ∘ (u − p·u), with u counted from the likeliest class: a shift of u changes nothing but the rounding."""
         p = torch.softmax(f, -1)
-        u = u - torch.take_along_dim(u, p.argmax(-1, keepdim=True), -1)
+        likely = torch.nn.functional.one_hot(p.argmax(-1), p.shape[-1]).to(p.dtype)
+        u = u - (u * likely).sum(-1, keepdim=True)
         return p * (u - (p * u).sum(-1, keepdim=True))
 
     def drawn(self, f: Tensor) -> tuple[int, ...]:
