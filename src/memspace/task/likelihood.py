@@ -97,8 +97,7 @@ class Categorical(Likelihood):
     def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
         """P ∘ (u − p·u), with u counted from the likeliest class: a shift of u changes nothing but the rounding."""
         p = torch.softmax(f, -1)
-        likely = torch.nn.functional.one_hot(p.argmax(-1), p.shape[-1]).to(p.dtype)
-        u = u - (u * likely).sum(-1, keepdim=True)
+        u = u - u.gather(-1, p.argmax(-1, keepdim=True).expand(*u.shape[:-1], 1))
         return p * (u - (p * u).sum(-1, keepdim=True))
 
     def drawn(self, f: Tensor) -> tuple[int, ...]:
@@ -379,9 +378,9 @@ class Poisson(Likelihood):
 
 def _summing_to_nought(r: Tensor, label: Tensor) -> Tensor:
     """R with the label's entry such that all entries sum to 0."""
-    onehot = torch.nn.functional.one_hot(label, r.shape[-1]).to(r.dtype)
-    rest = r * (1 - onehot)
-    return rest - onehot * rest.sum(-1, keepdim=True)
+    label = label.unsqueeze(-1)
+    rest = r.scatter(-1, label, 0.0)
+    return rest.scatter(-1, label, -rest.sum(-1, keepdim=True))
 
 
 def refuse_one_class(law: Likelihood, f: Tensor, where: str) -> None:
