@@ -39,7 +39,16 @@ def _chosen(
     if kind != "hard":
         return torch.randperm(len(y), generator=generator)[:m]
     # Hard: drawn with chances that grow with the loss of a linear model on the true labels.
-    judge = train(NETWORKS["linear"], x, y, law, outputs, seed + 5)
+    seen = x if x.is_floating_point() else _counts(x)
+    judge = train(NETWORKS["linear"], seen, y, law, outputs, seed + 5)
     with torch.no_grad():
-        loss = torch.nn.functional.cross_entropy(judge(x), y, reduction="none")
+        loss = torch.nn.functional.cross_entropy(judge(seen), y, reduction="none")
     return torch.multinomial(loss.clamp_min(1e-3).double(), m, generator=generator)
+
+
+def _counts(tokens: Tensor) -> Tensor:
+    """How often each token occurs in an example (n, vocabulary), padding (token 0) left out."""
+    counts = torch.zeros(len(tokens), int(tokens.max()) + 1)
+    counts.scatter_add_(1, tokens.long(), torch.ones(tokens.shape))
+    counts[:, 0] = 0
+    return counts
