@@ -66,7 +66,7 @@ def _measure(job: Job, root: Path) -> dict[str, Any]:
     large = None
     if len(draw.pool[0]) >= LEAST * len(draw.test[0]):
         large = _audit(job, model, draw, law, None, draw.pool)
-    outcome["coverage"] = coverage(results, large, draw, job)
+    outcome["coverage"] = coverage(results, large, draw, job, model)
     outcome["findings"] = [[c.id, f.level, f.title, f.evidence, f.action] for c in results.chapters for f in c.findings]
     if law == "categorical" and draw.y.dim() == 1:
         outcome["labels"] = label_verdict(results, model, refits, draw)

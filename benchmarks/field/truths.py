@@ -53,7 +53,15 @@ def _record(m: Measurement, truth: float, known: tuple[float, float] | None = No
     }
 
 
-def coverage(results: Results, large: Results | None, draw: Draw, job: Job) -> list[dict[str, Any]]:
+def _visible(model: nn.Module, draw: Draw) -> float:
+    """Share of targets shifted by three standard deviations of the network's error on right ones, or more."""
+    with torch.no_grad():
+        error = (model(draw.test[0]) - draw.test[1]).std(0)
+    shifted = (draw.y - draw.truth).abs() >= 3 * error
+    return float(shifted.any(1).double().mean())
+
+
+def coverage(results: Results, large: Results | None, draw: Draw, job: Job, model: nn.Module) -> list[dict[str, Any]]:
     """Every interval whose truth can be had, with that truth."""
     found = []
     every = {m.name: m for c in results.chapters for m in c.measurements if m.interval is not None}
@@ -69,6 +77,8 @@ def coverage(results: Results, large: Results | None, draw: Draw, job: Job) -> l
                 found.append(_record(m, truth.value, truth.interval))
     share = float(draw.wrong.double().mean())
     planted = {"labels.noise": share, "labels.expected_wrong": float(draw.wrong.sum())}
+    if "outliers.share" in every and draw.y.dim() == 2:
+        planted["outliers.share"] = _visible(model, draw)
     found += [_record(every[name], truth) for name, truth in planted.items() if name in every]
     return found
 

@@ -65,17 +65,55 @@ def test_probabilities_are_calibrated_and_the_share_is_covered() -> None:
     for seed in range(100, 140):
         g = torch.Generator().manual_seed(seed)
         flags = torch.rand(400, generator=g) < 0.1
-        z = torch.randn(400, generator=g, dtype=torch.float64) * torch.where(flags, 5.0, 1.0)
+        z = torch.randn(400, generator=g, dtype=torch.float64)
+        if seed % 2:  # wide, some of them in the middle; else far out
+            z = z * torch.where(flags, 5.0, 1.0)
+        else:
+            away = 2.5 * torch.randn(400, 3, generator=g, dtype=torch.float64).norm(dim=1) * z.sign()
+            z = torch.where(flags, away, z)
         model = fit_outliers(z)
         p.append(model.p_outlier(z))
         wrong.append(flags)
-        covered += abs(model.share - 0.1) < 1.96 * model.share_error
+        low, high = model.ends()
+        covered += low <= float(flags.double().mean()) <= high
     q, flags = torch.cat(p), torch.cat(wrong).double()
     for low, high in ((0.0, 0.1), (0.1, 0.5), (0.5, 0.9), (0.9, 1.01)):
         inside = (q >= low) & (q < high)
         error = float((q[inside] * (1 - q[inside])).sum().sqrt() / inside.sum())
         assert abs(float(q[inside].mean() - flags[inside].mean())) < 4 * error + 0.03
-    assert covered >= 32  # the standard error holds s and k fixed
+    assert covered >= 36
+
+
+@pytest.mark.parametrize("share", [0.05, 0.15])
+def test_targets_that_were_shifted_are_counted_where_noise_is_normal(share: float) -> None:
+    """Outliers that all lie far out, none in the middle: the share is covered and their number not overstated."""
+    covered, told, expected = 0, 0, []
+    for seed in range(16):
+        g = torch.Generator().manual_seed(seed)
+        wrong = torch.rand(300, generator=g) < share
+        sign = 2.0 * torch.randint(2, (300,), generator=g) - 1
+        z = torch.randn(300, generator=g, dtype=torch.float64)
+        z = torch.where(wrong, z + sign * (3 + 4 * torch.rand(300, generator=g)), z)
+        model = fit_outliers(z)
+        low, high = model.ends()
+        told += model.told
+        covered += not model.told or low <= float(wrong.double().mean()) <= high
+        expected.append(float(model.p_outlier(z).mean()) - float(wrong.double().mean()))
+    assert covered >= 14
+    assert told >= 8
+    assert abs(sum(expected) / 16) < 0.04
+
+
+@pytest.mark.parametrize("kind", ["t3", "skewed"])
+def test_tails_and_skewed_noise_are_no_outliers(kind: str) -> None:
+    """Every target right: none is said to be an outlier, or the model says that it can't tell."""
+    alarms = 0
+    for seed in range(16):
+        generator = np.random.default_rng(seed)
+        draw = generator.standard_t(3, 300) if kind == "t3" else generator.exponential(size=300) - 1
+        model = fit_outliers(torch.from_numpy(draw))
+        alarms += model.told and model.weight > 0.5
+    assert alarms <= 2
 
 
 def test_normal_noise_has_no_outliers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,22 +13,24 @@ from torch import Tensor
 
 from memspace.audit.reading import Reading
 from memspace.intervals import around, of_share
-from memspace.measurement import Measurement, from_error
-from memspace.measures.outliers import FEWEST, fit_outliers, standardised_residuals
+from memspace.measurement import Measurement
+from memspace.measures.outliers import FEWEST, OutlierModel, fit_outliers, standardised_residuals
 
 __all__ = ["Targets", "judge_targets"]
 
 DRAWS = 32  # places within the step of a discrete law, over which its probability is averaged
 
 
-def _share_ends(p: Tensor, error: float) -> tuple[float, float]:
-    """Ends of the share of outliers: of the fitted share, of the count expected, and of the count that surely are.
+def _share_ends(p: Tensor, error: float, models: Sequence[OutlierModel]) -> tuple[float, float]:
+    """Ends of the share of outliers: of every noise not excluded, of the count expected, of the count that surely are.
 
     How much of the middle a wide part takes along is the model's assumption, which no sample shows: outliers that all
     lie far out make the fitted share too large, their count (p > ½) does not.
     """
     n, expected = len(p), float(p.sum())
-    ends = [around(expected / n, error, lower=0.0, upper=1.0)]
+    each = [m.ends() for m in models]
+    ends = [(max(low for low, _ in each), min(1.0, math.fsum(high for _, high in each)))]
+    ends.append(around(expected / n, error, lower=0.0, upper=1.0))
     for count in (min(expected, float(n)), float((p > 0.5).sum())):
         counted = of_share(count, n).ends
         ends += [counted] if counted is not None else []
@@ -88,16 +91,29 @@ def judge_targets(r: Reading, seed: int = 0) -> Targets | None:
     middle = several.mean(0) / scale
     expected, n = float(p.sum()), len(p)
     error = math.sqrt(float((p * (1 - p)).sum())) / n
-    fit = math.hypot(*(m.weight * m.share_error for m in models if m.share_error == m.share_error), 0.0)
-    error = math.hypot(error, fit)
-    how = f"two-part normal noise of standardised leave-one-out residuals; {r.estimator}"
+    doubts = sorted({m.doubt for m in models if m.doubt})
+    ends = _share_ends(p, error, models)
+    how = f"targets three standard deviations off or more, by leave-one-out residuals; {r.estimator}"
     share = Measurement(
-        "outliers.share", expected / n, "1", how, n, _share_ends(p, error), "Tukey 1960", reliable=r.damping.reliable
+        "outliers.share",
+        expected / n,
+        "1",
+        how,
+        n,
+        ends,
+        "Tukey 1960",
+        r.damping.reliable and not doubts,
+        "; ".join(doubts),
     )
-    count = from_error(
-        "outliers.expected", expected, error * n, "targets", f"sum of the probabilities; {how}", n, lower=0.0,
-        reliable=r.damping.reliable,
-    )  # fmt: skip
+    counted = f"sum of the probabilities; {how}"
+    count = replace(
+        share,
+        name="outliers.expected",
+        value=expected,
+        unit="targets",
+        estimator=counted,
+        interval=(ends[0] * n, ends[1] * n),
+    )
     if n < FEWEST:
         note = f"fewer than {FEWEST} examples: which of them are outliers cannot be told"
         share = replace(share, interval=(0.0, 1.0), reliable=False, note=note)
