@@ -74,7 +74,7 @@ def test_what_the_labels_do_not_exclude_is_kept() -> None:
     assert sum(float(h.chances.sum()) for h in model.hypotheses) == pytest.approx(1)
     best = min(float(h.score.min()) for h in model.hypotheses)
     assert all(float(h.score[-1]) > best + 3.32 for h in model.hypotheses)
-    admitted = list(model.admitted(f, y))
+    admitted = list(zip(model.admitted_laws(f, y), model.admitted_posteriors(f, y), strict=True))
     assert admitted
     for law, posterior in admitted:
         for p in (law, posterior):

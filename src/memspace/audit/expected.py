@@ -66,7 +66,7 @@ def expected_test_loss(
         losses = per_prediction(by_example(law.nll(f.double(), y[at])), counted[at])
         return expect(losses.double(), train, parts, folds=held_out.folds, floor=floor)
     laws = labels.laws[0][at], labels.laws[1][at]
-    admitted = (law[at] for law, _ in labels.model.admitted(labels.opinions, y))
+    admitted = (law[at] for law in labels.model.admitted_laws(labels.opinions, y))
     loo = loo_f[at] if loo_f is not None and damping.reliable else None
     return expect_by_law(
         f, y[at], laws, admitted, train, parts, folds=held_out.folds, told=labels.model.reliable, loo=loo
@@ -103,7 +103,7 @@ def expected_calibration(
     """Calibration error to expect of test data: of leave-one-out, where its damping is sound, and of refits."""
     told = labels.model.reliable
     truths = [labels.truth] if told else [labels.truth, y]
-    others = [posterior for _, posterior in labels.model.admitted(labels.opinions, y)]
+    others = list(labels.model.admitted_posteriors(labels.opinions, y))
     others += [] if told else [labels.laws[0].argmax(-1)]  # what overlaps may all be wrong labels
     refits = covering(held_out, len(y))
     outputs = {"leave-one-out": loo_f} if damping.reliable or refits is None else {}

@@ -21,7 +21,7 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-from memspace.measures.noise_fit import calibrated, centred, transitions
+from memspace.measures.noise_fit import calibrated, centred, posterior, transitions
 from memspace.measures.noise_patterns import TEMPER, Hypothesis, hypotheses
 
 __all__ = ["LabelModel", "fit_label_model"]
@@ -79,14 +79,17 @@ class LabelModel:
             total += h.chances[k]
         return torch.from_numpy(true / total).to(y.device), torch.from_numpy(observed / total).to(y.device)
 
-    def admitted(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of every hypothesis that the labels do not exclude: law of the true class and posterior, (n, C) each."""
+    def admitted_laws(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Iterator[Tensor]:
+        """p(true class | input), (n, C), under every hypothesis that the labels do not exclude."""
+        z, _ = _arrays(opinions, y)
+        for h, k in self._admitted():
+            yield torch.from_numpy(calibrated(z, h.fits[k])).to(y.device)
+
+    def admitted_posteriors(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Iterator[Tensor]:
+        """:meth:`posterior` under every hypothesis that the labels do not exclude."""
         z, labels = _arrays(opinions, y)
-        best = min(float(h.score.min()) for h in self.hypotheses)
-        for h in self.hypotheses:
-            for k in np.flatnonzero(h.score <= best + TEMPER * DROP):
-                law, posterior = calibrated(z, h.fits[k]), _posterior(z, labels, h, int(k))
-                yield torch.from_numpy(law).to(y.device), torch.from_numpy(posterior).to(y.device)
+        for h, k in self._admitted():
+            yield torch.from_numpy(_posterior(z, labels, h, k)).to(y.device)
 
     def p_wrong(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Tensor:
         """Probability that the observed label is wrong, (n,)."""
@@ -95,6 +98,12 @@ class LabelModel:
     def suggested(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Tensor:
         """The likeliest true class other than the observed label, (n,)."""
         return self.posterior(opinions, y).scatter(1, y.unsqueeze(1), -math.inf).argmax(1)
+
+    def _admitted(self) -> Iterator[tuple[Hypothesis, int]]:
+        best = min(float(h.score.min()) for h in self.hypotheses)
+        for h in self.hypotheses:
+            for k in np.flatnonzero(h.score <= best + TEMPER * DROP):
+                yield h, int(k)
 
     def _considered(self) -> Iterator[tuple[Hypothesis, int]]:
         for h in self.hypotheses:
@@ -155,9 +164,7 @@ def _concluded(
 
 def _posterior(z: np.ndarray, labels: np.ndarray, h: Hypothesis, k: int) -> np.ndarray:
     """p(true class | input, observed label) under one hypothesis, (n, C)."""
-    joint = calibrated(z, h.fits[k]) * transitions(float(h.shares[k]), h.towards)[:, labels].T
-    posterior: np.ndarray = joint / np.maximum(joint.sum(1, keepdims=True), 1e-300)
-    return posterior
+    return posterior(z, labels, h.fits[k], float(h.shares[k]), h.towards)
 
 
 def _arrays(opinions: Tensor | Sequence[Tensor], y: Tensor) -> tuple[np.ndarray, np.ndarray]:

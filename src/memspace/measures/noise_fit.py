@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-__all__ = ["Fit", "calibrated", "centred", "fit_calibration", "transitions", "uniform"]
+__all__ = ["Fit", "calibrated", "centred", "fit_calibration", "posterior", "transitions", "uniform"]
 
 SPREAD = 1.0  # prior standard deviation of the classes' offsets, nats
 STEEPEST = 30.0
@@ -44,6 +44,13 @@ def calibrated(z: np.ndarray, fit: Fit) -> np.ndarray:
     logits = np.tensordot(fit.weight, z, 1) + fit.offset
     p = np.exp(logits - logits.max(1, keepdims=True))
     found: np.ndarray = p / p.sum(1, keepdims=True)
+    return found
+
+
+def posterior(z: np.ndarray, y: np.ndarray, fit: Fit, share: float, towards: np.ndarray) -> np.ndarray:
+    """p(true class | input, observed label), (n, C)."""
+    joint = calibrated(z, fit) * transitions(share, towards)[:, y].T
+    found: np.ndarray = joint / np.maximum(joint.sum(1, keepdims=True), 1e-300)
     return found
 
 

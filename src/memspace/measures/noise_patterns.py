@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from memspace.measures.noise_fit import Fit, calibrated, fit_calibration, transitions, uniform
+from memspace.measures.noise_fit import Fit, fit_calibration, posterior, uniform
 
 __all__ = ["Hypothesis", "hypotheses"]
 
@@ -90,12 +90,10 @@ def _weighed(found: list[_Profile], prior: Floats) -> tuple[Hypothesis, ...]:
     made = []
     for profile, share in zip(found, weight, strict=True):
         log_density, width = _log_density(profile.fits, profile.shares)
-        chances = np.exp(log_density - log_density.max()) * width
-        total = chances.sum()
-        score = -(log_density - log_density.max()) + math.log(total) - math.log(max(share, 1e-300))
-        made.append(
-            Hypothesis(profile.pattern, profile.towards, profile.shares, profile.fits, score, share * chances / total)
-        )
+        # Its own evidence, not that of the profile: an estimated pattern is weighed by less than it fits.
+        log_density = log_density - _evidence(profile.fits, profile.shares) + math.log(max(share, 1e-300))
+        chances = np.exp(log_density) * width
+        made.append(Hypothesis(profile.pattern, profile.towards, profile.shares, profile.fits, -log_density, chances))
     return tuple(made)
 
 
@@ -125,9 +123,7 @@ def _evidence(fits: tuple[Fit, ...], shares: Floats) -> float:
 
 def _renames(z: Floats, y: NDArray[np.int64], profile: _Profile, k: int) -> bool:
     """Whether most labels of some class that has a few are wrong by the k-th share of a profile."""
-    read = transitions(float(profile.shares[k]), profile.towards)[:, y].T
-    joint = calibrated(z, profile.fits[k]) * read
-    right = joint[np.arange(len(y)), y] / np.maximum(joint.sum(1), 1e-300)
+    right = posterior(z, y, profile.fits[k], float(profile.shares[k]), profile.towards)[np.arange(len(y)), y]
     size = np.bincount(y, minlength=z.shape[2])
     mean = np.bincount(y, right, z.shape[2]) / np.maximum(size, 1)
     return bool((mean[size >= A_FEW] < HALF).any())
@@ -173,9 +169,8 @@ def _rates(z: Floats, y: NDArray[np.int64], share: float, flat: Floats, rounds: 
     classes, towards, fit = z.shape[2], flat, None
     for _ in range(rounds):
         fit = fit_calibration(z, y, share, towards, fit)
-        joint = calibrated(z, fit) * transitions(share, towards)[:, y].T
-        posterior = joint / np.maximum(joint.sum(1, keepdims=True), 1e-300)
-        counts = np.stack([posterior[y == k].sum(0) for k in range(classes)], 1)  # true by observed
+        true = posterior(z, y, fit, share, towards)
+        counts = np.stack([true[y == k].sum(0) for k in range(classes)], 1)  # true by observed
         size = counts.sum(1)
         np.fill_diagonal(counts, 0.0)
         wrong = counts.sum(1)

@@ -82,12 +82,11 @@ class OutlierModel:
     """The noise of one output.
 
     Args:
-        noises: all that were fitted; n: residuals fitted on.
+        noises: all that were fitted.
         doubt: why outliers are not told from the noise of right targets, or nothing.
     """
 
     noises: tuple[Noise, ...]
-    n: int
     doubt: str = ""
 
     @property
@@ -133,7 +132,7 @@ def fit_outliers(z: Tensor) -> OutlierModel:
     n = len(z)
     plain = max(float(z.square().mean().sqrt()), 1e-12)
     if n < FEWEST:
-        return OutlierModel((Noise(0.0, math.nan, plain, WIDE, math.inf, False, 1.0),), n)
+        return OutlierModel((Noise(0.0, math.nan, plain, WIDE, math.inf, False, 1.0),))
     scale = max(float(z.abs().median()) / 0.6745, 1e-12)
     fitted = []
     for freedom in FREEDOM:
@@ -150,7 +149,7 @@ def fit_outliers(z: Tensor) -> OutlierModel:
     weight = [math.exp(max(evidence - best, -700.0)) for _, evidence in fitted]
     total = math.fsum(weight)
     noises = tuple(replace(noise, weight=w / total) for (noise, _), w in zip(fitted, weight, strict=True))
-    made = OutlierModel(noises, n)
+    made = OutlierModel(noises)
     return replace(made, doubt=_doubt(z, made))
 
 
