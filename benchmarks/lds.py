@@ -8,7 +8,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from memspace.influence.target import Target
+from memspace.attribution.target import Target
 from memspace.task.task import Task
 from memspace.training.many import train_many
 

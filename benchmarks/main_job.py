@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.table import Row, at_least, at_most, mean_interval, show, write
-from memspace.audit.audit import audit_task
-from memspace.audit.plan import Settings
-from memspace.audit.results import Results
+from memspace.auditing.audit import audit_task
+from memspace.auditing.plan import Settings
+from memspace.auditing.results import Results
 from memspace.progress import Silent
 from memspace.task.builtin import BuildOptions, build
 from memspace.task.task import Task

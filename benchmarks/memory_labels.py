@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.table import Row, at_least, at_most, mean_interval
-from memspace.audit.label_issues import label_issues
+from memspace.auditing.label_issues import label_issues
 from memspace.passes.outputs import outputs
 from memspace.task.builtin.train import fit
 from memspace.task.task import Task

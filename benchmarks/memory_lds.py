@@ -20,12 +20,12 @@ from torch import Tensor
 from benchmarks.lds import Truth, lds, retrain, split_half
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.table import Row, at_least, mean_interval
-from memspace.influence.attribution import attribute
-from memspace.influence.prepared import Prepared, prepared, score_pass
-from memspace.influence.question import ask
-from memspace.influence.settings import Settings
-from memspace.influence.target import TARGETS
-from memspace.influence.unrolled import Unrolled
+from memspace.attribution.attribution import attribute
+from memspace.attribution.prepared import Prepared, prepared, score_pass
+from memspace.attribution.question import ask
+from memspace.attribution.settings import Settings
+from memspace.attribution.target import TARGETS
+from memspace.attribution.unrolled import Unrolled
 from memspace.task.data import Data
 from memspace.task.task import Task
 

@@ -16,8 +16,8 @@ from scipy.stats import spearmanr, ttest_1samp
 
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.table import Row, at_least, at_most, mean_interval
-from memspace.audit.leave_one_out import LeaveOneOut, leave_one_out
-from memspace.audit.plan import Settings
+from memspace.auditing.leave_one_out import LeaveOneOut, leave_one_out
+from memspace.auditing.plan import Settings
 from memspace.measures.calibration import calibration_error
 from memspace.passes.outputs import outputs
 from memspace.task.task import Task

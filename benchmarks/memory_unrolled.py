@@ -26,9 +26,9 @@ from torch import Tensor
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.smooth import outcomes, smooth, subsets
 from benchmarks.table import Row, at_least, mean_interval
-from memspace.influence.ensemble import ensemble
-from memspace.influence.result import Influence
-from memspace.influence.unrolled import Unrolled, unrolled
+from memspace.attribution.ensemble import ensemble
+from memspace.attribution.result import Influence
+from memspace.attribution.unrolled import Unrolled, unrolled
 from memspace.task.task import Task
 from memspace.training.replay import Replay
 

@@ -18,11 +18,11 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.noise_tables import draw_table
 from benchmarks.noise_tasks import Drawn, draw
-from memspace.audit.expected import expected_test_loss
-from memspace.audit.held_out import refit_held_out
-from memspace.audit.judge import Judged, judge
-from memspace.audit.plan import Settings, make_plan
-from memspace.audit.quick import read_exact
+from memspace.auditing.expected import expected_test_loss
+from memspace.auditing.held_out import refit_held_out
+from memspace.auditing.judge import Judged, judge
+from memspace.auditing.plan import Settings, make_plan
+from memspace.auditing.quick import read_exact
 from memspace.passes.outputs import outputs
 from memspace.passes.verify import verified_space
 from memspace.progress import Silent

@@ -22,7 +22,7 @@ from benchmarks.field.refits import Refits
 from benchmarks.field.sources import SOURCES, Absent, Population
 from benchmarks.field.tasks import Job
 from benchmarks.field.truths import Draw, coverage, label_verdict, outlier_verdict
-from memspace.audit.results import Results
+from memspace.auditing.results import Results
 
 __all__ = ["run_job", "work"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.field.refits import Refits
 from benchmarks.field.tasks import Job
-from memspace.audit.results import Results
+from memspace.auditing.results import Results
 from memspace.measurement import Measurement
 
 __all__ = ["Draw", "coverage", "label_verdict", "outlier_verdict"]

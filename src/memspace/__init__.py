@@ -11,18 +11,18 @@ from memspace.action.natural import natural_gradient_flow
 from memspace.action.optimiser import NaturalGradient
 from memspace.action.regularise import FisherProximal, FisherRaoNorm
 from memspace.api import audit
-from memspace.audit.audit import Settings
-from memspace.audit.duplicates import duplicates
-from memspace.audit.label_issues import label_issues
-from memspace.audit.leave_one_out import leave_one_out
-from memspace.audit.results import Chapter, Results
+from memspace.attribution.influence import influence
+from memspace.auditing.audit import Settings
+from memspace.auditing.duplicates import duplicates
+from memspace.auditing.label_issues import label_issues
+from memspace.auditing.leave_one_out import leave_one_out
+from memspace.auditing.results import Chapter, Results
 from memspace.editing.distil import distil
 from memspace.editing.forget import forget
 from memspace.editing.reweight import reweight
 from memspace.editing.write import write
 from memspace.errors import MemspaceError
 from memspace.geometry.geodesic import geodesic
-from memspace.influence.influence import influence
 from memspace.measurement import Measurement, Unmeasured
 from memspace.metric.fisher import build as fisher
 from memspace.metric.metric import FisherMetric

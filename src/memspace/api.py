@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 
 from memspace.arguments import check_names, typed
-from memspace.audit.audit import Settings, audit_task
-from memspace.audit.key import run_key
-from memspace.audit.results import Results
-from memspace.audit.shared_store import open_store
+from memspace.auditing.audit import Settings, audit_task
+from memspace.auditing.key import run_key
+from memspace.auditing.results import Results
+from memspace.auditing.shared_store import open_store
 from memspace.errors import SettingsError, TaskError
 from memspace.progress import Progress
 from memspace.report.html import render
@@ -75,4 +75,4 @@ def audit(
 
 
 def _misused(what: str, remedy: str) -> TaskError:
-    return TaskError(what, where="memspace.audit", remedy=remedy)
+    return TaskError(what, where="memspace.auditing", remedy=remedy)

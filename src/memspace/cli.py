@@ -141,9 +141,9 @@ def audit(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Audit a trained network and write the report."""
-    from memspace.audit.audit import Settings, audit_task, timed_plan
-    from memspace.audit.key import run_key
-    from memspace.audit.shared_store import open_store
+    from memspace.auditing.audit import Settings, audit_task, timed_plan
+    from memspace.auditing.key import run_key
+    from memspace.auditing.shared_store import open_store
     from memspace.report.format import said_time
     from memspace.report.html import render
     from memspace.report.text import summarise
@@ -191,7 +191,7 @@ def report(
     quiet: Annotated[bool, typer.Option("--quiet", help="No summary.")] = False,
 ) -> None:
     """Render a finished run again from its stored results."""
-    from memspace.audit.store import load_results, write_text
+    from memspace.auditing.store import load_results, write_text
     from memspace.passes.processes import current
     from memspace.report.html import render
     from memspace.report.text import summarise

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from memspace.attribution.attribution import attribute, uses_training
+from memspace.attribution.ensemble import ensemble
+from memspace.attribution.influence import influence
+from memspace.attribution.left_out import kept_parts
+from memspace.attribution.settings import Settings
+from memspace.attribution.unrolled import Unrolled, unrolled
 from memspace.errors import TaskError
-from memspace.influence.attribution import attribute, uses_training
-from memspace.influence.ensemble import ensemble
-from memspace.influence.influence import influence
-from memspace.influence.left_out import kept_parts
-from memspace.influence.settings import Settings
-from memspace.influence.unrolled import Unrolled, unrolled
 from memspace.task.builtin.train import fit
 from memspace.task.data import Data
 from memspace.task.recipe import Recipe, Training

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from memspace.attribution.influence import influence
+from memspace.attribution.segments import Segment, cut, filtered, segmented
+from memspace.attribution.unrolled import Unrolled, unrolled
 from memspace.errors import TaskError
-from memspace.influence.influence import influence
-from memspace.influence.segments import Segment, cut, filtered, segmented
-from memspace.influence.unrolled import Unrolled, unrolled
 from memspace.task.builtin.train import fit
 from memspace.task.data import Data
 from memspace.task.likelihood import Gaussian

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from memspace.attribution.ensemble import checkpoints, ensemble, other_seeds
+from memspace.attribution.result import Influence
+from memspace.attribution.target import Target
+from memspace.attribution.unrolled import Unrolled, unrolled
 from memspace.errors import TaskError
-from memspace.influence.ensemble import checkpoints, ensemble, other_seeds
-from memspace.influence.result import Influence
-from memspace.influence.target import Target
-from memspace.influence.unrolled import Unrolled, unrolled
 from memspace.measurement import Unmeasured
 from memspace.task.builtin.train import fit
 from memspace.task.data import Data

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memspace.audit.audit import audit_task
-from memspace.audit.plan import Settings
+from memspace.auditing.audit import audit_task
+from memspace.auditing.plan import Settings
 from memspace.errors import NonFiniteError, ShapeError, StochasticModelError, TaskError
 from memspace.task.checks import check_task, evaluating, untouched
 from memspace.task.data import Data

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.audit.plan import Plan, Settings, make_plan
+from memspace.auditing.plan import Plan, Settings, make_plan
 from memspace.cli import parse_memory
 from memspace.errors import MemoryBudgetError
 from memspace.metric.fisher import build

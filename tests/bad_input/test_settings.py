@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 import memspace
+from memspace.attribution.settings import Settings as InfluenceSettings
 from memspace.cli import main
 from memspace.commands import default_folder
 from memspace.editing.forget import forget
 from memspace.editing.write import write
 from memspace.errors import DataError, SettingsError
 from memspace.experiments.capacity import CapacitySettings
-from memspace.influence.settings import Settings as InfluenceSettings
 from memspace.measures.input_study import InputSettings
 from memspace.task.builtin import BuildOptions
 

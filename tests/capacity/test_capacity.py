@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from memspace.audit.audit import Settings, audit_task
+from memspace.auditing.audit import Settings, audit_task
 from memspace.cli import app
 from memspace.errors import TaskError
 from memspace.experiments.capacity import (

@@ -11,7 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from typer.testing import CliRunner
 
-from memspace.audit.store import load_results
+from memspace.auditing.store import load_results
 from memspace.cli import app
 from memspace.errors import CheckpointError, UnsupportedLayerError, WeightsMismatchError
 from tests.report.test_browser import CHROMIUM, DRIVER, FLAGS, open_page

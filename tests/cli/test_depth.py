@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import memspace
-from memspace.audit.audit import Settings
+from memspace.auditing.audit import Settings
 from tests.action.depth_networks import residual_network
 
 MINE = """

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from memspace.audit.results import Chapter, Finding, Results
+from memspace.auditing.results import Chapter, Finding, Results
 from memspace.cli import main
 from memspace.measurement import Measurement, Unmeasured
 from memspace.report.measured import show_measured

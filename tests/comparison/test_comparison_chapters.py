@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from memspace.action.lengths import distance_of
-from memspace.audit.chapters.barrier import barrier_chapter, barrier_of, better_chapter
+from memspace.auditing.chapters.barrier import barrier_chapter, barrier_of, better_chapter
 
 SHARE = torch.linspace(0, 1, 9, dtype=torch.float64)
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from memspace.action.training import DAMPING, training_action
-from memspace.audit.audit import audit_task, plan_audit
-from memspace.audit.plan import Settings
+from memspace.auditing.audit import audit_task, plan_audit
+from memspace.auditing.plan import Settings
 from memspace.metric.fisher import build
 from memspace.passes.batching import LEAST
 from memspace.passes.engine import run_pass

@@ -222,8 +222,8 @@ def test_what_cannot_be_studied_is_refused() -> None:
 
 def test_the_audit_refits_held_out_networks_by_the_training() -> None:
     """A task with a training alone is calibrated as one with the same refit."""
-    from memspace.audit.held_out import refit_held_out
-    from memspace.audit.plan import Settings, make_plan
+    from memspace.auditing.held_out import refit_held_out
+    from memspace.auditing.plan import Settings, make_plan
     from memspace.task.space import ParameterSpace
 
     job = task()

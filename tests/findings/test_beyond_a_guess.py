@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from memspace.audit.expected import beyond_a_guess
+from memspace.auditing.expected import beyond_a_guess
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from memspace.audit.claims import Finding, above, below, reviewed, unreliable
+from memspace.auditing.claims import Finding, above, below, reviewed, unreliable
 from memspace.measurement import Measurement
 
 SHARE = Measurement("labels.noise", 0.08, "1", "by hand", 100, (0.05, 0.11))

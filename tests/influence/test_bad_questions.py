@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
+from memspace.attribution.engines import choose_engine
+from memspace.attribution.influence import influence
+from memspace.attribution.settings import Settings
+from memspace.attribution.target import target_of
 from memspace.errors import DataError, MemoryBudgetError, NonFiniteError, SettingsError, TaskError
-from memspace.influence.engines import choose_engine
-from memspace.influence.influence import influence
-from memspace.influence.settings import Settings
-from memspace.influence.target import target_of
 from memspace.task.data import Data
 from memspace.task.likelihood import Categorical, Gaussian
 from memspace.task.task import Task

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import memspace
-from memspace.audit import ekfac_road
+from memspace.auditing import ekfac_road
 from memspace.editing.forget import forget
 from memspace.metric.metric import Fidelity
 from memspace.metric.trust import RESIDUAL, SOLUTION

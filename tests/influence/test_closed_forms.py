@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.influence.influence import influence
-from memspace.influence.settings import Settings
+from memspace.attribution.influence import influence
+from memspace.attribution.settings import Settings
 from memspace.task.likelihood import Categorical, Gaussian
 from memspace.task.task import Task
 

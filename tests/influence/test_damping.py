@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.influence import damping as module
-from memspace.influence.damping import Halves, agreement, choose_by_agreement, retrain_halves, uncalibrated
-from memspace.influence.influence import influence
-from memspace.influence.settings import Settings
-from memspace.influence.target import TARGETS
+from memspace.attribution import damping as module
+from memspace.attribution.damping import Halves, agreement, choose_by_agreement, retrain_halves, uncalibrated
+from memspace.attribution.influence import influence
+from memspace.attribution.settings import Settings
+from memspace.attribution.target import TARGETS
 from memspace.metric.fisher import build
 from memspace.passes.verify import verified_space
 from memspace.progress import Silent

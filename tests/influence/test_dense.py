@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from memspace.influence.influence import influence
-from memspace.influence.settings import Settings
-from memspace.influence.target import Target, target_of
+from memspace.attribution.influence import influence
+from memspace.attribution.settings import Settings
+from memspace.attribution.target import Target, target_of
 from memspace.metric.principal import principal_dual
 from memspace.passes.verify import verified_space
 from memspace.task.likelihood import Categorical, Gaussian

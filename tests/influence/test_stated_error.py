@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import memspace
+from memspace.attribution.engines import prepare
+from memspace.attribution.settings import Settings
 from memspace.editing.forget import forget
 from memspace.editing.reweight import reweight
 from memspace.editing.solver import Accuracy
-from memspace.influence.engines import prepare
-from memspace.influence.settings import Settings
 from memspace.metric.conjugate import conjugate_gradients
 from memspace.metric.fisher import build
 from memspace.metric.trust import SOLUTION

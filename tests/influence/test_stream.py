@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from memspace.attribution import stream
+from memspace.attribution.engines import Engine
+from memspace.attribution.influence import influence
+from memspace.attribution.settings import Settings
+from memspace.attribution.stream import stream_influence
 from memspace.errors import Interrupted, MemoryBudgetError, OutputError, RunFolderError
-from memspace.influence import stream
-from memspace.influence.engines import Engine
-from memspace.influence.influence import influence
-from memspace.influence.settings import Settings
-from memspace.influence.stream import stream_influence
 from memspace.task.task import Task
 
-prepared_module = importlib.import_module("memspace.influence.prepared")
+prepared_module = importlib.import_module("memspace.attribution.prepared")
 SETTINGS = Settings(chunk=7)
 
 
@@ -83,7 +83,7 @@ def test_an_interrupted_run_goes_on_and_counts_no_half_piece(task, tmp_path, mon
 
 def test_what_costs_trainings_and_solves_is_kept_too(task, tmp_path, monkeypatch):
     """Interrupted between two solves: the damping is not chosen again, and the first solve not repeated."""
-    from memspace.influence.prepared import Prepared
+    from memspace.attribution.prepared import Prepared
 
     monkeypatch.setattr(Prepared, "at_once", 2)
     choose, solve, count = prepared_module._choose, Engine.solve, Counter()
@@ -151,7 +151,7 @@ def test_another_question_starts_anew(task, tmp_path, monkeypatch, change):
 
 
 def test_queries_in_several_blocks(task, tmp_path, monkeypatch):
-    from memspace.influence.prepared import Prepared
+    from memspace.attribution.prepared import Prepared
 
     monkeypatch.setattr(Prepared, "at_once", 2)
     stored = stream_influence(task, tmp_path, damping=0.1, top=3, settings=SETTINGS)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.audit.chapters.inputs import QUICK
+from memspace.auditing.chapters.inputs import QUICK
 from memspace.measures.attack import Attack, minimal_perturbations, search
 from memspace.measures.corruptions import CORRUPTIONS, corrupt, picture_shape
 from memspace.measures.decisions import gaps

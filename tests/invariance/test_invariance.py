@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from memspace.audit.plan import Settings
+from memspace.auditing.plan import Settings
 from memspace.measures.complexity import fisher_rao_norm
 from memspace.metric.fisher import build
 from memspace.passes.linearise import FisherOperator
@@ -17,7 +17,7 @@ from memspace.task.likelihood import Categorical
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-audit = importlib.import_module("memspace.audit.audit")
+audit = importlib.import_module("memspace.auditing.audit")
 
 
 def relu_task(seed):

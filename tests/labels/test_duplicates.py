@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from memspace.audit.duplicates import Whitening, duplicates, find_duplicates
+from memspace.auditing.duplicates import Whitening, duplicates, find_duplicates
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import chance, nearest

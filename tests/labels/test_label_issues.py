@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from memspace.audit.audit import audit_task
-from memspace.audit.label_issues import label_issues
-from memspace.audit.plan import Settings, make_plan
-from memspace.audit.quick import read_quick
+from memspace.auditing.audit import audit_task
+from memspace.auditing.label_issues import label_issues
+from memspace.auditing.plan import Settings, make_plan
+from memspace.auditing.quick import read_quick
 from memspace.errors import TaskError
 from memspace.measures.labels import fit_label_model
 from memspace.measures.leave_one_out import loo_outputs

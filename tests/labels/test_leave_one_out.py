@@ -10,9 +10,9 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from memspace.audit.leave_one_out import leave_one_out
-from memspace.audit.plan import Settings
-from memspace.audit.stationary import known_damping
+from memspace.auditing.leave_one_out import leave_one_out
+from memspace.auditing.plan import Settings
+from memspace.auditing.stationary import known_damping
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.calibration import calibration_error

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from memspace.audit.audit import audit_task
-from memspace.audit.label_issues import LabelIssues, label_issues
-from memspace.audit.leave_one_out import leave_one_out
-from memspace.audit.plan import Settings
-from memspace.audit.results import Results
+from memspace.auditing.audit import audit_task
+from memspace.auditing.label_issues import LabelIssues, label_issues
+from memspace.auditing.leave_one_out import leave_one_out
+from memspace.auditing.plan import Settings
+from memspace.auditing.results import Results
 from memspace.errors import TaskError
 from memspace.measurement import Unmeasured
 from memspace.task.counts import count_residuals

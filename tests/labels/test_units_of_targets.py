@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memspace.audit.audit import audit_task
-from memspace.audit.leave_one_out import leave_one_out
-from memspace.audit.plan import Settings
+from memspace.auditing.audit import audit_task
+from memspace.auditing.leave_one_out import leave_one_out
+from memspace.auditing.plan import Settings
 from memspace.measurement import Measurement, Unmeasured
 from memspace.task.likelihood import Gaussian
 from memspace.task.task import Task

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import memspace
-from memspace.influence.influence import influence
+from memspace.attribution.influence import influence
 from memspace.metric.fisher import build
 from memspace.metric.spectral import Kronecker, KroneckerBlock
 from memspace.passes.coverage import coverage

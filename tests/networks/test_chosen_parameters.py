@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import memspace
-from memspace.audit.audit import audit_task, plan_audit
-from memspace.audit.plan import Settings
+from memspace.auditing.audit import audit_task, plan_audit
+from memspace.auditing.plan import Settings
 from memspace.task.likelihood import Categorical
 from memspace.task.task import Task
 from tests.networks.models import Decoder, ResNet

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.audit.audit import audit_task, plan_audit
-from memspace.audit.plan import MANY_OUTPUTS, MOST_SAMPLES, Settings
+from memspace.auditing.audit import audit_task, plan_audit
+from memspace.auditing.plan import MANY_OUTPUTS, MOST_SAMPLES, Settings
 from memspace.metric.fisher import build
 from memspace.passes.verify import verified_space
 from memspace.task.task import Task

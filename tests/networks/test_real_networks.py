@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.audit.audit import audit_task
-from memspace.audit.plan import Settings
+from memspace.auditing.audit import audit_task
+from memspace.auditing.plan import Settings
 from memspace.passes.engine import run_pass
 from memspace.passes.statistics import GradientNorms
 from memspace.passes.verify import verified_space

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import memspace
-from memspace.audit.audit import plan_audit
+from memspace.auditing.audit import plan_audit
 from memspace.errors import ShapeError
 from memspace.passes.coverage import coverage
 from memspace.passes.engine import run_pass

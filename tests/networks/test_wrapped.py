@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from memspace.audit.audit import Settings, audit_task
+from memspace.auditing.audit import Settings, audit_task
 from memspace.metric.fisher import build
 from memspace.passes.verify import verified_space
 from memspace.task.checkpoint import load_weights

@@ -89,10 +89,10 @@ def test_influence_on_a_margin_is_kronfluences(network):
 
     from benchmarks.peers import kronfluence_items as peer
     from benchmarks.peers.common import Whole, model_of
-    from memspace.influence.engines import Engine
-    from memspace.influence.prepared import score_pass
-    from memspace.influence.question import ask
-    from memspace.influence.target import TARGETS
+    from memspace.attribution.engines import Engine
+    from memspace.attribution.prepared import score_pass
+    from memspace.attribution.question import ask
+    from memspace.attribution.target import TARGETS
     from memspace.passes.linearise import FisherOperator
     from memspace.task.data import Data
 

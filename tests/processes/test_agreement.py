@@ -56,7 +56,7 @@ def _task(what: str) -> tuple[memspace.Task, memspace.Settings]:
 
 def _member(rank: int, folder: str) -> None:
     """Audits with one thing after another different on rank 1; the last time with nothing."""
-    from memspace.audit.audit import audit_task
+    from memspace.auditing.audit import audit_task
 
     torch.set_num_threads(1)
     store = dist.FileStore(str(Path(folder) / "store"), 2)

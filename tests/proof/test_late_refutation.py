@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import memspace
-from memspace.audit import audit, dual_road
-from memspace.audit.store import Store
+from memspace.auditing import audit, dual_road
+from memspace.auditing.store import Store
 from memspace.errors import TaskError
 from memspace.passes.engine import run_pass
 from memspace.passes.guard import overruled

@@ -9,10 +9,10 @@ from torch import nn
 
 import memspace
 from memspace.attempt import attempt
-from memspace.audit import audit, ekfac_road
-from memspace.audit.chapters import complexity, efficiency, geometry, robustness, stored
+from memspace.attribution import prepared
+from memspace.auditing import audit, ekfac_road
+from memspace.auditing.chapters import complexity, efficiency, geometry, robustness, stored
 from memspace.errors import DataError, Interrupted, OutputError
-from memspace.influence import prepared
 from memspace.measurement import Unmeasured
 
 SAID = "it failed with RuntimeError: no derivative of a derivative"

@@ -1,6 +1,6 @@
 """A result with every feature a report can show, hostile strings included."""
 
-from memspace.audit.results import Chapter, Figure, Finding, Gallery, Item, Results, Series
+from memspace.auditing.results import Chapter, Figure, Finding, Gallery, Item, Results, Series
 from memspace.measurement import Measurement, Unmeasured
 
 HOSTILE = "<script>window.hacked = 1</script>&\"'"

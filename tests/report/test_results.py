@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memspace.audit.results import Chapter, Figure, Results, Series
-from memspace.audit.store import Store, load_results
+from memspace.auditing.results import Chapter, Figure, Results, Series
+from memspace.auditing.store import Store, load_results
 from memspace.measurement import Measurement, from_samples
 from memspace.report.figures import PALETTE, PALETTE_DARK, to_plotly
 from memspace.report.format import format_interval, format_value

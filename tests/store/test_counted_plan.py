@@ -11,8 +11,8 @@ from torch.nn import functional
 
 import memspace
 from memspace.action import control
-from memspace.audit.audit import audit_task, plan_audit, timed_plan
-from memspace.audit.chapters.inputs import SHORTENED
+from memspace.auditing.audit import audit_task, plan_audit, timed_plan
+from memspace.auditing.chapters.inputs import SHORTENED
 from memspace.measures import input_study
 from memspace.passes import capture
 from memspace.passes.calls import Call

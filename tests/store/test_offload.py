@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from memspace import Categorical, Data, ParameterSpace, Task
-from memspace.audit.audit import Settings, audit_task
-from memspace.audit.plan import make_plan
-from memspace.audit.store import Store
+from memspace.auditing.audit import Settings, audit_task
+from memspace.auditing.plan import make_plan
+from memspace.auditing.store import Store
 from memspace.errors import OutputError
 from memspace.metric.fisher import bases_of
 from memspace.passes.engine import run_pass

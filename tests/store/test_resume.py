@@ -11,21 +11,20 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.audit.audit import audit_task
-from memspace.audit.plan import Settings, make_plan
-from memspace.audit.read import read as reading_of
-from memspace.audit.results import Results, clean
-from memspace.audit.store import Store
+from memspace.auditing.audit import audit_task
+from memspace.auditing.plan import Settings, make_plan
+from memspace.auditing.read import read as reading_of
+from memspace.auditing.results import Results, clean
+from memspace.auditing.store import Store
 from memspace.progress import Silent
 from memspace.task.data import Data
 from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
-# By name: memspace.audit is also the function of that name.
-audit_module = importlib.import_module("memspace.audit.audit")
-common_module = importlib.import_module("memspace.audit.common")
-dual_module = importlib.import_module("memspace.audit.dual_road")
-road_module = importlib.import_module("memspace.audit.ekfac_road")
+audit_module = importlib.import_module("memspace.auditing.audit")
+common_module = importlib.import_module("memspace.auditing.common")
+dual_module = importlib.import_module("memspace.auditing.dual_road")
+road_module = importlib.import_module("memspace.auditing.ekfac_road")
 
 # torch compiles its own forward-mode rules at first use with a call it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")

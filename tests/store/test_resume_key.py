@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 import memspace
-from memspace.audit.key import run_key
-from memspace.audit.store import _same
+from memspace.auditing.key import run_key
+from memspace.auditing.store import _same
 from memspace.task.data import Data
 from memspace.task.fingerprint import fingerprint
 
@@ -142,7 +142,7 @@ def test_settings_and_versions_are_in_the_key_from_python_too(monkeypatch):
     task, settings = _task(), memspace.Settings()
     key = run_key(task, settings)
     assert not _same(run_key(task, replace(settings, seed=1)), key)
-    monkeypatch.setattr(importlib.import_module("memspace.audit.key"), "VERSION", "9.9.9")
+    monkeypatch.setattr(importlib.import_module("memspace.auditing.key"), "VERSION", "9.9.9")
     assert not _same(run_key(task, settings), key)
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from memspace.audit.results import SCHEMA, Chapter, Figure, Finding, Gallery, Item, Results, Series
-from memspace.audit.store import Store, load_results
+from memspace.auditing.results import SCHEMA, Chapter, Figure, Finding, Gallery, Item, Results, Series
+from memspace.auditing.store import Store, load_results
 from memspace.errors import MemspaceError, OutputError, RunFolderError
 from memspace.measurement import Measurement, Unmeasured
 
-# By name: memspace.audit is also the function of that name.
-store_module = importlib.import_module("memspace.audit.store")
+store_module = importlib.import_module("memspace.auditing.store")
 
 KEY = {"task": "abc", "settings": {"seed": 0, "queries": (1, 2), "damping": None}}
 

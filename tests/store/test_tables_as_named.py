@@ -12,7 +12,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import memspace
-from memspace.audit.table_file import save_table
+from memspace.auditing.table_file import save_table
 from memspace.cli import app
 from memspace.errors import OutputError
 

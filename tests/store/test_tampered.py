@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from memspace.audit.store import Store, load_results
+from memspace.auditing.store import Store, load_results
 from memspace.errors import RunFolderError
 from memspace.report.html import render
 from memspace.report.terminal import Terminal

@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 import memspace
-from memspace.audit.shared_store import open_store
-from memspace.audit.store import Store, load_results
+from memspace.auditing.shared_store import open_store
+from memspace.auditing.store import Store, load_results
 from memspace.errors import OutputError, RunFolderError, SettingsError
 from memspace.files import locked, written
 from tests.report.sample import sample
 
-store_module = importlib.import_module("memspace.audit.store")
+store_module = importlib.import_module("memspace.auditing.store")
 KEY = {"task": "abc"}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import memspace
-from memspace.influence.target import target_of
+from memspace.attribution.target import target_of
 from memspace.task.likelihood import Bernoulli, Categorical
 
 GAPS = [1.0, 10.0, 20.0, 40.0, 80.0]

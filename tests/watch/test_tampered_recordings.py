@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import memspace
-from memspace.audit.chapters.recording import recording_results
+from memspace.auditing.chapters.recording import recording_results
 from memspace.errors import MemspaceError, RunFolderError, SettingsError
 from memspace.task.recording import INDEX, LOOKS, PROBE, load_recording
 from tests.watch.training import watched

@@ -6,7 +6,7 @@ from torch import nn
 
 import memspace
 from memspace.action.training import training_action
-from memspace.audit.chapters.recording import recording_results
+from memspace.auditing.chapters.recording import recording_results
 from memspace.progress import Silent
 from memspace.task.recording import load_recording
 from tests.watch.training import watched

@@ -115,7 +115,7 @@ def json_alone() -> Iterator[None]:
 
 def say_json(value: Any) -> None:
     """One line of JSON on standard output; what JSON cannot hold becomes null."""
-    from memspace.audit.results import clean
+    from memspace.auditing.results import clean
 
     out = _standard if _standard is not None else sys.stdout
     print(json.dumps(clean(value), ensure_ascii=False, allow_nan=False), file=out, flush=True)

@@ -35,8 +35,8 @@ def attack(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Read the metric at inputs, attack and corrupt them, and compare example by example."""
-    from memspace.audit.results import clean
-    from memspace.audit.store import write_text
+    from memspace.auditing.results import clean
+    from memspace.auditing.store import write_text
     from memspace.measures.attack import Attack
     from memspace.measures.input_study import InputSettings, study_inputs
     from memspace.report.measured import show_measured

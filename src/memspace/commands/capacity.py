@@ -46,8 +46,8 @@ def capacity(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Train copies on random labels, more and more of them, and take the most they store."""
-    from memspace.audit.results import clean
-    from memspace.audit.store import write_text
+    from memspace.auditing.results import clean
+    from memspace.auditing.store import write_text
     from memspace.experiments.capacity import CapacitySettings
     from memspace.experiments.capacity_study import CapacityStudy, architectures, study_capacity
     from memspace.report.measured import show_measured

@@ -58,9 +58,9 @@ def compare(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Compare two networks of one task: distance with bounds, barrier, layers, examples."""
-    from memspace.audit.chapters.comparison import comparison_results
-    from memspace.audit.compare import compare_networks
-    from memspace.audit.store import Store
+    from memspace.auditing.chapters.comparison import comparison_results
+    from memspace.auditing.compare import compare_networks
+    from memspace.auditing.store import Store
     from memspace.files import locked
     from memspace.passes.processes import current
     from memspace.report.html import COMPARISON, render

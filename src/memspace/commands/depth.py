@@ -55,8 +55,8 @@ def depth(
     """Measure the action of hidden states along depth, and the conditions of optimal control."""
     from memspace.action.depth import depth_action
     from memspace.action.readout import LENSES
-    from memspace.audit.results import clean
-    from memspace.audit.store import write_text
+    from memspace.auditing.results import clean
+    from memspace.auditing.store import write_text
     from memspace.report.measured import show_measured
     from memspace.task.builtin import BuildOptions
     from memspace.task.checks import check_task

@@ -32,8 +32,8 @@ def duplicates(
     """List examples that the network takes for one another: duplicates, and leaks into the test data."""
     from rich.table import Table
 
-    from memspace.audit.duplicates import duplicates as find
-    from memspace.audit.table_file import table_path
+    from memspace.auditing.duplicates import duplicates as find
+    from memspace.auditing.table_file import table_path
     from memspace.commands import move_to, watching
     from memspace.measurement import Measurement
     from memspace.report.terminal import Terminal

@@ -185,7 +185,7 @@ def reweight(
     as_json: Json = False,
 ) -> None:
     """Weigh training examples by how far they go along with a few clean ones; train again where that can be done."""
-    from memspace.audit.table_file import save_table, table_path
+    from memspace.auditing.table_file import save_table, table_path
     from memspace.editing.comparison import reweighted
     from memspace.editing.edit import writable
 

@@ -29,7 +29,7 @@ from memspace.report.terminal import Terminal, styled
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from memspace.influence.result import Influence, Parts, Top
+    from memspace.attribution.result import Influence, Parts, Top
     from memspace.task.task import Task
 
 __all__ = ["add"]
@@ -80,11 +80,11 @@ def influence(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no table.")] = False,
 ) -> None:
     """Show which training examples support and oppose a prediction, and where they are stored."""
-    from memspace.influence.attribution import attribute, uses_training
-    from memspace.influence.influence import influence as whole
-    from memspace.influence.settings import Settings
-    from memspace.influence.stream import stream_influence
-    from memspace.influence.unrolled import Unrolled
+    from memspace.attribution.attribution import attribute, uses_training
+    from memspace.attribution.influence import influence as whole
+    from memspace.attribution.settings import Settings
+    from memspace.attribution.stream import stream_influence
+    from memspace.attribution.unrolled import Unrolled
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
 

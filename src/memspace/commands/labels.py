@@ -53,9 +53,9 @@ def labels(
     """List training labels that look wrong, with a probability, a suggestion and the examples behind it."""
     from rich.table import Table
 
-    from memspace.audit.audit import Settings
-    from memspace.audit.label_issues import label_issues
-    from memspace.audit.table_file import table_path
+    from memspace.auditing.audit import Settings
+    from memspace.auditing.label_issues import label_issues
+    from memspace.auditing.table_file import table_path
     from memspace.commands import move_to, parse_memory, watching
     from memspace.report.terminal import Terminal
     from memspace.task.builtin import BuildOptions

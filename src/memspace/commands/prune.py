@@ -46,8 +46,8 @@ def prune(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Set weights to zero, let the others make up for it, and write the new state dict."""
-    from memspace.audit.chapters.pruning import SHARES, comparison
-    from memspace.audit.store import write_tensors, write_text
+    from memspace.auditing.chapters.pruning import SHARES, comparison
+    from memspace.auditing.store import write_tensors, write_text
     from memspace.measures.compensated import Surgery
     from memspace.measures.objective import OBJECTIVES
     from memspace.measures.pruned import measured

@@ -56,8 +56,8 @@ def action(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Regularisers of the action, decay, dropout, smoothing and others at equal compute and equal tuning."""
-    from memspace.audit.results import clean
-    from memspace.audit.store import write_text
+    from memspace.auditing.results import clean
+    from memspace.auditing.store import write_text
     from memspace.experiments.action_network import examples_of
     from memspace.experiments.action_study import Plan, action_study, open_study_folder
     from memspace.files import locked

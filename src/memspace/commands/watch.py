@@ -14,7 +14,7 @@ from memspace.commands import Json, say_json
 from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
-    from memspace.audit.results import Results
+    from memspace.auditing.results import Results
 
 __all__ = ["add"]
 
@@ -41,8 +41,8 @@ def watch(
     quiet: Annotated[bool, typer.Option("--quiet", help="No summary.")] = False,
 ) -> None:
     """Show a recorded training: length, action and live numbers along its steps."""
-    from memspace.audit.chapters.recording import recording_results
-    from memspace.audit.store import write_text
+    from memspace.auditing.chapters.recording import recording_results
+    from memspace.auditing.store import write_text
     from memspace.report.html import RECORDING, render
     from memspace.report.text import summarise
     from memspace.task.recording import load_recording

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from memspace.audit.store import Store
+from memspace.auditing.store import Store
 from memspace.errors import DataError, TaskError
 from memspace.experiments.action_methods import METHODS, Method
 from memspace.experiments.action_network import Examples

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memspace.audit.store import Store
+from memspace.auditing.store import Store
 from memspace.errors import DataError
 from memspace.experiments.designs import left_out, random_parts
 from memspace.experiments.lds import correlations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from memspace.audit.store import Store
+from memspace.auditing.store import Store
 from memspace.task.fingerprint import fingerprint
 from memspace.task.task import Task
 from memspace.version import VERSION

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from memspace.audit.results import clean
-from memspace.audit.store import write_text
+from memspace.auditing.results import clean
+from memspace.auditing.store import write_text
 from memspace.files import written
 from memspace.version import VERSION
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from memspace.audit.store import Store
+from memspace.auditing.store import Store
 from memspace.errors import DataError, NonFiniteError, TaskError
 from memspace.experiments.outcomes import Queries, measured
 from memspace.progress import Progress, Silent

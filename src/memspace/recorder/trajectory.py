@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
-from memspace.audit.store import write_table, write_tensors, write_text
+from memspace.auditing.store import write_table, write_tensors, write_text
 from memspace.errors import RunFolderError
 from memspace.files import clear, writing
 from memspace.geometry.path import every_second

@@ -8,7 +8,7 @@ from html import escape
 from textwrap import wrap
 from typing import Any
 
-from memspace.audit.results import Figure, Series
+from memspace.auditing.results import Figure, Series
 
 __all__ = ["PALETTE", "PALETTE_DARK", "to_plotly"]
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from memspace.audit.results import Chapter, Finding, Results, clean
+from memspace.auditing.results import Chapter, Finding, Results, clean
 from memspace.measurement import Measurement
 from memspace.report.figures import PALETTE, PALETTE_DARK, to_plotly
 from memspace.report.format import format_interval, format_value, plain

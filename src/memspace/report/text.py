@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from memspace.audit.results import Results
+from memspace.auditing.results import Results
 from memspace.report.terminal import styled
 
 __all__ = ["summarise"]

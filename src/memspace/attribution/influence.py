@@ -1,0 +1,143 @@
+"""Influence of every training example on every query's outcome, by the metric at one network's weights."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.arguments import typed
+from memspace.attribution.engines import Solved
+from memspace.attribution.prepared import Goal, Prepared, judged, prepared, score_pass
+from memspace.attribution.question import Asked, Queries, ask, queries_of
+from memspace.attribution.result import Influence, Parts
+from memspace.attribution.settings import Settings
+from memspace.errors import TaskError
+from memspace.progress import Progress
+from memspace.task.task import Task
+
+__all__ = ["influence"]
+
+
+@typed
+def influence(
+    task: Task,
+    queries: Queries = None,
+    *,
+    engine: str = "auto",
+    target: Goal = "loss",
+    damping: float | None = None,
+    split: str | None = None,
+    tokens: str | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Influence:
+    """To first order, what each training example's presence adds to each query's outcome.
+
+    score[q, i] = ∇qᵀ M⁻¹ (−∇ℓ_i), M = N(F + γI): positive where example i supports the outcome. For sequences ℓ_i and
+    q are summed over positions.
+
+    Args:
+        queries: positions in the test data (the training data where there are none), a ``Data`` of other examples, or
+            None for all of them.
+        engine: ``ekfac``, ``dual``, ``iterative`` or ``auto`` (see ``memspace.attribution.engines``).
+        target: the outcome: ``loss`` (−loss), ``margin``, ``logit:A-B``, ``logp:K``, a function (f, y) -> one number
+            per query, or a ``Target``.
+        damping: γ; None: chosen, see ``memspace.attribution.damping``.
+        split: ``layers`` or ``modes``: also the parts, (Q, N, L); they sum to the scores.
+        tokens: for sequences, ``queries``: each position of a query is an outcome of its own; ``training``: also the
+            scores by position of the training examples, (Q, N, T).
+
+    Returns:
+        scores (Q, N) in the outcome's unit, held in memory; ``memspace.attribution.stream`` writes them to a file.
+
+    Raises:
+        MemspaceError: bad input, in one sentence.
+
+    Source: Koh & Liang 2017; Grosse et al. 2023 (EKFAC); Wang et al. 2025 (ASTRA).
+    """
+    start = time.perf_counter()
+    if split not in (None, "layers", "modes"):
+        raise TaskError(f"there is no split {split!r}", where="split", remedy="use layers or modes")
+    if tokens not in (None, "queries", "training"):
+        raise TaskError(f"there are no tokens {tokens!r}", where="tokens", remedy="use queries or training")
+    data, index = queries_of(task, queries)
+    ready = prepared(
+        task,
+        engine=engine,
+        target=target,
+        damping=damping,
+        settings=settings,
+        data=data,
+        queries=index,
+        progress=progress,
+    )
+    asked = ask(
+        task,
+        ready.space,
+        ready.target,
+        data,
+        index,
+        apart=tokens == "queries",
+        memory=ready.settings.memory,
+        progress=ready.progress,
+    )
+    starts = range(0, len(asked.outcome), ready.at_once)
+    blocks = [_answer(ready, asked, slice(k, k + ready.at_once), split, tokens) for k in starts]
+    scores = torch.cat([b.scores for b in blocks])
+    parts = None
+    if split is not None:
+        parts = Parts(split, blocks[0].names, torch.cat([b.parts for b in blocks if b.parts is not None]))
+    by_token = torch.cat([b.tokens for b in blocks if b.tokens is not None]) if tokens == "training" else None
+    reliable, note, diagnostics = judged(ready, asked, [b.solved for b in blocks])
+    return Influence(
+        scores,
+        ready.engine.name,
+        ready.target.name,
+        ready.target.unit,
+        asked.queries,
+        asked.outcome,
+        ready.damping.value,
+        ready.damping.statement,
+        asked.positions,
+        reliable,
+        note,
+        diagnostics,
+        parts,
+        by_token,
+        time.perf_counter() - start,
+    )
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The answers to some of the queries."""
+
+    scores: Tensor
+    solved: Solved
+    names: tuple[str, ...]
+    parts: Tensor | None
+    tokens: Tensor | None
+
+
+def _answer(ready: Prepared, asked: Asked, rows: slice, split: str | None, tokens: str | None) -> _Block:
+    b = asked.gradients[rows]
+    solved = ready.engine.solve(b, ready.damping.value)
+    found = _scored(ready, solved.x, layers=split == "layers", tokens=tokens == "training")
+    names: tuple[str, ...] = ()
+    parts = None
+    if split == "layers":
+        names, parts = tuple(ready.space.labels), found["parts"].transpose(0, 1)
+    if split == "modes":
+        names, x = ready.engine.modes(b, ready.damping.value, ready.settings.modes)
+        each = _scored(ready, x.flatten(0, 1))["scores"]
+        parts = each.reshape(len(each), len(names), len(b)).permute(2, 0, 1)
+    by_token = found["tokens"].permute(2, 0, 1) if tokens == "training" else None
+    return _Block(found["scores"].t().contiguous(), solved, names, parts, by_token)
+
+
+def _scored(ready: Prepared, x: Tensor, *, layers: bool = False, tokens: bool = False) -> dict[str, Tensor]:
+    batch, progress = ready.settings.batch, ready.progress
+    return score_pass(ready.task, ready.space, x, layers=layers, tokens=tokens, batch=batch, progress=progress)

@@ -1,0 +1,251 @@
+"""The audit: check, plan, read, write each chapter, keep what is done."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from memspace.attempt import attempt
+from memspace.attribution.question import queries_of
+from memspace.auditing.chapters.action import action
+from memspace.auditing.chapters.capacity import capacity
+from memspace.auditing.chapters.complexity import complexity
+from memspace.auditing.chapters.depth import with_depth
+from memspace.auditing.chapters.disentanglement import disentanglement
+from memspace.auditing.chapters.efficiency import efficiency
+from memspace.auditing.chapters.generalisation import generalisation
+from memspace.auditing.chapters.geometry import geometry
+from memspace.auditing.chapters.robustness import robustness
+from memspace.auditing.chapters.stored import stored
+from memspace.auditing.claims import reviewed
+from memspace.auditing.plan import Plan, Settings, make_plan
+from memspace.auditing.read import read
+from memspace.auditing.reading import HeldOut, Reading
+from memspace.auditing.results import Chapter, Results
+from memspace.auditing.store import Store
+from memspace.auditing.timing import estimated_seconds
+from memspace.measurement import Unmeasured
+from memspace.passes.agree import check_agreement
+from memspace.passes.coverage import coverage
+from memspace.passes.verify import verified_space
+from memspace.progress import Progress, Silent
+from memspace.task.checks import check_task, untouched
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+from memspace.version import VERSION
+
+__all__ = ["Plan", "Settings", "audit_task", "plan_audit", "timed_plan"]
+
+Tables = dict[str, dict[str, Any]]
+
+
+def plan_audit(task: Task, settings: Settings) -> Plan:
+    """Check the task and plan its audit; computes nothing else."""
+    return _planned(task, settings)[1]
+
+
+def timed_plan(task: Task, settings: Settings) -> tuple[Plan, float]:
+    """As :func:`plan_audit`, with the seconds that the audit takes, roughly."""
+    space, plan = _planned(task, settings)
+    return plan, estimated_seconds(task, space, plan)
+
+
+def _planned(task: Task, settings: Settings) -> tuple[ParameterSpace, Plan]:
+    check_task(task)
+    queries_of(task, settings.queries)
+    with untouched(task.model):
+        space = verified_space(task)
+        return space, make_plan(task, space, settings)
+
+
+def audit_task(task: Task, settings: Settings, store: Store | None = None, progress: Progress | None = None) -> Results:
+    """Audit a task. The model is left bit for bit as it was found, hooks, modes and random state included.
+
+    Args:
+        store: where finished stages and chapters are kept, so that an interrupted audit can go on.
+
+    Raises:
+        MemspaceError: see ``memspace.errors``; nothing already computed is lost.
+    """
+    progress = progress or Silent()
+    start = time.perf_counter()
+    check_agreement(task, asdict(settings))
+    check_task(task)
+    queries_of(task, settings.queries)
+    with untouched(task.model):
+        space = verified_space(task)
+        plan = make_plan(task, space, settings)
+        r, chapters, tables, costs = _read(task, space, plan, settings, store, progress)
+    measured = {m.name: m for c in chapters for m in c.measurements}
+    # Chapters are kept as written, and reviewed together: what refutes a finding may stand in a later one.
+    chapters = tuple(replace(c, findings=reviewed(c.findings, measured)) for c in chapters)
+    for c in chapters:
+        costs[c.id] = c.seconds
+    costs["total"] = time.perf_counter() - start
+    costs["peak memory (MiB)"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return Results(
+        task.name,
+        created,
+        VERSION,
+        _facts(task, r, plan),
+        _settings(settings, r),
+        plan.text(),
+        chapters,
+        costs,
+        tables,
+    )
+
+
+def _read(
+    task: Task, space: ParameterSpace, plan: Plan, settings: Settings, store: Store | None, progress: Progress
+) -> tuple[Reading, tuple[Chapter, ...], Tables, dict[str, float]]:
+    """The reading, the chapters and their tables, and seconds; all anew where a pass refuted what others had read.
+
+    A pass that refutes some modules begins anew by itself. What earlier passes had read of them, in batches that were
+    not proven, may be as wrong, and everything rests on it: also what an interrupted run has left. This is rare, and
+    the second time all is read rightly. Networks trained anew are kept: no reading of this one decides them.
+    """
+    refits: Callable[[], HeldOut | None] | None = None
+    if store is not None:
+        _go_on(space, store)
+    while True:
+        start, space.late = time.perf_counter(), False
+        r = read(task, space, plan, settings, store, progress, refits)
+        costs = {"reading": time.perf_counter() - start}
+        if r.held_out is not None:
+            costs["held-out refits"] = r.held_out.seconds
+        chapters, tables = _chapters(r, settings, store, progress)
+        if not space.late:
+            return r, chapters, tables, costs
+        space.finished, refits = 0, partial(_same, r.held_out)
+        if store is not None:
+            store.drop_readings()
+
+
+def _same(held_out: HeldOut | None) -> HeldOut | None:
+    return held_out
+
+
+def _go_on(space: ParameterSpace, store: Store) -> None:
+    """Read every module as the interrupted run did last, and keep for the next run how this one does."""
+    known = store.load_ways()
+    if known is not None:
+        space.refuted |= {b.module for b in space.blocks} & set(map(str, known["refuted"]))
+        space.manner = max(space.manner, known["manner"])
+        space.finished += 1  # what is kept was read by passes, which one of this run may refute
+    store.ways = lambda: {"refuted": sorted(space.refuted), "manner": space.manner}
+
+
+def _chapters(
+    r: Reading, settings: Settings, store: Store | None, progress: Progress
+) -> tuple[tuple[Chapter, ...], Tables]:
+    tables: Tables = {"examples": {}, "layers": {}}
+
+    def with_geometry() -> Chapter:
+        chapter, made = geometry(r, settings.seed, progress)
+        tables.update(made)
+        return chapter
+
+    def with_action() -> Chapter:
+        training = action(r, settings.seed, settings.memory, progress)
+        deeper = attempt("depth", lambda: with_depth(training, r.task, settings.seed, progress))
+        if isinstance(deeper, Unmeasured):
+            return replace(training, unmeasured=(*training.unmeasured, deeper))
+        return deeper
+
+    steps: list[tuple[str, Callable[[], Chapter]]] = [
+        ("geometry", with_geometry),
+        ("complexity", lambda: complexity(r, settings.seed, progress)),
+        ("capacity", lambda: capacity(r, tables, settings.capacity)),
+        ("robustness", lambda: robustness(r, settings.seed, progress)),
+        ("efficiency", lambda: efficiency(r, progress)),
+        ("stored", lambda: stored(r, tables, settings.seed)),
+        ("generalisation", lambda: generalisation(r)),
+        ("action", with_action),
+        ("disentanglement", lambda: disentanglement(r, settings.seed, progress)),
+    ]
+    chapters = []
+    handle = progress.start("chapters", len(steps))
+    for id, make in steps:
+        if store is not None and store.has_chapter(id):
+            chapter, kept = store.load_chapter(id)
+            tables.update(kept)
+        else:
+            begun = time.perf_counter()
+            made = attempt(id, make)  # what is read, and the other chapters, do not depend on it
+            chapter = _absent(id, made) if isinstance(made, Unmeasured) else _defined(made)
+            chapter = Chapter(**{**chapter.__dict__, "seconds": time.perf_counter() - begun})
+            if store is not None:
+                store.save_chapter(chapter, tables)
+        chapters.append(chapter)
+        progress.advance(handle)
+    progress.finish(handle)
+    return tuple(chapters), tables
+
+
+def _absent(id: str, why: Unmeasured) -> Chapter:
+    return Chapter(id, id.capitalize(), "", f"Not measured: {why.reason}.", (), (why,))
+
+
+def _defined(chapter: Chapter) -> Chapter:
+    """The chapter with numbers that are not defined here as unmeasured, each with its reason."""
+    absent = [m for m in chapter.measurements if math.isnan(m.value)]
+    if not absent:
+        return chapter
+    reason = "it compares quantities that are zero, or equal for all examples, on this network and these data"
+    remedy = "nothing: another network or more varied data would have it"
+    said = tuple(Unmeasured(m.name, m.note or reason, remedy) for m in absent)
+    left = tuple(m for m in chapter.measurements if not math.isnan(m.value))
+    return Chapter(**{**chapter.__dict__, "measurements": left, "unmeasured": (*chapter.unmeasured, *said)})
+
+
+def _facts(task: Task, r: Reading, plan: Plan) -> dict[str, str]:
+    facts = {
+        "model": type(task.model).__name__,
+        "parameters": plan.counted,
+        "output law": task.likelihood.name,
+        "training examples": f"{plan.n:,}",
+        "test examples": f"{len(task.test):,}" if task.test is not None else "none given",
+        "outputs": str(plan.outputs) + (f" at {plan.positions} positions" if plan.positions > 1 else ""),
+        "metric": r.estimator,
+        "parameters read": str(coverage(r.space, plan.total, plan.representation)),
+        "device": f"{task.device}, {str(task.dtype).removeprefix('torch.')}",
+        "torch": torch.__version__,
+    }
+    rounded = _rounding(task.device)
+    if rounded:
+        facts["arithmetic"] = rounded
+    if plan.patterns:
+        facts["parameters chosen by"] = ", ".join(plan.patterns) + "; the others are held as they are"
+    return facts | dict(task.description)
+
+
+def _rounding(device: torch.device) -> str:
+    """What torch is set to: less than float32 where allowed, determinism where asked for. Nothing is set here."""
+    said = []
+    if torch.get_float32_matmul_precision() != "highest":
+        said.append(f"float32 matrix products at precision {torch.get_float32_matmul_precision()!r}")
+    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        said.append("convolutions in TF32")
+    if torch.are_deterministic_algorithms_enabled():
+        said.append("deterministic algorithms")
+    return ", ".join(said)
+
+
+def _settings(settings: Settings, r: Reading) -> dict[str, Any]:
+    return {
+        "damping": settings.damping if settings.damping is not None else f"{r.damping.value:.6g} ({r.damping.rule})",
+        "memory": f"{settings.memory / 2**30:g} GiB",
+        "seed": settings.seed,
+        "representation": settings.representation,
+        "queries": ", ".join(map(str, r.queries.tolist())),
+    }

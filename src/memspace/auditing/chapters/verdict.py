@@ -1,0 +1,31 @@
+"""Whether examples look wrong: found, none, or not to be told; one rule for labels and for targets."""
+
+from __future__ import annotations
+
+from memspace.auditing.claims import Claim, Finding, below
+from memspace.auditing.thresholds import FEW_WRONG
+
+__all__ = ["verdict"]
+
+
+def verdict(
+    titles: tuple[str, str, str], level: str, evidence: str, *, column: str, share: str, claim: Claim
+) -> Finding:
+    """The first of three findings that is supported.
+
+    Args:
+        titles: where some look wrong, where none does, where that cannot be told.
+        level: of the first.
+        evidence: the figures, the same for all three.
+        column: of the table of examples, by which they are ranked.
+        share: the measurement of how many are wrong; claim: what the first rests on.
+    """
+    found, none, unsure = titles
+    rank = f"in the table of examples, sorted by {column}"
+    untold = Finding(
+        "note", unsure, evidence, f"Read the likeliest ones {rank}, as a list to look at, not as a count.", "stored"
+    )
+    nothing = Finding(
+        "good", none, evidence, "Nothing to do.", "stored", claims=(below(share, FEW_WRONG),), otherwise=untold
+    )
+    return Finding(level, found, evidence, f"Review them {rank}.", "stored", claims=(claim,), otherwise=nothing)

@@ -1,0 +1,137 @@
+"""What both roads of a reading share: stages kept on disk, held-out refits, the choice of damping, labels, queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from memspace.auditing.held_out import refit_held_out
+from memspace.auditing.plan import Plan, Settings
+from memspace.auditing.reading import HeldOut
+from memspace.auditing.store import Store
+from memspace.measures.damping import GRID, DampingChoice, damping_unit, evidence_damping, match_damping
+from memspace.metric.metric import FisherMetric
+from memspace.passes.outputs import outputs
+from memspace.progress import Progress
+from memspace.task.data import Data
+from memspace.task.task import Task
+from memspace.training.refit import refit_of
+
+__all__ = [
+    "choose_damping",
+    "explained",
+    "held_out_of",
+    "pick_queries",
+    "query_data",
+    "stage",
+    "test_outputs",
+    "total",
+]
+
+QUERIES = 12
+
+
+def stage(store: Store | None, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """A stage's tensors: from the store where an interrupted run left them, else computed and kept."""
+    if store is not None and store.has(name):
+        return store.load_tensors(name)
+    tensors = compute()
+    if store is not None:
+        store.save_tensors(name, tensors)
+    return tensors
+
+
+def held_out_of(task: Task, plan: Plan, settings: Settings, store: Store | None, progress: Progress) -> HeldOut | None:
+    """Outputs of refits that did not see the examples, where the task can train; kept as a stage."""
+    if refit_of(task) is None or plan.folds == 0:
+        return None
+
+    def compute() -> dict[str, Tensor]:
+        fresh = refit_held_out(task, plan, settings.seed, progress)
+        assert fresh is not None
+        seconds = torch.tensor(fresh.seconds, dtype=torch.float64)
+        return {"index": fresh.index, "f": fresh.f, "seconds": seconds}
+
+    t = stage(store, "held-out", compute)
+    return HeldOut(t["index"], t["f"], plan.folds, float(t["seconds"]))
+
+
+def choose_damping(
+    task: Task,
+    settings: Settings,
+    held_out: HeldOut | None,
+    y: Tensor,
+    estimate: Callable[[float], Tensor],
+    metric: FisherMetric,
+    theta: Tensor,
+    n: int,
+    known: DampingChoice | None = None,
+) -> DampingChoice:
+    """``estimate(γ)``: leave-one-out outputs (m, C) of the held-out examples, or their losses (m,) for sequences.
+
+    ``known``: the damping where theory has it (see ``stationary.known_damping``).
+    """
+    if settings.damping is not None:
+        return DampingChoice.given(settings.damping)
+    if known is not None:
+        return known
+    if held_out is None:
+        return evidence_damping(metric, theta, n)
+    unit = damping_unit(metric)
+    grid = tuple(g * unit for g in GRID)
+    seen = y[held_out.index]
+    target = total(task.likelihood.excess(held_out.f.double(), seen))
+    rows = []
+    for g in grid:
+        e = estimate(g)
+        rows.append(e if e.dim() == 1 else total(task.likelihood.excess(e, seen)))
+    what = "networks that did not see the examples"
+    return match_damping(torch.stack(rows), grid, target, what)
+
+
+def total(per_position: Tensor) -> Tensor:
+    """Summed over positions, (n,)."""
+    return per_position.flatten(1).sum(1) if per_position.dim() > 1 else per_position
+
+
+def pick_queries(task: Task, settings: Settings, f: Tensor, y: Tensor) -> Tensor:
+    """Test examples to explain: the given ones, else the worst mistakes and the least certain right answers."""
+    if settings.queries is not None:
+        return torch.tensor(settings.queries, dtype=torch.long)
+    loss = total(task.likelihood.nll(f.double(), y))
+    order = loss.argsort(descending=True)
+    if not task.likelihood.classifies or y.dim() > 1:
+        return order[:QUERIES].cpu()
+    wrong = task.likelihood.hits(f, y) < 1
+    mistakes = order[wrong[order]][: QUERIES * 2 // 3]
+    hard = order[~wrong[order]][: QUERIES - len(mistakes)]
+    return torch.cat([mistakes, hard]).cpu()
+
+
+def explained(task: Task, f: Tensor, y: Tensor) -> Tensor:
+    """The labels whose losses the influence on queries is about: what is predicted, where there are classes.
+
+    Where there are none, the labels themselves: a predicted mean has no loss to explain. Positions that do not count
+    stay as they are.
+    """
+    law = task.likelihood
+    if not law.classifies:
+        return y
+    predicted = law.predict(f)
+    if y.dim() > predicted.dim():  # labels are distributions over the classes
+        return torch.nn.functional.one_hot(predicted, f.shape[-1]).to(y.dtype)
+    predicted = predicted.to(y.dtype)
+    counted = law.weight(f, y) > 0
+    return torch.where(counted.reshape(*counted.shape, *[1] * (y.dim() - counted.dim())), predicted, y)
+
+
+def query_data(task: Task) -> Data:
+    """Where queries come from: the test data, or else the training data."""
+    return task.test if task.test is not None else task.train
+
+
+def test_outputs(task: Task) -> tuple[Tensor | None, Tensor | None]:
+    """Outputs and labels of the test data, where there are any."""
+    return outputs(task, task.test) if task.test is not None else (None, None)

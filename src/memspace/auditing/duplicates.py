@@ -1,0 +1,300 @@
+"""Examples the network takes for one another: duplicates within the training data, and test examples among them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from scipy.stats import chi2
+from torch import Tensor
+
+from memspace.arguments import typed
+from memspace.auditing.table_file import save_table
+from memspace.errors import TaskError
+from memspace.limits import SEED, Limit
+from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.duplicates import FEWEST, ORDER, chance, nearest
+from memspace.metric.fisher import bases_of
+from memspace.passes.engine import run_pass
+from memspace.passes.forms import Bases
+from memspace.passes.sketch import GradientSketch, sketched
+from memspace.passes.statistics import CorrectedEigenvalues, KroneckerFactors
+from memspace.passes.verify import verified_space
+from memspace.progress import Progress, Silent
+from memspace.task.checks import check_task, untouched
+from memspace.task.data import Data, Inputs
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["Duplicates", "Whitening", "duplicates", "find_duplicates", "whitening"]
+
+RATE = 1e-3
+CHANCE = Limit(1e-300, 1, below=True)
+SKETCH = 256
+METRIC_EXAMPLES = 2000  # whose F̂ whitens: a kernel needs its large eigenvalues alone
+DAMPING = 0.1  # γ in largest eigenvalues of F̂
+LONGEST = 1024  # numbers of an input that are compared as they are
+PRODUCTS = 10**12  # multiplications of all pairs, beyond which they are projected, too
+_VIEWS = {"network": f"whitened gradients (sketch of {SKETCH})", "input": "inputs"}
+Row = tuple[str, int, int, float, float, str]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Suspected pairs, exact ones first, then by rising chance.
+
+    Args:
+        table: columns ``kind`` (exact or near), ``train_index``, ``other_index``, ``similarity`` (cosine), ``p_chance``
+            (0 where exact), ``by`` (network, input or bytes), ``label`` and ``other_label`` (None where not one per
+            example).
+        within: ``train`` or ``train-test``: what ``other_index`` counts.
+        exact, near: how many pairs.
+        beyond: how many near ones more than chance gives; None where near was not measured.
+    """
+
+    table: dict[str, list[Any]]
+    within: str
+    exact: Measurement
+    near: Measurement | Unmeasured
+    beyond: Measurement | None = None
+
+    def __len__(self) -> int:
+        return len(self.table["kind"])
+
+    def save(self, path: Path | str) -> None:
+        """Write the table as Parquet or CSV, as the name says.
+
+        Raises:
+            OutputError: the name ends otherwise, or the file cannot be written.
+        """
+        save_table(path, self.table)
+
+
+@typed
+def duplicates(
+    task: Task,
+    within: str = "train",
+    *,
+    rate: Annotated[float, CHANCE] = RATE,
+    seed: Annotated[int, SEED] = 0,
+    progress: Progress | None = None,
+) -> Duplicates:
+    """Exact duplicates by their bytes; near ones by two normalised kernels: of whitened gradients, and of inputs.
+
+    k(i, j) = uᵀJ_i (F + γI)⁻¹ J_jᵀu for a random direction u of the outputs, F by EKFAC, over √(k(i, i) k(j, j)); a
+    neighbour is suspected where one as close, against the tenth, comes by chance to fewer than ``rate`` of examples in
+    either kernel (half of it each; inputs that are not one tensor of real numbers have the first alone).
+
+    Args:
+        within: ``train``: pairs of training examples; ``train-test``: test examples that resemble a training example.
+        rate: false positives per example asked about, by each kernel's own null.
+
+    Raises:
+        TaskError: an unknown ``within``, or no test data for ``train-test``.
+    """
+    if within not in ("train", "train-test"):
+        raise TaskError(f"duplicates within {within!r} are not defined", where="within", remedy="use train, train-test")
+    check_task(task)
+    if within == "train-test" and task.test is None:
+        raise TaskError(
+            "there are no test data", where="train-test", remedy="hand over test data, or look within train"
+        )
+    with untouched(task.model):
+        space = verified_space(task)
+        kernel = whitening(task, space, seed, progress or Silent())
+        return find_duplicates(task, space, kernel, within, rate=rate, seed=seed, progress=progress)
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """(F̂ + γI)^-½ by EKFAC: bases by block, and its eigenvalues in them (out, in)."""
+
+    bases: dict[str, Bases]
+    weights: dict[str, Tensor]
+
+
+def whitening(task: Task, space: ParameterSpace, seed: int, progress: Progress) -> Whitening:
+    """From some training examples; γ is a tenth of the largest eigenvalue."""
+    blocks = sketched(space.blocks, SKETCH)
+    if not blocks:
+        return Whitening({}, {})
+    index = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed))[:METRIC_EXAMPLES]
+    index = index.sort().values
+    factors = KroneckerFactors(blocks, "mc")
+    run_pass(task, space, [factors], index=index, seed=seed, progress=progress, what="Kronecker factors")
+    bases, _ = bases_of(factors.taken())
+    corrected = CorrectedEigenvalues(blocks, bases, "mc")
+    run_pass(task, space, [corrected], index=index, seed=seed + 1, progress=progress, what="corrected eigenvalues")
+    state = corrected.state()
+    values = {b.name: state[f"eig/{b.name}"] / state["n"] for b in blocks}
+    top = max(float(v.max()) for v in values.values())
+    return Whitening(bases, {k: (v + DAMPING * top).rsqrt() for k, v in values.items()})
+
+
+def find_duplicates(
+    task: Task,
+    space: ParameterSpace,
+    kernel: Whitening,
+    within: str,
+    *,
+    rate: float = RATE,
+    seed: int = 0,
+    most: float = math.inf,
+    progress: Progress | None = None,
+) -> Duplicates:
+    """As :func:`duplicates`, with the whitening at hand; beyond ``most`` pairs only equal inputs are looked for."""
+    asked = task.train if within == "train" else task.test
+    assert asked is not None
+    keys = _digests(task.train)
+    asked_keys = keys if within == "train" else _digests(asked)
+    exact = _exact(keys, asked_keys, within == "train")
+    rows: list[Row] = [("exact", i, j, 1.0, 0.0, "bytes") for i, j in exact]
+    pairs = len(task.train) * len(asked)
+    views = _views(task, space, kernel, asked, seed, progress) if pairs <= most else {}
+    near: Measurement | Unmeasured
+    if len(task.train) < FEWEST or len(asked) < FEWEST:
+        near = Unmeasured(f"duplicates.near.{within}", f"fewer than {FEWEST} examples", "hand over more")
+    elif pairs > most:
+        reason = f"{pairs:,} pairs are more than an audit compares"
+        near = Unmeasured(f"duplicates.near.{within}", reason, f"run `memspace duplicates TASK --within {within}`")
+    elif not views:
+        reason = "too many parameters in every layer, and inputs that are no vectors"
+        near = Unmeasured(f"duplicates.near.{within}", reason, "choose fewer parameters")
+    else:
+        best: dict[tuple[int, int], tuple[float, float, str]] = {}
+        for by, make in views.items():
+            points = make(task.train)
+            queries = points if within == "train" else make(asked)
+            for i, j, similarity, p in _near(points, queries, within, rate / len(views), exact):
+                if keys[i] != asked_keys[j] and ((i, j) not in best or p * len(views) < best[i, j][1]):
+                    best[i, j] = (similarity, p * len(views), by)
+        ordered = sorted(best.items(), key=lambda found: found[1][1])
+        rows += [("near", *pair, *found) for pair, found in ordered]
+        left = space.size - sum(b.size for b in sketched(space.blocks, SKETCH))
+        near = Measurement(
+            f"duplicates.near.{within}",
+            len(best),
+            "pairs",
+            f"cosine of {' and of '.join(_VIEWS[v] for v in views)}, nearest against neighbour {ORDER}; at most "
+            f"{rate:g} of examples by chance" + (f"; {left:,} parameters of large layers left out" if left else ""),
+            len(asked),
+            None,
+            "Facco et al. 2017",
+        )
+    counted = Measurement(f"duplicates.exact.{within}", len(exact), "pairs", "equal inputs, byte by byte", len(asked))
+    beyond = _beyond_chance(near, rate) if isinstance(near, Measurement) else None
+    return Duplicates(_table(task, asked, rows), within, counted, near, beyond)
+
+
+def _beyond_chance(near: Measurement, rate: float) -> Measurement:
+    """Near pairs less the most that chance gives; a Poisson count's exact interval (Garwood 1936)."""
+    count, chance = near.value, rate * near.n
+    low = float(chi2.ppf(0.025, 2 * count)) / 2 if count else 0.0
+    high = float(chi2.ppf(0.975, 2 * count + 2)) / 2
+    return Measurement(
+        f"{near.name}.beyond_chance",
+        count - chance,
+        "pairs",
+        f"near pairs less {rate:g} for each of {near.n:,} examples, the most that chance gives",
+        near.n,
+        (low - chance, high - chance),
+        "Garwood 1936",
+    )
+
+
+def _views(
+    task: Task, space: ParameterSpace, kernel: Whitening, asked: Data, seed: int, progress: Progress | None
+) -> dict[str, Callable[[Data], Tensor]]:
+    """What examples are compared by: name → data → vectors (n, S)."""
+    views: dict[str, Callable[[Data], Tensor]] = {}
+    blocks = sketched(space.blocks, SKETCH)
+
+    def network(data: Data) -> Tensor:
+        table = GradientSketch(blocks, kernel.bases, kernel.weights, SKETCH, seed)
+        run_pass(task, space, [table], data=data, seed=seed, progress=progress, what="kernel")
+        return table.finish()["sketch"]
+
+    if blocks:
+        views["network"] = network
+    x = task.train.batch([0]).x
+    if isinstance(x, Tensor) and x.is_floating_point():
+        products = float(len(task.train)) * len(asked) * x.numel()
+        short = x.numel() <= LONGEST and products <= PRODUCTS
+        views["input"] = partial(_inputs, seed=None if short else seed)
+    return views
+
+
+def _inputs(data: Data, seed: int | None) -> Tensor:
+    """Inputs as vectors; with a seed projected at random, which keeps their products to a few per cent."""
+    parts, projection = [], None
+    for part in data.batches(512):
+        assert isinstance(part.x, Tensor)
+        flat = part.x.flatten(1).float()
+        if seed is not None and projection is None:
+            generator = torch.Generator().manual_seed(seed)
+            projection = torch.randn(flat.shape[1], SKETCH, generator=generator).to(flat) / SKETCH**0.5
+        parts.append(flat if projection is None else flat @ projection)
+    return torch.cat(parts)
+
+
+def _near(
+    points: Tensor, queries: Tensor, within: str, rate: float, exact: list[tuple[int, int]]
+) -> list[tuple[int, int, float, float]]:
+    """(train, other, similarity, p) of neighbours closer than chance; within the training data the lower one first."""
+    same = within == "train"
+    neighbours = nearest(queries, points, ORDER, same=same)
+    clean = torch.ones(len(queries), dtype=torch.bool, device=points.device)
+    for i, j in exact:
+        clean[j] = False
+        if same:
+            clean[i] = False
+    p = chance(neighbours, clean if bool(clean.any()) else None)
+    found = []
+    for q, k in (p < rate).nonzero().tolist():
+        i = int(neighbours.index[q, k])
+        pair = (min(i, q), max(i, q)) if same else (i, q)
+        found.append((*pair, 1 - float(neighbours.distance[q, k]) ** 2 / 2, float(p[q, k])))
+    return found
+
+
+def _exact(keys: list[bytes], asked: list[bytes], same: bool) -> list[tuple[int, int]]:
+    """(train, other) of equal inputs, with the first of the training data that is equal."""
+    first: dict[bytes, int] = {}
+    for i, key in enumerate(keys):
+        first.setdefault(key, i)
+    return [(first[key], j) for j, key in enumerate(asked) if key in first and not (same and first[key] == j)]
+
+
+def _digests(data: Data) -> list[bytes]:
+    """A hash of each example's input."""
+    found = []
+    for part in data.batches(512):
+        leaves = _leaves(part.x)
+        for k in range(len(part)):
+            digest = hashlib.blake2b(digest_size=16)
+            for leaf in leaves:
+                digest.update(leaf[k].contiguous().cpu().numpy().tobytes())
+            found.append(digest.digest())
+    return found
+
+
+def _leaves(x: Inputs) -> list[Tensor]:
+    if isinstance(x, Tensor):
+        return [x]
+    return [t for v in (x.values() if isinstance(x, dict) else x) for t in _leaves(v)]
+
+
+def _table(task: Task, asked: Data, rows: list[Row]) -> dict[str, list[Any]]:
+    names = ("kind", "train_index", "other_index", "similarity", "p_chance", "by")
+    table: dict[str, list[Any]] = {name: [row[k] for row in rows] for k, name in enumerate(names)}
+    for name, data, column in (("label", task.train, "train_index"), ("other_label", asked, "other_index")):
+        y = data.labels()
+        table[name] = [y[i].item() if y.dim() == 1 else None for i in table[column]]
+        table[column] = data.numbers(torch.tensor(table[column], dtype=torch.long)).tolist()
+    return table

@@ -1,0 +1,222 @@
+"""What an audit's costs depend on, read off the shapes of one small batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from memspace.action.chain import Chain, find_chain
+from memspace.attempt import attempt
+from memspace.auditing.outputs_judged import FORESTS
+from memspace.auditing.stationary import MOST, affine
+from memspace.measures.bystander import CLASSES, WIDEST
+from memspace.measures.bystander import MOST as FITTED
+from memspace.measures.corruptions import picture_shape
+from memspace.measures.disentanglement import ordered_factors
+from memspace.passes.batching import widest_signal
+from memspace.passes.linearise import MEMORY
+from memspace.passes.rows import kept_formed
+from memspace.passes.signal_products import VECTORS
+from memspace.task.blocks import FORMED, Block
+from memspace.task.checks import evaluating
+from memspace.task.data import call_model, first_tensor, move
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["Shapes", "factor_facts", "model_facts", "shapes_of", "signal_products", "squares"]
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Of one example.
+
+    Args:
+        outputs, positions: of it; labels: axes of its label; sizes: block → numbers of its input and of its cotangent.
+        signal: numbers of all modules' outputs together; widest: of the largest tensor in its graph.
+    """
+
+    outputs: int
+    positions: int
+    plain: bool
+    sizes: dict[str, tuple[int, int]]
+    signal: int
+    widest: int
+
+    def held(self, blocks: tuple[Block, ...]) -> int:
+        """Numbers of Jacobian rows that the dual keeps of it."""
+        return sum(_held(b, *self.sizes[b.name], self.outputs) for b in blocks if b.name in self.sizes)
+
+    def positions_of(self, b: Block) -> int:
+        """Positions of a block's signals."""
+        return max(1, self.sizes[b.name][1] // b.shape[0]) if b.name in self.sizes else 1
+
+    def row(self, blocks: tuple[Block, ...]) -> int:
+        """Numbers that one row of one output meets in a product with another."""
+        return sum(min(b.size, sum(self.sizes.get(b.name, (0, b.size)))) for b in blocks)
+
+    def rotation(self, blocks: tuple[Block, ...]) -> float:
+        """Multiplications that bring one gradient into EKFAC's bases."""
+        total = 0.0
+        for b in blocks:
+            out, width = b.shape
+            if b.kind in FORMED:
+                total += b.size * sum(_sides(b)[:2])
+                continue
+            t = self.positions_of(b)
+            total += min(t, out) * width**2 * (b.kind != "embedding") + min(t, width) * out**2 * (b.kind != "tied")
+        return total
+
+
+def shapes_of(task: Task, space: ParameterSpace) -> Shapes:
+    """By two examples that go through the network."""
+    x = task.train.batch(range(min(2, len(task.train)))).x
+    sizes: dict[str, tuple[int, int]] = {}
+    signal = _signal_floats(task, space, x, sizes)
+    with torch.no_grad(), evaluating(task.model):
+        f = call_model(task.model, move(x, task.device, task.dtype))
+    return Shapes(f.shape[-1], f[0, ..., 0].numel(), f.dim() == 2, sizes, signal, widest_signal(task))
+
+
+def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool) -> dict[str, Any]:
+    """What the network's form decides: see the fields of :class:`memspace.auditing.stages.Facts`."""
+    probe = task.train.batch(range(min(2, len(task.train))))
+    x = move(probe.x, task.device, task.dtype)
+    chain = attempt("depth", lambda: find_chain(task.model, x))
+    width, forests = _forests(task, probe.x, probe.y, shapes)
+    known = attempt("affine", lambda: dual and space.size <= MOST and affine(task, space))
+    return {
+        "manner": space.manner if any(b.kind == "loose" for b in space.blocks) else None,
+        "fast": any(b.kind != "loose" for b in space.blocks),
+        "widest": shapes.widest,
+        "depth": len(chain) if isinstance(chain, Chain) else 0,
+        "affine": known is True,
+        "forest": width,
+        "forests": forests,
+        "picture": isinstance(probe.x, torch.Tensor) and picture_shape(task, probe.x) is not None,
+        "rotation": shapes.rotation(space.blocks),
+        "decompositions": float(sum(d**3 for b in space.blocks for d in _sides(b))),
+        "floats": shapes.row(space.blocks),
+    }
+
+
+def factor_facts(task: Task) -> dict[str, Any]:
+    """How many generating factors vary, have an order that inputs can be rendered along, and inputs described."""
+    factors = task.factors
+    if factors is None:
+        return {"factors": 0, "rendered": 0, "described": 0}
+    ordered = len(ordered_factors(factors)) if factors.render is not None else 0
+    return {"factors": len(factors.sizes), "rendered": ordered, "described": len(factors.values)}
+
+
+def signal_products(space: ParameterSpace, shapes: Shapes, examples: int, vectors: int) -> str:
+    """How Fisher products of stacks of vectors come from the network's signals: see ``Facts.signals``."""
+    plain = space.verified and all(b.kind not in ("loose", "local") for b in space.blocks)
+    if not plain or not shapes.plain or shapes.outputs > VECTORS:
+        return ""
+    numbers = 0
+    for b in space.blocks:
+        a, g = shapes.sizes.get(b.name, (0, b.size))
+        settled = b.kind not in FORMED and shapes.outputs < shapes.positions_of(b)
+        numbers += shapes.outputs * b.size if settled else a + shapes.outputs * g
+    if numbers * torch.finfo(torch.float32).bits // 8 * examples <= MEMORY:
+        return "held"
+    return "read" if vectors >= shapes.outputs else ""
+
+
+def squares(space: ParameterSpace) -> int:
+    """Bytes of one second moment a side and block."""
+
+    def numbers(b: Block) -> int:
+        if b.diagonal:
+            return b.size
+        side = {"tied": b.shape[0], "embedding": b.shape[1]}  # of tokens, kept as a diagonal
+        return side.get(b.kind, 0) + sum(d**2 for d in _sides(b))
+
+    return 8 * sum(numbers(b) for b in space.blocks)
+
+
+def _sides(b: Block) -> tuple[int, ...]:
+    """Of the second moments that a block's bases are found for."""
+    if b.kind == "groups":
+        return (b.shape[1], b.shape[0] // b.groups) * b.groups
+    if b.kind in FORMED:
+        return () if b.diagonal else (b.size,)
+    if b.kind == "tied":
+        return (b.shape[1],)
+    return (b.shape[0],) if b.kind == "embedding" else b.shape
+
+
+def _forests(task: Task, x: Any, y: torch.Tensor, shapes: Shapes) -> tuple[int, int]:
+    """Numbers of an input, and how many forests are asked for their opinion of the labels (see ``audit.judge``)."""
+    if not isinstance(x, torch.Tensor) or not (x.is_floating_point() or x.dtype == torch.uint8):
+        return 0, 0
+    width, asked = prod(x.shape[1:]), 0
+    if shapes.plain and not y.is_floating_point() and y.dim() == 1:
+        asked = int(shapes.outputs <= CLASSES)
+    elif shapes.plain:
+        found = task.likelihood.decisions(torch.zeros(len(y), shapes.outputs, dtype=torch.float64), y)
+        outputs = 0 if found is None else found[0].shape[1]
+        asked = outputs if outputs <= FORESTS else 0
+    fits = 20 <= len(task.train) <= FITTED and width <= WIDEST
+    return (width, asked) if fits and asked else (0, 0)
+
+
+def _held(b: Block, a: int, g: int, outputs: int) -> int:
+    """Numbers that ``CollectRows`` keeps of one example."""
+    if b.kind == "tied":
+        return outputs * b.size
+    product = b.kind not in (*FORMED, "embedding")
+    return outputs * b.size if product and kept_formed(b, g // b.shape[0], outputs) else a + outputs * g
+
+
+def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, tuple[int, int]]) -> int:
+    """Numbers an example's activations take (all modules' outputs), and per block those of a and of g."""
+    total = 0
+    x_first = first_tensor(x)
+    handles = []
+    modules = dict(task.model.named_modules())
+    by_module: dict[str, list[Block]] = {}
+    for b in space.blocks:
+        if b.kind != "loose":
+            by_module.setdefault(b.module, []).append(b)
+
+    def hook(name: str) -> Any:
+        def run(module: Any, args: Any, output: Any) -> None:
+            nonlocal total
+            first = output[0] if isinstance(output, tuple) else output
+            first = first.data if isinstance(first, PackedSequence) else first
+            if not isinstance(first, torch.Tensor) or not len(first):
+                return
+            each = first.numel() // len(x_first)
+            total += each
+            for b in by_module.get(name, ()):
+                given = args[0] if args and isinstance(args[0], torch.Tensor) else first
+                if b.kind in FORMED:
+                    sizes[b.name] = (given.numel() // len(x_first), b.size)
+                    continue
+                if b.kind == "bias":
+                    positions = 1
+                elif b.kind == "transposed":
+                    positions = given.numel() // len(x_first) // b.shape[1]
+                else:
+                    positions = max(1, each // (module.weight.shape[0] if b.kind == "conv" else first.shape[-1]))
+                sizes[b.name] = (positions * (1 if b.kind == "embedding" else b.shape[1]), positions * b.shape[0])
+
+        return run
+
+    try:
+        for name, module in modules.items():
+            handles.append(module.register_forward_hook(hook(name)))
+        with torch.no_grad(), evaluating(task.model):
+            call_model(task.model, move(x, task.device, task.dtype))
+    finally:
+        for h in handles:
+            h.remove()
+    for b in space.blocks:
+        if b.kind == "loose":
+            sizes[b.name] = (0, b.size)
+    return total

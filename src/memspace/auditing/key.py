@@ -1,0 +1,32 @@
+"""What an interrupted audit must agree in to be gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from memspace.auditing.settings import Settings
+from memspace.task.checks import untouched
+from memspace.task.fingerprint import behaviour, fingerprint
+from memspace.task.task import Task
+from memspace.version import VERSION
+
+__all__ = ["run_key"]
+
+
+def run_key(task: Task, settings: Settings) -> dict[str, Any]:
+    """The key of a run folder, the same from Python and from the command line.
+
+    The task's fingerprint, what the model answers on a few inputs, the settings, and the versions that compute.
+    """
+    with untouched(task.model):
+        answers = behaviour(task)
+    return {
+        "task": fingerprint(task),
+        "answers": answers,
+        "settings": asdict(settings),
+        "version": VERSION,
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,153 @@
+"""What every training example's prediction would be had it not been trained on, and what that says of test data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memspace.arguments import typed
+from memspace.auditing.cross_fit import cross_fit, folds_of
+from memspace.auditing.expected import expected_calibration, expected_test_loss
+from memspace.auditing.judge import judge
+from memspace.auditing.plan import Settings, make_plan
+from memspace.auditing.quick import read_exact, read_quick
+from memspace.auditing.stationary import known_damping, settled
+from memspace.errors import TaskError
+from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.damping import DampingChoice
+from memspace.measures.explained import centre_and_spread, explained_share
+from memspace.passes.verify import verified_space
+from memspace.progress import Progress, Silent
+from memspace.task.checks import check_task, untouched
+from memspace.task.likelihood import Likelihood
+from memspace.task.task import Task
+
+__all__ = ["LeaveOneOut", "leave_one_out"]
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Per example, in the order of the training data.
+
+    Args:
+        y: labels; f: (n, C) outputs; loss: (n,) nats.
+        loo_f, loo_loss: the same without the example itself.
+        damping: γ and how it was chosen.
+        test_loss: estimate from training data alone; against the inferred true label where labels are judged.
+        numbers: places of the examples in the data as given, where some have no label; None: all in order.
+        calibration: expected calibration error likewise; Unmeasured for other output laws than categorical.
+        explained: share of the variance of the targets explained without the example itself, R², free of their unit;
+            Unmeasured where labels are no numbers, or all the same.
+    """
+
+    y: Tensor
+    f: Tensor
+    loss: Tensor
+    loo_f: Tensor
+    loo_loss: Tensor
+    damping: DampingChoice
+    test_loss: Measurement
+    calibration: Measurement | Unmeasured
+    explained: Measurement | Unmeasured
+    numbers: Tensor | None = None
+
+    @property
+    def table(self) -> dict[str, list[Any]]:
+        """Columns ``index``, ``train_loss``, ``loo_loss``, ``rise`` (nats)."""
+        rise = (self.loo_loss - self.loss).tolist()
+        index = range(len(self.loss)) if self.numbers is None else self.numbers.tolist()
+        columns = {"index": list(index), "train_loss": self.loss.tolist()}
+        return columns | {"loo_loss": self.loo_loss.tolist(), "rise": rise}
+
+
+@typed
+def leave_one_out(
+    task: Task, *, settings: Settings | None = None, folds: int = 5, progress: Progress | None = None
+) -> LeaveOneOut:
+    """f_i + V_i (I − H_i V_i)⁻¹ g_i for every training example; see ``measures.leave_one_out``.
+
+    Exact dual where its rows fit, else EKFAC. γ is where the estimate agrees with ``folds`` networks trained without
+    their part of the data (0, or nothing to train by: the evidence, known to come out too high).
+
+    Raises:
+        SettingsError: ``folds`` is 1 or negative.
+        TaskError: a sequence model or too many outputs: V_i is out of reach.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    folds = folds_of(folds, len(task.train))
+    check_task(task)
+    with untouched(task.model):
+        space = verified_space(task)
+        plan = make_plan(task, space, settings)
+        if plan.first_order or plan.positions > 1:
+            raise TaskError(
+                f"leave-one-out outputs need a matrix between all {plan.positions * plan.outputs:,} outputs of an "
+                "example",
+                where="leave-one-out",
+                remedy="run `memspace audit`, which estimates the losses to first order",
+            )
+        refits = cross_fit(task, folds, 1, settings.seed, progress) if folds else None
+        known = None
+        if plan.representation == "dual":
+            known = known_damping(task, space) if settings.damping is None else None
+            given = settings.damping if known is None else known.value
+            grid = read_exact(task, space, plan, settings.seed, progress, given)
+        else:
+            grid = read_quick(task, space, plan, settings.seed, progress, settings.damping).at
+        damping = known if known is not None else grid.choose(refits)
+        if known is not None and grid.exact is not None:
+            loo = settled(task, grid.f, grid.y, grid.exact, known)
+        else:
+            loo = grid.leave_one_out(damping.value)
+    law, y, n = task.likelihood, grid.y, len(grid.y)
+    loss, after = law.nll(grid.f.double(), y), law.nll(loo, y)
+    calibration: Measurement | Unmeasured
+    judged = judge(
+        task,
+        grid.f,
+        y,
+        refits=refits,
+        loo=loo,
+        matched=damping.reliable and refits is not None,
+        seed=settings.seed,
+    )
+    if judged is not None:
+        calibration = expected_calibration(y, judged, refits, loo, damping, grid.estimator)
+    else:
+        calibration = Unmeasured(
+            "generalisation.calibration_estimate", f"the output law is {law.name}", "calibration is that of classes"
+        )
+    weight = law.weight(grid.f, y)
+    expected = expected_test_loss(
+        task, y, loss, weight, held_out=refits, labels=judged, damping=damping, loo_f=loo, loo_loss=after
+    )
+    test_loss = Measurement(
+        "generalisation.loo_estimate",
+        expected.value,
+        "nats",
+        f"{expected.how}; {grid.estimator}, γ={damping.value:.2g}",
+        n,
+        expected.interval,
+        "Rad & Maleki 2020",
+        expected.reliable,
+        expected.note or damping.statement,
+    )
+    r2 = _explained(law, loo, y, grid.estimator, damping)
+    numbers = task.train.numbers(torch.arange(n))
+    return LeaveOneOut(y, grid.f, loss, loo, after, damping, test_loss, calibration, r2, numbers)
+
+
+def _explained(law: Likelihood, loo: Tensor, y: Tensor, by: str, damping: DampingChoice) -> Measurement | Unmeasured:
+    """R² of what would be predicted without each example, where labels are numbers."""
+    name = "regression.r2_loo"
+    if law.classifies:
+        return Unmeasured(name, "labels are classes", "read test_loss and calibration")
+    how = f"share of the variance explained without the example itself; {by}"
+    m = explained_share(name, law.mean(loo), y, *centre_and_spread(y), how)
+    if not math.isfinite(m.value):
+        return Unmeasured(name, "the targets do not vary", "hand over examples with different targets")
+    return replace(m, reliable=m.reliable and damping.reliable, note=m.note or damping.statement)

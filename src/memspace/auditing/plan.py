@@ -1,0 +1,286 @@
+"""The plan of an audit: which representation, which passes over the data, and what they cost, before anything runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from memspace.auditing.facts import factor_facts, model_facts, shapes_of, signal_products, squares
+from memspace.auditing.settings import Settings
+from memspace.auditing.stages import Facts, Stage
+from memspace.errors import MemoryBudgetError
+from memspace.measures.bystander import forest_seconds
+from memspace.measures.filters import filtered_layers
+from memspace.measures.input_metric import unreadable
+from memspace.passes.batching import examples_at_once
+from memspace.passes.kinds import Kind
+from memspace.passes.linearise import FisherOperator
+from memspace.task.selection import as_patterns
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+from memspace.training.refit import refit_of
+
+__all__ = ["Plan", "Settings", "Stage", "make_plan"]
+
+DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact dual is the cheaper road
+MANY_OUTPUTS = 2_000  # positions × outputs up to which one cotangent each is affordable
+SAMPLED = 4_000  # labels sampled over all examples where outputs are many: tr F to about 2 to 3%
+MOST_SAMPLES = 8  # per example: each costs a backward pass
+PROBES = 4  # vectors that exact products take at a time
+LEAST_ROWS = 1_000  # below so many Fisher rows a draw of them is no longer near the metric
+COVERED = 5_000  # examples up to which refits leave each of them out once
+CHECKED = 15  # examples that the layout is verified on
+PRODUCTS = 1_000  # examples that Fisher products are taken on
+PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages in order, with the facts they were planned from.
+
+    Args:
+        parameters: audited ones; total: all of the model's, the frozen and those not chosen among them.
+        patterns: by which they were chosen, if any.
+        kind: which cotangents the metric is made of (see ``memspace.passes.kinds``).
+        principal_rows: how many Fisher rows the Gram matrix of the dual holds at most.
+        on_disk: bytes of Kronecker factors and bases kept in memory-mapped files (0: in memory).
+    """
+
+    representation: str
+    reason: str
+    n: int
+    outputs: int
+    positions: int
+    parameters: int
+    total: int
+    patterns: tuple[str, ...]
+    batch: int
+    kind: str
+    folds: int
+    held_out: int
+    loose: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    principal_rows: int = PRINCIPAL_ROWS
+    on_disk: int = 0
+
+    @property
+    def samples(self) -> int:
+        """Labels sampled per example (1 where the metric is exact, too)."""
+        return Kind.of(self.kind).samples
+
+    @property
+    def first_order(self) -> bool:
+        """Whether leave-one-out is first order: the matrices between an example's outputs are out of reach."""
+        return self.representation != "dual" and (self.positions > 1 or self.outputs > MANY_OUTPUTS)
+
+    @property
+    def passes(self) -> float:
+        """Cost in forward-backward passes over the training data (a pass: one forward and one backward)."""
+        return sum(s.examples * (s.forwards + s.backwards) / 2 for s in self.stages) / self.n
+
+    @property
+    def most(self) -> float:
+        """As :attr:`passes`, where all that depends on the data turns out as dear as it can."""
+        return sum(s.examples * sum(s.most or (s.forwards, s.backwards)) / 2 for s in self.stages) / self.n
+
+    @property
+    def counted(self) -> str:
+        """How many parameters are audited, and of how many."""
+        return f"{self.parameters:,}" + (f" of {self.total:,}" if self.parameters < self.total else "")
+
+    def text(self) -> str:
+        """For people."""
+        lines = [
+            f"{self.n:,} examples, {self.outputs} outputs"
+            + (f" at {self.positions} positions" if self.positions > 1 else "")
+            + f", {self.counted} parameters; batches of {self.batch}",
+            f"representation: {self.representation} ({self.reason})",
+        ]
+        if self.patterns:
+            lines.append(f"parameters chosen by {', '.join(self.patterns)}; the others are held as they are")
+        if self.samples > 1:
+            lines.append(
+                f"metric: {self.samples} sampled labels per example, which give the trace an error (the exact root: "
+                f"{self.positions * self.outputs:,} backward passes each)"
+            )
+        if self.loose:
+            lines.append(f"off the fast path, per-example gradients by the generic way: {', '.join(self.loose)}")
+        rows = self.n * self.outputs
+        if self.representation == "dual" and rows > self.principal_rows:
+            lines.append(
+                f"sketch: {self.principal_rows:,} of {rows:,} Fisher rows: the largest, and a draw of the others"
+            )
+        if self.on_disk:
+            lines.append(f"on disk: {size(self.on_disk)} of Kronecker factors and bases, in memory-mapped files")
+        lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  what for")
+        for s in self.stages:
+            why = s.why if s.most is None else f"{s.why}; at most {s.most[0]:g} and {s.most[1]:g}, by the data"
+            passes = f"{s.forwards:>7.4g}{s.backwards:>7.3g}"
+            lines.append(f"{s.name:<22}{s.examples:>10,}{passes}{s.memory / 2**20:>7,.0f} MiB  {why}")
+        most = f", at most {self.most:.0f}" if round(self.most) > round(self.passes) else ""
+        lines.append(f"together about {self.passes:.0f} passes over the training data{most}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types."""
+        return asdict(self) | {"passes": self.passes, "most_passes": self.most}
+
+
+def size(count: int) -> str:
+    """Bytes for people, rounded up so that asking for what is said suffices."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= unit:
+            return f"{math.ceil(10 * count / unit) / 10:g}{name}"
+    return f"{math.ceil(count / 1024)}KiB"
+
+
+def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
+    """Choose representation, batch and stages from the shapes of one small batch and the memory budget.
+
+    Raises:
+        MemoryBudgetError: even the smallest batch does not fit.
+    """
+    n, shapes = len(task.train), shapes_of(task, space)
+    outputs, positions = shapes.outputs, shapes.positions
+    rows = n * outputs
+    stored = 4 * n * shapes.held(space.blocks)
+    sketch = _sketch(rows, settings.memory - stored)
+    gram = 16 * rows * sketch
+    chosen, reason = _choose(settings, outputs, positions, rows, stored + gram, sketch)
+    many = positions * outputs > MANY_OUTPUTS
+    columns = outputs if chosen == "dual" or (positions == 1 and not many) else 1
+    per_example = 4 * sum(a + 3 * columns * g for a, g in shapes.sizes.values()) + 4 * shapes.signal
+    batch = int(min(examples_at_once(task), n, settings.memory // 2 // max(per_example, 1)))
+    if batch < 1:
+        raise MemoryBudgetError(
+            f"one example's signals need {size(per_example)}, more than half of the memory allowed",
+            where="memory budget",
+            remedy=f"raise --memory to {size(4 * per_example)} or more",
+        )
+    held_out, folds = _held_out(task, n, settings)
+    samples = min(MOST_SAMPLES, max(2, -(-SAMPLED // n))) if many else 1
+    kind = "exact" if chosen == "dual" else str(Kind("mc", samples))
+    facts = Facts(
+        n=n,
+        test=0 if task.test is None else len(task.test),
+        outputs=outputs,
+        positions=positions,
+        columns=columns,
+        samples=samples,
+        parameters=space.size,
+        blocks=sum(len(p.shape) > 1 for p in space.parameters(task.model).values()),
+        dual=chosen == "dual",
+        first_order=chosen != "dual" and (positions > 1 or many),
+        classifies=task.likelihood.classifies,
+        inputs=unreadable(task) is None,
+        filters=any(b.kind == "conv" for b in filtered_layers(space)),
+        signals=signal_products(space, shapes, min(n, PRODUCTS), PROBES),
+        vectors=FisherOperator(task, space).at_once(PROBES),
+        folds=folds,
+        held_out=held_out,
+        checkpoints=0 if task.run is None else len(task.run.states),
+        signals_memory=batch * per_example,
+        bases_memory=2 * squares(space),
+        dual_memory=stored + gram,
+        principal=min(rows, sketch) if chosen == "dual" else 0,
+        **model_facts(task, space, shapes, dual=chosen == "dual"),
+        **factor_facts(task),
+    )
+    stages = stages_of(facts)
+    loose = tuple(b.name for b in space.blocks if b.kind == "loose")
+    kept = 2 * squares(space)  # sums and bases
+    on_disk = kept if chosen == "ekfac" and kept > settings.memory // 2 else 0
+    total = sum(p.numel() for p in task.model.parameters())
+    return Plan(
+        chosen,
+        reason,
+        n,
+        outputs,
+        positions,
+        space.size,
+        total,
+        as_patterns(task.parameters),
+        batch,
+        kind,
+        folds,
+        held_out,
+        loose,
+        stages,
+        sketch,
+        on_disk,
+    )
+
+
+def _sketch(rows: int, memory: int) -> int:
+    """Principal rows that the Gram matrix and the products with it leave room for."""
+    most = min(rows, PRINCIPAL_ROWS)
+    return most if 16 * rows * most <= memory else max(min(most, LEAST_ROWS), memory // (16 * rows))
+
+
+def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: int, sketch: int) -> tuple[str, str]:
+    fits = need <= settings.memory
+    if settings.representation == "dual":
+        if positions > 1:
+            raise MemoryBudgetError(
+                "the exact dual of a sequence model needs every position's rows",
+                where="representation dual",
+                remedy="use the representation ekfac",
+            )
+        if not fits:
+            raise MemoryBudgetError(
+                f"the dual of {rows:,} rows needs {size(need)}",
+                where=f"memory budget {size(settings.memory)}",
+                remedy=f"raise --memory to {size(need)} or use the representation ekfac",
+            )
+        return "dual", "asked for"
+    if settings.representation == "ekfac":
+        return "ekfac", "asked for"
+    if positions == 1 and outputs <= MANY_OUTPUTS and rows <= DUAL_ROWS and fits:
+        held = f"of {rows:,} Fisher rows the largest and a draw of the others" if rows > sketch else "exact"
+        return "dual", f"{held}: {rows:,} Jacobian rows fit"
+    if positions > 1:
+        return "ekfac", "a sequence model"
+    if outputs > MANY_OUTPUTS:
+        return "ekfac", f"{outputs:,} outputs are too many for a cotangent each"
+    return "ekfac", f"{rows:,} Jacobian rows are too many for the exact dual"
+
+
+def _held_out(task: Task, n: int, settings: Settings) -> tuple[int, int]:
+    """Held-out examples per fold and folds.
+
+    Up to COVERED examples five folds leave every example out once: labels are judged by networks that did not see
+    them. Beyond, about a thousand examples bring the error of a mean loss near 10%.
+    """
+    if refit_of(task) is None or n < 2:
+        return 0, 0
+    parts = min(5, n)
+    share = 0.2 if n <= 10_000 else 0.1
+    per_fold = -(-n // parts) if n <= COVERED else max(1, round(share * n))
+    folds = parts if n <= COVERED else min(5, max(1, -(-1000 // per_fold)))
+    return per_fold, folds if settings.refits is None else min(folds, settings.refits)
+
+
+def stages_of(facts: Facts) -> tuple[Stage, ...]:
+    """Every stage that will run, as the code that runs it states its cost."""
+    from memspace.auditing import dual_road, ekfac_road  # they read plans themselves
+    from memspace.auditing.chapters import action, complexity, efficiency, geometry, robustness
+    from memspace.auditing.chapters.depth import depth_costs
+    from memspace.auditing.chapters.disentanglement import factor_costs
+    from memspace.auditing.chapters.twice import duplicate_costs
+
+    stages = [Stage("checks", min(facts.n, CHECKED), 9, 4, 0, "layouts verified, outputs repeatable")]
+    if facts.folds:
+        kept = facts.folds * (facts.n - facts.held_out)
+        what = f"{facts.folds} trainings to calibrate the damping; their passes are the recipe's"
+        stages.append(Stage("held-out refits", kept, 0, 0, 0, what))
+    stages += (dual_road if facts.dual else ekfac_road).costs(facts)
+    if facts.test:
+        stages.append(Stage("test outputs", facts.test, 1, 0, 0, "test loss and accuracy"))
+    if facts.forest:
+        what = "a forest on the inputs, which judges labels" if facts.forests == 1 else "forests that judge labels"
+        seconds = facts.forests * forest_seconds(facts.n, facts.forest)
+        stages.append(Stage("second opinion", facts.n, 0, 0, 0, what, seconds=seconds))
+    for part in (geometry, complexity, robustness, efficiency, action):
+        stages += part.costs(facts)
+    return (*stages, *depth_costs(facts), *factor_costs(facts), *duplicate_costs(facts))

@@ -1,0 +1,32 @@
+"""Reading a network by one of two roads to the same :class:`Reading`: the exact dual, or EKFAC streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from memspace.auditing.common import held_out_of
+from memspace.auditing.dual_road import dual_road
+from memspace.auditing.ekfac_road import ekfac_road
+from memspace.auditing.plan import Plan, Settings
+from memspace.auditing.reading import HeldOut, Reading
+from memspace.auditing.store import Store
+from memspace.progress import Progress
+from memspace.task.space import ParameterSpace
+from memspace.task.task import Task
+
+__all__ = ["read"]
+
+
+def read(
+    task: Task,
+    space: ParameterSpace,
+    plan: Plan,
+    settings: Settings,
+    store: Store | None,
+    progress: Progress,
+    held_out: Callable[[], HeldOut | None] | None = None,
+) -> Reading:
+    """Run the plan's heavy stages; ``held_out``: other refits than an audit's."""
+    refits = held_out_of(task, plan, settings, store, progress) if held_out is None else held_out()
+    road = dual_road if plan.representation == "dual" else ekfac_road
+    return road(task, space, plan, settings, store, progress, refits)

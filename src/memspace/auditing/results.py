@@ -1,0 +1,224 @@
+"""What an audit found: plain data that is stored, rendered and read again without the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from memspace.auditing.claims import Finding
+from memspace.auditing.decode import decode
+from memspace.measurement import Measurement, Unmeasured
+
+__all__ = ["SCHEMA", "Chapter", "Figure", "Finding", "Gallery", "Item", "Results", "Series"]
+
+LEVELS = ("bad", "warn", "good", "note")
+SCHEMA = 1  # raised whenever results.json or a table changes incompatibly
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line, set of points or bars of a figure. ``low``/``high`` bound a 95% band; ``text`` is shown on hover."""
+
+    name: str
+    x: Sequence[float | str]
+    y: Sequence[float]
+    mode: str = "line"  # line | points | bar
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    text: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Data of one plot. ``marks``: (x, label) vertical lines; a scale is ``linear`` or ``log``."""
+
+    id: str
+    title: str
+    caption: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    x_scale: str = "linear"
+    y_scale: str = "linear"
+    marks: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Item:
+    """One example shown: a picture (rows of grey values or of (r, g, b), each 0..1), or text."""
+
+    index: int
+    caption: str
+    picture: Sequence[Sequence[Any]] | None = None
+    text: str | None = None
+    flag: str = ""  # a short badge, e.g. "label 3 → 8"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Examples shown together. ``query`` stands apart where the items answer to one example."""
+
+    id: str
+    title: str
+    caption: str
+    items: tuple[Item, ...]
+    query: Item | None = None
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter of the audit: its measurements, what is absent and why, and what to show."""
+
+    id: str
+    title: str
+    question: str
+    answer: str
+    measurements: tuple[Measurement, ...] = ()
+    unmeasured: tuple[Unmeasured, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    galleries: tuple[Gallery, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def value(self, name: str) -> float:
+        """The value of a measurement by name; KeyError where it was not measured."""
+        for m in self.measurements:
+            if m.name == name:
+                return m.value
+        raise KeyError(f"{name} was not measured in chapter {self.id}")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole audit. ``tables``: name → {column: sequence}, stored beside as Parquet.
+
+    ``settings`` reproduce the audit; ``facts`` describe model and data (strings); ``plan`` is the printed plan;
+    ``costs``: seconds and passes per stage, peak memory.
+    """
+
+    name: str
+    created: str
+    version: str
+    facts: Mapping[str, str]
+    settings: Mapping[str, Any]
+    plan: str
+    chapters: tuple[Chapter, ...]
+    costs: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def chapter(self, id: str) -> Chapter:
+        """A chapter by id; KeyError where there is none."""
+        for c in self.chapters:
+            if c.id == id:
+                return c
+        raise KeyError(id)
+
+    def measurement(self, name: str) -> Measurement:
+        """A measurement by name, from any chapter; KeyError where it was not measured."""
+        for c in self.chapters:
+            for m in c.measurements:
+                if m.name == name:
+                    return m
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, without the tables; NaN and infinities become None."""
+        d = {k: v for k, v in self.__dict__.items() if k not in ("chapters", "tables")}
+        d["facts"], d["settings"], d["costs"] = dict(self.facts), dict(self.settings), dict(self.costs)
+        d["chapters"] = [chapter_to_dict(c) for c in self.chapters]
+        return dict(clean(d))
+
+    @staticmethod
+    def from_dict(d: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]] | None = None) -> Results:
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: a part is missing, of another type, or at odds with the others.
+        """
+        kept = {k: v for k, v in d.items() if k != "tables"}
+        found = decode(Results, kept | {"tables": {}}, "results")
+        check_consistent(found.chapters)
+        return replace(found, tables=tables or {})
+
+
+def clean(value: Any) -> Any:
+    """Nested plain types with every non-finite float replaced by None and tuples by lists."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(v) for v in value]
+    if hasattr(value, "tolist"):
+        return clean(value.tolist())
+    return value
+
+
+def check_consistent(chapters: Sequence[Chapter]) -> None:
+    """Raise where stored chapters contradict themselves.
+
+    Raises:
+        ValueError: names the part.
+    """
+    _unique([c.id for c in chapters], "chapter")
+    for c in chapters:
+        _unique([m.name for m in c.measurements] + [u.name for u in c.unmeasured], f"quantity of {c.id}")
+        _unique([f.id for f in c.figures], f"figure of {c.id}")
+        for f in c.findings:
+            _require(f.level in LEVELS, f"a finding of {c.id} has the level {f.level[:20]!r}")
+        for m in c.measurements:
+            _require(m.n >= 0 and (math.isfinite(m.value) or not m.reliable), f"{m.name} contradicts itself")
+        for figure in c.figures:
+            _check_figure(figure)
+        for item in (i for g in c.galleries for i in (*g.items, g.query) if i is not None):
+            _check_picture(item)
+
+
+def _check_figure(figure: Figure) -> None:
+    _require({figure.x_scale, figure.y_scale} <= {"linear", "log"}, f"figure {figure.id} has an unknown scale")
+    for s in figure.series:
+        lengths = {len(column) for column in (s.x, s.y, s.low, s.high, s.text) if column is not None}
+        _require(len(lengths) == 1, f"series {s.name} of figure {figure.id} has columns of different lengths")
+        _require(s.mode in ("line", "points", "bar"), f"series {s.name} of figure {figure.id} has an unknown mode")
+
+
+def _check_picture(item: Item) -> None:
+    """Rows of one length, of grey values or of colours."""
+    if item.picture is None:
+        return
+    pixels = [v for row in item.picture for v in row]
+    colours = [isinstance(v, list) for v in pixels]
+    _require(
+        len(pixels) > 0
+        and len({len(row) for row in item.picture}) == 1
+        and len(set(colours)) == 1
+        and all(len(v) == 3 for v in pixels if isinstance(v, list))
+        and all(_is_grey(u) for v in pixels for u in (v if isinstance(v, list) else (v,))),
+        f"example {item.index} has no picture",
+    )
+
+
+def _is_grey(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or (number and abs(value) < 1e6)  # of 0 to 1; what lies somewhat beyond is cut off
+
+
+def _unique(names: Sequence[str], what: str) -> None:
+    _require(len(set(names)) == len(names), f"a {what} comes twice")
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+def chapter_to_dict(c: Chapter) -> dict[str, Any]:
+    """Plain JSON types."""
+    d = asdict(c)
+    d["measurements"] = [m.to_dict() for m in c.measurements]
+    d["unmeasured"] = [u.to_dict() for u in c.unmeasured]
+    return dict(clean(d))
