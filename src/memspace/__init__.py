@@ -1,87 +1,113 @@
 """memspace reads a trained PyTorch network as a memory space: what it stores, how full it is, what breaks it.
 
-``memspace.audit(model, train, test)`` does everything; each measure is also a plain function in its package.
+``memspace.audit(model, train, test)`` does everything; every other verb answers one question. The table below says
+where each public name lives. A name is imported when it is first used, so that ``import memspace`` stays cheap.
 """
 
 from __future__ import annotations
 
-from memspace.action.depth import depth_action
-from memspace.action.depth_regulariser import DepthAction
-from memspace.action.natural import natural_gradient_flow
-from memspace.action.optimiser import NaturalGradient
-from memspace.action.regularise import FisherProximal, FisherRaoNorm
-from memspace.api import audit
-from memspace.attribution.influence import influence
-from memspace.auditing.audit import Settings
-from memspace.auditing.duplicates import duplicates
-from memspace.auditing.label_issues import label_issues
-from memspace.auditing.leave_one_out import leave_one_out
-from memspace.auditing.results import Chapter, Results
-from memspace.editing.distil import distil
-from memspace.editing.forget import forget
-from memspace.editing.reweight import reweight
-from memspace.editing.write import write
-from memspace.errors import MemspaceError
-from memspace.geometry.geodesic import geodesic
-from memspace.measurement import Measurement, Unmeasured
-from memspace.metric.fisher import build as fisher
-from memspace.metric.metric import FisherMetric
-from memspace.passes.processes import across
-from memspace.passes.verify import verified_space
-from memspace.recorder.recorder import WatchSettings
-from memspace.recorder.watch import watch
-from memspace.task.data import Data
-from memspace.task.factors import Factors
-from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
-from memspace.task.recipe import Recipe, Training
-from memspace.task.recording import load_run
-from memspace.task.space import ParameterSpace
-from memspace.task.task import Run, Task
-from memspace.training.many import train_many
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from memspace.version import VERSION as __version__
 
-__all__ = [
-    "Bernoulli",
-    "Categorical",
-    "Chapter",
-    "Data",
-    "DepthAction",
-    "Factors",
-    "FisherMetric",
-    "FisherProximal",
-    "FisherRaoNorm",
-    "Gaussian",
-    "Likelihood",
-    "Measurement",
-    "MemspaceError",
-    "NaturalGradient",
-    "ParameterSpace",
-    "Poisson",
-    "Recipe",
-    "Results",
-    "Run",
-    "Settings",
-    "Task",
-    "Training",
-    "Unmeasured",
-    "WatchSettings",
-    "__version__",
-    "across",
-    "audit",
-    "depth_action",
-    "distil",
-    "duplicates",
-    "fisher",
-    "forget",
-    "geodesic",
-    "influence",
-    "label_issues",
-    "leave_one_out",
-    "load_run",
-    "natural_gradient_flow",
-    "reweight",
-    "train_many",
-    "verified_space",
-    "watch",
-    "write",
-]
+if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal to the table
+    from memspace.action.depth import depth_action as depth_action
+    from memspace.action.depth_regulariser import DepthAction as DepthAction
+    from memspace.action.natural import natural_gradient_flow as natural_gradient_flow
+    from memspace.action.optimiser import NaturalGradient as NaturalGradient
+    from memspace.action.regularise import FisherProximal as FisherProximal, FisherRaoNorm as FisherRaoNorm
+    from memspace.api import audit as audit
+    from memspace.attribution.influence import influence as influence
+    from memspace.auditing.duplicates import duplicates as duplicates
+    from memspace.auditing.label_issues import label_issues as label_issues
+    from memspace.auditing.leave_one_out import leave_one_out as leave_one_out
+    from memspace.auditing.results import Chapter as Chapter, Results as Results
+    from memspace.auditing.settings import Settings as Settings
+    from memspace.editing.distil import distil as distil
+    from memspace.editing.forget import forget as forget
+    from memspace.editing.reweight import reweight as reweight
+    from memspace.editing.write import write as write
+    from memspace.errors import MemspaceError as MemspaceError
+    from memspace.geometry.geodesic import geodesic as geodesic
+    from memspace.measurement import Measurement as Measurement, Unmeasured as Unmeasured
+    from memspace.metric.fisher import build as fisher
+    from memspace.metric.metric import FisherMetric as FisherMetric
+    from memspace.passes.processes import across as across
+    from memspace.passes.verify import verified_space as verified_space
+    from memspace.recorder.recorder import WatchSettings as WatchSettings
+    from memspace.recorder.watch import watch as watch
+    from memspace.task.data import Data as Data
+    from memspace.task.factors import Factors as Factors
+    from memspace.task.likelihood import (
+        Bernoulli as Bernoulli,
+        Categorical as Categorical,
+        Gaussian as Gaussian,
+        Likelihood as Likelihood,
+        Poisson as Poisson,
+    )
+    from memspace.task.recipe import Recipe as Recipe, Training as Training
+    from memspace.task.recording import load_run as load_run
+    from memspace.task.space import ParameterSpace as ParameterSpace
+    from memspace.task.task import Run as Run, Task as Task
+    from memspace.training.many import train_many as train_many
+
+_HOMES = {  # module: its public names, by question
+    # What is this network? The audit of everything
+    "api": "audit",
+    "auditing.settings": "Settings",
+    "auditing.results": "Results Chapter",
+    "measurement": "Measurement Unmeasured",
+    # A network with data and output law
+    "task.task": "Task Run",
+    "task.data": "Data",
+    "task.factors": "Factors",
+    "task.likelihood": "Likelihood Categorical Bernoulli Gaussian Poisson",
+    "task.recipe": "Training Recipe",
+    # Which examples made this prediction; which labels are wrong; which examples are alike?
+    "attribution.influence": "influence",
+    "auditing.leave_one_out": "leave_one_out",
+    "auditing.label_issues": "label_issues",
+    "auditing.duplicates": "duplicates",
+    # What would the network be with other examples or other facts?
+    "editing.forget": "forget",
+    "editing.write": "write",
+    "editing.reweight": "reweight",
+    "editing.distil": "distil",
+    # How does it get there: a training watched, paid for by its action, or followed layer by layer
+    "recorder.watch": "watch",
+    "recorder.recorder": "WatchSettings",
+    "task.recording": "load_run",
+    "training.many": "train_many",
+    "action.optimiser": "NaturalGradient",
+    "action.natural": "natural_gradient_flow",
+    "action.regularise": "FisherRaoNorm FisherProximal",
+    "action.depth_regulariser": "DepthAction",
+    "action.depth": "depth_action",
+    # What is its geometry?
+    "geometry.geodesic": "geodesic",
+    "metric.fisher": "fisher",
+    "metric.metric": "FisherMetric",
+    "task.space": "ParameterSpace",
+    "passes.verify": "verified_space",
+    "passes.processes": "across",
+    # What went wrong?
+    "errors": "MemspaceError",
+}
+_CALLED = {"fisher": "build"}  # public names that their modules know by another
+_PLACES = {name: f"memspace.{module}" for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = ["__version__", *_PLACES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module, once."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'memspace' has no attribute {name!r}")
+    found = getattr(import_module(_PLACES[name]), _CALLED.get(name, name))
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
