@@ -17,11 +17,11 @@ from memspace.geometry.matching import match
 from memspace.geometry.network_flow import network_flow
 from memspace.geometry.stacked import probe_of
 from memspace.passes.linearise import FisherOperator
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Silent
 from memspace.task.builtin import BuildOptions, build
 from memspace.task.builtin.train import fit
 from memspace.task.recipe import Recipe
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 PART = "geodesics"

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from memspace.action.natural import natural_descent
 from memspace.action.optimiser import NaturalGradient
+from memspace.passes.space import ParameterSpace
 from memspace.task.checks import holding
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Run, Task
 
 __all__ = ["OPTIMISERS", "Recorded", "digits", "trained"]

@@ -14,13 +14,13 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from memspace.passes.batching import examples_at_once
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.builtin.fashion import read_idx
 from memspace.task.builtin.text import CONTEXT, Transformer
 from memspace.task.builtin.train import fit
 from memspace.task.data import Data
 from memspace.task.recipe import Recipe
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["BATCH", "WORKLOADS", "Workload", "fashion_images"]

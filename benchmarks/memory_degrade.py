@@ -17,8 +17,8 @@ from memspace.measures.degradation import Degradation, degradation
 from memspace.measures.pruning import prune
 from memspace.measures.rounding import rounded, rounded_compensated
 from memspace.metric.fisher import build
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 LEVELS = (0.001, 0.01, 0.1, 1.0, 10.0)  # nats that the noise is predicted to cost

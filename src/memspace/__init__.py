@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.metric.fisher import build as fisher
     from memspace.metric.metric import FisherMetric as FisherMetric
     from memspace.passes.processes import across as across
+    from memspace.passes.space import ParameterSpace as ParameterSpace
     from memspace.passes.verify import verified_space as verified_space
     from memspace.recorder.recorder import WatchSettings as WatchSettings
     from memspace.recorder.watch import watch as watch
@@ -48,7 +49,6 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     )
     from memspace.task.recipe import Recipe as Recipe, Training as Training
     from memspace.task.recording import load_run as load_run
-    from memspace.task.space import ParameterSpace as ParameterSpace
     from memspace.task.task import Run as Run, Task as Task
     from memspace.training.many import train_many as train_many
 
@@ -88,7 +88,7 @@ _HOMES = {  # module: its public names, by question
     "geometry.geodesic": "geodesic",
     "metric.fisher": "fisher",
     "metric.metric": "FisherMetric",
-    "task.space": "ParameterSpace",
+    "passes.space": "ParameterSpace",
     "passes.verify": "verified_space",
     "passes.processes": "across",
     # What went wrong?

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from memspace.action.natural import METHODS, NaturalFlow, natural_descent, natural_gradient_flow
 from memspace.action.training import training_action
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Silent
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from tests.contract.networks import dense_fisher, jacobian, network
 

@@ -13,8 +13,8 @@ from memspace.action.natural import natural_descent
 from memspace.action.optimiser import NaturalGradient
 from memspace.errors import TaskError, UnsupportedLayerError
 from memspace.geometry.distance import output_distance
+from memspace.passes.space import ParameterSpace
 from memspace.task.likelihood import Categorical, Gaussian
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from tests.contract.networks import network
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from memspace.action.regularise import FORMS, FisherProximal, FisherRaoNorm
 from memspace.errors import ShapeError, TaskError, WeightsMismatchError
+from memspace.passes.space import ParameterSpace
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson
-from memspace.task.space import ParameterSpace
 from tests.contract.networks import dense_fisher, network
 
 LAWS = [Categorical(), Bernoulli(), Gaussian(0.7), Poisson()]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from memspace.action.slope import affordable, probe_dual, slope
 from memspace.action.training import TrainingAction, training_action
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Silent
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Run, Task
 from tests.contract.networks import dense_fisher, jacobian, network
 

@@ -15,9 +15,9 @@ from memspace.cli import parse_memory
 from memspace.errors import MemoryBudgetError
 from memspace.metric.fisher import build
 from memspace.passes.batching import examples_at_once
+from memspace.passes.space import ParameterSpace
 from memspace.task.data import Data
 from memspace.task.likelihood import Categorical
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 

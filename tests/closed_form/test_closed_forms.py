@@ -21,9 +21,9 @@ from memspace.passes.engine import run_pass
 from memspace.passes.leverage import KroneckerLeverage
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.rows import CollectRows
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import Bases, CorrectedEigenvalues, KroneckerFactors
 from memspace.task.likelihood import Categorical, Gaussian
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from tests.contract.networks import dense_fisher, jacobian, network
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from memspace.passes.forms import Bases, ProductForm
+from memspace.passes.forms.bases import Bases
+from memspace.passes.forms.product import ProductForm
 
 
 @pytest.mark.parametrize("positions", [1, 3])

@@ -224,7 +224,7 @@ def test_the_audit_refits_held_out_networks_by_the_training() -> None:
     """A task with a training alone is calibrated as one with the same refit."""
     from memspace.auditing.held_out import refit_held_out
     from memspace.auditing.plan import Settings, make_plan
-    from memspace.task.space import ParameterSpace
+    from memspace.passes.space import ParameterSpace
 
     job = task()
     alone = replace(job, training=None, refit=refit_of(job))

@@ -10,8 +10,8 @@ from memspace.geometry.family import Family
 from memspace.geometry.flow import flow
 from memspace.geometry.network_flow import embedded_outputs, network_flow
 from memspace.metric.fisher import build
+from memspace.passes.space import ParameterSpace
 from memspace.task.likelihood import Gaussian
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 

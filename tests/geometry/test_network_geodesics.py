@@ -12,8 +12,8 @@ from memspace.geometry.geodesic import geodesic, path_length
 from memspace.geometry.layers import layer_lengths
 from memspace.geometry.stacked import held_between, probe_of
 from memspace.geometry.string import midpoints, relax, respaced
+from memspace.passes.space import ParameterSpace
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 LAWS = (Categorical(), Bernoulli(), Gaussian(0.7), Poisson())

@@ -13,7 +13,7 @@ from memspace.geometry.stacked import probe_of
 from memspace.geometry.symmetry import symmetries, symmetry_directions
 from memspace.geometry.volume import admissible_bits, kl_of, subset_bits
 from memspace.metric.fisher import build
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
 

@@ -12,9 +12,9 @@ from memspace.auditing.plan import Settings
 from memspace.measures.complexity import fisher_rao_norm
 from memspace.metric.fisher import build
 from memspace.passes.linearise import FisherOperator
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Silent
 from memspace.task.likelihood import Categorical
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 audit = importlib.import_module("memspace.auditing.audit")

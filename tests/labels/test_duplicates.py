@@ -14,10 +14,10 @@ from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import chance, nearest
 from memspace.passes.engine import run_pass
-from memspace.passes.forms import Bases
+from memspace.passes.forms.bases import Bases
 from memspace.passes.sketch import GradientSketch
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 

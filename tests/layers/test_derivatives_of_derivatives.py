@@ -11,9 +11,9 @@ from torch.func import jvp
 from memspace import Bernoulli, Categorical, FisherRaoNorm, Task
 from memspace.geometry.network_flow import _second, embedded_outputs
 from memspace.metric.fisher import build
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.operations import written_out
-from memspace.task.space import ParameterSpace
 
 H = 1e-6
 # A central difference of step h in float64: h² times third derivatives of up to 1e4, rounding near 1e-15/h.

@@ -12,10 +12,10 @@ from memspace.metric.fisher import build
 from memspace.metric.spectral import Kronecker, KroneckerBlock
 from memspace.passes.coverage import coverage
 from memspace.passes.engine import run_pass
+from memspace.passes.forms.formed import DENSE_LIMIT
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DenseFisher, KroneckerFactors
 from memspace.passes.verify import verified_space
-from memspace.task.blocks import DENSE_LIMIT
-from memspace.task.space import ParameterSpace
 
 N = 9
 

@@ -7,10 +7,10 @@ from torch import nn
 from memspace import Categorical, Task
 from memspace.metric.fisher import build
 from memspace.passes.capture import Capture
-from memspace.passes.forms import Bases
+from memspace.passes.forms.bases import Bases
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.checks import evaluating
-from memspace.task.space import ParameterSpace
 from tests.layers.truth import assert_exact
 
 VOCABULARY, WIDTH, LENGTH = 7, 4, 5

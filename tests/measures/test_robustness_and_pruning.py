@@ -18,10 +18,10 @@ from memspace.measures.robustness import (
     sigma_at_accuracy_loss,
     split,
 )
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Silent
 from memspace.task.data import Data
 from memspace.task.likelihood import Gaussian
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 PREDICTED = np.logspace(-4, 1, 26)

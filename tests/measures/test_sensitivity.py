@@ -13,10 +13,10 @@ from memspace.measures.sensitivity import layer_costs, measured_kl, predicted_kl
 from memspace.metric.fisher import build
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.progress import Silent
 from memspace.task.data import Data
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 

@@ -13,10 +13,10 @@ from memspace.measures.robustness import _controlled, _mean_error
 from memspace.metric.fisher import build
 from memspace.metric.spectral import Kronecker
 from memspace.passes.engine import run_pass
+from memspace.passes.forms.whole import WholeForm
 from memspace.passes.leverage import KroneckerLeverage
 from memspace.passes.statistics import Outputs
 from memspace.passes.verify import verified_space
-from memspace.passes.whole_form import WholeForm
 
 
 @pytest.mark.parametrize("draws", [3, 5])

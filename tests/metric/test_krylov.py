@@ -8,8 +8,8 @@ from memspace.metric.density import Density, spectral_density
 from memspace.metric.fisher import build
 from memspace.metric.krylov import lanczos, top_eigenpairs
 from memspace.passes.linearise import FisherOperator
+from memspace.passes.space import ParameterSpace
 from memspace.task.likelihood import Categorical
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from tests.contract.networks import NETWORKS, dense_fisher, network
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from memspace.passes.engine import run_pass
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DiagonalFisher, GradientNorms, KroneckerFactors
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 N = 1_000_000

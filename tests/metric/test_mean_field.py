@@ -6,8 +6,8 @@ from torch import nn
 
 from memspace.metric.fisher import build
 from memspace.metric.mean_field import ACTIVATIONS, mean_field
+from memspace.passes.space import ParameterSpace
 from memspace.task.likelihood import Gaussian
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 N, C, BIAS = 100, 2, 0.1

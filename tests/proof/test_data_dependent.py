@@ -9,8 +9,8 @@ from memspace.metric.fisher import build
 from memspace.passes.engine import run_pass
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.scores import OutcomeGradients
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from tests.proof.forwards import FORWARDS, Network, data, of_first, with_capacity
 

@@ -8,9 +8,9 @@ from memspace.action.regularise import FisherRaoNorm
 from memspace.errors import UnsupportedLayerError
 from memspace.geometry.network_flow import network_flow
 from memspace.passes.linearise import FisherOperator
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.likelihood import Categorical
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 

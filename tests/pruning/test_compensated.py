@@ -13,9 +13,9 @@ from memspace.measures.compensated import Surgery, fisher_rows, prune_compensate
 from memspace.measures.efficiency import prunable
 from memspace.measures.objective import Objective
 from memspace.metric.constrained import RowMetric
+from memspace.passes.space import ParameterSpace
 from memspace.task.data import Data
 from memspace.task.likelihood import Gaussian
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 

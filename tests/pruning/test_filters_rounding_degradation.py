@@ -16,9 +16,9 @@ from memspace.measures.pruning import METHODS, prune
 from memspace.measures.rounding import rounded, rounded_compensated, scales
 from memspace.metric.fisher import build
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.task.data import Data
 from memspace.task.likelihood import Gaussian
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 

@@ -16,9 +16,9 @@ from memspace.auditing.plan import Settings, make_plan
 from memspace.auditing.read import read as reading_of
 from memspace.auditing.results import Results, clean
 from memspace.auditing.store import Store
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Silent
 from memspace.task.data import Data
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 audit_module = importlib.import_module("memspace.auditing.audit")

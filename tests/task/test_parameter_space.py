@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 
 
 class Scale(nn.Module):

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from memspace.errors import TaskError
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.checks import check_task
 from memspace.task.fingerprint import fingerprint
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 

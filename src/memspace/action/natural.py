@@ -30,8 +30,8 @@ from memspace.geometry.distance import squared_distances
 from memspace.limits import COUNT, POSITIVE, SIZE
 from memspace.measurement import Measurement
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.task.checks import holding
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Run, Task
 
 __all__ = ["METHODS", "Descent", "NaturalFlow", "natural_descent", "natural_gradient_flow"]

@@ -16,13 +16,13 @@ from memspace.arguments import typed
 from memspace.errors import NonFiniteError, SettingsError, TaskError, UnsupportedLayerError
 from memspace.limits import SEED
 from memspace.passes.kinds import Kind
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.checks import untouched
 from memspace.task.data import Data, Inputs, call_model, first_tensor, move, take
 from memspace.task.likelihood import Categorical, Likelihood, refuse_one_class
 from memspace.task.plain import plain
 from memspace.task.selection import as_patterns, split_patterns
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["NaturalGradient"]

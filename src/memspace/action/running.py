@@ -12,12 +12,12 @@ from memspace.metric.fisher import bases_of, kronecker_of
 from memspace.metric.spectral import Kronecker
 from memspace.passes.capture import Capture
 from memspace.passes.cotangent import View
-from memspace.passes.forms import Bases
+from memspace.passes.forms.bases import Bases
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import CorrectedEigenvalues, FactorSums, KroneckerFactors
 from memspace.task.checks import evaluating
 from memspace.task.data import Batch, Inputs
 from memspace.task.likelihood import Likelihood
-from memspace.task.space import ParameterSpace
 
 __all__ = ["RunningFisher"]
 

@@ -21,9 +21,9 @@ from torch import Tensor
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.engine import run_pass
 from memspace.passes.rows import CollectRows, Rows
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import Outputs
 from memspace.task.likelihood import Likelihood
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["ProbeDual", "Signals", "Slope", "affordable", "probe_dual", "signals", "slope"]

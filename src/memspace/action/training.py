@@ -27,9 +27,9 @@ from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import outputs_along, straight_line, walk
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
 from memspace.task.checks import holding
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["TrainingAction", "slope", "training_action"]

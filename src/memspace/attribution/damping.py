@@ -23,9 +23,9 @@ from memspace.attribution.target import Target
 from memspace.measures.damping import DampingChoice, evidence_damping
 from memspace.metric.metric import FisherMetric
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
 from memspace.task.data import Data, move
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from memspace.training.many import train_many
 

@@ -23,10 +23,10 @@ from memspace.metric.fisher import build
 from memspace.metric.metric import FisherMetric
 from memspace.metric.principal import principal_dual
 from memspace.passes.linearise import FisherOperator
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, move
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["ENGINES", "Engine", "Solved", "choose_engine", "prepare"]

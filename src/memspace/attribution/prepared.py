@@ -23,11 +23,11 @@ from memspace.passes.engine import run_pass
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.passes.scores import PairScores
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task
 from memspace.task.data import Data
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Goal", "Prepared", "checked_target", "judged", "prepared", "score_pass"]

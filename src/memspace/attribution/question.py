@@ -13,9 +13,9 @@ from memspace.attribution.target import Target
 from memspace.errors import DataError, MemoryBudgetError, TaskError
 from memspace.passes.engine import run_pass
 from memspace.passes.scores import OutcomeGradients
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
 from memspace.task.data import Data
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Asked", "Queries", "ask", "queries_of"]

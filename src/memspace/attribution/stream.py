@@ -29,11 +29,11 @@ from memspace.attribution.settings import Settings
 from memspace.errors import Interrupted, RunFolderError
 from memspace.files import clear, locked, writing, written
 from memspace.measures.damping import DampingChoice
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task
 from memspace.task.fingerprint import fingerprint
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Stored", "stream_influence"]

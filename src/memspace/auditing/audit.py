@@ -35,10 +35,10 @@ from memspace.auditing.timing import estimated_seconds
 from memspace.measurement import Unmeasured
 from memspace.passes.agree import check_agreement
 from memspace.passes.coverage import coverage
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from memspace.version import VERSION
 

@@ -28,10 +28,10 @@ from memspace.metric.leverage import DualLeverage
 from memspace.metric.metric import SpectralFunction
 from memspace.passes.engine import run_pass
 from memspace.passes.rows import CollectRows, Rows
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DiagonalFisher, Outputs
 from memspace.progress import Progress
 from memspace.task.data import Data
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["dual_road"]

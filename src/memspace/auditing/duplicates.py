@@ -22,14 +22,14 @@ from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import FEWEST, ORDER, chance, nearest
 from memspace.metric.fisher import bases_of
 from memspace.passes.engine import run_pass
-from memspace.passes.forms import Bases
+from memspace.passes.forms.bases import Bases
 from memspace.passes.sketch import GradientSketch, sketched
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import CorrectedEigenvalues, KroneckerFactors
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
 from memspace.task.data import Data, Inputs
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Duplicates", "Whitening", "duplicates", "find_duplicates", "whitening"]

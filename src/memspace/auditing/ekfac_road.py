@@ -32,6 +32,7 @@ from memspace.passes.engine import MANY, run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.offload import Disk
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import (
     CorrectedEigenvalues,
     DiagonalFisher,
@@ -42,7 +43,6 @@ from memspace.passes.statistics import (
 )
 from memspace.progress import Progress
 from memspace.task.data import Data
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["ekfac_road"]

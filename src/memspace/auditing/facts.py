@@ -18,13 +18,13 @@ from memspace.measures.bystander import MOST as FITTED
 from memspace.measures.corruptions import picture_shape
 from memspace.measures.disentanglement import ordered_factors
 from memspace.passes.batching import widest_signal
+from memspace.passes.blocks import FORMED, Block
 from memspace.passes.linearise import MEMORY
 from memspace.passes.rows import kept_formed
 from memspace.passes.signal_products import VECTORS
-from memspace.task.blocks import FORMED, Block
+from memspace.passes.space import ParameterSpace
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, first_tensor, move
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Shapes", "factor_facts", "model_facts", "shapes_of", "signal_products", "squares"]

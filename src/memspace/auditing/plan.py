@@ -16,8 +16,8 @@ from memspace.measures.input_metric import unreadable
 from memspace.passes.batching import examples_at_once
 from memspace.passes.kinds import Kind
 from memspace.passes.linearise import FisherOperator
+from memspace.passes.space import ParameterSpace
 from memspace.task.selection import as_patterns
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from memspace.training.refit import refit_of
 

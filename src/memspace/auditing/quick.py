@@ -18,13 +18,13 @@ from memspace.metric.fisher import bases_of, kronecker_of
 from memspace.metric.leverage import DualLeverage
 from memspace.metric.metric import FisherMetric
 from memspace.passes.engine import run_pass
-from memspace.passes.forms import Bases
+from memspace.passes.forms.bases import Bases
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.rows import CollectRows
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import CorrectedEigenvalues, KroneckerFactors, Outputs
 from memspace.progress import Progress
 from memspace.task.data import Data
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["LeverageGrid", "Quick", "read_exact", "read_quick"]

@@ -10,8 +10,8 @@ from memspace.auditing.ekfac_road import ekfac_road
 from memspace.auditing.plan import Plan, Settings
 from memspace.auditing.reading import HeldOut, Reading
 from memspace.auditing.store import Store
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["read"]

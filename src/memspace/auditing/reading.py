@@ -11,7 +11,7 @@ from torch import Tensor
 from memspace.measurement import Unmeasured
 from memspace.measures.damping import DampingChoice
 from memspace.metric.metric import Fidelity, FisherMetric, SpectralFunction
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
 if TYPE_CHECKING:

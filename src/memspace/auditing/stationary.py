@@ -12,10 +12,10 @@ from torch import Tensor
 from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import loo_outputs, settled_outputs
 from memspace.metric.leverage import DualLeverage
+from memspace.passes.space import ParameterSpace
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, move
 from memspace.task.functional import functional_call
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["MOST", "affine", "known_damping", "settled"]

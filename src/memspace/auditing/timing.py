@@ -11,9 +11,9 @@ import torch
 from memspace.auditing.plan import Plan, Stage
 from memspace.passes.engine import run_pass
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DiagonalFisher
 from memspace.task.checks import untouched
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["estimated_seconds"]

@@ -16,7 +16,7 @@ from torch import Tensor
 from memspace.editing.effects import losses
 from memspace.measures.damping import DampingChoice, evidence_damping, match_damping
 from memspace.metric.metric import FisherMetric
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["choose", "trial_set"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from memspace.arguments import as_positions
 from memspace.errors import DataError, NonFiniteError, OutputError
 from memspace.measurement import Measurement, Unmeasured
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Cost", "Edit", "checked_examples", "edited_state", "rest_of", "save_state", "writable"]

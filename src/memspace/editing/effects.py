@@ -10,8 +10,8 @@ from torch import Tensor
 from memspace.measurement import Measurement, Unmeasured, from_samples, from_share
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.task.data import Data
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["accuracy_of", "divergence", "effects_of", "groups_of", "losses", "outputs_with"]

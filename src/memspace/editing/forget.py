@@ -21,8 +21,8 @@ from memspace.measures.damping import DampingChoice, damping_unit
 from memspace.metric.fisher import build
 from memspace.metric.metric import FisherMetric
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["forget"]

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from memspace.passes.linearise import FisherOperator, function_of_parameters
+from memspace.passes.space import ParameterSpace
 from memspace.task.checks import evaluating
 from memspace.task.data import Data, move
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["bregman_gradient", "gradient_products", "loss_gradient", "placed"]

@@ -23,7 +23,7 @@ from memspace.metric.metric import FisherMetric
 from memspace.metric.trust import RESIDUAL, SOLUTION, beyond, solution_error
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["DUAL_ROWS", "METHODS", "Accuracy", "Solver", "pick_method"]

@@ -23,10 +23,10 @@ from memspace.measurement import Measurement
 from memspace.passes.engine import run_pass
 from memspace.passes.outputs import outputs
 from memspace.passes.rows import CollectRows
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.data import Data
 from memspace.task.likelihood import Gaussian
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Target", "write"]

@@ -8,7 +8,7 @@ from torch.func import jacfwd
 
 from memspace.geometry.manifold import Manifold
 from memspace.geometry.network_flow import embedded_outputs
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Family"]

@@ -24,9 +24,9 @@ from memspace.geometry.stacked import Probe, State, held_between, probe_of
 from memspace.geometry.string import midpoints, respaced, shortest
 from memspace.limits import COUNT, POSITIVE, SEED, Limit
 from memspace.metric.fisher import build
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress, Silent
 from memspace.task.checks import holding
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Geodesic", "PathLength", "geodesic", "path_length"]

@@ -25,11 +25,11 @@ from memspace.errors import UnsupportedLayerError
 from memspace.geometry.embedding import embed
 from memspace.metric.conjugate import conjugate_gradients
 from memspace.passes.differences import Curve, against_differences
+from memspace.passes.space import ParameterSpace
 from memspace.task.checks import evaluating
 from memspace.task.data import move
 from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["NetworkFlow", "embedded_outputs", "network_flow"]

@@ -12,10 +12,10 @@ from torch.func import vmap
 from torch.utils.checkpoint import checkpoint
 
 from memspace.geometry.embedding import embed, squared_steps
+from memspace.passes.space import ParameterSpace
 from memspace.task.checks import evaluating
 from memspace.task.data import Inputs, move
 from memspace.task.functional import functional_call
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Probe", "State", "held_between", "probe_of"]

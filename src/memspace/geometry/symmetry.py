@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from memspace.geometry.matching import hidden_units
 from memspace.metric.metric import FisherMetric
+from memspace.passes.space import ParameterSpace
 from memspace.task.likelihood import Categorical
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Symmetries", "norm_directions", "symmetries", "symmetry_directions"]

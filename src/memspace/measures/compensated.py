@@ -22,9 +22,9 @@ from memspace.metric.constrained import Factored, RowMetric
 from memspace.passes.engine import run_pass
 from memspace.passes.outputs import outputs
 from memspace.passes.rows import CollectRows
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress, Silent
 from memspace.task.checks import holding
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Pruned", "Surgery", "fisher_rows", "prune_compensated", "schedule"]

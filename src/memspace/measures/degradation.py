@@ -19,7 +19,7 @@ from torch import Tensor
 from memspace.metric.metric import FisherMetric
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Degradation", "degradation"]

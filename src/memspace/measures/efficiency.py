@@ -17,9 +17,9 @@ from torch import Tensor
 from memspace.intervals import LEVEL, of_change, of_mean
 from memspace.measurement import from_share
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
 from memspace.task.data import Data
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Needed", "PruningCurve", "accuracy_curve", "needed_share", "prunable", "pruning_curve"]

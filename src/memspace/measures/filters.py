@@ -14,9 +14,9 @@ from torch import Tensor
 from memspace.measures.compensated import Pruned
 from memspace.passes.cotangent import View
 from memspace.passes.engine import run_pass
+from memspace.passes.space import Block, ParameterSpace
 from memspace.passes.statistics import _Sums
 from memspace.task.checks import holding
-from memspace.task.space import Block, ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["distance_sums", "filtered_layers", "prune_filters"]

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from memspace.passes.linearise import function_of_parameters
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.task.checks import evaluating
 from memspace.task.data import move
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["OBJECTIVES", "Objective"]

@@ -11,7 +11,7 @@ from memspace.measures.compensated import Pruned
 from memspace.measures.correct import correct, per_prediction
 from memspace.measures.robustness import split
 from memspace.passes.outputs import outputs
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["measured"]

@@ -12,8 +12,8 @@ from memspace.measures.compensated import Pruned, Surgery, prune_compensated
 from memspace.measures.efficiency import prunable
 from memspace.measures.filters import filtered_layers, prune_filters
 from memspace.metric.fisher import build
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["METHODS", "cut", "prune"]

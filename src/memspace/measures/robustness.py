@@ -17,9 +17,9 @@ from memspace.intervals import margin
 from memspace.measures.sensitivity import predicted_kl
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
 from memspace.task.data import Data
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["Departure", "NoiseCurve", "departure", "noise_curve", "quantised", "sigma_at_accuracy_loss"]

@@ -14,7 +14,7 @@ from torch import Tensor
 from memspace.measures.compensated import Surgery, fisher_rows
 from memspace.measures.objective import Objective
 from memspace.measures.robustness import quantised
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["rounded", "rounded_compensated", "scales"]

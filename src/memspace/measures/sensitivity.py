@@ -14,8 +14,8 @@ from torch import Tensor
 
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["LayerCost", "layer_costs", "measured_kl", "predicted_kl"]

@@ -22,12 +22,13 @@ from memspace.passes.capture import Capture
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.coverage import coverage
 from memspace.passes.engine import run_pass
-from memspace.passes.forms import Bases
+from memspace.passes.forms.bases import Bases
 from memspace.passes.kinds import Kind
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.offload import Disk
 from memspace.passes.outputs import outputs as outputs_of
 from memspace.passes.rows import CollectRows, Rows
+from memspace.passes.space import Block, ParameterSpace
 from memspace.passes.statistic import Statistic
 from memspace.passes.statistics import (
     CorrectedEigenvalues,
@@ -43,7 +44,6 @@ from memspace.task.checks import evaluating
 from memspace.task.data import move
 from memspace.task.likelihood import Categorical
 from memspace.task.merged import kept_classes
-from memspace.task.space import Block, ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["bases_of", "build", "dual_of_rows", "exact_probe", "kronecker_of"]

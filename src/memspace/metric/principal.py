@@ -16,10 +16,10 @@ from memspace.passes.cotangent import View, output_cotangents
 from memspace.passes.engine import OUTPUTS, run_pass
 from memspace.passes.rows import CollectRows, Rows, joined
 from memspace.passes.scores import OwnFisher
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import _Table
 from memspace.progress import Progress
 from memspace.task.likelihood import Likelihood
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["principal_dual"]

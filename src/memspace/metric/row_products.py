@@ -8,9 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from memspace.passes.forms import CHUNK
+from memspace.passes.forms.sums import slices
 from memspace.passes.rows import Rows
-from memspace.task.space import Block
+from memspace.passes.space import Block
 
 PANEL = 128  # rows of a Gram matrix's panel at least
 
@@ -26,12 +26,12 @@ def times(rows: Rows, v: Tensor) -> Tensor:
             out += matrix.flatten(1) @ g.t()
             continue
         a = rows.a[b.name]
-        for vs in _slices(len(v), len(a) * a.shape[1] * b.shape[0]):
+        for vs in slices(len(v), len(a) * a.shape[1] * b.shape[0]):
             if b.kind == "embedding":
                 moved = matrix[vs].permute(2, 0, 1)[a].transpose(1, 2).flatten(2)
             else:
                 moved = torch.einsum("nti,koi->nkto", a.double(), matrix[vs]).flatten(2)  # (n, k, T·out)
-            for s in _slices(len(rows), moved[0].numel()):
+            for s in slices(len(rows), moved[0].numel()):
                 out[vs, s] += torch.matmul(moved[rows.example[s]], g[s].flatten(1).unsqueeze(-1)).squeeze(-1).t()
     return out
 
@@ -46,7 +46,7 @@ def transposed_times(rows: Rows, w: Tensor) -> Tensor:
             out[:, b.start : b.stop] = w @ g
             continue
         a = rows.a[b.name]
-        for s in _slices(len(w), g.numel()):
+        for s in slices(len(w), g.numel()):
             gathered = torch.zeros(len(a), w[s].shape[0], *g.shape[1:], dtype=torch.float64, device=w.device)
             gathered.index_add_(0, rows.example, w[s].t()[:, :, None, None] * g.unsqueeze(1))
             if b.kind == "embedding":
@@ -72,7 +72,7 @@ def sum_of_squares(rows: Rows) -> Tensor:
             gathered.index_add_(0, rows.example, g[:, 0].square())
             out[b.start : b.stop] = (gathered.t() @ a[:, 0].double().square()).flatten()
             continue
-        for s in _slices(len(rows), b.size):
+        for s in slices(len(rows), b.size):
             out[b.start : b.stop] += rows.take(s).formed(b).square().sum(0)
     return out
 
@@ -113,11 +113,5 @@ def _formed(rows: Rows, b: Block) -> Iterator[Tensor]:
         yield out.scatter_add_(1, place[rows.example].unsqueeze(-1).expand_as(g), g).flatten(1)
         return
     a = a[rows.example]
-    for s in _slices(g.shape[-1], len(g) * a.shape[-1]):
+    for s in slices(g.shape[-1], len(g) * a.shape[-1]):
         yield torch.matmul(g[..., s].transpose(-1, -2), a).flatten(1)
-
-
-def _slices(count: int, width: int) -> Iterator[slice]:
-    step = max(1, CHUNK // max(1, width))
-    for start in range(0, count, step):
-        yield slice(start, min(count, start + step))

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from memspace.metric.krylov import Eigenpairs
 from memspace.metric.metric import Estimate, FisherMetric, SpectralFunction
-from memspace.passes.forms import Bases
-from memspace.task.space import Block
+from memspace.passes.forms.bases import Bases
+from memspace.passes.space import Block
 
 __all__ = ["Dense", "Diagonal", "Kronecker", "KroneckerBlock"]
 

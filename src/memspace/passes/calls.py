@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from memspace.errors import UnsupportedLayerError
 from memspace.passes.batching import LEAST, TRANSIENT
+from memspace.passes.blocks import BROADCAST
 from memspace.passes.replay import Replay, UnknownCallError, replay
-from memspace.task.blocks import BROADCAST
 from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
 from memspace.task.restored import fresh_buffers

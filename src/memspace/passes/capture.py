@@ -17,16 +17,19 @@ from torch import Tensor, nn
 
 from memspace.errors import ShapeError, UnsupportedLayerError
 from memspace.passes.bags import TABLES, looked_up, spread
+from memspace.passes.blocks import BROADCAST, COMPOSITE, FORMED
 from memspace.passes.calls import Call
-from memspace.passes.forms import Form, FormedForm, ProductForm, TokenForm
+from memspace.passes.forms.form import Form
+from memspace.passes.forms.formed import FormedForm
+from memspace.passes.forms.group import GroupForm
+from memspace.passes.forms.product import ProductForm
+from memspace.passes.forms.tied import TiedForm
+from memspace.passes.forms.token import TokenForm
+from memspace.passes.forms.whole import WholeForm
 from memspace.passes.generic import per_example
-from memspace.passes.group_form import GroupForm
 from memspace.passes.layers import cols, grouped_gradient, norm_gradient, only_bias, rows, with_bias
-from memspace.passes.tied import TiedForm
-from memspace.passes.whole_form import WholeForm
-from memspace.task.blocks import BROADCAST, COMPOSITE, FORMED
+from memspace.passes.space import Block, ParameterSpace
 from memspace.task.data import Inputs, call_model, first_tensor
-from memspace.task.space import Block, ParameterSpace
 
 __all__ = ["Capture", "Proof", "Signals"]
 

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from memspace.passes.capture import Signals
 from memspace.passes.draws import uniforms
-from memspace.passes.forms import Form
+from memspace.passes.forms.form import Form
 from memspace.passes.kinds import KINDS, Kind
+from memspace.passes.space import Block
 from memspace.task.data import Batch
 from memspace.task.likelihood import Likelihood
-from memspace.task.space import Block
 
 __all__ = ["KINDS", "View", "output_cotangents"]
 

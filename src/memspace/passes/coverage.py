@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memspace.passes.forms import DENSE_LIMIT
-from memspace.task.space import ParameterSpace
+from memspace.passes.forms.formed import DENSE_LIMIT
+from memspace.passes.space import ParameterSpace
 
 __all__ = ["Coverage", "coverage"]
 

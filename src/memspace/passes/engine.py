@@ -17,11 +17,11 @@ from memspace.passes.guard import Guard, at_once, overruled
 from memspace.passes.kinds import Kind
 from memspace.passes.processes import Processes, current
 from memspace.passes.proof import RefutedError
+from memspace.passes.space import ParameterSpace
 from memspace.passes.statistic import Statistic
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
 from memspace.task.data import Batch, Data, move
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["run_pass"]

@@ -20,10 +20,10 @@ from memspace.errors import DataError, UnsupportedLayerError
 from memspace.passes.capture import Signals
 from memspace.passes.generic import PLAINEST
 from memspace.passes.proof import RefutedError, mismatched, record_of
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import of_its_batch
 from memspace.task.checks import depends_on_batch
 from memspace.task.data import Batch, Data, Inputs, call_model, move
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from memspace.task.tensors import leaves
 

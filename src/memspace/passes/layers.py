@@ -16,7 +16,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from memspace.errors import UnsupportedLayerError
-from memspace.task.blocks import Block
+from memspace.passes.blocks import Block
 
 __all__ = ["cols", "grouped_gradient", "norm_gradient", "only_bias", "rows", "with_bias"]
 

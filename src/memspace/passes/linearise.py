@@ -15,12 +15,12 @@ from memspace.passes.linearised import ENTRIES, Linearised
 from memspace.passes.processes import ALONE, current
 from memspace.passes.proof import RefutedError
 from memspace.passes.signal_products import SignalProducts
+from memspace.passes.space import ParameterSpace
 from memspace.task.checks import evaluating
 from memspace.task.data import Batch, Data, Inputs, move
 from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
 from memspace.task.restored import fresh_buffers
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["MEMORY", "FisherOperator", "function_of_parameters"]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from memspace.errors import UnsupportedLayerError
 from memspace.passes.capture import Signals
-from memspace.task.space import ParameterSpace
+from memspace.passes.space import ParameterSpace
 
 __all__ = ["RefutedError", "mismatched", "record_of", "tolerance", "uncalled"]
 

@@ -6,17 +6,17 @@ are kept. Inner products between rows then cost (in + out) per pair for a plain 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from memspace.passes.blocks import FORMED
 from memspace.passes.cotangent import View
-from memspace.passes.forms import CHUNK
+from memspace.passes.forms.sums import slices
+from memspace.passes.space import Block
 from memspace.passes.statistic import Statistic
-from memspace.task.blocks import FORMED
-from memspace.task.space import Block
 
 __all__ = ["CollectRows", "Rows", "joined", "kept_formed"]
 
@@ -79,18 +79,18 @@ class Rows:
         if b.kind == "embedding":  # only tokens that occur on both sides matter
             used = torch.unique(torch.cat([a.flatten(), c.flatten()]))
             right = _spread(h, torch.searchsorted(used, c)[other.example], len(used))
-            for s in _slices(len(self), len(used) * g.shape[-1]):
+            for s in slices(len(self), len(used) * g.shape[-1]):
                 total[s] += _spread(g[s], torch.searchsorted(used, a)[self.example[s]], len(used)) @ right.t()
             return
         if a.shape[1] == 1 and c.shape[1] == 1:
             inner = a[:, 0].double() @ c[:, 0].double().t()
-            for s in _slices(len(self), len(other)):
+            for s in slices(len(self), len(other)):
                 piece = g[s, 0] @ h[:, 0].t()
                 piece *= inner[self.example[s]][:, other.example]
                 total[s] += piece
             return
         right = other.formed(b)
-        for s in _slices(len(self), b.size):
+        for s in slices(len(self), b.size):
             left = torch.matmul(g[s].transpose(-1, -2), a[self.example[s]].double()).flatten(1)
             total[s] += left @ right.t()
 
@@ -116,7 +116,7 @@ class Rows:
         if a.shape[1] == 1:
             return g.square().sum((1, 2)) * a.square().sum((1, 2))[self.example]
         out = g.new_empty(len(self))
-        for s in _slices(len(self), b.size):
+        for s in slices(len(self), b.size):
             out[s] = torch.matmul(g[s].transpose(-1, -2), a[self.example[s]]).square().sum((1, 2))
         return out
 
@@ -137,7 +137,7 @@ class Rows:
             if a.shape[1] == 1:
                 total += (g[:, :, 0] @ g[:, :, 0].transpose(-1, -2)) * a.square().sum((1, 2))[:, None, None]
                 continue
-            for s in _slices(n, c * b.size):
+            for s in slices(n, c * b.size):
                 formed = torch.matmul(g[s].transpose(-1, -2), a[s].unsqueeze(1)).flatten(2)
                 total[s] += formed @ formed.transpose(-1, -2)
         return total
@@ -153,7 +153,7 @@ class Rows:
                 continue
             a = self.a[b.name]
             moved = matrix.t()[a] if b.kind == "embedding" else a.double() @ matrix.t()
-            for s in _slices(len(self), g.shape[1] * g.shape[2]):
+            for s in slices(len(self), g.shape[1] * g.shape[2]):
                 out[s] += (g[s] * moved[self.example[s]]).sum((1, 2))
         return out
 
@@ -209,12 +209,6 @@ def _spread(g: Tensor, tokens: Tensor, vocabulary: int) -> Tensor:
     out = g.new_zeros(len(g), vocabulary, g.shape[-1])
     out.scatter_add_(1, tokens.unsqueeze(-1).expand_as(g), g)
     return out.flatten(1)
-
-
-def _slices(count: int, width: int) -> Iterator[slice]:
-    step = max(1, CHUNK // max(1, width))
-    for start in range(0, count, step):
-        yield slice(start, min(count, start + step))
 
 
 class CollectRows(Statistic[Rows]):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from memspace.passes.cotangent import View
+from memspace.passes.space import Block
 from memspace.passes.statistics import _Table
-from memspace.task.space import Block
 
 __all__ = ["Cotangents", "OutcomeGradients", "OwnFisher", "PairScores", "by_position"]
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from memspace.passes.capture import Capture
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.curvature import output_curvature
-from memspace.passes.forms import Form
+from memspace.passes.forms.form import Form
 from memspace.passes.guard import Guard
+from memspace.passes.space import ParameterSpace
 from memspace.task.data import Batch, Data, move
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["SignalProducts"]

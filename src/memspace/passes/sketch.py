@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from memspace.passes.cotangent import View
-from memspace.passes.forms import Bases
+from memspace.passes.forms.bases import Bases
+from memspace.passes.space import Block
 from memspace.passes.statistics import _Table
-from memspace.task.space import Block
 
 __all__ = ["GradientSketch", "sketched"]
 

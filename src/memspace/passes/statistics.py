@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from memspace.passes.cotangent import View
-from memspace.passes.forms import Bases
+from memspace.passes.forms.bases import Bases
 from memspace.passes.offload import Disk
+from memspace.passes.space import Block
 from memspace.passes.statistic import Statistic
-from memspace.task.space import Block
 
 __all__ = [
     "CorrectedEigenvalues",

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from memspace.arguments import typed
 from memspace.errors import TaskError, UnsupportedLayerError
+from memspace.passes.blocks import BROADCAST
 from memspace.passes.capture import Capture
 from memspace.passes.generic import PLAINEST
 from memspace.passes.proof import mismatched, uncalled
-from memspace.task.blocks import BROADCAST
+from memspace.passes.space import ParameterSpace
 from memspace.task.checks import check_attached, depends_on_batch, evaluating
 from memspace.task.data import call_model, move, take
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 
 __all__ = ["fitting_space", "of_its_batch", "verified_space"]

@@ -19,13 +19,13 @@ from memspace.measures.damping import evidence_root
 from memspace.measures.leave_one_out import loo_outputs
 from memspace.metric.fisher import build
 from memspace.metric.spectral import Kronecker
+from memspace.passes.blocks import FORMED
 from memspace.passes.engine import run_pass
 from memspace.passes.leverage import KroneckerLeverage
+from memspace.passes.space import Block, ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.recorder.probe import Probe, reading
-from memspace.task.blocks import FORMED
 from memspace.task.likelihood import Categorical
-from memspace.task.space import Block, ParameterSpace
 
 __all__ = ["Fullness", "FullnessReader", "SlopeReader", "Spent", "slow_readers"]
 

@@ -13,8 +13,8 @@ from memspace.measures.compensated import Pruned, Surgery
 from memspace.measures.efficiency import PruningCurve, accuracy_curve
 from memspace.measures.pruning import prune
 from memspace.measures.robustness import split
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
-from memspace.task.space import ParameterSpace
 from memspace.task.task import Task
 from memspace.version import VERSION
 

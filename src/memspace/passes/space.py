@@ -1,7 +1,7 @@
 """One flat parameter layout. Each slice, reshaped, is the (out, in) matrix of one block, bias as the last column.
 
 With the layout fixed here, a Kronecker block of the metric is a view of the flat vector and packing happens only at
-the border. A block is what one module owns, or a part of it; which kinds there are is told in ``memspace.task.blocks``.
+the border. A block is what one module owns, or a part of it; ``memspace.passes.blocks`` says which kinds there are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.arguments import typed
-from memspace.task.blocks import Block, parts_of, tied_kind
+from memspace.passes.blocks import Block, parts_of, tied_kind
 from memspace.task.selection import chosen_names, split_patterns
 from memspace.task.task import Task
 

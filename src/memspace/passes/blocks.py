@@ -22,13 +22,13 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from memspace.passes.forms.formed import DENSE_LIMIT
 from memspace.task.bounded import BoundedBag, BoundedEmbedding
 
-__all__ = ["BROADCAST", "COMPOSITE", "DENSE_LIMIT", "FORMED", "Block", "Part", "parts_of", "tied_kind"]
+__all__ = ["BROADCAST", "COMPOSITE", "FORMED", "Block", "Part", "parts_of", "tied_kind"]
 
 BROADCAST = -1  # in place of a batch axis: one output shared by all examples
 FORMED = ("norm", "grouped", "groups", "local", "loose")
-DENSE_LIMIT = 2048  # formed blocks up to this size get a dense second moment, larger ones less
 COMPOSITE = ("recurrent", "attention")  # kinds whose signals lie inside the module
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.passes.forms import Bases, Form, Moments, ProductForm, TokenForm
+from memspace.passes.forms.bases import Bases
+from memspace.passes.forms.form import Form, Moments
+from memspace.passes.forms.product import ProductForm
+from memspace.passes.forms.token import TokenForm
 
 __all__ = ["TiedForm"]
 

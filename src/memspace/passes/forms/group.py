@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from memspace.passes.forms import Bases, Moments
-from memspace.passes.whole_form import WholeForm
+from memspace.passes.forms.bases import Bases
+from memspace.passes.forms.form import Moments
+from memspace.passes.forms.whole import WholeForm
 
 __all__ = ["GroupForm"]
 

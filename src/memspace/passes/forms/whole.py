@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.passes.forms import Bases, Form, Moments, second_moment
+from memspace.passes.forms.bases import Bases
+from memspace.passes.forms.form import Form, Moments
+from memspace.passes.forms.sums import second_moment
 
 __all__ = ["WholeForm"]
 

@@ -1,0 +1,1 @@
+"""Per-example gradients of a block, in the form that its layer gives them: a file for each form."""
