@@ -75,8 +75,8 @@ def around(
 def of_mean(samples: Any, *, groups: Any = None, lower: float = -math.inf, upper: float = math.inf) -> Interval:
     """Interval of a mean by Hall's transformation of Student's t, which corrects for skewness and stays monotone.
 
-    T + g T²/3√n + g² T³/27n + g/6√n with the sample's skewness g is closer to Student's t than T is (Hall 1992, "On
-    the removal of skewness by transformation", eq. 2.1). On exponential, gamma and log-normal samples and on
+    T + g T²/3√n + g² T³/27n + g/6√n with the sample's skewness g is closer to Student's t than T is (Hall 1992,
+    eq. 2.1). On exponential, gamma and log-normal samples and on
     cross-entropy losses it covers as well as the bootstrap-t, and better than t, BCa and empirical likelihood.
 
     Args:
@@ -173,7 +173,7 @@ def of_change(before: Any, after: Any, *, groups: Any = None, level: float = LEV
 
 
 def of_difference(first: float, n: float, second: float, m: float) -> Interval:
-    """Interval of a share of n less an independent share of m: Newcombe's, 1998, method 10, from exact ends."""
+    """Interval of a share of n less an independent share of m: Newcombe 1998, method 10, from exact ends."""
     one, other = of_share(first * n, n).ends, of_share(second * m, m).ends
     if one is None or other is None:
         return Interval(None, "no examples")
@@ -209,7 +209,7 @@ def of_independent_ratio(
     """Interval of a ratio of two positive numbers measured apart, from the interval of each.
 
     On a logarithmic scale each end lies as far from the value as the two ends that push it there lie from theirs, in
-    the root of the sum of squares (Zou & Donner 2008, "Construction of confidence limits about effect measures").
+    the root of the sum of squares (Zou & Donner 2008).
 
     Returns:
         None where an interval is missing or reaches zero.

@@ -8,6 +8,7 @@ from typing import Any
 
 from memspace import intervals
 from memspace.arguments import check_fields
+from memspace.bibliography import cite
 from memspace.errors import SettingsError
 
 __all__ = ["Measurement", "Unmeasured", "from_change", "from_error", "from_ratio", "from_samples", "from_share"]
@@ -24,7 +25,8 @@ class Measurement:
         estimator: how it was computed, for example ``"exact, dual Gram matrix"``.
         n: how many examples (or samples) it was computed from.
         interval: 95% interval ``(low, high)``, or None where the value is exact for the data given.
-        source: paper and equation of the definition.
+        source: where it is defined: keys of :mod:`memspace.bibliography`, for example ``"liang2019 [eq. 8]"``; other
+            text is shown as it is.
         reliable: False where the estimator's own diagnostics say that the number should not be trusted.
         note: one sentence of context, for example why it is unreliable.
     """
@@ -69,6 +71,7 @@ class Measurement:
             "estimator": self.estimator,
             "n": self.n,
             "source": self.source,
+            "citation": cite(self.source),
             "reliable": self.reliable and finite,
             "note": self.note if finite else (self.note or f"the estimate came out as {self.value}"),
         }

@@ -38,9 +38,9 @@ def sample() -> Results:
         ),
     )
     measurements = (
-        Measurement("a.b", 1.23456, "nats", "exact", 10, (1.2, 1.3), "Somebody 1999"),
+        Measurement("a.b", 1.23456, "nats", "exact", 10, (1.2, 1.3), "liang2019 [eq. 8]"),
         Measurement("a.nan", float("nan"), "1", "failed " + HOSTILE, 10),
-        Measurement("a.doubt", 5e-9, "bits", "guess", 1, None, "", False, "because"),
+        Measurement("a.doubt", 5e-9, "bits", "guess", 1, None, "our handbook " + HOSTILE, False, "because"),
     )
     findings = tuple(
         Finding(level, f"{level} {HOSTILE}", "evidence", "action", "one") for level in ("good", "note", "warn", "bad")

@@ -1,3 +1,4 @@
+import html
 import json
 import math
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from memspace.auditing.results import Chapter, Figure, Results, Series
 from memspace.auditing.store import Store, load_results
+from memspace.bibliography import reference
 from memspace.measurement import Measurement, from_samples
 from memspace.report.figures import PALETTE, PALETTE_DARK, to_plotly
 from memspace.report.format import format_interval, format_value
@@ -50,6 +52,16 @@ def test_the_page_needs_nothing_from_outside_and_runs_no_foreign_script():
     assert "https://" not in own
     assert 'src="data:' in own
     assert ' src="http' not in page
+
+
+def test_sources_are_shown_as_citations_with_the_full_reference():
+    page = render(sample())
+    assert "Liang et al. 2019, eq. 8</td>" in page
+    assert "liang2019" not in page
+    full = html.escape(reference("liang2019"))
+    assert f'title="{full}"' in page
+    assert f"<li>{full}</li>" in page
+    assert "our handbook &lt;script&gt;" in page
 
 
 def test_numbers_that_failed_are_rendered_and_survive_storage(tmp_path):

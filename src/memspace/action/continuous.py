@@ -1,7 +1,7 @@
 """The limit of many layers: a residual network with one smooth velocity field against the differential equation.
 
 h_{l+1} = h_l + v(l/L, h_l)/L is Euler's method for ḣ = v(t, h), so outputs and depth action differ from those of the
-flow by O(1/L) (E 2017; Chen et al. 2018).
+flow by O(1/L) (E 2017; Chen et al. 2018b).
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from memspace.training.loss import example_losses
 
 __all__ = ["Control", "control"]
 
-SOURCE = "Pontryagin et al. 1962; E 2017"
+SOURCE = "pontryagin1962, e2017"
 ALONE = 64  # examples whose gradients are taken one by one, for the scale of a residual
 MAXIMALITY = 128  # examples that changed parameters are tried on, at most one batch
 

@@ -21,7 +21,7 @@ from memspace.measurement import Measurement, Unmeasured
 
 __all__ = ["Spent", "excess", "excess_in_time", "windows"]
 
-DE_GIORGI = "De Giorgi; Ambrosio, Gigli & Savaré 2008"
+DE_GIORGI = "degiorgi1980, ambrosio2008"
 
 
 @dataclass(frozen=True)

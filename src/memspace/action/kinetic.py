@@ -31,7 +31,7 @@ from memspace.task.task import Task
 __all__ = ["Steps", "fisher_action", "fisher_steps", "kinetic_action", "shares", "steps_of"]
 
 UNIT = "squared features"
-SOURCE = "Karkar et al. 2020"  # the kinetic energy of residual blocks as their action
+SOURCE = "karkar2020"  # the kinetic energy of residual blocks as their action
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ values. Geodesics are the flow of
 
     H(q, p) = ½ Σ_ij K(q_i, q_j) ⟨p_i, p_j⟩ = ½‖v‖²_V,
 
-along which H and the total momentum Σ p_i do not change (EPDiff for landmarks; Joshi & Miller 2000; Miller, Trouvé &
-Younes 2006). Matching is an optimal-control problem: least ∫ ½‖v‖²_V dt + ‖q(1) − y‖²/2σ². A residual network with such
+along which H and the total momentum Σ p_i do not change (EPDiff for landmarks; Joshi & Miller 2000; Miller et al.
+2006). Matching is an optimal-control problem: least ∫ ½‖v‖²_V dt + ‖q(1) − y‖²/2σ². A residual network with such
 layers (``memspace.action.landmark_network``) is its discretisation in time.
 """
 

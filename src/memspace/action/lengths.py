@@ -33,7 +33,7 @@ __all__ = [
     "sampled",
 ]
 
-CROOKS = "Rao 1945; Crooks 2007"  # length and action of a path in the Fisher metric
+CROOKS = "rao1945, crooks2007"  # length and action of a path in the Fisher metric
 VISIBLE = 0.02  # share of noise in the squared steps from which the length as recorded says more about the recording
 FEW = f"speed counts squared, so that it takes {2 * TELLING} checkpoints or more: record more of them"
 HALF = 0.5  # width of an interval, in its value, above which a number along the path is not reliable
@@ -98,7 +98,7 @@ def distance_of(name: str, squared: Tensor, how: str) -> Measurement:
     value = float(squared.mean().sqrt())
     low, high = interval(value, distance_effect(squared))
     note = "no path between the two networks is shorter"
-    return Measurement(name, value, "nats^½", how, len(squared), (max(0.0, low), high), "Rao 1945", note=note)
+    return Measurement(name, value, "nats^½", how, len(squared), (max(0.0, low), high), "rao1945", note=note)
 
 
 def lengths(

@@ -171,7 +171,7 @@ class NaturalFlow:
     def _measured(self, name: str, value: float, how: str) -> Measurement:
         note = f"λ = {self.damping:g}; exact for these examples up to the step"
         how = f"{how}, {len(self.loss) - 1} {self.method} steps"
-        source = "Amari 1998; Ambrosio, Gigli & Savaré 2008"
+        source = "amari1998, ambrosio2008"
         return Measurement(name, value, "nats", how, self.n, None, source, note=note)
 
 

@@ -32,7 +32,7 @@ LENSES = ("tuned", "logit")
 RIDGES = (1e-1, 1e-2, 1e-3, 1e-4)  # nats per squared entry of M, strongest first: each starts from the one before
 STEPS = 25  # iterations of L-BFGS per ridge
 WIDEST = 1024  # features above which a square map is not fitted
-SOURCE = "Belrose et al. 2023"
+SOURCE = "belrose2023"
 
 Head = Callable[[Tensor], Tensor]
 
@@ -172,7 +172,7 @@ def prediction_action(
                 f"first to last read-out; {how}",
                 n,
                 interval(ambient, effect),
-                "Rao 1945",
+                "rao1945",
             )
         )
         ratio = length / ambient

@@ -35,7 +35,7 @@ from memspace.task.task import Run, Task
 
 __all__ = ["Segment", "cut", "segmented"]
 
-SOURCE = "Bae et al. 2024 (SOURCE)"
+SOURCE = "bae2024"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Influence as the derivative of the outcome through the whole training, by the weight of every example.
 
-After MAGIC (Engstrom et al. 2025): exact for a training that can be repeated, with no damping to choose. It says what
+After MAGIC (Ilyas & Engstrom 2025): exact for a training that can be repeated, with no damping to choose. It says what
 an infinitesimal weight does; how far that reaches is measured by retraining (see :class:`Smoothness`).
 
 The derivative may be taken at weights other than 1. Left-out sets are far from w = 1 where they are large: subsets that
@@ -38,7 +38,7 @@ from memspace.training.replay import BUDGET, Replay, Trajectory, pull_back
 
 __all__ = ["Smoothness", "Unrolled", "unrolled"]
 
-SOURCE = "Engstrom et al. 2025 (MAGIC); Maclaurin et al. 2015"
+SOURCE = "ilyas2025, engstrom2025, maclaurin2015"
 APART = 0.05  # of the way from the initialisation: rounding grows along a training, another training is ~1 away
 TRUSTED = 0.7  # correlation with retraining: half the variance explained
 SHARE = 0.1  # of the examples left out by the check, where the question names none
@@ -122,7 +122,7 @@ def unrolled(
         StochasticModelError: the network draws dropout masks while it trains.
         MemoryBudgetError: not even √T of the training's states fit.
 
-    Source: Engstrom et al. 2025 (MAGIC); Maclaurin et al. 2015.
+    Source: Ilyas & Engstrom 2025 (MAGIC); Engstrom et al. 2025; Maclaurin et al. 2015.
     """
     begun = time.perf_counter()
     settings, progress = settings or Unrolled(), progress or Silent()
@@ -310,7 +310,7 @@ class Smoothness:
             "agreement in sign of the changes over two equal steps of weight, weighted by size",
             r * q,
             None,
-            "after Engstrom et al. 2025 (metagradient descent), definition of empirical metasmoothness, on outcomes",
+            "engstrom2025 [empirical metasmoothness, here of outcomes]",
         )
         return [agreement, smooth]
 

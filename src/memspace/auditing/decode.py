@@ -104,6 +104,8 @@ def _measurement(value: Any, where: str) -> Measurement:
     interval = value.get("interval") if isinstance(value, dict) else None
     if isinstance(interval, list) and len(interval) == 2 and None in interval:
         value = value | {"interval": None}
+    if isinstance(value, dict):
+        value = {k: v for k, v in value.items() if k != "citation"}  # spelt out from the source when written
     return decode(Measurement, value, where)
 
 

@@ -185,7 +185,7 @@ def find_duplicates(
             f"{rate:g} of examples by chance" + (f"; {left:,} parameters of large layers left out" if left else ""),
             len(asked),
             None,
-            "Facco et al. 2017",
+            "facco2017",
         )
     counted = Measurement(f"duplicates.exact.{within}", len(exact), "pairs", "equal inputs, byte by byte", len(asked))
     beyond = _beyond_chance(near, rate) if isinstance(near, Measurement) else None
@@ -204,7 +204,7 @@ def _beyond_chance(near: Measurement, rate: float) -> Measurement:
         f"near pairs less {rate:g} for each of {near.n:,} examples, the most that chance gives",
         near.n,
         (low - chance, high - chance),
-        "Garwood 1936",
+        "garwood1936",
     )
 
 

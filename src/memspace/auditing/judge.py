@@ -137,7 +137,7 @@ def noise_measurement(model: LabelModel, estimator: str) -> Measurement:
         f"share of wrong labels, {model.pattern} noise; judged by {estimator}",
         model.n,
         model.interval,
-        "Natarajan et al. 2013",
+        "natarajan2013",
         model.reliable,
         model.statement,
     )

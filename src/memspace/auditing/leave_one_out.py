@@ -132,7 +132,7 @@ def leave_one_out(
         f"{expected.how}; {grid.estimator}, γ={damping.value:.2g}",
         n,
         expected.interval,
-        "Rad & Maleki 2020",
+        "rad2020",
         expected.reliable,
         expected.note or damping.statement,
     )

@@ -113,9 +113,7 @@ def _together(judged: list[Judged], p: Tensor) -> tuple[Measurement, Measurement
     else:
         statement = f"no sign of wrong labels; at most {high:.1%} {over}"
     how = f"share of wrong labels {over}; judged by {judged[0].estimator}"
-    share = Measurement(
-        "labels.noise", noise, "1", how, count, (low, high), "Natarajan et al. 2013", told == many, statement
-    )
+    share = Measurement("labels.noise", noise, "1", how, count, (low, high), "natarajan2013", told == many, statement)
     expected = Measurement(
         "labels.expected_wrong",
         float(p.sum()),

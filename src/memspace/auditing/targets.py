@@ -101,7 +101,7 @@ def judge_targets(r: Reading, seed: int = 0) -> Targets | None:
         how,
         n,
         ends,
-        "Tukey 1960",
+        "tukey1960",
         r.damping.reliable and not doubts,
         "; ".join(doubts),
     )

@@ -2,7 +2,7 @@
 
 A training of learning-rate time T by (stochastic) gradient descent answers a change of its data, in a direction of
 curvature s, by (1 − e^{−T(s+λ)})/(s+λ) and a damped Newton step by 1/(s + γ). They agree at both ends for
-γ = 1/T + λ, and never differ by more than a factor of 1.3 (Ali, Kolter & Tibshirani 2019; Bae et al. 2024). So a
+γ = 1/T + λ, and never differ by more than a factor of 1.3 (Ali et al. 2019; Bae et al. 2024). So a
 training by descent tells its own damping, and no retrained network is needed.
 """
 

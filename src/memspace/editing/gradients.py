@@ -59,7 +59,7 @@ def bregman_gradient(task: Task, space: ParameterSpace, theta: Tensor, index: Te
     """The gradient in θ' of Σ_i D(f_i(θ'), f_i(θ)) over training examples, (P,), float64.
 
     D is the Bregman divergence of the loss: J'ᵀ(∇ℓ(f') − ∇ℓ(f)). For softmax it is KL(p_θ ‖ p_θ'); labels cancel
-    (Bae et al. 2022, "If influence functions are the answer, then what is the question?", equation 11).
+    (Bae et al. 2022, eq. 11).
     """
     total = torch.zeros(space.size, dtype=torch.float64, device=task.device)
     at = {n: p.clone().requires_grad_() for n, p in placed(task, space, theta).items()}

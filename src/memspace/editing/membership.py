@@ -17,7 +17,7 @@ from memspace.task.task import Task
 
 __all__ = ["Attack", "class_weights", "loss_attack", "membership"]
 
-SOURCE = "Yeom et al. 2018, adversary 2"
+SOURCE = "yeom2018 [adversary 2]"
 
 
 @dataclass(frozen=True)

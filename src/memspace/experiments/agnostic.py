@@ -51,7 +51,7 @@ class AgnosticScore:
         """Mean over the grid and best, averaged over topologies, with intervals over topologies."""
         grid = f"test accuracy with one shared weight, mean over {len(self.values)} values"
         best = "test accuracy with the one shared weight that is best on training data"
-        where = "Gaier & Ha 2019"
+        where = "gaier2019"
         return (
             from_samples(f"{name}.mean", self.accuracy.mean(1).tolist(), "1", grid, source=where),
             from_samples(f"{name}.best", self.best.tolist(), "1", best, source=where),

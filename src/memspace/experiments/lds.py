@@ -15,7 +15,7 @@ from memspace.measurement import Measurement, from_error
 
 __all__ = ["ceiling", "correlations", "lds", "split_half"]
 
-SOURCE = "Park et al. 2023 (TRAK), def. 2.5"
+SOURCE = "park2023 [def. 2.5]"
 SPLITS = 64  # ways to halve the seeds that are averaged
 GROUPS = 12  # of subsets, each left out once
 FEWEST = 6  # subsets of which one can be left out
@@ -110,7 +110,7 @@ def ceiling(truth: Truth, *, outcome: str = "loss") -> Measurement:
     r = split_half(truth, outcome)
     estimator = "√ of split-half reliability over seeds (Spearman–Brown), mean over queries"
     without = [split_half(part, outcome).sqrt() for part in _parts(truth)]
-    return _mean(f"lds.{outcome}.ceiling", r.sqrt(), without, estimator, source="Spearman 1904; 1910")
+    return _mean(f"lds.{outcome}.ceiling", r.sqrt(), without, estimator, source="spearman1904, spearman1910")
 
 
 def _spearman(a: Tensor, b: Tensor) -> Tensor:

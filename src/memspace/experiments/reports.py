@@ -87,7 +87,7 @@ def _memorisation(truth: Truth) -> tuple[list[Measurement | Unmeasured], Tables]
     known = torch.isfinite(mem.value)
     unit = "1" if outcome == "correct" else "nats"
     error = "binomial" if outcome == "correct" else "sample variance"
-    source = "Feldman & Zhang 2020, eq. 1"
+    source = "feldman2020 [eq. 1]"
     networks = truth.design.seeds.numel()
     found: list[Measurement | Unmeasured] = [
         from_error(

@@ -1,6 +1,6 @@
 """Permutation symmetry: the units of a hidden layer have no order, so two networks are compared after matching them.
 
-Weight matching (Ainsworth, Hayase & Srinivasa 2023, Git Re-Basin): layer by layer the permutation that makes the
+Weight matching (Ainsworth et al. 2023, Git Re-Basin): layer by layer the permutation that makes the
 weights most alike, by linear assignment, until nothing changes. Chains of dense layers, convolutions and
 normalisations are served; that the permuted network computes the same is checked on examples, so nothing is believed.
 """

@@ -62,7 +62,7 @@ def admissible_bits(eigenvalues: Tensor, radius: float, epsilon: float, *, prior
     Normal: the Laplace transform Π (1 + 2 w_k s)^-½ / s, w_k = ½ l² λ_k, inverted numerically along a contour through
     its saddle point: exact to rounding for any number of directions. Box: one direction is integrated after the other
     (to 1e-3 bits); beyond 64 directions, 20 or more of which count alike, by the saddle-point formula of Lugannani &
-    Rice (1980), whose relative error in the mass, 1/12n, is the ``error``.
+    Rice 1980, whose relative error in the mass, 1/12n, is the ``error``.
 
     Args:
         eigenvalues: of F; zeros may be left out, they cost nothing.

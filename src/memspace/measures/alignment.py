@@ -33,7 +33,7 @@ def _bins(z: Codes, count: int = 20) -> Levels:
 def mig(z: Codes, v: Levels) -> float:
     """Mutual information gap: mean gap between the two codes most informative about a factor, over its entropy.
 
-    Plug-in mutual information of 20 equal-width bins (Chen et al. 2018); its bias, about 19 (levels − 1)/(2M) nats
+    Plug-in mutual information of 20 equal-width bins (Chen et al. 2018a); its bias, about 19 (levels − 1)/(2M) nats
     for every code, cancels in the gap except where a code is exact.
     """
     b = _bins(z)

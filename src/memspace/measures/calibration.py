@@ -46,7 +46,7 @@ def calibration_error(name: str, f: Tensor, truth: Tensor, how: str) -> Measurem
     how = f"{how}; root mean square over {len(parts)} bins of equally many examples, sampling variance taken off"
     enough = len(parts) > 1
     note = "" if enough else f"{n} examples are too few for two bins"
-    return Measurement(name, value, "1", how, n, (low, high), "Kumar et al. 2019", enough, note)
+    return Measurement(name, value, "1", how, n, (low, high), "kumar2019", enough, note)
 
 
 def calibration_estimate(

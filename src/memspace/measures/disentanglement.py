@@ -46,7 +46,7 @@ ROTATIONS = 5
 FOLDS = 5
 FEWEST = 100  # inputs: below, a bin of MIG's histograms holds fewer than five and a held-out half says little
 STEP = 0.1  # levels, of the central differences along a factor
-SOURCES = {"mig": "Chen et al. 2018", "dci": "Eastwood & Williams 2018", "sap": "Kumar et al. 2018"}
+SOURCES = {"mig": "chen2018a", "dci": "eastwood2018", "sap": "kumar2018"}
 
 
 @dataclass(frozen=True)

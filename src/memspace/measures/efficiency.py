@@ -1,6 +1,6 @@
 """What can be cut: accuracy and loss against the share of weights kept, measured on a pruned copy.
 
-Saliencies: magnitude |θ|, and optimal brain damage ½ F_ii θ_i² (LeCun, Denker & Solla 1990) with the exact or
+Saliencies: magnitude |θ|, and optimal brain damage ½ F_ii θ_i² (LeCun et al. 1990) with the exact or
 Monte-Carlo Fisher diagonal. Only weight matrices are cut; biases and norm layers stay.
 """
 
@@ -141,7 +141,7 @@ def needed_share(curves: Sequence[PruningCurve], drop: float = 0.01) -> Needed |
     """What must be kept, over methods and grid at once: true in 95 of 100 samples of examples.
 
     For each method shares are tested from the largest down, by the paired interval of the change of accuracy, and the
-    first that fails ends the descent: in a fixed order no level is lost (Angelopoulos et al. 2021, "Learn then test").
+    first that fails ends the descent: in a fixed order no level is lost (Angelopoulos et al. 2021).
     The level is divided by the number of methods, so that choosing among them on the same examples is allowed.
 
     Args:

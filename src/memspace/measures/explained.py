@@ -27,4 +27,4 @@ def explained_share(name: str, f: Tensor, y: Tensor, centre: Tensor, spread: Ten
     """R² = 1 − Σ(y − f)²/Σ(y − ȳ)², ȳ the mean training target."""
     m = from_ratio(name, *squares(f, y, centre, spread), "1", how)
     ends = None if m.interval is None else (1 - m.interval[1], 1 - m.interval[0])
-    return Measurement(name, 1 - m.value, "1", how, m.n, ends, "Wright 1921", m.reliable, m.note)
+    return Measurement(name, 1 - m.value, "1", how, m.n, ends, "wright1921", m.reliable, m.note)

@@ -94,7 +94,7 @@ def _stretch(module: nn.Module, x: Tensor) -> float | None:
 def _convolution(module: nn.Conv2d, x: Tensor) -> float | None:
     """Zero-padded convolution is part of a circular one on the padded grid, whose norm is its largest over frequencies.
 
-    Sedghi, Gupta & Long 2019, for the circular one.
+    Sedghi et al. 2019, for the circular one.
     """
     plain = module.groups == 1 and module.dilation == (1, 1) and module.padding_mode == "zeros"
     if not plain or isinstance(module.padding, str):

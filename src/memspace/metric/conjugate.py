@@ -4,7 +4,7 @@ A residual says little of that where a problem is badly scaled: measured, 1% of 
 F + γI, e = x − x* and r = −Ae the error in the norm of A is √(rᵀA⁻¹r), and known are
 
 * of the steps' decreases Δ_j = α_j ρ_j of ‖e‖²_A (Hestenes & Stiefel 1952, Strakoš & Tichý 2002) the largest
-  Σ_{l≥i} Δ_l over Δ_i so far, times the last one (Meurant, Papež & Tichý 2021): low while convergence stalls;
+  Σ_{l≥i} Δ_l over Δ_i so far, times the last one (Meurant et al. 2021): low while convergence stalls;
 * rᵀM̂⁻¹r/θ, θ the smallest Ritz value of M̂⁻¹A: above ‖e‖²_A once θ has converged;
 * ‖r‖²/γ: above ‖e‖²_A always, up to rounding.
 

@@ -66,7 +66,7 @@ class Density:
 
 
 def spectral_density(operator: Operator, size: int, *, probes: int, steps: int, seed: int) -> Density:
-    """Stochastic Lanczos quadrature (Ubaru, Chen & Saad 2017), as many probes in step as memory allows."""
+    """Stochastic Lanczos quadrature (Ubaru et al. 2017), as many probes in step as memory allows."""
     generator = torch.Generator().manual_seed(seed)
     steps = min(steps, size)
     runs = []

@@ -73,7 +73,7 @@ def _chances(ranked: Tensor, limit: int) -> Tensor:
 def spread_of_draw(added: Tensor, chance: Tensor) -> float:
     """Standard error of a sum over rows, from what each row held adds (already over its chance).
 
-    Hájek's (1964) for draws of fixed size: the spread about the rows' common ratio to their chance, so that what is
+    For draws of fixed size (Hájek 1964): the spread about the rows' common ratio to their chance, so that what is
     proportional to the squared norms, as the trace is, has none.
     """
     loose = 1 - chance

@@ -1,4 +1,4 @@
-"""The spectrum of F that a random wide network must have (Karakida, Akaho & Amari 2019).
+"""The spectrum of F that a random wide network must have (Karakida et al. 2019).
 
 For weights N(0, σ_w²/fan-in), biases N(0, σ_b²), independent standard inputs and a linear output with unit Gaussian
 noise, the rows of the root of F are nearly orthogonal between outputs; between examples their inner products

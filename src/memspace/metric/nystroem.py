@@ -2,7 +2,7 @@
 
 F̂ = Y (Ωᵀ Y)⁺ Yᵀ with Y = F Ω: the projection of F^½ on the span of F^½ Ω, so that 0 ⪯ F̂ ⪯ F and eigenvalues are
 never above those of F. Ω = the orthonormalised products of a Gaussian block (one step of subspace iteration), since
-a trained network's eigenvalues decay slowly behind a few large ones (Halko, Martinsson & Tropp 2011, alg. 4.3, 5.5).
+a trained network's eigenvalues decay slowly behind a few large ones (Halko et al. 2011, alg. 4.3, 5.5).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def nystroem(
     """The Nyström representation from 2·rank products, and a bound from six more.
 
     The bound: for a fixed matrix E and r Gaussian vectors, ‖E‖ ≤ 10 √(2/π) max ‖E z‖ but for a chance of 10^-r
-    (Halko, Martinsson & Tropp 2011, lemma 4.1), here with E = F − F̂ and vectors independent of F̂.
+    (Halko et al. 2011, lemma 4.1), here with E = F − F̂ and vectors independent of F̂.
 
     Args:
         rounding: relative error of the products (the machine epsilon of the model's dtype); directions in which F is

@@ -24,7 +24,7 @@ def hutchinson(operator: Operator, size: int, budget: int, generator: torch.Gene
 
 
 def hutch_plus_plus(operator: Operator, size: int, budget: int, generator: torch.Generator) -> Estimate:
-    """Exact on a sketched range, Hutchinson on the rest (Meyer, Musco, Musco & Woodruff 2021): unbiased.
+    """Exact on a sketched range, Hutchinson on the rest (Meyer et al. 2021): unbiased.
 
     A third of the products each find the range, take the trace on it, and probe what is left. The error is that of
     the probes on the rest: ~ 1/budget for any positive semi-definite matrix.
@@ -44,7 +44,7 @@ def hutch_plus_plus(operator: Operator, size: int, budget: int, generator: torch
 
 
 def xtrace(operator: Operator, size: int, budget: int, generator: torch.Generator) -> Estimate:
-    """Every probe both finds the range and, left out of it, tests it (XTrace; Epperly, Tropp & Webber 2024): unbiased.
+    """Every probe both finds the range and, left out of it, tests it (XTrace; Epperly et al. 2024): unbiased.
 
     Half of the products sketch, half take the trace on the range. The standard error is √2 times that of the
     leave-one-out estimates' mean taken as independent (their error estimate): what two probes leave of each other

@@ -1,7 +1,7 @@
 """Uniform numbers that belong to an example: the same whatever batch, order or process reads it.
 
 A counter-based generator: the number is a hash of (seed, example, place within the example), by the finalising steps
-of SplitMix64 (Steele, Lea & Flood 2014), whose output passes the common batteries of tests.
+of SplitMix64 (Steele et al. 2014), whose output passes the common batteries of tests.
 """
 
 from __future__ import annotations

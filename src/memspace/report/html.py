@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
 from memspace.auditing.results import Chapter, Finding, Results, clean
+from memspace.bibliography import cite, references
 from memspace.measurement import Measurement
 from memspace.report.figures import PALETTE, PALETTE_DARK, to_plotly
 from memspace.report.format import format_interval, format_value, plain
@@ -105,6 +106,8 @@ def render(results: Results, kind: Page = AUDIT) -> str:
         "interval": format_interval,
         "plain": plain,
         "png": png,
+        "cite": cite,
+        "references": references,
         "word": lambda level: _WORDS.get(level, level),
     }
     environment.filters["capitalize_first"] = _capitalised
@@ -127,6 +130,7 @@ def render(results: Results, kind: Page = AUDIT) -> str:
         plotly=Markup(get_plotlyjs()),
         rows=[(c, m) for c in results.chapters for m in c.measurements],
         absent=[(c, u) for c in results.chapters for u in c.unmeasured],
+        works=sorted({work for c in results.chapters for m in c.measurements for work in references(m.source)}),
         command=_command(results),
     )
 

@@ -2,7 +2,7 @@
 
 The label z that tells only "class c" for the classes kept and "another one" for the rest is a function of the label y,
 and the score of z is the conditional mean of y's score. So the Fisher information H' of z is never above H of y (data
-processing: Zamir 1998, "A proof of the Fisher information inequality via a data processing argument"):
+processing: Zamir 1998):
 H − H' = Σ_rest p_c (e_c − q)(e_c − q)ᵀ, with q = p restricted to the rest and normalised, a matrix ≥ 0 whose trace is
 R − Σ_rest p_c²/R, R = Σ_rest p_c.
 """

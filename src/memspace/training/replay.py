@@ -284,7 +284,7 @@ def pull_back(
         cotangents: ∂q/∂θ_T (Q, P).
         together: outcomes that share a pass through a step's graph (None: as the size of the graph suggests).
 
-    Source: Maclaurin et al. 2015; Engstrom et al. 2025 (MAGIC), eq. for the metagradient.
+    Source: Maclaurin et al. 2015; Engstrom et al. 2025.
     """
     optimiser, rates = replay.optimiser, replay.draws.rates
     count, n = len(cotangents), len(replay.weights)

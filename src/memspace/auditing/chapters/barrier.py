@@ -80,7 +80,7 @@ def barrier_of(name: str, share: torch.Tensor, loss: torch.Tensor) -> Measuremen
         f"highest mean loss{at} of {len(loss)} points above that of the worse end",
         loss.shape[1],
         (max(0.0, low[0]) if low is not None else 0.0, max(0.0, high)),
-        "Frankle et al. 2020, above the worse end and not their mean",
+        "frankle2020 [here above the worse end, not their mean]",
         not found[top].doubt,
         found[top].doubt,
     )

@@ -28,7 +28,7 @@ def capacity(r: Reading, tables: dict[str, dict[str, object]], supplied: float |
     tables["layers"]["effective_parameters"] = r.layer_trace(lambda x: x / (x + g)).tolist()
     tables["layers"]["self_influence"] = r.parts.sum(0).tolist()
     measurements = [
-        Measurement("capacity.bits_used", bits, "bits", r.estimator, n, None, "MacKay 1992", found),
+        Measurement("capacity.bits_used", bits, "bits", r.estimator, n, None, "mackay1992", found),
         Measurement("capacity.bits_per_parameter", bits / r.space.size, "bits", r.estimator, n, reliable=found),
         Measurement("capacity.bits_per_example", bits / n, "bits", r.estimator, n, reliable=found),
     ]
@@ -76,7 +76,7 @@ def capacity(r: Reading, tables: dict[str, dict[str, object]], supplied: float |
                 "bits",
                 "−½ log2 det(I − SᵀVS) per example: what each adds to all others",
                 lower=0.0,
-                source="Cook & Weisberg 1982 (leverage)",
+                source="cook1982 [leverage]",
             )
         )
         order = each.sort(descending=True).values

@@ -61,7 +61,7 @@ def _length(name: str, found: PathLength, what: str, n: int) -> Measurement:
     note = f"the last halving of the step added {found.change:.2g}; a third of it is in the value, all in the interval"
     half = margin(found.error(), n - 1)
     bounds = max(0.0, found.measured - half), found.upper + half
-    return Measurement(name, found.value, "nats^½", how, n, bounds, "Rao 1945", note=note)
+    return Measurement(name, found.value, "nats^½", how, n, bounds, "rao1945", note=note)
 
 
 def _of_ratio(value: float, above: PathLength, below: Tensor, by: float, less: float = 0.0) -> tuple[float, float]:
@@ -135,7 +135,7 @@ def _distance(found: Comparison) -> Chapter:
                 "1",
                 "weight matching by linear assignment",
                 sum(map(len, m.permutations.values())),
-                source="Ainsworth et al. 2023",
+                source="ainsworth2023",
             ),
             _length(
                 "compare.straight_line_before_matching", before, "straight in the parameters, units as they were", n

@@ -48,7 +48,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
     null_f = null.expand(*r.f.shape)
     null_bits = float(law.nll(null_f.double(), r.y).sum()) / LN2
     how = r.estimator
-    source = "MacKay 1992"
+    source = "mackay1992"
     low, high = sorted((information_bits(metric, g * 2), information_bits(metric, g / 2)))
     d_low, d_high = sorted((metric.effective_dimension(g * 2).value, metric.effective_dimension(g / 2).value))
     total = residual + prior + information
@@ -84,7 +84,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             "ambient Fisher–Rao distance to the class prior (lower bound of the geodesic)",
             n,
             around(*d_null, lower=0.0),
-            "Rao 1945",
+            "rao1945",
         ),
         Measurement(
             "complexity.description_length",
@@ -93,7 +93,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
             f"Laplace evidence code: residual {residual:.0f} + weights {prior:.0f} + precision {information:.0f}",
             n,
             None,
-            "MacKay 1992; Rissanen 1996",
+            "mackay1992, rissanen1996",
             reliable=r.damping.found,
         ),
         Measurement("complexity.null_code", null_bits, "bits", "labels sent with the class prior alone", n),
@@ -117,7 +117,7 @@ def complexity(r: Reading, seed: int, progress: Progress) -> Chapter:
                 "ambient Fisher–Rao distance (lower bound of the geodesic)",
                 n,
                 around(*d, lower=0.0),
-                "Rao 1945",
+                "rao1945",
             )
         )
     else:
@@ -204,10 +204,10 @@ def _norms(r: Reading, moved: dict[str, torch.Tensor]) -> list[Measurement]:
     exact, empirical = fisher_rao_norm(r.task.likelihood, moved["f"], moved["y"], moved["moved"])
     how = "θᵀFθ, exact Fisher information, one forward-mode pass"
     of_labels = "training labels (empirical form): not the Fisher information"
-    source, name = "Liang et al. 2019", "complexity.fisher_rao"
+    source, name = "liang2019", "complexity.fisher_rao"
     return [
         from_samples(name, exact.tolist(), "nats", how, lower=0.0, source=source),
-        from_samples(f"{name}.empirical", empirical.tolist(), "nats", of_labels, lower=0.0, source=f"{source}, eq. 8"),
+        from_samples(f"{name}.empirical", empirical.tolist(), "nats", of_labels, lower=0.0, source=f"{source} [eq. 8]"),
     ]
 
 

@@ -40,7 +40,7 @@ KEYS = {
     "Fisher inverse (OBS)": "fisher_inverse",
     "filters by geometric median": "filters",
 }
-SOURCES = {"fisher": "LeCun et al. 1990", "fisher_inverse": "Hassibi & Stork 1993", "filters": "He et al. 2019"}
+SOURCES = {"fisher": "lecun1990", "fisher_inverse": "hassibi1993", "filters": "he2019"}
 
 
 def _further(

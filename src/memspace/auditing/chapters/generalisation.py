@@ -71,7 +71,7 @@ def generalisation(r: Reading) -> Chapter:
         f"{expected.how}; {r.estimator}",
         n,
         (low, high),
-        "Rad & Maleki 2020",
+        "rad2020",
         reliable=expected.reliable,
         note=expected.note,
     )
@@ -92,7 +92,7 @@ def generalisation(r: Reading) -> Chapter:
             f"tr((F+γI)⁻¹C)/N, γ={r.damping.value:.2g}; {r.estimator}",
             n,
             None,
-            "Takeuchi 1976; Thomas et al. 2020",
+            "takeuchi1976, thomas2020",
             reliable=reliable,
         ),
         Measurement(
@@ -102,7 +102,7 @@ def generalisation(r: Reading) -> Chapter:
             "training loss plus TIC gap, labels as given",
             n,
             None,
-            "Takeuchi 1976",
+            "takeuchi1976",
             reliable=reliable,
         ),
         expected_loss,
@@ -268,7 +268,7 @@ def _relative_error(estimate: Measurement, measured: Measurement) -> Measurement
         "loss expected without test data over measured test loss, less one",
         measured.n,
         None if ends is None else (ends[0] - 1, ends[1] - 1),
-        "Zou & Donner 2008",
+        "zou2008",
         reliable=estimate.reliable and measured.reliable and ends is not None,
         note=estimate.note if not estimate.reliable else measured.note if not measured.reliable else "",
     )

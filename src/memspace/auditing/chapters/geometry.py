@@ -33,7 +33,7 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
     drawn = _of_drawn_rows(r)
     measurements = [
         _trace(r),
-        Measurement("fisher.largest_eigenvalue", summary.largest, "nats", how, n, None, "Karakida et al. 2019"),
+        Measurement("fisher.largest_eigenvalue", summary.largest, "nats", how, n, None, "karakida2019"),
         Measurement(
             "fisher.effective_rank",
             summary.effective_rank,
@@ -41,7 +41,7 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
             f"exp(entropy of the spectrum); {how}",
             n,
             None,
-            "Roy & Vetterli 2007",
+            "roy2007",
             not drawn,
             drawn,
         ),
@@ -150,12 +150,12 @@ def geometry(r: Reading, seed: int, progress: Progress) -> tuple[Chapter, dict[s
 def _of_density(density: Density, examples: int) -> list[Measurement]:
     trace = density.integrate(lambda x: x)
     top = max(float(x.max()) for x in density.nodes)
-    how, source = f"stochastic Lanczos, {SLQ_PROBES} probes", "Ubaru, Chen & Saad 2017"
+    how, source = f"stochastic Lanczos, {SLQ_PROBES} probes", "ubaru2017"
     steps = f"Lanczos, exact products, {SLQ_STEPS} steps"
     largest = "fisher.largest_eigenvalue.lanczos"
     return [
         Measurement("fisher.trace.lanczos", trace.value, "nats", how, examples, trace.interval, source),
-        Measurement(largest, top, "nats", steps, examples, None, "Golub & Meurant 2010"),
+        Measurement(largest, top, "nats", steps, examples, None, "golub2010"),
     ]
 
 
@@ -184,7 +184,7 @@ def _of_drawn_rows(r: Reading) -> str:
 
 
 def _trace(r: Reading) -> Measurement:
-    name, source = "fisher.trace", "Amari 1998; Kunstner et al. 2019"
+    name, source = "fisher.trace", "amari1998, kunstner2019"
     if r.trace is not None:
         how, note = "mean over examples, exact", "interval: sampling of the examples"
         return from_samples(name, r.trace, "nats", how, lower=0.0, source=source, note=note)

@@ -55,11 +55,11 @@ def stored(r: Reading, tables: dict[str, dict[str, object]], seed: int = 0) -> C
     doubt = _doubt(r)
     nats = "nats per example" if r.sequence else "nats"  # the losses of a sequence are told per position
     how = f"gᵀM⁻¹g, γ={r.damping.value:.2g}; {r.estimator}"
-    own = from_samples("memory.self_influence", influence.tolist(), nats, how, source="Koh & Liang 2017", note=doubt)
+    own = from_samples("memory.self_influence", influence.tolist(), nats, how, source="koh2017", note=doubt)
     first = r.loo_f is None
     against = beyond_a_guess(task.likelihood, r.f, r.y, r.loo_loss, r.loo_f) or (doubt if first else "")
     how = "first order: self-influence" if first else "leave-one-out loss less training loss"
-    rises = from_samples("memory.loo_loss_rise", rise.tolist(), nats, how, source="Rad & Maleki 2020", note=against)
+    rises = from_samples("memory.loo_loss_rise", rise.tolist(), nats, how, source="rad2020", note=against)
     measurements = [
         replace(own, reliable=own.reliable and not doubt),
         replace(rises, reliable=rises.reliable and not against),
