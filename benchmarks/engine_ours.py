@@ -16,7 +16,7 @@ from memspace.metric.krylov import lanczos
 from memspace.metric.row_products import gram as gram_of
 from memspace.metric.spectral import Kronecker
 from memspace.passes.cotangent import View
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.rows import CollectRows
@@ -62,12 +62,12 @@ class Fit:
     def __init__(self, w: Workload, kind: str) -> None:
         blocks = w.space.blocks
         factors = KroneckerFactors(blocks, kind)
-        run_pass(w.task, w.space, [factors], seed=0)
+        run_pass(w.task, w.space, [factors], PassOptions(seed=0))
         start = time.perf_counter()
         self.bases, _ = bases_of(factors.taken())
         self.apart = time.perf_counter() - start
         corrected = CorrectedEigenvalues(blocks, self.bases, kind)
-        run_pass(w.task, w.space, [corrected], seed=1)
+        run_pass(w.task, w.space, [corrected], PassOptions(seed=1))
         sums = corrected.finish()
         self.values = {b.name: sums[f"eig/{b.name}"] / sums["n"] for b in blocks}
         self.metric: Kronecker = kronecker_of(blocks, self.bases, self.values, True, kind)
@@ -187,7 +187,7 @@ def influence_statistic(w: Workload, names: frozenset[str] | None = None) -> Kro
     kept = [b for b in w.space.blocks if names is None or b.name in names]
     inverse = {b.name: 1 / (done.values[b.name] + g) for b in kept}
     queries = QueryGradients(kept, done.bases, inverse, len(w.queries[1]), w.n)
-    run_pass(w.task, w.space, [queries], data=Data(w.queries), batch=CHUNK)
+    run_pass(w.task, w.space, [queries], PassOptions(data=Data(w.queries), batch=CHUNK))
     columns, rotated = queries.finish(), {k: done.bases[k] for k in queries.rotated}
     return KroneckerInfluence(kept, columns, rotated)
 
@@ -229,7 +229,7 @@ def gram(w: Workload) -> Work:
 
     def run() -> Outcome:
         rows = CollectRows(w.space.blocks, "empirical", len(index))
-        run_pass(w.task, w.space, [rows], index=index)
+        run_pass(w.task, w.space, [rows], PassOptions(index=index))
         return Outcome(gram_of(rows.finish()))
 
     return run
@@ -250,16 +250,16 @@ def planned(w: Workload) -> Work:
     def run() -> Outcome:
         factors = KroneckerFactors(blocks, "mc")
         first = [GradientNorms(blocks, "empirical"), DiagonalFisher(blocks, "mc"), factors]
-        run_pass(w.task, w.space, first, seed=0)
+        run_pass(w.task, w.space, first, PassOptions(seed=0))
         start = time.perf_counter()
         bases: dict[str, Bases] = bases_of(factors.taken())[0]
         apart = time.perf_counter() - start
         corrected = CorrectedEigenvalues(blocks, bases, "mc")
-        run_pass(w.task, w.space, [corrected], seed=1)
+        run_pass(w.task, w.space, [corrected], PassOptions(seed=1))
         sums = corrected.finish()
         inverse = {b.name: 1 / (sums[f"eig/{b.name}"] / sums["n"] + g) for b in blocks}
         queries = QueryGradients(blocks, bases, inverse, len(w.queries[1]), w.n)
-        run_pass(w.task, w.space, [queries], data=Data(w.queries), batch=CHUNK)
+        run_pass(w.task, w.space, [queries], PassOptions(data=Data(w.queries), batch=CHUNK))
         columns, rotated = queries.finish(), {k: bases[k] for k in queries.rotated}
         weights = {k: v.unsqueeze(0) for k, v in inverse.items()}
         scores = [KroneckerLeverage(blocks, bases, weights, "empirical"), KroneckerInfluence(blocks, columns, rotated)]

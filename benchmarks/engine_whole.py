@@ -16,7 +16,7 @@ from benchmarks.engine_outcome import Outcome
 from benchmarks.engine_table import EngineRow
 from benchmarks.engine_turns import Turns, take_turns
 from benchmarks.engine_workloads import WORKLOADS, Workload, fashion_images
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.statistics import GradientNorms, KroneckerFactors
 from memspace.task.data import Data
 from memspace.task.task import Task
@@ -111,7 +111,7 @@ def _factor_pass(w: Workload, n: int) -> float:
 
     def run() -> Outcome:
         statistics_ = [GradientNorms(blocks, "empirical"), KroneckerFactors(blocks, "mc")]
-        run_pass(w.task, w.space, statistics_, index=torch.arange(n))
+        run_pass(w.task, w.space, statistics_, PassOptions(index=torch.arange(n)))
         return Outcome(None)
 
     return clocked(run)[0]

@@ -17,7 +17,7 @@ from memspace.metric.fisher import bases_of, build
 from memspace.metric.leverage import DualLeverage
 from memspace.metric.metric import FisherMetric
 from memspace.metric.spectral import Dense
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.leverage import KroneckerLeverage
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.rows import CollectRows
@@ -39,7 +39,7 @@ def linear_task(n=20, d=4, c=1, law=None, seed=0):
 
 def leverage_of(task, space):
     rows = CollectRows(space.blocks)
-    run_pass(task, space, [rows], batch=7)
+    run_pass(task, space, [rows], PassOptions(batch=7))
     made = rows.finish()
     f = task.model(task.train.batch(range(len(task.train))).x).detach()
     root = task.likelihood.fisher_root(f)
@@ -110,7 +110,7 @@ def test_streamed_leverage_equals_the_dense_formula_under_ekfac(name):
     gamma = 0.05 * sum(float(v.sum()) for v in values.values()) / space.size
     inverse = {k: torch.stack([torch.ones_like(v), 1 / (n * (v + gamma))]) for k, v in values.items()}
     table = KroneckerLeverage(space.blocks, bases, inverse)
-    run_pass(task, space, [table], batch=2)
+    run_pass(task, space, [table], PassOptions(batch=2))
     found = table.finish()
     j = jacobian(model, space, x)
     dense = build(task, space, "ekfac").to_dense()

@@ -9,7 +9,7 @@ from memspace.auditing.audit import audit_task, plan_audit
 from memspace.auditing.plan import Settings
 from memspace.metric.fisher import build
 from memspace.passes.batching import LEAST
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.statistics import GradientNorms
 from memspace.passes.verify import verified_space
 from memspace.progress import Silent
@@ -150,7 +150,7 @@ def test_a_merged_adapter_of_a_large_layer_is_differentiated_in_parts():
     space = verified_space(task)
     assert {b.kind for b in space.blocks} == {"local"}
     found = GradientNorms(space.blocks, "empirical")
-    run_pass(task, space, [found], batch=n)
+    run_pass(task, space, [found], PassOptions(batch=n))
     got = found.finish()["norms"]
     for i in (0, LEAST - 1, LEAST, n - 1):  # on either side of a part's end
         loss = nn.functional.cross_entropy(model(x[i : i + 1]), y[i : i + 1])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import memspace
-from memspace.auditing import ekfac_road
+from memspace.auditing import ekfac_backend
 from memspace.editing.forget import forget
 from memspace.metric.metric import Fidelity
 from memspace.metric.trust import RESIDUAL, SOLUTION
@@ -66,7 +66,7 @@ def test_strong_damping_leaves_little_to_be_wrong_about() -> None:
 
 @pytest.mark.parametrize("error", [0.03, 0.97])
 def test_an_audit_marks_what_rests_on_a_metric_far_from_exact(error: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ekfac_road, "fidelity", lambda *_: Fidelity(error, 0.01, 1.0, 4))
+    monkeypatch.setattr(ekfac_backend, "fidelity", lambda *_: Fidelity(error, 0.01, 1.0, 4))
     found = memspace.audit(_trained(5), settings=memspace.Settings(representation="ekfac"))
     measured = {m.name: m for c in found.chapters for m in c.measurements}
     near = error < 0.5

@@ -13,7 +13,7 @@ from memspace.auditing.duplicates import Whitening, duplicates, find_duplicates
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import chance, nearest
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.forms.bases import Bases
 from memspace.passes.sketch import GradientSketch
 from memspace.passes.space import ParameterSpace
@@ -89,7 +89,7 @@ def test_sketched_products_are_those_of_the_gradients() -> None:
     size = 4096
     ones = {b.name: torch.ones(b.shape) for b in space.blocks}
     table = GradientSketch(space.blocks, {b.name: Bases(None, None) for b in space.blocks}, ones, size, 0)
-    run_pass(task, space, [table], batch=16)
+    run_pass(task, space, [table], PassOptions(batch=16))
     sketch = table.finish()["sketch"].double()
     u = torch.randn(3, generator=torch.Generator().manual_seed(1))
     rows = []

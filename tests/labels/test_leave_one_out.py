@@ -60,15 +60,15 @@ def test_a_classifier_gets_estimates_against_the_inferred_label() -> None:
     assert torch.equal(leave_one_out(task, folds=3).loo_f, found.loo_f)
 
 
-def test_the_two_roads_agree_where_ekfac_is_exact() -> None:
+def test_the_two_backends_agree_where_ekfac_is_exact() -> None:
     """One linear layer, one output: EKFAC's error is its eigenvalues' alone, small for Gaussian inputs."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(400, 4, generator=generator)
     model = nn.Linear(4, 1)
     task = Task(model, (x, torch.randn(400, 1, generator=generator)), likelihood=Gaussian(1.0))
     rises = []
-    for road in ("dual", "ekfac"):
-        found = leave_one_out(task, settings=Settings(damping=0.1, representation=road))
+    for backend in ("dual", "ekfac"):
+        found = leave_one_out(task, settings=Settings(damping=0.1, representation=backend))
         rises.append(found.loo_loss - found.loss)
     assert torch.allclose(rises[0], rises[1], rtol=0.5, atol=2e-3)
     assert float(torch.corrcoef(torch.stack(rises))[0, 1]) > 0.95

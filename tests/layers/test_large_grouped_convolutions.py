@@ -11,7 +11,7 @@ from memspace.attribution.influence import influence
 from memspace.metric.fisher import build
 from memspace.metric.spectral import Kronecker, KroneckerBlock
 from memspace.passes.coverage import coverage
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.forms.formed import DENSE_LIMIT
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DenseFisher, KroneckerFactors
@@ -129,7 +129,7 @@ def test_batches_and_the_generic_way_give_the_same_sums(make) -> None:
         if refuted:
             space.refuted.add("0")
         factors = KroneckerFactors(space.blocks)
-        run_pass(task, space, [factors], batch=batch)
+        run_pass(task, space, [factors], PassOptions(batch=batch))
         found.append(factors.factors()["0"])
     for other in found[1:]:
         assert torch.allclose(found[0].a, other.a, rtol=1e-9, atol=1e-14)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DiagonalFisher, GradientNorms, KroneckerFactors
 from memspace.task.task import Task
@@ -15,7 +15,7 @@ N = 1_000_000
 def statistics(model, x, y, batch):
     task, space = Task(model=model, train=(x, y)), ParameterSpace(model)
     made = KroneckerFactors(space.blocks), DiagonalFisher(space.blocks)
-    run_pass(task, space, made, batch=batch)
+    run_pass(task, space, made, PassOptions(batch=batch))
     return [{k: v / N for k, v in m.finish().items()} for m in made]
 
 
@@ -45,8 +45,8 @@ def test_a_table_of_many_batches_is_few_tensors_in_order():
     x, y = torch.randn(n, 3, dtype=torch.float64), torch.randint(2, (n,))
     task, space = Task(model=model, train=(x, y)), ParameterSpace(model)
     table, whole = (GradientNorms(space.blocks, "empirical") for _ in range(2))
-    run_pass(task, space, [table], batch=batch)
-    run_pass(task, space, [whole], batch=n)
+    run_pass(task, space, [table], PassOptions(batch=batch))
+    run_pass(task, space, [whole], PassOptions(batch=n))
     assert len(table._parts["norms"]) <= (n // batch).bit_length() + 1  # the last batch is smaller than the others
     torch.testing.assert_close(table.finish()["norms"], whole.finish()["norms"], rtol=1e-10, atol=1e-14)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from memspace.auditing.audit import audit_task
 from memspace.auditing.plan import Settings
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.statistics import GradientNorms
 from memspace.passes.verify import verified_space
 from memspace.task.likelihood import Categorical
@@ -93,7 +93,7 @@ def one_by_one(task, space):
 
 def norms(task, space, batch):
     found = GradientNorms(space.blocks, "empirical")
-    run_pass(task, space, [found], batch=batch)
+    run_pass(task, space, [found], PassOptions(batch=batch))
     return found.finish()["norms"]
 
 

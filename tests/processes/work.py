@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 
 from memspace.metric.fisher import bases_of, build
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
@@ -40,7 +40,7 @@ def everything(seed: int, names: list[str] = NAMES) -> dict[str, torch.Tensor]:
         factors = KroneckerFactors(space.blocks, "mc")
         norms = GradientNorms(space.blocks, "empirical")
         rows = CollectRows(space.blocks, "jacobian")
-        run_pass(task, space, [factors, norms, rows], batch=2, seed=seed)
+        run_pass(task, space, [factors, norms, rows], PassOptions(batch=2, seed=seed))
         out[f"{name}/norms"] = norms.finish()["norms"]
         collected = rows.finish()
         out[f"{name}/rows"] = collected.times(torch.ones(space.size, dtype=torch.float64))
@@ -49,16 +49,16 @@ def everything(seed: int, names: list[str] = NAMES) -> dict[str, torch.Tensor]:
         kind = "jacobian" if name in PLAIN else "empirical"
         table = KroneckerLeverage(space.blocks, bases, {k: v[None] for k, v in inverse.items()}, kind)
         queries = QueryGradients(space.blocks, bases, inverse, 3, 5)
-        run_pass(task, space, [queries], index=[4, 0, 2], batch=1)
+        run_pass(task, space, [queries], PassOptions(index=[4, 0, 2], batch=1))
         scores = KroneckerInfluence(space.blocks, queries.finish(), {k: bases[k] for k in queries.rotated})
-        run_pass(task, space, [table, scores], batch=2)
+        run_pass(task, space, [table, scores], PassOptions(batch=2))
         out |= {f"{name}/{k}": v for k, v in (table.finish() | scores.finish()).items()}
         out[f"{name}/f"] = outputs(task, task.train, index=torch.tensor([3, 1, 0]))[0]
         direction = torch.linspace(-1, 1, space.size, dtype=torch.float64)
         out[f"{name}/moved"] = FisherOperator(task, space, batch=2).directional(direction)["moved"]
         # One example is fewer than there are processes: each reads it whole.
         few = DiagonalFisher(space.blocks, "exact")
-        run_pass(task, space, [few], index=[2])
+        run_pass(task, space, [few], PassOptions(index=[2]))
         out[f"{name}/few"] = torch.cat([few.finish()[f"diag/{b.name}"].flatten() for b in space.blocks])
         out[f"{name}/count"] = few.finish()["n"].double()
     return out

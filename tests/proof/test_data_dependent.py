@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from memspace.errors import StochasticModelError
 from memspace.metric.fisher import build
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.scores import OutcomeGradients
 from memspace.passes.space import ParameterSpace
@@ -55,7 +55,7 @@ def test_a_pass_finds_by_itself_what_the_first_examples_hide(name: str) -> None:
     x, d = task.train.batch(range(len(task.train))).x
     want = torch.einsum("nc,ncp->np", task.likelihood.residual(task.model(x, d).detach(), task.train.labels()), rows)
     table = OutcomeGradients(blind.blocks, task.likelihood.residual)
-    run_pass(task, blind, [table], batch=16)
+    run_pass(task, blind, [table], PassOptions(batch=16))
     assert torch.allclose(table.finish()["gradients"], want, rtol=1e-9, atol=1e-12)
     dense = fisher(task, rows)
     assert torch.allclose(build(task, blind, "dual", batch=16).to_dense(), dense, rtol=1e-8, atol=1e-12)
@@ -93,9 +93,14 @@ def test_outputs_that_depend_on_the_batch_are_refused(run) -> None:  # type: ign
     task = Task(model=model, train=((x, d), y))
     blind = verified_space(Task(model=model, train=((x[:4], d[:4]), y[:4])))
     with pytest.raises(StochasticModelError, match="depend on its batch"):
-        run_pass(task, blind, [OutcomeGradients(blind.blocks, task.likelihood.residual)], batch=16)
+        run_pass(task, blind, [OutcomeGradients(blind.blocks, task.likelihood.residual)], PassOptions(batch=16))
     with pytest.raises(StochasticModelError, match="depend on its batch"):
-        run_pass(task, verified_space(task), [OutcomeGradients(blind.blocks, task.likelihood.residual)], batch=16)
+        run_pass(
+            task,
+            verified_space(task),
+            [OutcomeGradients(blind.blocks, task.likelihood.residual)],
+            PassOptions(batch=16),
+        )
 
 
 def test_a_plain_network_is_left_on_the_fast_path() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 import memspace
 from memspace.attempt import attempt
 from memspace.attribution import prepared
-from memspace.auditing import audit, ekfac_road
+from memspace.auditing import audit, ekfac_backend
 from memspace.auditing.chapters import complexity, efficiency, geometry, robustness, stored
 from memspace.errors import DataError, Interrupted, OutputError
 from memspace.measurement import Unmeasured
@@ -42,7 +42,7 @@ def test_scores_outlive_a_residual_that_cannot_be_measured(monkeypatch: pytest.M
 
 
 STAGES = {  # what fails, and the measure that is then absent
-    (ekfac_road, "_fidelity"): "fisher.fidelity_error",
+    (ekfac_backend, "_fidelity"): "fisher.fidelity_error",
     (geometry, "_lanczos"): "fisher.spectrum.lanczos",
     (complexity, "FisherOperator"): "complexity.fisher_rao",
     (robustness, "noise_curve"): "robustness.weight_noise",

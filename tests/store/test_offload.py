@@ -14,7 +14,7 @@ from memspace.auditing.plan import make_plan
 from memspace.auditing.store import Store
 from memspace.errors import OutputError
 from memspace.metric.fisher import bases_of
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.offload import Disk
 from memspace.passes.statistics import KroneckerFactors
 
@@ -45,7 +45,7 @@ def test_factors_and_bases_on_disk_are_those_in_memory(tmp_path):
     found = []
     for disk in (None, Disk(tmp_path)):
         factors = KroneckerFactors(space.blocks, "exact", disk)
-        run_pass(task, space, [factors], batch=7)
+        run_pass(task, space, [factors], PassOptions(batch=7))
         found.append((factors.factors(), bases_of(factors.each(), disk)[0]))
         assert not list(tmp_path.iterdir()), "files keep no name"
     (here, bases), (there, mapped) = found

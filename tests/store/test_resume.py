@@ -23,8 +23,8 @@ from memspace.task.task import Task
 
 audit_module = importlib.import_module("memspace.auditing.audit")
 common_module = importlib.import_module("memspace.auditing.common")
-dual_module = importlib.import_module("memspace.auditing.dual_road")
-road_module = importlib.import_module("memspace.auditing.ekfac_road")
+exact_module = importlib.import_module("memspace.auditing.exact_backend")
+ekfac_module = importlib.import_module("memspace.auditing.ekfac_backend")
 
 # torch compiles its own forward-mode rules at first use with a call it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -130,7 +130,7 @@ def test_ctrl_c_in_a_pass_of_the_reading(
 
     whole = read(Store(tmp_path / "whole", KEY))
     refits = _Counted(monkeypatch, common_module, "refit_held_out")
-    passes = _Counted(monkeypatch, road_module, "run_pass", stop_at=stop_at)
+    passes = _Counted(monkeypatch, ekfac_module, "run_pass", stop_at=stop_at)
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         read(Store(folder, KEY))
@@ -160,7 +160,7 @@ def test_ctrl_c_in_a_pass_of_the_exact_reading(
 
     whole = read(Store(tmp_path / "whole", KEY))
     assert Store(tmp_path / "whole", KEY).has("diagonal")
-    passes = _Counted(monkeypatch, dual_module, "run_pass", stop_at=stop_at)
+    passes = _Counted(monkeypatch, exact_module, "run_pass", stop_at=stop_at)
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         read(Store(folder, KEY))

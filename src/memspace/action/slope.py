@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from memspace.passes.cotangent import output_cotangents
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.rows import CollectRows, Rows
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import Outputs
@@ -117,7 +117,7 @@ class Signals:
 def signals(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) -> Signals:
     """Read Jacobian rows, Fisher roots and residuals of the examples at ``index`` in one pass."""
     rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
-    run_pass(task, space, [rows, table], index=index, batch=batch)
+    run_pass(task, space, [rows, table], PassOptions(index=index, batch=batch))
     t = table.finish()
     f = t["f"].double()
     law: Likelihood = task.likelihood
@@ -138,7 +138,7 @@ def probe_dual(task: Task, space: ParameterSpace, index: Tensor, batch: int = 12
 def affordable(task: Task, space: ParameterSpace, index: Tensor, memory: int) -> tuple[int, int]:
     """How many examples' rows fit ``memory`` bytes and ``MAX_ROWS``, and the rows one example makes."""
     rows = CollectRows(space.blocks, "jacobian")
-    run_pass(task, space, [rows], index=index[:1], batch=1)
+    run_pass(task, space, [rows], PassOptions(index=index[:1], batch=1))
     made = rows.finish()
     each = sum(t.numel() * t.element_size() for part in (made.a, made.g) for t in part.values())
     count = MAX_ROWS // len(made)

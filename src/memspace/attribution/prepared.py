@@ -19,7 +19,7 @@ from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.damping import DampingChoice
 from memspace.metric.trust import RESIDUAL, SOLUTION, beyond, solution_error
 from memspace.passes.agree import check_agreement
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.passes.scores import PairScores
@@ -71,7 +71,12 @@ def score_pass(
 ) -> dict[str, Tensor]:
     """One pass over the training data (or those at ``index``): inner products with x (Q, P); see ``PairScores``."""
     table = PairScores(space.blocks, x, layers=layers, tokens=tokens)
-    run_pass(task, space, [table], index=index, batch=batch, progress=progress, what="scores of training examples")
+    run_pass(
+        task,
+        space,
+        [table],
+        PassOptions(index=index, batch=batch, progress=progress, what="scores of training examples"),
+    )
     return table.finish()
 
 

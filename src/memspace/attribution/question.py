@@ -11,7 +11,7 @@ from torch import Tensor
 from memspace.arguments import as_positions
 from memspace.attribution.target import Target
 from memspace.errors import DataError, MemoryBudgetError, TaskError
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.scores import OutcomeGradients
 from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
@@ -94,7 +94,12 @@ def ask(
         )
     table = OutcomeGradients(space.blocks, lambda f, y: target.cotangent(law, f, y), apart)
     most = max(1, AT_ONCE // space.size)
-    run_pass(task, space, [table], data=data, index=index, most=most, progress=progress, what="gradients of outcomes")
+    run_pass(
+        task,
+        space,
+        [table],
+        PassOptions(data=data, index=index, most=most, progress=progress, what="gradients of outcomes"),
+    )
     found = table.finish()
     f, y = found["f"], found["y"]
     by_position = target.by_position(law, f, y).detach()

@@ -1,4 +1,4 @@
-"""What both roads of a reading share: stages kept on disk, held-out refits, the choice of damping, labels, queries."""
+"""What both backends of a reading share: stages kept on disk, held-out refits, damping, labels, queries."""
 
 from __future__ import annotations
 

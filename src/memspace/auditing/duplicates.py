@@ -21,7 +21,7 @@ from memspace.limits import SEED, Limit
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import FEWEST, ORDER, chance, nearest
 from memspace.metric.fisher import bases_of
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.forms.bases import Bases
 from memspace.passes.sketch import GradientSketch, sketched
 from memspace.passes.space import ParameterSpace
@@ -127,10 +127,15 @@ def whitening(task: Task, space: ParameterSpace, seed: int, progress: Progress) 
     index = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed))[:METRIC_EXAMPLES]
     index = index.sort().values
     factors = KroneckerFactors(blocks, "mc")
-    run_pass(task, space, [factors], index=index, seed=seed, progress=progress, what="Kronecker factors")
+    run_pass(task, space, [factors], PassOptions(index=index, seed=seed, progress=progress, what="Kronecker factors"))
     bases, _ = bases_of(factors.taken())
     corrected = CorrectedEigenvalues(blocks, bases, "mc")
-    run_pass(task, space, [corrected], index=index, seed=seed + 1, progress=progress, what="corrected eigenvalues")
+    run_pass(
+        task,
+        space,
+        [corrected],
+        PassOptions(index=index, seed=seed + 1, progress=progress, what="corrected eigenvalues"),
+    )
     state = corrected.state()
     values = {b.name: state[f"eig/{b.name}"] / state["n"] for b in blocks}
     top = max(float(v.max()) for v in values.values())
@@ -217,7 +222,7 @@ def _views(
 
     def network(data: Data) -> Tensor:
         table = GradientSketch(blocks, kernel.bases, kernel.weights, SKETCH, seed)
-        run_pass(task, space, [table], data=data, seed=seed, progress=progress, what="kernel")
+        run_pass(task, space, [table], PassOptions(data=data, seed=seed, progress=progress, what="kernel"))
         return table.finish()["sketch"]
 
     if blocks:

@@ -23,7 +23,7 @@ from memspace.training.refit import refit_of
 
 __all__ = ["Plan", "Settings", "Stage", "make_plan"]
 
-DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact dual is the cheaper road
+DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact dual is the cheaper backend
 MANY_OUTPUTS = 2_000  # positions × outputs up to which one cotangent each is affordable
 SAMPLED = 4_000  # labels sampled over all examples where outputs are many: tr F to about 2 to 3%
 MOST_SAMPLES = 8  # per example: each costs a backward pass
@@ -263,7 +263,7 @@ def _held_out(task: Task, n: int, settings: Settings) -> tuple[int, int]:
 
 def stages_of(facts: Facts) -> tuple[Stage, ...]:
     """Every stage that will run, as the code that runs it states its cost."""
-    from memspace.auditing import dual_road, ekfac_road  # they read plans themselves
+    from memspace.auditing import ekfac_backend, exact_backend  # they read plans themselves
     from memspace.auditing.chapters import action, complexity, efficiency, geometry, robustness
     from memspace.auditing.chapters.depth import depth_costs
     from memspace.auditing.chapters.disentanglement import factor_costs
@@ -274,7 +274,7 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
         kept = facts.folds * (facts.n - facts.held_out)
         what = f"{facts.folds} trainings to calibrate the damping; their passes are the recipe's"
         stages.append(Stage("held-out refits", kept, 0, 0, 0, what))
-    stages += (dual_road if facts.dual else ekfac_road).costs(facts)
+    stages += (exact_backend if facts.dual else ekfac_backend).costs(facts)
     if facts.test:
         stages.append(Stage("test outputs", facts.test, 1, 0, 0, "test loss and accuracy"))
     if facts.forest:

@@ -17,7 +17,7 @@ from memspace.metric.dual import Dual, select_rows
 from memspace.metric.fisher import bases_of, kronecker_of
 from memspace.metric.leverage import DualLeverage
 from memspace.metric.metric import FisherMetric
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.forms.bases import Bases
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.rows import CollectRows
@@ -112,7 +112,7 @@ class Quick:
 
         def solved(data: Data) -> tuple[dict[str, Tensor], set[str]]:
             queries = QueryGradients(space.blocks, self.bases, inverse, len(data), n)
-            run_pass(task, space, [queries], data=data)
+            run_pass(task, space, [queries], PassOptions(data=data))
             return queries.finish(), queries.rotated
 
         asked, rotated = solved(x)
@@ -120,7 +120,7 @@ class Quick:
             other, _ = solved(less)
             asked = {k: v - other[k] for k, v in asked.items()}
         scores = KroneckerInfluence(space.blocks, asked, {k: self.bases[k] for k in rotated})
-        run_pass(task, space, [scores], progress=progress, what="neighbours in influence")
+        run_pass(task, space, [scores], PassOptions(progress=progress, what="neighbours in influence"))
         return scores.finish()["influence"].t().double()
 
 
@@ -130,17 +130,27 @@ def read_quick(
     """Factors, corrected eigenvalues, leverage. ``given``: this damping alone."""
     blocks, n = space.blocks, plan.n
     factors, table = KroneckerFactors(blocks, "mc"), Outputs()
-    run_pass(task, space, [factors, table], seed=seed, most=plan.batch, progress=progress, what="Kronecker factors")
+    run_pass(
+        task,
+        space,
+        [factors, table],
+        PassOptions(seed=seed, most=plan.batch, progress=progress, what="Kronecker factors"),
+    )
     bases, _ = bases_of(factors.taken())
     corrected = CorrectedEigenvalues(blocks, bases, "mc")
-    run_pass(task, space, [corrected], seed=seed + 1, most=plan.batch, progress=progress, what="corrected eigenvalues")
+    run_pass(
+        task,
+        space,
+        [corrected],
+        PassOptions(seed=seed + 1, most=plan.batch, progress=progress, what="corrected eigenvalues"),
+    )
     sums = corrected.state()
     values = {b.name: sums[f"eig/{b.name}"] / sums["n"] for b in blocks}
     metric = kronecker_of(blocks, bases, values, True, "mc", 0.0)
     grid = (given,) if given is not None else _grid(max(float(v.max()) for v in values.values()))
     inverse = {b.name: torch.stack([1 / (n * (values[b.name] + g)) for g in grid]) for b in blocks}
     leverage = KroneckerLeverage(blocks, bases, inverse)
-    run_pass(task, space, [leverage], most=plan.batch, progress=progress, what="leverage at every damping")
+    run_pass(task, space, [leverage], PassOptions(most=plan.batch, progress=progress, what="leverage at every damping"))
     done, outs = leverage.finish(), table.finish()
     at = LeverageGrid(task, space, outs["f"], outs["y"], metric, grid, done["leverage"], False, "EKFAC")
     return Quick(at, bases, values, done["parts"])
@@ -151,7 +161,7 @@ def read_exact(
 ) -> LeverageGrid:
     """The same by the exact dual: of the whole network, for as many Jacobian rows as fit."""
     rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
-    run_pass(task, space, [rows, table], most=plan.batch, progress=progress, what="Jacobian rows")
+    run_pass(task, space, [rows, table], PassOptions(most=plan.batch, progress=progress, what="Jacobian rows"))
     jacobian, outs = rows.finish(), table.finish()
     f = outs["f"]
     selection = select_rows(jacobian, task.likelihood.fisher_root(f.double()), PRINCIPAL_ROWS, seed=seed)

@@ -1,12 +1,12 @@
-"""Reading a network by one of two roads to the same :class:`Reading`: the exact dual, or EKFAC streamed."""
+"""Reading a network by one of two backends to the same :class:`Reading`: the exact dual, or EKFAC streamed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from memspace.auditing.common import held_out_of
-from memspace.auditing.dual_road import dual_road
-from memspace.auditing.ekfac_road import ekfac_road
+from memspace.auditing.ekfac_backend import ekfac_backend
+from memspace.auditing.exact_backend import exact_backend
 from memspace.auditing.plan import Plan, Settings
 from memspace.auditing.reading import HeldOut, Reading
 from memspace.auditing.store import Store
@@ -28,5 +28,5 @@ def read(
 ) -> Reading:
     """Run the plan's heavy stages; ``held_out``: other refits than an audit's."""
     refits = held_out_of(task, plan, settings, store, progress) if held_out is None else held_out()
-    road = dual_road if plan.representation == "dual" else ekfac_road
-    return road(task, space, plan, settings, store, progress, refits)
+    backend = exact_backend if plan.representation == "dual" else ekfac_backend
+    return backend(task, space, plan, settings, store, progress, refits)

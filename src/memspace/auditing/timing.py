@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from memspace.auditing.plan import Plan, Stage
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DiagonalFisher
@@ -53,7 +53,7 @@ def estimated_seconds(task: Task, space: ParameterSpace, plan: Plan) -> float:
         law.nll(f.double(), y)
 
     def backward(examples: int) -> None:
-        run_pass(task, space, statistics, index=torch.arange(examples), batch=examples)
+        run_pass(task, space, statistics, PassOptions(index=torch.arange(examples), batch=examples))
 
     with untouched(task.model):
         there = _speed(task, forward, count)

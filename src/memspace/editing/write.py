@@ -20,7 +20,7 @@ from memspace.editing.solver import Accuracy, Solver, outputs_per_example, pick_
 from memspace.errors import DataError, MemspaceError, SettingsError, ShapeError
 from memspace.limits import DAMPING, SEED
 from memspace.measurement import Measurement
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.outputs import outputs
 from memspace.passes.rows import CollectRows
 from memspace.passes.space import ParameterSpace
@@ -183,7 +183,7 @@ def _loss_rows(task: Task, new: Data, space: ParameterSpace, state: dict[str, Te
     model.load_state_dict(state)
     moved = replace(task, model=model, run=None)
     rows = CollectRows(space.blocks, "empirical")
-    run_pass(moved, space, [rows], data=new)
+    run_pass(moved, space, [rows], PassOptions(data=new))
     found = rows.finish()
     return torch.cat([found.formed(b) for b in found.blocks], 1)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from memspace.errors import MemoryBudgetError
 from memspace.measures.objective import Objective
 from memspace.metric.constrained import Factored, RowMetric
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.outputs import outputs
 from memspace.passes.rows import CollectRows
 from memspace.passes.space import ParameterSpace
@@ -115,7 +115,7 @@ def fisher_rows(
     samples = max(1, most // n)
     kind = "exact" if exact else "mc" if samples == 1 else f"mc:{samples}"
     collect = CollectRows(space.blocks, kind)
-    run_pass(task, space, [collect], index=index, seed=seed)
+    run_pass(task, space, [collect], PassOptions(index=index, seed=seed))
     rows = collect.finish()
     formed = torch.cat([rows.formed(b).to(task.dtype) for b in space.blocks], 1)
     parts = [slice(b.start, b.stop) for b in space.blocks] if structure == "layers" else [slice(0, space.size)]

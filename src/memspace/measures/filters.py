@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memspace.measures.compensated import Pruned
 from memspace.passes.cotangent import View
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.space import Block, ParameterSpace
 from memspace.passes.statistics import _Sums
 from memspace.task.checks import holding
@@ -71,7 +71,7 @@ def _cut(
     state |= space.unpack(flat)
     seen = _InputSquares([b for b in space.blocks if b.kind in ("conv", "linear")])
     with holding(task.model, state):
-        run_pass(task, space, [seen], index=torch.arange(min(READ, len(task.train))))
+        run_pass(task, space, [seen], PassOptions(index=torch.arange(min(READ, len(task.train)))))
     for b in seen.blocks:
         b.view(kept)[:, seen.finish()[b.name] == 0] = False
     return kept

@@ -21,7 +21,7 @@ from memspace.metric.spectral import Dense, Diagonal, Kronecker, KroneckerBlock
 from memspace.passes.capture import Capture
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.coverage import coverage
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.forms.bases import Bases
 from memspace.passes.kinds import Kind
 from memspace.passes.linearise import FisherOperator
@@ -196,7 +196,7 @@ def _metric(
 
     def run(*statistics: Statistic[Any]) -> None:
         most = _at_once(task, space, count, memory, index)
-        run_pass(task, space, statistics, batch=batch, most=most, seed=seed, index=index)
+        run_pass(task, space, statistics, PassOptions(batch=batch, most=most, seed=seed, index=index))
 
     def sampling() -> float:
         return spread[0].standard_error() if spread else 0.0

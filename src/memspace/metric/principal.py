@@ -13,7 +13,7 @@ from memspace.metric.draw import draw_rows
 from memspace.metric.dual import Dual, Selection
 from memspace.passes.batching import examples_at_once
 from memspace.passes.cotangent import View, output_cotangents
-from memspace.passes.engine import OUTPUTS, run_pass
+from memspace.passes.engine import OUTPUTS, PassOptions, run_pass
 from memspace.passes.rows import CollectRows, Rows, joined
 from memspace.passes.scores import OwnFisher
 from memspace.passes.space import ParameterSpace
@@ -55,7 +55,7 @@ def principal_dual(
     """
     every = torch.arange(len(task.train)) if index is None else index
     table = OwnFisher(space.blocks)
-    run_pass(task, space, [table], index=index, progress=progress, what="sizes of Fisher rows")
+    run_pass(task, space, [table], PassOptions(index=index, progress=progress, what="sizes of Fisher rows"))
     values, vectors = torch.linalg.eigh(table.finish()["own"].double())
     found = draw_rows(values.flatten(), limit, seed=seed)
     chance = torch.zeros_like(values.flatten())
@@ -78,7 +78,10 @@ def principal_dual(
         rows = CollectRows(space.blocks, "given", len(of))
         at_once = examples_at_once(task, task.train, min(OUTPUTS, count))
         run_pass(
-            task, space, [give, rows], index=every[of.cpu()], batch=at_once, progress=progress, what="principal rows"
+            task,
+            space,
+            [give, rows],
+            PassOptions(index=every[of.cpu()], batch=at_once, progress=progress, what="principal rows"),
         )
         parts.append(rows.finish())
         chances.append(odds.flatten())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,36 +25,69 @@ from memspace.task.checks import evaluating
 from memspace.task.data import Batch, Data, move
 from memspace.task.task import Task
 
-__all__ = ["run_pass"]
+__all__ = ["PassOptions", "run_pass"]
 
 END = 17  # examples of the first and the last batch, which are always proven; seldom the length of another axis
 MANY = 512  # examples from which on it pays to have them apart
 OUTPUTS = 4  # a pass with one cotangent per output holds several times the signals, most of them not at once
 
 
+@dataclass(frozen=True)
+class PassOptions:
+    """Say which examples a pass reads, and how.
+
+    Args:
+        data: the examples; None: the task's training data.
+        index: positions (n,) in ``data`` of the examples to read, in that order; None: all of them.
+        batch: examples at a time; None: by the size of the network's signals (see ``batching``).
+        most: examples at a time at most, for the sake of memory, where ``batch`` is None.
+        seed: of sampled labels.
+        progress: whom the pass tells how far it is; None: nobody.
+        what: the name of the pass, for people.
+    """
+
+    data: Data | None = None
+    index: Sequence[int] | torch.Tensor | None = None
+    batch: int | None = None
+    most: int | None = None
+    seed: int = 0
+    progress: Progress | None = None
+    what: str = "reading the network"
+
+    def but(self, **changes: Any) -> PassOptions:
+        """Return these options with some of them changed, by name."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass of one process: the examples ``order`` (n,) of ``data`` go to ``statistics``.
+
+    ``jacobian``: unit cotangents are pulled back, and others mixed from them.
+    """
+
+    task: Task
+    space: ParameterSpace
+    statistics: Sequence[Statistic[Any]]
+    data: Data
+    order: torch.Tensor
+    jacobian: bool
+    options: PassOptions
+
+
 def run_pass(
-    task: Task,
-    space: ParameterSpace,
-    statistics: Sequence[Statistic[Any]],
-    *,
-    data: Data | None = None,
-    index: Sequence[int] | torch.Tensor | None = None,
-    batch: int | None = None,
-    most: int | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-    what: str = "reading the network",
+    task: Task, space: ParameterSpace, statistics: Sequence[Statistic[Any]], options: PassOptions | None = None
 ) -> None:
     """Feed every batch to every statistic. Inside ``processes.across`` each process reads its shard.
 
     The pass proves itself as it goes (see ``guard``). Where some modules' gradients turn out not to be autograd's, it
-    begins anew and reads them the generic way, exactly, in the layout they have.
+    starts again and reads them the generic way, exactly, in the layout they have.
 
     Args:
-        data: which examples (default: the task's training data); ``index``: only those, in that order.
-        batch: examples at a time (default: by the size of the network's signals, see ``batching``);
-            ``most``: not more than so many, for the memory's sake.
-        seed: of Monte-Carlo labels.
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        statistics: what is gathered; each is updated in place.
+        options: which examples are read, and how; None: all training examples.
 
     Raises:
         NonFiniteError: the model gives NaN or infinite outputs.
@@ -61,38 +95,44 @@ def run_pass(
         UnsupportedLayerError: a module's gradients are not autograd's by any way.
         Interrupted: the user stopped the pass.
     """
-    data = task.train if data is None else data
-    progress = progress or Silent()
-    total = len(data) if index is None else len(index)
-    team = current()
-    shared = team.shares(total)
+    options = options or PassOptions()
+    data = task.train if options.data is None else options.data
+    order = torch.arange(len(data)) if options.index is None else torch.as_tensor(options.index, dtype=torch.long)
+    processes = current()
+    shared = processes.shares(len(order))
     seen = [_empty(s) for s in statistics] if shared else statistics
     if shared:
-        index = team.shard(total, index)
-        total = len(index)
-    ends = 0
+        order = torch.as_tensor(processes.shard(len(order), order), dtype=torch.long)
     jacobian = any("jacobian" in s.kinds for s in statistics)
-    if batch is None:
-        kinds = [Kind.of(k) for s in statistics for k in s.kinds]
-        batch = examples_at_once(task, data, max([1, *(OUTPUTS if k.several else k.samples for k in kinds)]))
-        batch = batch if most is None else min(batch, most)
-        ends = min(END, batch) if total >= MANY else 0
+    batch, ends = _batches(task, data, statistics, len(order), options)
+    reading = _Pass(task, space, seen, data, order, jacobian, options)
     fresh = [_cloned(s.state()) for s in seen]
     while True:
         try:
-            parts = _parts(total, batch, ends)
-            _read(task, space, seen, data, index, total, parts, jacobian, seed, progress, what)
+            _read(reading, _parts(len(order), batch, ends))
         except _Again as again:
             batch = min(batch, at_once(space, again.cotangents))
         else:
-            if not shared or _agreed(team, space):
+            if not shared or _agreed(processes, space):
                 break
         for statistic, state in zip(seen, fresh, strict=True):
             statistic.restore(_cloned(state))
     space.finished += 1
     if shared:
         for whole, mine in zip(statistics, seen, strict=True):
-            team.join(whole, mine)
+            processes.join(whole, mine)
+
+
+def _batches(
+    task: Task, data: Data, statistics: Sequence[Statistic[Any]], total: int, options: PassOptions
+) -> tuple[int, int]:
+    """(examples at a time, examples of the first and of the last batch where those are read by themselves)."""
+    if options.batch is not None:
+        return options.batch, 0
+    kinds = [Kind.of(k) for s in statistics for k in s.kinds]
+    batch = examples_at_once(task, data, max([1, *(OUTPUTS if k.several else k.samples for k in kinds)]))
+    batch = batch if options.most is None else min(batch, options.most)
+    return batch, min(END, batch) if total >= MANY else 0
 
 
 def _empty(statistic: Statistic[Any]) -> Statistic[Any]:
@@ -113,69 +153,50 @@ def _parts(total: int, batch: int, ends: int) -> list[slice]:
 
 
 class _Again(Exception):
-    """The pass has to begin anew: some modules are read another way now."""
+    """The pass has to start again: some modules are read another way now."""
 
     def __init__(self, cotangents: int) -> None:
         super().__init__()
         self.cotangents = cotangents
 
 
-def _read(
-    task: Task,
-    space: ParameterSpace,
-    statistics: Sequence[Statistic[Any]],
-    data: Data,
-    index: Sequence[int] | torch.Tensor | None,
-    total: int,
-    parts: Sequence[slice],
-    jacobian: bool,
-    seed: int,
-    progress: Progress,
-    what: str,
-) -> None:
-    handle = progress.start(what, total)
-    guard = Guard(task, space, data, total, seed)
+def _read(reading: _Pass, parts: Sequence[slice]) -> None:
+    task, space, options, total = reading.task, reading.space, reading.options, len(reading.order)
+    progress = options.progress or Silent()
+    handle = progress.start(options.what, total)
+    guard = Guard(task, space, reading.data, total, options.seed)
     try:
         with evaluating(task.model), Capture(task.model, space, guard) as capture:
-            order = torch.arange(total) if index is None else torch.as_tensor(index, dtype=torch.long)
             for where in parts:
-                part = data.batch(order[where])
+                part = reading.data.batch(reading.order[where])
                 try:
-                    _batch(task, statistics, data, part, capture, guard, jacobian, seed)
+                    _batch(reading, part, capture, guard)
                 except (RefutedError, UnsupportedLayerError) as error:
                     overruled(task, space, error, part)
                     raise _Again(getattr(error, "cotangents", 1)) from error
                 progress.advance(handle, len(part))
     except KeyboardInterrupt as error:
         raise Interrupted(
-            "stopped by the user", where=what, remedy="the same command goes on from the last finished stage"
+            "stopped by the user", where=options.what, remedy="the same command goes on from the last finished stage"
         ) from error
     finally:
         progress.finish(handle)
 
 
-def _batch(
-    task: Task,
-    statistics: Sequence[Statistic[Any]],
-    data: Data,
-    part: Batch,
-    capture: Capture,
-    guard: Guard,
-    jacobian: bool,
-    seed: int,
-) -> None:
+def _batch(reading: _Pass, part: Batch, capture: Capture, guard: Guard) -> None:
+    task = reading.task
     signals = capture.forward(move(part.x, task.device, task.dtype))
     if not bool(torch.isfinite(signals.f).all()):
         bad = int((~torch.isfinite(signals.f.flatten(1)).all(1)).sum())
         raise NonFiniteError(
             f"the model gives NaN or infinite outputs for {bad} of {len(part)} examples",
-            where=f"{data.name}, examples {int(part.index[0])}..{int(part.index[-1])}",
+            where=f"{reading.data.name}, examples {int(part.index[0])}..{int(part.index[-1])}",
             remedy="check those inputs and the model's normalisation for them",
         )
     guard.begin(part, signals)
     part = type(part)(part.index, part.x, move(part.y, task.device))
-    view = View(signals, part, task.likelihood, seed, jacobian)
-    for statistic in statistics:
+    view = View(signals, part, task.likelihood, reading.options.seed, reading.jacobian)
+    for statistic in reading.statistics:
         statistic.update(view)
 
 

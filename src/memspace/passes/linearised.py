@@ -1,4 +1,4 @@
-"""J v and Jᵀ u of a function of parameters, for stacks of vectors, by whatever road torch bears."""
+"""J v and Jᵀ u of a function of parameters, for stacks of vectors, by whatever way torch supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exact road: Jacobian rows kept in factored form, their Gram matrix decomposed."""
+"""The exact backend: Jacobian rows kept in factored form, their Gram matrix decomposed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from memspace.measures.leave_one_out import loo_outputs
 from memspace.metric.dual import Dual, select_rows
 from memspace.metric.leverage import DualLeverage
 from memspace.metric.metric import SpectralFunction
-from memspace.passes.engine import run_pass
+from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.rows import CollectRows, Rows
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DiagonalFisher, Outputs
@@ -34,7 +34,7 @@ from memspace.progress import Progress
 from memspace.task.data import Data
 from memspace.task.task import Task
 
-__all__ = ["dual_road"]
+__all__ = ["exact_backend"]
 
 
 def _rows_of(
@@ -45,16 +45,12 @@ def _rows_of(
         task,
         space,
         [rows, table],
-        data=data,
-        index=index,
-        most=plan.batch,
-        progress=progress,
-        what="Jacobian rows",
+        PassOptions(data=data, index=index, most=plan.batch, progress=progress, what="Jacobian rows"),
     )
     return rows.finish(), table.finish()
 
 
-def dual_road(
+def exact_backend(
     task: Task,
     space: ParameterSpace,
     plan: Plan,
@@ -115,7 +111,7 @@ def dual_road(
 
     def third() -> dict[str, Tensor]:
         diagonal = DiagonalFisher(space.blocks, "exact")
-        run_pass(task, space, [diagonal], most=plan.batch, progress=progress, what="Fisher diagonal")
+        run_pass(task, space, [diagonal], PassOptions(most=plan.batch, progress=progress, what="Fisher diagonal"))
         return diagonal.finish()
 
     sums = stage(store, "diagonal", third)
@@ -181,7 +177,7 @@ def _layers(metric: Dual) -> Callable[[SpectralFunction], Tensor]:
 
 
 def costs(facts: Facts) -> list[Stage]:
-    """The passes of this road."""
+    """State the passes of this backend."""
     n, c, r = facts.n, facts.columns, facts.principal
     rows = n * facts.outputs
     work = 2 * rows * r * (2 * facts.floats + 3 * r) + EIGH * r**3

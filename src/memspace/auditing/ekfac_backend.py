@@ -1,4 +1,4 @@
-"""The streamed road: EKFAC from Monte-Carlo labels in two passes, leverage and influence in a third."""
+"""The streamed backend: EKFAC from Monte-Carlo labels in two passes, leverage and influence in a third."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from memspace.measures.leave_one_out import first_order_losses, loo_outputs
 from memspace.metric.fisher import bases_of, exact_probe, kronecker_of
 from memspace.metric.metric import Estimate, Fidelity, FisherMetric, SpectralFunction, fidelity
 from memspace.metric.spectral import Kronecker
-from memspace.passes.engine import MANY, run_pass
+from memspace.passes.engine import MANY, PassOptions, run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.offload import Disk
@@ -45,13 +45,13 @@ from memspace.progress import Progress
 from memspace.task.data import Data
 from memspace.task.task import Task
 
-__all__ = ["ekfac_road"]
+__all__ = ["ekfac_backend"]
 
 FIDELITY_EXAMPLES, FIDELITY_PROBES = 1000, 4
 CALIBRATED = 2000  # held-out examples at most that the damping is matched on
 
 
-def ekfac_road(
+def ekfac_backend(
     task: Task,
     space: ParameterSpace,
     plan: Plan,
@@ -74,10 +74,7 @@ def ekfac_road(
             task,
             space,
             [factors, diagonal, table],
-            seed=settings.seed,
-            what="Kronecker factors",
-            most=plan.batch,
-            progress=progress,
+            PassOptions(seed=settings.seed, what="Kronecker factors", most=plan.batch, progress=progress),
         )
         return factors.state() | diagonal.state() | table.finish()
 
@@ -97,10 +94,7 @@ def ekfac_road(
             task,
             space,
             [corrected, *spread, *single],
-            seed=settings.seed + 1,
-            what="corrected eigenvalues",
-            most=plan.batch,
-            progress=progress,
+            PassOptions(seed=settings.seed + 1, what="corrected eigenvalues", most=plan.batch, progress=progress),
         )
         return corrected.state() | (spread[0].state() if spread else {}) | (single[0].state() if single else {})
 
@@ -133,10 +127,9 @@ def ekfac_road(
                     task,
                     space,
                     [table],
-                    index=subset,
-                    what="leave-one-out at every damping",
-                    most=plan.batch,
-                    progress=progress,
+                    PassOptions(
+                        index=subset, what="leave-one-out at every damping", most=plan.batch, progress=progress
+                    ),
                 )
                 done = table.finish()
                 for d, x in enumerate(part):
@@ -157,11 +150,13 @@ def ekfac_road(
         inverse = {b.name: 1 / (n * (values[b.name] + damping.value)) for b in blocks}
         gradients = QueryGradients(blocks, bases, inverse, len(queries), n)
         asked = Data((query_data(task).batch(queries).x, explained(task, qf[queries], qy[queries]).cpu()))
-        run_pass(task, space, [gradients], data=asked, batch=min(8, plan.batch))
+        run_pass(task, space, [gradients], PassOptions(data=asked, batch=min(8, plan.batch)))
         weights = {b.name: torch.stack([torch.ones_like(values[b.name]), inverse[b.name]]) for b in blocks}
         table = KroneckerLeverage(blocks, bases, weights, kind)
         scores = KroneckerInfluence(blocks, gradients.finish(), {k: bases[k] for k in gradients.rotated})
-        run_pass(task, space, [table, scores], what="leverage and influence", most=plan.batch, progress=progress)
+        run_pass(
+            task, space, [table, scores], PassOptions(what="leverage and influence", most=plan.batch, progress=progress)
+        )
         return table.finish() | scores.finish()
 
     three = stage(store, "leverage", third)
@@ -230,7 +225,7 @@ def _fidelity(
 
 
 def costs(facts: Facts) -> list[Stage]:
-    """The passes of this road."""
+    """State the passes of this backend."""
     n, each = facts.n, 1 if facts.first_order else facts.columns
     kept, turned = facts.signals_memory + facts.bases_memory, 2 * n * facts.rotation
     s, unit = facts.samples, facts.batch(facts.samples) != facts.batch(each)
