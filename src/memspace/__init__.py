@@ -104,9 +104,9 @@ def __getattr__(name: str) -> Any:
     """Import a public name from its module, once."""
     if name not in _PLACES:
         raise AttributeError(f"module 'memspace' has no attribute {name!r}")
-    found = getattr(import_module(_PLACES[name]), _CALLED.get(name, name))
-    globals()[name] = found
-    return found
+    value = getattr(import_module(_PLACES[name]), _CALLED.get(name, name))
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,138 @@
+"""Public functions and classes of the package with their docstrings, read from source."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "memspace"
+SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Examples?|Note):\s*$", re.MULTILINE)
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Documented:
+    """A public function, method, property or class.
+
+    Args:
+        name: file and qualified name.
+        node: its definition.
+        owner: the class it is a method of, or None.
+    """
+
+    name: str
+    node: Function | ast.ClassDef
+    owner: ast.ClassDef | None
+
+    @property
+    def doc(self) -> str:
+        return ast.get_docstring(self.node) or ""
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """Name of each section to its text."""
+        parts = SECTION.split(self.doc)[1:]
+        return dict(zip(parts[::2], parts[1::2], strict=True))
+
+    @property
+    def entries(self) -> list[str]:
+        """Names described under ``Args``, in order."""
+        return re.findall(r"^    (\*{0,2}\w+)(?: \([^)]*\))?:", self.sections.get("Args", ""), re.MULTILINE)
+
+    @property
+    def decorators(self) -> set[str]:
+        return {ast.unparse(d).split("(")[0].split(".")[-1] for d in self.node.decorator_list}
+
+    @property
+    def is_property(self) -> bool:
+        return bool(self.decorators & {"property", "cached_property", "setter"})
+
+    @property
+    def parameters(self) -> list[str]:
+        """What callers pass: parameters of a function, of ``__init__``, or fields of a dataclass."""
+        if isinstance(self.node, ast.ClassDef):
+            fields = "dataclass" in self.decorators or "NamedTuple" in map(ast.unparse, self.node.bases)
+            return _fields(self.node) if fields else _init(self.node)
+        return _parameters(self.node, method=self.owner is not None and "staticmethod" not in self.decorators)
+
+    @property
+    def returns(self) -> bool:
+        """Whether it gives anything back."""
+        returned = getattr(self.node, "returns", None)
+        return returned is not None and ast.unparse(returned) not in ("None", "NoReturn", "Never")
+
+
+def held() -> list[Path]:
+    """Files whose docstrings are held to their sections: all but those that pyproject.toml exempts."""
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["per-file-ignores"]
+    exempt = [pattern for pattern, codes in rules.items() if "DOC" in codes]
+    files = {p: p.relative_to(ROOT).as_posix() for p in sorted(PACKAGE.rglob("*.py"))}
+    return [p for p, name in files.items() if not any(fnmatch(name, pattern) for pattern in exempt)]
+
+
+@cache
+def public(path: Path) -> tuple[Documented, ...]:
+    """The public definitions of a file, methods of public classes among them."""
+    found = []
+    for node in ast.parse(path.read_text()).body:
+        for owner, child in _of(node):
+            if not child.name.startswith("_"):
+                name = f"{path.relative_to(PACKAGE)}:{owner.name + '.' if owner else ''}{child.name}"
+                found.append(Documented(name, child, owner))
+    return tuple(found)
+
+
+def _of(node: ast.stmt) -> Iterator[tuple[ast.ClassDef | None, Function | ast.ClassDef]]:
+    if isinstance(node, Function | ast.ClassDef):
+        yield None, node
+    if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+        yield from ((node, child) for child in node.body if isinstance(child, Function))
+
+
+@cache
+def _classes() -> dict[str, ast.ClassDef]:
+    trees = (ast.parse(p.read_text()) for p in PACKAGE.rglob("*.py"))
+    return {n.name: n for tree in trees for n in tree.body if isinstance(n, ast.ClassDef)}
+
+
+def overrides(item: Documented) -> bool:
+    """Whether a base class in the package describes the same method already."""
+    waiting = list(item.owner.bases) if item.owner else []
+    while waiting:
+        base = _classes().get(ast.unparse(waiting.pop()).split("[")[0].split(".")[-1])
+        if base is not None:
+            if any(isinstance(n, Function) and n.name == item.node.name for n in base.body):
+                return True
+            waiting += base.bases
+    return False
+
+
+def _parameters(node: Function, method: bool) -> list[str]:
+    a = node.args
+    names = [x.arg for x in (*a.posonlyargs, *a.args)][1 if method else 0 :]
+    names += [f"*{a.vararg.arg}"] if a.vararg else []
+    names += [x.arg for x in a.kwonlyargs]
+    names += [f"**{a.kwarg.arg}"] if a.kwarg else []
+    return names
+
+
+def _init(node: ast.ClassDef) -> list[str]:
+    for child in node.body:
+        if isinstance(child, Function) and child.name == "__init__":
+            return _parameters(child, method=True)
+    return []
+
+
+def _fields(node: ast.ClassDef) -> list[str]:
+    """Fields that the constructor takes: annotated, public, no class variables, not ``field(init=False)``."""
+    fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+    fields = [n for n in fields if "ClassVar" not in ast.unparse(n.annotation) and "init=False" not in ast.unparse(n)]
+    return [n.target.id for n in fields if isinstance(n.target, ast.Name) and not n.target.id.startswith("_")]
