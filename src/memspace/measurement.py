@@ -10,8 +10,18 @@ from memspace import intervals
 from memspace.arguments import check_fields
 from memspace.bibliography import cite
 from memspace.errors import SettingsError
+from memspace.value import Value
 
-__all__ = ["Measurement", "Unmeasured", "from_change", "from_error", "from_ratio", "from_samples", "from_share"]
+__all__ = [
+    "Measurement",
+    "Unmeasured",
+    "from_change",
+    "from_error",
+    "from_ratio",
+    "from_samples",
+    "from_share",
+    "stated",
+]
 
 
 @dataclass(frozen=True)
@@ -106,118 +116,115 @@ class Unmeasured:
         return {"name": self.name, "reason": self.reason, "remedy": self.remedy}
 
 
-def from_samples(
-    name: str,
-    samples: Any,
-    unit: str,
-    estimator: str,
-    *,
-    lower: float = -math.inf,
-    upper: float = math.inf,
-    groups: Any = None,
-    source: str = "",
-    note: str = "",
-) -> Measurement:
-    """The mean of independent samples with a 95% interval that allows for skewness (:func:`intervals.of_mean`).
+def stated(name: str, value: Value, unit: str, estimator: str, source: str = "") -> Measurement:
+    """Give a value its name, unit, estimator and source.
 
     Args:
-        name, unit, estimator, source, note: as in :class:`Measurement`.
-        samples: any sequence of floats; with fewer than two there is no interval and the value is unreliable.
-        lower, upper: bounds that every sample keeps, ``lower=0`` for losses and divergences: the interval keeps them,
-            and a sample too small for its tail is marked not reliable.
-        groups: what was drawn independently, one label a sample, where samples come in groups.
+        name: see :class:`Measurement`.
+        value: the number with its error; what it says of ``how`` and ``per`` is added to estimator and unit.
+        unit: see :class:`Measurement`.
+        estimator: see :class:`Measurement`.
+        source: see :class:`Measurement`.
 
-    For samples of 0 and 1 use :func:`from_share`, for their paired changes :func:`from_change`.
+    Returns:
+        the measurement.
     """
-    values = intervals.floats(samples)
-    mean = math.fsum(values) / len(values) if len(values) else math.nan
-    found = intervals.of_mean(values, groups=groups, lower=lower, upper=upper)
-    return _made(name, mean, unit, estimator, len(values), found, source, note)
+    how = f"{estimator}{'; ' if value.how else ''}{value.how}"
+    unit = f"{unit} per {value.per}" if value.per else unit
+    return Measurement(name, value.value, unit, how, value.n, value.interval, source, value.reliable, value.note)
+
+
+def from_samples(
+    name: str, samples: Any, unit: str, estimator: str, *, source: str = "", **options: Any
+) -> Measurement:
+    """Return :meth:`Value.mean` of samples as a measurement.
+
+    Args:
+        name: see :class:`Measurement`.
+        samples: any sequence of floats.
+        unit: see :class:`Measurement`.
+        estimator: see :class:`Measurement`.
+        source: see :class:`Measurement`.
+        options: of :meth:`Value.mean`.
+
+    Returns:
+        the mean with its 95% interval.
+    """
+    return stated(name, Value.mean(samples, **options), unit, estimator, source)
 
 
 def from_share(
-    name: str,
-    right: Any,
-    estimator: str,
-    *,
-    n: int | None = None,
-    groups: Any = None,
-    unit: str = "1",
-    source: str = "",
-    note: str = "",
+    name: str, right: Any, estimator: str, *, unit: str = "1", source: str = "", **options: Any
 ) -> Measurement:
-    """A share with a 95% interval that is never [1, 1] (Clopper & Pearson 1934).
+    """Return :meth:`Value.share` as a measurement.
 
     Args:
-        right: (n,) of 0 and 1 (or each sequence's share of right positions); or, with ``n``, how many were right.
-        groups: what was drawn independently, one label a sample: the sequence a position belongs to.
+        name: see :class:`Measurement`.
+        right: (n,) of 0 and 1; or, with ``n``, how many were right.
+        estimator: see :class:`Measurement`.
+        unit: see :class:`Measurement`.
+        source: see :class:`Measurement`.
+        options: of :meth:`Value.share`.
+
+    Returns:
+        the share with its 95% interval.
     """
-    if n is not None:
-        value, found = (right / n if n else math.nan), intervals.of_share(right, n)
-    else:
-        hits = intervals.floats(right)
-        n = len(hits)
-        value = float(hits.mean()) if n else math.nan
-        whole = groups is None and all(h in (0.0, 1.0) for h in hits)
-        found = intervals.of_share(float(hits.sum()), n) if whole else intervals.of_grouped_share(hits, groups)
-    return _made(name, value, unit, estimator, n, found, source, note)
+    return stated(name, Value.share(right, **options), unit, estimator, source)
 
 
-def from_change(
-    name: str,
-    before: Any,
-    after: Any,
-    estimator: str,
-    *,
-    groups: Any = None,
-    source: str = "",
-    note: str = "",
-) -> Measurement:
-    """Mean(after) − mean(before) of 0 and 1 on the same examples; never [0, 0] (:func:`intervals.of_change`).
+def from_change(name: str, before: Any, after: Any, estimator: str, *, source: str = "", **options: Any) -> Measurement:
+    """Return :meth:`Value.change` as a measurement.
 
     Args:
-        before, after: (n,) of 0 and 1, or each sequence's share of right positions.
-        groups: what was drawn independently, one label an entry, where entries come in groups.
+        name: see :class:`Measurement`.
+        before: (n,) of 0 and 1, or each sequence's share of right positions.
+        after: (n,) likewise, in the same order.
+        estimator: see :class:`Measurement`.
+        source: see :class:`Measurement`.
+        options: of :meth:`Value.change`.
+
+    Returns:
+        the change with its 95% interval.
     """
-    first, second = intervals.floats(before), intervals.floats(after)
-    value = float(second.mean() - first.mean()) if len(first) else math.nan
-    found = intervals.of_change(first, second, groups=groups)
-    return _made(name, value, "1", estimator, len(first), found, source, note)
+    return stated(name, Value.change(before, after, **options), "1", estimator, source)
 
 
 def from_ratio(
     name: str, above: Any, below: Any, unit: str, estimator: str, *, source: str = "", note: str = ""
 ) -> Measurement:
-    """Mean(above) / mean(below), measured on the same samples, with Fieller's interval."""
-    top, bottom = intervals.floats(above), intervals.floats(below)
-    value = float(top.mean() / bottom.mean()) if len(top) and bottom.mean() != 0 else math.nan
-    return _made(name, value, unit, estimator, len(top), intervals.of_ratio(top, bottom), source, note)
+    """Return :meth:`Value.ratio` as a measurement.
+
+    Args:
+        name: see :class:`Measurement`.
+        above: (n,) samples of the numerator.
+        below: (n,) samples of the denominator.
+        unit: see :class:`Measurement`.
+        estimator: see :class:`Measurement`.
+        source: see :class:`Measurement`.
+        note: see :class:`Measurement`.
+
+    Returns:
+        the ratio with its 95% interval.
+    """
+    return stated(name, Value.ratio(above, below, note=note), unit, estimator, source)
 
 
 def from_error(
-    name: str,
-    value: float,
-    error: float,
-    unit: str,
-    estimator: str,
-    n: int,
-    *,
-    df: float | None = None,
-    lower: float = -math.inf,
-    upper: float = math.inf,
-    source: str = "",
-    reliable: bool = True,
-    note: str = "",
+    name: str, value: float, error: float, unit: str, estimator: str, n: int, *, source: str = "", **options: Any
 ) -> Measurement:
-    """A value with its standard error; ``df``: degrees of freedom behind the error (draws − 1), None for many."""
-    ends = intervals.around(value, error, df, lower=lower, upper=upper)
-    if not all(math.isfinite(e) for e in ends):
-        return Measurement(name, value, unit, estimator, n, None, source, False, note or "its error is not known")
-    return Measurement(name, value, unit, estimator, n, ends, source, reliable, note)
+    """Return :meth:`Value.with_error` as a measurement.
 
+    Args:
+        name: see :class:`Measurement`.
+        value: the number.
+        error: its standard error.
+        unit: see :class:`Measurement`.
+        estimator: see :class:`Measurement`.
+        n: how many examples it was computed from.
+        source: see :class:`Measurement`.
+        options: of :meth:`Value.with_error`.
 
-def _made(
-    name: str, value: float, unit: str, estimator: str, n: int, found: intervals.Interval, source: str, note: str
-) -> Measurement:
-    told = "; ".join(part for part in (found.doubt, note) if part)
-    return Measurement(name, value, unit, estimator, n, found.ends, source, not found.doubt, told)
+    Returns:
+        the value with its 95% interval.
+    """
+    return stated(name, Value.with_error(value, error, n, **options), unit, estimator, source)

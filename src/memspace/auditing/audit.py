@@ -7,7 +7,7 @@ import math
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,9 +15,9 @@ import torch
 
 from memspace.attempt import attempt
 from memspace.attribution.question import queries_of
+from memspace.auditing.chapter import ChapterDeclaration, composed, declared_chapters
 from memspace.auditing.chapters.action import action
 from memspace.auditing.chapters.capacity import capacity
-from memspace.auditing.chapters.complexity import complexity
 from memspace.auditing.chapters.depth import with_depth
 from memspace.auditing.chapters.disentanglement import disentanglement
 from memspace.auditing.chapters.efficiency import efficiency
@@ -28,11 +28,12 @@ from memspace.auditing.chapters.stored import stored
 from memspace.auditing.claims import reviewed
 from memspace.auditing.plan import Plan, Settings, make_plan
 from memspace.auditing.read import read
-from memspace.auditing.reading import HeldOut, Reading
+from memspace.auditing.reading import HeldOut, Reading, workspace_of
 from memspace.auditing.results import Chapter, Results
 from memspace.auditing.store import Store
 from memspace.auditing.timing import estimated_seconds
 from memspace.measurement import Unmeasured
+from memspace.measures.workspace import Workspace
 from memspace.passes.agree import check_agreement
 from memspace.passes.coverage import coverage
 from memspace.passes.space import ParameterSpace
@@ -45,6 +46,17 @@ from memspace.version import VERSION
 __all__ = ["Plan", "Settings", "audit_task", "plan_audit", "timed_plan"]
 
 Tables = dict[str, dict[str, Any]]
+ORDER = (
+    "geometry",
+    "complexity",
+    "capacity",
+    "robustness",
+    "efficiency",
+    "stored",
+    "generalisation",
+    "action",
+    "disentanglement",
+)
 
 
 def plan_audit(task: Task, settings: Settings) -> Plan:
@@ -162,34 +174,55 @@ def _chapters(
             return replace(training, unmeasured=(*training.unmeasured, deeper))
         return deeper
 
-    steps: list[tuple[str, Callable[[], Chapter]]] = [
-        ("geometry", with_geometry),
-        ("complexity", lambda: complexity(r, settings.seed, progress)),
-        ("capacity", lambda: capacity(r, tables, settings.capacity)),
-        ("robustness", lambda: robustness(r, settings.seed, progress)),
-        ("efficiency", lambda: efficiency(r, progress)),
-        ("stored", lambda: stored(r, tables, settings.seed)),
-        ("generalisation", lambda: generalisation(r)),
-        ("action", with_action),
-        ("disentanglement", lambda: disentanglement(r, settings.seed, progress)),
-    ]
+    by_hand: dict[str, Callable[[], Chapter]] = {
+        "geometry": with_geometry,
+        "capacity": lambda: capacity(r, tables, settings.capacity),
+        "robustness": lambda: robustness(r, settings.seed, progress),
+        "efficiency": lambda: efficiency(r, progress),
+        "stored": lambda: stored(r, tables, settings.seed),
+        "generalisation": lambda: generalisation(r),
+        "action": with_action,
+        "disentanglement": lambda: disentanglement(r, settings.seed, progress),
+    }
+    workspace = workspace_of(r, settings, progress)
+    declared: dict[str, ChapterDeclaration | _ByHand] = {c.id: c for c in declared_chapters()}
+    for id, make in by_hand.items():
+        declared.setdefault(id, _ByHand(id, make))
+    order = [*ORDER, *(id for id in declared if id not in ORDER)]
     chapters = []
-    handle = progress.start("chapters", len(steps))
-    for id, make in steps:
+    handle = progress.start("chapters", len(order))
+    for id in order:
         if store is not None and store.has_chapter(id):
             chapter, kept = store.load_chapter(id)
             tables.update(kept)
         else:
-            begun = time.perf_counter()
-            made = attempt(id, make)  # what is read, and the other chapters, do not depend on it
-            chapter = _absent(id, made) if isinstance(made, Unmeasured) else _defined(made)
-            chapter = Chapter(**{**chapter.__dict__, "seconds": time.perf_counter() - begun})
+            made = attempt(id, partial(make_chapter, declared[id], workspace))  # the other chapters do without it
+            chapter, columns = (_absent(id, made), {}) if isinstance(made, Unmeasured) else made
+            for name in columns:
+                tables.setdefault(name, {}).update(columns[name])
             if store is not None:
                 store.save_chapter(chapter, tables)
         chapters.append(chapter)
         progress.advance(handle)
     progress.finish(handle)
     return tuple(chapters), tables
+
+
+@dataclass(frozen=True)
+class _ByHand:
+    """A chapter that is not declared yet."""
+
+    id: str
+    make: Callable[[], Chapter]
+
+
+def make_chapter(declared: ChapterDeclaration | _ByHand, workspace: Workspace) -> tuple[Chapter, Tables]:
+    """Make one chapter, and the columns it adds to tables."""
+    if isinstance(declared, ChapterDeclaration):
+        return composed(declared, workspace)
+    begun = time.perf_counter()
+    chapter = _defined(declared.make())
+    return replace(chapter, seconds=time.perf_counter() - begun), {}
 
 
 def _absent(id: str, why: Unmeasured) -> Chapter:

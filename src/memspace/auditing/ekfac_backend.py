@@ -21,8 +21,8 @@ from memspace.auditing.common import (
 from memspace.auditing.judge import judge
 from memspace.auditing.plan import Plan, Settings
 from memspace.auditing.reading import HeldOut, Reading
-from memspace.auditing.stages import EIGH, Facts, Stage
 from memspace.auditing.store import Store
+from memspace.measures.cost import EIGH, Facts, Stage
 from memspace.measures.damping import GRID, damping_unit
 from memspace.measures.leave_one_out import first_order_losses, loo_outputs
 from memspace.metric.fisher import bases_of, exact_probe, kronecker_of

@@ -19,9 +19,9 @@ from memspace.auditing.common import (
 from memspace.auditing.judge import judge
 from memspace.auditing.plan import Plan, Settings
 from memspace.auditing.reading import HeldOut, Reading
-from memspace.auditing.stages import EIGH, Facts, Stage
 from memspace.auditing.stationary import known_damping, settled
 from memspace.auditing.store import Store
+from memspace.measures.cost import EIGH, Facts, Stage
 from memspace.measures.leave_one_out import loo_outputs
 from memspace.metric.dual import Dual, select_rows
 from memspace.metric.leverage import DualLeverage

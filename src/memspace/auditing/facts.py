@@ -82,7 +82,7 @@ def shapes_of(task: Task, space: ParameterSpace) -> Shapes:
 
 
 def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool) -> dict[str, Any]:
-    """What the network's form decides: see the fields of :class:`memspace.auditing.stages.Facts`."""
+    """What the network's form decides: see the fields of :class:`memspace.measures.cost.Facts`."""
     probe = task.train.batch(range(min(2, len(task.train))))
     x = move(probe.x, task.device, task.dtype)
     chain = attempt("depth", lambda: find_chain(task.model, x))

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from memspace.auditing.reading import HeldOut
 from memspace.measurement import Measurement
 from memspace.measures.bystander import forest_opinion
 from memspace.measures.labels import LabelModel, fit_label_model
+from memspace.measures.values import HeldOut
 from memspace.task.data import first_tensor
 from memspace.task.task import Task
 from memspace.training.refit import whole

@@ -8,9 +8,9 @@ from typing import Any
 
 from memspace.auditing.facts import factor_facts, model_facts, shapes_of, signal_products, squares
 from memspace.auditing.settings import Settings
-from memspace.auditing.stages import Facts, Stage
 from memspace.errors import MemoryBudgetError
 from memspace.measures.bystander import forest_seconds
+from memspace.measures.cost import Facts, Stage
 from memspace.measures.filters import filtered_layers
 from memspace.measures.input_metric import unreadable
 from memspace.passes.batching import examples_at_once
@@ -264,7 +264,8 @@ def _held_out(task: Task, n: int, settings: Settings) -> tuple[int, int]:
 def stages_of(facts: Facts) -> tuple[Stage, ...]:
     """Every stage that will run, as the code that runs it states its cost."""
     from memspace.auditing import ekfac_backend, exact_backend  # they read plans themselves
-    from memspace.auditing.chapters import action, complexity, efficiency, geometry, robustness
+    from memspace.auditing.chapter import stages_of_chapters
+    from memspace.auditing.chapters import action, efficiency, geometry, robustness
     from memspace.auditing.chapters.depth import depth_costs
     from memspace.auditing.chapters.disentanglement import factor_costs
     from memspace.auditing.chapters.twice import duplicate_costs
@@ -281,6 +282,7 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
         what = "a forest on the inputs, which judges labels" if facts.forests == 1 else "forests that judge labels"
         seconds = facts.forests * forest_seconds(facts.n, facts.forest)
         stages.append(Stage("second opinion", facts.n, 0, 0, 0, what, seconds=seconds))
-    for part in (geometry, complexity, robustness, efficiency, action):
+    stages += stages_of_chapters(facts)
+    for part in (geometry, robustness, efficiency, action):
         stages += part.costs(facts)
     return (*stages, *depth_costs(facts), *factor_costs(facts), *duplicate_costs(facts))

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from torch import Tensor
 
+from memspace.auditing.judge import Judged
+from memspace.auditing.settings import Settings
 from memspace.measurement import Unmeasured
 from memspace.measures.damping import DampingChoice
+from memspace.measures.values import (
+    Budget,
+    Curvature,
+    HeldOut,
+    LeaveOneOutLosses,
+    LeaveOneOutOutputs,
+    Leverage,
+    QueryInfluence,
+    SelfInfluence,
+    StoredBits,
+    TestOutputs,
+    TrainingOutputs,
+)
+from memspace.measures.workspace import Workspace
 from memspace.metric.metric import Fidelity, FisherMetric, SpectralFunction
 from memspace.passes.space import ParameterSpace
+from memspace.progress import Progress
 from memspace.task.task import Task
+from memspace.value import Absent
 
-if TYPE_CHECKING:
-    from memspace.auditing.judge import Judged
-
-__all__ = ["HeldOut", "Reading"]
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Outputs of networks that did not see these training examples, with what they cost."""
-
-    index: Tensor
-    f: Tensor
-    folds: int
-    seconds: float
+__all__ = ["HeldOut", "Reading", "workspace_of"]
 
 
 @dataclass(frozen=True)
@@ -93,3 +98,48 @@ class Reading:
     def sequence(self) -> bool:
         """True where an example holds several positions."""
         return self.f.dim() > 2
+
+
+def workspace_of(r: Reading, settings: Settings, progress: Progress) -> Workspace:
+    """Return the values that measures need, as read.
+
+    Args:
+        r: the network, read.
+        settings: of the audit.
+        progress: where long work reports.
+
+    Returns:
+        a workspace in which all other values are made when they are first needed.
+    """
+    no_test = Absent("no test data were given", "pass test data to see the estimate checked")
+    sequence = "leverage matrices of sequences are out of reach here"
+    no_leverage = Absent(sequence, "use the self-influence of the chapter on what is stored")
+    no_judge = Absent(
+        "labels of sequences or without classes are not judged one by one",
+        "audit a classifier with one label per example",
+    )
+    unknown = Absent(
+        "the bits of random labels this architecture can store are not measured in an audit",
+        "run `memspace capacity TASK` and pass its bits with --capacity",
+    )
+    tested = r.test_f is not None and r.test_y is not None
+    given: dict[Any, object] = {
+        Task: r.task,
+        ParameterSpace: r.space,
+        Budget: Budget(settings.seed, settings.memory, progress),
+        TrainingOutputs: TrainingOutputs(r.f, r.y, r.loss, r.weight),
+        TestOutputs: TestOutputs(r.test_f, r.test_y) if tested else no_test,  # type: ignore[arg-type]
+        Curvature: Curvature(r.metric, r.diagonal, r.layer_trace, r.trace, r.mean_trace, r.fidelity, r.estimator, r.n),
+        DampingChoice: r.damping,
+        SelfInfluence: SelfInfluence(r.parts),
+        Leverage: no_leverage if r.leverage is None else Leverage(r.leverage),
+        LeaveOneOutLosses: LeaveOneOutLosses(r.loo_loss),
+        LeaveOneOutOutputs: no_leverage if r.loo_f is None else LeaveOneOutOutputs(r.loo_f),
+        HeldOut: Absent("no network was trained without some examples", "pass a way to train again, Task(refit=...)")
+        if r.held_out is None
+        else r.held_out,
+        Judged: no_judge if r.labels is None else r.labels,
+        QueryInfluence: QueryInfluence(r.queries, r.influence),
+        StoredBits: unknown if settings.capacity is None else StoredBits(settings.capacity),
+    }
+    return Workspace(given)

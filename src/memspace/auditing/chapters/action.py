@@ -6,9 +6,9 @@ from memspace.action.slope import MAX_ROWS
 from memspace.action.training import LEAST_PROBE, LINE_POINTS, PROBE, SLOPE_PROBE, TrainingAction, training_action
 from memspace.auditing.reading import Reading
 from memspace.auditing.results import Chapter, Figure, Finding, Series
-from memspace.auditing.stages import Facts, Stage
 from memspace.auditing.thresholds import WASTEFUL
 from memspace.measurement import Measurement
+from memspace.measures.cost import Facts, Stage
 from memspace.progress import Progress
 
 __all__ = ["action"]

@@ -7,8 +7,8 @@ from dataclasses import replace
 from memspace.action.control import ALONE, MAXIMALITY
 from memspace.action.depth import CONTROL, Depth, depth_action
 from memspace.auditing.results import Chapter, Figure, Series
-from memspace.auditing.stages import Facts, Stage
 from memspace.errors import TaskError, UnsupportedLayerError
+from memspace.measures.cost import Facts, Stage
 from memspace.progress import Progress
 from memspace.task.task import Task
 

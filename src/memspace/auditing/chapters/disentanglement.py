@@ -7,8 +7,8 @@ import math
 from memspace.auditing.claims import above
 from memspace.auditing.reading import Reading
 from memspace.auditing.results import Chapter, Figure, Finding, Series
-from memspace.auditing.stages import Facts, Stage
 from memspace.measurement import Unmeasured
+from memspace.measures.cost import Facts, Stage
 from memspace.measures.disentanglement import DIRECTIONS, FOLDS, ROTATIONS, SAMPLES, disentangle
 from memspace.progress import Progress
 

@@ -15,11 +15,11 @@ from memspace.auditing.chapters.pruning import curve_series
 from memspace.auditing.claims import below
 from memspace.auditing.reading import Reading
 from memspace.auditing.results import Chapter, Figure, Finding
-from memspace.auditing.stages import EIGH, Facts, Stage
 from memspace.auditing.thresholds import ACCURACY_COST, REMOVABLE
 from memspace.errors import NonFiniteError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.compensated import CHANGE, CHOICE, Surgery, schedule
+from memspace.measures.cost import EIGH, Facts, Stage
 from memspace.measures.efficiency import Needed, PruningCurve, accuracy_curve, needed_share, prunable, pruning_curve
 from memspace.measures.filters import filtered_layers, prune_filters
 from memspace.measures.pruning import prune

@@ -7,9 +7,9 @@ import torch
 from memspace.attempt import attempt
 from memspace.auditing.reading import Reading
 from memspace.auditing.results import Chapter, Figure, Finding, Series
-from memspace.auditing.stages import Facts, Stage
 from memspace.measurement import Measurement, Unmeasured, from_error, from_samples
 from memspace.measures.complexity import spectrum_summary
+from memspace.measures.cost import Facts, Stage
 from memspace.metric.dual import Dual
 from memspace.metric.implicit import Density, spectral_density
 from memspace.metric.metric import Fidelity

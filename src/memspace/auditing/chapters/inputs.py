@@ -11,11 +11,11 @@ from memspace.auditing.claims import above, below
 from memspace.auditing.pictures import item
 from memspace.auditing.reading import Reading
 from memspace.auditing.results import Figure, Finding, Gallery, Series
-from memspace.auditing.stages import Facts, Stage
 from memspace.auditing.thresholds import RANKS_WELL
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.attack import DOUBLINGS, Attack
 from memspace.measures.corruptions import fitting
+from memspace.measures.cost import Facts, Stage
 from memspace.measures.input_study import InputSettings, InputStudy, study_inputs
 from memspace.progress import Progress
 

@@ -13,8 +13,8 @@ from memspace.auditing.chapters.inputs import InputPart, input_costs, input_part
 from memspace.auditing.chapters.rounding import rounding_costs, rounding_part
 from memspace.auditing.reading import Reading
 from memspace.auditing.results import Chapter, Figure, Series
-from memspace.auditing.stages import Facts, Stage
 from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.cost import Facts, Stage
 from memspace.measures.robustness import NoiseCurve, departure, noise_curve, sigma_at_accuracy_loss
 from memspace.progress import Progress
 

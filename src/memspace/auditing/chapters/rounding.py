@@ -7,9 +7,9 @@ import torch
 from memspace.auditing.claims import above, below
 from memspace.auditing.reading import Reading
 from memspace.auditing.results import Figure, Finding, Series
-from memspace.auditing.stages import Facts, Stage
 from memspace.auditing.thresholds import ACCURACY_COST
 from memspace.measurement import Measurement, from_change, from_ratio, from_samples
+from memspace.measures.cost import Facts, Stage
 from memspace.measures.robustness import quantised, split
 from memspace.measures.sensitivity import LayerCost, layer_costs, measured_kl, predicted_kl
 from memspace.passes.linearise import FisherOperator

@@ -13,9 +13,9 @@ from memspace.auditing.duplicates import METRIC_EXAMPLES, Duplicates, Whitening,
 from memspace.auditing.pictures import item
 from memspace.auditing.reading import Reading
 from memspace.auditing.results import Finding, Gallery
-from memspace.auditing.stages import Facts, Stage
 from memspace.auditing.thresholds import REPEATED
 from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.cost import Facts, Stage
 from memspace.measures.duplicates import FEWEST
 from memspace.progress import Silent
 

@@ -1,6 +1,7 @@
-"""What a stage of an audit costs, as a function of what is known before anything runs.
+"""What a measure costs, as a function of what is known before anything runs.
 
-Each stage states its cost next to the code that runs it, by a function of :class:`Facts`; ``plan`` collects them.
+Each measure, and each value that several measures share, declares its cost as :class:`Stage` values computed from
+:class:`Facts`; the plan of an audit adds them up.
 """
 
 from __future__ import annotations

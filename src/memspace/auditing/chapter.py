@@ -1,0 +1,182 @@
+"""A chapter of an audit is a list: its measures in order, and functions that answer, find and draw."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from memspace.auditing.results import Chapter
+from memspace.errors import SettingsError
+from memspace.extensions import load_extensions
+from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.cost import Facts, Stage
+from memspace.measures.declaration import MeasureDeclaration, TableDeclaration, declaration_of, declared_measures
+from memspace.measures.workspace import Measured, Workspace, planned_stages
+from memspace.value import Absent
+
+__all__ = ["ChapterDeclaration", "composed", "declared_chapters", "register_chapter", "stages_of_chapters"]
+
+Part = Callable[..., Any]
+Tables = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class ChapterDeclaration:
+    """A chapter as declared. All functions are passed the values that their parameters' annotations name.
+
+    Args:
+        id: for example ``"geometry"``.
+        title: its heading.
+        question: what it answers, in the words of a person.
+        answer: returns the answer in a sentence or two.
+        measures: declared measures in the order shown; those that name this chapter from elsewhere follow.
+        tables: functions declared by ``@table``, each returning columns.
+        findings: functions returning a finding, several, or None.
+        figures: functions returning a figure, several, or None.
+        galleries: functions returning a gallery, several, or None.
+        notes: functions returning a note, several, or None.
+    """
+
+    id: str
+    title: str
+    question: str
+    answer: Part
+    measures: tuple[Part, ...] = ()
+    tables: tuple[Part, ...] = ()
+    findings: tuple[Part, ...] = ()
+    figures: tuple[Part, ...] = ()
+    galleries: tuple[Part, ...] = ()
+    notes: tuple[Part, ...] = ()
+
+    @property
+    def all_measures(self) -> tuple[Part, ...]:
+        """The chapter's own measures, then those that were declared for it elsewhere."""
+        elsewhere = (d.function for d in declared_measures() if d.chapter == self.id)
+        return (*self.measures, *(f for f in elsewhere if f not in self.measures))
+
+    @property
+    def functions(self) -> tuple[Part, ...]:
+        """Every function of the chapter, in the order in which they run."""
+        shown = (*self.findings, *self.figures, *self.galleries, *self.notes)
+        return (*self.all_measures, *self.tables, self.answer, *shown)
+
+
+_added: dict[str, ChapterDeclaration] = {}
+
+
+def register_chapter(chapter: ChapterDeclaration) -> ChapterDeclaration:
+    """Add a chapter to every audit, after the built-in ones.
+
+    Args:
+        chapter: with an id that no built-in chapter has.
+
+    Returns:
+        the chapter.
+
+    Raises:
+        SettingsError: the id is taken.
+    """
+    from memspace.auditing.chapters import CHAPTERS
+
+    if any(c.id == chapter.id for c in CHAPTERS):
+        what = f"a built-in chapter is called {chapter.id!r}"
+        raise SettingsError(what, where="memspace.auditing.register_chapter", remedy="give it another id")
+    _added[chapter.id] = chapter
+    return chapter
+
+
+def declared_chapters() -> tuple[ChapterDeclaration, ...]:
+    """Return the chapters of an audit in order: the built-in ones, then those of extensions."""
+    from memspace.auditing.chapters import CHAPTERS
+
+    load_extensions()
+    return (*CHAPTERS, *_added.values())
+
+
+def stages_of_chapters(facts: Facts) -> tuple[Stage, ...]:
+    """Return the stages that the chapters run beyond the reading, each once."""
+    return planned_stages((f for chapter in declared_chapters() for f in chapter.functions), facts)
+
+
+def composed(declared: ChapterDeclaration, workspace: Workspace) -> tuple[Chapter, Tables]:
+    """Measure, answer, find and draw.
+
+    Args:
+        declared: the chapter.
+        workspace: the values of this audit.
+
+    Returns:
+        the chapter, and the columns it adds to tables.
+    """
+    begun = time.perf_counter()
+    measurements, unmeasured = _measured(declared, workspace)
+    measured = Measured(measurements)
+    answer = workspace.call(declared.answer, declared.id, measured)
+    if isinstance(answer, Absent):
+        answer = f"Not measured: {answer.reason or 'it does not apply here'}."
+
+    def parts(functions: tuple[Part, ...]) -> tuple[Any, ...]:
+        return tuple(_parts(functions, declared.id, workspace, measured))
+
+    chapter = Chapter(
+        declared.id,
+        declared.title,
+        declared.question,
+        answer,
+        tuple(measurements),
+        tuple(unmeasured),
+        parts(declared.findings),
+        parts(declared.figures),
+        parts(declared.galleries),
+        parts(declared.notes),
+    )
+    tables = _tables(declared, workspace, measured)
+    return replace(chapter, seconds=time.perf_counter() - begun), tables
+
+
+def _measured(declared: ChapterDeclaration, workspace: Workspace) -> tuple[list[Measurement], list[Unmeasured]]:
+    """The chapter's measurements; numbers that are not defined here are unmeasured, each with its reason."""
+    measurements: list[Measurement] = []
+    unmeasured: list[Unmeasured] = []
+    for function in declared.all_measures:
+        declaration = declaration_of(function)
+        if not isinstance(declaration, MeasureDeclaration):
+            what = f"{function.__qualname__} is not declared by @measure"
+            raise SettingsError(what, where=f"the chapter {declared.id!r}", remedy="declare it")
+        for found in workspace.measure(declaration, Measured(measurements)):
+            if isinstance(found, Unmeasured):
+                unmeasured.append(found)
+            elif math.isnan(found.value):
+                unmeasured.append(_undefined(found))
+            else:
+                measurements.append(found)
+    return measurements, unmeasured
+
+
+def _undefined(found: Measurement) -> Unmeasured:
+    reason = "it compares quantities that are zero, or equal for all examples, on this network and these data"
+    remedy = "nothing: another network or more varied data would have it"
+    return Unmeasured(found.name, found.note or reason, remedy)
+
+
+def _parts(functions: Iterable[Part], id: str, workspace: Workspace, measured: Measured) -> Iterable[Any]:
+    """What the functions return; a part whose needs are absent is left out, the measures have said why."""
+    for function in functions:
+        found = workspace.call(function, id, measured)
+        if found is None or isinstance(found, Absent):
+            continue
+        yield from found if isinstance(found, Sequence) and not isinstance(found, str) else (found,)
+
+
+def _tables(declared: ChapterDeclaration, workspace: Workspace, measured: Measured) -> Tables:
+    tables: Tables = {}
+    for function in declared.tables:
+        declaration = declaration_of(function)
+        assert isinstance(declaration, TableDeclaration), function
+        columns = workspace.call(function, declaration.name, measured)
+        if isinstance(columns, Mapping):
+            tables.setdefault(declaration.name, {}).update(columns)
+    return tables

@@ -1,0 +1,290 @@
+"""Declarations: what a measure needs, what it costs, and what its number means, next to the code that computes it.
+
+A measure is a pure function. The annotations of its parameters say what it needs; each is a *value* (see
+``memspace.measures.values``) that the audit has read, or that another declared function provides::
+
+    @measure("complexity.information", chapter="complexity", unit="bits", estimator="½ Σ log2(1+λ/γ)",
+             source="mackay1992")
+    def information(curvature: Curvature, damping: DampingChoice) -> Value:
+        '''What the data told the weights under the prior N(0, I/α).'''
+        return Value(information_bits(curvature.metric, damping.value), curvature.n)
+
+A need that is absent makes the measure absent for the same reason; a need annotated ``X | None`` does not. The plan,
+the report, the tables, ``memspace measures`` and the documentation all read the declaration.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from memspace.errors import SettingsError
+from memspace.measures.cost import Facts, Stage
+from memspace.value import Absent
+
+__all__ = [
+    "Declared",
+    "MeasureDeclaration",
+    "Need",
+    "Provider",
+    "TableDeclaration",
+    "declaration_of",
+    "declared_measures",
+    "measure",
+    "needs_of",
+    "provider_of",
+    "provides",
+    "table",
+    "units_of_columns",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+CostOf = Callable[[Facts], Stage | Sequence[Stage] | None]
+BETTER = ("", "larger", "smaller")
+SHOWN = ("number", "share", "ratio")
+
+
+@dataclass(frozen=True)
+class Need:
+    """A parameter of a declared function: the type of the value it takes, and whether it can do without."""
+
+    kind: Any
+    optional: bool
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A function that values are passed to.
+
+    Args:
+        function: the function as written.
+        cost: the stages it runs of its own, from the plan's facts; None: it runs nothing over the data.
+    """
+
+    function: Callable[..., Any]
+    cost: CostOf | None
+
+    def stages(self, facts: Facts) -> tuple[Stage, ...]:
+        """Return the stages this function runs, without those of the values it needs."""
+        found = None if self.cost is None else self.cost(facts)
+        return () if found is None else (found,) if isinstance(found, Stage) else tuple(found)
+
+
+@dataclass(frozen=True)
+class Provider(Declared):
+    """A function whose return value other declared functions need. ``kind`` is the type it provides."""
+
+    kind: Any
+
+
+@dataclass(frozen=True)
+class MeasureDeclaration(Declared):
+    """A measure as declared.
+
+    Args:
+        name: dotted and unique, for example ``"complexity.information"``.
+        chapter: id of the chapter that shows it.
+        unit: for example ``"nats"``; ``"1"`` for a pure number.
+        estimator: how it is computed, for example ``"½ Σ log2(1+λ/γ)"``.
+        source: keys of the bibliography, separated by commas; or a citation in words.
+        better: ``"larger"``, ``"smaller"``, or empty where neither is better.
+        shown: how a person reads it: ``"number"``, ``"share"`` (a percentage) or ``"ratio"``.
+    """
+
+    name: str
+    chapter: str
+    unit: str
+    estimator: str
+    source: str = ""
+    better: str = ""
+    shown: str = "number"
+
+    @property
+    def meaning(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.function.__doc__ or "").strip().split("\n")[0]
+
+
+@dataclass(frozen=True)
+class TableDeclaration(Declared):
+    """A function that returns columns of a table.
+
+    Args:
+        name: of the table, for example ``"examples"``; several functions may add columns to one table.
+        units: column → unit; empty for counts, indices and pure numbers.
+    """
+
+    name: str
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
+_measures: dict[str, MeasureDeclaration] = {}
+_providers: dict[Any, Provider] = {}
+_units: dict[str, str] = {}
+
+
+def measure(
+    name: str,
+    *,
+    chapter: str,
+    unit: str,
+    estimator: str,
+    source: str = "",
+    better: str = "",
+    shown: str = "number",
+    cost: CostOf | None = None,
+) -> Callable[[F], F]:
+    """Declare a measure; see :class:`MeasureDeclaration` for the arguments.
+
+    The function returns a :class:`Value`, an :class:`Absent`, or, for a family of measures, a mapping from a suffix
+    to either: the suffix ``"train"`` of the family ``"regression.r2"`` becomes ``regression.r2.train``.
+
+    Args:
+        name: see :class:`MeasureDeclaration`.
+        chapter: id of the chapter.
+        unit: unit of the value.
+        estimator: how it is computed.
+        source: keys of the bibliography.
+        better: which direction is better.
+        shown: how the number is displayed.
+        cost: the stages that the function itself runs, from the plan's facts.
+
+    Returns:
+        a decorator that registers the function and returns it unchanged.
+
+    Raises:
+        SettingsError: the name is taken by another function, or a word is missing or not one of those known.
+    """
+
+    def declare(function: F) -> F:
+        declaration = MeasureDeclaration(function, cost, name, chapter, unit, estimator, source, better, shown)
+        _check(declaration)
+        _measures[name] = declaration
+        return _attached(function, declaration)
+
+    return declare
+
+
+def provides(cost: CostOf | None = None) -> Callable[[F], F]:
+    """Declare a function whose return value several declared functions share; it runs once an audit.
+
+    The annotation of the return value names the type it provides: ``-> NoiseCurve | Absent``.
+
+    Args:
+        cost: the stages that the function itself runs, from the plan's facts.
+
+    Returns:
+        a decorator that registers the function and returns it unchanged.
+    """
+
+    def declare(function: F) -> F:
+        kind = _without(_hints(function)["return"], (Absent, type(None)))
+        provider = Provider(function, cost, kind)
+        known = _providers.get(kind)
+        if known is not None and _place(known.function) != _place(function):
+            what = f"{_place(known.function)} and {_place(function)} both provide {kind.__name__}"
+            raise SettingsError(what, where="memspace.measures.provides", remedy="return a type of its own")
+        _providers[kind] = provider
+        return _attached(function, provider)
+
+    return declare
+
+
+def table(name: str, units: Mapping[str, str] | None = None, *, cost: CostOf | None = None) -> Callable[[F], F]:
+    """Declare a function that returns columns ``{column: sequence}`` of a table.
+
+    Args:
+        name: of the table: a file ``NAME.parquet`` of the run folder.
+        units: column → unit, for columns that have one.
+        cost: the stages that the function itself runs, from the plan's facts.
+
+    Returns:
+        a decorator that registers the units and returns the function unchanged.
+    """
+
+    def declare(function: F) -> F:
+        _units.update(units or {})
+        return _attached(function, TableDeclaration(function, cost, name, units or {}))
+
+    return declare
+
+
+def declared_measures() -> tuple[MeasureDeclaration, ...]:
+    """Return every measure registered so far, in the order of registration."""
+    return tuple(_measures.values())
+
+
+def provider_of(kind: Any) -> Provider | None:
+    """Return the function that provides values of a type, or None."""
+    return _providers.get(kind)
+
+
+def units_of_columns() -> Mapping[str, str]:
+    """Return column → unit, of all declared tables."""
+    return dict(_units)
+
+
+def declaration_of(function: Callable[..., Any]) -> Declared:
+    """Return what a function was declared as; a function without a declaration costs nothing."""
+    found = getattr(function, "__declared__", None)
+    return found if isinstance(found, Declared) else Declared(function, None)
+
+
+def needs_of(function: Callable[..., Any]) -> dict[str, Need]:
+    """Return what the parameters of a declared function need, by name.
+
+    Raises:
+        SettingsError: a parameter has no annotation.
+    """
+    hints = _hints(function)
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    missing = [n for n in names if n not in hints]
+    if missing:
+        what = f"the parameter {missing[0]} of {_place(function)} has no annotation"
+        raise SettingsError(what, where="memspace.measures", remedy="annotate it with the type of the value it needs")
+    return {n: _need(hints[n]) for n in names}
+
+
+def _need(hint: Any) -> Need:
+    kind = _without(hint, (type(None),))
+    return Need(kind, kind is not hint)
+
+
+def _without(hint: Any, left_out: tuple[Any, ...]) -> Any:
+    """A union without some of its members; anything else as it is."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return hint
+    kept = [a for a in typing.get_args(hint) if a not in left_out]
+    return kept[0] if len(kept) == 1 else hint
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return typing.get_type_hints(function)
+
+
+def _place(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def _attached(function: F, declaration: Declared) -> F:
+    function.__declared__ = declaration  # type: ignore[attr-defined]
+    return function
+
+
+def _check(declared: MeasureDeclaration) -> None:
+    where = f"the measure {declared.name!r}"
+    known = _measures.get(declared.name)
+    if known is not None and _place(known.function) != _place(declared.function):
+        what = f"it is declared by {_place(known.function)} and by {_place(declared.function)}"
+        raise SettingsError(what, where=where, remedy="give one of them another name")
+    for word in ("name", "chapter", "unit", "estimator"):
+        if not getattr(declared, word):
+            raise SettingsError(f"its {word} is empty", where=where, remedy=f"declare the {word}")
+    for word, allowed in (("better", BETTER), ("shown", SHOWN)):
+        if getattr(declared, word) not in allowed:
+            listed = ", ".join(a or "''" for a in allowed)
+            raise SettingsError(f"{word} is one of {listed}", where=where, remedy="declare one of these")
