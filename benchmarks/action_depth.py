@@ -16,7 +16,7 @@ from benchmarks.table import Row, at_least, at_most, mean_interval
 from memspace.action.chain import find_chain
 from memspace.action.continuous import continuous_limit
 from memspace.action.control import control
-from memspace.action.depth import Depth, depth_action
+from memspace.action.depth import Depth
 from memspace.action.kinetic import steps_of
 from memspace.action.landmark_network import LandmarkNetwork, train_match
 from memspace.action.landmarks import match_landmarks, shoot
@@ -26,6 +26,7 @@ from memspace.task.builtin.train import fit
 from memspace.task.likelihood import Gaussian
 from memspace.task.recipe import Recipe
 from memspace.task.task import Task
+from memspace.verbs.depth import depth as depth_action
 
 PART = "depth"
 CLOSED = 1e-6

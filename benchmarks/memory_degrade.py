@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.table import Row, mean_interval
-from memspace.measures.compensated import Surgery
+from memspace.measures.compensated import PruneSettings
 from memspace.measures.degradation import Degradation, degradation
 from memspace.measures.pruning import prune
 from memspace.measures.rounding import rounded, rounded_compensated
@@ -40,7 +40,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
             index = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed))[:EXAMPLES]
             index = index.sort().values
             metrics = {k: build(task, space, k, index=index) for k in ("diagonal", "ekfac")}
-            surgery = Surgery(rows=100 if arguments.small else 1000, seed=seed)
+            surgery = PruneSettings(rows=100 if arguments.small else 1000, seed=seed)
             for what, change in _changes(task, space, float(metrics["diagonal"].diagonal().sum()), surgery):
                 found[what].append(degradation(task, space, change, metrics, index=index))
         for what, several in found.items():
@@ -48,7 +48,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
     return out
 
 
-def _changes(task: Task, space: ParameterSpace, trace: float, surgery: Surgery) -> Iterator[tuple[str, Tensor]]:
+def _changes(task: Task, space: ParameterSpace, trace: float, surgery: PruneSettings) -> Iterator[tuple[str, Tensor]]:
     theta = space.flat(task.model)
     generator = torch.Generator().manual_seed(surgery.seed)
     for level in LEVELS:

@@ -9,8 +9,8 @@ import torch
 
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.table import Row, at_least, at_most, mean_interval
-from memspace.measures.attack import Attack
-from memspace.measures.input_study import InputSettings, InputStudy, study_inputs
+from memspace.measures.attack import AttackSearch
+from memspace.measures.input_study import AttackSettings, InputStudy, study_inputs
 from memspace.task.checks import untouched
 
 __all__ = ["rows"]
@@ -40,11 +40,11 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
         for seed in arguments.seeds:
             task = make(arguments.data_root, seed, arguments.small)
             attack = (
-                Attack(steps=4, restarts=1, bisections=3)
+                AttackSearch(steps=4, restarts=1, bisections=3)
                 if arguments.small
-                else Attack(steps=12, restarts=1, bisections=6)
+                else AttackSearch(steps=12, restarts=1, bisections=6)
             )
-            settings = InputSettings(30 if arguments.small else 200, attack, seed=seed)
+            settings = AttackSettings(30 if arguments.small else 200, attack, seed=seed)
             with untouched(task.model):
                 studies.append(study_inputs(task, settings))
         out += _rows(f"inputs {name}", studies)

@@ -10,7 +10,7 @@ from benchmarks.table import Row, mean_interval
 from memspace.errors import TaskError
 from memspace.experiments.agnostic import agnostic_scores, random_topologies, topology_of
 from memspace.experiments.lottery import Lottery, lottery
-from memspace.measures.compensated import Surgery
+from memspace.measures.compensated import PruneSettings
 from memspace.measures.efficiency import accuracy_curve
 from memspace.measures.pruning import prune
 from memspace.passes.verify import verified_space
@@ -35,7 +35,7 @@ def rows(arguments: argparse.Namespace) -> list[Row]:
             task = make(arguments.data_root, seed, arguments.small)
             space = verified_space(task)
             for method in (*METHODS, "geometric-median"):
-                found = _networks(task, space, method, Surgery(rows=100 if arguments.small else 1000, seed=seed))
+                found = _networks(task, space, method, PruneSettings(rows=100 if arguments.small else 1000, seed=seed))
                 c = accuracy_curve(
                     task,
                     space,

@@ -12,25 +12,33 @@ from typing import TYPE_CHECKING, Any
 from memspace.version import VERSION as __version__
 
 if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal to the table
-    from memspace.action.depth import depth_action as depth_action
+    from memspace.verbs.attack import attack as attack
+    from memspace.verbs.compare import compare as compare
+    from memspace.verbs.depth import depth as depth, depth as depth_action
+    from memspace.verbs.prune import prune as prune
     from memspace.action.depth_regulariser import DepthAction as DepthAction
     from memspace.action.natural import natural_gradient_flow as natural_gradient_flow
     from memspace.action.optimiser import NaturalGradient as NaturalGradient
     from memspace.action.regularise import FisherProximal as FisherProximal, FisherRaoNorm as FisherRaoNorm
-    from memspace.api import audit as audit
-    from memspace.attribution.influence import influence as influence
-    from memspace.auditing.duplicates import duplicates as duplicates
-    from memspace.auditing.label_issues import label_issues as label_issues
-    from memspace.auditing.leave_one_out import leave_one_out as leave_one_out
+    from memspace.verbs.audit import audit as audit
+    from memspace.verbs.influence import influence as influence
+    from memspace.verbs.duplicates import duplicates as duplicates
+    from memspace.verbs.labels import labels as labels, labels as label_issues
+    from memspace.verbs.leave_one_out import leave_one_out as leave_one_out
+    from memspace.auditing.compare import CompareSettings as CompareSettings, NetworkComparison as NetworkComparison
     from memspace.auditing.results import Chapter as Chapter, Results as Results
     from memspace.auditing.settings import Settings as Settings
-    from memspace.editing.distil import distil as distil
-    from memspace.editing.forget import forget as forget
-    from memspace.editing.reweight import reweight as reweight
-    from memspace.editing.write import write as write
+    from memspace.verbs.distil import distil as distil
+    from memspace.verbs.forget import forget as forget
+    from memspace.verbs.reweight import reweight as reweight
+    from memspace.verbs.write import write as write
     from memspace.errors import MemspaceError as MemspaceError
-    from memspace.geometry.geodesic import geodesic as geodesic
+    from memspace.verbs.geodesic import geodesic as geodesic
     from memspace.measurement import Measurement as Measurement, Unmeasured as Unmeasured
+    from memspace.measures.attack import AttackSearch as AttackSearch
+    from memspace.measures.compensated import PruneSettings as PruneSettings
+    from memspace.measures.input_study import AttackSettings as AttackSettings, InputStudy as InputStudy
+    from memspace.measures.pruned import PrunedNetwork as PrunedNetwork
     from memspace.metric.fisher import build as fisher
     from memspace.metric.metric import FisherMetric as FisherMetric
     from memspace.passes.processes import across as across
@@ -54,7 +62,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
 
 _HOMES = {  # module: its public names, by question
     # What is this network? The audit of everything
-    "api": "audit",
+    "verbs.audit": "audit",
     "auditing.settings": "Settings",
     "auditing.results": "Results Chapter",
     "measurement": "Measurement Unmeasured",
@@ -65,15 +73,15 @@ _HOMES = {  # module: its public names, by question
     "task.likelihood": "Likelihood Categorical Bernoulli Gaussian Poisson",
     "task.recipe": "Training Recipe",
     # Which examples made this prediction; which labels are wrong; which examples are alike?
-    "attribution.influence": "influence",
-    "auditing.leave_one_out": "leave_one_out",
-    "auditing.label_issues": "label_issues",
-    "auditing.duplicates": "duplicates",
+    "verbs.influence": "influence",
+    "verbs.leave_one_out": "leave_one_out",
+    "verbs.labels": "labels label_issues",
+    "verbs.duplicates": "duplicates",
     # What would the network be with other examples or other facts?
-    "editing.forget": "forget",
-    "editing.write": "write",
-    "editing.reweight": "reweight",
-    "editing.distil": "distil",
+    "verbs.forget": "forget",
+    "verbs.write": "write",
+    "verbs.reweight": "reweight",
+    "verbs.distil": "distil",
     # How does it get there: a training watched, paid for by its action, or followed layer by layer
     "recorder.watch": "watch",
     "recorder.recorder": "WatchSettings",
@@ -83,18 +91,28 @@ _HOMES = {  # module: its public names, by question
     "action.natural": "natural_gradient_flow",
     "action.regularise": "FisherRaoNorm FisherProximal",
     "action.depth_regulariser": "DepthAction",
-    "action.depth": "depth_action",
+    "verbs.depth": "depth depth_action",
     # What is its geometry?
-    "geometry.geodesic": "geodesic",
+    "verbs.geodesic": "geodesic",
     "metric.fisher": "fisher",
     "metric.metric": "FisherMetric",
     "passes.space": "ParameterSpace",
     "passes.verify": "verified_space",
     "passes.processes": "across",
+    # How far are two networks apart; what breaks one; what can be cut?
+    "verbs.compare": "compare",
+    "auditing.compare": "CompareSettings NetworkComparison",
+    "verbs.attack": "attack",
+    "measures.attack": "AttackSearch",
+    "measures.input_study": "AttackSettings InputStudy",
+    "verbs.prune": "prune",
+    "measures.compensated": "PruneSettings",
+    "measures.pruned": "PrunedNetwork",
     # What went wrong?
     "errors": "MemspaceError",
 }
-_CALLED = {"fisher": "build"}  # public names that their modules know by another
+# Public names that their modules know by another; two are older names of verbs
+_CALLED = {"fisher": "build", "label_issues": "labels", "depth_action": "depth"}
 _PLACES = {name: f"memspace.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = ["__version__", *_PLACES]

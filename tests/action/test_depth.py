@@ -10,10 +10,10 @@ from torch import nn
 
 from memspace.action.chain import find_chain
 from memspace.action.continuous import continuous_limit
-from memspace.action.depth import depth_action
 from memspace.action.kinetic import steps_of
 from memspace.errors import ShapeError, TaskError, UnsupportedLayerError
 from memspace.task.likelihood import Categorical, Gaussian
+from memspace.verbs.depth import depth as depth_action
 from tests.action.depth_networks import LinearFlow, Residual, residual_network, rotation
 
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from memspace.action.adjoint import adjoint
 from memspace.action.chain import find_chain
 from memspace.action.control import control
-from memspace.action.depth import depth_action
 from memspace.action.landmark_network import LandmarkNetwork, train_match
 from memspace.action.landmarks import hamiltonian, kernel, match_landmarks, shoot
 from memspace.task.likelihood import Gaussian
 from memspace.task.task import Task
 from memspace.training.loss import example_losses
+from memspace.verbs.depth import depth as depth_action
 from tests.action.depth_networks import residual_network
 
 

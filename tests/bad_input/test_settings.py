@@ -17,7 +17,7 @@ from memspace.editing.forget import forget
 from memspace.editing.write import write
 from memspace.errors import DataError, SettingsError
 from memspace.experiments.capacity import CapacitySettings
-from memspace.measures.input_study import InputSettings
+from memspace.measures.input_study import AttackSettings
 from memspace.task.builtin import BuildOptions
 
 BAD = [
@@ -65,7 +65,7 @@ def test_settings_are_kept_as_plain_numbers():
         lambda: InfluenceSettings(memory=0),
         lambda: InfluenceSettings(batch=0),
         lambda: InfluenceSettings(retrainings=-1),
-        lambda: InputSettings(examples=0),
+        lambda: AttackSettings(examples=0),
         lambda: CapacitySettings(load=(1.0, math.nan)),
         lambda: CapacitySettings(seeds=0),
         lambda: CapacitySettings(rate=math.inf),

@@ -134,7 +134,7 @@ def test_calls_with_the_wrong_things(refused: Any) -> None:
     data = (torch.randn(N, D), torch.arange(N) % C)
     with refused(TaskError, "no training data"):
         memspace.audit(nn.Linear(D, C))
-    with refused(TaskError, "model is a tuple"):
+    with refused(TaskError, "a tuple is neither"):
         memspace.audit(data, nn.Linear(D, C))  # type: ignore[arg-type]
     with refused(TaskError, "a Task is given and data"):
         memspace.audit(_task(), data)

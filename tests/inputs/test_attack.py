@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from memspace.auditing.chapters.inputs import QUICK
-from memspace.measures.attack import Attack, minimal_perturbations, search
+from memspace.measures.attack import AttackSearch, minimal_perturbations, search
 from memspace.measures.corruptions import CORRUPTIONS, corrupt, picture_shape
 from memspace.measures.decisions import gaps
 from memspace.measures.input_metric import read_inputs
-from memspace.measures.input_study import InputSettings, study_inputs
+from memspace.measures.input_study import AttackSettings, study_inputs
 from memspace.measures.lipschitz import certified_radius, lipschitz_bound
 from memspace.measures.ranks import bootstrap_median, spearman
 from memspace.task.likelihood import Bernoulli, Gaussian
@@ -31,7 +31,7 @@ def test_linear_distances_are_found(norm, law):
     task = linear(torch.randn(4, 7, generator=generator), torch.randn(4, generator=generator), law)
     x = inputs_of(task)
     read = read_inputs(task, x)
-    found = minimal_perturbations(task, x, read, Attack(norm))
+    found = minimal_perturbations(task, x, read, AttackSearch(norm))
     exact = read.linear if norm == 2 else read.linear_max
     assert bool((found.distance >= exact * (1 - 1e-9)).all())  # no attack beats the exact distance
     # The last cuts halve the perturbation's own line 12 times.
@@ -47,7 +47,7 @@ def test_curved_distances_are_those_of_a_fine_grid(norm):
     task = curved(inputs=2, classes=3, n=8)
     x = inputs_of(task)
     read = read_inputs(task, x)
-    found = minimal_perturbations(task, x, read, Attack(norm, steps=30, restarts=8, bisections=10))
+    found = minimal_perturbations(task, x, read, AttackSearch(norm, steps=30, restarts=8, bisections=10))
     angle = torch.linspace(0, 2 * math.pi, 361, dtype=torch.float64)[:-1]
     ways = torch.stack([angle.cos(), angle.sin()], 1)
     ways = ways / torch.linalg.vector_norm(ways, norm, dim=1, keepdim=True)
@@ -66,7 +66,7 @@ def test_no_attack_breaks_a_certificate():
     read = read_inputs(task, x)
     bound = lipschitz_bound(task, x[:1])
     assert isinstance(bound, float)
-    found = minimal_perturbations(task, x, read, Attack())
+    found = minimal_perturbations(task, x, read, AttackSearch())
     for radius in certified_radius(task.likelihood, bound, read.margin, read.boundary):
         assert bool((radius <= found.distance).all())
 
@@ -77,7 +77,7 @@ def test_stays_within_radius_and_bounds():
     read = read_inputs(task, x)
     radius = torch.full((len(x),), 0.3, dtype=torch.float64)
     for norm in NORMS:
-        how = Attack(norm, bounds=(-1.0, 1.0))
+        how = AttackSearch(norm, bounds=(-1.0, 1.0))
         z, passes = search(task, x, read.decision, radius, torch.zeros_like(x), how)
         assert float(torch.linalg.vector_norm(z, norm, dim=1).max()) <= 0.3 * (1 + 1e-12)
         assert float((x + z).abs().max()) <= 1 + 1e-12
@@ -94,7 +94,7 @@ def test_a_constant_network_has_no_other_decision():
         model.weight.zero_()
         model.bias.copy_(torch.tensor([1.0, 0.0]))
     x = torch.randn(15, 3, dtype=torch.float64)
-    study = study_inputs(Task(model, (x, torch.zeros(15, dtype=torch.long))), InputSettings(15))
+    study = study_inputs(Task(model, (x, torch.zeros(15, dtype=torch.long))), AttackSettings(15))
     assert study.found is not None
     assert bool(study.found.distance.isinf().all())
     assert bool((study.found.perturbation == 0).all())
@@ -118,7 +118,7 @@ def test_at_least_as_strong_as_captum():
             x.clone().requires_grad_(), radius=r, step_size=r / 4, step_num=40, target=read.decision, norm=name
         ).detach()
         flipped = task.model(moved).argmax(-1) != read.decision
-        z, _ = search(task, x, read.decision, size, torch.zeros_like(x), Attack(norm, steps=40))
+        z, _ = search(task, x, read.decision, size, torch.zeros_like(x), AttackSearch(norm, steps=40))
         ours = task.model(x + z).argmax(-1) != read.decision
         assert int(ours.sum()) >= int(flipped.sum())
         assert 0.2 < float(ours.double().mean()) < 0.8  # the radius tells strong from weak
@@ -204,14 +204,14 @@ def test_rank_correlation_and_its_interval():
 
 
 def test_a_law_without_decisions_has_a_metric_and_no_distance():
-    study = study_inputs(curved(likelihood=Gaussian()), InputSettings(20))
+    study = study_inputs(curved(likelihood=Gaussian()), AttackSettings(20))
     assert {m.name for m in study.measurements} == {"input.lambda_max", "input.trace", "input.kl_ratio"}
     assert "gaussian" in study.unmeasured[0].reason
     assert "distance" not in study.table()
 
 
 def test_a_study_is_repeatable_and_whole():
-    settings = InputSettings(30, Attack(steps=6, restarts=1, bisections=4), seed=3)
+    settings = AttackSettings(30, AttackSearch(steps=6, restarts=1, bisections=4), seed=3)
     first, second = study_inputs(curved(), settings), study_inputs(curved(), settings)
     assert [m.value for m in first.measurements] == [m.value for m in second.measurements]
     table = first.table()
@@ -223,10 +223,10 @@ def test_a_study_is_repeatable_and_whole():
 def test_the_audit_s_search_fits_its_share_of_a_training_epoch():
     """200 inputs within half an epoch of 60,000 examples: 150 passes each, and little lost against a longer search."""
     task = curved(n=100)
-    study = study_inputs(task, InputSettings(100, QUICK, both_norms=False, draws=2))
+    study = study_inputs(task, AttackSettings(100, QUICK, both_norms=False, draws=2))
     assert study.passes <= 150 * 100
     assert study.found is not None
     x = inputs_of(task)
-    long = minimal_perturbations(task, x, read_inputs(task, x), Attack(steps=30, restarts=6, bisections=9))
+    long = minimal_perturbations(task, x, read_inputs(task, x), AttackSearch(steps=30, restarts=6, bisections=9))
     ratio = study.found.distance / long.distance
     assert float(ratio.median()) < 1.02

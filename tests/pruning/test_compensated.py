@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from memspace.errors import MemoryBudgetError
-from memspace.measures.compensated import Surgery, fisher_rows, prune_compensated, schedule
+from memspace.measures.compensated import PruneSettings, fisher_rows, prune_compensated, schedule
 from memspace.measures.efficiency import prunable
 from memspace.measures.objective import Objective
 from memspace.metric.constrained import RowMetric
@@ -135,7 +135,7 @@ def test_masks_are_zero_shares_fall_and_the_model_is_untouched(structure: str, o
     before = {k: v.clone() for k, v in task.model.state_dict().items()}
     space, shares = ParameterSpace.of(task), (0.7, 0.3, 0.1)
     mask = prunable(space, task)
-    found = prune_compensated(task, space, mask, shares, Surgery(objective, 60, structure))
+    found = prune_compensated(task, space, mask, shares, PruneSettings(objective, 60, structure))
     assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
     assert [p.share for p in found] == [0.7, 0.3, 0.1]
     last = torch.ones_like(mask)
@@ -175,6 +175,6 @@ def test_schedule_and_memory() -> None:
     with pytest.raises(MemoryBudgetError, match="fisher-diagonal"):
         fisher_rows(task, ParameterSpace.of(task), 100, seed=0, memory=1000)
     with pytest.raises(ValueError, match="structure"):
-        Surgery(structure="dense")
+        PruneSettings(structure="dense")
     with pytest.raises(ValueError, match="objective"):
         Objective(task, ParameterSpace.of(task), "accuracy")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from memspace.errors import TaskError
-from memspace.measures.compensated import Surgery
+from memspace.measures.compensated import PruneSettings
 from memspace.measures.degradation import degradation
 from memspace.measures.filters import distance_sums, filtered_layers, prune_filters
 from memspace.measures.objective import Objective
@@ -85,7 +85,7 @@ def test_filters_go_whole_and_what_they_fed_goes_with_them() -> None:
 def test_every_method_answers_in_one_way(method: str) -> None:
     task = _cnn()
     before, space = _state(task), ParameterSpace.of(task)
-    found = prune(task, space, method, (0.3, 0.6), surgery=Surgery(rows=64))
+    found = prune(task, space, method, (0.3, 0.6), surgery=PruneSettings(rows=64))
     assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
     shares = [p.share for p in found]
     assert shares == sorted(shares, reverse=True)
@@ -121,7 +121,7 @@ def test_compensated_rounding_is_on_the_levels_and_no_worse() -> None:
     before, space = _state(task), ParameterSpace.of(task)
     step, objective = scales(task, space, 3), Objective(task, space)
     plain = rounded(task, space, 3)
-    better = rounded_compensated(task, space, 3, Surgery(rows=120))
+    better = rounded_compensated(task, space, 3, PruneSettings(rows=120))
     assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
     some = step > 0
     level = better[some] / step[some]

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from memspace.action.chain import Chain, find_chain
 from memspace.action.control import control
 from memspace.action.kinetic import fisher_action, fisher_steps, kinetic_action, shares, steps_of
 from memspace.action.readout import LENSES, prediction_action, readouts
 from memspace.action.states import States, Tail, states
-from memspace.arguments import check_names, typed
 from memspace.errors import SettingsError
-from memspace.limits import SEED
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.batching import examples_at_once
 from memspace.progress import Progress, Silent
@@ -55,51 +52,37 @@ class Depth:
         raise KeyError(f"{name} was not measured along depth")
 
 
-@typed
 def depth_action(
-    task: Task | nn.Module,
-    train: Any = None,
+    task: Task,
     *,
     blocks: str | Sequence[str] = (),
     examples: int = 256,
     lens: str = "tuned",
-    seed: Annotated[int, SEED] = 0,
+    seed: int = 0,
     progress: Progress | None = None,
-    **more: Any,
 ) -> Depth:
-    """The action of hidden states along depth: kinetic, in the Fisher metric, in predictions, and as optimal control.
-
-    A = (L/2) Σ ‖h_{l+1} − h_l‖² ≥ ½ ‖h_L − h_0‖²; (L/2) Σ δhᵀ J_lᵀ H J_l δh; Fisher–Rao length of layer-wise
-    read-outs; H_l = E⟨p_{l+1}, h_{l+1} − h_l⟩ − (λ/2)‖θ_l‖². See ``docs/depth.md``.
+    """Measure the action of hidden states along depth; see :func:`memspace.depth`, which takes a model with data too.
 
     Args:
-        task: a task, or a model with ``train`` and further fields of :class:`memspace.Task`.
-        blocks: shell patterns over module names, ``!`` excludes; none: the longest chain of modules of one class and
-            shape, each fed with what the one before gave. The result says which were taken.
-        examples: training examples measured on, at most half of them; read-outs are fitted on twice as many others,
-            the control is judged on eight times as many.
-        lens: ``tuned`` (an affine map per layer, fitted) or ``logit`` (none).
+        task: the task; blocks, examples, lens, seed, progress: as there.
+
+    Returns:
+        measurements of the whole depth and of each layer.
 
     Raises:
-        TaskError: no blocks, or fewer than two.
-        ShapeError: blocks named whose hidden state changes its shape; the stages of constant shape are offered.
-        UnsupportedLayerError: blocks that do not feed one another, or change their input in place.
-        ValueError: an unknown lens, or fewer than two examples.
+        MemspaceError: as there.
     """
+    where = "memspace.depth"
     if lens not in LENSES:
-        raise SettingsError(
-            f"the lens is one of {', '.join(LENSES)}, got {lens!r}", where="depth_action", remedy="give one of these"
-        )
+        what = f"the lens is one of {', '.join(LENSES)}, got {lens!r}"
+        raise SettingsError(what, where=where, remedy="give one of these")
     if examples < 2:
-        raise SettingsError(
-            f"an interval takes at least two examples, got {examples}", where="depth_action", remedy="give more"
-        )
-    check_names(more, Task, "memspace.depth_action")
-    job = task if isinstance(task, Task) else Task(model=task, train=train, **more)
-    with untouched(job.model):
-        first = job.train.batch(range(min(2, len(job.train))))
-        chain = find_chain(job.model, move(first.x, job.device, job.dtype), blocks)
-        return _measured(job, chain, examples, lens, seed, progress or Silent())
+        what = f"an interval takes at least two examples, got {examples}"
+        raise SettingsError(what, where=where, remedy="give more")
+    with untouched(task.model):
+        first = task.train.batch(range(min(2, len(task.train))))
+        chain = find_chain(task.model, move(first.x, task.device, task.dtype), blocks)
+        return _measured(task, chain, examples, lens, seed, progress or Silent())
 
 
 def _measured(task: Task, chain: Chain, examples: int, lens: str, seed: int, progress: Progress) -> Depth:

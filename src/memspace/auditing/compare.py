@@ -4,26 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from memspace.arguments import check_fields
+from memspace.auditing.results import Results
 from memspace.geometry.geodesic import Geodesic, PathLength, geodesic, path_length
 from memspace.geometry.layers import LayerLengths, layer_lengths
 from memspace.geometry.matching import Matching, match
 from memspace.geometry.stacked import Probe, State, held_between, probe_of
 from memspace.geometry.string import midpoints
+from memspace.limits import COUNT, SEED
 from memspace.progress import Progress, Silent
 from memspace.task.task import Task
 
-__all__ = ["Comparison", "compare_networks"]
+__all__ = ["CompareSettings", "NetworkComparison", "compare_networks"]
 
 TEST = 1000  # test examples the loss along a path is taken on
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What was found between two states; loss curves (M, n) are per example along ``share`` (M,)."""
+class CompareSettings:
+    """How two networks are compared.
+
+    Args:
+        align: reorder the hidden units of the second network to match those of the first before.
+        examples: training examples that lengths are taken on.
+        effort: evaluations of the energy per level of the search for the shortest path.
+        seed: random seed of the examples and of the matching.
+
+    Raises:
+        SettingsError: a number is out of its range.
+    """
+
+    align: bool = False
+    examples: Annotated[int, COUNT] = 512
+    effort: Annotated[int, COUNT] = 100
+    seed: Annotated[int, SEED] = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class NetworkComparison:
+    """What was found between two states of a task's model.
+
+    Args:
+        geodesic: the shortest path found, with bounds.
+        matching: how the hidden units were reordered, where they were; unmatched: the straight line before.
+        layers: lengths by layer.
+        share: (M,) places along the path, from 0 to 1.
+        losses: per curve ("geodesic, test examples") the losses (M, n) by example.
+        outputs: (2, n, ..., C) at the two ends.
+        results: the same as chapters of a page, with every number as a measurement.
+    """
 
     geodesic: Geodesic
     matching: Matching | None
@@ -31,7 +68,8 @@ class Comparison:
     layers: LayerLengths
     share: Tensor
     losses: dict[str, Tensor]
-    outputs: Tensor  # (2, n, ..., C) at the two ends
+    outputs: Tensor
+    results: Results | None = None
 
 
 def compare_networks(
@@ -39,25 +77,35 @@ def compare_networks(
     a: State,
     b: State,
     *,
-    align: bool = False,
     path: Sequence[State] = (),
-    examples: int = 512,
-    limit: int = 100,
-    seed: int = 0,
+    settings: CompareSettings | None = None,
     progress: Progress | None = None,
-) -> Comparison:
+) -> NetworkComparison:
     """Measure two states of a task's model against each other.
 
     Args:
-        align: reorder the hidden units of b to match those of a first.
-        path: states from a to b, if a training recorded them; not with ``align``, which moves b away from their end.
-        examples, limit, seed: as in :func:`memspace.geometry.geodesic.geodesic`.
+        task: whose model the states are of.
+        a: the first state dict; b: the second.
+        path: states from a to b, if a training recorded them; not used where b is aligned, which moves it off the path.
+        settings: alignment, examples and effort.
+        progress: told what is being done.
+
+    Returns:
+        the comparison, without ``results``.
+
+    Raises:
+        TaskError: the output law has no embedding.
+        WeightsMismatchError: a state is not one of the task's model.
     """
+    settings = settings or CompareSettings()
+    align, seed = settings.align, settings.seed
     progress = progress or Silent()
     matching = match(task, a, b, seed=seed) if align else None
     end = b if matching is None else matching.state
     path = () if align else path
-    found = geodesic(task, a, end, path=path, examples=examples, limit=limit, seed=seed, progress=progress)
+    found = geodesic(
+        task, a, end, path=path, examples=settings.examples, limit=settings.effort, seed=seed, progress=progress
+    )
     unmatched = None
     if matching is not None:
         probe = replace(found.probe, held=held_between(task, found.probe.space, a, b))
@@ -66,7 +114,7 @@ def compare_networks(
     share, losses = _losses(found, seed)
     with torch.no_grad():
         outputs = found.probe.outputs(found.points[[0, -1]]).double()
-    return Comparison(found, matching, unmatched, layers, share, losses, outputs)
+    return NetworkComparison(found, matching, unmatched, layers, share, losses, outputs)
 
 
 def _flat(probe: Probe, state: State) -> Tensor:

@@ -37,15 +37,15 @@ def attack(
     """Read the metric at inputs, attack and corrupt them, and compare example by example."""
     from memspace.auditing.results import clean
     from memspace.auditing.store import write_text
-    from memspace.measures.attack import Attack
-    from memspace.measures.input_study import InputSettings, study_inputs
+    from memspace.measures.attack import AttackSearch
+    from memspace.measures.input_study import AttackSettings, study_inputs
     from memspace.report.measured import show_measured
     from memspace.task.builtin import BuildOptions
     from memspace.task.checks import check_task, untouched
     from memspace.task.load import resolve
 
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
-    settings = InputSettings(examples, Attack(steps=steps, restarts=restarts), clip=clip, seed=seed)
+    settings = AttackSettings(examples, AttackSearch(steps=steps, restarts=restarts), clip=clip, seed=seed)
     with watching(Terminal(stderr=True), quiet or as_json) as progress:
         job = resolve(task, options, progress, weights)
         if device is not None:

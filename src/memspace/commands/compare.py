@@ -59,7 +59,7 @@ def compare(
 ) -> None:
     """Compare two networks of one task: distance with bounds, barrier, layers, examples."""
     from memspace.auditing.chapters.comparison import comparison_results
-    from memspace.auditing.compare import compare_networks
+    from memspace.auditing.compare import CompareSettings, compare_networks
     from memspace.auditing.store import Store
     from memspace.files import locked
     from memspace.passes.processes import current
@@ -87,9 +87,8 @@ def compare(
         if device is not None:
             move_to(job.model, local_device(device))
         path = _between(job, a, b)
-        found = compare_networks(
-            job, *states, align=align, path=path, examples=examples, limit=effort, seed=seed, progress=progress
-        )
+        asked = CompareSettings(align, examples, effort, seed)
+        found = compare_networks(job, states[0], states[1], path=path, settings=asked, progress=progress)
         command = shlex.join(["memspace", *sys.argv[1:]])
         settings = {"align": align, "examples": examples, "effort": effort, "seed": seed, "command": command}
         results = comparison_results(job, found, (_called(a), _called(b)), settings)

@@ -48,7 +48,7 @@ def prune(
     """Set weights to zero, let the others make up for it, and write the new state dict."""
     from memspace.auditing.chapters.pruning import SHARES, comparison
     from memspace.auditing.store import write_tensors, write_text
-    from memspace.measures.compensated import Surgery
+    from memspace.measures.compensated import PruneSettings
     from memspace.measures.objective import OBJECTIVES
     from memspace.measures.pruned import measured
     from memspace.measures.pruning import METHODS
@@ -63,7 +63,7 @@ def prune(
     for name, value, known in (("method", method, METHODS), ("objective", objective, OBJECTIVES)):
         if value not in known:
             raise typer.BadParameter(f"{name} is one of {', '.join(known)}")
-    surgery = Surgery(objective=objective, rows=rows, memory=parse_memory(memory), seed=seed)
+    surgery = PruneSettings(objective=objective, rows=rows, memory=parse_memory(memory), seed=seed)
     with watching(Terminal(stderr=True), quiet or as_json) as progress:
         job = resolve(task, BuildOptions(seed=seed, data_root=data_root), progress, weights)
         if device is not None:

@@ -15,13 +15,13 @@ from memspace.measurement import Measurement
 from memspace.task.data import Data
 from memspace.task.task import Task
 
-__all__ = ["Attack", "class_weights", "loss_attack", "membership"]
+__all__ = ["MembershipAttack", "class_weights", "loss_attack", "membership"]
 
 SOURCE = "yeom2018 [adversary 2]"
 
 
 @dataclass(frozen=True)
-class Attack:
+class MembershipAttack:
     """A loss-threshold attack on some examples.
 
     Args:
@@ -68,7 +68,7 @@ def class_weights(members: Tensor, others: Tensor) -> Tensor:
     return weight / total if float(total) > 0 else torch.full_like(weight, 1 / len(weight))
 
 
-def loss_attack(members: Tensor, others: Tensor, threshold: float, weights: Tensor | None = None) -> Attack:
+def loss_attack(members: Tensor, others: Tensor, threshold: float, weights: Tensor | None = None) -> MembershipAttack:
     """The attack's success on losses of members (m,) and of non-members (n,), the latter weighted."""
     w = torch.full((len(others),), 1 / len(others), dtype=torch.float64) if weights is None else weights
     a, b = members.double(), others.double()
@@ -78,7 +78,7 @@ def loss_attack(members: Tensor, others: Tensor, threshold: float, weights: Tens
     q1, q2 = auc / (2 - auc), 2 * auc * auc / (1 + auc)
     variance = (auc * (1 - auc) + (m - 1) * (q1 - auc * auc) + (n - 1) * (q2 - auc * auc)) / (m * n)
     called, others_called = float((a < threshold).double().mean()), float(((b < threshold).double() * w).sum())
-    return Attack(auc, math.sqrt(max(variance, 0.0)), called, min(others_called, 1.0), m, len(b), n)
+    return MembershipAttack(auc, math.sqrt(max(variance, 0.0)), called, min(others_called, 1.0), m, len(b), n)
 
 
 def membership(

@@ -19,14 +19,14 @@ from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
 from memspace.task.task import Task
 
-__all__ = ["Attack", "Found", "minimal_perturbations", "search"]
+__all__ = ["AttackSearch", "Found", "minimal_perturbations", "search"]
 
 FIRST = 1.25  # times the linearised distance: the first radius tried
 DOUBLINGS = 6  # of it, before giving up
 
 
 @dataclass(frozen=True)
-class Attack:
+class AttackSearch:
     """How hard to search.
 
     Args:
@@ -104,7 +104,9 @@ def _steepest(gradient: Tensor, norm: float) -> Tensor:
     return -gradient.sign()
 
 
-def search(task: Task, x: Tensor, decision: Tensor, radius: Tensor, start: Tensor, how: Attack) -> tuple[Tensor, int]:
+def search(
+    task: Task, x: Tensor, decision: Tensor, radius: Tensor, start: Tensor, how: AttackSearch
+) -> tuple[Tensor, int]:
     """One descent of the smallest gap within the radius (n,), from ``start``: the perturbation, and the passes taken.
 
     An input whose decision has changed is left where it is.
@@ -115,7 +117,7 @@ def search(task: Task, x: Tensor, decision: Tensor, radius: Tensor, start: Tenso
 
 
 def _descend(
-    target: _Target, x: Tensor, decision: Tensor, radius: Tensor, start: Tensor, how: Attack
+    target: _Target, x: Tensor, decision: Tensor, radius: Tensor, start: Tensor, how: AttackSearch
 ) -> tuple[Tensor, Tensor]:
     z = target.held(x, start, radius, how.norm)
     gap, gradient = target.gap(x + z, decision)
@@ -136,7 +138,7 @@ def _descend(
 
 
 def minimal_perturbations(
-    task: Task, x: Tensor, reading: InputReading, how: Attack, progress: Progress | None = None
+    task: Task, x: Tensor, reading: InputReading, how: AttackSearch, progress: Progress | None = None
 ) -> Found:
     """The smallest perturbation of each input that was found to change its decision; decisions on it are checked.
 
@@ -172,7 +174,7 @@ def _smallest(
     decision: Tensor,
     first: Tensor,
     start: Tensor,
-    how: Attack,
+    how: AttackSearch,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     best = start
@@ -194,7 +196,13 @@ def _smallest(
 
 
 def _tries(
-    target: _Target, x: Tensor, decision: Tensor, radius: Tensor, best: Tensor, how: Attack, generator: torch.Generator
+    target: _Target,
+    x: Tensor,
+    decision: Tensor,
+    radius: Tensor,
+    best: Tensor,
+    how: AttackSearch,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """From the best perturbation so far, shrunk to the radius; where that fails, from random starts all at once."""
     z, gap = _descend(target, x, decision, radius, best.clone(), how)

@@ -12,12 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from memspace.arguments import check_fields
 from memspace.errors import MemoryBudgetError
-from memspace.measures.objective import Objective
+from memspace.limits import BYTES, COUNT, SEED, Limit, one_of
+from memspace.measures.objective import OBJECTIVES, Objective
 from memspace.metric.constrained import Factored, RowMetric
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.outputs import outputs
@@ -27,8 +30,10 @@ from memspace.progress import Progress, Silent
 from memspace.task.checks import holding
 from memspace.task.task import Task
 
-__all__ = ["Pruned", "Surgery", "fisher_rows", "prune_compensated", "schedule"]
+__all__ = ["PruneSettings", "Pruned", "fisher_rows", "prune_compensated", "schedule"]
 
+STRUCTURES = ("joint", "layers")
+PART = Limit(1e-6, 1, below=True)
 CHOICE = (1e-1, 10.0, 1000.0)  # γ of the choice, in units of the rows' mean eigenvalue
 CHANGE = (1e-2, 1e-1, 1.0, 10.0, 100.0)  # and of the change
 
@@ -52,7 +57,7 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Surgery:
+class PruneSettings:
     """How compensated pruning works.
 
     Args:
@@ -63,21 +68,23 @@ class Surgery:
         examples: training examples the objective is measured on, at most.
         memory: bytes for the rows.
         seed: of examples and sampled labels.
+
+    Raises:
+        SettingsError: one of them is out of its range.
     """
 
     objective: str = "function"
-    rows: int = 1000
+    rows: Annotated[int, COUNT] = 1000
     structure: str = "joint"
-    step: float = 0.5
-    examples: int = 2000
-    memory: int = 2**30
-    seed: int = 0
+    step: Annotated[float, PART] = 0.5
+    examples: Annotated[int, COUNT] = 2000
+    memory: Annotated[int, BYTES] = 2**30
+    seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
-        if self.structure not in ("joint", "layers"):
-            raise ValueError(f"structure is joint or layers, got {self.structure!r}")
-        if not 0 < self.step < 1:
-            raise ValueError(f"step must lie in (0, 1), got {self.step}")
+        check_fields(self)
+        one_of(self.objective, OBJECTIVES, "objective")
+        one_of(self.structure, STRUCTURES, "structure")
 
 
 def schedule(shares: Sequence[float], step: float) -> list[float]:
@@ -127,14 +134,14 @@ def prune_compensated(
     space: ParameterSpace,
     prunable: Tensor,
     shares: Sequence[float],
-    surgery: Surgery | None = None,
+    surgery: PruneSettings | None = None,
     progress: Progress | None = None,
 ) -> list[Pruned]:
     """Networks with each share of the ``prunable`` weights kept, largest first; each goes on from the one before.
 
     Weights that are not prunable (biases, norms) take part in the compensation.
     """
-    surgery, progress = surgery or Surgery(), progress or Silent()
+    surgery, progress = surgery or PruneSettings(), progress or Silent()
     generator = torch.Generator().manual_seed(surgery.seed + 1)
     index = torch.randperm(len(task.train), generator=generator)[: surgery.examples].sort().values
     objective = Objective(task, space, surgery.objective, index)

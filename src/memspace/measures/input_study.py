@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memspace.limits import COUNT, SEED
 from memspace.measurement import Measurement, Unmeasured, from_samples
-from memspace.measures.attack import Attack, Found, minimal_perturbations
+from memspace.measures.attack import AttackSearch, Found, minimal_perturbations
 from memspace.measures.corruptions import Corrupted, corrupt
 from memspace.measures.decisions import decides
 from memspace.measures.input_metric import InputReading, input_jacobian, inputs_at, read_inputs, unreadable
@@ -19,25 +19,25 @@ from memspace.measures.ranks import bootstrap_median, spearman
 from memspace.progress import Progress, Silent
 from memspace.task.task import Task
 
-__all__ = ["InputSettings", "InputStudy", "study_inputs"]
+__all__ = ["AttackSettings", "InputStudy", "study_inputs"]
 
 STEP = 0.1  # nats: of the predicted divergence at which prediction and measurement are compared
 
 
 @dataclass(frozen=True)
-class InputSettings:
+class AttackSettings:
     """How many inputs are looked at, and how hard.
 
     Args:
         examples: drawn from the test data, or from the training data where there are none.
-        attack: how hard to search; its norm is ignored, both are searched.
+        search: how hard to search for each perturbation; its norm, bounds and seed are taken from here.
         both_norms: also perturbations measured by their largest entry.
         clip: keep perturbed inputs within the range of values seen.
         draws: of random corruptions.
     """
 
     examples: int = 500
-    attack: Attack = field(default_factory=Attack)
+    search: AttackSearch = field(default_factory=AttackSearch)
     both_norms: bool = True
     clip: bool = False
     draws: int = 4
@@ -90,7 +90,7 @@ class InputStudy:
         return out | {f"first_{c.corruption.name}": c.first.tolist() for c in self.corruptions}
 
 
-def study_inputs(task: Task, settings: InputSettings, progress: Progress | None = None) -> InputStudy:
+def study_inputs(task: Task, settings: AttackSettings, progress: Progress | None = None) -> InputStudy:
     """Read the metric at inputs, attack and corrupt them, and compare example by example."""
     data, word = (task.test, "test") if task.test is not None else (task.train, "training")
     generator = torch.Generator().manual_seed(settings.seed)
@@ -107,7 +107,7 @@ def study_inputs(task: Task, settings: InputSettings, progress: Progress | None 
         law = f"predictions of the {task.likelihood.name} law are numbers, not decisions"
         return replace(study, unmeasured=(Unmeasured("input.distance", law, "read λ_max of the input metric instead"),))
     bounds = (float(x.min()), float(x.max())) if settings.clip else None
-    how = replace(settings.attack, norm=2.0, bounds=bounds, seed=settings.seed)
+    how = replace(settings.search, norm=2.0, bounds=bounds, seed=settings.seed)
     found = minimal_perturbations(task, x, reading, how, progress)
     found_max = None
     if settings.both_norms:

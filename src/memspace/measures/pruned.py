@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -14,7 +15,24 @@ from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["measured"]
+__all__ = ["PrunedNetwork", "measured"]
+
+
+@dataclass(frozen=True)
+class PrunedNetwork:
+    """A network with weights set to zero, and what that cost.
+
+    Args:
+        method: how the weights were chosen.
+        share: of the prunable weights kept.
+        state: its state dict: all keys of the model's own, new tensors.
+        measurements: accuracy and loss before and after, their paired change, the divergence, the weights removed.
+    """
+
+    method: str
+    share: float
+    state: dict[str, Tensor] = field(repr=False)
+    measurements: tuple[Measurement, ...]
 
 
 def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measurement, ...]:

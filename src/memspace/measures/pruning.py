@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memspace.errors import TaskError
-from memspace.measures.compensated import Pruned, Surgery, prune_compensated
+from memspace.measures.compensated import Pruned, PruneSettings, prune_compensated
 from memspace.measures.efficiency import prunable
 from memspace.measures.filters import filtered_layers, prune_filters
 from memspace.metric.fisher import build
@@ -38,7 +38,7 @@ def prune(
     method: str,
     shares: Sequence[float],
     *,
-    surgery: Surgery | None = None,
+    surgery: PruneSettings | None = None,
     progress: Progress | None = None,
 ) -> list[Pruned]:
     """Networks with each share of the weight matrices' entries kept, largest first, without retraining.
@@ -60,7 +60,7 @@ def prune(
     if method == "magnitude":
         return cut(theta, theta.abs(), mask, shares, method)
     if method == "fisher-diagonal":
-        diagonal = build(task, space, "diagonal", memory=(surgery or Surgery()).memory).diagonal()
+        diagonal = build(task, space, "diagonal", memory=(surgery or PruneSettings()).memory).diagonal()
         return cut(theta, 0.5 * diagonal.to(theta) * theta.square(), mask, shares, method)
     if method == "fisher-inverse":
         return prune_compensated(task, space, mask, shares, surgery, progress)

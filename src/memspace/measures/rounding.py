@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memspace.measures.compensated import Surgery, fisher_rows
+from memspace.measures.compensated import PruneSettings, fisher_rows
 from memspace.measures.objective import Objective
 from memspace.measures.robustness import quantised
 from memspace.passes.space import ParameterSpace
@@ -43,13 +43,13 @@ def rounded(task: Task, space: ParameterSpace, bits: int) -> Tensor:
     return space.pack(own | quantised(task, space, bits))
 
 
-def rounded_compensated(task: Task, space: ParameterSpace, bits: int, surgery: Surgery | None = None) -> Tensor:
+def rounded_compensated(task: Task, space: ParameterSpace, bits: int, surgery: PruneSettings | None = None) -> Tensor:
     """All weights (P,), matrices on the same levels as :func:`rounded`'s, vectors free to compensate.
 
     Several dampings are tried; of these and plain rounding the one whose predictions diverge least on training
     examples is returned.
     """
-    surgery = surgery or Surgery()
+    surgery = surgery or PruneSettings()
     theta, step = space.flat(task.model), scales(task, space, bits)
     limit = 2 ** (bits - 1) - 1
     metric = fisher_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from memspace.auditing.compare import Comparison
+from memspace.auditing.compare import NetworkComparison
 from memspace.auditing.results import Chapter, Figure, Finding, Series
 from memspace.auditing.thresholds import BARRIER
 from memspace.intervals import of_mean
@@ -15,7 +15,7 @@ __all__ = ["barrier_chapter", "better_chapter"]
 LINE, PATH = "straight line", "geodesic"
 
 
-def better_chapter(found: Comparison, names: tuple[str, str]) -> Chapter:
+def better_chapter(found: NetworkComparison, names: tuple[str, str]) -> Chapter:
     """Loss of the second network less that of the first, example by example, on test and training data."""
     measured: list[Measurement] = []
     absent: list[Unmeasured] = []
@@ -86,7 +86,7 @@ def barrier_of(name: str, share: torch.Tensor, loss: torch.Tensor) -> Measuremen
     )
 
 
-def barrier_chapter(found: Comparison) -> Chapter:
+def barrier_chapter(found: NetworkComparison) -> Chapter:
     """The loss along the straight line and along the path found."""
     measured, series = [], []
     for name, loss in found.losses.items():

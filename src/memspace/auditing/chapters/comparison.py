@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memspace.action.lengths import distance_effect, distance_of, interval
 from memspace.auditing.chapters.barrier import barrier_chapter, better_chapter
-from memspace.auditing.compare import Comparison
+from memspace.auditing.compare import NetworkComparison
 from memspace.auditing.pictures import item
 from memspace.auditing.results import Chapter, Figure, Finding, Gallery, Results, Series
 from memspace.geometry.geodesic import Geodesic, PathLength
@@ -25,7 +25,9 @@ __all__ = ["comparison_results"]
 SHOWN = 12  # examples drawn
 
 
-def comparison_results(task: Task, found: Comparison, names: tuple[str, str], settings: dict[str, Any]) -> Results:
+def comparison_results(
+    task: Task, found: NetworkComparison, names: tuple[str, str], settings: dict[str, Any]
+) -> Results:
     """The comparison as a page's chapters and a table of examples; ``names``: what the two states are called."""
     began = time.perf_counter()
     examples, table = _examples(task, found)
@@ -71,7 +73,7 @@ def _of_ratio(value: float, above: PathLength, below: Tensor, by: float, less: f
     return min(value, max(0.0, low)), high
 
 
-def _distance(found: Comparison) -> Chapter:
+def _distance(found: NetworkComparison) -> Chapter:
     g, n = found.geodesic, found.geodesic.probe.n
     ends = g.probe.squared(g.points[[0, -1]]).detach()[0].cpu()
     measured = [
@@ -188,7 +190,7 @@ def _far(g: Geodesic) -> Finding:
     return Finding("good", "The straight line is nearly the shortest path", evidence, "Nothing to do.", "distance")
 
 
-def _layers(found: Comparison) -> Chapter:
+def _layers(found: NetworkComparison) -> Chapter:
     layers, n = found.layers, found.geodesic.probe.n
     total = float(layers.carried.sum())
     shares = (layers.carried / total).tolist() if total > 0 else [0.0] * len(layers.labels)
@@ -234,7 +236,7 @@ def _layers(found: Comparison) -> Chapter:
     return Chapter("layers", "Layers", "Which layers carry the distance?", answer, tuple(measured), (), (), figures)
 
 
-def _examples(task: Task, found: Comparison) -> tuple[Chapter, dict[str, Any]]:
+def _examples(task: Task, found: NetworkComparison) -> tuple[Chapter, dict[str, Any]]:
     g = found.geodesic
     with torch.no_grad():
         apart = g.probe.squared(g.points[[0, -1]])[0].sqrt().cpu()

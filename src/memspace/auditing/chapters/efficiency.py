@@ -18,7 +18,7 @@ from memspace.auditing.results import Chapter, Figure, Finding
 from memspace.auditing.thresholds import ACCURACY_COST, REMOVABLE
 from memspace.errors import NonFiniteError
 from memspace.measurement import Measurement, Unmeasured
-from memspace.measures.compensated import CHANGE, CHOICE, Surgery, schedule
+from memspace.measures.compensated import CHANGE, CHOICE, PruneSettings, schedule
 from memspace.measures.cost import EIGH, Facts, Stage
 from memspace.measures.efficiency import Needed, PruningCurve, accuracy_curve, needed_share, prunable, pruning_curve
 from memspace.measures.filters import filtered_layers, prune_filters
@@ -50,7 +50,7 @@ def _further(
     task, theta, found = r.task, r.space.flat(r.task.model), {}
     absent: tuple[Unmeasured, ...] = ()
     if ROWS * r.space.size <= AFFORDABLE:
-        surgery = Surgery(rows=ROWS, examples=EXAMPLES)
+        surgery = PruneSettings(rows=ROWS, examples=EXAMPLES)
         try:
             found["Fisher inverse (OBS)"] = prune(task, r.space, "fisher-inverse", INVERSE[1:], surgery=surgery)
         except NonFiniteError:  # a weight divided by its own norm, for one
@@ -200,7 +200,7 @@ def costs(facts: Facts) -> list[Stage]:
     if facts.filters:
         stages.append(Stage("filters", m, len(KEPT), 0, 0, "accuracy against filters kept"))
     if ROWS * facts.parameters <= AFFORDABLE:
-        rounds = len(schedule(INVERSE[1:], Surgery().step))
+        rounds = len(schedule(INVERSE[1:], PruneSettings().step))
         tried = 1 + rounds * (1 + len(CHOICE) * len(CHANGE))
         e, r = min(facts.n, EXAMPLES), min(facts.n, ROWS)
         exact = facts.n * facts.outputs * facts.positions <= ROWS

@@ -13,10 +13,10 @@ from memspace.auditing.reading import Reading
 from memspace.auditing.results import Figure, Finding, Gallery, Series
 from memspace.auditing.thresholds import RANKS_WELL
 from memspace.measurement import Measurement, Unmeasured
-from memspace.measures.attack import DOUBLINGS, Attack
+from memspace.measures.attack import DOUBLINGS, AttackSearch
 from memspace.measures.corruptions import fitting
 from memspace.measures.cost import Facts, Stage
-from memspace.measures.input_study import InputSettings, InputStudy, study_inputs
+from memspace.measures.input_study import AttackSettings, InputStudy, study_inputs
 from memspace.progress import Progress
 
 __all__ = ["InputPart", "input_costs", "input_part"]
@@ -24,7 +24,7 @@ __all__ = ["InputPart", "input_costs", "input_part"]
 EXAMPLES, DRAWS = 200, 2
 ATTACKED, SHORTENED = 66, 12  # forwards an input of the quick attack, as measured; those without a gradient
 RANK = "input.distance_l2.rank_linear"
-QUICK = Attack(steps=8, restarts=1, bisections=5)  # about 65 passes an input; 390 find distances 1 to 2% smaller
+QUICK = AttackSearch(steps=8, restarts=1, bisections=5)  # about 65 passes an input; 390 find distances 1 to 2% smaller
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class InputPart:
 
 def input_part(r: Reading, seed: int, progress: Progress) -> InputPart:
     """The metric at some inputs, a quick attack, and corruptions."""
-    s = study_inputs(r.task, InputSettings(EXAMPLES, QUICK, both_norms=False, draws=DRAWS, seed=seed + 9), progress)
+    s = study_inputs(r.task, AttackSettings(EXAMPLES, QUICK, both_norms=False, draws=DRAWS, seed=seed + 9), progress)
     if s.found is None or s.reading is None:
         return InputPart(s.measurements, s.unmeasured)
     value = {m.name: m.value for m in s.measurements}

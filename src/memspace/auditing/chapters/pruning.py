@@ -9,7 +9,7 @@ import torch
 
 from memspace.auditing.results import Chapter, Figure, Results, Series
 from memspace.measurement import Measurement
-from memspace.measures.compensated import Pruned, Surgery
+from memspace.measures.compensated import Pruned, PruneSettings
 from memspace.measures.efficiency import PruningCurve, accuracy_curve
 from memspace.measures.pruning import prune
 from memspace.measures.robustness import split
@@ -34,7 +34,7 @@ def comparison(
     space: ParameterSpace,
     found: Sequence[Pruned],
     measurements: tuple[Measurement, ...],
-    surgery: Surgery,
+    surgery: PruneSettings,
     progress: Progress,
 ) -> Results:
     """Results of one chapter: the networks ``found``, and magnitude and Fisher diagonal at shares around theirs."""

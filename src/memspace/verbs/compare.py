@@ -1,0 +1,64 @@
+"""``memspace.compare``: how far apart two networks of one task are, over which barrier, in which layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from memspace.auditing.chapters.comparison import comparison_results
+from memspace.auditing.compare import CompareSettings, NetworkComparison, compare_networks
+from memspace.auditing.store import Store
+from memspace.files import locked
+from memspace.geometry.stacked import State
+from memspace.progress import Progress
+from memspace.report.html import COMPARISON, render
+from memspace.task.checkpoint import check_fit
+from memspace.task.checks import check_task, holding
+from memspace.task.task import Task
+from memspace.verbs.verb import verb
+
+__all__ = ["compare"]
+
+
+@verb
+def compare(
+    task: Task,
+    a: State,
+    b: State,
+    *,
+    path: Sequence[State] = (),
+    names: tuple[str, str] = ("A", "B"),
+    out: str | Path | None = None,
+    settings: CompareSettings | None = None,
+    progress: Progress | None = None,
+) -> NetworkComparison:
+    """Compare two networks of one task: distance with bounds, barrier, layers, examples.
+
+    Args:
+        task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
+        a: state dict of the first network; b: of the second.
+        path: states from a to b, for example the checkpoints of a training: a further start for the search, and an
+            upper bound of the length.
+        names: what the two are called on the page.
+        out: folder for results.json, the tables and report.html; None writes nothing.
+        settings: alignment, examples and effort; see :class:`memspace.CompareSettings`.
+        progress: told what is being done.
+
+    Returns:
+        the comparison; lengths in nats^½. ``comparison.results`` holds every number with its interval.
+
+    Raises:
+        MemspaceError: bad input, in one sentence.
+    """
+    settings = settings or CompareSettings()
+    for name, state in zip(names, (a, b), strict=True):
+        check_fit(task.model, state, f"memspace.compare, {name}")
+        with holding(task.model, state):
+            check_task(task)
+    found = compare_networks(task, a, b, path=path, settings=settings, progress=progress)
+    results = comparison_results(task, found, names, asdict(settings))
+    if out is not None:
+        with locked(Path(out)):
+            Store(Path(out), {"compare": list(names)}, fresh=True).save_results(results, render(results, COMPARISON))
+    return replace(found, results=results)

@@ -1,0 +1,145 @@
+"""The one rule by which every verb takes its task: a :class:`memspace.Task` alone, or a model followed by its data.
+
+``verb(task, ...)`` and ``verb(model, train, test, likelihood=..., ...)`` are the same call; further fields of a task
+are given by name. What cannot be meant (a task and data, a class for an instance, data for a model) ends in one
+sentence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+
+from torch import nn
+
+from memspace.arguments import described, typed
+from memspace.errors import SettingsError, TaskError
+from memspace.task.task import Task
+
+__all__ = ["Verb", "verb"]
+
+P = ParamSpec("P")
+S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+FIELDS = tuple(f.name for f in fields(Task))
+BY_NAME = tuple(name for name in FIELDS if name != "model")
+TAKEN = "give a memspace.Task, or a model followed by its training data"
+
+
+class Verb(Protocol[S_contra, P, R_co]):
+    """A function of a task that can be called with a model and its data instead."""
+
+    __name__: str
+
+    @overload
+    def __call__(self, task: S_contra, /, *args: P.args, **keywords: P.kwargs) -> R_co: ...
+    @overload
+    def __call__(self, model: nn.Module, train: Any, test: Any = None, /, **more: Any) -> R_co: ...
+    @overload
+    def __call__(self, **named: Any) -> R_co: ...
+
+
+def verb(function: Callable[Concatenate[S, P], R]) -> Verb[S, P, R]:
+    """Make a function of a task callable with a model and its data too, and hold its arguments to their annotations.
+
+    Args:
+        function: its first parameter is a task (or one of a union with a task); no other parameter is called like a
+            field of :class:`memspace.Task`.
+
+    Returns:
+        the verb; it raises ``TaskError`` where no task can be made of what is given, ``SettingsError`` where another
+        argument is wrong.
+    """
+    run = cast(Callable[..., R], typed(function))
+    parameters = list(inspect.signature(function).parameters.values())
+    where = f"memspace.{function.__name__}"
+
+    @functools.wraps(function)
+    def called(*args: Any, **keywords: Any) -> R:
+        first, rest = _subject(args, keywords, parameters[0].name, where)
+        if isinstance(first, _subjects(function)):
+            _check_alone(first, rest, keywords, parameters[1:], where)
+            return run(first, *rest, **keywords)
+        if not isinstance(first, nn.Module):
+            raise _no_task(first, where)
+        task, own = _with_data(first, rest, keywords, parameters[1:], where)
+        return run(task, **own)
+
+    return cast(Verb[S, P, R], called)
+
+
+def _subject(args: tuple[Any, ...], keywords: dict[str, Any], name: str, where: str) -> tuple[Any, tuple[Any, ...]]:
+    """What the verb is asked of, taken out of the arguments, and the positional ones after it."""
+    if args:
+        return args[0], args[1:]
+    for known in (name, "task", "model"):
+        if known in keywords:
+            return keywords.pop(known), ()
+    raise TaskError("no task is given", where=where, remedy=TAKEN)
+
+
+def _subjects(function: Callable[..., Any]) -> tuple[type, ...]:
+    """The classes that a function takes as they are: a task, and what else its first annotation names."""
+    first = next(iter(typing.get_type_hints(function).values()))
+    return tuple(kind for kind in typing.get_args(first) or (first,) if isinstance(kind, type))
+
+
+def _no_task(given: Any, where: str) -> TaskError:
+    if isinstance(given, type) and issubclass(given, nn.Module | Task):
+        return TaskError(f"the model is {described(given)}", where=where, remedy=f"give {given.__name__}(...)")
+    what = f"{described(given)} is neither a memspace.Task nor an nn.Module"
+    return TaskError(what, where=where, remedy=TAKEN)
+
+
+def _check_alone(
+    task: Any, rest: tuple[Any, ...], keywords: dict[str, Any], own: list[inspect.Parameter], where: str
+) -> None:
+    """Raise where a task is given and data, or fields of a task, besides; None stands for nothing."""
+    names = {p.name for p in own}
+    besides = [name for name in BY_NAME if name in keywords and name not in names]
+    besides = [name for name in besides if keywords.pop(name) is not None]
+    if rest and own[:1] and own[0].kind is inspect.Parameter.KEYWORD_ONLY:
+        besides = besides or ["data"]
+    if besides:
+        what = f"a {type(task).__name__} is given and {', '.join(besides)} besides"
+        remedy = f"give the {type(task).__name__} alone, or dataclasses.replace(task, ...)"
+        raise TaskError(what, where=where, remedy=remedy)
+
+
+def _with_data(
+    model: nn.Module, rest: tuple[Any, ...], keywords: dict[str, Any], own: list[inspect.Parameter], where: str
+) -> tuple[Task, dict[str, Any]]:
+    """The task of a model and its data, and the verb's own arguments."""
+    names = [p.name for p in own]
+    if len(rest) > 2 or any(name in keywords for name in ("train", "test")[: len(rest)]):
+        what = f"{len(rest)} arguments follow the model" if len(rest) > 2 else "data are given twice"
+        raise SettingsError(what, where=where, remedy="give (model, train, test) in this order, all else by name")
+    given = dict(zip(("train", "test"), rest, strict=False)) | keywords
+    for name in given:
+        if name not in names and name not in BY_NAME:
+            raise _unknown(name, [*names, *BY_NAME], where)
+    missing = [p.name for p in own if p.default is p.empty and p.name not in given]
+    if missing:
+        remedy = f"after a model and its data give {missing[0]}=..."
+        raise SettingsError(f"{missing[0]} is missing", where=where, remedy=remedy)
+    if given.get("train") is None:
+        raise TaskError("no training data are given", where=where, remedy=f"call {where}(model, train)")
+    if isinstance(given["train"], Task):
+        raise TaskError("a model is given and a Task besides", where=where, remedy="give the Task alone")
+    about = {"name": type(model).__name__} | {k: v for k, v in given.items() if k in BY_NAME}
+    if about.get("likelihood", model) is None:
+        del about["likelihood"]
+    return Task(model=model, **about), {k: v for k, v in given.items() if k in names}
+
+
+def _unknown(name: str, known: list[str], where: str) -> SettingsError:
+    near = difflib.get_close_matches(name, known, 1)
+    remedy = f"{near[0]} may be meant" if near else f"there are {', '.join(known)}"
+    return SettingsError(f"there is no argument {name}", where=where, remedy=remedy)
