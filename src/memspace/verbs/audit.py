@@ -41,6 +41,7 @@ def audit(
 
     Raises:
         MemspaceError: bad input, in one sentence; see ``memspace.errors``.
+        SettingsError: the folder has no name.
     """
     settings = settings or Settings()
     if out is None:

@@ -37,7 +37,8 @@ def compare(
 
     Args:
         task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
-        a: state dict of the first network; b: of the second.
+        a: state dict of the first network.
+        b: state dict of the second network.
         path: states from a to b, for example the checkpoints of a training: a further start for the search, and an
             upper bound of the length.
         names: what the two are called on the page.
