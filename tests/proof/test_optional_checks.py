@@ -11,9 +11,10 @@ import memspace
 from memspace.attempt import attempt
 from memspace.attribution import prepared
 from memspace.auditing import audit, ekfac_backend
-from memspace.auditing.chapters import complexity, efficiency, geometry, robustness, stored
+from memspace.auditing.chapters import efficiency, robustness, stored
 from memspace.errors import DataError, Interrupted, OutputError
 from memspace.measurement import Unmeasured
+from memspace.measures import complexity, spectrum
 
 SAID = "it failed with RuntimeError: no derivative of a derivative"
 
@@ -43,7 +44,7 @@ def test_scores_outlive_a_residual_that_cannot_be_measured(monkeypatch: pytest.M
 
 STAGES = {  # what fails, and the measure that is then absent
     (ekfac_backend, "_fidelity"): "fisher.fidelity_error",
-    (geometry, "_lanczos"): "fisher.spectrum.lanczos",
+    (spectrum, "spectral_density"): "fisher.trace.lanczos",
     (complexity, "FisherOperator"): "complexity.fisher_rao",
     (robustness, "noise_curve"): "robustness.weight_noise",
     (robustness, "rounding_part"): "robustness.rounding",

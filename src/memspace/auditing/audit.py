@@ -17,12 +17,10 @@ from memspace.attempt import attempt
 from memspace.attribution.question import queries_of
 from memspace.auditing.chapter import ChapterDeclaration, composed, declared_chapters
 from memspace.auditing.chapters.action import action
-from memspace.auditing.chapters.capacity import capacity
 from memspace.auditing.chapters.depth import with_depth
 from memspace.auditing.chapters.disentanglement import disentanglement
 from memspace.auditing.chapters.efficiency import efficiency
 from memspace.auditing.chapters.generalisation import generalisation
-from memspace.auditing.chapters.geometry import geometry
 from memspace.auditing.chapters.robustness import robustness
 from memspace.auditing.chapters.stored import stored
 from memspace.auditing.claims import reviewed
@@ -160,12 +158,7 @@ def _go_on(space: ParameterSpace, store: Store) -> None:
 def _chapters(
     r: Reading, settings: Settings, store: Store | None, progress: Progress
 ) -> tuple[tuple[Chapter, ...], Tables]:
-    tables: Tables = {"examples": {}, "layers": {}}
-
-    def with_geometry() -> Chapter:
-        chapter, made = geometry(r, settings.seed, progress)
-        tables.update(made)
-        return chapter
+    tables: Tables = {"examples": {}}
 
     def with_action() -> Chapter:
         training = action(r, settings.seed, settings.memory, progress)
@@ -175,8 +168,6 @@ def _chapters(
         return deeper
 
     by_hand: dict[str, Callable[[], Chapter]] = {
-        "geometry": with_geometry,
-        "capacity": lambda: capacity(r, tables, settings.capacity),
         "robustness": lambda: robustness(r, settings.seed, progress),
         "efficiency": lambda: efficiency(r, progress),
         "stored": lambda: stored(r, tables, settings.seed),

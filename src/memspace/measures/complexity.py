@@ -28,12 +28,10 @@ __all__ = [
     "GAINS",
     "DescriptionLength",
     "FirstOrderChange",
-    "Spectrum",
     "description_bits",
     "fisher_rao_norm",
     "gain_curve",
     "information_bits",
-    "spectrum_summary",
 ]
 
 LN2 = math.log(2.0)
@@ -78,29 +76,6 @@ def description_bits(
     residual = n * loss / LN2
     prior = 0.5 * n * damping * float(theta.double().square().sum()) / LN2
     return residual, prior, information_bits(metric, damping)
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """Readings of a set of eigenvalues; ``flat`` is the share of the P directions below 1e-6 of the largest."""
-
-    largest: float
-    trace: float
-    effective_rank: float
-    participation: float
-    flat: float
-
-
-def spectrum_summary(values: Tensor, size: int) -> Spectrum:
-    """From the non-zero eigenvalues of F (the other of the P are zero)."""
-    v = values.double().clamp_min(0)
-    total, top = float(v.sum()), float(v.max()) if len(v) else 0.0
-    if total <= 0:
-        return Spectrum(0.0, 0.0, 0.0, 0.0, 1.0)
-    p = v / total
-    entropy = -float((p * torch.log(p.clamp_min(1e-300))).sum())
-    strong = int((v > 1e-6 * top).sum())
-    return Spectrum(top, total, math.exp(entropy), total**2 / float(v.square().sum()), 1 - strong / size)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from memspace.auditing.chapter import ChapterDeclaration
+from memspace.auditing.chapters.capacity import CAPACITY
 from memspace.auditing.chapters.complexity import COMPLEXITY
+from memspace.auditing.chapters.geometry import GEOMETRY
 
 __all__ = ["CHAPTERS"]
 
-CHAPTERS: tuple[ChapterDeclaration, ...] = (COMPLEXITY,)
+CHAPTERS: tuple[ChapterDeclaration, ...] = (GEOMETRY, COMPLEXITY, CAPACITY)
