@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.table import Row, at_least, at_most
 from memspace.experiments.action_methods import METHODS
 from memspace.experiments.action_network import Examples, examples_of
-from memspace.experiments.action_study import BASELINE, ActionStudy, Plan, action_study
+from memspace.experiments.action_study import BASELINE, ActionStudy, StudySettings, action_study
 from memspace.experiments.action_verdict import SHOWN
 from memspace.progress import Silent
 from memspace.task.builtin import BuildOptions, build
@@ -58,7 +58,7 @@ def _study(w: Workload, arguments: argparse.Namespace) -> ActionStudy:
         valid=50 if small else w.valid,
         test=100 if small else w.test,
     )
-    plan = Plan(20, 2, 1) if small else Plan(w.steps, max(SEEDS, len(arguments.seeds)), 2, workers=2)
+    plan = StudySettings(20, 2, 1) if small else StudySettings(w.steps, max(SEEDS, len(arguments.seeds)), 2, workers=2)
     return action_study(examples, plan)
 
 

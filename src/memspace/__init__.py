@@ -13,6 +13,9 @@ from memspace.version import VERSION as __version__
 
 if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal to the table
     from memspace.verbs.attack import attack as attack
+    from memspace.verbs.capacity import capacity as capacity
+    from memspace.verbs.retrain import retrain as retrain
+    from memspace.verbs.study import study as study
     from memspace.verbs.compare import compare as compare
     from memspace.verbs.depth import depth as depth, depth as depth_action
     from memspace.verbs.prune import prune as prune
@@ -34,6 +37,14 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.verbs.write import write as write
     from memspace.errors import MemspaceError as MemspaceError
     from memspace.verbs.geodesic import geodesic as geodesic
+    from memspace.experiments.action_study import ActionStudy as ActionStudy, StudySettings as StudySettings
+    from memspace.experiments.capacity import (
+        CapacitySettings as CapacitySettings,
+        measure_capacity as measure_capacity,
+        mlp as mlp,
+    )
+    from memspace.experiments.capacity_study import CapacityResults as CapacityResults
+    from memspace.experiments.retrain import RetrainResults as RetrainResults, RetrainSettings as RetrainSettings
     from memspace.measurement import Measurement as Measurement, Unmeasured as Unmeasured
     from memspace.measures.attack import AttackSearch as AttackSearch
     from memspace.measures.compensated import PruneSettings as PruneSettings
@@ -108,6 +119,14 @@ _HOMES = {  # module: its public names, by question
     "verbs.prune": "prune",
     "measures.compensated": "PruneSettings",
     "measures.pruned": "PrunedNetwork",
+    # What does training anew say: capacity, influence by retraining, regularisers at equal compute?
+    "verbs.capacity": "capacity",
+    "experiments.capacity": "CapacitySettings measure_capacity mlp",
+    "experiments.capacity_study": "CapacityResults",
+    "verbs.retrain": "retrain",
+    "experiments.retrain": "RetrainSettings RetrainResults",
+    "verbs.study": "study",
+    "experiments.action_study": "StudySettings ActionStudy",
     # What went wrong?
     "errors": "MemspaceError",
 }

@@ -9,10 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 from memspace.cli import app
-from memspace.errors import DataError, TaskError
+from memspace.errors import DataError, SettingsError, TaskError
 from memspace.experiments.action_methods import METHODS, Descent, Method, _nll, method
 from memspace.experiments.action_network import ResidualNetwork, examples_of
-from memspace.experiments.action_study import TRAININGS, TUNING, Plan, action_study, open_study_folder
+from memspace.experiments.action_study import TRAININGS, TUNING, StudySettings, action_study, open_study_folder
 from memspace.experiments.action_training import Job, Outcome, Shape, _points, measured_costs, train_one
 from memspace.experiments.action_verdict import chosen, compare, matched, means
 from memspace.task.task import Task
@@ -162,7 +162,7 @@ def test_readings_are_dense_early_and_end_at_the_last_step():
 def test_processes_train_what_one_process_trains(tmp_path):
     e, ways, both = examples(0.2), few("plain", "weight decay"), []
     for workers in (1, 2):
-        plan = Plan(20, 2, 1, SHAPE, workers)
+        plan = StudySettings(20, 2, 1, SHAPE, workers)
         store = open_study_folder(tmp_path / str(workers), e, plan)
         (store.folder / TRAININGS).write_text(json.dumps({"costs": {"plain": 1.0, "weight decay": 1.25}}) + "\n")
         both.append(action_study(e, plan, ways, store=store))
@@ -173,7 +173,7 @@ def test_processes_train_what_one_process_trains(tmp_path):
 
 
 def test_a_stopped_study_goes_on_where_it_stopped(tmp_path, monkeypatch):
-    e, plan = examples(0.2), Plan(40, 2, 2, SHAPE)
+    e, plan = examples(0.2), StudySettings(40, 2, 2, SHAPE)
     ways = few("plain", "weight decay", "fisher-rao norm")
     whole = action_study(e, plan, ways, store=open_study_folder(tmp_path, e, plan))
     path = tmp_path / TRAININGS
@@ -187,12 +187,12 @@ def test_a_stopped_study_goes_on_where_it_stopped(tmp_path, monkeypatch):
     for name, found in whole.outcomes.items():
         assert [o.values for o in again.outcomes[name]] == [o.values for o in found]
     monkeypatch.setattr("memspace.experiments.action_study.train_one", lambda *a: pytest.fail("trained again"))
-    one = Plan(40, 2, 2, SHAPE, 1)
+    one = StudySettings(40, 2, 2, SHAPE, 1)
     action_study(e, one, ways, store=open_study_folder(tmp_path, e, one))
 
 
 def test_other_data_or_steps_begin_anew(tmp_path):
-    e, plan = examples(), Plan(20, 2, 1, SHAPE)
+    e, plan = examples(), StudySettings(20, 2, 1, SHAPE)
     action_study(e, plan, few("plain", "weight decay"), store=open_study_folder(tmp_path, e, plan))
     assert (tmp_path / TRAININGS).exists()
     open_study_folder(tmp_path, e, replace(plan, seeds=5))
@@ -204,7 +204,7 @@ def test_other_data_or_steps_begin_anew(tmp_path):
 def test_a_method_whose_library_is_missing_is_unmeasured(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pytorch_optimizer", None)
     e = examples()
-    found = action_study(e, Plan(10, 2, 1, SHAPE), few("plain", "weight decay", "sam"))
+    found = action_study(e, StudySettings(10, 2, 1, SHAPE), few("plain", "weight decay", "sam"))
     (absent,) = found.unmeasured
     assert absent.name == "sam"
     assert "memspace[study]" in absent.remedy
@@ -214,11 +214,11 @@ def test_a_method_whose_library_is_missing_is_unmeasured(monkeypatch):
 def test_bad_questions_are_one_sentence():
     e = examples()
     with pytest.raises(TaskError, match="plain training, weight decay"):
-        action_study(e, Plan(5, 2, 1, SHAPE), few("plain", "dropout"))
+        action_study(e, StudySettings(5, 2, 1, SHAPE), few("plain", "dropout"))
     with pytest.raises(TaskError, match="no method 'sgd'"):
         method("sgd")
-    with pytest.raises(DataError, match="count is below one"):
-        Plan(steps=0)
+    with pytest.raises(SettingsError, match="steps is out of range"):
+        StudySettings(steps=0)
     x = torch.randn(20, 6)
     task = Task(ResidualNetwork(6, 4, 1, 3), (x, torch.zeros(20, dtype=torch.long)))
     with pytest.raises(DataError, match="test data"):
@@ -244,7 +244,7 @@ def test_the_command_prints_tables_and_keeps_files(tmp_path, monkeypatch):
 
 
 def test_the_time_of_a_training_is_reported_against_plain_training(tmp_path):
-    e, plan = examples(), Plan(60, 2, 1, SHAPE)
+    e, plan = examples(), StudySettings(60, 2, 1, SHAPE)
     store = open_study_folder(tmp_path, e, plan)
     (tmp_path / TRAININGS).write_text(json.dumps({"costs": {"plain": 1.0, "weight decay": 3.0}}) + "\n")
     found = action_study(e, plan, few("plain", "weight decay"), store=store)

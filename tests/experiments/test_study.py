@@ -13,14 +13,14 @@ from torch import nn
 from typer.testing import CliRunner
 
 from memspace.cli import app
-from memspace.errors import DataError, NonFiniteError, TaskError
+from memspace.errors import DataError, NonFiniteError, SettingsError, TaskError
 from memspace.experiments.designs import left_out, random_parts
 from memspace.experiments.lds import lds
 from memspace.experiments.left_out import effects
 from memspace.experiments.outcomes import outcomes, queries_of
-from memspace.experiments.retrain import Study, study
+from memspace.experiments.retrain import RetrainSettings, retraining_study
 from memspace.experiments.store import open_study
-from memspace.experiments.truth import retrain
+from memspace.experiments.truth import retrain_design
 from memspace.measurement import Unmeasured
 from memspace.progress import Silent
 from memspace.task.builtin.train import fit
@@ -71,14 +71,14 @@ def test_one_step_of_linear_regression_is_linear_in_what_is_kept(same_order: boo
         training=Training(linear, recipe),
     )
     design = random_parts("half", 30, 24, 0.5, seeds=2, same_order=same_order)
-    truth = retrain(job, design, queries_of(job, test=torch.arange(7)))
+    truth = retrain_design(job, design, queries_of(job, test=torch.arange(7)))
     scores = (y * x) @ tx.T
     assert lds(scores, truth).value == pytest.approx(1.0, abs=1e-12)
     theta = 0.1 / (30 if same_order else 15) * (design.kept[3, :, None] * y * x).sum(0)
     want = Gaussian(1.0).nll((tx @ theta)[:, None], torch.full((7, 1), 100.0, dtype=torch.float64))
     torch.testing.assert_close(truth.outcomes["loss"][3, 1], want)
     removed = left_out("left-out", 30, [torch.tensor([2]), torch.tensor([4, 5])], 3, same_order=same_order)
-    found = effects(retrain(job, removed, queries_of(job, test=torch.arange(7))), outcome="loss")
+    found = effects(retrain_design(job, removed, queries_of(job, test=torch.arange(7))), outcome="loss")
     assert bool((found.error == 0).all())  # no seed changes anything here
     if same_order:
         before = (0.1 / 30) * (y * x).sum(0)
@@ -91,7 +91,7 @@ def test_truth_is_that_of_single_trainings() -> None:
     job = task()
     design = random_parts("half", 40, 5, 0.5, seeds=2)
     queries = queries_of(job, train=torch.tensor([3, 1]), test=torch.arange(4))
-    truth = retrain(job, design, queries)
+    truth = retrain_design(job, design, queries)
     refit = refit_of(job)
     assert refit is not None
     model = refit(design.kept[4].nonzero().flatten(), int(design.seeds[4, 1]))
@@ -142,16 +142,16 @@ def test_a_stopped_study_goes_on(tmp_path: Path) -> None:
     job = task()
     design = random_parts("half", 40, 6, 0.5, seeds=2)
     queries = queries_of(job, test=torch.arange(4))
-    whole = retrain(job, design, queries)
+    whole = retrain_design(job, design, queries)
     with pytest.raises(KeyboardInterrupt):
-        retrain(job, design, queries, store=open_study(tmp_path, job), progress=Stops(6))
+        retrain_design(job, design, queries, store=open_study(tmp_path, job), progress=Stops(6))
     MADE.clear()
-    truth = retrain(job, design, queries, store=open_study(tmp_path, job))
+    truth = retrain_design(job, design, queries, store=open_study(tmp_path, job))
     assert len(MADE) < 12  # the first four are not drawn again
     for name, value in whole.outcomes.items():
         torch.testing.assert_close(truth.outcomes[name], value, rtol=1e-4, atol=1e-5)
     MADE.clear()
-    again = retrain(job, design, queries, store=open_study(tmp_path, job))
+    again = retrain_design(job, design, queries, store=open_study(tmp_path, job))
     assert len(MADE) == 1  # the one that the folder's key is made of
     assert torch.equal(again.outcomes["loss"], truth.outcomes["loss"])
     other = replace(job, training=Training(network, replace(RECIPE, epochs=2)))
@@ -163,14 +163,14 @@ def test_a_task_with_refit_alone_is_retrained_in_turn() -> None:
     alone = replace(job, training=None, refit=refit_of(job))
     design = random_parts("half", 40, 3, 0.5)
     queries = queries_of(job, test=torch.arange(4))
-    a, b = retrain(job, design, queries), retrain(alone, design, queries)
+    a, b = retrain_design(job, design, queries), retrain_design(alone, design, queries)
     torch.testing.assert_close(a.outcomes["loss"], b.outcomes["loss"], rtol=1e-4, atol=1e-5)
     with pytest.raises(TaskError, match="same batches"):
-        retrain(alone, replace(design, same_order=True), queries)
-    found = study(alone, Study(parts=("same-order",), subsets=3, queries=4))
+        retrain_design(alone, replace(design, same_order=True), queries)
+    found = retraining_study(alone, RetrainSettings(parts=("same-order",), subsets=3, queries=4))
     assert all(isinstance(m, Unmeasured) for m in found.measurements["same-order"])
     with pytest.raises(TaskError, match="anew"):
-        retrain(replace(job, training=None), design, queries)
+        retrain_design(replace(job, training=None), design, queries)
 
 
 def test_a_study_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,20 +204,20 @@ def test_a_study_from_the_command_line(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_what_cannot_be_studied_is_refused() -> None:
     job = task()
-    with pytest.raises(DataError, match="no part best"):
-        Study(parts=("best",))
-    with pytest.raises(DataError, match="below one"):
-        Study(subsets=0)
+    with pytest.raises(SettingsError, match="no part 'best'"):
+        RetrainSettings(parts=("best",))
+    with pytest.raises(SettingsError, match="subsets is out of range"):
+        RetrainSettings(subsets=0)
     with pytest.raises(DataError, match="20 examples"):
         queries_of(job, test=torch.tensor([20]))
     with pytest.raises(DataError, match="no queries"):
         queries_of(job)
     design = random_parts("half", 41, 3, 0.5)
     with pytest.raises(DataError, match="41"):
-        retrain(job, design, queries_of(job, test=torch.arange(2)))
+        retrain_design(job, design, queries_of(job, test=torch.arange(2)))
     wild = replace(job, training=Training(network, replace(RECIPE, rate=1e30)))
     with pytest.raises(NonFiniteError, match="not finite"):
-        retrain(wild, random_parts("half", 40, 3, 0.5), queries_of(job, test=torch.arange(2)))
+        retrain_design(wild, random_parts("half", 40, 3, 0.5), queries_of(job, test=torch.arange(2)))
 
 
 def test_the_audit_refits_held_out_networks_by_the_training() -> None:

@@ -17,6 +17,7 @@ Y = torch.arange(24) % 3
 VERBS = (
     "attack",
     "audit",
+    "capacity",
     "compare",
     "depth",
     "distil",
@@ -27,7 +28,9 @@ VERBS = (
     "labels",
     "leave_one_out",
     "prune",
+    "retrain",
     "reweight",
+    "study",
     "write",
 )
 
@@ -139,3 +142,41 @@ def test_inputs_are_attacked_and_the_model_is_left_alone() -> None:
     assert found.data == "training"
     assert len(found.index) == 10
     assert net.training
+
+
+def trained_task() -> Task:
+    def make() -> nn.Module:
+        return nn.Linear(4, 3)
+
+    training = memspace.Training(make, memspace.Recipe(2, 8, 0.1, 0.0))
+    return Task(model(), (X, Y), test=(X[:6], Y[:6]), training=training)
+
+
+def test_networks_are_retrained_in_memory_and_into_a_folder_alike(tmp_path) -> None:
+    settings = memspace.RetrainSettings(subsets=3, seeds=2, queries=4)
+    found = memspace.retrain(trained_task(), settings=settings)
+    written = memspace.retrain(trained_task(), settings=settings, out=tmp_path)
+    assert found.trained == written.trained == 6
+    assert [m.value for m in found.measurements["half"]] == [m.value for m in written.measurements["half"]]
+    assert (tmp_path / "retrain.json").exists()
+    for bad in ({"parts": ("best",)}, {"subsets": 0}, {"shares": (2.0,)}, {"queries": "all"}):
+        with pytest.raises(SettingsError):
+            memspace.RetrainSettings(**bad)
+
+
+def test_capacity_is_that_of_the_task_or_of_fully_connected_networks() -> None:
+    settings = memspace.CapacitySettings((1.0,), seeds=2, steps=5, doublings=0)
+    own = memspace.capacity(trained_task(), settings=settings)
+    assert [s.capacity.parameters for s in own.studies] == [15]
+    made = memspace.capacity(trained_task(), widths=(2, 3), settings=settings)
+    assert [s.architecture.name for s in made.studies] == ["4-2-3", "4-3-3"]
+    assert {m.name for m in made.measurements} >= {"4-2-3.capacity.bits", "4-3-3.capacity.bits"}
+    with pytest.raises(TaskError, match="how its network is made"):
+        memspace.capacity(model(), (X, Y))
+    with pytest.raises(SettingsError, match="widths"):
+        memspace.capacity(trained_task(), widths=(0,))
+
+
+def test_a_study_without_test_data_is_refused_before_any_training() -> None:
+    with pytest.raises(MemspaceError, match="classes and test data"):
+        memspace.study(model(), (X, Y))

@@ -24,7 +24,7 @@ from memspace.commands import (
 from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
-    from memspace.experiments.retrain import Study, StudyResults
+    from memspace.experiments.retrain import RetrainResults, RetrainSettings
     from memspace.task.task import Task
 
 __all__ = ["add"]
@@ -64,15 +64,15 @@ def retrain(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Retrain networks on parts of the data and measure what became of the predictions."""
-    from memspace.experiments.retrain import Study, study
+    from memspace.experiments.retrain import RetrainSettings, retraining_study
     from memspace.experiments.store import open_study
     from memspace.experiments.tables import write_study
     from memspace.files import locked
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
 
-    default = Study()
-    settings = Study(
+    default = RetrainSettings()
+    settings = RetrainSettings(
         parts=tuple(part or default.parts),
         subsets=subsets,
         seeds=seeds,
@@ -83,6 +83,7 @@ def retrain(
         repeats=repeats,
         networks=networks,
         seed=seed,
+        memory=parse_memory(memory),
     )
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     with watching(Terminal(stderr=True), quiet or as_json) as progress:
@@ -95,7 +96,7 @@ def retrain(
         folder = out if out is not None else default_folder(f"{job.name}-retrain")
         with locked(folder):
             store = open_study(folder, job)
-            results = study(job, settings, store=store, progress=progress, memory=parse_memory(memory))
+            results = retraining_study(job, settings, store=store, progress=progress)
             write_study(folder, results.to_dict(), results.tables)
     if as_json:
         say_json(results.to_dict())
@@ -103,7 +104,7 @@ def retrain(
         _summarise(results, folder)
 
 
-def _plan(task: Task, settings: Study) -> str:
+def _plan(task: Task, settings: RetrainSettings) -> str:
     from memspace.experiments.retrain import designs_of
 
     lines = []
@@ -114,7 +115,7 @@ def _plan(task: Task, settings: Study) -> str:
     return "\n".join(lines)
 
 
-def _summarise(results: StudyResults, folder: Path) -> None:
+def _summarise(results: RetrainResults, folder: Path) -> None:
     from memspace.measurement import Unmeasured
     from memspace.report.format import format_interval, format_value
 

@@ -59,12 +59,12 @@ def action(
     from memspace.auditing.results import clean
     from memspace.auditing.store import write_text
     from memspace.experiments.action_network import examples_of
-    from memspace.experiments.action_study import Plan, action_study, open_study_folder
+    from memspace.experiments.action_study import StudySettings, action_study, open_study_folder
     from memspace.files import locked
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
 
-    plan = Plan(steps=steps, seeds=seeds, tuning=tuning, workers=workers)
+    plan = StudySettings(steps=steps, seeds=seeds, tuning=tuning, workers=workers)
     with watching(Terminal(stderr=True), quiet or as_json) as progress:
         job = resolve(task, BuildOptions(data_root=data_root, train_network=False), progress)
         examples = examples_of(job, noise=label_noise, train=train, valid=valid, test=test)

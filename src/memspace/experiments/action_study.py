@@ -17,22 +17,24 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
+from memspace.arguments import check_fields
 from memspace.auditing.store import Store
-from memspace.errors import DataError, TaskError
+from memspace.errors import TaskError
 from memspace.experiments.action_methods import METHODS, Method
 from memspace.experiments.action_network import Examples
 from memspace.experiments.action_training import Job, Outcome, Shape, measured_costs, train_one
 from memspace.experiments.action_verdict import Comparison, chosen, compare, means
 from memspace.files import writing
+from memspace.limits import COUNT, SHARE, WHOLE
 from memspace.measurement import Measurement, Unmeasured
 from memspace.progress import Progress, Silent
 from memspace.version import VERSION
 
-__all__ = ["BASELINE", "ActionStudy", "Plan", "action_study", "open_study_folder"]
+__all__ = ["BASELINE", "ActionStudy", "StudySettings", "action_study", "open_study_folder"]
 
 BASELINE = "weight decay"
 TUNING = 10_000  # seeds of tuning begin here, far from those of the final trainings
@@ -40,26 +42,38 @@ TRAININGS = "trainings.jsonl"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How much is trained.
+class StudySettings:
+    """How much is trained, and on what.
 
     Args:
         steps: of plain training; a method whose step costs c times as much takes steps/c.
-        seeds: fresh ones, trained at the chosen setting; tuning: seeds of every setting before.
+        seeds: fresh ones, trained at the chosen setting.
+        tuning: seeds of every setting before.
+        shape: of the networks.
         workers: processes, each training on one thread.
         first: the first of the fresh seeds.
+        noise: share of the training labels made wrong.
+        train: training examples of a seed; None: four fifths of the pool.
+        valid: validation examples of a seed; None: one fifth of the pool.
+        test: at most so many test examples; None: all.
+
+    Raises:
+        SettingsError: a number is out of its range.
     """
 
-    steps: int = 1000
-    seeds: int = 10
-    tuning: int = 2
+    steps: Annotated[int, COUNT] = 1000
+    seeds: Annotated[int, COUNT] = 10
+    tuning: Annotated[int, COUNT] = 2
     shape: Shape = field(default_factory=Shape)
-    workers: int = 1
-    first: int = 0
+    workers: Annotated[int, COUNT] = 1
+    first: Annotated[int, WHOLE] = 0
+    noise: Annotated[float, SHARE] = 0.0
+    train: Annotated[int | None, COUNT] = None
+    valid: Annotated[int | None, COUNT] = None
+    test: Annotated[int | None, COUNT] = None
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.seeds, self.tuning, self.workers) < 1:
-            raise DataError("a count is below one", where="training study", remedy="give positive counts")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,7 @@ class ActionStudy:
         }
 
 
-def open_study_folder(folder: Path, examples: Examples, plan: Plan, *, fresh: bool = False) -> Store:
+def open_study_folder(folder: Path, examples: Examples, plan: StudySettings, *, fresh: bool = False) -> Store:
     """The folder of a study: finished trainings are kept for as long as data, network and steps stay the same.
 
     More seeds or methods go on from what is there.
@@ -133,7 +147,7 @@ def open_study_folder(folder: Path, examples: Examples, plan: Plan, *, fresh: bo
 
 def action_study(
     examples: Examples,
-    plan: Plan,
+    plan: StudySettings,
     methods: Sequence[Method] | None = None,
     *,
     store: Store | None = None,
@@ -261,7 +275,7 @@ class _Trainer:
     def __init__(
         self,
         examples: Examples,
-        plan: Plan,
+        plan: StudySettings,
         methods: Sequence[Method],
         store: Store | None,
         done: dict[Job, Outcome],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +30,7 @@ from memspace.task.data import Data, first_tensor
 from memspace.task.likelihood import Categorical
 from memspace.task.task import Task
 
-__all__ = ["Architecture", "CapacityStudy", "architectures", "information_of", "study_capacity"]
+__all__ = ["Architecture", "CapacityResults", "CapacityStudy", "architectures", "information_of", "study_capacity"]
 
 DENSE = 1500  # parameters up to which the whole Fisher matrix is formed
 OVERWRITTEN = (0.125, 0.25, 0.5, 1.0, 2.0)  # sizes of the second set, in units of the first
@@ -64,6 +64,30 @@ class CapacityStudy:
         if self.forgetting is not None:
             out["forgetting"] = asdict(self.forgetting)
         return out
+
+
+@dataclass(frozen=True)
+class CapacityResults:
+    """The capacity of one or several architectures.
+
+    Args:
+        task: name of the task whose inputs and classes they take.
+        studies: one an architecture, in the order asked for.
+    """
+
+    task: str
+    studies: tuple[CapacityStudy, ...]
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """The measurements of all architectures; of several each name begins with that of its architecture."""
+        if len(self.studies) == 1:
+            return self.studies[0].measurements
+        return tuple(replace(m, name=f"{s.architecture.name}.{m.name}") for s in self.studies for m in s.measurements)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain JSON types."""
+        return {"task": self.task, "architectures": [s.to_dict() for s in self.studies]}
 
 
 def architectures(task: Task, widths: tuple[int, ...], depth: int) -> list[Architecture]:

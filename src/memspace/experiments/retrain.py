@@ -3,76 +3,91 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from memspace.arguments import check_fields
 from memspace.auditing.store import Store
-from memspace.errors import DataError
+from memspace.errors import SettingsError
 from memspace.experiments.designs import left_out, random_parts
 from memspace.experiments.lds import correlations
 from memspace.experiments.outcomes import Queries, queries_of
 from memspace.experiments.reports import REPORTS, Tables
-from memspace.experiments.truth import Design, Truth, retrain
+from memspace.experiments.truth import Design, Truth, retrain_design
+from memspace.limits import BYTES, COUNT, SEED, Limit, one_of
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.progress import Progress, Silent
 from memspace.task.task import Task
 
-__all__ = ["PARTS", "Study", "StudyResults", "designs_of", "study"]
+__all__ = ["PARTS", "RetrainResults", "RetrainSettings", "designs_of", "retraining_study"]
 
+LEFT_OUT = Limit(1e-9, 1, below=True)
 PARTS = ("half", "same-order", "left-out", "memorisation")
 
 
 @dataclass(frozen=True)
-class Study:
+class RetrainSettings:
     """What to retrain.
 
     Args:
         parts: of ``half`` (random halves), ``same-order`` (shares left out with the same seeds and batch orders),
             ``left-out`` (chosen examples), ``memorisation`` (random 70% after Feldman & Zhang).
-        subsets, seeds: random parts, and trainings of each.
+        subsets: random parts of the training data.
+        seeds: trainings of each.
         queries: test examples (of a task without: training examples), spread over the data, whose outcomes are
-            measured; ``at`` instead names them.
+            measured.
+        at: names the queries instead, by position.
         shares: left out in ``same-order``.
-        examples: training examples to leave out: their positions, or None: ``chosen`` random ones. ``together``: how
-            many are left out at a time. Seeds of this part: ``repeats``.
+        examples: training examples to leave out, by position; None: ``chosen`` random ones.
+        chosen: how many random ones.
+        together: how many are left out at a time.
+        repeats: seeds of the part ``left-out``.
         networks: of ``memorisation``.
+        seed: random seed of the parts.
+        memory: bytes that networks trained together may take.
+
+    Raises:
+        SettingsError: a part is not known, or a number is out of its range.
     """
 
     parts: tuple[str, ...] = ("half",)
-    subsets: int = 64
-    seeds: int = 2
-    queries: int = 200
+    subsets: Annotated[int, COUNT] = 64
+    seeds: Annotated[int, COUNT] = 2
+    queries: Annotated[int, COUNT] = 200
     at: tuple[int, ...] | None = None
     shares: tuple[float, ...] = (0.02, 0.1, 0.5)
     examples: tuple[int, ...] | None = None
-    chosen: int = 50
-    together: int = 1
-    repeats: int = 5
-    networks: int = 200
-    seed: int = 0
+    chosen: Annotated[int, COUNT] = 50
+    together: Annotated[int, COUNT] = 1
+    repeats: Annotated[int, COUNT] = 5
+    networks: Annotated[int, COUNT] = 200
+    seed: Annotated[int, SEED] = 0
+    memory: Annotated[int, BYTES] = 2 * 2**30
 
     def __post_init__(self) -> None:
-        unknown = [p for p in self.parts if p not in PARTS]
-        if unknown or not self.parts:
-            raise DataError(
-                f"no part {', '.join(unknown)}" if unknown else "no part is asked for",
-                where="retraining study",
-                remedy=f"choose of {', '.join(PARTS)}",
-            )
-        if min(self.subsets, self.seeds, self.queries, self.chosen, self.together, self.repeats, self.networks) < 1:
-            raise DataError("a count is below one", where="retraining study", remedy="give positive counts")
+        check_fields(self)
+        for part in self.parts:
+            one_of(part, PARTS, "part")
+        if not self.parts:
+            raise SettingsError("no part is asked for", where="settings", remedy=f"choose of {', '.join(PARTS)}")
+        for share in self.shares:
+            LEFT_OUT(share, "shares")
 
 
 @dataclass(frozen=True)
-class StudyResults:
-    """What a study found: plain data.
+class RetrainResults:
+    """What retrained networks say: plain data.
 
     Args:
+        task: its name.
+        settings: the settings, by name.
         measurements: per part.
         tables: columns by name, one table a Parquet file.
-        trained: networks; seconds: spent on them, also by earlier runs that this one went on from.
+        trained: how many networks.
+        seconds: spent on them, also by earlier runs that this one went on from.
+        truths: outcomes of the networks, by design.
     """
 
     task: str
@@ -96,7 +111,7 @@ class StudyResults:
         }
 
 
-def designs_of(task: Task, settings: Study) -> list[tuple[str, Design, Queries]]:
+def designs_of(task: Task, settings: RetrainSettings) -> list[tuple[str, Design, Queries]]:
     """The networks a study trains: (part, design, queries), in order."""
     n, s = len(task.train), settings
     asked = _queries(task, s)
@@ -122,14 +137,13 @@ def designs_of(task: Task, settings: Study) -> list[tuple[str, Design, Queries]]
     return made
 
 
-def study(
+def retraining_study(
     task: Task,
-    settings: Study,
+    settings: RetrainSettings,
     *,
     store: Store | None = None,
     progress: Progress | None = None,
-    memory: int = 2 * 2**30,
-) -> StudyResults:
+) -> RetrainResults:
     """Retrain, measure and tabulate; with a store, what an earlier call finished is not trained again.
 
     Raises:
@@ -143,17 +157,17 @@ def study(
     for part, design, queries in designs_of(task, settings):
         if part == "same-order" and not design.same_order:
             measurements[part] = [
-                Unmeasured(part, "the task has refit alone", "hand over Task(training=...): it draws the same batches")
+                Unmeasured(part, "the task has refit alone", "give Task(training=...): it draws the same batches")
             ]
             continue
-        truth = retrain(task, design, queries, store=store, progress=progress, memory=memory)
+        truth = retrain_design(task, design, queries, store=store, progress=progress, memory=settings.memory)
         truths[design.name] = truth
         found, made = REPORTS[part](truth)
         if part == "same-order":
             found = [*found, _repeated(task, truth, store, progress)]
         measurements.setdefault(part, []).extend(found)
         tables |= made
-    return StudyResults(
+    return RetrainResults(
         task.name,
         asdict(settings),
         measurements,
@@ -164,7 +178,7 @@ def study(
     )
 
 
-def _queries(task: Task, settings: Study, train: Tensor | None = None) -> Queries:
+def _queries(task: Task, settings: RetrainSettings, train: Tensor | None = None) -> Queries:
     data = task.test if task.test is not None else task.train
     if settings.at is not None:
         at = torch.tensor(settings.at, dtype=torch.long)
@@ -175,7 +189,7 @@ def _queries(task: Task, settings: Study, train: Tensor | None = None) -> Querie
     return queries_of(task, train=at if train is None else train)
 
 
-def _groups(n: int, settings: Study) -> list[Tensor]:
+def _groups(n: int, settings: RetrainSettings) -> list[Tensor]:
     if settings.examples is not None:
         chosen = torch.tensor(settings.examples, dtype=torch.long)
     else:
@@ -195,7 +209,7 @@ def _repeated(task: Task, truth: Truth, store: Store | None, progress: Progress)
         name = f"{design.name}.loss.same-seed ceiling"
         return Unmeasured(name, f"{count} subsets give no correlation", "use at least 3")
     again = Design(f"{design.name}-again", design.kept[:count], design.seeds[:count, :1].contiguous(), True)
-    repeat = retrain(task, again, truth.queries, store=store, progress=progress, at_once=3)
+    repeat = retrain_design(task, again, truth.queries, store=store, progress=progress, at_once=3)
     first = Truth(again, truth.queries, {n: t[:count, :1] for n, t in truth.outcomes.items()}, 0.0)
     r = _agreement(first, repeat)
     return from_samples(

@@ -21,7 +21,7 @@ from memspace.task.task import Task
 from memspace.training.many import MEMORY, train_many
 from memspace.training.refit import refit_many, whole
 
-__all__ = ["Design", "Truth", "retrain"]
+__all__ = ["Design", "Truth", "retrain_design"]
 
 SECONDS = 30.0  # of training between two savings
 FEWEST, MOST = 4, 64  # networks between two savings
@@ -94,7 +94,7 @@ class Truth:
         return -self.outcomes[outcome] if outcome == "loss" else self.outcomes[outcome]
 
 
-def retrain(
+def retrain_design(
     task: Task,
     design: Design,
     queries: Queries,
