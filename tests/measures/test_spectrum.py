@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from memspace.measures.complexity import LN2, description_bits, information_bits, spectrum_summary
+from memspace.measures.complexity import LN2, description_bits, information_bits
+from memspace.measures.spectrum import spectrum_summary
 from memspace.metric.density import Density
 from memspace.metric.implicit import Implicit
 from memspace.metric.spectral import Dense
