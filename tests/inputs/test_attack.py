@@ -12,11 +12,11 @@ from torch import nn
 from memspace.auditing.chapters.inputs import QUICK
 from memspace.measures.attack import AttackSearch, minimal_perturbations, search
 from memspace.measures.corruptions import CORRUPTIONS, corrupt, picture_shape
-from memspace.measures.decisions import gaps
 from memspace.measures.input_metric import read_inputs
 from memspace.measures.input_study import AttackSettings, study_inputs
 from memspace.measures.lipschitz import certified_radius, lipschitz_bound
 from memspace.measures.ranks import bootstrap_median, spearman
+from memspace.task.laws.boundary import boundary_of
 from memspace.task.likelihood import Bernoulli, Gaussian
 from memspace.task.task import Task
 from tests.inputs.networks import curved, inputs_of, linear
@@ -37,7 +37,7 @@ def test_linear_distances_are_found(norm, law):
     # The last cuts halve the perturbation's own line 12 times.
     assert float((found.distance / exact).max()) < 1.01
     assert float((found.distance / exact).median()) < 1 + 2**-11
-    changed = gaps(task.likelihood, task.model(x + found.perturbation).detach(), read.decision).amin(-1)
+    changed = boundary_of(task.likelihood).gaps(task.model(x + found.perturbation).detach(), read.decision).amin(-1)
     assert bool((changed <= 0).all())
 
 
@@ -67,7 +67,7 @@ def test_no_attack_breaks_a_certificate():
     bound = lipschitz_bound(task, x[:1])
     assert isinstance(bound, float)
     found = minimal_perturbations(task, x, read, AttackSearch())
-    for radius in certified_radius(task.likelihood, bound, read.margin, read.boundary):
+    for radius in certified_radius(boundary_of(task.likelihood), bound, read.margin, read.boundary):
         assert bool((radius <= found.distance).all())
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
-from memspace.measures.decisions import boundary_distance, gaps, largest_information
 from memspace.measures.input_metric import read_inputs, unreadable
 from memspace.measures.lipschitz import certified_radius, lipschitz_bound
+from memspace.task.laws.boundary import boundary_of
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from memspace.task.task import Task
 from tests.inputs.networks import curved, inputs_of, linear
@@ -60,8 +60,8 @@ def test_largest_information_is_reached_and_never_passed() -> None:
     for law, best in ((Categorical(), [40.0, 40.0, 0, 0, 0, 0]), (Bernoulli(), [0.0] * 6)):
         root = law.fisher_root(torch.cat([f, torch.tensor([best], dtype=torch.float64)]))
         top = torch.linalg.eigvalsh(root @ root.transpose(1, 2))[:, -1]
-        assert float(top.max()) <= largest_information(law) + 1e-12
-        assert float(top[-1]) == pytest.approx(largest_information(law), rel=1e-12)
+        assert float(top.max()) <= boundary_of(law).largest_information + 1e-12
+        assert float(top[-1]) == pytest.approx(boundary_of(law).largest_information, rel=1e-12)
 
 
 @pytest.mark.parametrize(("margin", "certified"), [(0.5, 0.495), (1.0, 0.961), (3.0, 2.26)])
@@ -73,7 +73,7 @@ def test_certificates_of_logistic_regression(margin: float, certified: float) ->
     bound = lipschitz_bound(task, x)
     assert bound == pytest.approx(1.0, rel=1e-12)
     assert isinstance(bound, float)
-    plain, fisher = certified_radius(task.likelihood, bound, read.margin, read.boundary)
+    plain, fisher = certified_radius(boundary_of(task.likelihood), bound, read.margin, read.boundary)
     assert float(fisher) == pytest.approx(certified, rel=5e-3)
     assert float(plain) == pytest.approx(margin, rel=1e-12)
     assert float(read.linear) == pytest.approx(margin, rel=1e-12)
@@ -105,9 +105,9 @@ def test_linear_distances_are_exact() -> None:
         assert float(read.linear_max[i]) == pytest.approx(min(g / float(v.abs().sum()) for v, g in ways), rel=1e-6)
         v, g = min(ways, key=lambda way: way[1] / float(way[0].norm()))
         foot = x[i] + v * g / float(v @ v)
-        assert float(gaps(task.likelihood, task.model(foot[None]).detach(), read.decision[i : i + 1]).amin()) == (
-            pytest.approx(0, abs=1e-6)
-        )
+        assert float(
+            boundary_of(task.likelihood).gaps(task.model(foot[None]).detach(), read.decision[i : i + 1]).amin()
+        ) == (pytest.approx(0, abs=1e-6))
 
 
 def test_boundary_distance_is_the_least_over_the_boundary() -> None:
@@ -123,14 +123,14 @@ def test_boundary_distance_is_the_least_over_the_boundary() -> None:
             q[:, 3 - k] = 1 - t
             q = q[q[:, 3 - k] <= q[:, 0] + 1e-12]
             best = min(best, float(law.distance(row.expand(len(q), 3), q.log()).min()))
-        assert float(boundary_distance(law, row[None])) == pytest.approx(best, rel=1e-5)
+        assert float(boundary_of(law).distance(row[None])) == pytest.approx(best, rel=1e-5)
 
 
 def test_the_fisher_certificate_is_never_the_larger() -> None:
     f = 4 * torch.randn(1000, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for law in (Categorical(), Bernoulli()):
-        margin = gaps(law, f, law.predict(f)).amin(-1)
-        plain, fisher = certified_radius(law, 2.5, margin, boundary_distance(law, f))
+        margin = boundary_of(law).gaps(f, law.predict(f)).amin(-1)
+        plain, fisher = certified_radius(boundary_of(law), 2.5, margin, boundary_of(law).distance(f))
         assert bool((fisher <= plain * (1 + 1e-9)).all())
         assert float((fisher / plain).max()) > 0.99  # near the boundary they agree
 

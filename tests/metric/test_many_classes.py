@@ -9,7 +9,8 @@ from torch import nn
 from memspace.errors import MemoryBudgetError
 from memspace.metric.fisher import build
 from memspace.passes.verify import verified_space
-from memspace.task.likelihood import IGNORE, Categorical
+from memspace.task.law import IGNORE
+from memspace.task.likelihood import Categorical
 from memspace.task.merged import kept_classes, lost_trace
 from memspace.task.task import Task
 from tests.contract.networks import NETWORKS, dense_fisher, jacobian, network

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch import distributions as law_of
 
 from memspace.errors import LabelError
-from memspace.task.likelihood import IGNORE, Bernoulli, Categorical, Gaussian, Likelihood, Poisson
+from memspace.task.law import IGNORE
+from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 
 B, C = 7, 4
 LAWS = [Categorical(), Bernoulli(), Gaussian(0.7), Poisson()]

@@ -100,13 +100,15 @@ def _loss(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
 
 
 def _margin(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
-    """Logit of the label minus the log-sum-exp of the others: the log-odds of the label (Park et al. 2023, TRAK)."""
-    return _log_odds(f, y.clamp_min(0))
+    """The log-odds of the label (Park et al. 2023, TRAK)."""
+    return _log_odds(law, f, y.clamp_min(0))
 
 
-def _log_odds(f: Tensor, k: Tensor) -> Tensor:
-    k = k.unsqueeze(-1)
-    return f.gather(-1, k).squeeze(-1) - torch.logsumexp(f.scatter(-1, k, -torch.inf), -1)
+def _log_odds(law: Likelihood, f: Tensor, k: Tensor) -> Tensor:
+    odds = law.log_odds(f, k)
+    if odds is None:
+        raise _without_classes("margin", law)
+    return odds
 
 
 TARGETS = {"loss": Target("loss", _loss), "margin": Target("margin", _margin)}
@@ -118,10 +120,10 @@ def logit_difference(a: int, b: int) -> Target:
 
 
 def log_probability(k: int) -> Target:
-    """The log-probability of class k of a categorical law, whatever the label."""
+    """The log-probability of class k, whatever the label."""
 
     def outcome(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
-        return nn.functional.logsigmoid(_log_odds(f, torch.full(f.shape[:-1], k, device=f.device)))
+        return nn.functional.logsigmoid(_log_odds(law, f, torch.full(f.shape[:-1], k, device=f.device)))
 
     return Target(f"log-probability {k}", outcome)
 
@@ -150,12 +152,8 @@ def target_of(
     kind, _, rest = target.partition(":")
     if kind not in ("margin", "logit", "logp"):
         raise _unknown(target)
-    if kind != "logit" and law.name != "categorical":
-        raise TaskError(
-            f"the target {kind} is defined for class probabilities, and the output law is {law.name}",
-            where="target",
-            remedy="use loss, or a function of (f, y)",
-        )
+    if kind != "logit" and not law.has_classes:
+        raise _without_classes(kind, law)
     if target == "margin":
         return TARGETS[target]
     try:
@@ -171,6 +169,14 @@ def target_of(
             remedy="name classes that are there",
         )
     return logit_difference(*classes) if kind == "logit" else log_probability(*classes)
+
+
+def _without_classes(kind: str, law: Likelihood) -> TaskError:
+    return TaskError(
+        f"the target {kind} is defined for class probabilities, and the output law is {law.name}",
+        where="target",
+        remedy="use loss, or a function of (f, y)",
+    )
 
 
 def _unknown(target: str) -> TaskError:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memspace import intervals
-from memspace.auditing.judge import Judged, covering
+from memspace.auditing.judge import Judged, covering, log_probabilities_of
 from memspace.auditing.reading import HeldOut
 from memspace.measurement import Measurement
 from memspace.measures.calibration import calibration_estimate
@@ -58,7 +58,8 @@ def expected_test_loss(
     counted, law = by_example(weight), task.likelihood
     floor = law.floor(y.shape[-1])
     if held_out is None:
-        return _alone(y, counted, labels, damping, loo_f, loo_loss, floor)
+        log_p = None if loo_f is None else law.log_probabilities(loo_f.double())
+        return _alone(y, counted, labels, damping, log_p, loo_loss, floor)
     at, f = held_out.index.to(y.device), held_out.f
     train = float(loss.sum() / weight.sum())
     parts = max(2, round(len(y) * held_out.folds / max(len(at), 1)))
@@ -66,10 +67,12 @@ def expected_test_loss(
         losses = per_prediction(by_example(law.nll(f.double(), y[at])), counted[at])
         return expect(losses.double(), train, parts, folds=held_out.folds, floor=floor)
     laws = labels.laws[0][at], labels.laws[1][at]
-    admitted = (law[at] for law in labels.model.admitted_laws(labels.opinions, y))
-    loo = loo_f[at] if loo_f is not None and damping.reliable else None
+    admitted = (true[at] for true in labels.model.admitted_laws(labels.opinions, y))
+    log_p = law.log_probabilities(f.double())
+    loo = law.log_probabilities(loo_f[at].double()) if loo_f is not None and damping.reliable else None
+    assert log_p is not None
     return expect_by_law(
-        f, y[at], laws, admitted, train, parts, folds=held_out.folds, told=labels.model.reliable, loo=loo
+        log_p, y[at], laws, admitted, train, parts, folds=held_out.folds, told=labels.model.reliable, loo=loo
     )
 
 
@@ -78,13 +81,13 @@ def _alone(
     counted: Tensor,
     labels: Judged | None,
     damping: DampingChoice,
-    loo_f: Tensor | None,
+    loo: Tensor | None,
     loo_loss: Tensor,
     floor: float,
 ) -> Expected:
     """Without refits: as good as the damping, which only theory can vouch for."""
-    if loo_f is not None and labels is not None:
-        each, against = expected_loss(loo_f, labels.truth), "against the inferred true label"
+    if loo is not None and labels is not None:
+        each, against = expected_loss(loo, labels.truth), "against the inferred true label"
     else:
         each, against = per_prediction(loo_loss, counted).double(), "against the labels as given"
     value, found = float(each.mean()), intervals.of_mean(each.cpu().numpy(), lower=floor)
@@ -98,17 +101,25 @@ def _alone(
 
 
 def expected_calibration(
-    y: Tensor, labels: Judged, held_out: HeldOut | None, loo_f: Tensor, damping: DampingChoice, by: str
+    law: Likelihood,
+    y: Tensor,
+    labels: Judged,
+    held_out: HeldOut | None,
+    loo_f: Tensor,
+    damping: DampingChoice,
+    by: str,
 ) -> Measurement:
     """Calibration error to expect of test data: of leave-one-out, where its damping is sound, and of refits."""
+    loo = law.log_probabilities(loo_f.double())
+    assert loo is not None, "labels were judged, so that they are classes"
     told = labels.model.reliable
     truths = [labels.truth] if told else [labels.truth, y]
     others = list(labels.model.admitted_posteriors(labels.opinions, y))
     others += [] if told else [labels.laws[0].argmax(-1)]  # what overlaps may all be wrong labels
-    refits = covering(held_out, len(y))
-    outputs = {"leave-one-out": loo_f} if damping.reliable or refits is None else {}
+    refits = covering(log_probabilities_of(law, held_out), len(y))
+    outputs = {"leave-one-out": loo} if damping.reliable or refits is None else {}
     if refits is not None:
-        outputs["refits"] = refits.to(loo_f)
+        outputs["refits"] = refits.to(loo)
     against = "the inferred true label" if told else "labels as given and as inferred"
     how = f"calibration error of {' and of '.join(outputs)}, against {against}; {by}"
     found = calibration_estimate("generalisation.calibration_estimate", list(outputs.values()), truths, how, others)

@@ -12,10 +12,11 @@ from memspace.measures.bystander import forest_opinion
 from memspace.measures.labels import LabelModel, fit_label_model
 from memspace.measures.values import HeldOut
 from memspace.task.data import first_tensor
+from memspace.task.law import Likelihood
 from memspace.task.task import Task
 from memspace.training.refit import whole
 
-__all__ = ["Judged", "covering", "judge", "noise_measurement"]
+__all__ = ["Judged", "covering", "judge", "judge_classes", "log_probabilities_of", "noise_measurement"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,15 @@ def covering(refits: HeldOut | None, n: int) -> Tensor | None:
     return table
 
 
+def log_probabilities_of(law: Likelihood, refits: HeldOut | None) -> HeldOut | None:
+    """Put log-probabilities of the classes in place of the refits' outputs, for a law that has classes."""
+    if refits is None:
+        return None
+    log_p = law.log_probabilities(refits.f.double())
+    assert log_p is not None
+    return replace(refits, f=log_p)
+
+
 def judge(
     task: Task,
     f: Tensor,
@@ -58,9 +68,44 @@ def judge(
     matched: bool,
     trajectory: Tensor | None = None,
     seed: int = 0,
-    ask_forest: bool = True,
 ) -> Judged | None:
-    """Judge every label by all predictors that did not see it; None where the task has no label of this kind.
+    """Judge every label by outputs of the task's law; see :func:`judge_classes`.
+
+    Args:
+        task: whose law and inputs are used.
+        f: (n, C) outputs.
+        y: (n,) labels.
+        refits: outputs of networks that did not see the examples.
+        loo: (n, C) leave-one-out outputs.
+        matched: whether the damping of ``loo`` was met by refits.
+        trajectory: (n, C) mean outputs of the recorded training.
+        seed: random seed.
+
+    Returns:
+        None where a label is not one class for each example.
+    """
+    law = task.likelihood
+    if y.is_floating_point() or y.dim() > 1 or f.dim() > 2 or not law.has_classes:
+        return None
+    seen, left_out, mean = (None if t is None else law.log_probabilities(t.double()) for t in (f, loo, trajectory))
+    assert seen is not None
+    refits = log_probabilities_of(law, refits)
+    return judge_classes(task, seen, y, refits=refits, loo=left_out, matched=matched, trajectory=mean, seed=seed)
+
+
+def judge_classes(
+    task: Task,
+    f: Tensor,
+    y: Tensor,
+    *,
+    refits: HeldOut | None,
+    loo: Tensor | None,
+    matched: bool,
+    trajectory: Tensor | None = None,
+    seed: int = 0,
+    ask_forest: bool = True,
+) -> Judged:
+    """Judge every label by all predictors that did not see it.
 
     The noise model is fitted to refits that cover every example and to a forest on the inputs, either where it is to
     be had; to leave-one-out where there are no such refits and its damping met others. Where no refits cover the
@@ -68,13 +113,16 @@ def judge(
     them: the probabilities stay those of the model, dealt out in the better order.
 
     Args:
-        f: (n, C) outputs; y: (n,) labels.
-        refits: held-out outputs; loo: (n, C) leave-one-out outputs; matched: whether its damping was met by refits.
-        trajectory: (n, C) mean outputs of the recorded training.
+        task: whose inputs a forest is asked about.
+        f: (n, K) log-probabilities of the classes.
+        y: (n,) labels.
+        refits: held-out ones.
+        loo: (n, K) leave-one-out ones.
+        matched: whether the damping of ``loo`` was met by refits.
+        trajectory: (n, K) those of the mean outputs of the recorded training.
+        seed: random seed.
         ask_forest: False leaves the forest out.
     """
-    if y.is_floating_point() or y.dim() > 1 or f.dim() > 2:
-        return None
     opinions, names = [], []
     held_out = covering(refits, len(y))
     if held_out is not None:

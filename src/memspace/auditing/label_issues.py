@@ -106,7 +106,7 @@ def label_issues(
     folds = None if folds is None else folds_of(folds, len(task.train))
     check_task(task)
     labels = task.train.labels()
-    if labels.is_floating_point() or labels.dim() != 1:
+    if labels.is_floating_point() or labels.dim() != 1 or not task.likelihood.has_classes:
         return LabelIssues(*_other(task, settings, folds, repeats, progress))
     begun = time.perf_counter()
     with untouched(task.model):

@@ -116,7 +116,7 @@ def leave_one_out(
         seed=settings.seed,
     )
     if judged is not None:
-        calibration = expected_calibration(y, judged, refits, loo, damping, grid.estimator)
+        calibration = expected_calibration(law, y, judged, refits, loo, damping, grid.estimator)
     else:
         calibration = Unmeasured(
             "generalisation.calibration_estimate", f"the output law is {law.name}", "calibration is that of classes"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memspace.auditing.judge import Judged, judge
+from memspace.auditing.judge import Judged, judge_classes
 from memspace.auditing.reading import HeldOut, Reading
 from memspace.measurement import Measurement
 
@@ -68,7 +68,7 @@ def judge_outputs(r: Reading, seed: int = 0) -> OutputsJudged | None:
         own = None
         if r.held_out is not None and refits is not None:
             own = HeldOut(r.held_out.index, refits[:, d], r.held_out.folds, r.held_out.seconds)
-        one = judge(
+        one = judge_classes(
             r.task,
             log_p[:, d],
             y[:, d],
@@ -78,7 +78,6 @@ def judge_outputs(r: Reading, seed: int = 0) -> OutputsJudged | None:
             seed=seed + d,
             ask_forest=y.shape[1] <= FORESTS,
         )
-        assert one is not None
         judged.append(one)
     p = torch.stack([j.p for j in judged], 1)
     loss = -log_p.gather(2, y.unsqueeze(2)).squeeze(2)

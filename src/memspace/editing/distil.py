@@ -182,7 +182,7 @@ def _some(y: Tensor, classes: Tensor, count: int, seed: int) -> Tensor:
 
 def _tensors(task: Task) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Training and test data as tensors on the model's device."""
-    if task.test is None or task.likelihood.name != "categorical":
+    if task.test is None or not task.likelihood.has_classes:
         raise TaskError("distilling needs test data and classes", where=task.name, remedy="give the task both")
     assert isinstance(task.test, Data)
     out: list[Tensor] = []

@@ -88,7 +88,7 @@ def effects_of(
     kind: str = "forget",
 ) -> tuple[Measurement | Unmeasured, ...]:
     """Predicted and measured disturbance, loss before and after, on every group of examples."""
-    least = 0.0 if task.likelihood.classifies else -math.inf  # a density has no smallest loss
+    least = -math.inf if task.likelihood.continuous else 0.0  # a density may be above 1
     out: list[Measurement | Unmeasured] = []
     for name, (data, where) in groups_of(task, index, kept).items():
         operator = FisherOperator(task, space, data=data, index=where)

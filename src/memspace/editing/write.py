@@ -26,7 +26,6 @@ from memspace.passes.rows import CollectRows
 from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.data import Data
-from memspace.task.likelihood import Gaussian
 from memspace.task.task import Task
 
 __all__ = ["Target", "write"]
@@ -101,9 +100,9 @@ def write(
     theta = space.flat(task.model).double()
     at = _look(task, space, new, theta, torch.zeros_like(theta), gamma)
     width, first, steps, spent, price, boost = at.width, at.loss, 0, 0, 0.0, 1.0
-    goal = _straight(task, torch.full_like(first, target.loss * (1 - SAFE)), width)[0]
+    goal = task.likelihood.straightened(torch.full_like(first, target.loss * (1 - SAFE)), width)[0]
     while steps < target.steps:
-        level, slope = _straight(task, at.loss, width)
+        level, slope = task.likelihood.straightened(at.loss, width)
         g = _loss_rows(task, new, space, at.state) * slope[:, None]
         q = bregman_gradient(task, space, theta + at.change, kept) / len(kept) + gamma * at.change
         solved = solver.stack(torch.cat([g, q[None]]), gamma * boost)
@@ -157,22 +156,6 @@ def _checked(task: Task, x: Any, y: Any) -> Data:
     return new
 
 
-def _straight(task: Task, loss: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """A growing function of the loss that is nearly linear in the outputs, and its slope.
-
-    For classes log(e^ℓ − 1), the log-odds against the label; for a Gaussian law the distance √(2ℓ).
-    """
-    tiny = torch.finfo(loss.dtype).tiny
-    if task.likelihood.classifies:
-        held = loss.clamp_min(1e-12)
-        return held + torch.log(-torch.expm1(-held)), 1 / -torch.expm1(-held)
-    if isinstance(task.likelihood, Gaussian):
-        floor = task.likelihood.nll(loss.new_zeros(1, width), loss.new_zeros(1, width))[0]
-        root = (2 * (loss - floor)).clamp_min(tiny).sqrt()
-        return root, 1 / root
-    return loss, torch.ones_like(loss)
-
-
 def _small_damping(solver: Solver) -> float:
     return max(RELATIVE_DAMPING * solver.metric.trace().value, 1e-12)
 
@@ -213,7 +196,8 @@ class _Point:
         return float(self.loss.max()) <= target.loss
 
     def merit(self, task: Task, price: float, goal: Tensor) -> float:
-        return self.length + price * float((_straight(task, self.loss, self.width)[0] - goal).clamp_min(0).sum())
+        level, _ = task.likelihood.straightened(self.loss, self.width)
+        return self.length + price * float((level - goal).clamp_min(0).sum())
 
 
 def _look(task: Task, space: ParameterSpace, new: Data, theta: Tensor, change: Tensor, gamma: float) -> _Point:

@@ -12,7 +12,6 @@ from memspace.errors import DataError
 from memspace.measures.corruptions import CORRUPTIONS, picture_shape
 from memspace.task.builtin.options import corrupt
 from memspace.task.data import first_tensor
-from memspace.task.likelihood import Categorical
 from memspace.task.task import Task
 
 __all__ = ["Examples", "Residual", "ResidualNetwork", "Split", "examples_of"]
@@ -109,7 +108,7 @@ def examples_of(
     Raises:
         DataError: not enough data, no test data, or inputs that are not tensors of numbers with one class each.
     """
-    if task.test is None or not isinstance(task.likelihood, Categorical):
+    if task.test is None or not task.likelihood.has_classes:
         raise DataError(
             "the training study needs classes and test data",
             where=task.name,

@@ -27,7 +27,6 @@ from memspace.metric.fisher import build
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.data import Data, first_tensor
-from memspace.task.likelihood import Categorical
 from memspace.task.task import Task
 
 __all__ = ["Architecture", "CapacityResults", "CapacityStudy", "architectures", "information_of", "study_capacity"]
@@ -100,7 +99,7 @@ def architectures(task: Task, widths: tuple[int, ...], depth: int) -> list[Archi
     first = first_tensor(x)
     with torch.no_grad():
         f = task.model(first.to(task.device, task.dtype)) if isinstance(x, Tensor) and x.is_floating_point() else None
-    if f is None or f.dim() != 2 or f.shape[1] < 2 or not isinstance(task.likelihood, Categorical):
+    if f is None or f.dim() != 2 or f.shape[1] < 2 or task.likelihood.classes(f.shape[1]) != f.shape[1]:
         raise TaskError(
             "capacity is measured in labels of classes, with inputs of one tensor of numbers",
             where=task.name,

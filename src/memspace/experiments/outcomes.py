@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from memspace.errors import DataError
 from memspace.task.checks import evaluating
 from memspace.task.data import Data, Inputs, call_model, move, take
-from memspace.task.likelihood import Categorical, Likelihood
+from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 from memspace.training.loss import example_losses
 
@@ -80,11 +80,9 @@ def outcomes(likelihood: Likelihood, f: Tensor, y: Tensor) -> dict[str, Tensor]:
     the most probable class is the label. Of a sequence: means over the positions that count.
     """
     loss = example_losses(likelihood, f, y)
-    if not isinstance(likelihood, Categorical) or y.is_floating_point():
+    margin = None if y.is_floating_point() else likelihood.log_odds(f, y.clamp_min(0))
+    if margin is None:
         return {"loss": loss}
-    label = y.clamp_min(0).unsqueeze(-1)
-    others = f.scatter(-1, label, -torch.inf).logsumexp(-1)
-    margin = f.gather(-1, label).squeeze(-1) - others
     right = likelihood.hits(f, y)
     counted = likelihood.weight(f, y)
 

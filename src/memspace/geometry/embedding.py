@@ -1,58 +1,51 @@
-"""Output laws as points of flat space, so that lengths can be differentiated: Fisher–Rao distance from the chord.
-
-A map φ with ‖dφ‖² = dfᵀ H df for every output law; for class probabilities it ends on the sphere of radius 2, so the
-distance is the arc over the chord.
-"""
+"""Output laws as points of a space in which lengths can be differentiated, and steps along paths of outputs."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from memspace.errors import TaskError
-from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
+from memspace.task.likelihood import Likelihood
 
-__all__ = ["embed", "squared_arcs", "squared_steps"]
+__all__ = ["embed", "squared_steps"]
 
 
 def embed(law: Likelihood, f: Tensor) -> Tensor:
-    """φ(f), shape of f: 2√p, f/σ, 2·arcsin√p or 2√λ.
+    """Map outputs to coordinates φ with ‖dφ‖² = dfᵀ H df: 2√p, f/σ, 2·arcsin√p or 2√λ.
+
+    Args:
+        law: the output law.
+        f: outputs (..., C).
+
+    Returns:
+        (..., M), nats^½.
 
     Raises:
-        TaskError: an output law without a known embedding.
+        TaskError: an output law without known coordinates.
     """
-    if isinstance(law, Categorical):
-        return 2 * torch.exp(torch.log_softmax(f, -1) / 2)  # the root itself would have no derivative at 0
-    if isinstance(law, Gaussian):
-        return f / law.scale(f)
-    if isinstance(law, Bernoulli):
-        return 2 * torch.atan(torch.exp(f / 2))
-    if isinstance(law, Poisson):
-        return 2 * torch.exp(f / 2)
-    raise TaskError(
-        f"the output law {law.name} has no embedding, so paths through it cannot be optimised",
-        where="likelihood",
-        remedy="use Categorical, Bernoulli, Gaussian or Poisson",
-    )
+    phi = law.coordinates(f)
+    if phi is None:
+        raise TaskError(
+            f"the output law {law.name} has no embedding, so geodesics cannot be followed from it",
+            where="likelihood",
+            remedy="give it coordinates(f), or use Categorical, Bernoulli, Gaussian or Poisson",
+        )
+    return phi
 
 
-def squared_arcs(law: Likelihood, chord: Tensor) -> Tensor:
-    """d² from squared chords ‖φ − φ'‖², smooth down to 0."""
-    if not isinstance(law, Categorical):
-        return chord
-    q = (chord / 16).clamp(max=1 - 1e-9)  # sin²(d/4)
-    small = q < 1e-3
-    away = torch.where(small, torch.full_like(q, 0.5), q)
-    near = q * (1 + q * (1 / 3 + q * (8 / 45 + q * 4 / 35)))  # arcsin² in powers of q
-    return 16 * torch.where(small, near, torch.asin(away.sqrt()).square())
+def squared_steps(law: Likelihood, f: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Measure the squared Fisher–Rao steps along a path of outputs, example by example.
 
+    Args:
+        law: the output law.
+        f: outputs (S, n, ..., C) along the path.
+        weight: (n, ...): 0 for padded positions.
 
-def squared_steps(law: Likelihood, phi: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Squared Fisher–Rao step per example along a path of embedded outputs (S, n, ..., C): (S−1, n) nats.
-
-    ``weight`` (n, ...): 0 for padded positions.
+    Returns:
+        (S−1, n) nats, summed over positions; as exact as the law's ``squared_distance``.
     """
-    d = squared_arcs(law, (phi[1:] - phi[:-1]).square().sum(-1))
+    phi = law.coordinates(f)
+    d = law.squared_distance(f[:-1], f[1:]) if phi is None else law.squared_arc((phi[1:] - phi[:-1]).square().sum(-1))
     if weight is not None:
         d = d * weight
     return d.flatten(2).sum(2) if d.dim() > 2 else d

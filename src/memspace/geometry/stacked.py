@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils.checkpoint import checkpoint
 
-from memspace.geometry.embedding import embed, squared_steps
+from memspace.geometry.embedding import squared_steps
 from memspace.passes.space import ParameterSpace
 from memspace.task.checks import evaluating
 from memspace.task.data import Inputs, move
@@ -73,7 +73,7 @@ class Probe:
     def squared(self, points: Tensor) -> Tensor:
         """Squared Fisher–Rao step per example, (S−1, n), differentiable."""
         law = self.task.likelihood
-        return squared_steps(law, embed(law, self.outputs(points).double()), self.weight)
+        return squared_steps(law, self.outputs(points).double(), self.weight)
 
     def steps(self, points: Tensor) -> Tensor:
         """Squared step lengths, (S−1,): the mean over the examples."""

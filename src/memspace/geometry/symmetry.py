@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from memspace.geometry.matching import hidden_units
 from memspace.metric.metric import FisherMetric
 from memspace.passes.space import ParameterSpace
-from memspace.task.likelihood import Categorical
 from memspace.task.task import Task
 
 __all__ = ["Symmetries", "norm_directions", "symmetries", "symmetry_directions"]
@@ -49,7 +48,8 @@ class Symmetries:
 def symmetry_directions(task: Task, space: ParameterSpace, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Tangent vectors of rescaling (H, P) and of the logits' common shift (D, P), unit length, float64.
 
-    Whether they are flat is another matter: rescaling is, for activations with φ(cz) = cφ(z), the shift for classes.
+    Whether they are flat is another matter: rescaling is, for activations with φ(cz) = cφ(z). Laws that see a shift of
+    all outputs have no such vectors.
     """
     zero = {n: torch.zeros_like(state[n], dtype=torch.float64) for n in space.names}
     units = hidden_units(task)
@@ -70,7 +70,7 @@ def symmetry_directions(task: Task, space: ParameterSpace, state: Mapping[str, T
             if any(n in v for n in inward):
                 scaled.append(space.pack(v))
     shifted: list[Tensor] = []
-    if isinstance(task.likelihood, Categorical):
+    if task.likelihood.shift_free:
         last = space.blocks[-1]
         for name in last.names:
             flat = zero[name].reshape(zero[name].shape[0], -1)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.measures.decisions import gaps
 from memspace.measures.input_metric import InputReading
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
+from memspace.task.laws.boundary import boundary_of
 from memspace.task.task import Task
 
 __all__ = ["AttackSearch", "Found", "minimal_perturbations", "search"]
@@ -67,13 +67,14 @@ class _Target:
 
     def __init__(self, task: Task, bounds: tuple[float, float] | None) -> None:
         self.task, self.bounds, self.passes = task, bounds, 0
+        self.boundary = boundary_of(task.likelihood)
 
     def gap(self, x: Tensor, decision: Tensor) -> tuple[Tensor, Tensor]:
         """The smallest gap (n,) and its gradient."""
         self.passes += len(x)
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
-            least = gaps(self.task.likelihood, self.task.model(leaf.clone()), decision).amin(-1)
+            least = self.boundary.gaps(self.task.model(leaf.clone()), decision).amin(-1)
             gradient = torch.autograd.grad(least.sum(), leaf)[0]
         return least.detach(), gradient
 
@@ -229,11 +230,10 @@ def _shortened(
     """Perturbations cut back along their own line to the boundary, by bisection; lengths of what still changes it."""
     found = torch.isfinite(length)
     low, high = torch.zeros_like(length), torch.ones_like(length)
-    law = target.task.likelihood
     for _ in range(12):
         target.passes += len(x) // 3  # a forward pass is about a third of both
         middle = (low + high) / 2
-        gap = gaps(law, target.task.model(x + z * middle.reshape(_one_each(z))), decision).amin(-1)
+        gap = target.boundary.gaps(target.task.model(x + z * middle.reshape(_one_each(z))), decision).amin(-1)
         low, high = torch.where(gap > 0, middle, low), torch.where(gap > 0, high, middle)
     z = z * torch.where(found, high, torch.zeros_like(high)).reshape(_one_each(z))
     return z, torch.where(found, _length(z, norm), torch.full_like(length, math.inf)).double()

@@ -20,7 +20,7 @@ from memspace.metric.metric import FisherMetric
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
-from memspace.task.likelihood import Gaussian, Likelihood
+from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 from memspace.value import Absent, Value
 
@@ -137,8 +137,9 @@ def description_length(
     residual, weights, precision = description_bits(loss, outputs.n, theta, curvature.metric, damping.value)
     null = float(law.nll(_null_outputs(law, outputs).double(), outputs.y).sum()) / LN2
     total = residual + weights + precision
-    if isinstance(law, Gaussian):
-        saved, evidence = _variance_saved(law, outputs, weights, precision)
+    sigma = law.scale(outputs.f.double())
+    if sigma is not None:
+        saved, evidence = _variance_saved(sigma, outputs, weights, precision)
     else:
         saved = 1 - total / null if null > 0 else math.nan
         evidence = f"{total:,.0f} bits with the network, its own cost included; {null:,.0f} bits by frequencies alone."
@@ -151,8 +152,8 @@ def _null_outputs(law: Likelihood, outputs: TrainingOutputs) -> Tensor:
     return null.expand(*outputs.f.shape)
 
 
-def _variance_saved(law: Gaussian, outputs: TrainingOutputs, weights: float, precision: float) -> tuple[float, str]:
-    """What a Gaussian network saves as a code of its targets, as a share of their variance: 1 − 4^(−bits a target).
+def _variance_saved(sigma: Tensor, outputs: TrainingOutputs, weights: float, precision: float) -> tuple[float, str]:
+    """What a network with normal noise σ saves as a code of its targets, in their variance: 1 − 4^(−bits a target).
 
     Both codes are taken at the σ that suits them best, so that neither the targets' unit nor the law's σ matters;
     without weights to pay for it would be R².
@@ -164,7 +165,7 @@ def _variance_saved(law: Gaussian, outputs: TrainingOutputs, weights: float, pre
     if not bool((null > 0).all()):
         return 0.0, "The targets do not vary."
     left = torch.maximum(left, 1e-12 * null)
-    given = law.scale(left).expand(len(left)).square()
+    given = sigma.expand(len(left)).square()
     bits = 0.5 * len(targets) * float(torch.log2(null / left).sum())
     cost = precision + weights * float((given / left).log().mean().exp())
     saved = (bits - cost) / targets.numel()
@@ -304,7 +305,7 @@ class NormByGain:
 def norm_by_gain(task: Task, change: FirstOrderChange) -> NormByGain | Absent:
     """Read how the Fisher–Rao norm follows the gain of the last layer, which changes no decision."""
     law = task.likelihood
-    if law.name not in ("categorical", "bernoulli"):
+    if not law.gain_free:
         return Absent()
     return NormByGain(gain_curve(law, change.f, change.y, change.moved, GAINS))
 

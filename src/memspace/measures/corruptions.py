@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.measures.decisions import gaps
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
+from memspace.task.laws.boundary import boundary_of
 from memspace.task.task import Task
 
 __all__ = ["CORRUPTIONS", "Corrupted", "Corruption", "corrupt", "picture_shape"]
@@ -134,7 +134,7 @@ def corrupt(
     Args:
         draws: of corruptions that are random.
     """
-    shape = picture_shape(task, x)
+    shape, boundary = picture_shape(task, x), boundary_of(task.likelihood)
     chosen = fitting(shape is not None)
     scale = float(x.std())
     generator = torch.Generator().manual_seed(seed)
@@ -148,7 +148,7 @@ def corrupt(
                 for k, severity in enumerate(c.severities):
                     worse = c.apply(pictures, severity, scale, generator).reshape(x.shape)
                     f = torch.cat([task.model(part) for part in torch.split(worse, 512)])
-                    changed[run, k] = gaps(task.likelihood, f, decision).amin(-1) <= 0
+                    changed[run, k] = boundary.gaps(f, decision).amin(-1) <= 0
             out.append(_summary(c, changed))
     return tuple(out)
 

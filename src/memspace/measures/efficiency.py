@@ -99,7 +99,7 @@ def accuracy_curve(
         of = groups.cpu().numpy() if weight.dim() > 1 else None  # positions of one sequence are one draw
         loss = law.nll(f.double(), y).reshape(weight.shape).flatten()[counts]
         losses.append(float(loss.mean()))
-        ends = of_mean(loss, groups=of, lower=0.0 if law.classifies else -math.inf).ends
+        ends = of_mean(loss, groups=of, lower=-math.inf if law.continuous else 0.0).ends
         loss_ends.append(ends or (math.nan, math.nan))
         if law.classifies:
             hit = law.hits(f, y).double()

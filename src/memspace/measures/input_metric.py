@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from memspace.measurement import Unmeasured
-from memspace.measures.decisions import boundary_distance, decides, gap_rows, gaps
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
 from memspace.task.data import Data, move
@@ -142,15 +141,15 @@ def _read(task: Task, x: Tensor) -> InputReading:
     decision = law.predict(f)
     boundary = fisher = margin = linear = linear_max = nothing
     ways = torch.zeros_like(direction), torch.zeros_like(direction)
-    if decides(law):
-        gap, slope = gaps(law, f, decision), gap_rows(law, jacobian, decision)
+    if law.boundary is not None:
+        gap, slope = law.boundary.gaps(f, decision), law.boundary.gap_rows(jacobian, decision)
         margin, nearest = gap.min(-1)
         tiny = torch.finfo(torch.float64).tiny
         linear, way = (gap / slope.norm(dim=-1).clamp_min(tiny)).min(-1)
         linear_max, way_max = (gap / slope.abs().sum(-1).clamp_min(tiny)).min(-1)
         each = torch.arange(len(x), device=x.device)
         ways = slope[each, way], slope[each, way_max]
-        boundary = boundary_distance(law, f)
+        boundary = law.boundary.distance(f)
         fisher = boundary / top.clamp_min(tiny).sqrt()
         towards = (slope[each, nearest] * direction).sum(1)
         direction = torch.where(towards[:, None] > 0, -direction, direction)

@@ -12,7 +12,6 @@ from memspace.limits import COUNT, SEED
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.measures.attack import AttackSearch, Found, minimal_perturbations
 from memspace.measures.corruptions import Corrupted, corrupt
-from memspace.measures.decisions import decides
 from memspace.measures.input_metric import InputReading, input_jacobian, inputs_at, read_inputs, unreadable
 from memspace.measures.lipschitz import certified_radius, lipschitz_bound
 from memspace.measures.ranks import bootstrap_median, spearman
@@ -103,8 +102,9 @@ def study_inputs(task: Task, settings: AttackSettings, progress: Progress | None
     reading = read_inputs(task, x, progress)
     passes = len(x) * (1 + reading.f.shape[-1]) // 2
     study = InputStudy(tuple(_of_metric(task, x, reading)), (), word, index, x, reading, passes=passes)
-    if not decides(task.likelihood):
-        law = f"predictions of the {task.likelihood.name} law are numbers, not decisions"
+    if task.likelihood.boundary is None:
+        kind = "have no known boundary" if task.likelihood.classifies else "are numbers, not decisions"
+        law = f"predictions of the {task.likelihood.name} law {kind}"
         return replace(study, unmeasured=(Unmeasured("input.distance", law, "read λ_max of the input metric instead"),))
     bounds = (float(x.min()), float(x.max())) if settings.clip else None
     how = replace(settings.search, norm=2.0, bounds=bounds, seed=settings.seed)
@@ -121,7 +121,7 @@ def study_inputs(task: Task, settings: AttackSettings, progress: Progress | None
     if isinstance(bound, str):
         unmeasured = (Unmeasured("input.certified", bound, "a Sequential of plain layers has one"),)
     else:
-        certified = certified_radius(task.likelihood, bound, reading.margin, reading.boundary)
+        certified = certified_radius(task.likelihood.boundary, bound, reading.margin, reading.boundary)
     full = replace(
         study,
         unmeasured=unmeasured,

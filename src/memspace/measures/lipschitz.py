@@ -11,9 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from memspace.measures.decisions import largest_information
 from memspace.task.checks import evaluating
-from memspace.task.likelihood import Bernoulli, Likelihood
+from memspace.task.laws.boundary import Boundary
 from memspace.task.task import Task
 
 __all__ = ["certified_radius", "lipschitz_bound"]
@@ -52,15 +51,23 @@ def lipschitz_bound(task: Task, x: Tensor) -> float | str:
     return bound
 
 
-def certified_radius(likelihood: Likelihood, bound: float, margin: Tensor, boundary: Tensor) -> tuple[Tensor, Tensor]:
-    """(n,) radii within which no decision changes: by the gaps, and by the Fisher–Rao distance.
+def certified_radius(law: Boundary, bound: float, margin: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Radii within which no decision changes: by the gaps, and by the Fisher–Rao distance.
 
-    A gap f_y − f_k moves by at most √2·L‖d‖ (a Bernoulli gap by L‖d‖); the Fisher–Rao length of a step is at most
-    √sup λ_max(H)·L‖d‖. The second is never the larger: the distance to the boundary saturates where gaps grow on.
+    A gap moves by at most ``stretch``·L‖d‖; the Fisher–Rao length of a step is at most √sup λ_max(H)·L‖d‖. The second
+    radius is never the larger: the distance to the boundary saturates where gaps grow on.
+
+    Args:
+        law: the boundary of the output law.
+        bound: L of :func:`lipschitz_bound`.
+        margin: (n,) smallest gaps, in units of the outputs.
+        distance: (n,) Fisher–Rao distances to the boundary, nats^½.
+
+    Returns:
+        Two tensors (n,) in units of the input.
     """
-    each = 1.0 if isinstance(likelihood, Bernoulli) else math.sqrt(2)
     bound = max(bound, torch.finfo(torch.float64).tiny)
-    return margin / (each * bound), boundary / (math.sqrt(largest_information(likelihood)) * bound)
+    return margin / (law.stretch * bound), distance / (math.sqrt(law.largest_information) * bound)
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:

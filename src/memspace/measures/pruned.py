@@ -51,7 +51,7 @@ def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measure
         return per_prediction(flat.sum(1), w.sum(1))
 
     found = []
-    least = 0.0 if law.classifies else -math.inf  # a density's loss may be negative
+    least = -math.inf if law.continuous else 0.0  # a density's loss may be negative
     if law.classifies:
         was, now = each(correct(law, f, y)), each(correct(law, g, y))
         found += [

@@ -42,8 +42,6 @@ from memspace.passes.statistics import (
 from memspace.passes.verify import fitting_space
 from memspace.task.checks import evaluating
 from memspace.task.data import move
-from memspace.task.likelihood import Categorical
-from memspace.task.merged import kept_classes
 from memspace.task.task import Task
 
 __all__ = ["bases_of", "build", "dual_of_rows", "exact_probe", "kronecker_of"]
@@ -250,9 +248,8 @@ def _cotangents_each(task: Task, kind: Kind, index: Tensor | None) -> int:
         return kind.samples
     first = torch.arange(min(PROBED, len(task.train))) if index is None else index[:PROBED]
     f, _ = outputs_of(task, task.train, index=first)
-    if kind.name == "topk" and isinstance(task.likelihood, Categorical):
-        ordered = torch.softmax(f, -1).sort(-1, descending=True).values
-        return f[0, ..., 0].numel() * (1 + int(kept_classes(ordered, kind.share).max()))
+    if kind.name == "topk":
+        return f[0, ..., 0].numel() * task.likelihood.merged_columns(f, kind.share)
     return f[0].numel()
 
 

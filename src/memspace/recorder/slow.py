@@ -25,7 +25,6 @@ from memspace.passes.leverage import KroneckerLeverage
 from memspace.passes.space import Block, ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.recorder.probe import Probe, reading
-from memspace.task.likelihood import Categorical
 
 __all__ = ["Fullness", "FullnessReader", "SlopeReader", "Spent", "slow_readers"]
 
@@ -97,9 +96,8 @@ class FullnessReader:
         probe, space = self._probe, self._space
         with reading(probe.model), torch.enable_grad():
             job = probe.task()
-            kind = "topk" if isinstance(job.likelihood, Categorical) else "exact"
             try:
-                metric = build(job, space, "kfac", kind=kind, memory=MEMORY)
+                metric = build(job, space, "kfac", kind="topk", memory=MEMORY)  # exact where the law merges nothing
             except MemoryBudgetError:
                 self.possible = False
                 return None

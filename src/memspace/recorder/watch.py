@@ -21,9 +21,9 @@ from memspace.recorder.recorder import Recorder, WatchSettings
 from memspace.recorder.sinks import as_sinks
 from memspace.recorder.slow import LOOKS, slow_readers
 from memspace.recorder.trajectory import Trajectory
-from memspace.task.likelihood import Categorical, Likelihood
+from memspace.task.likelihood import Categorical, Likelihood, law_to_dict
 from memspace.task.plain import own_name
-from memspace.task.recording import Recording, law_to_dict, load_recording
+from memspace.task.recording import Recording, load_recording
 
 __all__ = ["watch"]
 

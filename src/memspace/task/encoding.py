@@ -11,8 +11,7 @@ from torch import Tensor
 
 from memspace.errors import LabelError
 from memspace.task.data import as_labels
-from memspace.task.law import IGNORE
-from memspace.task.likelihood import Categorical, Gaussian, Likelihood
+from memspace.task.law import IGNORE, Likelihood
 
 __all__ = ["LabelEncoding", "find_encoding"]
 
@@ -102,26 +101,26 @@ def find_encoding(law: Likelihood, f: Tensor, y: Any, names: Sequence[str] | Non
     if y.is_complex():
         return LabelEncoding(words)
     one = (*f.shape[1:-1],)
-    shape, outputs = tuple(y.shape[1:]), f.shape[-1]
-    if isinstance(law, Categorical):
-        squeeze = _surplus(shape, one) if outputs > 1 else 0
+    shape, classes = tuple(y.shape[1:]), law.classes(f.shape[-1])
+    if classes is not None:
+        squeeze = _surplus(shape, one) if classes > 1 else 0
         whole = onehot = False
-        if shape == (*one, outputs) and not squeeze and y.dtype != torch.uint16:
+        if shape == (*one, classes) and not squeeze and y.dtype != torch.uint16:
             onehot = bool(((y == 0) | (y == 1)).all()) and bool((y.double().sum(-1) == 1).all())
         elif y.dtype == torch.bool:
-            whole = outputs == 2
+            whole = classes == 2
         elif y.is_floating_point():
             whole = bool(((y == y.round()) & (y.abs() <= WHOLE)).all())
         plain = shape == one or squeeze > 0
-        real = shape == (*one, outputs) and not squeeze and not onehot and not y.is_floating_point()
+        real = shape == (*one, classes) and not squeeze and not onehot and not y.is_floating_point()
         shift = 0
         if plain and (whole or not y.is_floating_point()) and y.dtype != torch.bool:
             counted = y[y != IGNORE] if y.dtype != torch.uint16 else y.long()
-            if len(counted) and int(counted.min()) == 1 and int(counted.max()) == outputs:
+            if len(counted) and int(counted.min()) == 1 and int(counted.max()) == classes:
                 shift = 1
         return LabelEncoding(words, squeeze=squeeze, onehot=onehot, whole=whole and plain, real=real, shift=shift)
-    unsqueeze = shape == one and shape != tuple(f.shape[1:]) and outputs == 1
-    real = (isinstance(law, Gaussian) and not y.is_floating_point() and not words) or y.dtype == torch.bool
+    unsqueeze = shape == one and shape != tuple(f.shape[1:]) and f.shape[-1] == 1
+    real = (law.continuous and not y.is_floating_point() and not words) or y.dtype == torch.bool
     return LabelEncoding(words, squeeze=_surplus(shape, tuple(f.shape[1:])), unsqueeze=unsqueeze, real=real)
 
 

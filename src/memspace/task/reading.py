@@ -9,12 +9,59 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Making", "OutputReading", "read_so"]
+__all__ = ["LINKS", "Link", "Making", "OutputReading", "read_so"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """What outputs may be in place of those that a law wants.
+
+    Args:
+        said: one clause for people.
+        fits: whether outputs (B, ..., C) look like it.
+        inverse: what makes the law's outputs of them.
+    """
+
+    said: str
+    fits: Callable[[Tensor], bool]
+    inverse: Callable[[Tensor], Tensor]
+
+
+def _distributions(f: Tensor) -> bool:
+    return f.shape[-1] > 1 and _shares(f) and bool(((f.double().sum(-1) - 1).abs() < 1e-3).all())
+
+
+def _shares(f: Tensor) -> bool:
+    return bool(((f >= 0) & (f <= 1)).all())
+
+
+def _rates(f: Tensor) -> bool:
+    return bool((f > 0).all())
+
+
+# What has rounded to 0 or 1 keeps a finite logit: beyond these bounds the law's gradient is rounding.
+def _log_odds(f: Tensor) -> Tensor:
+    return torch.logit(f, torch.finfo(f.dtype).eps / 2)
+
+
+def _log(f: Tensor) -> Tensor:
+    return torch.log(f.clamp_min(torch.finfo(f.dtype).tiny))
+
 
 LINKS = {
-    "softmax": "the model's outputs are class probabilities (it ends in a softmax): their logarithm is read as logits",
-    "sigmoid": "the model's outputs are probabilities (it ends in a sigmoid): their log-odds are read as logits",
-    "rate": "the model's outputs are rates (they are never negative): their logarithm is read as log-rates",
+    "softmax": Link(
+        "the model's outputs are class probabilities (it ends in a softmax): their logarithm is read as logits",
+        _distributions,
+        _log,
+    ),
+    "sigmoid": Link(
+        "the model's outputs are probabilities (it ends in a sigmoid): their log-odds are read as logits",
+        _shares,
+        _log_odds,
+    ),
+    "rate": Link(
+        "the model's outputs are rates (they are never negative): their logarithm is read as log-rates", _rates, _log
+    ),
 }
 
 
@@ -40,7 +87,7 @@ class OutputReading:
     @property
     def said(self) -> str:
         """One clause for people; empty where nothing is done."""
-        parts = [LINKS[self.link]] if self.link else []
+        parts = [LINKS[self.link].said] if self.link else []
         if self.classes_first:
             parts.append("classes run along axis 1 of the outputs")
         if self.column:
@@ -53,10 +100,7 @@ class OutputReading:
             f = f.unsqueeze(-1)
         if self.classes_first:
             f = f.movedim(1, -1)
-        # What has rounded to 0 or 1 keeps a finite logit: beyond these bounds the law's gradient is rounding.
-        if self.link == "sigmoid":
-            return torch.logit(f, torch.finfo(f.dtype).eps / 2)
-        return torch.log(f.clamp_min(torch.finfo(f.dtype).tiny)) if self.link else f
+        return LINKS[self.link].inverse(f) if self.link else f
 
 
 def read_so(model: nn.Module, reading: OutputReading) -> nn.Module:

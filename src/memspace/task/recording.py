@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from memspace.arguments import typed
 from memspace.errors import RunFolderError
 from memspace.task.checkpoint import check_fit
-from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
-from memspace.task.recording_index import LAWS, wrong_index
+from memspace.task.likelihood import Likelihood, law_from_dict
+from memspace.task.recording_index import wrong_index
 from memspace.task.run import Run, State, States
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "PROBE",
     "SCHEMA",
     "Recording",
-    "law_to_dict",
     "load_recording",
     "load_run",
     "outputs_file",
@@ -73,9 +72,8 @@ class Recording:
 
     @property
     def law(self) -> Likelihood | None:
-        """The output law; None where it is the user's own."""
-        said = self.index["law"]
-        return LAWS[said["kind"]](**said["arguments"]) if said["kind"] in LAWS else None
+        """The output law; None where its class is not registered in this process (see ``memspace.register_law``)."""
+        return law_from_dict(self.index["law"])
 
     def labels(self) -> Tensor:
         """The probe examples' labels, (n, ...).
@@ -104,12 +102,6 @@ class Recording:
         if name not in tensors or tensors[name].dim() < 1 or len(tensors[name]) != n:
             raise _damaged(path, f"it does not hold what belongs to {n:,} probe examples")
         return tensors[name]
-
-
-def law_to_dict(law: Likelihood) -> dict[str, Any]:
-    """Class and arguments of an output law, as plain JSON types."""
-    own = isinstance(law, Categorical | Bernoulli | Gaussian | Poisson) and type(law).__name__ in LAWS
-    return {"kind": type(law).__name__, "arguments": dict(vars(law)) if own else {}}
 
 
 def load_recording(folder: str | Path) -> Recording:

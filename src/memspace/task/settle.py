@@ -7,7 +7,7 @@ in the task's ``description``. A task that cannot be read here is left as it is:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,7 @@ from memspace.task.encoding import LabelEncoding, find_encoding
 from memspace.task.functional import functional_call
 from memspace.task.fused import other_outputs
 from memspace.task.law import IGNORE, Likelihood
-from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson
-from memspace.task.reading import Making, OutputReading, read_so
+from memspace.task.reading import LINKS, Making, OutputReading, read_so
 from memspace.task.tensors import is_text, text_of
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["settle"]
 
 EXAMPLES, SHAKEN = 64, 3  # examples by which a link is recognised, and how often the weights are shaken
-LEAST_NOISE = 1e-6  # of the targets' spread: σ of a network without residuals
 
 
 def settle(task: Task) -> None:
@@ -51,7 +49,7 @@ def settle(task: Task) -> None:
     meaning, raw = found
     reading, encoding = meaning.reading, meaning.encoding
     facts = {"outputs": reading.said, "labels": encoding.said}
-    if encoding.names and task.class_names is None and isinstance(task.likelihood, Categorical):
+    if encoding.names and task.class_names is None and meaning.classes is not None:
         put("class_names", tuple(encoding.names))
     fresh = task.train.meaning is None
     if fresh:
@@ -74,13 +72,13 @@ def settle(task: Task) -> None:
             if kept is not None:
                 facts["test examples without a label"] = f"{n - len(kept):,} of {n:,}, left out"
     put("model", read_so(task.model, reading))
-    if isinstance(task.likelihood, Gaussian) and task.likelihood.sigma is None:
-        with untouched(task.model):
-            fitted = _fitted_noise(task)
-        if fitted is not None:
-            put("likelihood", fitted)
-            put("decay", _relative(task.decay, fitted))
-            facts["noise σ"] = _said(fitted) + ", fitted: the root mean square of the training residuals"
+    with untouched(task.model):
+        fitted = _fitted(task)
+    if fitted is not None:
+        put("likelihood", fitted)
+        if task.decay is not None:  # rounded, since it is part of a fingerprint, as what was fitted is not
+            put("decay", float(f"{task.decay * fitted.gain_over_training:.4g}"))
+        facts |= fitted.told
     if fresh:
         facts["outputs without gradients"] = other_outputs(task)
     told = {k: v for k, v in facts.items() if v}
@@ -93,10 +91,11 @@ _READ = ("outputs", "labels")
 
 @dataclass(frozen=True)
 class _Meaning:
-    """How the outputs and labels of a task are to be read."""
+    """How the outputs and labels of a task are to be read; ``classes``: how many, None where a label is no class."""
 
     reading: OutputReading
     encoding: LabelEncoding
+    classes: int | None = None
 
 
 def _meaning(task: Task) -> tuple[_Meaning, Any] | None:
@@ -114,7 +113,7 @@ def _meaning(task: Task) -> tuple[_Meaning, Any] | None:
     if f is None or f.dim() < 1 or len(f) != len(index):
         return None
     numbers = isinstance(labels, Tensor)
-    column = f.dim() == 1 and not isinstance(law, Categorical)
+    column = f.dim() == 1 and law.least_outputs == 1
     first = False
     if numbers and f.dim() > 2:
         if f.dim() == 3 and f.shape[1] == f.shape[2]:  # more examples may tell the axes apart
@@ -129,10 +128,11 @@ def _meaning(task: Task) -> tuple[_Meaning, Any] | None:
     moved = first and labels.dim() == f.dim()  # distributions in torch's layout too
     encoding = find_encoding(law, f, labels.movedim(1, -1) if moved else labels, task.class_names)
     encoding = replace(encoding, classes_first=moved)
-    if isinstance(law, Categorical) and numbers and f.dim() == 3:
+    classes = law.classes(f.shape[-1])
+    if classes is not None and numbers and f.dim() == 3:
         shift = _predicts_next(task, x, labels[: len(f)]) if task.shift_labels is None else task.shift_labels
         encoding = replace(encoding, next_token=shift)
-    return _Meaning(reading, encoding), labels
+    return _Meaning(reading, encoding, classes), labels
 
 
 def _encoded(encoding: LabelEncoding, data: Data) -> Tensor | None:
@@ -158,8 +158,6 @@ def _forward(task: Task, x: Inputs) -> Tensor | None:
 
 def _classes_first(law: Likelihood, f: Tensor, y: Tensor) -> bool:
     """Whether the classes run along axis 1 of outputs (B, C, ...), as torch's losses have it; by the labels' shape."""
-    if not isinstance(law, Categorical):
-        return False
     if law.class_axis is not None:
         return law.class_axis == 1
     shapes = {tuple(y.shape), tuple(y.shape[:-1])} if y.shape[-1:] == (1,) else {tuple(y.shape)}
@@ -170,16 +168,17 @@ def _classes_first(law: Likelihood, f: Tensor, y: Tensor) -> bool:
         first = (f.shape[0], *f.shape[2:]) in shapes
         last = tuple(f.shape[:-1]) in shapes
     if first and last and (f.dim() > 3 or y.shape == f.shape or _fits_better(law, f, y)):
+        kind = type(law).__name__
         raise LabelError(
             f"outputs of shape {tuple(f.shape)} and labels of shape {tuple(y.shape)} can be read with the classes "
             "along axis 1 or along the last axis",
             where="training data",
-            remedy="say which: likelihood=Categorical(class_axis=1) as torch's losses have it, or class_axis=-1",
+            remedy=f"say which: likelihood={kind}(class_axis=1) as torch's losses have it, or class_axis=-1",
         )
     return first and not last
 
 
-def _fits_better(law: Categorical, f: Tensor, y: Tensor) -> bool:
+def _fits_better(law: Likelihood, f: Tensor, y: Tensor) -> bool:
     """Whether sequences fit outputs (B, C, T) clearly better than outputs (B, T, C), the usual layout of networks.
 
     By a paired t above 3 over the positions: of the losses under the two readings, for C = T.
@@ -194,34 +193,15 @@ def _fits_better(law: Categorical, f: Tensor, y: Tensor) -> bool:
 
 def _link(task: Task, reading: OutputReading) -> str:
     """What the outputs are where they are no logits or log-rates, whatever the weights are."""
-    if type(task.likelihood) not in _LINKS:
+    link = task.likelihood.link
+    if not link:
         return ""
-    link, fits = _LINKS[type(task.likelihood)]
+    fits = LINKS[link].fits
     x = move(task.train.inputs(torch.arange(min(EXAMPLES, len(task.train)))), task.device, task.dtype)
     try:
         return link if all(fits(f) for f in _shaken(task.model, x, reading)) else ""
     except Exception:  # a model that does not bear other weights
         return ""
-
-
-def _distributions(f: Tensor) -> bool:
-    inside = bool(((f >= 0) & (f <= 1)).all())
-    return f.shape[-1] > 1 and inside and bool(((f.double().sum(-1) - 1).abs() < 1e-3).all())
-
-
-def _shares(f: Tensor) -> bool:
-    return bool(((f >= 0) & (f <= 1)).all())
-
-
-def _rates(f: Tensor) -> bool:
-    return bool((f > 0).all())
-
-
-_LINKS: dict[type[Likelihood], tuple[str, Callable[[Tensor], bool]]] = {
-    Categorical: ("softmax", _distributions),
-    Bernoulli: ("sigmoid", _shares),
-    Poisson: ("rate", _rates),
-}
 
 
 def _shaken(model: nn.Module, x: Inputs, reading: OutputReading) -> Iterator[Tensor]:
@@ -282,42 +262,17 @@ def _labelled(y: Tensor, data: Data) -> Tensor | None:
     return has.nonzero().flatten()
 
 
-def _fitted_noise(task: Task) -> Gaussian | None:
-    """σ of each output by maximum likelihood, the root mean square of its residuals; None where these cannot be had."""
-    squares = total = spread = torch.zeros(1, dtype=torch.float64)
-    count = 0
-    try:
+def _fitted(task: Task) -> Likelihood | None:
+    """The law with what it leaves open fitted to the training data; None where there is nothing to fit, or no way."""
+
+    def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for part in task.train.batches(512):
             f = _forward(task, part.x)
-            y = part.y.double()
-            if f is None or f.shape != y.shape:
-                return None
-            residual = (f.double().cpu() - y.cpu()).reshape(-1, f.shape[-1])
-            flat = y.cpu().reshape(-1, f.shape[-1])
-            squares, count = squares + residual.square().sum(0), count + len(flat)
-            total, spread = total + flat.sum(0), spread + flat.square().sum(0)
+            if f is None:
+                raise TypeError("the outputs are no tensor")
+            yield f, part.y
+
+    try:
+        return task.likelihood.fitted_to(pairs())
     except Exception:  # as in _meaning
         return None
-    sigma = (squares / count).sqrt()
-    deviation = (spread / count - (total / count).square()).clamp_min(0).sqrt()
-    size = torch.where(deviation > 0, deviation, (spread / count).sqrt())
-    floor = LEAST_NOISE * torch.where(size > 0, size, torch.ones_like(size))
-    sigma = torch.maximum(sigma, floor)
-    if not bool(torch.isfinite(sigma).all()):
-        return None
-    values = tuple(sigma.tolist())
-    return Gaussian(values[0] if len(values) == 1 else values, fitted=True)
-
-
-def _said(law: Gaussian) -> str:
-    values = law.sigma if isinstance(law.sigma, tuple) else (law.sigma or 1.0,)
-    shown = ", ".join(f"{v:.3g}" for v in values[:8])
-    return shown + (f", ... ({len(values)} outputs)" if len(values) > 8 else "")
-
-
-def _relative(decay: float | None, law: Gaussian) -> float | None:
-    """The decay of a training on half the squared error, in the fitted law's nats."""
-    sigma = law.sigma if isinstance(law.sigma, tuple) else (law.sigma or 1.0,)
-    if decay is None:
-        return None
-    return float(f"{decay * math.fsum(s**-2 for s in sigma) / len(sigma):.4g}")  # part of a fingerprint, as σ is not

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 
 from memspace.auditing.chapter import ChapterDeclaration
 from memspace.auditing.claims import above, below
@@ -16,7 +17,6 @@ from memspace.measures.damping import DampingChoice
 from memspace.measures.values import Curvature
 from memspace.measures.workspace import Measured
 from memspace.passes.space import ParameterSpace
-from memspace.task.likelihood import Gaussian
 from memspace.task.task import Task
 
 __all__ = ["COMPLEXITY"]
@@ -76,7 +76,7 @@ def compression(task: Task, length: DescriptionLength) -> Finding | None:
     if not math.isfinite(length.saved):
         return None
     title = f"Describing the labels takes {length.saved:.0%} fewer bits with the network than without"
-    if isinstance(task.likelihood, Gaussian):
+    if task.likelihood.scale(torch.zeros(())) is not None:
         title = f"After paying for its weights the network explains {length.saved:.0%} of the targets' variance"
     costs_more = Finding(
         "warn",

@@ -20,7 +20,6 @@ from memspace.intervals import margin, of_independent_ratio
 from memspace.measurement import Measurement, Unmeasured, from_samples, from_share
 from memspace.measures.calibration import calibration_error
 from memspace.measures.correct import by_example, correct, per_prediction
-from memspace.task.likelihood import Gaussian
 from memspace.training.refit import refit_of
 
 __all__ = ["generalisation"]
@@ -33,11 +32,12 @@ def _calibration(r: Reading) -> list[Measurement | Unmeasured]:
         reason = "a sequence model, another output law than categorical, or too many outputs"
         return [Unmeasured(name, reason, "audit a classifier with one label per example")]
     found: list[Measurement | Unmeasured] = [
-        expected_calibration(r.y, r.labels, r.held_out, r.loo_f, r.damping, r.estimator)
+        expected_calibration(r.task.likelihood, r.y, r.labels, r.held_out, r.loo_f, r.damping, r.estimator)
     ]
-    if r.test_f is not None and r.test_y is not None:
+    log_p = None if r.test_f is None else r.task.likelihood.log_probabilities(r.test_f.double())
+    if log_p is not None and r.test_y is not None:
         how = "calibration error on the test examples"
-        found.append(calibration_error("generalisation.test_calibration", r.test_f, r.test_y, how))
+        found.append(calibration_error("generalisation.test_calibration", log_p, r.test_y, how))
     return found
 
 
@@ -76,7 +76,7 @@ def generalisation(r: Reading) -> Chapter:
         note=expected.note,
     )
     # A loss of discrete labels is never negative; a density's may be, and so may a sequence's linearised mean.
-    floor = -math.inf if r.sequence or isinstance(law, Gaussian) else 0.0
+    floor = -math.inf if r.sequence or law.continuous else 0.0
     measurements = [
         from_samples(
             "generalisation.train_loss",

@@ -18,7 +18,6 @@ from memspace.errors import MemspaceError, RunFolderError
 from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import walk
 from memspace.measurement import Measurement, Unmeasured
-from memspace.task.likelihood import Gaussian
 from memspace.task.recording import Recording
 from memspace.version import VERSION
 
@@ -76,8 +75,9 @@ def recording_results(found: Recording, settings: dict[str, Any]) -> Results:
         "looks in the table": f"{len(found.looks.get('step', ())):,}",
         "finished": "yes" if index["finished"] else "no: the process ended before the recorder was closed",
     }
-    if isinstance(found.law, Gaussian):
-        facts["σ"] = _told_sigma(found.law)
+    sigma = None if found.law is None else found.law.scale(torch.zeros(()))
+    if sigma is not None:
+        facts["σ"] = _told_sigma(sigma)
     if index["seconds"]:
         facts["cost of watching"] = (
             f"{index['seconds']['watching']:.2f} s beside {index['seconds']['training']:.1f} s of training"
@@ -90,9 +90,9 @@ def recording_results(found: Recording, settings: dict[str, Any]) -> Results:
     )
 
 
-def _told_sigma(law: Gaussian) -> str:
+def _told_sigma(sigma: torch.Tensor) -> str:
     """The σ that lengths are in units of: with 1, as ``Gaussian()`` stands for here, that is the targets' unit."""
-    if law.scale(torch.zeros(())).eq(1).all():
+    if sigma.eq(1).all():
         return "1: lengths are in the targets' unit, where an audit that fits σ divides them by it"
     return "as given, for lengths and losses"
 

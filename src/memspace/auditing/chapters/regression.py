@@ -1,4 +1,4 @@
-"""What is said of a Gaussian law: explained variance, noise in the targets' unit, and targets that are outliers.
+"""What is said of real targets: explained variance, noise in the targets' unit, and targets that are outliers.
 
 None of it moves with the unit of the targets or with the law's σ.
 """
@@ -20,7 +20,6 @@ from memspace.auditing.targets import judge_targets
 from memspace.auditing.thresholds import ESTIMATE_OFF
 from memspace.measurement import Measurement, from_error, from_samples
 from memspace.measures.explained import centre_and_spread, explained_share, squares
-from memspace.task.likelihood import Gaussian
 
 __all__ = ["Explained", "explained", "outliers"]
 
@@ -38,24 +37,27 @@ class Explained:
 
 
 def explained(r: Reading) -> Explained | None:
-    """R² in training, without each example, and on test examples; the noise of each output. None for other laws."""
+    """R² in training, without each example, and on test examples; the noise of each output. None for other labels."""
     law = r.task.likelihood
-    if not isinstance(law, Gaussian):
+    if not law.continuous or r.f.shape != r.y.shape:
         return None
     centre, scale = centre_and_spread(r.y)
+    mean = law.mean
     found = [
-        explained_share("regression.r2_train", r.f, r.y, centre, scale, "share of the variance explained, training")
+        explained_share(
+            "regression.r2_train", mean(r.f), r.y, centre, scale, "share of the variance explained, training"
+        )
     ]
     if r.loo_f is not None:
         how = f"share of the variance explained without the example itself; {r.estimator}"
-        loo = explained_share("regression.r2_loo", r.loo_f, r.y, centre, scale, how)
+        loo = explained_share("regression.r2_loo", mean(r.loo_f), r.y, centre, scale, how)
         reliable = loo.reliable and r.damping.reliable
         found.append(Measurement(**{**loo.__dict__, "reliable": reliable, "note": loo.note or r.damping.statement}))
         found += _noise(r)
     finding, said = None, ""
     if r.test_f is not None and r.test_y is not None:
         test = explained_share(
-            "regression.r2_test", r.test_f, r.test_y, centre, scale, "share explained, test examples"
+            "regression.r2_test", mean(r.test_f), r.test_y, centre, scale, "share explained, test examples"
         )
         found.append(test)
         said = f" It explains {test.value:.0%} of the variance of the test targets."
@@ -68,7 +70,7 @@ def explained(r: Reading) -> Explained | None:
 def _noise(r: Reading) -> list[Measurement]:
     """Root mean square of the leave-one-out residuals of each output: σ for an example not seen."""
     assert r.loo_f is not None
-    squares = (r.y.double() - r.loo_f.double()).square()
+    squares = (r.y.double() - r.task.likelihood.mean(r.loo_f.double())).square()
     out = []
     for c in range(min(squares.shape[-1], NAMED)):
         name = "regression.sigma" if squares.shape[-1] == 1 else f"regression.sigma.{c}"
@@ -87,7 +89,9 @@ def _agreement(
     assert r.loo_f is not None
     assert r.test_f is not None
     assert r.test_y is not None
-    inside, outside = (squares(f, y, centre, scale)[0] for f, y in ((r.loo_f, r.y), (r.test_f, r.test_y)))
+    inside, outside = (
+        squares(r.task.likelihood.mean(f), y, centre, scale)[0] for f, y in ((r.loo_f, r.y), (r.test_f, r.test_y))
+    )
     error = math.hypot(
         *(float(v.std()) / math.sqrt(max(len(v), 1)) if len(v) > 1 else math.inf for v in (inside, outside))
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,10 +12,14 @@ from torch import Tensor
 from memspace.arguments import check_fields, described
 from memspace.errors import LabelError, SettingsError
 from memspace.task.law import Likelihood, wrong_kind
+from memspace.task.laws.registry import register_law
 
 __all__ = ["Gaussian"]
 
+LEAST_NOISE = 1e-6  # of the targets' spread: σ of a network without residuals
 
+
+@register_law
 @dataclass(frozen=True)
 class Gaussian(Likelihood):
     """Real targets with mean f and noise of standard deviation σ: H = diag(1/σ²).
@@ -33,18 +38,48 @@ class Gaussian(Likelihood):
     name: str = "gaussian"
     fitted: bool = False
 
+    continuous = True
+    independent = True
+
     def __post_init__(self) -> None:
         check_fields(self, besides=("sigma",), of=Gaussian)
-        values = self.sigma if isinstance(self.sigma, tuple) else (1.0 if self.sigma is None else self.sigma,)
         known = all(
-            isinstance(v, int | float) and not isinstance(v, bool) and v > 0 and math.isfinite(v) for v in values
+            isinstance(v, int | float) and not isinstance(v, bool) and v > 0 and math.isfinite(v) for v in self._values
         )
-        if not values or not known:
+        if not self._values or not known:
             raise SettingsError(
                 f"Gaussian needs a positive sigma, got {described(self.sigma)}",
                 where="sigma",
                 remedy="give a number in the targets' unit, a tuple of one per output, or None to fit it",
             )
+
+    @property
+    def _values(self) -> tuple[float, ...]:
+        return self.sigma if isinstance(self.sigma, tuple) else (1.0 if self.sigma is None else self.sigma,)
+
+    def fitted_to(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Gaussian | None:
+        """σ of each output by maximum likelihood, the root mean square of its residuals, where none is given."""
+        if self.sigma is not None:
+            return None
+        squares = total = spread = torch.zeros(1, dtype=torch.float64)
+        count = 0
+        for f, y in pairs:
+            if f.shape != y.shape:
+                return None
+            flat = y.double().cpu().reshape(-1, f.shape[-1])
+            residual = f.double().cpu().reshape(-1, f.shape[-1]) - flat
+            squares, count = squares + residual.square().sum(0), count + len(flat)
+            total, spread = total + flat.sum(0), spread + flat.square().sum(0)
+        if not count:
+            return None
+        deviation = (spread / count - (total / count).square()).clamp_min(0).sqrt()
+        size = torch.where(deviation > 0, deviation, (spread / count).sqrt())
+        floor = LEAST_NOISE * torch.where(size > 0, size, torch.ones_like(size))
+        sigma = torch.maximum((squares / count).sqrt(), floor)
+        if not bool(torch.isfinite(sigma).all()):
+            return None
+        values = tuple(sigma.tolist())
+        return Gaussian(values[0] if len(values) == 1 else values, fitted=True)
 
     def scale(self, f: Tensor) -> Tensor:
         """σ as a tensor that multiplies outputs ``f``: of one number, or of shape (C,)."""
@@ -54,6 +89,21 @@ class Gaussian(Likelihood):
     def trained_with(self) -> Likelihood:
         """The law whose negative log-likelihood a training minimised: with σ = 1 where σ was fitted afterwards."""
         return Gaussian(1.0) if self.fitted or self.sigma is None else self
+
+    @property
+    def gain_over_training(self) -> float:
+        """The mean of 1/σ² where σ was fitted after a training with σ = 1, else 1."""
+        sigma = self._values if self.trained_with is not self else (1.0,)
+        return math.fsum(s**-2 for s in sigma) / len(sigma)
+
+    @property
+    def told(self) -> dict[str, str]:
+        """σ where it was fitted."""
+        if not self.fitted:
+            return {}
+        shown = ", ".join(f"{v:.3g}" for v in self._values[:8])
+        shown += f", ... ({len(self._values)} outputs)" if len(self._values) > 8 else ""
+        return {"noise σ": f"{shown}, fitted: the root mean square of the training residuals"}
 
     @property
     def unfitted(self) -> Likelihood:
@@ -73,6 +123,11 @@ class Gaussian(Likelihood):
     def excess(self, f: Tensor, y: Tensor) -> Tensor:
         """Σ ½(f−y)²/σ², the part of :meth:`nll` that depends on f."""
         return 0.5 * (((f - y.to(f.dtype)) / self.scale(f)) ** 2).sum(-1)
+
+    def straightened(self, loss: Tensor, outputs: int) -> tuple[Tensor, Tensor]:
+        """The distance √(2(ℓ − floor)) from the target, and its slope."""
+        above = (2 * (loss - self.floor(outputs))).clamp_min(torch.finfo(loss.dtype).tiny)
+        return above.sqrt(), 1 / above.sqrt()
 
     def residual(self, f: Tensor, y: Tensor) -> Tensor:
         """(f − y)/σ²."""
@@ -95,14 +150,9 @@ class Gaussian(Likelihood):
         """½ Σ (f−f2)²/σ²."""
         return 0.5 * (((f - f2) / self.scale(f)) ** 2).sum(-1)
 
-    def distance(self, f: Tensor, f2: Tensor) -> Tensor:
-        """‖(f − f2)/σ‖."""
-        d: Tensor = torch.linalg.vector_norm((f - f2) / self.scale(f), dim=-1)
-        return d
-
-    def squared_distance(self, f: Tensor, f2: Tensor) -> Tensor:
-        """Σ (f − f2)²/σ²."""
-        return ((f - f2) / self.scale(f)).square().sum(-1)
+    def coordinates(self, f: Tensor) -> Tensor:
+        """f/σ."""
+        return f / self.scale(f)
 
     def standardised(self, y: Tensor, f: Tensor, spread: Tensor, u: Tensor) -> Tensor:
         """(σ² + spread)^(-½)(y − f), by Cholesky in units of σ."""

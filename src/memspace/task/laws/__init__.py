@@ -1,0 +1,1 @@
+"""Output laws, one a file, and what they share."""
