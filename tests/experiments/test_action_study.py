@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from memspace.cli import app
 from memspace.errors import DataError, SettingsError, TaskError
-from memspace.experiments.action_methods import METHODS, Descent, Method, _nll, method
+from memspace.experiments.action_methods import METHODS, AdamTrainer, Method, _nll, method
 from memspace.experiments.action_network import ResidualNetwork, examples_of
 from memspace.experiments.action_study import TRAININGS, TUNING, StudySettings, action_study, open_study_folder
-from memspace.experiments.action_training import Job, Outcome, Shape, _points, measured_costs, train_one
+from memspace.experiments.action_training import Outcome, Shape, StudyTraining, _points, measured_costs, train_one
 from memspace.experiments.action_verdict import chosen, compare, matched, means
 from memspace.task.task import Task
 
@@ -57,7 +57,7 @@ def test_test_examples_are_apart_and_labels_wrong_as_asked(noise):
 def test_every_method_learns_and_repeats_itself(m):
     e = examples()
     rate, strength = 1e-2, m.strengths[0] if m.name != "fisher-proximal" else m.strengths[-1]
-    job = Job(m.name, rate, strength, 3, 80, True)
+    job = StudyTraining(m.name, rate, strength, 3, 80, True)
     state = torch.random.get_rng_state()
     a, b = train_one(e, SHAPE, m, job), train_one(e, SHAPE, m, job)
     assert torch.equal(state, torch.random.get_rng_state())
@@ -80,9 +80,9 @@ def test_no_regularisation_is_plain_training():
         "depth action": 0.0,
         "fisher-proximal": 1e9,
     }
-    plain = train_one(e, SHAPE, method("plain"), Job("plain", 1e-2, 0.0, 1, 30, True))
+    plain = train_one(e, SHAPE, method("plain"), StudyTraining("plain", 1e-2, 0.0, 1, 30, True))
     for name, strength in neutral.items():
-        other = train_one(e, SHAPE, method(name), Job(name, 1e-2, strength, 1, 30, True))
+        other = train_one(e, SHAPE, method(name), StudyTraining(name, 1e-2, strength, 1, 30, True))
         assert other.valid_loss == pytest.approx(plain.valid_loss, rel=1e-4), name
 
 
@@ -92,7 +92,7 @@ def test_all_methods_are_tuned_alike():
 
 
 def test_cost_follows_the_work_of_a_step():
-    class Twice(Descent):
+    class Twice(AdamTrainer):
         def step(self, x, y):
             for _ in range(6):
                 self.gradient(x, y)
@@ -118,7 +118,7 @@ def outcome(name, seed, loss, memorised=0.5, best=0.9):
     values = dict.fromkeys(("calibrated_loss", "accuracy", "calibration_error", "corrupted_accuracy"), 0.5)
     values |= {"loss": loss, "memorised": memorised, "norm": 1.0, "length": 1.0}
     curve = {"step": [0, 1, 2], "accuracy": [0.0, best, best / 2], "memorised": [0.0, memorised, 1.0]}
-    return Outcome(Job(name, 1e-3, 1.0, seed, 10, True), loss, 0.0, values, curve)
+    return Outcome(StudyTraining(name, 1e-3, 1.0, seed, 10, True), loss, 0.0, values, curve)
 
 
 def test_verdicts_against_a_known_t_interval():
@@ -146,7 +146,7 @@ def test_memorisation_is_compared_at_the_lower_of_two_best_accuracies():
 
 def test_the_setting_of_least_mean_validation_loss_is_chosen_and_a_diverged_one_never():
     def tuned(rate, losses):
-        return [Outcome(Job("plain", rate, 0.0, TUNING + k, 5, False), x, 0.0) for k, x in enumerate(losses)]
+        return [Outcome(StudyTraining("plain", rate, 0.0, TUNING + k, 5, False), x, 0.0) for k, x in enumerate(losses)]
 
     runs = tuned(1e-3, (0.5, 0.7)) + tuned(1e-2, (0.1, math.inf)) + tuned(1e-1, (0.9, 0.2))
     assert chosen(runs) == {"plain": (1e-1, 0.0)}

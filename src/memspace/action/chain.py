@@ -22,10 +22,10 @@ from memspace.task.data import Inputs, call_model, first_tensor
 from memspace.task.selection import split_patterns
 
 __all__ = [
-    "Block",
-    "Call",
+    "CallRecorder",
     "Chain",
-    "Recorder",
+    "DepthBlock",
+    "ModuleCall",
     "candidates",
     "check_axis",
     "find_chain",
@@ -39,7 +39,7 @@ LEAST = 2  # blocks below which there is no path to speak of
 
 
 @dataclass(frozen=True)
-class Block:
+class DepthBlock:
     """One call of a module: its ``turn``-th in a forward pass, from 0."""
 
     name: str
@@ -56,7 +56,7 @@ class Block:
 class Chain:
     """Blocks in order; ``shape``: one example's hidden state, the same after every block; ``found``: not named."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[DepthBlock, ...]
     shape: tuple[int, ...]
     found: bool
 
@@ -71,7 +71,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Call:
+class ModuleCall:
     """A call as recorded: what went in and came out, and the version of each (in-place changes raise it)."""
 
     name: str
@@ -124,12 +124,12 @@ def held(value: Any) -> Any:
 
 
 @dataclass
-class Recorder:
+class CallRecorder:
     """Hooks that keep the calls of some modules in the last forward pass of ``model``; removed by :meth:`close`."""
 
     model: nn.Module
     modules: Mapping[str, nn.Module]
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ModuleCall] = field(default_factory=list)
     _handles: list[Any] = field(default_factory=list)
     _entered: dict[int, int] = field(default_factory=dict)  # by module: the version of the input of its running call
 
@@ -139,7 +139,7 @@ class Recorder:
             self._handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
             self._handles.append(module.register_forward_hook(self._keep(name), with_kwargs=True))
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> CallRecorder:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -165,7 +165,7 @@ class Recorder:
             if h is not None and out is not None:
                 turn = sum(c.module is module for c in self.calls)
                 versions = self._entered.pop(id(module), _version(h)), _version(out)
-                self.calls.append(Call(name, module, turn, h, out, versions))
+                self.calls.append(ModuleCall(name, module, turn, h, out, versions))
 
         return hook
 
@@ -221,13 +221,13 @@ def find_chain(model: nn.Module, x: Inputs, blocks: str | Sequence[str] = ()) ->
         UnsupportedLayerError: a block is not fed with what the one before gave, or works in place, or its first axis
             does not run over examples.
     """
-    with Recorder(model, candidates(model, blocks)) as record, torch.no_grad(), evaluating(model):
+    with CallRecorder(model, candidates(model, blocks)) as record, torch.no_grad(), evaluating(model):
         call_model(model, x)
         named = bool(split_patterns(blocks)[0])
         calls = linked(record.calls, named=named)
         check_axis(calls[0].output, len(first_tensor(x)))
         shape = tuple(calls[0].output.shape[1:])
-        return Chain(tuple(Block(c.name, c.module, c.turn) for c in calls), shape, not named)
+        return Chain(tuple(DepthBlock(c.name, c.module, c.turn) for c in calls), shape, not named)
 
 
 def check_axis(h: Tensor, examples: int) -> None:
@@ -244,7 +244,7 @@ def check_axis(h: Tensor, examples: int) -> None:
         )
 
 
-def linked(calls: Sequence[Call], *, named: bool) -> list[Call]:
+def linked(calls: Sequence[ModuleCall], *, named: bool) -> list[ModuleCall]:
     """The calls that make the chain: all of them where ``named``, else the longest chain within."""
     chain = list(calls) if named else _longest(calls)
     if len(chain) < LEAST:
@@ -285,14 +285,14 @@ def _size(t: Tensor) -> str:
     return "×".join(map(str, t.shape[1:])) or "a single number"
 
 
-def _changes(call: Call) -> bool:
+def _changes(call: ModuleCall) -> bool:
     return call.input.shape != call.output.shape or call.output.dim() < 2
 
 
-def _stages(calls: Sequence[Call]) -> list[list[Call]]:
+def _stages(calls: Sequence[ModuleCall]) -> list[list[ModuleCall]]:
     """Maximal stretches in which every block keeps the shape and feeds the next."""
-    stages: list[list[Call]] = []
-    previous: Call | None = None
+    stages: list[list[ModuleCall]] = []
+    previous: ModuleCall | None = None
     for call in calls:
         if not _changes(call):
             if stages and previous is stages[-1][-1] and call.input is previous.output:
@@ -303,7 +303,7 @@ def _stages(calls: Sequence[Call]) -> list[list[Call]]:
     return stages
 
 
-def _longest(calls: Sequence[Call]) -> list[Call]:
+def _longest(calls: Sequence[ModuleCall]) -> list[ModuleCall]:
     """The longest chain of calls of one class; of several, the one of most parameters."""
     best: list[tuple[int, int, int | None]] = []  # blocks, parameters, call before
     given: dict[int, list[int]] = {}  # by identity of the output; the calls keep the tensors alive

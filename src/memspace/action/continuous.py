@@ -16,13 +16,13 @@ from torchdiffeq import odeint
 
 from memspace.action.kinetic import steps_of
 
-__all__ = ["Limit", "continuous_limit"]
+__all__ = ["ContinuousLimit", "continuous_limit"]
 
 Field = Callable[[Tensor, Tensor], Tensor]  # (t, h) ↦ velocity
 
 
 @dataclass(frozen=True)
-class Limit:
+class ContinuousLimit:
     """Residual networks of growing depth against the flow.
 
     Args:
@@ -44,7 +44,7 @@ class Limit:
 
 def continuous_limit(
     field: Field, h: Tensor, layers: Sequence[int] = (8, 16, 32, 64), *, tolerance: float = 1e-10
-) -> Limit:
+) -> ContinuousLimit:
     """Compare h_{l+1} = h_l + v/L with ḣ = v from h (n, ...), over unit time; Dormand–Prince 5(4).
 
     Args:
@@ -66,7 +66,7 @@ def continuous_limit(
                 states.append(states[-1] + field(torch.tensor(k / count, dtype=h.dtype), states[-1]) / count)
             outputs.append(float((states[-1] - end).abs().max() / end.abs().max()))
             actions.append(abs(float(steps_of(tuple(states)).action.mean()) / action - 1))
-    return Limit(tuple(layers), tuple(outputs), tuple(actions), action)
+    return ContinuousLimit(tuple(layers), tuple(outputs), tuple(actions), action)
 
 
 def _flow(field: Field, h: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:

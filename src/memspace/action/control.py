@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.action.adjoint import Adjoint, adjoint
-from memspace.action.chain import Block, Chain, held, state_of, with_state
+from memspace.action.chain import Chain, DepthBlock, held, state_of, with_state
 from memspace.action.lengths import interval
 from memspace.intervals import margin
 from memspace.measurement import Measurement, Unmeasured, from_samples
@@ -272,7 +272,7 @@ def _inputs(chain: Chain) -> Iterator[list[tuple[Any, Any]]]:
             handle.remove()
 
 
-def _run(block: Block, theta: dict[str, Tensor], given: tuple[Any, Any], h: Tensor) -> Tensor:
+def _run(block: DepthBlock, theta: dict[str, Tensor], given: tuple[Any, Any], h: Tensor) -> Tensor:
     """The block's hidden state with other parameters, everything else it is given as it was."""
     args, kwargs = held(given)
     if state_of(args) is not None:

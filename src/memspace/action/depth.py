@@ -12,7 +12,7 @@ from memspace.action.chain import Chain, find_chain
 from memspace.action.control import control
 from memspace.action.kinetic import fisher_action, fisher_steps, kinetic_action, shares, steps_of
 from memspace.action.readout import LENSES, prediction_action, readouts
-from memspace.action.states import States, Tail, states
+from memspace.action.states import HiddenStates, Tail, states
 from memspace.errors import SettingsError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.batching import examples_at_once
@@ -115,7 +115,7 @@ def _measured(task: Task, chain: Chain, examples: int, lens: str, seed: int, pro
 
 
 def _predictions(
-    task: Task, chain: Chain, s: States, index: tuple[Tensor, Tensor], lens: str, done: Callable[[], None]
+    task: Task, chain: Chain, s: HiddenStates, index: tuple[Tensor, Tensor], lens: str, done: Callable[[], None]
 ) -> tuple[list[Measurement], list[Unmeasured], dict[str, tuple[Measurement, ...]]]:
     probe, others = index
     if lens == "tuned" and len(others) < LEAST_FIT:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from memspace.action.chain import Call, Recorder, candidates, linked
+from memspace.action.chain import CallRecorder, ModuleCall, candidates, linked
 from memspace.arguments import typed
 from memspace.errors import TaskError
 from memspace.task.selection import split_patterns
@@ -43,7 +43,7 @@ class DepthAction:
         self._model = model
         self._named = bool(split_patterns(blocks or ())[0])
         self._settled = False
-        self._record = Recorder(model, candidates(model, blocks or ()))
+        self._record = CallRecorder(model, candidates(model, blocks or ()))
 
     def __enter__(self) -> DepthAction:
         return self
@@ -73,7 +73,7 @@ class DepthAction:
         action = len(calls) / 2 * energy
         return action - _squared(states[-1] - states[0]) / 2 if self.excess else action
 
-    def _chain(self) -> list[Call]:
+    def _chain(self) -> list[ModuleCall]:
         if not self._record.calls:
             raise TaskError(
                 "there are no hidden states to penalise",
@@ -85,10 +85,10 @@ class DepthAction:
             self._settle(calls)
         return calls
 
-    def _settle(self, calls: list[Call]) -> None:
+    def _settle(self, calls: list[ModuleCall]) -> None:
         """From now on only the chain's own modules are watched."""
         old, self._settled = self._record, True
-        self._record = Recorder(self._model, {c.name: c.module for c in calls}, list(calls))
+        self._record = CallRecorder(self._model, {c.name: c.module for c in calls}, list(calls))
         old.close()
 
 

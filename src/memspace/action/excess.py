@@ -19,13 +19,13 @@ from memspace.action.lengths import FEW, action_effect, action_of, doubted, samp
 from memspace.action.slope import Slope
 from memspace.measurement import Measurement, Unmeasured
 
-__all__ = ["Spent", "excess", "excess_in_time", "windows"]
+__all__ = ["SpentPath", "excess", "excess_in_time", "windows"]
 
 DE_GIORGI = "degiorgi1980, ambrosio2008"
 
 
 @dataclass(frozen=True)
-class Spent:
+class SpentPath:
     """Slopes along a path and what was spent between its checkpoints.
 
     Args:
@@ -76,7 +76,7 @@ class Spent:
         return out
 
 
-def windows(spent: Spent, loss: Tensor, drift: Drift, moved: Tensor, damping: Sequence[float]) -> dict[str, Tensor]:
+def windows(spent: SpentPath, loss: Tensor, drift: Drift, moved: Tensor, damping: Sequence[float]) -> dict[str, Tensor]:
     """Per window: ``excess``, and as its ``error`` what noise, nodes left out and the damping may have moved.
 
     With the damped slope s the loss falls by at most s·√(θ̇ᵀ(F+λI)θ̇) per unit time, so that with the speed in F alone
@@ -108,7 +108,7 @@ def windows(spent: Spent, loss: Tensor, drift: Drift, moved: Tensor, damping: Se
     }
 
 
-def excess(spent: Spent, parts: dict[str, Tensor]) -> tuple[list[Measurement], list[Unmeasured]]:
+def excess(spent: SpentPath, parts: dict[str, Tensor]) -> tuple[list[Measurement], list[Unmeasured]]:
     """The excess over all clocks, and the action spent over the loss bought."""
     drift, n = spent.readings.best, spent.loss.shape[1]
     drop = (spent.loss[0] - spent.loss[-1]).cpu()
@@ -173,7 +173,7 @@ def excess(spent: Spent, parts: dict[str, Tensor]) -> tuple[list[Measurement], l
     return measured, []
 
 
-def excess_in_time(spent: Spent, time: Sequence[float]) -> Measurement:
+def excess_in_time(spent: SpentPath, time: Sequence[float]) -> Measurement:
     """The energy–dissipation excess in the recorded time, where learning rates are one."""
     drift, n = spent.readings.best, spent.loss.shape[1]
     drop = (spent.loss[0] - spent.loss[-1]).cpu()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from memspace.action.chain import Chain
 from memspace.action.ratios import ratio_of
-from memspace.action.states import States, Tail
+from memspace.action.states import HiddenStates, Tail
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.passes.linearised import differential
 from memspace.task.checks import evaluating
@@ -96,7 +96,7 @@ def shares(name: str, squared: Tensor, estimator: str) -> tuple[Measurement, ...
     return tuple(ratio_of(f"{name}.{k}", each, whole, estimator, "") for k, each in enumerate(squared))
 
 
-def fisher_steps(task: Task, chain: Chain, s: States, index: Tensor, batch: int = 64) -> Tensor:
+def fisher_steps(task: Task, chain: Chain, s: HiddenStates, index: Tensor, batch: int = 64) -> Tensor:
     """δhᵀ J_lᵀ H J_l δh of every step and example, (L, n) nats, summed over positions; exact (forward mode)."""
     rows: list[list[Tensor]] = [[] for _ in range(len(chain))]
     start = 0

@@ -34,7 +34,7 @@ from memspace.passes.space import ParameterSpace
 from memspace.task.checks import holding
 from memspace.task.task import Run, Task
 
-__all__ = ["METHODS", "Descent", "NaturalFlow", "natural_descent", "natural_gradient_flow"]
+__all__ = ["METHODS", "NaturalFlow", "NaturalStep", "natural_descent", "natural_gradient_flow"]
 
 # Fixed-step methods of the ODE library with the order of ∫‖θ̇‖² dt less the loss bought; the excess, quadratic in what
 # the path deviates by, is of second order for all of them, since lengths and the trapezoid are.
@@ -43,7 +43,7 @@ RELATIVE_ZERO = 1e-12  # eigenvalues below this share of the largest are roundin
 
 
 @dataclass(frozen=True)
-class Descent:
+class NaturalStep:
     """The natural gradient at one point.
 
     Args:
@@ -58,7 +58,7 @@ class Descent:
     loss: float
 
 
-def natural_descent(task: Task, space: ParameterSpace, index: Tensor, damping: float = 0.0) -> Descent:
+def natural_descent(task: Task, space: ParameterSpace, index: Tensor, damping: float = 0.0) -> NaturalStep:
     """The exact natural gradient of the mean loss over the examples at ``index``, in the model's own precision.
 
     Args:
@@ -94,7 +94,7 @@ def natural_descent(task: Task, space: ParameterSpace, index: Tensor, damping: f
         velocity = -rows.transposed_times(held)
         squared_slope = -float(z @ pushed) / n
     loss = task.likelihood.nll(read.outputs, read.y).sum() / n
-    return Descent(velocity, squared_slope, float(pushed.square().sum()) / n, float(loss))
+    return NaturalStep(velocity, squared_slope, float(pushed.square().sum()) / n, float(loss))
 
 
 def _solved(matrix: Tensor, damping: float, right: Tensor) -> Tensor:
@@ -211,7 +211,7 @@ def natural_gradient_flow(
             own = {n: t.detach().clone() for n, t in space.unpack(theta).items()}
             return {n: own.get(n, t) for n, t in fixed.items()}
 
-        def descent(theta: Tensor) -> Descent:
+        def descent(theta: Tensor) -> NaturalStep:
             with holding(task.model, at(theta)):
                 return natural_descent(task, space, chosen, damping)
 

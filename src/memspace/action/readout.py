@@ -17,7 +17,7 @@ from torch import Tensor
 from memspace.action.chain import Chain
 from memspace.action.lengths import interval
 from memspace.action.ratios import ratio_of
-from memspace.action.states import States, Tail
+from memspace.action.states import HiddenStates, Tail
 from memspace.errors import SettingsError
 from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import walk
@@ -50,8 +50,8 @@ class Readouts:
 def readouts(
     task: Task,
     chain: Chain,
-    measured: States,
-    fit: States,
+    measured: HiddenStates,
+    fit: HiddenStates,
     tails: tuple[Tail, Tail],
     lens: str = "tuned",
     done: Callable[[], None] = lambda: None,
@@ -96,7 +96,7 @@ def _mapped(h: Tensor, m: Tensor, b: Tensor, axis: int) -> Tensor:
     return h + (moved @ m.t() + b).movedim(-1, axis)
 
 
-def _fitted(task: Task, head: Head, s: States, layer: int, axis: int) -> tuple[Tensor, Tensor, float]:
+def _fitted(task: Task, head: Head, s: HiddenStates, layer: int, axis: int) -> tuple[Tensor, Tensor, float]:
     """M, b and the ridge of least divergence on the last fifth of the examples.
 
     The whole prefix of examples goes through the head each time, since nothing says that it treats them apart.
@@ -128,14 +128,14 @@ def _fitted(task: Task, head: Head, s: States, layer: int, axis: int) -> tuple[T
     return found
 
 
-def _divergence(task: Task, s: States, f: Tensor) -> Tensor:
+def _divergence(task: Task, s: HiddenStates, f: Tensor) -> Tensor:
     """KL(p_L ‖ p_l) of every example, mean over its positions, (n,)."""
     each = task.likelihood.kl(s.f, f) * s.weight
     return each.reshape(len(f), -1).sum(1) / s.weight.reshape(len(f), -1).sum(1).clamp_min(1)
 
 
 def prediction_action(
-    task: Task, s: States, read: Readouts
+    task: Task, s: HiddenStates, read: Readouts
 ) -> tuple[list[Measurement], list[Unmeasured], dict[str, tuple[Measurement, ...]]]:
     """Fisher–Rao length and action of the read-outs, their excess over the shortest way, and every layer's row."""
     path = walk(task.likelihood, read.f, s.weight.double())
@@ -214,5 +214,5 @@ def prediction_action(
     return out, absent, rows
 
 
-def _doubled(s: States) -> States:
-    return States((), s.f.double(), s.y, s.weight.double())
+def _doubled(s: HiddenStates) -> HiddenStates:
+    return HiddenStates((), s.f.double(), s.y, s.weight.double())

@@ -26,7 +26,7 @@ from memspace.passes.statistics import Outputs
 from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 
-__all__ = ["ProbeDual", "Signals", "Slope", "affordable", "probe_dual", "signals", "slope"]
+__all__ = ["ProbeDual", "Slope", "SlopeSignals", "affordable", "probe_dual", "signals", "slope"]
 
 MAX_ROWS = 1000  # Jacobian rows (examples × outputs): each solve costs their cube
 
@@ -100,7 +100,7 @@ class ProbeDual:
 
 
 @dataclass(frozen=True)
-class Signals:
+class SlopeSignals:
     """What slope and natural gradient are made of: Jacobian ``rows``, C per example, ``root`` and ``residual``.
 
     Args:
@@ -114,7 +114,7 @@ class Signals:
     residual: Tensor
 
 
-def signals(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) -> Signals:
+def signals(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) -> SlopeSignals:
     """Read Jacobian rows, Fisher roots and residuals of the examples at ``index`` in one pass."""
     rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
     run_pass(task, space, [rows, table], PassOptions(index=index, batch=batch))
@@ -122,7 +122,7 @@ def signals(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) 
     f = t["f"].double()
     law: Likelihood = task.likelihood
     root = output_cotangents("exact", law, f, t["y"]).flatten(2).permute(1, 2, 0)
-    return Signals(rows.finish(), f, t["y"], root, law.residual(f, t["y"]).flatten(1))
+    return SlopeSignals(rows.finish(), f, t["y"], root, law.residual(f, t["y"]).flatten(1))
 
 
 def probe_dual(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) -> ProbeDual:

@@ -15,7 +15,7 @@ from memspace.task.checks import evaluating
 from memspace.task.data import Data, Inputs, call_model, move, take
 from memspace.task.task import Task
 
-__all__ = ["States", "Tail", "replacing", "states"]
+__all__ = ["HiddenStates", "Tail", "replacing", "states"]
 
 Swap = Callable[[int, Tensor], Tensor]  # (l, h_l) ↦ what goes on in its place
 
@@ -61,7 +61,7 @@ def replacing(model: nn.Module, chain: Chain, swap: Swap) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class States:
+class HiddenStates:
     """Hidden states of some examples.
 
     Args:
@@ -74,7 +74,7 @@ class States:
     weight: Tensor
 
 
-def states(task: Task, chain: Chain, data: Data, index: Tensor, batch: int = 128) -> States:
+def states(task: Task, chain: Chain, data: Data, index: Tensor, batch: int = 128) -> HiddenStates:
     """One forward pass over the examples at ``index``; no gradients."""
     hs: list[list[Tensor]] = [[] for _ in range(len(chain) + 1)]
     fs, ys = [], []
@@ -89,7 +89,7 @@ def states(task: Task, chain: Chain, data: Data, index: Tensor, batch: int = 128
             check_axis(hs[0][-1], len(part))
             ys.append(move(part.y, task.device))
     f, y = torch.cat(fs), torch.cat(ys)
-    return States(tuple(torch.cat(h) for h in hs), f, y, task.likelihood.weight(f, y))
+    return HiddenStates(tuple(torch.cat(h) for h in hs), f, y, task.likelihood.weight(f, y))
 
 
 @dataclass(frozen=True)

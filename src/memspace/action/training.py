@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from memspace.action.clock import no_time
 from memspace.action.drift import LEAST, Drift, readings_along
-from memspace.action.excess import Spent, excess, excess_in_time, windows
+from memspace.action.excess import SpentPath, excess, excess_in_time, windows
 from memspace.action.lengths import bought, clocked_action, lengths
 from memspace.action.slope import Slope, affordable, probe_dual, slope
 from memspace.geometry.distance import squared_distances
@@ -157,7 +157,7 @@ def training_action(
         read = _slopes(task, space, run.states, index[chosen], progress)
         slopes = tuple(r.slope for r in read)
         at = tuple(map(float, run.step if readings.enough else range(len(run.step))))
-        spent = Spent(readings.on(chosen.to(f.device)), slopes, at, loss[:, chosen].cpu())
+        spent = SpentPath(readings.on(chosen.to(f.device)), slopes, at, loss[:, chosen].cpu())
         far = _moved(space, run.states, drift)
         parts = windows(spent, spent.loss.mean(1), spent.readings.best, far, [r.damping for r in read])
         segments |= {name: tuple(parts[name].tolist()) for name in ("excess", "error")}

@@ -14,7 +14,7 @@ from memspace.auditing.results import Results
 from memspace.geometry.geodesic import Geodesic, PathLength, geodesic, path_length
 from memspace.geometry.layers import LayerLengths, layer_lengths
 from memspace.geometry.matching import Matching, match
-from memspace.geometry.stacked import Probe, State, held_between, probe_of
+from memspace.geometry.stacked import PathProbe, State, held_between, probe_of
 from memspace.geometry.string import midpoints
 from memspace.limits import COUNT, SEED
 from memspace.progress import Progress, Silent
@@ -117,7 +117,7 @@ def compare_networks(
     return NetworkComparison(found, matching, unmatched, layers, share, losses, outputs)
 
 
-def _flat(probe: Probe, state: State) -> Tensor:
+def _flat(probe: PathProbe, state: State) -> Tensor:
     return probe.space.pack({n: state[n].to(probe.task.device) for n in probe.space.names}).double()
 
 

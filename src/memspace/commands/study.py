@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from memspace.experiments.action_study import ActionStudy
-    from memspace.experiments.action_verdict import Comparison
+    from memspace.experiments.action_verdict import MethodComparison
 
 __all__ = ["add"]
 
@@ -123,7 +123,7 @@ def _summarise(found: ActionStudy, folder: Path) -> None:
     console.print(f"{found.seconds:.0f} s of training; every training: {folder / 'trainings.jsonl'}")
 
 
-def _mark(c: Comparison) -> Text:
+def _mark(c: MethodComparison) -> Text:
     """The difference and its verdict; a star where it also holds for all methods together."""
     from memspace.report.format import format_value
 

@@ -53,7 +53,7 @@ class Trainer(ABC):
         """Called after the last step: whatever is attached to the network is taken off."""
 
 
-class Descent(Trainer):
+class AdamTrainer(Trainer):
     """Adam on a loss (x, y) → scalar."""
 
     def __init__(self, model: nn.Module, rate: float, decay: float, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -103,16 +103,16 @@ def _nll(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _plain(model: nn.Module, rate: float, strength: float) -> Trainer:
-    return Descent(model, rate, 0.0, _nll(model))
+    return AdamTrainer(model, rate, 0.0, _nll(model))
 
 
 def _decay(model: nn.Module, rate: float, strength: float) -> Trainer:
-    return Descent(model, rate, strength, _nll(model))
+    return AdamTrainer(model, rate, strength, _nll(model))
 
 
 def _smoothing(model: nn.Module, rate: float, strength: float) -> Trainer:
     loss = nn.CrossEntropyLoss(label_smoothing=strength)
-    return Descent(model, rate, 0.0, lambda x, y: loss(model(x), y))
+    return AdamTrainer(model, rate, 0.0, lambda x, y: loss(model(x), y))
 
 
 class _Sharpness(Trainer):
@@ -150,10 +150,10 @@ def _norm(model: nn.Module, rate: float, strength: float) -> Trainer:
         f, penalty = norm(x)
         return LAW.nll(f, y).mean() + strength * penalty
 
-    return Descent(model, rate, 0.0, loss)
+    return AdamTrainer(model, rate, 0.0, loss)
 
 
-class _Proximal(Descent):
+class _Proximal(AdamTrainer):
     """The step away from the network at the start of the epoch costs its Fisher length (KL form)."""
 
     def __init__(self, model: nn.Module, rate: float, tau: float) -> None:
@@ -169,7 +169,7 @@ class _Proximal(Descent):
         self._proximal.renew()
 
 
-class _Depth(Descent):
+class _Depth(AdamTrainer):
     """The kinetic energy of the hidden states along the residual blocks costs."""
 
     def __init__(self, model: nn.Module, rate: float, strength: float) -> None:
@@ -181,7 +181,7 @@ class _Depth(Descent):
         self._penalty.close()
 
 
-class _Natural(Descent):
+class _Natural(AdamTrainer):
     """Natural gradient with EKFAC and momentum; the strength is the damping.
 
     A step is no longer than ``LONGEST`` in the metric: without it the first steps leave the region where F holds.

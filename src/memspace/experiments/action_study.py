@@ -26,8 +26,8 @@ from memspace.auditing.store import Store
 from memspace.errors import TaskError
 from memspace.experiments.action_methods import METHODS, Method
 from memspace.experiments.action_network import Examples
-from memspace.experiments.action_training import Job, Outcome, Shape, measured_costs, train_one
-from memspace.experiments.action_verdict import Comparison, chosen, compare, means
+from memspace.experiments.action_training import Outcome, Shape, StudyTraining, measured_costs, train_one
+from memspace.experiments.action_verdict import MethodComparison, chosen, compare, means
 from memspace.files import writing
 from memspace.limits import COUNT, SHARE, WHOLE
 from memspace.measurement import Measurement, Unmeasured
@@ -96,7 +96,7 @@ class ActionStudy:
     times: dict[str, float]
     edge: tuple[str, ...]
     measurements: tuple[Measurement, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[MethodComparison, ...]
     unmeasured: tuple[Unmeasured, ...]
     outcomes: dict[str, list[Outcome]]
     seconds: float
@@ -173,14 +173,18 @@ def action_study(
         _append(store, {"costs": costs})
     steps = {m.name: max(1, round(plan.steps / costs[m.name])) for m in able}
     seeds = range(TUNING, TUNING + plan.tuning)
-    tuning = [Job(m.name, r, s, seed, steps[m.name], False) for m in able for r, s in m.settings for seed in seeds]
+    tuning = [
+        StudyTraining(m.name, r, s, seed, steps[m.name], False) for m in able for r, s in m.settings for seed in seeds
+    ]
     final_seeds = range(plan.first, plan.first + plan.seeds)
     handle = progress.start(f"{examples.name}: trainings", len(tuning) + plan.seeds * len(able))
     try:
         with _Trainer(examples, plan, able, store, done, lambda: progress.advance(handle)) as trainer:
             tuned = trainer.all(tuning)
             best = chosen(tuned)
-            final = [Job(m.name, *best[m.name], seed, steps[m.name], True) for m in able for seed in final_seeds]
+            final = [
+                StudyTraining(m.name, *best[m.name], seed, steps[m.name], True) for m in able for seed in final_seeds
+            ]
             found = trainer.all(final)
     finally:
         progress.finish(handle)
@@ -236,9 +240,9 @@ def _able(examples: Examples, shape: Shape, methods: Sequence[Method]) -> tuple[
     return able, absent
 
 
-def _read(store: Store | None) -> tuple[dict[Job, Outcome], dict[str, float]]:
+def _read(store: Store | None) -> tuple[dict[StudyTraining, Outcome], dict[str, float]]:
     """Finished trainings and costs; a line that a stop cut short is left out."""
-    done: dict[Job, Outcome] = {}
+    done: dict[StudyTraining, Outcome] = {}
     costs: dict[str, float] = {}
     path = None if store is None else store.folder / TRAININGS
     if path is None or not path.exists():
@@ -278,7 +282,7 @@ class _Trainer:
         plan: StudySettings,
         methods: Sequence[Method],
         store: Store | None,
-        done: dict[Job, Outcome],
+        done: dict[StudyTraining, Outcome],
         tick: Callable[[], None],
     ) -> None:
         self._work = (examples, plan.shape, {m.name: m for m in methods})
@@ -295,7 +299,7 @@ class _Trainer:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def all(self, jobs: Sequence[Job]) -> list[Outcome]:
+    def all(self, jobs: Sequence[StudyTraining]) -> list[Outcome]:
         """The jobs' outcomes, in order."""
         todo = []
         for job in jobs:
@@ -309,7 +313,7 @@ class _Trainer:
             self._tick()
         return [self._done[job] for job in jobs]
 
-    def _trained(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def _trained(self, jobs: Sequence[StudyTraining]) -> Iterator[Outcome]:
         if self._pool is None:
             examples, shape, methods = self._work
             for job in jobs:
@@ -327,6 +331,6 @@ def _begin(examples: Examples, shape: Shape, methods: dict[str, Method]) -> None
     _HELD[:] = [(examples, shape, methods)]
 
 
-def _train(job: Job) -> Outcome:
+def _train(job: StudyTraining) -> Outcome:
     examples, shape, methods = _HELD[0]
     return train_one(examples, shape, methods[job.method], job)

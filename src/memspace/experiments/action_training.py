@@ -23,7 +23,7 @@ from memspace.task.builtin.train import threads
 from memspace.task.functional import functional_call
 from memspace.task.recipe import Recipe
 
-__all__ = ["Job", "Outcome", "Shape", "measured_costs", "train_one"]
+__all__ = ["Outcome", "Shape", "StudyTraining", "measured_costs", "train_one"]
 
 POINTS = 40  # of a training, denser early, at which accuracy and memorisation are read
 PROBE = 256  # training examples along which the path's length is measured
@@ -44,7 +44,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Job:
+class StudyTraining:
     """A training: a method at a setting, a seed of split, labels, initialisation and order, and its number of steps.
 
     ``final`` trainings are measured in full, the others on validation examples alone.
@@ -68,7 +68,7 @@ class Outcome:
         curve: step, accuracy on test examples, share of wrong labels fitted; along a final training.
     """
 
-    job: Job
+    job: StudyTraining
     valid_loss: float
     seconds: float
     values: dict[str, float] = field(default_factory=dict)
@@ -82,10 +82,10 @@ class Outcome:
     def from_dict(d: Mapping[str, Any]) -> Outcome:
         """Inverse of :meth:`to_dict`."""
         loss = math.inf if d["valid_loss"] is None else float(d["valid_loss"])
-        return Outcome(Job(**d["job"]), loss, float(d["seconds"]), dict(d["values"]), dict(d["curve"]))
+        return Outcome(StudyTraining(**d["job"]), loss, float(d["seconds"]), dict(d["values"]), dict(d["curve"]))
 
 
-def train_one(examples: Examples, shape: Shape, how: Method, job: Job) -> Outcome:
+def train_one(examples: Examples, shape: Shape, how: Method, job: StudyTraining) -> Outcome:
     """Train on one thread; torch's random state is left as it was."""
     split = examples.split(job.seed)
     with threads(1), torch.random.fork_rng(devices=[]):
@@ -109,7 +109,9 @@ def train_one(examples: Examples, shape: Shape, how: Method, job: Job) -> Outcom
         return Outcome(job, loss, seconds, values, watch.curve)
 
 
-def _run(model: nn.Module, trainer: Trainer, split: Split, shape: Shape, job: Job, watch: _Watch | None) -> float:
+def _run(
+    model: nn.Module, trainer: Trainer, split: Split, shape: Shape, job: StudyTraining, watch: _Watch | None
+) -> float:
     recipe = Recipe(1, shape.batch, job.rate, 0.0)
     model.train()
     seconds = 0.0

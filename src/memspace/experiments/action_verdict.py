@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from memspace.experiments.action_training import Outcome
 from memspace.measurement import Measurement
 
-__all__ = ["OUTCOMES", "SHOWN", "Comparison", "Reading", "chosen", "compare", "matched", "means"]
+__all__ = ["OUTCOMES", "SHOWN", "MethodComparison", "OutcomeKind", "chosen", "compare", "matched", "means"]
 
 
 # The outcomes that a person is told; the rest is in the measurements.
@@ -28,7 +28,7 @@ SHOWN = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class OutcomeKind:
     """An outcome: its unit, what it is, and the sign of an improvement (−1: less is better; 0: neither)."""
 
     name: str
@@ -38,20 +38,20 @@ class Reading:
 
 
 OUTCOMES = (
-    Reading("loss", "nats", -1, "test loss"),
-    Reading("calibrated_loss", "nats", -1, "test loss at the temperature of least validation loss"),
-    Reading("accuracy", "1", 1, "test accuracy"),
-    Reading("calibration_error", "1", -1, "expected calibration error on test examples"),
-    Reading("corrupted_accuracy", "1", 1, "test accuracy, mean over corruptions of the inputs"),
-    Reading("memorised", "1", -1, "share of wrong training labels fitted at the end"),
-    Reading("memorised_matched", "1", -1, "the same where the training first reaches the matched test accuracy"),
-    Reading("norm", "nats", 0, "Fisher–Rao norm on test examples"),
-    Reading("length", "nats^½", 0, "Fisher–Rao length of the training path"),
+    OutcomeKind("loss", "nats", -1, "test loss"),
+    OutcomeKind("calibrated_loss", "nats", -1, "test loss at the temperature of least validation loss"),
+    OutcomeKind("accuracy", "1", 1, "test accuracy"),
+    OutcomeKind("calibration_error", "1", -1, "expected calibration error on test examples"),
+    OutcomeKind("corrupted_accuracy", "1", 1, "test accuracy, mean over corruptions of the inputs"),
+    OutcomeKind("memorised", "1", -1, "share of wrong training labels fitted at the end"),
+    OutcomeKind("memorised_matched", "1", -1, "the same where the training first reaches the matched test accuracy"),
+    OutcomeKind("norm", "nats", 0, "Fisher–Rao norm on test examples"),
+    OutcomeKind("length", "nats^½", 0, "Fisher–Rao length of the training path"),
 )
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodComparison:
     """A method against the baseline on one outcome.
 
     Args:
@@ -108,7 +108,7 @@ def means(outcomes: Mapping[str, Sequence[Outcome]], noise: bool) -> list[Measur
     return out
 
 
-def compare(outcomes: Mapping[str, Sequence[Outcome]], baseline: str, noise: bool) -> list[Comparison]:
+def compare(outcomes: Mapping[str, Sequence[Outcome]], baseline: str, noise: bool) -> list[MethodComparison]:
     """Every method against the baseline, seed by seed: same split, wrong labels, initialisation and order.
 
     Memorisation is matched for each pair at the lower of the two trainings' best test accuracies.
@@ -128,12 +128,14 @@ def compare(outcomes: Mapping[str, Sequence[Outcome]], baseline: str, noise: boo
             wide = _mean("wide", differences, r.unit, how, 1 - 0.05 / max(1, len(others)))
             verdict = _verdict(d, r.better)
             out.append(
-                Comparison(name, r.name, d, verdict, verdict != "undecided" and _verdict(wide, r.better) == verdict)
+                MethodComparison(
+                    name, r.name, d, verdict, verdict != "undecided" and _verdict(wide, r.better) == verdict
+                )
             )
     return out
 
 
-def _read(noise: bool) -> list[Reading]:
+def _read(noise: bool) -> list[OutcomeKind]:
     return [r for r in OUTCOMES if noise or not r.name.startswith("memorised")]
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 from memspace.errors import DataError
 from memspace.experiments.truth import Truth
 
-__all__ = ["Difference", "influences", "mean_error", "memorisation"]
+__all__ = ["MeanDifference", "influences", "mean_error", "memorisation"]
 
 
 @dataclass(frozen=True)
-class Difference:
+class MeanDifference:
     """A difference of two means with its standard error; NaN where an example was always in, or always out.
 
     Args:
@@ -28,7 +28,7 @@ class Difference:
     outside: Tensor
 
 
-def memorisation(truth: Truth, *, outcome: str = "correct") -> Difference:
+def memorisation(truth: Truth, *, outcome: str = "correct") -> MeanDifference:
     """mem_i = P(h(x_i) = y_i | i in S) − P(h(x_i) = y_i | i not in S)  (Feldman & Zhang 2020, eq. 1), (N,).
 
     Args:
@@ -52,7 +52,7 @@ def memorisation(truth: Truth, *, outcome: str = "correct") -> Difference:
     return _difference(kept, seeds, inside, outside)
 
 
-def influences(truth: Truth, *, outcome: str = "correct") -> Difference:
+def influences(truth: Truth, *, outcome: str = "correct") -> MeanDifference:
     """infl(i → q) = P(h(x_q) = y_q | i in S) − P(h(x_q) = y_q | i not in S)  (eq. 2), (N, Q).
 
     Positive: example i supports query q. With other outcomes: the difference of their means, for the loss with the
@@ -100,9 +100,11 @@ def _variance(mean: Tensor, square: Tensor, count: Tensor, binary: bool, seeds: 
     return torch.where(count > 0, least, torch.nan)
 
 
-def _difference(kept: Tensor, seeds: int, inside: tuple[Tensor, Tensor], outside: tuple[Tensor, Tensor]) -> Difference:
+def _difference(
+    kept: Tensor, seeds: int, inside: tuple[Tensor, Tensor], outside: tuple[Tensor, Tensor]
+) -> MeanDifference:
     error = (inside[1] + outside[1]).sqrt()
-    return Difference(inside[0] - outside[0], error, seeds * kept.sum(0).long(), seeds * (1 - kept).sum(0).long())
+    return MeanDifference(inside[0] - outside[0], error, seeds * kept.sum(0).long(), seeds * (1 - kept).sum(0).long())
 
 
 def mean_error(truth: Truth, outcome: str, known: Tensor) -> float:

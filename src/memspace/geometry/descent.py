@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["CHUNK", "Descent", "descend"]
+__all__ = ["CHUNK", "Minimum", "descend"]
 
 CHUNK = 20  # evaluations between two looks at the progress
 HISTORY = 20
@@ -16,7 +16,7 @@ HELD = 2**27  # numbers of the history held at most (1 GiB)
 
 
 @dataclass(frozen=True)
-class Descent:
+class Minimum:
     """Where a minimisation ended.
 
     Args:
@@ -42,7 +42,7 @@ def descend(
     limit: int = 400,
     tolerance: float = 1e-5,
     told: Callable[[float], None] | None = None,
-) -> Descent:
+) -> Minimum:
     """Minimise ``objective(start + root(z))`` over z by L-BFGS with strong Wolfe steps, in float64.
 
     Args:
@@ -90,4 +90,4 @@ def descend(
         before = best[0]
     value, found, squared = best
     remaining = squared / (4 * abs(value)) if value else 0.0
-    return Descent(at(found).detach(), value, used, remaining, converged)
+    return Minimum(at(found).detach(), value, used, remaining, converged)

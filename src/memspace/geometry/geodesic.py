@@ -20,7 +20,7 @@ from torch import Tensor
 from memspace.arguments import typed
 from memspace.errors import SettingsError, WeightsMismatchError
 from memspace.geometry.descent import CHUNK, descend
-from memspace.geometry.stacked import Probe, State, held_between, probe_of
+from memspace.geometry.stacked import PathProbe, State, held_between, probe_of
 from memspace.geometry.string import midpoints, respaced, shortest
 from memspace.limits import COUNT, POSITIVE, SEED, Limit
 from memspace.metric.fisher import build
@@ -113,7 +113,7 @@ class Geodesic:
     seconds: float
     evaluations: int
     epochs: float
-    probe: Probe
+    probe: PathProbe
 
     @property
     def gap(self) -> float:
@@ -221,7 +221,7 @@ def _check_levels(levels: Sequence[int]) -> None:
         )
 
 
-def path_length(probe: Probe, points: Tensor) -> PathLength:
+def path_length(probe: PathProbe, points: Tensor) -> PathLength:
     """Length of the polygon through the points, each side cut in two until the length stands still."""
     sides, before, earlier = 1, 0.0, 0.0
     while True:
@@ -247,7 +247,7 @@ def _flat(space: ParameterSpace, state: State, task: Task) -> Tensor:
 
 
 def _starts(
-    probe: Probe, ends: Tensor, polygon: Tensor | None, root: Callable[[Tensor], Tensor] | None, count: int
+    probe: PathProbe, ends: Tensor, polygon: Tensor | None, root: Callable[[Tensor], Tensor] | None, count: int
 ) -> tuple[list[tuple[str, Tensor]], int]:
     """The paths to relax, by name, and how many points were looked at to find them."""
     shares = torch.linspace(0, 1, count, dtype=torch.float64).to(ends).unsqueeze(1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.geometry.stacked import Probe
+from memspace.geometry.stacked import PathProbe
 from memspace.passes.linearise import FisherOperator
 from memspace.progress import Progress, Silent
 from memspace.task.checks import holding
@@ -32,7 +32,7 @@ class LayerLengths:
     alone: Tensor
 
 
-def layer_lengths(probe: Probe, points: Tensor, progress: Progress | None = None) -> LayerLengths:
+def layer_lengths(probe: PathProbe, points: Tensor, progress: Progress | None = None) -> LayerLengths:
     """Split the length of the polygon through ``points`` (S, P) by layer, on the probe examples.
 
     The exact metric at the middle of every side: second order in the side's length.

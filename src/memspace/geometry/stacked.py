@@ -18,14 +18,14 @@ from memspace.task.data import Inputs, move
 from memspace.task.functional import functional_call
 from memspace.task.task import Task
 
-__all__ = ["Probe", "State", "held_between", "probe_of"]
+__all__ = ["PathProbe", "State", "held_between", "probe_of"]
 
 State = Mapping[str, Tensor]
 WIDE = 2**27  # numbers of all layers' signals held for one gradient (1 GiB in float64)
 
 
 @dataclass
-class Probe:
+class PathProbe:
     """Some examples, and what lies outside the parameter space: buffers, parameters that are not chosen.
 
     Args:
@@ -137,12 +137,12 @@ def held_between(task: Task, space: ParameterSpace, a: State, b: State) -> dict[
     return {n: (a[n].to(task.device), b[n].to(task.device)) for n in b if n not in inside}
 
 
-def probe_of(task: Task, space: ParameterSpace, index: Tensor, *, test: bool = False) -> Probe:
+def probe_of(task: Task, space: ParameterSpace, index: Tensor, *, test: bool = False) -> PathProbe:
     """The examples at ``index`` of the training data (or the test data) as a probe set."""
     data = task.test if test and task.test is not None else task.train
     batch = data.batch(index)
     x, y = move(batch.x, task.device, task.dtype), move(batch.y, task.device)
-    made = Probe(task, space, x, y, torch.ones(len(y)), index)
+    made = PathProbe(task, space, x, y, torch.ones(len(y)), index)
     with torch.no_grad():
         f = made.outputs(space.flat(task.model).unsqueeze(0))[0]
     made.weight = task.likelihood.weight(f, y).double()

@@ -20,7 +20,7 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr
 from torch import Tensor
 
-from memspace.geometry.stacked import Probe
+from memspace.geometry.stacked import PathProbe
 from memspace.intervals import around
 
 __all__ = ["Volume", "admissible_bits", "kl_of", "subset_bits"]
@@ -207,7 +207,7 @@ def _legendre() -> tuple[Tensor, Tensor]:
     return torch.as_tensor((x + 1) / 2), torch.as_tensor(weight / 2)
 
 
-def kl_of(probe: Probe, centre: Tensor) -> Callable[[Tensor], Tensor]:
+def kl_of(probe: PathProbe, centre: Tensor) -> Callable[[Tensor], Tensor]:
     """Rows δ (k, P) ↦ mean KL(p_θ* ‖ p_θ*+δ) over the probe examples, (k,) nats."""
     law = probe.task.likelihood
     with torch.no_grad():
