@@ -6,7 +6,7 @@ TASK ?= digits
 ARGS ?=
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
-.PHONY: audit test lint format bench clean
+.PHONY: audit test lint docs format bench clean
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "memspace needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
@@ -31,6 +31,10 @@ lint: $(VENV)/.test
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# The API reference from docstrings, into build/reference/html; a warning ends it.
+docs: $(VENV)/.test
+	@$(BIN)/python docs/reference/build.py
 
 format: $(VENV)/.test
 	@$(BIN)/ruff check --fix .

@@ -47,7 +47,7 @@ class RunningFisher:
         return int(self.tensors["readings"]) if "readings" in self.tensors else 0
 
     def restore(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
-        """Take up what :attr:`tensors` held."""
+        """Take up what ``tensors`` held."""
         self.tensors = {k: v if k == "readings" else v.to(device) for k, v in tensors.items()}
         self._metric = None
 

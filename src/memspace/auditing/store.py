@@ -167,7 +167,7 @@ class Store:
             write_text(self._partial / WAYS, json.dumps(self.ways()))
 
     def load_ways(self) -> dict[str, Any] | None:
-        """What an interrupted run's :attr:`ways` gave; None where it read nothing."""
+        """What an interrupted run's ``ways`` gave; None where it read nothing."""
         path = self._partial / WAYS
         if not path.exists():
             return None

@@ -54,7 +54,7 @@ def mismatched(
     """Modules whose per-example gradients for the cotangents u (K, B, ..., C) fail the test above.
 
     Args:
-        pulled: what :meth:`Signals.cotangents` gave for u.
+        pulled: what ``Signals.cotangents`` gave for u.
 
     Raises:
         UnsupportedLayerError: autograd's own gradient is NaN or infinite.

@@ -202,7 +202,7 @@ class Data:
         return self._batch(where, self._reader.again(self.numbers(where)))
 
     def raw_labels(self, size: int = READ_AT_ONCE) -> Iterator[Any]:
-        """The labels of all examples before :attr:`encode`, batch by batch: tensors or lists of strings."""
+        """The labels of all examples before ``encode``, batch by batch: tensors or lists of strings."""
         for start in range(0, len(self), size):
             yield self._split(self.raw(torch.arange(start, min(start + size, len(self)))))[1]
 
