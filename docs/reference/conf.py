@@ -1,6 +1,7 @@
 """Settings of Sphinx for the API reference that ``build.py`` writes."""
 
 import re
+import sys
 from typing import Any
 
 project = "memspace"
@@ -11,10 +12,9 @@ html_show_sourcelink = False
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
 
-# Every role of a docstring must lead somewhere. Types of other packages have no pages here, type variables and private
-# types none anywhere.
+# Every role of a docstring must lead somewhere; types of other packages have no pages here.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:class", r"(?!memspace\.).*"), (r"py:.*", r"memspace\..*\.(_\w+|[A-Z]|Probe)")]
+nitpick_ignore_regex = [(r"py:(class|obj|data)", r"(?!memspace\.).*")]
 suppress_warnings = ["ref.python"]  # a shape such as (n,) that is also some attribute's name
 
 # What stays as it is: literals, emphasis, bullets. What is left of bars and stars belongs to formulas.
@@ -26,6 +26,25 @@ def _formulas(app: Any, what: str, name: str, obj: Any, options: Any, lines: lis
     lines[:] = [_MARKS.sub(lambda m: m[0] if m[1] else f"\\{m[0]}", line) for line in lines]
 
 
+def _imported(app: Any, env: Any, node: Any, text: Any) -> Any:
+    """A name that a module imports leads to where it is described; type variables and aliases are plain text."""
+    value = sys.modules.get(node.get("py:module") or "")
+    target = node["reftarget"]
+    if target.startswith("memspace."):  # a type in a signature
+        parts = target.split(".")
+        depth = max(k for k in range(1, len(parts)) if ".".join(parts[:k]) in sys.modules)
+        value, target = sys.modules[".".join(parts[:depth])], ".".join(parts[depth:])
+    for part in target.split("."):
+        value = getattr(value, part, None)
+    if value is None:
+        return None
+    module, name = getattr(value, "__module__", ""), getattr(value, "__qualname__", "_")
+    if name.startswith("_") or not module.startswith("memspace"):
+        return text
+    place = f"{module}.{name}"
+    return env.domains["py"].resolve_xref(env, node["refdoc"], app.builder, node["reftype"], place, node, text)
+
+
 def setup(app: Any) -> None:
     """Have docstrings read by the rules above.
 
@@ -33,3 +52,4 @@ def setup(app: Any) -> None:
         app: Sphinx.
     """
     app.connect("autodoc-process-docstring", _formulas)
+    app.connect("missing-reference", _imported)

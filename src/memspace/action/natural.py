@@ -189,7 +189,8 @@ def natural_gradient_flow(
 
     Args:
         duration: in the flow's own time, in which the loss of a fitted model falls like e^{−t} or faster; 0 < duration.
-        steps: even ones; each costs one to four exact natural gradients (memory: :func:`memspace.action.natural.natural_descent`).
+        steps: even ones; each costs one to four exact natural gradients, whose memory
+            :func:`memspace.action.natural.natural_descent` states.
         method: one of ``METHODS``.
         index: training examples that make metric and loss (all where not given).
 

@@ -49,7 +49,8 @@ def ensemble(
             the same queries each time.
         seeds: of networks trained for this by the task's own recipe.
         left_out: share s of the examples that each of these is trained without, every example equally often
-            (:func:`memspace.attribution.left_out.kept_parts`); all examples are scored by every network. 0: trained on all data.
+            (:func:`memspace.attribution.left_out.kept_parts`); all examples are scored by every network. 0: trained
+            on all data.
         networks: the user's own instead: modules or state dicts; the base is called with their place as seed.
 
     Returns:

@@ -153,7 +153,7 @@ def find_duplicates(
     most: float = math.inf,
     progress: Progress | None = None,
 ) -> Duplicates:
-    """As :func:`memspace.duplicates`, with the whitening at hand; beyond ``most`` pairs only equal inputs are looked for."""
+    """As :func:`memspace.duplicates` with the whitening at hand; above ``most`` pairs only equal inputs count."""
     asked = task.train if within == "train" else task.test
     assert asked is not None
     keys = _digests(task.train)
