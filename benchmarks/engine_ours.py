@@ -15,11 +15,11 @@ from memspace.metric.fisher import bases_of, build, kronecker_of
 from memspace.metric.krylov import lanczos
 from memspace.metric.row_products import gram as gram_of
 from memspace.metric.spectral import Kronecker
+from memspace.passes.collect import CollectRows
 from memspace.passes.cotangent import View
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.linearise import FisherOperator
-from memspace.passes.rows import CollectRows
 from memspace.passes.statistic import Statistic
 from memspace.passes.statistics import (
     Bases,

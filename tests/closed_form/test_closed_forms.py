@@ -17,10 +17,10 @@ from memspace.metric.fisher import bases_of, build
 from memspace.metric.leverage import DualLeverage
 from memspace.metric.metric import FisherMetric
 from memspace.metric.spectral import Dense
+from memspace.passes.collect import CollectRows
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.leverage import KroneckerLeverage
 from memspace.passes.linearise import FisherOperator
-from memspace.passes.rows import CollectRows
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import Bases, CorrectedEigenvalues, KroneckerFactors
 from memspace.task.likelihood import Categorical, Gaussian

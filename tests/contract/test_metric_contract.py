@@ -148,8 +148,8 @@ def test_the_batch_size_does_not_matter(representation):
 def test_a_dual_of_some_rows_has_the_trace_and_in_the_mean_the_metric():
     task, space, x, y = task_of("linear", Categorical())
     from memspace.metric.dual import select_rows
+    from memspace.passes.collect import CollectRows
     from memspace.passes.engine import run_pass
-    from memspace.passes.rows import CollectRows
 
     rows = CollectRows(space.blocks)
     run_pass(task, space, [rows])

@@ -10,8 +10,8 @@ from memspace.measures.leave_one_out import loo_outputs
 from memspace.metric.draw import draw_rows, spread_of_draw
 from memspace.metric.dual import Dual, select_rows
 from memspace.metric.leverage import DualLeverage
+from memspace.passes.collect import CollectRows
 from memspace.passes.engine import run_pass
-from memspace.passes.rows import CollectRows
 from memspace.passes.verify import verified_space
 from memspace.task.likelihood import Categorical
 from memspace.task.task import Task

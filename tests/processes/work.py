@@ -6,12 +6,12 @@ import torch
 import torch.distributed as dist
 
 from memspace.metric.fisher import bases_of, build
+from memspace.passes.collect import CollectRows
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.passes.processes import across
-from memspace.passes.rows import CollectRows
 from memspace.passes.statistics import DiagonalFisher, GradientNorms, KroneckerFactors
 from memspace.passes.verify import verified_space
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Poisson

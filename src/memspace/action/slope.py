@@ -18,9 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.passes.collect import CollectRows
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.engine import PassOptions, run_pass
-from memspace.passes.rows import CollectRows, Rows
+from memspace.passes.rows import Rows
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import Outputs
 from memspace.task.likelihood import Likelihood

@@ -26,8 +26,9 @@ from memspace.measures.leave_one_out import loo_outputs
 from memspace.metric.dual import Dual, select_rows
 from memspace.metric.leverage import DualLeverage
 from memspace.metric.metric import SpectralFunction
+from memspace.passes.collect import CollectRows
 from memspace.passes.engine import PassOptions, run_pass
-from memspace.passes.rows import CollectRows, Rows
+from memspace.passes.rows import Rows
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DiagonalFisher, Outputs
 from memspace.progress import Progress

@@ -18,9 +18,8 @@ from memspace.measures.bystander import MOST as FITTED
 from memspace.measures.corruptions import picture_shape
 from memspace.measures.disentanglement import ordered_factors
 from memspace.passes.batching import widest_signal
-from memspace.passes.blocks import FORMED, Block
+from memspace.passes.layers.block import Block
 from memspace.passes.linearise import MEMORY
-from memspace.passes.rows import kept_formed
 from memspace.passes.signal_products import VECTORS
 from memspace.passes.space import ParameterSpace
 from memspace.task.checks import evaluating
@@ -48,7 +47,7 @@ class Shapes:
 
     def held(self, blocks: tuple[Block, ...]) -> int:
         """Numbers of Jacobian rows that the dual keeps of it."""
-        return sum(_held(b, *self.sizes[b.name], self.outputs) for b in blocks if b.name in self.sizes)
+        return sum(b.rule.held(b, self.sizes[b.name], self.outputs) for b in blocks if b.name in self.sizes)
 
     def positions_of(self, b: Block) -> int:
         """Positions of a block's signals."""
@@ -60,15 +59,7 @@ class Shapes:
 
     def rotation(self, blocks: tuple[Block, ...]) -> float:
         """Multiplications that bring one gradient into EKFAC's bases."""
-        total = 0.0
-        for b in blocks:
-            out, width = b.shape
-            if b.kind in FORMED:
-                total += b.size * sum(_sides(b)[:2])
-                continue
-            t = self.positions_of(b)
-            total += min(t, out) * width**2 * (b.kind != "embedding") + min(t, width) * out**2 * (b.kind != "tied")
-        return total
+        return float(sum(b.rule.rotation(b, self.positions_of(b)) for b in blocks))
 
 
 def shapes_of(task: Task, space: ParameterSpace) -> Shapes:
@@ -89,8 +80,8 @@ def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool
     width, forests = _forests(task, probe.x, probe.y, shapes)
     known = attempt("affine", lambda: dual and space.size <= MOST and affine(task, space))
     return {
-        "manner": space.manner if any(b.kind == "loose" for b in space.blocks) else None,
-        "fast": any(b.kind != "loose" for b in space.blocks),
+        "manner": space.manner if any(not b.rule.hooked for b in space.blocks) else None,
+        "fast": any(b.rule.hooked for b in space.blocks),
         "widest": shapes.widest,
         "depth": len(chain) if isinstance(chain, Chain) else 0,
         "affine": known is True,
@@ -98,7 +89,7 @@ def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool
         "forests": forests,
         "picture": isinstance(probe.x, torch.Tensor) and picture_shape(task, probe.x) is not None,
         "rotation": shapes.rotation(space.blocks),
-        "decompositions": float(sum(d**3 for b in space.blocks for d in _sides(b))),
+        "decompositions": float(sum(d**3 for b in space.blocks for d in b.rule.sides(b))),
         "floats": shapes.row(space.blocks),
     }
 
@@ -114,14 +105,12 @@ def factor_facts(task: Task) -> dict[str, Any]:
 
 def signal_products(space: ParameterSpace, shapes: Shapes, examples: int, vectors: int) -> str:
     """How Fisher products of stacks of vectors come from the network's signals: see ``Facts.signals``."""
-    plain = space.verified and all(b.kind not in ("loose", "local") for b in space.blocks)
+    plain = space.verified and not any(b.rule.by_example for b in space.blocks)
     if not plain or not shapes.plain or shapes.outputs > VECTORS:
         return ""
     numbers = 0
     for b in space.blocks:
-        a, g = shapes.sizes.get(b.name, (0, b.size))
-        settled = b.kind not in FORMED and shapes.outputs < shapes.positions_of(b)
-        numbers += shapes.outputs * b.size if settled else a + shapes.outputs * g
+        numbers += b.rule.products_hold(b, shapes.sizes.get(b.name, (0, b.size)), shapes.outputs)
     if numbers * torch.finfo(torch.float32).bits // 8 * examples <= MEMORY:
         return "held"
     return "read" if vectors >= shapes.outputs else ""
@@ -129,25 +118,7 @@ def signal_products(space: ParameterSpace, shapes: Shapes, examples: int, vector
 
 def squares(space: ParameterSpace) -> int:
     """Bytes of one second moment a side and block."""
-
-    def numbers(b: Block) -> int:
-        if b.diagonal:
-            return b.size
-        side = {"tied": b.shape[0], "embedding": b.shape[1]}  # of tokens, kept as a diagonal
-        return side.get(b.kind, 0) + sum(d**2 for d in _sides(b))
-
-    return 8 * sum(numbers(b) for b in space.blocks)
-
-
-def _sides(b: Block) -> tuple[int, ...]:
-    """Of the second moments that a block's bases are found for."""
-    if b.kind == "groups":
-        return (b.shape[1], b.shape[0] // b.groups) * b.groups
-    if b.kind in FORMED:
-        return () if b.diagonal else (b.size,)
-    if b.kind == "tied":
-        return (b.shape[1],)
-    return (b.shape[0],) if b.kind == "embedding" else b.shape
+    return 8 * sum(b.rule.second_moments(b) for b in space.blocks)
 
 
 def _forests(task: Task, x: Any, y: torch.Tensor, shapes: Shapes) -> tuple[int, int]:
@@ -165,14 +136,6 @@ def _forests(task: Task, x: Any, y: torch.Tensor, shapes: Shapes) -> tuple[int, 
     return (width, asked) if fits and asked else (0, 0)
 
 
-def _held(b: Block, a: int, g: int, outputs: int) -> int:
-    """Numbers that ``CollectRows`` keeps of one example."""
-    if b.kind == "tied":
-        return outputs * b.size
-    product = b.kind not in (*FORMED, "embedding")
-    return outputs * b.size if product and kept_formed(b, g // b.shape[0], outputs) else a + outputs * g
-
-
 def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, tuple[int, int]]) -> int:
     """Numbers an example's activations take (all modules' outputs), and per block those of a and of g."""
     total = 0
@@ -181,7 +144,7 @@ def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, t
     modules = dict(task.model.named_modules())
     by_module: dict[str, list[Block]] = {}
     for b in space.blocks:
-        if b.kind != "loose":
+        if b.rule.hooked:
             by_module.setdefault(b.module, []).append(b)
 
     def hook(name: str) -> Any:
@@ -193,18 +156,9 @@ def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, t
                 return
             each = first.numel() // len(x_first)
             total += each
+            given = args[0] if args and isinstance(args[0], torch.Tensor) else first
             for b in by_module.get(name, ()):
-                given = args[0] if args and isinstance(args[0], torch.Tensor) else first
-                if b.kind in FORMED:
-                    sizes[b.name] = (given.numel() // len(x_first), b.size)
-                    continue
-                if b.kind == "bias":
-                    positions = 1
-                elif b.kind == "transposed":
-                    positions = given.numel() // len(x_first) // b.shape[1]
-                else:
-                    positions = max(1, each // (module.weight.shape[0] if b.kind == "conv" else first.shape[-1]))
-                sizes[b.name] = (positions * (1 if b.kind == "embedding" else b.shape[1]), positions * b.shape[0])
+                sizes[b.name] = b.rule.sizes(b, given.numel() // len(x_first), each, first.shape[-1])
 
         return run
 
@@ -217,6 +171,6 @@ def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, t
         for h in handles:
             h.remove()
     for b in space.blocks:
-        if b.kind == "loose":
-            sizes[b.name] = (0, b.size)
+        if not b.rule.hooked:
+            sizes[b.name] = b.rule.sizes(b, 0, 0, 1)
     return total

@@ -174,7 +174,7 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
         first_order=chosen != "dual" and (positions > 1 or many),
         classifies=task.likelihood.classifies,
         inputs=unreadable(task) is None,
-        filters=any(b.kind == "conv" for b in filtered_layers(space)),
+        filters=any(b.rule.filters for b in filtered_layers(space)),
         signals=signal_products(space, shapes, min(n, PRODUCTS), PROBES),
         vectors=FisherOperator(task, space).at_once(PROBES),
         folds=folds,
@@ -188,7 +188,7 @@ def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
         **factor_facts(task),
     )
     stages = stages_of(facts)
-    loose = tuple(b.name for b in space.blocks if b.kind == "loose")
+    loose = tuple(b.name for b in space.blocks if not b.rule.hooked)
     kept = 2 * squares(space)  # sums and bases
     on_disk = kept if chosen == "ekfac" and kept > settings.memory // 2 else 0
     total = sum(p.numel() for p in task.model.parameters())

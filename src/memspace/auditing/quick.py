@@ -17,10 +17,10 @@ from memspace.metric.dual import Dual, select_rows
 from memspace.metric.fisher import bases_of, kronecker_of
 from memspace.metric.leverage import DualLeverage
 from memspace.metric.metric import FisherMetric
+from memspace.passes.collect import CollectRows
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.forms.bases import Bases
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
-from memspace.passes.rows import CollectRows
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import CorrectedEigenvalues, KroneckerFactors, Outputs
 from memspace.progress import Progress

@@ -20,9 +20,9 @@ from memspace.editing.solver import Accuracy, Solver, outputs_per_example, pick_
 from memspace.errors import DataError, MemspaceError, SettingsError, ShapeError
 from memspace.limits import DAMPING, SEED
 from memspace.measurement import Measurement
+from memspace.passes.collect import CollectRows
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.outputs import outputs
-from memspace.passes.rows import CollectRows
 from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.data import Data

@@ -22,9 +22,9 @@ from memspace.errors import MemoryBudgetError
 from memspace.limits import BYTES, COUNT, SEED, Limit, one_of
 from memspace.measures.objective import OBJECTIVES, Objective
 from memspace.metric.constrained import Factored, RowMetric
+from memspace.passes.collect import CollectRows
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.outputs import outputs
-from memspace.passes.rows import CollectRows
 from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress, Silent
 from memspace.task.checks import holding

@@ -31,7 +31,7 @@ def distance_sums(filters: Tensor) -> Tensor:
 
 def filtered_layers(space: ParameterSpace) -> tuple[Block, ...]:
     """Blocks whose rows are filters or units: convolutions and linear layers but the last, whose rows are outputs."""
-    layers = [b for b in space.blocks if b.kind in ("conv", "linear")]
+    layers = [b for b in space.blocks if b.rule.units]
     return tuple(layers[:-1])
 
 
@@ -69,7 +69,7 @@ def _cut(
     flat = torch.where(kept, theta, torch.zeros_like(theta))
     state = {k: v.clone() for k, v in task.model.state_dict().items() if isinstance(v, Tensor)}
     state |= space.unpack(flat)
-    seen = _InputSquares([b for b in space.blocks if b.kind in ("conv", "linear")])
+    seen = _InputSquares([b for b in space.blocks if b.rule.units])
     with holding(task.model, state):
         run_pass(task, space, [seen], PassOptions(index=torch.arange(min(READ, len(task.train)))))
     for b in seen.blocks:

@@ -10,7 +10,7 @@ from torch import Tensor
 from memspace.metric.krylov import Eigenpairs
 from memspace.metric.metric import Estimate, FisherMetric, SpectralFunction
 from memspace.metric.spectral import Dense
-from memspace.passes.space import Block
+from memspace.passes.layers.block import Block
 
 __all__ = ["BlockDiagonal", "DenseBlock"]
 

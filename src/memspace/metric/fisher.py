@@ -19,6 +19,7 @@ from memspace.metric.metric import Estimate, FisherMetric, Probe
 from memspace.metric.nystroem import nystroem
 from memspace.metric.spectral import Dense, Diagonal, Kronecker, KroneckerBlock
 from memspace.passes.capture import Capture
+from memspace.passes.collect import CollectRows
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.coverage import coverage
 from memspace.passes.engine import PassOptions, run_pass
@@ -27,7 +28,7 @@ from memspace.passes.kinds import Kind
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.offload import Disk
 from memspace.passes.outputs import outputs as outputs_of
-from memspace.passes.rows import CollectRows, Rows
+from memspace.passes.rows import Rows
 from memspace.passes.space import Block, ParameterSpace
 from memspace.passes.statistic import Statistic
 from memspace.passes.statistics import (

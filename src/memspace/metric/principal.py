@@ -12,9 +12,10 @@ from torch import Tensor
 from memspace.metric.draw import draw_rows
 from memspace.metric.dual import Dual, Selection
 from memspace.passes.batching import examples_at_once
+from memspace.passes.collect import CollectRows
 from memspace.passes.cotangent import View, output_cotangents
 from memspace.passes.engine import OUTPUTS, PassOptions, run_pass
-from memspace.passes.rows import CollectRows, Rows, joined
+from memspace.passes.rows import Rows, joined
 from memspace.passes.scores import OwnFisher
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import _Table

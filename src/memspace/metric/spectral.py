@@ -11,7 +11,7 @@ from torch import Tensor
 from memspace.metric.krylov import Eigenpairs
 from memspace.metric.metric import Estimate, FisherMetric, SpectralFunction
 from memspace.passes.forms.bases import Bases
-from memspace.passes.space import Block
+from memspace.passes.layers.block import Block
 
 __all__ = ["Dense", "Diagonal", "Kronecker", "KroneckerBlock"]
 

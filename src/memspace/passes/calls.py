@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from memspace.errors import UnsupportedLayerError
 from memspace.passes.batching import LEAST, TRANSIENT
-from memspace.passes.blocks import BROADCAST
-from memspace.passes.replay import Replay, UnknownCallError, replay
+from memspace.passes.layers.block import BROADCAST
+from memspace.passes.replay import Replay, ReplayFunction, UnknownCallError
 from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
 from memspace.task.restored import fresh_buffers
@@ -114,8 +114,8 @@ class Call:
             )
         return g
 
-    def opened(self, module: nn.Module, batch: int) -> Replay:
-        """The call opened up, once."""
+    def opened(self, module: nn.Module, batch: int, replay: ReplayFunction) -> Replay:
+        """The call opened up by ``replay``, once."""
         if self._replay is None:
             try:
                 self._replay = replay(module, self._args, self._kwargs, batch)
@@ -125,12 +125,14 @@ class Call:
                 ) from error
         return self._replay
 
-    def pulled_inside(self, module: nn.Module, grads: Sequence[Tensor | None], batch: int) -> dict[str, Tensor]:
+    def pulled_inside(
+        self, module: nn.Module, grads: Sequence[Tensor | None], batch: int, replay: ReplayFunction
+    ) -> dict[str, Tensor]:
         """Part → (B, T, out): the outputs' cotangents pulled back to the projections inside."""
         given: list[Tensor | None] = [None] * len(self._like)
         for i, g in zip(self._which, grads, strict=True):
             given[i] = self._packed(g) if i == 0 and g is not None and self._packed is not None else g
-        replayed = self.opened(module, batch)
+        replayed = self.opened(module, batch, replay)
         return replayed.cotangents((*given, *(None,) * (len(replayed.outputs) - len(given))))
 
     def differentiated(self, module: nn.Module, g: Tensor, batch: int) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from memspace.passes.capture import Signals
 from memspace.passes.draws import uniforms
 from memspace.passes.forms.form import Form
 from memspace.passes.kinds import KINDS, Kind
-from memspace.passes.space import Block
+from memspace.passes.layers.block import Block
 from memspace.task.data import Batch
 from memspace.task.likelihood import Likelihood
 

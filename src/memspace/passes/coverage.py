@@ -51,7 +51,7 @@ def coverage(space: ParameterSpace, total: int, representation: str = "") -> Cov
     Args:
         total: how many parameters the model has; representation: of the metric, if there is one.
     """
-    generic = [b for b in space.blocks if b.kind == "loose" or b.module in space.refuted]
+    generic = [b for b in space.blocks if not b.rule.hooked or b.module in space.refuted]
     kept: list[tuple[str, int]] = []
     if representation.lower() in ("kfac", "ekfac"):
         kept = [(b.name or "model", b.size) for b in space.blocks if b.diagonal]

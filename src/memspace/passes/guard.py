@@ -142,7 +142,7 @@ def overruled(task: Task, space: ParameterSpace, error: RefutedError | Unsupport
     """
     space.late = space.late or space.finished > 0
     modules = error.modules if isinstance(error, RefutedError) else {error.where}
-    mine = {b.module for b in space.blocks if b.kind != "loose" and modules & set(b.modules)} - space.refuted
+    mine = {b.module for b in space.blocks if b.rule.hooked and modules & set(b.modules)} - space.refuted
     if mine:
         space.refuted |= mine
         return

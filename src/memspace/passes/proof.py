@@ -96,7 +96,7 @@ def uncalled(space: ParameterSpace, signals: Signals, parameters: Mapping[str, n
     leaves, _ = _graph(signals.graph)
     found = set()
     for b in space.blocks:
-        read = signals.generic(b) or signals.calls(b)
+        read = signals.generic(b) or signals.read(b).calls
         if not read and any(id(parameters[n]) in leaves for n in b.names):
             found.add(b.module)
     return found

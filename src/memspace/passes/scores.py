@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memspace.passes.cotangent import View
-from memspace.passes.space import Block
+from memspace.passes.layers.block import Block
 from memspace.passes.statistics import _Table
 
 __all__ = ["Cotangents", "OutcomeGradients", "OwnFisher", "PairScores", "by_position"]

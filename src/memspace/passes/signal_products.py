@@ -77,7 +77,7 @@ class SignalProducts:
         """Whether a stack of so many costs less this way than by forward and reverse mode."""
         if not self._space.verified or self._space.refuted:
             return False
-        if any(b.kind in ("loose", "local") for b in self._space.blocks):
+        if any(b.rule.by_example for b in self._space.blocks):
             return False
         if not self._outputs:
             self._measure()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memspace.passes.cotangent import View
 from memspace.passes.forms.bases import Bases
-from memspace.passes.space import Block
+from memspace.passes.layers.block import Block
 from memspace.passes.statistics import _Table
 
 __all__ = ["GradientSketch", "sketched"]

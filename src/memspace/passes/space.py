@@ -1,7 +1,7 @@
 """One flat parameter layout. Each slice, reshaped, is the (out, in) matrix of one block, bias as the last column.
 
 With the layout fixed here, a Kronecker block of the metric is a view of the flat vector and packing happens only at
-the border. A block is what one module owns, or a part of it; ``memspace.passes.blocks`` says which kinds there are.
+the border. A block is what one module owns, or a part of it; its rule (``passes.layers``) says how it is read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from memspace.arguments import typed
-from memspace.passes.blocks import Block, parts_of, tied_kind
+from memspace.passes.layers.block import Block
+from memspace.passes.layers.parts import parts_of, shared_rule
+from memspace.passes.layers.rule import LayerRule
 from memspace.task.selection import chosen_names, split_patterns
 from memspace.task.task import Task
 
@@ -78,9 +80,9 @@ class ParameterSpace:
                 taken.update(names)
                 name = module_name if not part.suffix else prefix + part.suffix
                 axis = self.axes.get(module_name, 0)
-                shape = part.shape([trainable[n] for n in names])
+                shape = part.rule.shape([trainable[n] for n in names])
                 others = also if tied and not part.suffix else ()
-                block = Block(name, part.kind, module_name, names, shape, start, part.suffix, axis, others, part.groups)
+                block = Block(name, part.rule, module_name, names, shape, start, part.suffix, axis, others)
                 blocks.append(block)
                 start = block.stop
         self.verified = False  # set once per-example gradients in this layout were seen to be autograd's
@@ -154,18 +156,18 @@ class _Shared:
             for name, p in module._parameters.items():
                 if p is not None:
                     self._users.setdefault(id(p), []).append((at, module, name))
-        self._kinds = {}
+        self._rules: dict[int, LayerRule | None] = {}
         for key, users in self._users.items():
             if len(users) > 1:
                 known = not any(at in loose for at, _, _ in users)
-                self._kinds[key] = tied_kind([(m, n) for _, m, n in users]) if known else ""
+                self._rules[key] = shared_rule([(m, n) for _, m, n in users]) if known else None
 
-    def of(self, at: str, module: nn.Module) -> tuple[str, tuple[str, ...], bool]:
-        """Of one module: the kind of its shared weight, who else uses it, and whether something shared has no form."""
-        several = {n: id(p) for n, p in module._parameters.items() if p is not None and id(p) in self._kinds}
+    def of(self, at: str, module: nn.Module) -> tuple[LayerRule | None, tuple[str, ...], bool]:
+        """Of one module: the rule of its shared weight, who else uses it, and whether something shared has no form."""
+        several = {n: id(p) for n, p in module._parameters.items() if p is not None and id(p) in self._rules}
         if not several:
-            return "", (), False
+            return None, (), False
         weight = several.pop("weight", None)
-        if weight is None or several or not self._kinds[weight]:
-            return "", (), True
-        return self._kinds[weight], tuple(n for n, _, _ in self._users[weight] if n != at), False
+        if weight is None or several or self._rules[weight] is None:
+            return None, (), True
+        return self._rules[weight], tuple(n for n, _, _ in self._users[weight] if n != at), False

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from memspace.passes.cotangent import View
 from memspace.passes.forms.bases import Bases
+from memspace.passes.layers.block import Block
 from memspace.passes.offload import Disk
-from memspace.passes.space import Block
 from memspace.passes.statistic import Statistic
 
 __all__ = [

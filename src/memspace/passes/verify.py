@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from memspace.arguments import typed
 from memspace.errors import TaskError, UnsupportedLayerError
-from memspace.passes.blocks import BROADCAST
 from memspace.passes.capture import Capture
 from memspace.passes.generic import PLAINEST
+from memspace.passes.layers.block import BROADCAST
 from memspace.passes.proof import mismatched, uncalled
 from memspace.passes.space import ParameterSpace
 from memspace.task.checks import check_attached, depends_on_batch, evaluating

@@ -19,10 +19,9 @@ from memspace.measures.damping import evidence_root
 from memspace.measures.leave_one_out import loo_outputs
 from memspace.metric.fisher import build
 from memspace.metric.spectral import Kronecker
-from memspace.passes.blocks import FORMED
 from memspace.passes.engine import run_pass
 from memspace.passes.leverage import KroneckerLeverage
-from memspace.passes.space import Block, ParameterSpace
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.recorder.probe import Probe, reading
 
@@ -72,12 +71,6 @@ class Fullness:
     gap: float
 
 
-def _factors(block: Block) -> tuple[int, ...]:
-    """Sizes of its dense Kronecker factors: a vocabulary has none."""
-    rows, columns = block.shape
-    return {"embedding": (rows,), "tied": (columns,)}.get(block.kind, (rows, columns))
-
-
 class FullnessReader:
     """Effective dimension and leave-one-out gap from KFAC factors of the probe; improbable classes are merged.
 
@@ -87,7 +80,7 @@ class FullnessReader:
 
     def __init__(self, probe: Probe, space: ParameterSpace) -> None:
         self._probe, self._space = probe, space
-        sizes = [d for b in space.blocks if b.kind not in FORMED for d in _factors(b)]
+        sizes = [d for b in space.blocks if b.rule.kronecker for d in b.rule.sides(b)]
         self.possible = 24 * sum(d * d for d in sizes) + 8 * space.size <= MEMORY
         self.seconds = CUBE * sum(float(d) ** 3 for d in sizes)
 

@@ -69,7 +69,7 @@ def _further(
                 "run `memspace prune TASK --method fisher-inverse`",
             ),
         )
-    if any(b.kind == "conv" for b in filtered_layers(r.space)):
+    if any(b.rule.filters for b in filtered_layers(r.space)):
         mask = prunable(r.space, task)
         found["filters by geometric median"] = prune_filters(task, r.space, mask, KEPT[1:])
     curves = []

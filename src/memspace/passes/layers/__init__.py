@@ -1,0 +1,1 @@
+"""Kinds of layers, a file for each; ``registry`` lists them."""
