@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.table import Row, at_least, at_most, mean_interval, show, write
 from memspace.auditing.audit import audit_task
-from memspace.auditing.plan import Settings
+from memspace.auditing.plan import AuditSettings
 from memspace.auditing.results import Results
 from memspace.progress import Silent
 from memspace.task.builtin import BuildOptions, build
@@ -41,7 +41,7 @@ def digits(arguments: argparse.Namespace) -> list[Row]:
         with tempfile.TemporaryDirectory() as cache:
             options = BuildOptions(seed=seed, label_noise=0.1, cache=Path(cache))
             task = build("digits", options, Silent())
-        results = audit_task(task, Settings(seed=seed))
+        results = audit_task(task, AuditSettings(seed=seed))
         curve = next(f for f in results.chapter("robustness").figures if f.id == "weight-noise")
         predicted, measured = curve.series[0].y, curve.series[1].y
         small = [abs(m / p - 1) for p, m in zip(predicted, measured, strict=True) if p <= 0.005]
@@ -101,7 +101,7 @@ def fashion(arguments: argparse.Namespace) -> list[Row]:
     epoch_seconds(task)  # warm-up
     epochs = [epoch_seconds(task)]
     start = time.perf_counter()
-    results = audit_task(task, Settings())
+    results = audit_task(task, AuditSettings())
     seconds = time.perf_counter() - start
     epochs.append(epoch_seconds(task))
     unit = sum(epochs) / len(epochs)

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.smooth import smooth
 from benchmarks.table import Row, at_most, mean_interval
-from memspace.editing.baselines import Descent, ascend, fine_tune
+from memspace.editing.baselines import SgdSteps, ascend, fine_tune
 from memspace.editing.edit import rest_of
 from memspace.editing.effects import accuracy_of, divergence, groups_of
 from memspace.editing.forget import forget
@@ -131,11 +131,11 @@ def _one(task: Task, seed: int, which: int) -> dict[str, float]:
 def _baselines(task: Task, index: Tensor, kept: Tensor, gradients: int) -> dict[str, list[State]]:
     """Each kind at every rate; the ascent's own gradients come off what is left for fine-tuning."""
     left = gradients - STEPS * len(index)
-    climbed = [ascend(task, index, STEPS, Descent(r)) for r in CLIMB]
+    climbed = [ascend(task, index, STEPS, SgdSteps(r)) for r in CLIMB]
     many = len(kept) <= 2_000  # small trainings take seconds: there every pair is tried
     alone, after, tops = (RATES, RATES[1:5], climbed[1:]) if many else (RATES[:5:2], RATES[:3], climbed[1:3])
     return {
-        "fine-tuning": [fine_tune(task, kept, gradients, Descent(r)) for r in alone],
+        "fine-tuning": [fine_tune(task, kept, gradients, SgdSteps(r)) for r in alone],
         "ascent": list(climbed),
-        "ascent, then fine-tuning": [fine_tune(task, kept, left, Descent(r), start=s) for s in tops for r in after],
+        "ascent, then fine-tuning": [fine_tune(task, kept, left, SgdSteps(r), start=s) for s in tops for r in after],
     }

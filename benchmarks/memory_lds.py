@@ -23,7 +23,7 @@ from benchmarks.table import Row, at_least, mean_interval
 from memspace.attribution.attribution import attribute
 from memspace.attribution.prepared import Prepared, prepared, score_pass
 from memspace.attribution.question import ask
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.attribution.target import TARGETS
 from memspace.attribution.unrolled import Unrolled
 from memspace.task.data import Data
@@ -78,7 +78,7 @@ def _one(task: Task, seed: int, small: bool, found: Found) -> None:
     truth = retrain(task, target, queries, 8 if small else SUBSETS, SEEDS, seed)
     found.add("ceiling", split_half(truth), f"{time.perf_counter() - start:.0f} s of retraining")
     single = torch.empty(0)
-    settings = Settings(seed=seed, rows=500 if small else 3_500)
+    settings = InfluenceSettings(seed=seed, rows=500 if small else 3_500)
     for engine in ENGINES:
         start = time.perf_counter()
         ready = prepared(task, engine=engine, target=target, queries=queries, settings=settings)
@@ -133,7 +133,9 @@ def _peers(task: Task, queries: Tensor, truth: Truth, found: Found) -> None:
             found.add(name, lds(scores(task, queries), truth), f"{time.perf_counter() - start:.0f} s")
 
 
-def _ensembles(task: Task, queries: Tensor, single: Tensor, truth: Truth, settings: Settings, found: Found) -> None:
+def _ensembles(
+    task: Task, queries: Tensor, single: Tensor, truth: Truth, settings: InfluenceSettings, found: Found
+) -> None:
     """Networks of the task's recipe at other seeds, either trained on halves of the data or, at mean weight ½, on all.
 
     The gradient through the training is asked for the first queries only where a training is long: a query costs about

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr, ttest_1samp
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.table import Row, at_least, at_most, mean_interval
 from memspace.auditing.leave_one_out import LeaveOneOut, leave_one_out
-from memspace.auditing.plan import Settings
+from memspace.auditing.plan import AuditSettings
 from memspace.measures.calibration import calibration_error
 from memspace.passes.outputs import outputs
 from memspace.task.task import Task
@@ -100,7 +100,7 @@ def _rows(workload: str, root: Path, seeds: range, small: bool, single: bool) ->
     each: list[dict[str, float]] = []
     for seed in seeds:
         task = WORKLOADS[workload](root, seed, small)
-        found = leave_one_out(task, settings=Settings(seed=seed), folds=5)
+        found = leave_one_out(task, settings=AuditSettings(seed=seed), folds=5)
         figures = aggregate(task, found)
         if single and (seed == seeds[0] or workload == "digits"):
             figures |= per_example(task, found, small)

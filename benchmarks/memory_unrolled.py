@@ -30,7 +30,7 @@ from memspace.attribution.ensemble import ensemble
 from memspace.attribution.result import Influence
 from memspace.attribution.unrolled import Unrolled, unrolled
 from memspace.task.task import Task
-from memspace.training.replay import Replay
+from memspace.training.replay import TrainingReplay
 
 __all__ = ["rows"]
 
@@ -126,12 +126,12 @@ def _facts(
     facts = {name: scored.diagnostic(f"unrolled.{name}") for name in names}
     value = {name: getattr(m, "value", float("nan")) for name, m in facts.items()}
     start = time.perf_counter()
-    Replay.of(task, seed).run()
+    TrainingReplay.of(task, seed).run()
     whole = time.perf_counter() - start
     start = time.perf_counter()
     outcomes(task, queries, seeds=[seed] * 8, weights=weights[:8])
     eight = time.perf_counter() - start
-    kept = Replay.of(task, seed)
+    kept = TrainingReplay.of(task, seed)
     everything, root = kept.run(), kept.run(every=max(1, round(kept.steps**0.5)))
     return {
         "rounding between two ways of retraining, share of the effects' spread": float(
@@ -186,7 +186,7 @@ def _spearman(a: Tensor, b: Tensor) -> float:
 def _alone(task: Task, queries: Tensor, weights: Tensor, seed: int) -> Tensor:
     """As :func:`outcomes`, one network by the replay."""
     assert task.test is not None
-    replay, part = Replay.of(task, seed, weights=weights), task.test.batch(queries)
+    replay, part = TrainingReplay.of(task, seed, weights=weights), task.test.batch(queries)
     with torch.no_grad():
         f = replay.outputs(replay.unpack(replay.run().final), part.x)
     return -task.likelihood.nll(f, part.y)[None]

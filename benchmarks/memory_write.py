@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.table import Row, mean_interval
 from memspace.editing.effects import accuracy_of, divergence
-from memspace.editing.write import Target, write
+from memspace.editing.write import WriteTarget, write
 from memspace.task.task import Task
 
 PART = "write"
@@ -26,7 +26,7 @@ EXAMPLES = 5  # per seed, each written into the network on its own
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
 MOST = 500  # steps of a baseline
 BATCH = 127  # training examples beside the new one
-TARGET = Target()
+TARGET = WriteTarget()
 
 
 def rows(arguments: Namespace) -> list[Row]:

@@ -21,7 +21,7 @@ from benchmarks.noise_tasks import Drawn, draw
 from memspace.auditing.expected import expected_test_loss
 from memspace.auditing.held_out import refit_held_out
 from memspace.auditing.judge import Judged, judge
-from memspace.auditing.plan import Settings, make_plan
+from memspace.auditing.plan import AuditSettings, make_plan
 from memspace.auditing.quick import read_exact
 from memspace.passes.outputs import outputs
 from memspace.passes.verify import verified_space
@@ -42,7 +42,7 @@ def judged(drawn: Drawn, seed: int, refitted: bool) -> tuple[Row, Judged]:
     networks = train_many(drawn.training, drawn.x, drawn.y, Categorical(), seeds=[seed], index=whole)
     training = drawn.training if refitted else None
     task = Task(networks.model(0), (drawn.x, drawn.y), training=training, decay=drawn.training.recipe.decay or None)
-    space, settings = verified_space(task), Settings(seed=seed)
+    space, settings = verified_space(task), AuditSettings(seed=seed)
     plan = make_plan(task, space, settings)
     refits = refit_held_out(task, plan, seed, Silent())
     grid = read_exact(task, space, plan, seed, Silent())

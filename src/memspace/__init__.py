@@ -28,13 +28,16 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.verbs.duplicates import duplicates as duplicates
     from memspace.verbs.labels import labels as labels, labels as label_issues
     from memspace.verbs.leave_one_out import leave_one_out as leave_one_out
+    from memspace.attribution.settings import InfluenceSettings as InfluenceSettings
     from memspace.auditing.compare import CompareSettings as CompareSettings, NetworkComparison as NetworkComparison
     from memspace.auditing.results import Chapter as Chapter, Results as Results
-    from memspace.auditing.settings import Settings as Settings
+    from memspace.auditing.settings import AuditSettings as AuditSettings, AuditSettings as Settings
     from memspace.verbs.distil import distil as distil
     from memspace.verbs.forget import forget as forget
     from memspace.verbs.reweight import reweight as reweight
     from memspace.verbs.write import write as write
+    from memspace.editing.distil import Distilled as Distilled, DistilSettings as DistilSettings
+    from memspace.editing.write import WriteTarget as WriteTarget
     from memspace.errors import MemspaceError as MemspaceError
     from memspace.verbs.geodesic import geodesic as geodesic
     from memspace.experiments.action_study import ActionStudy as ActionStudy, StudySettings as StudySettings
@@ -74,7 +77,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
 _HOMES = {  # module: its public names, by question
     # What is this network? The audit of everything
     "verbs.audit": "audit",
-    "auditing.settings": "Settings",
+    "auditing.settings": "AuditSettings Settings",
     "auditing.results": "Results Chapter",
     "measurement": "Measurement Unmeasured",
     # A network with data and output law
@@ -85,14 +88,17 @@ _HOMES = {  # module: its public names, by question
     "task.recipe": "Training Recipe",
     # Which examples made this prediction; which labels are wrong; which examples are alike?
     "verbs.influence": "influence",
+    "attribution.settings": "InfluenceSettings",
     "verbs.leave_one_out": "leave_one_out",
     "verbs.labels": "labels label_issues",
     "verbs.duplicates": "duplicates",
     # What would the network be with other examples or other facts?
     "verbs.forget": "forget",
     "verbs.write": "write",
+    "editing.write": "WriteTarget",
     "verbs.reweight": "reweight",
     "verbs.distil": "distil",
+    "editing.distil": "DistilSettings Distilled",
     # How does it get there: a training watched, paid for by its action, or followed layer by layer
     "recorder.watch": "watch",
     "recorder.recorder": "WatchSettings",
@@ -130,8 +136,8 @@ _HOMES = {  # module: its public names, by question
     # What went wrong?
     "errors": "MemspaceError",
 }
-# Public names that their modules know by another; two are older names of verbs
-_CALLED = {"fisher": "build", "label_issues": "labels", "depth_action": "depth"}
+# Public names that their modules know by another: a short one and older ones
+_CALLED = {"fisher": "build", "Settings": "AuditSettings", "label_issues": "labels", "depth_action": "depth"}
 _PLACES = {name: f"memspace.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = ["__version__", *_PLACES]

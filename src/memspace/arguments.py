@@ -40,7 +40,8 @@ VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 HOW_TO_MAKE = {
     "Task": "make one by memspace.Task(model, train)",
     "ParameterSpace": "make one by memspace.verified_space(task)",
-    "Settings": "make them by memspace.Settings(seed=0)",
+    "AuditSettings": "make them by memspace.AuditSettings(seed=0)",
+    "InfluenceSettings": "make them by memspace.InfluenceSettings(seed=0)",
     "Training": "make one by memspace.Training(make, recipe)",
     "Likelihood": "give memspace.Categorical(), Bernoulli(), Gaussian() or Poisson()",
 }

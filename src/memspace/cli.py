@@ -141,7 +141,7 @@ def audit(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
 ) -> None:
     """Audit a trained network and write the report."""
-    from memspace.auditing.audit import Settings, audit_task, timed_plan
+    from memspace.auditing.audit import AuditSettings, audit_task, timed_plan
     from memspace.auditing.key import run_key
     from memspace.auditing.shared_store import open_store
     from memspace.report.format import said_time
@@ -151,7 +151,7 @@ def audit(
     from memspace.task.load import resolve
     from memspace.workers import local_device
 
-    settings = Settings(
+    settings = AuditSettings(
         damping, parse_memory(memory), seed, tuple(query) if query else None, representation, capacity, refits
     )
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)

@@ -12,7 +12,7 @@ from memspace.attribution.attribution import attribute, uses_training
 from memspace.attribution.ensemble import ensemble
 from memspace.attribution.influence import influence
 from memspace.attribution.left_out import kept_parts
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.attribution.unrolled import Unrolled, unrolled
 from memspace.errors import TaskError
 from memspace.task.builtin.train import fit
@@ -54,7 +54,7 @@ def test_names_are_the_functions(task):
 
 
 def test_an_ensemble_of_a_metric_engine_sets_the_damping_once(task):
-    few = Settings(retrainings=2)
+    few = InfluenceSettings(retrainings=2)
     one = attribute(task, QUERIES, engine="ensemble:ekfac", networks=1, training=Unrolled(3), settings=few)
     two = attribute(task, QUERIES, engine="ensemble:ekfac", networks=2, training=Unrolled(3), settings=few)
     assert one.damping == two.damping
@@ -73,7 +73,7 @@ def test_names_that_are_none(task):
 
 def test_members_of_an_ensemble_are_trained_without_the_share_and_score_all(task):
     point = Unrolled(3, left_out=0.5)
-    few = Settings(retrainings=2)
+    few = InfluenceSettings(retrainings=2)
     found = attribute(task, QUERIES, engine="ensemble:dual", networks=2, training=point, settings=few)
     index = kept_parts(N, 0.5, 2, 3)
     nets = refit_many(task, index, [3, 4])

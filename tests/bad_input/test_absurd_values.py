@@ -13,7 +13,7 @@ from torch import nn
 
 import memspace
 from memspace import MemspaceError
-from memspace.attribution.settings import Settings as InfluenceSettings
+from memspace.attribution.settings import InfluenceSettings
 
 X = torch.randn(24, 4, generator=torch.Generator().manual_seed(3))
 Y = torch.arange(24) % 3

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.auditing.audit import audit_task
-from memspace.auditing.plan import Settings
+from memspace.auditing.plan import AuditSettings
 from memspace.errors import NonFiniteError, ShapeError, StochasticModelError, TaskError
 from memspace.task.checks import check_task, evaluating, untouched
 from memspace.task.data import Data
@@ -98,7 +98,7 @@ def test_a_model_in_training_mode_with_dropout_is_refused(refused: Any, layer: n
     with refused(StochasticModelError, "module 1", "model.eval()"):
         check_task(_task(model))
     with refused(StochasticModelError, "module 1", "model.eval()"):
-        audit_task(_task(model), Settings())
+        audit_task(_task(model), AuditSettings())
     assert all(m.training for m in model.modules())
     check_task(_task(model.eval()))
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.auditing.plan import Plan, Settings, make_plan
+from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.cli import parse_memory
 from memspace.errors import MemoryBudgetError
 from memspace.metric.fisher import build
@@ -26,7 +26,7 @@ def _task(width: int = 16, n: int = 40) -> Task:
     return Task(model, Data((torch.randn(n, 4), torch.arange(n) % 3)))
 
 
-def _plan(task: Task, settings: Settings) -> Plan:
+def _plan(task: Task, settings: AuditSettings) -> Plan:
     return make_plan(task, ParameterSpace(task.model), settings)
 
 
@@ -39,20 +39,20 @@ def _advised(message: str) -> int:
 def test_less_than_one_example_fits(refused: Any) -> None:
     task = _task(width=2_000_000)
     with refused(MemoryBudgetError, "one example's signals", "memory budget", "--memory") as message:
-        _plan(task, Settings(memory=2**20))
-    plan = _plan(task, Settings(memory=_advised(message[0])))
+        _plan(task, AuditSettings(memory=2**20))
+    plan = _plan(task, AuditSettings(memory=_advised(message[0])))
     assert plan.batch >= 1
 
 
 @pytest.mark.parametrize("representation", ["auto", "dual", "ekfac"])
 def test_a_budget_of_a_few_bytes(refused: Any, representation: str) -> None:
     with refused(MemoryBudgetError, "memory budget", "raise --memory"):
-        _plan(_task(), Settings(memory=64, representation=representation))
+        _plan(_task(), AuditSettings(memory=64, representation=representation))
 
 
 def test_a_dual_that_does_not_fit_names_what_does(refused: Any) -> None:
     task = _task(width=512, n=6000)
-    asked = Settings(memory=2**26, representation="dual")
+    asked = AuditSettings(memory=2**26, representation="dual")
     with refused(MemoryBudgetError, "18,000 rows", "64MiB", "ekfac") as message:
         _plan(task, asked)
     advised = _advised(message[0])
@@ -65,12 +65,12 @@ def test_a_dual_of_sequences_is_refused(refused: Any) -> None:
     model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5))
     x = torch.randint(0, 5, (12, 6))
     with refused(MemoryBudgetError, "sequence", "ekfac"):
-        _plan(Task(model, Data((x, x)), Categorical()), Settings(representation="dual"))
+        _plan(Task(model, Data((x, x)), Categorical()), AuditSettings(representation="dual"))
 
 
 def test_the_batch_shrinks_with_the_budget() -> None:
     task = _task(width=4096, n=300)
-    batches = [_plan(task, Settings(memory=m)).batch for m in (2**21, 2**23, 2**25, 2**32)]
+    batches = [_plan(task, AuditSettings(memory=m)).batch for m in (2**21, 2**23, 2**25, 2**32)]
     assert batches == sorted(batches)
     assert batches[0] < batches[-1] == len(task.train) < examples_at_once(task)
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import memspace
-from memspace.attribution.settings import Settings as InfluenceSettings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.cli import main
 from memspace.commands import default_folder
 from memspace.editing.forget import forget

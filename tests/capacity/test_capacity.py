@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from memspace.auditing.audit import Settings, audit_task
+from memspace.auditing.audit import AuditSettings, audit_task
 from memspace.cli import app
 from memspace.errors import TaskError
 from memspace.experiments.capacity import (
     Capacity,
     CapacitySettings,
+    LabelBits,
     Offered,
-    StoredBits,
     measure_capacity,
     mlp,
     random_task,
@@ -92,7 +92,7 @@ def test_a_network_holds_all_it_is_offered_until_it_is_full():
 
 def test_what_is_not_settled_or_not_full_is_not_reliable():
     def offered(n: int, bits: float, steps: int = 10) -> Offered:
-        return Offered(n, steps, (StoredBits(bits, bits, bits, 0.0), StoredBits(bits + 1, bits, bits, 0.0)))
+        return Offered(n, steps, (LabelBits(bits, bits, bits, 0.0), LabelBits(bits + 1, bits, bits, 0.0)))
 
     rising = Capacity(9, 2, (offered(5, 5), offered(10, 9)), (), 0.0)
     assert "offer more" in rising.measurement("x").note
@@ -185,7 +185,7 @@ def test_the_commands(tmp_path, monkeypatch):
 def test_what_is_left_of_a_given_capacity():
     x = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
     task = Task(nn.Linear(4, 3), (x, torch.arange(20) % 3))
-    given = audit_task(task, Settings(damping=0.1, capacity=100.0)).chapter("capacity")
+    given = audit_task(task, AuditSettings(damping=0.1, capacity=100.0)).chapter("capacity")
     assert given.value("capacity.left") == pytest.approx(100 - given.value("capacity.bits_used"))
-    without = audit_task(task, Settings(damping=0.1)).chapter("capacity")
+    without = audit_task(task, AuditSettings(damping=0.1)).chapter("capacity")
     assert any(u.name == "capacity.left" and "memspace capacity" in u.remedy for u in without.unmeasured)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import memspace
-from memspace.auditing.audit import Settings
+from memspace.auditing.audit import AuditSettings
 from tests.action.depth_networks import residual_network
 
 MINE = """
@@ -75,7 +75,7 @@ def test_the_table_and_a_refusal(folder: Path) -> None:
 def _chapter(model: nn.Module) -> memspace.Chapter:
     g = torch.Generator().manual_seed(1)
     x = torch.randn(60, 5, generator=g, dtype=next(model.parameters()).dtype)
-    results = memspace.audit(model, (x, torch.randint(0, 3, (60,), generator=g)), settings=Settings(damping=0.1))
+    results = memspace.audit(model, (x, torch.randint(0, 3, (60,), generator=g)), settings=AuditSettings(damping=0.1))
     return next(c for c in results.chapters if c.id == "action")
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from memspace.action.training import DAMPING, training_action
 from memspace.auditing.audit import audit_task, plan_audit
-from memspace.auditing.plan import Settings
+from memspace.auditing.plan import AuditSettings
 from memspace.metric.fisher import build
 from memspace.passes.batching import LEAST
 from memspace.passes.engine import PassOptions, run_pass
@@ -70,7 +70,7 @@ def test_against_the_dense_reference(name, seed):
     f = dense_fisher(task.model, space, law, x, y)
     assert relative(build(task, space, "diagonal", batch=2).to_dense(), torch.diag(f.diagonal())) < EXACT
     assert build(task, space, "ekfac", batch=2).trace().value == pytest.approx(float(f.trace()), rel=EXACT)
-    text = plan_audit(task, Settings()).text()
+    text = plan_audit(task, AuditSettings()).text()
     assert ("off the fast path" in text) == bool(loose)
     assert all(n in text for n in loose)
 
@@ -132,7 +132,7 @@ def test_audited_end_to_end_and_left_as_found(name, representation):
     before = {n: (t.clone(), t.data_ptr()) for n, t in model.state_dict(keep_vars=True).items()}
     outputs = model(x).detach()
     results = audit_task(
-        Task(model, (x, y), run=recorded(model, x, y)), Settings(damping=0.01, representation=representation)
+        Task(model, (x, y), run=recorded(model, x, y)), AuditSettings(damping=0.01, representation=representation)
     )
     after = model.state_dict(keep_vars=True)
     assert all(torch.equal(t, after[n]) and at == after[n].data_ptr() for n, (t, at) in before.items())

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from memspace.editing.distil import Recipe, distil, quantised, taught
+from memspace.editing.distil import DistilSettings, distil, quantised, taught
 from memspace.editing.membership import class_weights, loss_attack
 from memspace.editing.retrain import retrained
 from memspace.editing.reweight import reweight, train_reweighted
 from memspace.errors import DataError, TaskError
 from memspace.task.builtin.train import fit
 from memspace.task.likelihood import Gaussian
-from memspace.task.recipe import Recipe as Schedule
+from memspace.task.recipe import DistilSettings as Schedule
 from memspace.task.recipe import Training
 from memspace.task.task import Task
 from tests.editing.test_forget import mlp_task, ridge_task
@@ -126,7 +126,7 @@ def test_distilled_examples_beat_real_ones():
     model = fit(small, x[:120], y[:120], schedule, seed=0, record=False).model
     task = Task(model=model, train=(x[:120], y[:120]), test=(x[120:], y[120:]), training=Training(small, schedule))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    made = distil(task, Recipe(iterations=200, steps=2, trials=4, rate=0.05))
+    made = distil(task, DistilSettings(iterations=200, steps=2, trials=4, rate=0.05))
     assert made.x.shape == (3, 5)
     assert made.y.tolist() == [0, 1, 2]
     found = {m.name: m for m in made.measurements}
@@ -139,7 +139,7 @@ def test_distilling_needs_a_training():
     with pytest.raises(TaskError):
         distil(mlp_task())
     with pytest.raises(ValueError):
-        Recipe(per_class=0)
+        DistilSettings(per_class=0)
 
 
 def test_attack_counts():

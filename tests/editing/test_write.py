@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from memspace.editing.solver import Accuracy
-from memspace.editing.write import SAFE, Target, write
+from memspace.editing.write import SAFE, WriteTarget, write
 from memspace.errors import DataError, LabelError, ShapeError
 from memspace.task.likelihood import Gaussian
 from memspace.task.task import Task
@@ -26,7 +26,7 @@ def test_linear_gaussian_is_the_minimum_norm_update(method):
     new, y = torch.randn(1, 4, generator=g, dtype=torch.float64), torch.full((1, 1), 3.0, dtype=torch.float64)
     floor = 0.5 * math.log(2 * math.pi)
     target, gamma = floor + 0.02, 0.01
-    edit = write(task, new, y, target=Target(target), damping=gamma, method=method, accuracy=EXACT)
+    edit = write(task, new, y, target=WriteTarget(target), damping=gamma, method=method, accuracy=EXACT)
     m = x.T @ x / 30 + gamma * torch.eye(4, dtype=torch.float64)
     along = torch.linalg.solve(m, new[0])
     r = 3.0 - float(new[0] @ model.weight[0].detach())
@@ -42,7 +42,7 @@ def test_linear_gaussian_is_the_minimum_norm_update(method):
 def test_what_is_stored_already_moves_nothing():
     task, x, _y, gamma = ridge_task()
     f = task.model(x[:1]).detach()
-    edit = write(task, x[:1], f, target=Target(3.0), damping=gamma)
+    edit = write(task, x[:1], f, target=WriteTarget(3.0), damping=gamma)
     assert float(edit.change.norm()) == 0
 
 
@@ -51,7 +51,7 @@ def test_several_examples_are_stored_and_disturb_less_than_plain_descent():
     before = {k: v.clone() for k, v in task.model.state_dict().items()}
     g = torch.Generator().manual_seed(5)
     x, y = torch.randn(2, 5, generator=g), torch.tensor([0, 2])
-    edit = write(task, x, y, target=Target(0.3), damping=1e-3)
+    edit = write(task, x, y, target=WriteTarget(0.3), damping=1e-3)
     assert edit.measurement("write.stored").value == 1
     assert edit.measurement("write.loss_after").value <= 0.3
     assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
@@ -85,4 +85,4 @@ def test_bad_examples():
     with pytest.raises(DataError):
         write(task, torch.full((1, 5), float("nan")), torch.tensor([0]))
     with pytest.raises(ValueError):
-        Target(0.0)
+        WriteTarget(0.0)

@@ -6,7 +6,7 @@ from torch import nn
 
 from memspace.attribution.engines import choose_engine
 from memspace.attribution.influence import influence
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.attribution.target import target_of
 from memspace.errors import DataError, MemoryBudgetError, NonFiniteError, SettingsError, TaskError
 from memspace.task.data import Data
@@ -90,7 +90,7 @@ def test_queries_that_hold_nan(task):
 
 def test_memory(task):
     with pytest.raises(MemoryBudgetError, match="Fisher rows"):
-        influence(task, [0], damping=0.1, engine="dual", settings=Settings(memory=2**13))
+        influence(task, [0], damping=0.1, engine="dual", settings=InfluenceSettings(memory=2**13))
 
 
 def test_the_model_is_left_as_it_was(task):

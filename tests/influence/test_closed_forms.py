@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from memspace.attribution.influence import influence
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.task.likelihood import Categorical, Gaussian
 from memspace.task.task import Task
 
-TIGHT = Settings(tolerance=1e-11, limit=300)
+TIGHT = InfluenceSettings(tolerance=1e-11, limit=300)
 ENGINES = ("ekfac", "dual", "iterative")  # of one layer and one output EKFAC is exact, too
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from memspace.attribution import damping as module
 from memspace.attribution.damping import Halves, agreement, choose_by_agreement, retrain_halves, uncalibrated
 from memspace.attribution.influence import influence
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.attribution.target import TARGETS
 from memspace.metric.fisher import build
 from memspace.passes.verify import verified_space
@@ -65,7 +65,7 @@ def test_the_damping_of_ridge_regressions_retrained_on_halves_is_found():
     def prediction(f, y):
         return f[:, 0]
 
-    found = influence(task, [0, 1, 2], target=prediction, settings=Settings(retrainings=16, probes=50))
+    found = influence(task, [0, 1, 2], target=prediction, settings=InfluenceSettings(retrainings=16, probes=50))
     assert found.reliable
     assert 0.4 < found.damping / (alpha / n) < 2.5  # the grid has four steps a decade: a factor of 1.8 each
 
@@ -109,7 +109,7 @@ def test_many_networks_at_once_are_those_of_refits():
 
 
 def test_without_a_way_to_train_the_rule_says_that_it_is_uncalibrated():
-    found = influence(small(), [0], settings=Settings(retrainings=4))
+    found = influence(small(), [0], settings=InfluenceSettings(retrainings=4))
     assert not found.reliable
     assert "uncalibrated" in found.note
     assert "evidence" in found.damping_rule

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from memspace.attribution.influence import influence
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.attribution.target import Target, target_of
 from memspace.metric.principal import principal_dual
 from memspace.passes.verify import verified_space
@@ -13,7 +13,7 @@ from memspace.task.task import Task
 from tests.contract.networks import dense_fisher, jacobian, network
 
 GAMMA = 0.05
-TIGHT = Settings(tolerance=1e-12, limit=400)
+TIGHT = InfluenceSettings(tolerance=1e-12, limit=400)
 LAW = Categorical()
 
 
@@ -93,7 +93,7 @@ def test_layers_sum_to_the_whole(engine):
 
 @pytest.mark.parametrize("engine", ["ekfac", "dual"])
 def test_modes_sum_to_the_whole(engine):
-    settings = Settings(modes=3)
+    settings = InfluenceSettings(modes=3)
     found = influence(task_of("linear"), engine=engine, damping=GAMMA, split="modes", settings=settings)
     assert torch.allclose(found.parts.scores.sum(-1), found.scores, rtol=1e-9, atol=1e-11)
     if engine == "dual":
@@ -169,7 +169,9 @@ def test_some_examples_alone():
 
 
 def test_too_few_steps_are_told():
-    found = influence(task_of("norms"), engine="iterative", damping=1e-4, settings=Settings(tolerance=1e-10, limit=2))
+    found = influence(
+        task_of("norms"), engine="iterative", damping=1e-4, settings=InfluenceSettings(tolerance=1e-10, limit=2)
+    )
     assert not found.reliable
     assert "not converged in 2 steps" in found.note
     assert found.diagnostic("influence.residual").value > 1e-10

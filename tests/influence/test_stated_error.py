@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import memspace
 from memspace.attribution.engines import prepare
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.editing.forget import forget
 from memspace.editing.reweight import reweight
 from memspace.editing.solver import Accuracy
@@ -114,9 +114,9 @@ def test_the_error_of_iterative_scores_is_known_and_small(make: Callable[[int], 
     stated = found.diagnostic("influence.solution_error")
     assert stated.reliable
     assert found.reliable
-    assert stated.value <= 1.5 * Settings().tolerance
+    assert stated.value <= 1.5 * InfluenceSettings().tolerance
     assert float(real) < SOLUTION  # gradients of labels that the law holds for impossible are not those of F
-    engine = prepare(task, verified_space(task), "iterative", Settings(), Silent())
+    engine = prepare(task, verified_space(task), "iterative", InfluenceSettings(), Silent())
     solved, exact = engine.solve(b, damping), torch.linalg.solve(a, b.T).T
     off = solved.x * engine.n - exact
     relative = ((off @ fisher) * off).sum(1).sqrt() / ((exact @ fisher) * exact).sum(1).sqrt()
@@ -127,7 +127,7 @@ def test_steps_that_do_not_suffice_are_not_reliable() -> None:
     torch.manual_seed(0)
     model, x, y, law, damping = _two_outputs(0)
     task = Task(model=model.eval(), train=(x, y), likelihood=law)
-    found = memspace.influence(task, [0, 36], engine="iterative", damping=damping, settings=Settings(limit=34))
+    found = memspace.influence(task, [0, 36], engine="iterative", damping=damping, settings=InfluenceSettings(limit=34))
     stated = found.diagnostic("influence.solution_error")
     assert found.diagnostic("influence.residual").value < 0.05  # which alone looks well
     assert stated.value > SOLUTION

@@ -12,13 +12,13 @@ from torch import nn
 from memspace.attribution import stream
 from memspace.attribution.engines import Engine
 from memspace.attribution.influence import influence
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.attribution.stream import stream_influence
 from memspace.errors import Interrupted, MemoryBudgetError, OutputError, RunFolderError
 from memspace.task.task import Task
 
 prepared_module = importlib.import_module("memspace.attribution.prepared")
-SETTINGS = Settings(chunk=7)
+SETTINGS = InfluenceSettings(chunk=7)
 
 
 @pytest.fixture
@@ -169,4 +169,4 @@ def test_a_folder_that_cannot_be_written(task, tmp_path):
 
 def test_more_gradients_than_memory_holds(task, tmp_path):
     with pytest.raises(MemoryBudgetError, match="fewer queries"):
-        stream_influence(task, tmp_path, damping=0.1, settings=Settings(memory=4096))
+        stream_influence(task, tmp_path, damping=0.1, settings=InfluenceSettings(memory=4096))

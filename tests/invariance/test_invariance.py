@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from memspace.auditing.plan import Settings
+from memspace.auditing.plan import AuditSettings
 from memspace.measures.complexity import fisher_rao_norm
 from memspace.metric.fisher import build
 from memspace.passes.linearise import FisherOperator
@@ -124,7 +124,7 @@ def test_an_audit_leaves_the_model_bit_for_bit_as_it_was(representation, stop):
     model.head.register_forward_hook(lambda *_: seen.append(1))
     before = snapshot(model)
     task = Task(model=model, train=(x, y))
-    chosen = Settings(representation=representation, damping=0.01)
+    chosen = AuditSettings(representation=representation, damping=0.01)
     if stop is None:
         results = audit.audit_task(task, chosen)
         assert len(results.chapters) == 9

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from memspace.auditing.audit import audit_task
 from memspace.auditing.label_issues import label_issues
-from memspace.auditing.plan import Settings, make_plan
+from memspace.auditing.plan import AuditSettings, make_plan
 from memspace.auditing.quick import read_quick
 from memspace.errors import TaskError
 from memspace.measures.labels import fit_label_model
@@ -71,7 +71,7 @@ def test_reasons_are_the_influence_on_the_difference_of_two_logits() -> None:
     """∇(f_s − f_y) M⁻¹ ∇log p(y_j), M = n(F̂ + γI), against autograd and the metric's own solve."""
     task = planted(5)
     space = verified_space(task)
-    plan = make_plan(task, space, Settings(representation="ekfac"))
+    plan = make_plan(task, space, AuditSettings(representation="ekfac"))
     quick = read_quick(task, space, plan, 0, Silent())
     x, y = task.train.batch([7, 30]).x, task.train.labels()
     s, o = torch.tensor([0, 1]), torch.tensor([2, 3])
@@ -100,7 +100,7 @@ def test_the_table_repeats_and_is_written(tmp_path) -> None:
 
 
 def test_an_audits_results_are_ranked_as_they_are() -> None:
-    results = audit_task(planted(2), Settings())
+    results = audit_task(planted(2), AuditSettings())
     found = label_issues(results)
     examples = results.tables["examples"]
     assert [examples["p_wrong_label"][i] for i in found.table["index"]] == found.table["p_wrong_label"]
@@ -112,7 +112,7 @@ def test_an_audits_results_are_ranked_as_they_are() -> None:
 @pytest.mark.parametrize("trainable", [True, False])
 def test_audit_and_labels_say_the_same(trainable: bool) -> None:
     task = planted(4, trainable)
-    found, results = label_issues(task, reasons=0), audit_task(task, Settings())
+    found, results = label_issues(task, reasons=0), audit_task(task, AuditSettings())
     audited = label_issues(results)
     assert found.noise.value == pytest.approx(audited.noise.value, abs=0.03)
     assert found.noise.reliable == audited.noise.reliable

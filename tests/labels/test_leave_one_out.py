@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from memspace.auditing.leave_one_out import leave_one_out
-from memspace.auditing.plan import Settings
+from memspace.auditing.plan import AuditSettings
 from memspace.auditing.stationary import known_damping
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
@@ -36,7 +36,7 @@ def _regression(alpha: float, n: int = 30, d: int = 5) -> tuple[Task, torch.Tens
 def test_linear_and_ridge_regression_are_exact(alpha: float) -> None:
     """Residual without the example: r/(1 − h), h = xᵀ(XᵀX + αI)⁻¹x."""
     task, x, y = _regression(alpha)
-    found = leave_one_out(task, settings=Settings(damping=alpha / len(x), representation="dual"))
+    found = leave_one_out(task, settings=AuditSettings(damping=alpha / len(x), representation="dual"))
     h = (x @ torch.linalg.inv(x.T @ x + alpha * torch.eye(5, dtype=torch.float64)) * x).sum(1)
     residual = (y - found.f.double())[:, 0] / (1 - h)
     assert torch.allclose((y - found.loo_f)[:, 0], residual, rtol=1e-5, atol=1e-7)
@@ -68,7 +68,7 @@ def test_the_two_backends_agree_where_ekfac_is_exact() -> None:
     task = Task(model, (x, torch.randn(400, 1, generator=generator)), likelihood=Gaussian(1.0))
     rises = []
     for backend in ("dual", "ekfac"):
-        found = leave_one_out(task, settings=Settings(damping=0.1, representation=backend))
+        found = leave_one_out(task, settings=AuditSettings(damping=0.1, representation=backend))
         rises.append(found.loo_loss - found.loss)
     assert torch.allclose(rises[0], rises[1], rtol=0.5, atol=2e-3)
     assert float(torch.corrcoef(torch.stack(rises))[0, 1]) > 0.95

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from memspace.auditing.audit import audit_task
 from memspace.auditing.label_issues import LabelIssues, label_issues
 from memspace.auditing.leave_one_out import leave_one_out
-from memspace.auditing.plan import Settings
+from memspace.auditing.plan import AuditSettings
 from memspace.auditing.results import Results
 from memspace.errors import TaskError
 from memspace.measurement import Unmeasured
@@ -99,7 +99,7 @@ def test_outliers_of_a_regression_lead_with_what_was_expected_instead() -> None:
         assert t["standardised_residual"][row] > 6
     low, high = found.noise.interval
     assert low < len(wrong) / N < high
-    same(found, audit_task(task, Settings()), "p_outlier")
+    same(found, audit_task(task, AuditSettings()), "p_outlier")
 
 
 def test_counts_that_their_law_does_not_explain_lead() -> None:
@@ -108,7 +108,7 @@ def test_counts_that_their_law_does_not_explain_lead() -> None:
     assert set(found.table["index"][: len(wrong)]) == set(wrong.tolist())
     assert all(p > 0.5 for p in found.table["p_outlier"][: len(wrong)])
     assert "output" not in found.table
-    same(found, audit_task(task, Settings()), "p_outlier")
+    same(found, audit_task(task, AuditSettings()), "p_outlier")
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.7, 6.0, 300.0])
@@ -144,7 +144,7 @@ def test_wrong_labels_among_several_of_an_example_are_found_output_by_output() -
     assert all(a + b == 1 for a, b in zip(t["label"], t["suggested_label"], strict=True))
     low, high = found.noise.interval
     assert low < float(wrong.double().mean()) < high
-    results = audit_task(task, Settings())
+    results = audit_task(task, AuditSettings())
     same(found, results, "p_wrong_label")
     examples = results.tables["examples"]
     best = [max(p for i, p in zip(t["index"], t["p_wrong_label"], strict=True) if i == j) for j in range(5)]
@@ -157,7 +157,7 @@ def test_labels_that_are_probabilities_are_not_judged_and_the_audit_says_so() ->
     task = Task(nn.Linear(D, 2), (x, y), Bernoulli())
     with pytest.raises(TaskError, match="they are probabilities"):
         label_issues(task)
-    results = audit_task(task, Settings())
+    results = audit_task(task, AuditSettings())
     assert any(u.name == "labels.noise" for c in results.chapters for u in c.unmeasured)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from memspace.auditing.audit import audit_task
 from memspace.auditing.leave_one_out import leave_one_out
-from memspace.auditing.plan import Settings
+from memspace.auditing.plan import AuditSettings
 from memspace.measurement import Measurement, Unmeasured
 from memspace.task.likelihood import Gaussian
 from memspace.task.task import Task
@@ -34,7 +34,7 @@ def line_in(unit: float) -> Task:
 
 
 def test_a_unit_that_is_no_power_of_ten_changes_nothing() -> None:
-    one, seven = (audit_task(line_in(unit), Settings()) for unit in (1.0, 7.0))
+    one, seven = (audit_task(line_in(unit), AuditSettings()) for unit in (1.0, 7.0))
     assert one.measurement("damping").reliable
     assert seven.measurement("damping").value == pytest.approx(one.measurement("damping").value / 49, rel=1e-6)
     for name in ("regression.r2_loo", "outliers.share", "memory.loo_loss_rise"):

@@ -9,7 +9,7 @@ import torch
 
 import memspace
 from memspace.auditing.audit import audit_task, plan_audit
-from memspace.auditing.plan import Settings
+from memspace.auditing.plan import AuditSettings
 from memspace.task.likelihood import Categorical
 from memspace.task.task import Task
 from tests.networks.models import Decoder, ResNet
@@ -41,7 +41,7 @@ def _chosen(model, patterns):
 )
 def test_the_same_numbers_as_with_the_others_frozen(name, representation):
     patterns = CHOICES[name]
-    settings = Settings(damping=0.01, representation=representation)
+    settings = AuditSettings(damping=0.01, representation=representation)
     model, data = _network(name)
     names = _chosen(model, patterns)
     assert 1 < len(names) < len(list(model.parameters()))
@@ -68,12 +68,12 @@ def test_what_is_audited_is_said(tmp_path):
     inside = sum(p.numel() for n, p in model.named_parameters() if n in _chosen(model, CHOICES["residual"]))
     total = sum(p.numel() for p in model.parameters())
     counted = f"{inside:,} of {total:,}"
-    plan = plan_audit(Task(model, data, parameters=CHOICES["residual"]), Settings())
+    plan = plan_audit(Task(model, data, parameters=CHOICES["residual"]), AuditSettings())
     assert (plan.parameters, plan.total, plan.patterns) == (inside, total, CHOICES["residual"])
     assert f"{counted} parameters" in plan.text()
     assert "parameters chosen by body.*, !*.nb.*; the others are held as they are" in plan.text()
     memspace.audit(
-        model, data, parameters=list(CHOICES["residual"]), settings=Settings(damping=0.01), out=tmp_path / "run"
+        model, data, parameters=list(CHOICES["residual"]), settings=AuditSettings(damping=0.01), out=tmp_path / "run"
     )
     facts = json.loads((tmp_path / "run" / "results.json").read_text())["facts"]
     assert facts["parameters"] == counted
@@ -81,4 +81,4 @@ def test_what_is_audited_is_said(tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert f"{counted} parameters" in page
     assert "parameters chosen by" in page
-    assert "of" not in plan_audit(Task(model, data), Settings()).counted
+    assert "of" not in plan_audit(Task(model, data), AuditSettings()).counted

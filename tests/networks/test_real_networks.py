@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from memspace.auditing.audit import audit_task
-from memspace.auditing.plan import Settings
+from memspace.auditing.plan import AuditSettings
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.statistics import GradientNorms
 from memspace.passes.verify import verified_space
@@ -114,7 +114,7 @@ def test_every_example_and_block_has_autograds_gradient_norm(make):
 @pytest.mark.parametrize("make", [decoder, pixels], ids=lambda m: m.__name__)
 def test_outputs_at_many_positions_are_audited_end_to_end(make):
     torch.manual_seed(1)
-    results = audit_task(make(), Settings(damping=0.01))
+    results = audit_task(make(), AuditSettings(damping=0.01))
     assert len(results.chapters) == 9
     assert results.measurement("fisher.trace").value > 0
 

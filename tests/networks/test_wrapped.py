@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from memspace.auditing.audit import Settings, audit_task
+from memspace.auditing.audit import AuditSettings, audit_task
 from memspace.metric.fisher import build
 from memspace.passes.verify import verified_space
 from memspace.task.checkpoint import load_weights
@@ -107,7 +107,7 @@ def test_an_audit_says_what_was_read():
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("high")
-        results = audit_task(Task(torch.compile(model, backend="eager"), (x, y)), Settings())
+        results = audit_task(Task(torch.compile(model, backend="eager"), (x, y)), AuditSettings())
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)

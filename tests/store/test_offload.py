@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from memspace import Categorical, Data, ParameterSpace, Task
-from memspace.auditing.audit import Settings, audit_task
+from memspace.auditing.audit import AuditSettings, audit_task
 from memspace.auditing.plan import make_plan
 from memspace.auditing.store import Store
 from memspace.errors import OutputError
@@ -25,7 +25,7 @@ def _task(width=256, n=30, seed=0, dtype=torch.float32):
     return Task(model, Data((torch.randn(n, 6, dtype=dtype), torch.arange(n) % 3)), Categorical())
 
 
-SMALL = Settings(memory=2**21, representation="ekfac")
+SMALL = AuditSettings(memory=2**21, representation="ekfac")
 
 
 def test_the_plan_says_what_goes_to_disk():
@@ -81,11 +81,11 @@ def test_a_full_disk_is_one_sentence(monkeypatch, tmp_path):
 def test_the_sketch_follows_the_budget():
     task = _task(width=8, n=1200)
     space = ParameterSpace(task.model)
-    whole = make_plan(task, space, Settings())
+    whole = make_plan(task, space, AuditSettings())
     assert whole.principal_rows == 3500
     assert "3,500 of 3,600 Fisher rows" in whole.text()
-    tight = make_plan(task, space, Settings(memory=2**27))
+    tight = make_plan(task, space, AuditSettings(memory=2**27))
     assert tight.representation == "dual"
     assert 1000 <= tight.principal_rows < 3500
     assert 16 * 3600 * tight.principal_rows <= 2**27
-    assert make_plan(task, space, Settings(memory=2**25)).representation == "ekfac"
+    assert make_plan(task, space, AuditSettings(memory=2**25)).representation == "ekfac"

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from memspace.auditing.audit import audit_task
-from memspace.auditing.plan import Settings, make_plan
+from memspace.auditing.plan import AuditSettings, make_plan
 from memspace.auditing.read import read as reading_of
 from memspace.auditing.results import Results, clean
 from memspace.auditing.store import Store
@@ -74,7 +74,7 @@ class _Counted:
 
 
 def test_ctrl_c_between_chapters(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(representation="dual")
+    settings = AuditSettings(representation="dual")
     whole = audit_task(task, settings)
     made: list[str] = []
     plain = audit_module.make_chapter
@@ -115,7 +115,7 @@ def test_ctrl_c_through_the_progress_listener(task: Task, tmp_path: Path) -> Non
             if self.ticks == 7:
                 raise KeyboardInterrupt
 
-    settings = Settings(representation="dual")
+    settings = AuditSettings(representation="dual")
     task.model.train()
     with pytest.raises(KeyboardInterrupt):
         audit_task(task, settings, Store(tmp_path, KEY), Impatient())
@@ -128,7 +128,7 @@ def test_ctrl_c_through_the_progress_listener(task: Task, tmp_path: Path) -> Non
 def test_ctrl_c_in_a_pass_of_the_reading(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, kept: list[str]
 ) -> None:
-    settings = Settings(representation="ekfac", damping=0.1)
+    settings = AuditSettings(representation="ekfac", damping=0.1)
     space = ParameterSpace(task.model)
     plan = make_plan(task, space, settings)
 
@@ -158,7 +158,7 @@ def test_ctrl_c_in_a_pass_of_the_reading(
 def test_ctrl_c_in_a_pass_of_the_exact_reading(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, kept: list[str]
 ) -> None:
-    settings = Settings(representation="dual", damping=0.1)
+    settings = AuditSettings(representation="dual", damping=0.1)
     space = ParameterSpace(task.model)
     plan = make_plan(task, space, settings)
 
@@ -188,7 +188,7 @@ def _eigenvalues(reading: Any) -> list[float]:
 
 def test_other_settings_start_anew(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _Counted(monkeypatch, audit_module, "make_chapter", stop_at=2)
-    run: Callable[[Store], Results] = lambda s: audit_task(task, Settings(representation="dual"), s)  # noqa: E731
+    run: Callable[[Store], Results] = lambda s: audit_task(task, AuditSettings(representation="dual"), s)  # noqa: E731
     with pytest.raises(KeyboardInterrupt):
         run(Store(tmp_path, KEY))
     other = Store(tmp_path, KEY | {"settings": {"seed": 1}})

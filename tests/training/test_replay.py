@@ -13,7 +13,7 @@ from memspace.task.data import Data
 from memspace.task.likelihood import Categorical, Gaussian
 from memspace.task.recipe import Recipe, Training
 from memspace.task.task import Task
-from memspace.training.replay import Replay, outcomes_together, pull_back, spacing
+from memspace.training.replay import TrainingReplay, outcomes_together, pull_back, spacing
 
 N, TEST = 12, 3
 
@@ -59,14 +59,14 @@ def cotangents(replay, theta, x, y):
 
 
 def derivative(task, x, y, *, weights=None, every=None, together=None):
-    replay = Replay.of(task, 0, weights=weights, dtype=torch.float64)
+    replay = TrainingReplay.of(task, 0, weights=weights, dtype=torch.float64)
     trajectory = replay.run(every=every)
     return pull_back(replay, trajectory, cotangents(replay, trajectory.final, x, y), together=together)
 
 
 def unrolled_loop(task, w, x, y):
     """The same training as a plain python loop of torch operations that autograd differentiates through."""
-    recipe, replay = task.training.recipe, Replay.of(task, 0, dtype=torch.float64)
+    recipe, replay = task.training.recipe, TrainingReplay.of(task, 0, dtype=torch.float64)
     model = replay.draws.model
     p = {n: t.detach().clone().requires_grad_() for n, t in model.named_parameters()}
     first = {n: torch.zeros_like(t) for n, t in p.items()}
@@ -113,7 +113,7 @@ def test_equals_finite_differences_of_retrained_networks(recipe):
     def difference(h):
         ends = []
         for sign in (1, -1):
-            replay = Replay.of(task, 0, weights=1 + sign * h * direction, dtype=torch.float64)
+            replay = TrainingReplay.of(task, 0, weights=1 + sign * h * direction, dtype=torch.float64)
             ends.append(outcomes(replay, replay.run().final, x, y))
         return (ends[0] - ends[1]) / (2 * h)
 
@@ -131,7 +131,7 @@ def test_repeats_the_builtin_training(optimiser, batch):
     x, y = data()
     x = x.float()
     model = fit(small, x[:N], y[:N], recipe, seed=4).model
-    replay = Replay.of(task_of(small, recipe, x, y), 4, dtype=torch.float32)
+    replay = TrainingReplay.of(task_of(small, recipe, x, y), 4, dtype=torch.float32)
     theirs = replay.pack(dict(model.named_parameters()))
     torch.testing.assert_close(replay.run().final, theirs.detach(), rtol=1e-4, atol=1e-5)
 
@@ -152,7 +152,7 @@ def test_one_full_batch_step_is_the_learning_rate_times_the_gradients_product():
     x, y = data()
     rate = 0.3
     task = task_of(small, Recipe(1, None, rate, 1e-2, optimiser="sgd"), x, y)
-    replay = Replay.of(task, 0, dtype=torch.float64)
+    replay = TrainingReplay.of(task, 0, dtype=torch.float64)
     trajectory = replay.run()
     start = replay.start()[0].requires_grad_()
     losses = nn.functional.cross_entropy(replay.outputs(replay.unpack(start), x[:N]), y[:N], reduction="none")
@@ -177,7 +177,7 @@ def test_a_converged_linear_regression_gives_the_influence_function_of_ridge():
 
     recipe = Recipe(600, None, 0.3, gamma, optimiser="sgd", momentum=0.0)
     task = Task(make().double(), Data((x[:N], target[:N])), Gaussian(1.0), training=Training(make, recipe))
-    replay = Replay.of(task, 0, dtype=torch.float64)
+    replay = TrainingReplay.of(task, 0, dtype=torch.float64)
     trajectory = replay.run()
     train, h = x[:N], x[:N].T @ x[:N] / N + gamma * torch.eye(3, dtype=torch.float64)
     optimum = torch.linalg.solve(h, train.T @ target[:N] / N)
@@ -194,14 +194,14 @@ def test_sequences_weigh_whole_sequences():
     x = torch.randn(6, 4, 3, generator=g, dtype=torch.float64)
     y = torch.randint(3, (6, 4), generator=g)
     task = Task(small().double(), Data((x, y)), training=Training(small, RECIPES["plain"]))
-    replay = Replay.of(task, 0, dtype=torch.float64)
+    replay = TrainingReplay.of(task, 0, dtype=torch.float64)
     trajectory = replay.run()
     v = torch.randn(1, len(trajectory.final), generator=g, dtype=torch.float64)
     h = 1e-4
     for j in (0, 5):
         bump = torch.zeros(6, dtype=torch.float64)
         bump[j] = h
-        up, down = (Replay.of(task, 0, weights=1 + s * bump, dtype=torch.float64).run().final for s in (1, -1))
+        up, down = (TrainingReplay.of(task, 0, weights=1 + s * bump, dtype=torch.float64).run().final for s in (1, -1))
         measured = (v[0] @ (up - down)) / (2 * h)
         assert math.isclose(float(pull_back(replay, trajectory, v)[0, j]), float(measured), rel_tol=1e-5)
 
@@ -209,7 +209,7 @@ def test_sequences_weigh_whole_sequences():
 def test_an_outcome_that_nothing_moves_has_no_scores_and_an_unused_example_has_none():
     x, y = data()
     task = task_of(small, Recipe(1, 5, 0.1, 0.0, optimiser="sgd"), x, y)
-    replay = Replay.of(task, 0, dtype=torch.float64)
+    replay = TrainingReplay.of(task, 0, dtype=torch.float64)
     trajectory = replay.run()
     assert not pull_back(replay, trajectory, torch.zeros(2, len(trajectory.final), dtype=torch.float64)).any()
 
@@ -225,7 +225,7 @@ def test_spacing_keeps_all_states_where_they_fit_and_square_root_many_else():
 def test_kept_states_are_what_the_budget_says():
     x, y = data()
     task = task_of(small, RECIPES["momentum"], x, y)
-    replay = Replay.of(task, 0)
+    replay = TrainingReplay.of(task, 0)
     all_kept = replay.run()
     few = replay.run(budget=all_kept.kept_bytes - 1)
     assert all_kept.every == 1
@@ -238,7 +238,7 @@ def test_bad_trainings_are_refused_with_a_remedy():
     x, y = data()
     without = Task(small().double(), Data((x, y)))
     with pytest.raises(TaskError, match="give the Task training="):
-        Replay.of(without, 0)
+        TrainingReplay.of(without, 0)
     recipe = RECIPES["momentum"]
 
     def normed():
@@ -252,13 +252,13 @@ def test_bad_trainings_are_refused_with_a_remedy():
         (dropped, StochasticModelError, "dropout"),
     ):
         with pytest.raises(error, match=words):
-            Replay.of(Task(make().double().eval(), Data((x, y)), training=Training(make, recipe)), 0)
+            TrainingReplay.of(Task(make().double().eval(), Data((x, y)), training=Training(make, recipe)), 0)
     task = task_of(small, recipe, x, y)
     for bad in (torch.ones(N + 1), torch.full((N,), math.nan)):
         with pytest.raises(TaskError, match="one finite weight"):
-            Replay.of(task, 0, weights=bad)
+            TrainingReplay.of(task, 0, weights=bad)
     with pytest.raises(NonFiniteError, match="diverged"):
-        Replay.of(
+        TrainingReplay.of(
             Task(nn.Linear(3, 1).double(), Data((x[:N], x[:N, :1])), Gaussian(1.0),
                  training=Training(lambda: nn.Linear(3, 1), Recipe(2000, None, 1e4, 0.0, optimiser="sgd"))),
             0,

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from memspace.recorder.budget import Budget
+from memspace.recorder.budget import TimeBudget
 
 
 class Clock:
@@ -20,7 +20,7 @@ class Clock:
 def test_the_share_holds_and_every_kind_gets_its_turn(seed):
     rng, clock = random.Random(seed), Clock()
     share, parts = rng.choice([0.03, 0.05, 0.2]), {"look": 0.5, "slow": 0.3, "file": 0.2}
-    budget = Budget(share, parts, clock=clock)
+    budget = TimeBudget(share, parts, clock=clock)
     budget.start(rng.choice([0.0, 0.3]))
     costs = {"look": rng.uniform(1e-3, 1e-2), "slow": rng.uniform(0.05, 0.2), "file": rng.uniform(0.01, 0.05)}
     for kind, seconds in costs.items():
@@ -43,7 +43,7 @@ def test_the_share_holds_and_every_kind_gets_its_turn(seed):
 
 def test_a_pause_is_no_reason_for_a_burst():
     clock = Clock()
-    budget = Budget(0.05, {"look": 1.0}, clock=clock)
+    budget = TimeBudget(0.05, {"look": 1.0}, clock=clock)
     budget.guess("look", 0.01)
     clock.now += 3600
     budget.earn()
@@ -58,7 +58,7 @@ def test_a_pause_is_no_reason_for_a_burst():
 @pytest.mark.parametrize("debt", [0.1, 0.4])
 def test_half_of_what_is_earned_repays_what_was_spent_before_the_first_step(debt):
     clock, share = Clock(), 0.1
-    budget = Budget(share, {"look": 1.0}, clock=clock)
+    budget = TimeBudget(share, {"look": 1.0}, clock=clock)
     budget.guess("look", 1e3)  # never afforded: nothing leaves the purse
     budget.start(debt)
     assert budget.spent == budget.debt == debt

@@ -18,7 +18,7 @@ SETTINGS = memspace.WatchSettings(every=1, slow=False, probe=24, spacing=0.01)
 
 def test_lightning(tmp_path):
     lightning = pytest.importorskip("lightning.pytorch", reason="needs lightning: pip install 'memspace[lightning]'")
-    from memspace.integrations.lightning import Watch
+    from memspace.integrations.lightning import LightningWatch
 
     class Module(lightning.LightningModule):
         def __init__(self):
@@ -54,14 +54,14 @@ def test_lightning(tmp_path):
             trainer.fit(module, loader)
         return module
 
-    watch = Watch(out=tmp_path / "run", settings=SETTINGS)
+    watch = LightningWatch(out=tmp_path / "run", settings=SETTINGS)
     followed, plain = fit([watch], 7), fit([], 7)
     assert all(torch.equal(a, b) for a, b in zip(followed.parameters(), plain.parameters(), strict=True))
     assert watch.run.fault is None
     run = memspace.load_run(tmp_path / "run", followed)
     assert (run.step[0], run.step[-1]) == (0, 7)  # optimiser steps, not batches
     assert run.time[-1] == pytest.approx(0.7)
-    part = Watch(model=lambda m: m.net, out=tmp_path / "part", settings=SETTINGS)
+    part = LightningWatch(model=lambda m: m.net, out=tmp_path / "part", settings=SETTINGS)
     fit([part], 3)
     assert "0.weight" in memspace.load_run(tmp_path / "part").states[0]
 
@@ -71,7 +71,7 @@ def test_transformers(tmp_path):
         "transformers", reason="needs transformers: pip install 'memspace[transformers]'"
     )
     pytest.importorskip("accelerate", reason="needs accelerate: pip install 'memspace[transformers]'")
-    from memspace.integrations.transformers import Watch
+    from memspace.integrations.transformers import TransformersWatch
 
     def fit(callbacks, model, items):
         with warnings.catch_warnings():
@@ -100,7 +100,7 @@ def test_transformers(tmp_path):
     for watching in (True, False):
         torch.manual_seed(0)
         model = transformers.BertForSequenceClassification(transformers.BertConfig(**common, **shape, num_labels=2))
-        watch = Watch(out=tmp_path / "bert", examples=24, settings=SETTINGS)
+        watch = TransformersWatch(out=tmp_path / "bert", examples=24, settings=SETTINGS)
         fit([watch] if watching else [], model, sentences)
         states.append(model.state_dict())
         if watching:
@@ -119,7 +119,7 @@ def test_transformers(tmp_path):
         first = nn.functional.cross_entropy(gpt.eval()(tokens).logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
     told = []
     settings = memspace.WatchSettings(every=1, slow=False, probe=40)
-    watch = Watch(out=None, to=told.append, examples=40, settings=settings)
+    watch = TransformersWatch(out=None, to=told.append, examples=40, settings=settings)
     fit([watch], gpt, [{"input_ids": t, "labels": t} for t in tokens])
     gpt.eval()
     with torch.no_grad():

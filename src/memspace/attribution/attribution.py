@@ -10,7 +10,7 @@ from memspace.attribution.prepared import Goal
 from memspace.attribution.question import Queries
 from memspace.attribution.result import Influence
 from memspace.attribution.segments import segmented
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.attribution.unrolled import Unrolled, unrolled
 from memspace.errors import TaskError
 from memspace.progress import Progress
@@ -34,7 +34,7 @@ def attribute(
     target: Goal = "loss",
     networks: int = 5,
     training: Unrolled | None = None,
-    settings: Settings | None = None,
+    settings: InfluenceSettings | None = None,
     progress: Progress | None = None,
 ) -> Influence:
     """The scores of one of ``TRAINING_ENGINES``; queries and target as for every engine.
@@ -49,7 +49,7 @@ def attribute(
     Raises:
         TaskError: an unknown engine; else as the engine.
     """
-    training, settings = training or Unrolled(), settings or Settings()
+    training, settings = training or Unrolled(), settings or InfluenceSettings()
     name, _, inner = engine.partition(":")
     if name == "unrolled" and not inner:
         return unrolled(task, queries, target=target, settings=training, progress=progress)
@@ -68,7 +68,7 @@ def attribute(
     return ensemble(task, base, seeds=seeds, left_out=without, progress=progress)
 
 
-def _base(queries: Queries, inner: str, target: Goal, training: Unrolled, settings: Settings) -> Base:
+def _base(queries: Queries, inner: str, target: Goal, training: Unrolled, settings: InfluenceSettings) -> Base:
     """An ensemble's engine; what costs retraining (the check, the damping) is done for the first network only."""
     first: list[Influence] = []
 

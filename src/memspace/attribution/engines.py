@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.errors import MemoryBudgetError, TaskError
 from memspace.metric.conjugate import conjugate_gradients
 from memspace.metric.fisher import build
@@ -177,7 +177,7 @@ def outputs_each(task: Task) -> int:
     return int(f[0].numel())
 
 
-def prepare(task: Task, space: ParameterSpace, name: str, settings: Settings, progress: Progress) -> Engine:
+def prepare(task: Task, space: ParameterSpace, name: str, settings: InfluenceSettings, progress: Progress) -> Engine:
     """Build an engine's metric: two passes over the training data, and its decomposition.
 
     Raises:

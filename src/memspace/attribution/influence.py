@@ -13,7 +13,7 @@ from memspace.attribution.engines import Solved
 from memspace.attribution.prepared import Goal, Prepared, judged, prepared, score_pass
 from memspace.attribution.question import Asked, Queries, ask, queries_of
 from memspace.attribution.result import Influence, Parts
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.errors import TaskError
 from memspace.progress import Progress
 from memspace.task.task import Task
@@ -31,7 +31,7 @@ def influence(
     damping: float | None = None,
     split: str | None = None,
     tokens: str | None = None,
-    settings: Settings | None = None,
+    settings: InfluenceSettings | None = None,
     progress: Progress | None = None,
 ) -> Influence:
     """To first order, what each training example's presence adds to each query's outcome.

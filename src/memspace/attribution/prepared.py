@@ -12,7 +12,7 @@ from memspace.attempt import attempt
 from memspace.attribution.damping import choose_by_agreement, grid_of, retrain_halves, uncalibrated
 from memspace.attribution.engines import Engine, Solved, choose_engine, prepare
 from memspace.attribution.question import Asked, ask
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.attribution.target import Target, target_of
 from memspace.limits import DAMPING
 from memspace.measurement import Measurement, Unmeasured
@@ -48,7 +48,7 @@ class Prepared:
     target: Target
     engine: Engine
     damping: DampingChoice
-    settings: Settings
+    settings: InfluenceSettings
     progress: Progress
 
     @property
@@ -86,7 +86,7 @@ def prepared(
     engine: str = "auto",
     target: Goal = "loss",
     damping: float | None = None,
-    settings: Settings | None = None,
+    settings: InfluenceSettings | None = None,
     data: Data | None = None,
     queries: Tensor | None = None,
     progress: Progress | None = None,
@@ -102,7 +102,7 @@ def prepared(
         TaskError: an unknown engine or target.
         SettingsError: a damping out of its range.
     """
-    settings, progress = settings or Settings(), progress or Silent()
+    settings, progress = settings or InfluenceSettings(), progress or Silent()
     damping = DAMPING.optional(damping, "damping")
     check_agreement(task, asdict(settings))
     check_task(task)
@@ -191,7 +191,7 @@ def _choose(
     space: ParameterSpace,
     target: Target,
     engine: Engine,
-    settings: Settings,
+    settings: InfluenceSettings,
     data: Data,
     queries: Tensor | None,
     progress: Progress,

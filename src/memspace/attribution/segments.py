@@ -25,7 +25,7 @@ from memspace.attribution.engines import prepare
 from memspace.attribution.prepared import Goal, checked_target, score_pass
 from memspace.attribution.question import Queries, ask, queries_of
 from memspace.attribution.result import Influence
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.errors import TaskError
 from memspace.measurement import Measurement
 from memspace.passes.verify import verified_space
@@ -71,7 +71,7 @@ def segmented(
     engine: str = "ekfac",
     count: int = 6,
     momentum: float | None = None,
-    settings: Settings | None = None,
+    settings: InfluenceSettings | None = None,
     progress: Progress | None = None,
 ) -> Influence:
     """What each training example's presence added to each query's outcome over the recorded training, (Q, N).
@@ -88,7 +88,7 @@ def segmented(
     Source: Bae et al. 2024 (SOURCE). Biased: the metric's approximation, constant within a segment.
     """
     begun = time.perf_counter()
-    settings, progress = settings or Settings(), progress or Silent()
+    settings, progress = settings or InfluenceSettings(), progress or Silent()
     run = task.run
     if run is None or len(run.states) < 2 or run.time[-1] <= 0 or count < 1:
         raise TaskError(

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from memspace.limits import BYTES, COUNT, SEED, WHOLE, Limit
 
-__all__ = ["Settings"]
+__all__ = ["InfluenceSettings"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class InfluenceSettings:
     """Budget, accuracy and cost of calibration.
 
     Args:

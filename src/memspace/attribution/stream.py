@@ -25,7 +25,7 @@ from memspace.attribution.engines import Solved
 from memspace.attribution.prepared import Goal, checked_target, judged, prepared, score_pass
 from memspace.attribution.question import Asked, Queries, ask, queries_of
 from memspace.attribution.result import SIGN, Top
-from memspace.attribution.settings import Settings
+from memspace.attribution.settings import InfluenceSettings
 from memspace.errors import Interrupted, RunFolderError
 from memspace.files import clear, locked, writing, written
 from memspace.measures.damping import DampingChoice
@@ -72,7 +72,7 @@ def stream_influence(
     damping: float | None = None,
     top: int = 20,
     tokens: bool = False,
-    settings: Settings | None = None,
+    settings: InfluenceSettings | None = None,
     progress: Progress | None = None,
 ) -> Stored:
     """As ``influence``, with the scores in ``out``/scores.parquet and never all in memory.
@@ -88,7 +88,7 @@ def stream_influence(
         Interrupted: the damping, the solves and the pieces that are finished are kept.
         MemspaceError: bad input, in one sentence.
     """
-    folder, settings, progress = Path(out), settings or Settings(), progress or Silent()
+    folder, settings, progress = Path(out), settings or InfluenceSettings(), progress or Silent()
     with locked(folder):
         _refuse_foreign(folder)
         question = _Question(task, folder, queries, engine, target, damping, top, tokens, settings, progress)
@@ -112,7 +112,7 @@ class _Question:
     damping: float | None
     top: int
     tokens: bool
-    settings: Settings
+    settings: InfluenceSettings
     progress: Progress
 
 
@@ -191,7 +191,7 @@ class _Piece:
     high: int
 
 
-def _pieces(parts: Path, n: int, settings: Settings) -> Iterator[_Piece]:
+def _pieces(parts: Path, n: int, settings: InfluenceSettings) -> Iterator[_Piece]:
     for solutions in sorted(parts.glob("solved-*.safetensors")):
         first = int(solutions.stem.rpartition("-")[2])
         count = len(load_file(str(solutions))["x"])
@@ -245,7 +245,7 @@ def _foreign(path: Path) -> RunFolderError:
     )
 
 
-def _compute(task: Task, space: ParameterSpace, asked: Asked, piece: _Piece, settings: Settings) -> int:
+def _compute(task: Task, space: ParameterSpace, asked: Asked, piece: _Piece, settings: InfluenceSettings) -> int:
     """Write a piece unless it is there; 1 where it was computed."""
     if piece.path.exists():
         return 0

@@ -34,7 +34,7 @@ from memspace.task.data import Data, move
 from memspace.task.recipe import Training
 from memspace.task.task import Task
 from memspace.training.many import train_many
-from memspace.training.replay import BUDGET, Replay, Trajectory, pull_back
+from memspace.training.replay import BUDGET, ReplayedStates, TrainingReplay, pull_back
 
 __all__ = ["Smoothness", "Unrolled", "unrolled"]
 
@@ -131,7 +131,7 @@ def unrolled(
             f"the unrolled engine has no tokens {tokens!r}", where="tokens", remedy="use queries, or another engine"
         )
     first, *others = settings.at(len(task.train))
-    replay = Replay.of(task, settings.seed, weights=first, dtype=settings.dtype)
+    replay = TrainingReplay.of(task, settings.seed, weights=first, dtype=settings.dtype)
     check_task(task)
     data, index = queries_of(task, queries)
     aim = checked_target(task, target)
@@ -139,7 +139,7 @@ def unrolled(
     own = _repeated(replay, trajectory, progress)
     found: list[Measurement | Unmeasured] = [_reproduction(task, replay, own)]
 
-    def derivative(replay: Replay, trajectory: Trajectory) -> tuple[Asked, Tensor, float]:
+    def derivative(replay: TrainingReplay, trajectory: ReplayedStates) -> tuple[Asked, Tensor, float]:
         ended = _holding(replay, trajectory.final)
         space = verified_space(ended)
         asked = ask(ended, space, aim, data, index, apart=tokens == "queries", progress=progress)
@@ -196,7 +196,7 @@ class _Question:
         return each[task.likelihood.weight(f, y).flatten(1) > 0].detach()
 
 
-def _holding(replay: Replay, theta: Tensor) -> Task:
+def _holding(replay: TrainingReplay, theta: Tensor) -> Task:
     """The task with the network at θ, all that was trained chosen."""
     model = copy.deepcopy(replay.draws.model).eval()
     moved = dict(model.named_parameters())
@@ -205,7 +205,7 @@ def _holding(replay: Replay, theta: Tensor) -> Task:
     return replace(replay.task, model=model, parameters=(), run=None)
 
 
-def _repeated(replay: Replay, trajectory: Trajectory, progress: Progress) -> Tensor:
+def _repeated(replay: TrainingReplay, trajectory: ReplayedStates, progress: Progress) -> Tensor:
     """θ_T of the training at weights 1."""
     ones = torch.ones_like(replay.weights)
     if torch.equal(replay.weights, ones):
@@ -213,7 +213,7 @@ def _repeated(replay: Replay, trajectory: Trajectory, progress: Progress) -> Ten
     return replace(replay, weights=ones).run(budget=float("inf"), every=replay.steps, progress=progress).final
 
 
-def _reproduction(task: Task, replay: Replay, theta: Tensor) -> Measurement:
+def _reproduction(task: Task, replay: TrainingReplay, theta: Tensor) -> Measurement:
     """‖θ_T − θ‖ / ‖θ − θ_0‖ between the repeated training and the task's own weights θ."""
     own = dict(task.model.named_parameters())
     if any(n not in own or own[n].shape != p.shape for n, p in replay.parameters.items()):
@@ -235,7 +235,7 @@ def _reproduction(task: Task, replay: Replay, theta: Tensor) -> Measurement:
     )
 
 
-def _cost(spent: float, trajectory: Trajectory, count: int, points: int) -> Measurement:
+def _cost(spent: float, trajectory: ReplayedStates, count: int, points: int) -> Measurement:
     how = "seconds of the reverse pass over one training's"
     if points > 1:
         how = (
@@ -253,7 +253,7 @@ def _roughness(each: list[Tensor], median: Tensor) -> Measurement:
     return from_samples("unrolled.roughness", apart.double(), "1", how)
 
 
-def _memory(trajectory: Trajectory) -> Measurement:
+def _memory(trajectory: ReplayedStates) -> Measurement:
     return Measurement(
         "unrolled.kept_states",
         float(trajectory.kept_bytes),
@@ -316,7 +316,7 @@ class Smoothness:
 
 
 def smoothness(
-    replay: Replay,
+    replay: TrainingReplay,
     scores: Tensor,
     question: _Question,
     settings: Unrolled,
@@ -341,7 +341,7 @@ def smoothness(
     return Smoothness(-(masks.to(scores) @ scores.T), q[:r] - q[-1], q[r : 2 * r] - q[-1])
 
 
-def _retrained(replay: Replay, weights: Tensor, seed: int, progress: Progress | None) -> Tensor:
+def _retrained(replay: TrainingReplay, weights: Tensor, seed: int, progress: Progress | None) -> Tensor:
     """θ_T (R, P) of the same training at other weights (R, N)."""
     task, training = replay.task, replay.task.training
     assert training is not None

@@ -24,7 +24,7 @@ from memspace.auditing.chapters.generalisation import generalisation
 from memspace.auditing.chapters.robustness import robustness
 from memspace.auditing.chapters.stored import stored
 from memspace.auditing.claims import reviewed
-from memspace.auditing.plan import Plan, Settings, make_plan
+from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.read import read
 from memspace.auditing.reading import HeldOut, Reading, workspace_of
 from memspace.auditing.results import Chapter, Results
@@ -41,7 +41,7 @@ from memspace.task.checks import check_task, untouched
 from memspace.task.task import Task
 from memspace.version import VERSION
 
-__all__ = ["Plan", "Settings", "audit_task", "plan_audit", "timed_plan"]
+__all__ = ["AuditSettings", "Plan", "audit_task", "plan_audit", "timed_plan"]
 
 Tables = dict[str, dict[str, Any]]
 ORDER = (
@@ -57,18 +57,18 @@ ORDER = (
 )
 
 
-def plan_audit(task: Task, settings: Settings) -> Plan:
+def plan_audit(task: Task, settings: AuditSettings) -> Plan:
     """Check the task and plan its audit; computes nothing else."""
     return _planned(task, settings)[1]
 
 
-def timed_plan(task: Task, settings: Settings) -> tuple[Plan, float]:
+def timed_plan(task: Task, settings: AuditSettings) -> tuple[Plan, float]:
     """As :func:`plan_audit`, with the seconds that the audit takes, roughly."""
     space, plan = _planned(task, settings)
     return plan, estimated_seconds(task, space, plan)
 
 
-def _planned(task: Task, settings: Settings) -> tuple[ParameterSpace, Plan]:
+def _planned(task: Task, settings: AuditSettings) -> tuple[ParameterSpace, Plan]:
     check_task(task)
     queries_of(task, settings.queries)
     with untouched(task.model):
@@ -76,7 +76,9 @@ def _planned(task: Task, settings: Settings) -> tuple[ParameterSpace, Plan]:
         return space, make_plan(task, space, settings)
 
 
-def audit_task(task: Task, settings: Settings, store: Store | None = None, progress: Progress | None = None) -> Results:
+def audit_task(
+    task: Task, settings: AuditSettings, store: Store | None = None, progress: Progress | None = None
+) -> Results:
     """Audit a task. The model is left bit for bit as it was found, hooks, modes and random state included.
 
     Args:
@@ -116,7 +118,7 @@ def audit_task(task: Task, settings: Settings, store: Store | None = None, progr
 
 
 def _read(
-    task: Task, space: ParameterSpace, plan: Plan, settings: Settings, store: Store | None, progress: Progress
+    task: Task, space: ParameterSpace, plan: Plan, settings: AuditSettings, store: Store | None, progress: Progress
 ) -> tuple[Reading, tuple[Chapter, ...], Tables, dict[str, float]]:
     """The reading, the chapters and their tables, and seconds; all anew where a pass refuted what others had read.
 
@@ -156,7 +158,7 @@ def _go_on(space: ParameterSpace, store: Store) -> None:
 
 
 def _chapters(
-    r: Reading, settings: Settings, store: Store | None, progress: Progress
+    r: Reading, settings: AuditSettings, store: Store | None, progress: Progress
 ) -> tuple[tuple[Chapter, ...], Tables]:
     tables: Tables = {"examples": {}}
 
@@ -265,7 +267,7 @@ def _rounding(device: torch.device) -> str:
     return ", ".join(said)
 
 
-def _settings(settings: Settings, r: Reading) -> dict[str, Any]:
+def _settings(settings: AuditSettings, r: Reading) -> dict[str, Any]:
     return {
         "damping": settings.damping if settings.damping is not None else f"{r.damping.value:.6g} ({r.damping.rule})",
         "memory": f"{settings.memory / 2**30:g} GiB",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memspace.auditing.held_out import refit_held_out
-from memspace.auditing.plan import Plan, Settings
+from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import HeldOut
 from memspace.auditing.store import Store
 from memspace.measures.damping import GRID, DampingChoice, damping_unit, evidence_damping, match_damping
@@ -43,7 +43,9 @@ def stage(store: Store | None, name: str, compute: Callable[[], dict[str, Tensor
     return tensors
 
 
-def held_out_of(task: Task, plan: Plan, settings: Settings, store: Store | None, progress: Progress) -> HeldOut | None:
+def held_out_of(
+    task: Task, plan: Plan, settings: AuditSettings, store: Store | None, progress: Progress
+) -> HeldOut | None:
     """Outputs of refits that did not see the examples, where the task can train; kept as a stage."""
     if refit_of(task) is None or plan.folds == 0:
         return None
@@ -60,7 +62,7 @@ def held_out_of(task: Task, plan: Plan, settings: Settings, store: Store | None,
 
 def choose_damping(
     task: Task,
-    settings: Settings,
+    settings: AuditSettings,
     held_out: HeldOut | None,
     y: Tensor,
     estimate: Callable[[float], Tensor],
@@ -96,7 +98,7 @@ def total(per_position: Tensor) -> Tensor:
     return per_position.flatten(1).sum(1) if per_position.dim() > 1 else per_position
 
 
-def pick_queries(task: Task, settings: Settings, f: Tensor, y: Tensor) -> Tensor:
+def pick_queries(task: Task, settings: AuditSettings, f: Tensor, y: Tensor) -> Tensor:
     """Test examples to explain: the given ones, else the worst mistakes and the least certain right answers."""
     if settings.queries is not None:
         return torch.tensor(settings.queries, dtype=torch.long)

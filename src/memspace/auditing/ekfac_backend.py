@@ -19,7 +19,7 @@ from memspace.auditing.common import (
     total,
 )
 from memspace.auditing.judge import judge
-from memspace.auditing.plan import Plan, Settings
+from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import HeldOut, Reading
 from memspace.auditing.store import Store
 from memspace.measures.cost import EIGH, Facts, Stage
@@ -55,7 +55,7 @@ def ekfac_backend(
     task: Task,
     space: ParameterSpace,
     plan: Plan,
-    settings: Settings,
+    settings: AuditSettings,
     store: Store | None,
     progress: Progress,
     held_out: HeldOut | None,
@@ -216,7 +216,7 @@ def _layers(metric: Kronecker) -> Callable[[SpectralFunction], Tensor]:
 
 
 def _fidelity(
-    task: Task, space: ParameterSpace, metric: FisherMetric, plan: Plan, settings: Settings, trace: float
+    task: Task, space: ParameterSpace, metric: FisherMetric, plan: Plan, settings: AuditSettings, trace: float
 ) -> Fidelity:
     generator = torch.Generator().manual_seed(settings.seed + 2)
     index = torch.randperm(plan.n, generator=generator)[:FIDELITY_EXAMPLES].sort().values

@@ -17,7 +17,7 @@ from memspace.auditing.common import (
     test_outputs,
 )
 from memspace.auditing.judge import judge
-from memspace.auditing.plan import Plan, Settings
+from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import HeldOut, Reading
 from memspace.auditing.stationary import known_damping, settled
 from memspace.auditing.store import Store
@@ -55,7 +55,7 @@ def exact_backend(
     task: Task,
     space: ParameterSpace,
     plan: Plan,
-    settings: Settings,
+    settings: AuditSettings,
     store: Store | None,
     progress: Progress,
     held_out: HeldOut | None,

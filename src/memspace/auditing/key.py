@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from memspace.auditing.settings import Settings
+from memspace.auditing.settings import AuditSettings
 from memspace.task.checks import untouched
 from memspace.task.fingerprint import behaviour, fingerprint
 from memspace.task.task import Task
@@ -16,7 +16,7 @@ from memspace.version import VERSION
 __all__ = ["run_key"]
 
 
-def run_key(task: Task, settings: Settings) -> dict[str, Any]:
+def run_key(task: Task, settings: AuditSettings) -> dict[str, Any]:
     """The key of a run folder, the same from Python and from the command line.
 
     The task's fingerprint, what the model answers on a few inputs, the settings, and the versions that compute.

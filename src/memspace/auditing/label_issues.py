@@ -17,7 +17,7 @@ from memspace.auditing.cross_fit import cross_fit, folds_of
 from memspace.auditing.held_out import refit_held_out
 from memspace.auditing.judge import judge, noise_measurement
 from memspace.auditing.other_labels import COLUMNS, cannot_judge, ranked, sorted_rows
-from memspace.auditing.plan import Plan, Settings, make_plan
+from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.quick import Quick, read_quick
 from memspace.auditing.read import read
 from memspace.auditing.reading import HeldOut
@@ -77,7 +77,7 @@ class LabelIssues:
 def label_issues(
     source: Task | Results,
     *,
-    settings: Settings | None = None,
+    settings: AuditSettings | None = None,
     folds: int | None = None,
     repeats: Annotated[int, COUNT] = 1,
     reasons: Annotated[int, WHOLE] = 50,
@@ -102,7 +102,7 @@ def label_issues(
     """
     if isinstance(source, Results):
         return _from_results(source)
-    task, settings, progress = source, settings or Settings(), progress or Silent()
+    task, settings, progress = source, settings or AuditSettings(), progress or Silent()
     folds = None if folds is None else folds_of(folds, len(task.train))
     check_task(task)
     labels = task.train.labels()
@@ -158,7 +158,7 @@ def _refits(task: Task, plan: Plan, folds: int | None, repeats: int, seed: int, 
 
 
 def _other(
-    task: Task, settings: Settings, folds: int | None, repeats: int, progress: Progress
+    task: Task, settings: AuditSettings, folds: int | None, repeats: int, progress: Progress
 ) -> tuple[dict[str, list[Any]], Measurement, str, dict[str, float]]:
     """As an audit reads it: numbers, and several labels in each example."""
     begun = time.perf_counter()

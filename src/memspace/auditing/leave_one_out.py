@@ -13,7 +13,7 @@ from memspace.arguments import typed
 from memspace.auditing.cross_fit import cross_fit, folds_of
 from memspace.auditing.expected import expected_calibration, expected_test_loss
 from memspace.auditing.judge import judge
-from memspace.auditing.plan import Settings, make_plan
+from memspace.auditing.plan import AuditSettings, make_plan
 from memspace.auditing.quick import read_exact, read_quick
 from memspace.auditing.stationary import known_damping, settled
 from memspace.errors import TaskError
@@ -66,7 +66,7 @@ class LeaveOneOut:
 
 @typed
 def leave_one_out(
-    task: Task, *, settings: Settings | None = None, folds: int = 5, progress: Progress | None = None
+    task: Task, *, settings: AuditSettings | None = None, folds: int = 5, progress: Progress | None = None
 ) -> LeaveOneOut:
     """f_i + V_i (I − H_i V_i)⁻¹ g_i for every training example; see ``measures.leave_one_out``.
 
@@ -77,7 +77,7 @@ def leave_one_out(
         SettingsError: ``folds`` is 1 or negative.
         TaskError: a sequence model or too many outputs: V_i is out of reach.
     """
-    settings, progress = settings or Settings(), progress or Silent()
+    settings, progress = settings or AuditSettings(), progress or Silent()
     folds = folds_of(folds, len(task.train))
     check_task(task)
     with untouched(task.model):

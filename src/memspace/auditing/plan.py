@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from memspace.auditing.facts import factor_facts, model_facts, shapes_of, signal_products, squares
-from memspace.auditing.settings import Settings
+from memspace.auditing.settings import AuditSettings
 from memspace.errors import MemoryBudgetError
 from memspace.measures.bystander import forest_seconds
 from memspace.measures.cost import Facts, Stage
@@ -21,7 +21,7 @@ from memspace.task.selection import as_patterns
 from memspace.task.task import Task
 from memspace.training.refit import refit_of
 
-__all__ = ["Plan", "Settings", "Stage", "make_plan"]
+__all__ = ["AuditSettings", "Plan", "Stage", "make_plan"]
 
 DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact dual is the cheaper backend
 MANY_OUTPUTS = 2_000  # positions × outputs up to which one cotangent each is affordable
@@ -135,7 +135,7 @@ def size(count: int) -> str:
     return f"{math.ceil(count / 1024)}KiB"
 
 
-def make_plan(task: Task, space: ParameterSpace, settings: Settings) -> Plan:
+def make_plan(task: Task, space: ParameterSpace, settings: AuditSettings) -> Plan:
     """Choose representation, batch and stages from the shapes of one small batch and the memory budget.
 
     Raises:
@@ -218,7 +218,9 @@ def _sketch(rows: int, memory: int) -> int:
     return most if 16 * rows * most <= memory else max(min(most, LEAST_ROWS), memory // (16 * rows))
 
 
-def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: int, sketch: int) -> tuple[str, str]:
+def _choose(
+    settings: AuditSettings, outputs: int, positions: int, rows: int, need: int, sketch: int
+) -> tuple[str, str]:
     fits = need <= settings.memory
     if settings.representation == "dual":
         if positions > 1:
@@ -246,7 +248,7 @@ def _choose(settings: Settings, outputs: int, positions: int, rows: int, need: i
     return "ekfac", f"{rows:,} Jacobian rows are too many for the exact dual"
 
 
-def _held_out(task: Task, n: int, settings: Settings) -> tuple[int, int]:
+def _held_out(task: Task, n: int, settings: AuditSettings) -> tuple[int, int]:
     """Held-out examples per fold and folds.
 
     Up to COVERED examples five folds leave every example out once: labels are judged by networks that did not see

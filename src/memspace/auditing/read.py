@@ -7,7 +7,7 @@ from collections.abc import Callable
 from memspace.auditing.common import held_out_of
 from memspace.auditing.ekfac_backend import ekfac_backend
 from memspace.auditing.exact_backend import exact_backend
-from memspace.auditing.plan import Plan, Settings
+from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import HeldOut, Reading
 from memspace.auditing.store import Store
 from memspace.passes.space import ParameterSpace
@@ -21,7 +21,7 @@ def read(
     task: Task,
     space: ParameterSpace,
     plan: Plan,
-    settings: Settings,
+    settings: AuditSettings,
     store: Store | None,
     progress: Progress,
     held_out: Callable[[], HeldOut | None] | None = None,

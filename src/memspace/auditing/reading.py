@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from memspace.auditing.judge import Judged
-from memspace.auditing.settings import Settings
+from memspace.auditing.settings import AuditSettings
 from memspace.measurement import Unmeasured
 from memspace.measures.damping import DampingChoice
 from memspace.measures.values import (
@@ -100,7 +100,7 @@ class Reading:
         return self.f.dim() > 2
 
 
-def workspace_of(r: Reading, settings: Settings, progress: Progress) -> Workspace:
+def workspace_of(r: Reading, settings: AuditSettings, progress: Progress) -> Workspace:
     """Return the values that measures need, as read.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any
 
 from memspace.limits import BYTES, DAMPING, SEED, WHOLE, Limit, one_of
 
-__all__ = ["REPRESENTATIONS", "Settings"]
+__all__ = ["REPRESENTATIONS", "AuditSettings"]
 
 REPRESENTATIONS = ("auto", "dual", "ekfac")
 BITS = Limit(0, 1e300)
@@ -16,7 +16,7 @@ REFITS = Limit(0, 5, whole=True)
 
 
 @dataclass(frozen=True)
-class Settings:
+class AuditSettings:
     """What a user may set.
 
     Args:

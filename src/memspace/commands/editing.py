@@ -140,7 +140,7 @@ def write(
     import torch
 
     from memspace.editing.edit import writable
-    from memspace.editing.write import Target
+    from memspace.editing.write import WriteTarget
     from memspace.editing.write import write as write_examples
     from memspace.errors import DataError
     from memspace.task.checkpoint import read_state
@@ -165,7 +165,7 @@ def write(
             raise DataError(f"there is no example {outside[0]}", where=data.name, remedy=f"use 0..{len(data) - 1}")
         part = data.batch(torch.tensor(like))
         x, y = part.x, torch.tensor(label) if label else part.y
-    edit = write_examples(job, x, y, target=Target(loss), damping=damping, seed=seed)
+    edit = write_examples(job, x, y, target=WriteTarget(loss), damping=damping, seed=seed)
     edit.save(out, force=force)
     _tell(edit.statement, edit.measurements, out, as_json)
 
@@ -213,7 +213,7 @@ def distil(
     as_json: Json = False,
 ) -> None:
     """Distil the training set into a few synthetic examples, shown as pictures."""
-    from memspace.editing.distil import Recipe
+    from memspace.editing.distil import DistilSettings
     from memspace.editing.distil import distil as distil_task
     from memspace.editing.edit import save_state, writable
     from memspace.editing.gallery import write_gallery
@@ -222,7 +222,7 @@ def distil(
     for path in (page, tensors):
         writable(path, force)
     job = _resolved(task, None, data_root, label_noise, seed, None, as_json)
-    recipe = Recipe(per_class=per_class, steps=steps, iterations=iterations, fixed=fixed)
+    recipe = DistilSettings(per_class=per_class, steps=steps, iterations=iterations, fixed=fixed)
     with watching(Terminal(stderr=True), as_json) as progress:
         made = distil_task(job, recipe, seed=seed, progress=progress)
     save_state({"x": made.x, "y": made.y, "rates": made.rates}, tensors, force=force)

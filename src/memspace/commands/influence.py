@@ -82,7 +82,7 @@ def influence(
     """Show which training examples support and oppose a prediction, and where they are stored."""
     from memspace.attribution.attribution import attribute, uses_training
     from memspace.attribution.influence import influence as whole
-    from memspace.attribution.settings import Settings
+    from memspace.attribution.settings import InfluenceSettings
     from memspace.attribution.stream import stream_influence
     from memspace.attribution.unrolled import Unrolled
     from memspace.task.builtin import BuildOptions
@@ -93,7 +93,7 @@ def influence(
     trained = uses_training(engine)
     if trained and (out is not None or split is not None or tokens or damping is not None):
         raise typer.BadParameter(f"the engine {engine} takes no --out, --split, --tokens or --damping")
-    settings = Settings(memory=parse_memory(memory), retrainings=retrainings, seed=seed)
+    settings = InfluenceSettings(memory=parse_memory(memory), retrainings=retrainings, seed=seed)
     options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
     say: dict[str, Any] = {"engine": engine, "target": target, "settings": settings}
     with watching(Terminal(stderr=True), quiet) as progress:

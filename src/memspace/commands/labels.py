@@ -53,7 +53,7 @@ def labels(
     """List training labels that look wrong, with a probability, a suggestion and the examples behind it."""
     from rich.table import Table
 
-    from memspace.auditing.audit import Settings
+    from memspace.auditing.audit import AuditSettings
     from memspace.auditing.label_issues import label_issues
     from memspace.auditing.table_file import table_path
     from memspace.commands import move_to, parse_memory, watching
@@ -69,7 +69,7 @@ def labels(
         job = resolve(task, options, progress, weights)
         if device is not None:
             move_to(job.model, local_device(device))
-        settings = Settings(damping, parse_memory(memory), seed)
+        settings = AuditSettings(damping, parse_memory(memory), seed)
         found = label_issues(job, settings=settings, folds=folds, repeats=repeats, reasons=top, progress=progress)
     if out is not None:
         found.save(out, top)

@@ -12,11 +12,11 @@ from memspace.task.checks import evaluating
 from memspace.task.data import call_model, move
 from memspace.task.task import Task
 
-__all__ = ["Descent", "ascend", "fine_tune"]
+__all__ = ["SgdSteps", "ascend", "fine_tune"]
 
 
 @dataclass(frozen=True)
-class Descent:
+class SgdSteps:
     """How a baseline takes its steps: plain SGD with momentum at a constant rate, batches reshuffled every epoch."""
 
     rate: float
@@ -26,7 +26,7 @@ class Descent:
 
 
 def fine_tune(
-    task: Task, kept: Tensor, gradients: int, descent: Descent, *, start: dict[str, Tensor] | None = None
+    task: Task, kept: Tensor, gradients: int, descent: SgdSteps, *, start: dict[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
     """Train on from the model's weights (or others) on the retained examples for so many gradients of one example."""
     model = _copy(task, start)
@@ -45,7 +45,7 @@ def fine_tune(
     return _state(model)
 
 
-def ascend(task: Task, index: Tensor, steps: int, descent: Descent) -> dict[str, Tensor]:
+def ascend(task: Task, index: Tensor, steps: int, descent: SgdSteps) -> dict[str, Tensor]:
     """Climb the mean loss of the examples by plain gradient steps."""
     model = _copy(task, None)
     optimiser = torch.optim.SGD(model.parameters(), descent.rate)

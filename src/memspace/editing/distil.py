@@ -21,13 +21,13 @@ from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
 from memspace.task.task import Task
 
-__all__ = ["Distilled", "Recipe", "distil", "quantised", "taught"]
+__all__ = ["DistilSettings", "Distilled", "distil", "quantised", "taught"]
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # step sizes tried for real examples; the best by training accuracy
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DistilSettings:
     """How examples are distilled.
 
     Args:
@@ -92,7 +92,11 @@ def quantised(x: Tensor, bits: int) -> Tensor:
 
 @typed
 def distil(
-    task: Task, recipe: Recipe | None = None, *, seed: Annotated[int, SEED] = 0, progress: Progress | None = None
+    task: Task,
+    recipe: DistilSettings | None = None,
+    *,
+    seed: Annotated[int, SEED] = 0,
+    progress: Progress | None = None,
 ) -> Distilled:
     """Min over x̃, η of E_θ₀ L(θ₀ − Σ η_t ∇ℓ(x̃, θ_t)): synthetic examples that a network learns from in a few steps.
 
@@ -103,7 +107,7 @@ def distil(
     Raises:
         TaskError: no repeatable training, no test data, no classes, or inputs that are not one float tensor.
     """
-    recipe, progress = recipe or Recipe(), progress or Silent()
+    recipe, progress = recipe or DistilSettings(), progress or Silent()
     training = training_of(task, "distilling")
     x, y, tx, ty = _tensors(task)
     classes = torch.unique(y)

@@ -28,7 +28,7 @@ from memspace.passes.verify import verified_space
 from memspace.task.data import Data
 from memspace.task.task import Task
 
-__all__ = ["Target", "write"]
+__all__ = ["WriteTarget", "write"]
 
 RELATIVE_DAMPING = 1e-5  # γ as a share of tr F, where none is given
 SAFE = 0.02  # of the target loss: how far below it the search aims, so that it arrives in finitely many steps
@@ -37,7 +37,7 @@ SETTLED = 0.01  # a step that shortens a stored change by less than this share i
 
 
 @dataclass(frozen=True)
-class Target:
+class WriteTarget:
     """When an example counts as stored, and how hard to try.
 
     Args:
@@ -63,7 +63,7 @@ def write(
     x: Any,
     y: Any = None,
     *,
-    target: Target | None = None,
+    target: WriteTarget | None = None,
     damping: float | None = None,
     method: str = "auto",
     accuracy: Accuracy | None = None,
@@ -91,7 +91,7 @@ def write(
     """
     start = time.perf_counter()
     damping, seed = DAMPING.optional(damping, "damping"), SEED(seed, "seed")
-    target = target or Target()
+    target = target or WriteTarget()
     new, space = _checked(task, x, y), verified_space(task)
     kept = torch.arange(len(task.train))
     method = pick_method(method, len(kept) * outputs_per_example(task))
@@ -192,7 +192,7 @@ class _Point:
     length: float
     width: int
 
-    def stored(self, target: Target) -> bool:
+    def stored(self, target: WriteTarget) -> bool:
         return float(self.loss.max()) <= target.loss
 
     def merit(self, task: Task, price: float, goal: Tensor) -> float:

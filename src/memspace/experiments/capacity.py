@@ -27,8 +27,8 @@ from memspace.training.many import train_many
 __all__ = [
     "Capacity",
     "CapacitySettings",
+    "LabelBits",
     "Offered",
-    "StoredBits",
     "measure_capacity",
     "memorise",
     "mlp",
@@ -42,7 +42,7 @@ SETTLED = 0.03  # relative change of the stored bits on training twice as long, 
 
 
 @dataclass(frozen=True)
-class StoredBits:
+class LabelBits:
     """Bits of N labels that a network holds, by three readings.
 
     Args:
@@ -60,7 +60,7 @@ class StoredBits:
     error: float
 
 
-def stored_bits(f: Tensor, y: Tensor) -> StoredBits:
+def stored_bits(f: Tensor, y: Tensor) -> LabelBits:
     """What outputs ``f`` (N, K) tell about labels ``y`` (N,) that were drawn evenly from K classes."""
     n, k = f.shape
     each = math.log2(k) - nn.functional.cross_entropy(f.double(), y, reduction="none") / LN2
@@ -68,7 +68,7 @@ def stored_bits(f: Tensor, y: Tensor) -> StoredBits:
     h = 0.0 if e in (0.0, 1.0) else -(e * math.log2(e) + (1 - e) * math.log2(1 - e))
     spread = e * math.log2(k - 1) if k > 2 else 0.0
     recalled = n * (math.log2(k) - h - spread) if e < 1 - 1 / k else 0.0
-    return StoredBits(max(0.0, float(each.sum())), float(each.clamp_min(0).sum()), max(0.0, recalled), e)
+    return LabelBits(max(0.0, float(each.sum())), float(each.clamp_min(0).sum()), max(0.0, recalled), e)
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Offered:
 
     examples: int
     steps: int
-    stored: tuple[StoredBits, ...]
+    stored: tuple[LabelBits, ...]
 
     def mean(self, reading: str = "coded") -> tuple[float, tuple[float, float] | None]:
         """Mean over seeds of a reading, and its 95% Student interval (None for one seed)."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from memspace.experiments.capacity import CapacitySettings, StoredBits, memorise, random_task, stored_bits
+from memspace.experiments.capacity import CapacitySettings, LabelBits, memorise, random_task, stored_bits
 from memspace.progress import Progress, Silent
 
 __all__ = ["Forgetting", "forgetting_curve"]
@@ -30,9 +30,9 @@ class Forgetting:
     parameters: int
     first: int
     second: tuple[int, ...]
-    before: tuple[StoredBits, ...]
-    kept: tuple[tuple[StoredBits, ...], ...]
-    stored: tuple[tuple[StoredBits, ...], ...]
+    before: tuple[LabelBits, ...]
+    kept: tuple[tuple[LabelBits, ...], ...]
+    stored: tuple[tuple[LabelBits, ...], ...]
 
     def curve(self, reading: str = "recalled") -> tuple[np.ndarray, np.ndarray]:
         """(S, 1 + B) bits of the second set stored, and bits of the first left; the first column: before."""
@@ -79,8 +79,8 @@ def forgetting_curve(
     x, y, index = random_task(shape, classes, first, s, settings.seed)
     models = memorise(make, x, y, index, settings)
     before = [_held(m, x[at], y[at]) for m, at in zip(models, index, strict=True)]
-    kept: list[list[StoredBits]] = [[] for _ in range(s)]
-    stored: list[list[StoredBits]] = [[] for _ in range(s)]
+    kept: list[list[LabelBits]] = [[] for _ in range(s)]
+    stored: list[list[LabelBits]] = [[] for _ in range(s)]
     for n in progress.track(second, "overwriting", len(second)):
         other = replace(settings, seed=settings.seed + 7_001, rate=settings.rate / slower)
         u, v, rows = random_task(shape, classes, n, s, other.seed)
@@ -98,5 +98,5 @@ def _from(model: nn.Module) -> Callable[[], nn.Module]:
 
 
 @torch.no_grad()
-def _held(model: nn.Module, x: Tensor, y: Tensor) -> StoredBits:
+def _held(model: nn.Module, x: Tensor, y: Tensor) -> LabelBits:
     return stored_bits(model(x), y)

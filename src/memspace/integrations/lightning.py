@@ -1,4 +1,4 @@
-"""A callback for Lightning: ``Trainer(callbacks=[Watch(data, out="runs/mine")])``."""
+"""A callback for Lightning: ``Trainer(callbacks=[LightningWatch(data, out="runs/mine")])``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ except ImportError as error:
         remedy="pip install 'memspace[lightning]'",
     ) from error
 
-__all__ = ["Watch"]
+__all__ = ["LightningWatch"]
 
 
-class Watch(Callback):
+class LightningWatch(Callback):
     """Records the training; see :func:`memspace.watch`, whose arguments these are.
 
     Args:
@@ -78,5 +78,7 @@ def _training_data(trainer: Trainer) -> Any:
     if isinstance(loader, dict | list | tuple):
         loader = next(iter(loader.values() if isinstance(loader, dict) else loader))
     if loader is None:
-        raise TaskError("there is no training loader to draw probe examples from", where="Watch", remedy="give train=")
+        raise TaskError(
+            "there is no training loader to draw probe examples from", where="LightningWatch", remedy="give train="
+        )
     return loader

@@ -1,4 +1,4 @@
-"""A callback for the transformers Trainer: ``Trainer(callbacks=[Watch(out="runs/mine")])``."""
+"""A callback for the transformers Trainer: ``Trainer(callbacks=[TransformersWatch(out="runs/mine")])``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ except ImportError as error:
         remedy="pip install 'memspace[transformers]'",
     ) from error
 
-__all__ = ["Watch"]
+__all__ = ["TransformersWatch"]
 
 
-class Watch(TrainerCallback):
+class TransformersWatch(TrainerCallback):
     """Records the training; see :func:`memspace.watch`, whose arguments these are.
 
     Args:
@@ -84,7 +84,9 @@ def _training_data(loader: Any, examples: int) -> tuple[dict[str, Tensor], Tenso
     dataset = getattr(loader, "dataset", None)
     if dataset is None or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise DataError(
-            "probe examples cannot be drawn from a stream", where="Watch", remedy="give train=(inputs, labels)"
+            "probe examples cannot be drawn from a stream",
+            where="TransformersWatch",
+            remedy="give train=(inputs, labels)",
         )
     count = min(examples, len(dataset))
     with torch.random.fork_rng(devices=[]):
@@ -92,7 +94,7 @@ def _training_data(loader: Any, examples: int) -> tuple[dict[str, Tensor], Tenso
     labels = batch.pop("labels", None)
     if not isinstance(labels, Tensor):
         raise DataError(
-            "the training set's batches hold no labels", where="Watch", remedy="give train=(inputs, labels)"
+            "the training set's batches hold no labels", where="TransformersWatch", remedy="give train=(inputs, labels)"
         )
     return {k: v for k, v in batch.items() if isinstance(v, Tensor)}, labels
 

@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-__all__ = ["Budget"]
+__all__ = ["TimeBudget"]
 
 _HELD = 4.0  # a purse holds at most so many times what its work costs: a pause in training is no reason for a burst
 _PAYDAY = 2e-3  # seconds of training after which it is paid
 _MEMORY = 0.7  # of the running estimate of a cost
 
 
-class Budget:
+class TimeBudget:
     """Spends at most ``share`` of the time that training takes.
 
     Args:

@@ -21,12 +21,12 @@ from memspace.task.likelihood import Likelihood
 from memspace.task.plain import own_name, plain, stored_dtypes
 from memspace.task.task import Task
 
-__all__ = ["Probe", "open_probe"]
+__all__ = ["WatchProbe", "open_probe"]
 
 HELD = 2**26  # bytes that the outputs of the probe may take: several of them are held at once
 
 
-class Probe:
+class WatchProbe:
     """A few training examples and the model being trained.
 
     Args:
@@ -112,7 +112,7 @@ class Probe:
         return digest.hexdigest()
 
 
-def open_probe(model: nn.Module, train: Any, law: Likelihood, examples: int, seed: int) -> Probe:
+def open_probe(model: nn.Module, train: Any, law: Likelihood, examples: int, seed: int) -> WatchProbe:
     """Draw probe examples from the training data, once, and check that the model can be followed on them.
 
     Raises:
@@ -123,10 +123,10 @@ def open_probe(model: nn.Module, train: Any, law: Likelihood, examples: int, see
         data = Data(train, "training data")
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(data), generator=generator)
-        few = Probe(model, law, data.batch(order[:2]), len(data))
+        few = WatchProbe(model, law, data.batch(order[:2]), len(data))
         each = max(1, few.outputs()[:1].numel() * 8)
         count = max(2, min(examples, HELD // each, len(data)))
-        probe = Probe(model, law, data.batch(order[:count].sort().values), len(data))
+        probe = WatchProbe(model, law, data.batch(order[:count].sort().values), len(data))
     probe.check()
     return probe
 

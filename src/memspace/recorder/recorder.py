@@ -23,12 +23,12 @@ from memspace.arguments import check_fields
 from memspace.errors import Interrupted, MemspaceError, NonFiniteError, TaskError
 from memspace.geometry.distance import squared_distances
 from memspace.limits import COUNT, SEED, Limit
-from memspace.recorder.budget import Budget
+from memspace.recorder.budget import TimeBudget
 from memspace.recorder.numbers import Numbers
-from memspace.recorder.probe import Probe
+from memspace.recorder.probe import WatchProbe
 from memspace.recorder.ruler import Ruler
 from memspace.recorder.sinks import Sink
-from memspace.recorder.slow import Fullness, FullnessReader, SlopeReader, Spent
+from memspace.recorder.slow import Fullness, FullnessReader, SlopeBudget, SlopeReader
 from memspace.recorder.trajectory import Trajectory
 
 __all__ = ["Recorder", "WatchSettings"]
@@ -80,9 +80,9 @@ class Recorder:
 
     def __init__(
         self,
-        probe: Probe | None,
+        probe: WatchProbe | None,
         trajectory: Trajectory | None,
-        budget: Budget,
+        budget: TimeBudget,
         settings: WatchSettings,
         *,
         sinks: tuple[Sink, ...] = (),
@@ -242,7 +242,7 @@ class Recorder:
         self._few = Ruler(law, size, f[:count], clock, weight=part) if count else None
         self._kept, self._previous = start, f
         if self._slope is not None:
-            self._spent = Spent(self._slope.read(), float(self._probe.loss(f)[:count].mean()))
+            self._spent = SlopeBudget(self._slope.read(), float(self._probe.loss(f)[:count].mean()))
         if self._trajectory is not None:
             if earlier is None:
                 self._trajectory.begin(self._probe.labels())

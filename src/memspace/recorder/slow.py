@@ -23,9 +23,9 @@ from memspace.passes.engine import run_pass
 from memspace.passes.leverage import KroneckerLeverage
 from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
-from memspace.recorder.probe import Probe, reading
+from memspace.recorder.probe import WatchProbe, reading
 
-__all__ = ["Fullness", "FullnessReader", "SlopeReader", "Spent", "slow_readers"]
+__all__ = ["Fullness", "FullnessReader", "SlopeBudget", "SlopeReader", "slow_readers"]
 
 ROWS = 320  # Jacobian rows of the slope: a look costs their cube
 MEMORY = 2**28  # bytes that a reading may take
@@ -35,7 +35,7 @@ RESOLVED = 0.1  # of what was spent: how much leaving out every second reading m
 CUBE = 4e-10  # seconds per cube of a factor's size, for the same guess
 
 
-def slow_readers(probe: Probe) -> tuple[SlopeReader, FullnessReader] | None:
+def slow_readers(probe: WatchProbe) -> tuple[SlopeReader, FullnessReader] | None:
     """Readers of the live model; None where gradients of single examples cannot be had."""
     try:
         with reading(probe.model), torch.enable_grad():
@@ -48,7 +48,7 @@ def slow_readers(probe: Probe) -> tuple[SlopeReader, FullnessReader] | None:
 class SlopeReader:
     """‖∇L‖_{F⁻¹}, nats^½, exact on the first ``count`` probe examples; ``count`` 0: an example has too many rows."""
 
-    def __init__(self, probe: Probe, space: ParameterSpace) -> None:
+    def __init__(self, probe: WatchProbe, space: ParameterSpace) -> None:
         self._probe, self._space = probe, space
         with reading(probe.model), torch.enable_grad():
             fits, rows = affordable(probe.task(), space, torch.arange(1), MEMORY)
@@ -78,7 +78,7 @@ class FullnessReader:
     γ is that of greatest evidence given ‖θ‖ and the number of training examples.
     """
 
-    def __init__(self, probe: Probe, space: ParameterSpace) -> None:
+    def __init__(self, probe: WatchProbe, space: ParameterSpace) -> None:
         self._probe, self._space = probe, space
         sizes = [d for b in space.blocks if b.rule.kronecker for d in b.rule.sides(b)]
         self.possible = 24 * sum(d * d for d in sizes) + 8 * space.size <= MEMORY
@@ -112,7 +112,7 @@ class FullnessReader:
         return Fullness(dimension, float((law.nll(moved, y) - law.nll(f, y)).mean()))
 
 
-class Spent:
+class SlopeBudget:
     """∫ speed · slope along the path, by trapezoids between the readings of the slope, less the loss bought.
 
     Args:

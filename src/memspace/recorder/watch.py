@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from memspace.arguments import typed
 from memspace.errors import RunFolderError, WorkerError
 from memspace.passes.processes import current
-from memspace.recorder.budget import Budget
-from memspace.recorder.probe import Probe, open_probe
+from memspace.recorder.budget import TimeBudget
+from memspace.recorder.probe import WatchProbe, open_probe
 from memspace.recorder.recorder import Recorder, WatchSettings
 from memspace.recorder.sinks import as_sinks
 from memspace.recorder.slow import LOOKS, slow_readers
@@ -77,7 +77,7 @@ def watch(
             remedy="call it outside: the first process records alone",
         )
     if dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
-        return Recorder(None, None, Budget(settings.budget, PARTS), settings)
+        return Recorder(None, None, TimeBudget(settings.budget, PARTS), settings)
     if out == "":
         raise RunFolderError(
             "out is empty", where="memspace.watch", remedy="name a folder, or give None to keep nothing"
@@ -94,7 +94,7 @@ def watch(
         if found is not None:
             earlier = _gone_on(trajectory, found, resume)
     settle = _settle(probe.device)
-    budget = Budget(settings.budget, PARTS, settle=settle)
+    budget = TimeBudget(settings.budget, PARTS, settle=settle)
     looked = time.perf_counter()
     probe.outputs()
     settle()
@@ -142,7 +142,7 @@ def _gone_on(
     return f, {c: None if v != v else v for c, v in row.items()} | {"step": float(end)}
 
 
-def _about(model: nn.Module, probe: Probe, settings: WatchSettings, sloped: int) -> dict[str, Any]:
+def _about(model: nn.Module, probe: WatchProbe, settings: WatchSettings, sloped: int) -> dict[str, Any]:
     return {
         "model": type(model).__name__,
         "parameters": {own_name(n): list(p.shape) for n, p in model.named_parameters()},

@@ -28,7 +28,7 @@ from memspace.training.draws import draw
 from memspace.training.loss import example_losses
 from memspace.training.networks import Networks, arguments
 
-__all__ = ["Job", "prepare", "stack", "train"]
+__all__ = ["GroupJob", "prepare", "stack", "train"]
 
 # Numbers in one network's widest signal of a step, below which stacking networks is the faster way on a CPU. Measured
 # on 64-128-128-10: a batch of 128 (16,384 numbers) 0.42 ms stacked and 0.58 in turn, 256: 0.91 and 0.90, 512: 1.8 and
@@ -37,7 +37,7 @@ SMALL = 2**15
 
 
 @dataclass(frozen=True)
-class Job:
+class GroupJob:
     """A group's work.
 
     Args:
@@ -55,11 +55,11 @@ class Job:
     weights: Tensor | None
 
 
-def prepare(training: Training, n: int, seeds: Sequence[int], index: Tensor | None, weights: Tensor | None) -> Job:
+def prepare(training: Training, n: int, seeds: Sequence[int], index: Tensor | None, weights: Tensor | None) -> GroupJob:
     """Draw what the group's trainings draw at random. Not for several threads: the random state is torch's own."""
     drawn = {s: draw(training, n, s) for s in dict.fromkeys(seeds)}
     models = tuple(copy.deepcopy(drawn[s].model) for s in seeds)
-    return Job(models, tuple(drawn[s].batches for s in seeds), drawn[seeds[0]].rates, index, weights)
+    return GroupJob(models, tuple(drawn[s].batches for s in seeds), drawn[seeds[0]].rates, index, weights)
 
 
 def check_repeatable(model: nn.Module) -> None:
@@ -90,7 +90,7 @@ def stack(model: nn.Module, numbers: int, device: torch.device) -> bool:
 
 @torch.enable_grad()
 def train(
-    job: Job,
+    job: GroupJob,
     *,
     recipe: Recipe,
     data: tuple[Inputs, Tensor],
@@ -152,7 +152,7 @@ class _Part:
 class _Batches:
     """The examples of every step; what never changes is gathered once."""
 
-    def __init__(self, job: Job, x: Inputs, y: Tensor) -> None:
+    def __init__(self, job: GroupJob, x: Inputs, y: Tensor) -> None:
         self._job, self._x, self._y = job, x, y
         n = len(y) if job.index is None else job.index.shape[1]
         first = job.batches[0]

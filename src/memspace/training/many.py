@@ -22,7 +22,7 @@ from memspace.task.likelihood import Likelihood
 from memspace.task.recipe import Training
 from memspace.task.tensors import leaves
 from memspace.training.given import check_labels, check_networks, examples_of, seeds_of
-from memspace.training.group import Job, check_repeatable, prepare, stack, train
+from memspace.training.group import GroupJob, check_repeatable, prepare, stack, train
 from memspace.training.networks import Networks
 
 __all__ = ["train_many"]
@@ -101,7 +101,7 @@ def train_many(
         at_once = min(at_once, AT_ONCE) if device.type == "cpu" else at_once
     size = at_once
 
-    def job(start: int) -> Job:
+    def job(start: int) -> GroupJob:
         span = slice(start, start + size)
         own = None if index is None else index[span].to(device)
         w = None if weights is None else weights[span].to(device, dtype)
@@ -134,7 +134,7 @@ class _Stopped(Exception):
 
 
 def _work(
-    jobs: Iterator[Job], run: Callable[..., Networks], total: int, workers: int, progress: Progress
+    jobs: Iterator[GroupJob], run: Callable[..., Networks], total: int, workers: int, progress: Progress
 ) -> list[Networks]:
     """Run every job, several side by side on threads that each use one core; results in order.
 
@@ -151,7 +151,7 @@ def _work(
 
 
 def _side_by_side(
-    jobs: Iterator[Job], run: Callable[..., Networks], workers: int, advance: Callable[[], None]
+    jobs: Iterator[GroupJob], run: Callable[..., Networks], workers: int, advance: Callable[[], None]
 ) -> list[Networks]:
     ticks: queue.SimpleQueue[bool] = queue.SimpleQueue()
     stop = threading.Event()

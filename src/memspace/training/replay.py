@@ -35,14 +35,14 @@ from memspace.training.loss import example_losses
 from memspace.training.networks import arguments
 from memspace.training.optimisers import Optimiser, State, optimiser_of
 
-__all__ = ["Replay", "Trajectory", "pull_back"]
+__all__ = ["ReplayedStates", "TrainingReplay", "pull_back"]
 
 BUDGET = 2**30  # bytes for the states kept of a trajectory
 CACHED = 2**21  # numbers in the graphs of the outcomes pulled back together: larger ones leave the caches
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class ReplayedStates:
     """The states of one training, every ``every``-th kept.
 
     Args:
@@ -63,7 +63,7 @@ class Trajectory:
 
 
 @dataclass(frozen=True)
-class Replay:
+class TrainingReplay:
     """One training of a task at one seed and at given weights of its examples.
 
     Args:
@@ -79,7 +79,7 @@ class Replay:
     dtype: torch.dtype
 
     @staticmethod
-    def of(task: Task, seed: int, *, weights: Tensor | None = None, dtype: torch.dtype | None = None) -> Replay:
+    def of(task: Task, seed: int, *, weights: Tensor | None = None, dtype: torch.dtype | None = None) -> TrainingReplay:
         """The task's training at a seed.
 
         Raises:
@@ -102,7 +102,7 @@ class Replay:
                 remedy="give one finite weight per training example",
             )
         draws.model.to(task.device, dtype)
-        return Replay(task, draws, w.to(task.device, dtype), dtype)
+        return TrainingReplay(task, draws, w.to(task.device, dtype), dtype)
 
     @property
     def optimiser(self) -> Optimiser:
@@ -188,7 +188,9 @@ class Replay:
         own: dict[str, Tensor] = {n: p.detach() for n, p in self.parameters.items()}
         return self.optimiser.start(self.pack(own))
 
-    def run(self, *, budget: float = BUDGET, every: int | None = None, progress: Progress | None = None) -> Trajectory:
+    def run(
+        self, *, budget: float = BUDGET, every: int | None = None, progress: Progress | None = None
+    ) -> ReplayedStates:
         """Train, keeping the states that the budget allows: all of them, or every ⌈√T⌉-th.
 
         Args:
@@ -215,7 +217,7 @@ class Replay:
                 where=f"task {self.task.name}",
                 remedy="lower the recipe's learning rate",
             )
-        return Trajectory(tuple(states), every, state[0], time.perf_counter() - begun)
+        return ReplayedStates(tuple(states), every, state[0], time.perf_counter() - begun)
 
 
 @contextmanager
@@ -270,8 +272,8 @@ def spacing(steps: int, each: int, budget: float) -> int:
 
 
 def pull_back(
-    replay: Replay,
-    trajectory: Trajectory,
+    replay: TrainingReplay,
+    trajectory: ReplayedStates,
     cotangents: Tensor,
     *,
     together: int | None = None,
@@ -305,7 +307,7 @@ def pull_back(
     return scores
 
 
-def _backwards(replay: Replay, trajectory: Trajectory) -> Iterator[tuple[int, State]]:
+def _backwards(replay: TrainingReplay, trajectory: ReplayedStates) -> Iterator[tuple[int, State]]:
     """(step, state before it), last first; segments between kept states are computed again."""
     every = trajectory.every
     for i in range(len(trajectory.states) - 1, -1, -1):
@@ -315,7 +317,7 @@ def _backwards(replay: Replay, trajectory: Trajectory) -> Iterator[tuple[int, St
             yield first + len(segment) - 1, segment.pop()
 
 
-def outcomes_together(replay: Replay) -> int:
+def outcomes_together(replay: TrainingReplay) -> int:
     """As many as keep the graphs of one step within the caches; beyond that a stack is slower than one by one."""
     held = [0]
 

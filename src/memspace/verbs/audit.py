@@ -7,7 +7,7 @@ from pathlib import Path
 from memspace.auditing.audit import audit_task
 from memspace.auditing.key import run_key
 from memspace.auditing.results import Results
-from memspace.auditing.settings import Settings
+from memspace.auditing.settings import AuditSettings
 from memspace.auditing.shared_store import open_store
 from memspace.errors import SettingsError
 from memspace.progress import Progress
@@ -23,7 +23,7 @@ def audit(
     task: Task,
     *,
     out: str | Path | None = None,
-    settings: Settings | None = None,
+    settings: AuditSettings | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Audit a network.
@@ -33,7 +33,7 @@ def audit(
             example ``likelihood``, ``class_names``, ``input_shape``, ``refit``; ``parameters="blocks.*.attn.*"`` audits
             some of the parameters. The model is left bit for bit as it was.
         out: folder for results.json, the Parquet tables and report.html; None writes nothing.
-        settings: damping, memory budget, seed; see :class:`memspace.Settings`.
+        settings: damping, memory budget, seed; see :class:`memspace.AuditSettings`.
         progress: told what is being done.
 
     Returns:
@@ -43,7 +43,7 @@ def audit(
         MemspaceError: bad input, in one sentence; see ``memspace.errors``.
         SettingsError: the folder has no name.
     """
-    settings = settings or Settings()
+    settings = settings or AuditSettings()
     if out is None:
         return audit_task(task, settings, None, progress)
     if not str(out).strip():

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from memspace.auditing.label_issues import LabelIssues, label_issues
 from memspace.auditing.results import Results
-from memspace.auditing.settings import Settings
+from memspace.auditing.settings import AuditSettings
 from memspace.limits import COUNT, WHOLE
 from memspace.progress import Progress
 from memspace.task.task import Task
@@ -19,7 +19,7 @@ __all__ = ["labels"]
 def labels(
     task: Task | Results,
     *,
-    settings: Settings | None = None,
+    settings: AuditSettings | None = None,
     folds: int | None = None,
     repeats: Annotated[int, COUNT] = 1,
     reasons: Annotated[int, WHOLE] = 50,
@@ -34,7 +34,7 @@ def labels(
     Args:
         task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name; or the
             results of an audit, whose own numbers are then ranked (without reasons).
-        settings: damping, memory budget, seed; see :class:`memspace.Settings`.
+        settings: damping, memory budget, seed; see :class:`memspace.AuditSettings`.
         folds: parts of each partition in refits, at most as many as examples: K parts cost K − 1 trainings; 0: no
             refits; None: an audit's refits.
         repeats: partitions averaged over.
