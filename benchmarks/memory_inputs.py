@@ -10,8 +10,10 @@ import torch
 from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.table import Row, at_least, at_most, mean_interval
 from memspace.measures.attack import AttackSearch
-from memspace.measures.input_study import AttackSettings, InputStudy, study_inputs
+from memspace.measures.input_measures import study_inputs
+from memspace.measures.input_study import AttackSettings, InputStudy
 from memspace.task.checks import untouched
+from memspace.value import Absent
 
 __all__ = ["rows"]
 
@@ -76,6 +78,6 @@ def _rows(part: str, studies: list[InputStudy]) -> list[Row]:
 
 
 def _broken(s: InputStudy) -> float:
-    if s.certified is None or s.found is None:
+    if isinstance(s.certified, Absent) or s.found is None:
         return math.nan
     return float(torch.stack([radius > s.found.distance for radius in s.certified]).sum())

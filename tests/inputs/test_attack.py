@@ -12,8 +12,9 @@ from torch import nn
 from memspace.auditing.chapters.inputs import QUICK
 from memspace.measures.attack import AttackSearch, minimal_perturbations, search
 from memspace.measures.corruptions import CORRUPTIONS, corrupt, picture_shape
+from memspace.measures.input_measures import study_inputs
 from memspace.measures.input_metric import read_inputs
-from memspace.measures.input_study import AttackSettings, study_inputs
+from memspace.measures.input_study import AttackSettings
 from memspace.measures.lipschitz import certified_radius, lipschitz_bound
 from memspace.measures.ranks import bootstrap_median, spearman
 from memspace.task.laws.boundary import boundary_of
@@ -98,9 +99,9 @@ def test_a_constant_network_has_no_other_decision():
     assert study.found is not None
     assert bool(study.found.distance.isinf().all())
     assert bool((study.found.perturbation == 0).all())
-    rank = next(m for m in study.measurements if m.name == "input.distance_l2.rank_linear")
-    assert math.isnan(rank.value)
-    assert rank.to_dict()["reliable"] is False
+    assert "input.distance_l2.rank_linear" not in {m.name for m in study.measurements}
+    rank = next(u for u in study.unmeasured if u.name == "input.distance_l2.rank_linear")
+    assert rank.reason.startswith("none found for 15 examples")
 
 
 @pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients:UserWarning")

@@ -18,6 +18,7 @@ from memspace.measures.robustness import (
     sigma_at_accuracy_loss,
     split,
 )
+from memspace.measures.values import Budget
 from memspace.passes.space import ParameterSpace
 from memspace.progress import Silent
 from memspace.task.data import Data
@@ -192,12 +193,11 @@ def test_noise_of_a_linear_gaussian_network_is_predicted_exactly() -> None:
             task,
             space,
             trace,
+            Budget(seed=0, memory=2**30, progress=Silent()),
             exact_trace=exact,
             index=None,
             predicted=(1e-3, 0.1, 10.0),
             pairs=300,
-            seed=0,
-            progress=Silent(),
         )
 
     curve = measured(False)

@@ -11,10 +11,10 @@ import memspace
 from memspace.attempt import attempt
 from memspace.attribution import prepared
 from memspace.auditing import audit, ekfac_backend
-from memspace.auditing.chapters import efficiency, robustness, stored
+from memspace.auditing.chapters import efficiency, inputs, stored
 from memspace.errors import DataError, Interrupted, OutputError
 from memspace.measurement import Unmeasured
-from memspace.measures import complexity, spectrum
+from memspace.measures import complexity, rounded_weights, spectrum, weight_noise
 
 SAID = "it failed with RuntimeError: no derivative of a derivative"
 
@@ -46,9 +46,9 @@ STAGES = {  # what fails, and the measure that is then absent
     (ekfac_backend, "_fidelity"): "fisher.fidelity_error",
     (spectrum, "spectral_density"): "fisher.trace.lanczos",
     (complexity, "FisherOperator"): "complexity.fisher_rao",
-    (robustness, "noise_curve"): "robustness.weight_noise",
-    (robustness, "rounding_part"): "robustness.rounding",
-    (robustness, "input_part"): "robustness.inputs",
+    (weight_noise, "noise_curve"): "robustness.kl_ratio_small",
+    (rounded_weights, "predicted_kl"): "robustness.quantised_8bit.kl",
+    (inputs, "probed_inputs"): "input.lambda_max",
     (efficiency, "_further"): "efficiency.further",
     (stored, "twice"): "duplicates",
     (audit, "with_depth"): "depth",

@@ -21,7 +21,6 @@ from memspace.auditing.chapters.depth import with_depth
 from memspace.auditing.chapters.disentanglement import disentanglement
 from memspace.auditing.chapters.efficiency import efficiency
 from memspace.auditing.chapters.generalisation import generalisation
-from memspace.auditing.chapters.robustness import robustness
 from memspace.auditing.chapters.stored import stored
 from memspace.auditing.claims import reviewed
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
@@ -170,7 +169,6 @@ def _chapters(
         return deeper
 
     by_hand: dict[str, Callable[[], Chapter]] = {
-        "robustness": lambda: robustness(r, settings.seed, progress),
         "efficiency": lambda: efficiency(r, progress),
         "stored": lambda: stored(r, tables, settings.seed),
         "generalisation": lambda: generalisation(r),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +10,8 @@ from typing import Any
 from memspace.auditing.results import Chapter
 from memspace.errors import SettingsError
 from memspace.extensions import load_extensions
-from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.cost import Facts, Stage
-from memspace.measures.declaration import MeasureDeclaration, TableDeclaration, declaration_of, declared_measures
+from memspace.measures.declaration import TableDeclaration, declaration_of, declared_measures
 from memspace.measures.workspace import Measured, Workspace, planned_stages
 from memspace.value import Absent
 
@@ -112,7 +110,7 @@ def composed(declared: ChapterDeclaration, workspace: Workspace) -> tuple[Chapte
         the chapter, and the columns it adds to tables.
     """
     begun = time.perf_counter()
-    measurements, unmeasured = _measured(declared, workspace)
+    measurements, unmeasured = workspace.measure_all(declared.all_measures)
     measured = Measured(measurements)
     answer = workspace.call(declared.answer, declared.id, measured)
     if isinstance(answer, Absent):
@@ -126,8 +124,8 @@ def composed(declared: ChapterDeclaration, workspace: Workspace) -> tuple[Chapte
         declared.title,
         declared.question,
         answer,
-        tuple(measurements),
-        tuple(unmeasured),
+        measurements,
+        unmeasured,
         parts(declared.findings),
         parts(declared.figures),
         parts(declared.galleries),
@@ -135,31 +133,6 @@ def composed(declared: ChapterDeclaration, workspace: Workspace) -> tuple[Chapte
     )
     tables = _tables(declared, workspace, measured)
     return replace(chapter, seconds=time.perf_counter() - begun), tables
-
-
-def _measured(declared: ChapterDeclaration, workspace: Workspace) -> tuple[list[Measurement], list[Unmeasured]]:
-    """The chapter's measurements; numbers that are not defined here are unmeasured, each with its reason."""
-    measurements: list[Measurement] = []
-    unmeasured: list[Unmeasured] = []
-    for function in declared.all_measures:
-        declaration = declaration_of(function)
-        if not isinstance(declaration, MeasureDeclaration):
-            what = f"{function.__qualname__} is not declared by @measure"
-            raise SettingsError(what, where=f"the chapter {declared.id!r}", remedy="declare it")
-        for found in workspace.measure(declaration, Measured(measurements)):
-            if isinstance(found, Unmeasured):
-                unmeasured.append(found)
-            elif math.isnan(found.value):
-                unmeasured.append(_undefined(found))
-            else:
-                measurements.append(found)
-    return measurements, unmeasured
-
-
-def _undefined(found: Measurement) -> Unmeasured:
-    reason = "it compares quantities that are zero, or equal for all examples, on this network and these data"
-    remedy = "nothing: another network or more varied data would have it"
-    return Unmeasured(found.name, found.note or reason, remedy)
 
 
 def _parts(functions: Iterable[Part], id: str, workspace: Workspace, measured: Measured) -> Iterable[Any]:

@@ -38,7 +38,8 @@ def attack(
     from memspace.auditing.results import clean
     from memspace.auditing.store import write_text
     from memspace.measures.attack import AttackSearch
-    from memspace.measures.input_study import AttackSettings, study_inputs
+    from memspace.measures.input_measures import study_inputs
+    from memspace.measures.input_study import AttackSettings
     from memspace.report.measured import show_measured
     from memspace.task.builtin import BuildOptions
     from memspace.task.checks import check_task, untouched

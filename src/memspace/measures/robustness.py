@@ -15,10 +15,10 @@ from torch import Tensor
 
 from memspace.intervals import margin
 from memspace.measures.sensitivity import predicted_kl
+from memspace.measures.values import Budget
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
-from memspace.progress import Progress
 from memspace.task.data import Data
 from memspace.task.task import Task
 
@@ -65,29 +65,37 @@ def noise_curve(
     task: Task,
     space: ParameterSpace,
     trace: float,
+    budget: Budget,
     *,
     exact_trace: bool,
     index: Tensor | None,
     predicted: tuple[float, ...],
     pairs: int,
-    seed: int,
-    progress: Progress,
 ) -> NoiseCurve:
     """KL, loss and accuracy under weight noise at the σ for which ½σ² tr F equals each of ``predicted`` (nats).
 
     Draws come in pairs ±ε, which cancels every odd order; the standard error is over pairs.
 
     Args:
-        trace: tr F on the same examples.
+        task: the network and its data.
+        space: the parameters that move.
+        trace: tr F on the same examples, nats.
+        budget: seed and progress.
         exact_trace: whether ``trace`` is exact for them; then ½σ² εᵀFε, whose mean is known, serves as a control
             variate of each pair's KL (one forward-mode product a pair), which takes out most of the spread over
             directions at small σ.
+        index: (m,) training examples that are looked at; None: all.
+        predicted: divergences predicted to second order, nats, ascending.
+        pairs: draws of the noise, each with both signs.
+
+    Returns:
+        the curve over σ.
     """
     f0, y = outputs(task, task.train, index=index)
     weight = task.likelihood.weight(f0, y)
     count = float(weight.sum())
     theta = space.flat(task.model)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(budget.seed + 8)
     sigma = np.sqrt(2 * np.asarray(predicted) / trace)
     kl, loss, accuracy = (np.zeros((len(sigma), pairs)) for _ in range(3))
     quadratic = np.zeros(pairs)
@@ -103,7 +111,7 @@ def noise_curve(
             / (count if hit.dim() <= weight.dim() else len(f0)),
         )
 
-    for pair in progress.track(range(pairs), "weight noise", pairs):
+    for pair in budget.progress.track(range(pairs), "weight noise", pairs):
         noise = torch.randn(space.size, generator=generator, dtype=torch.float64).to(theta)
         if exact_trace:
             quadratic[pair] = float(predicted_kl(operator, task, noise).mean())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -90,6 +91,36 @@ class Workspace:
         done = attempt(name, lambda: function(**arguments))
         return Absent(done.reason, done.remedy) if isinstance(done, Unmeasured) else done
 
+    def measure_all(
+        self, functions: Iterable[Callable[..., Any]]
+    ) -> tuple[tuple[Measurement, ...], tuple[Unmeasured, ...]]:
+        """Make declared measures in order.
+
+        Args:
+            functions: each declared by ``@measure``.
+
+        Returns:
+            the measurements, and what is absent: numbers that are not defined here (NaN) too, each with its reason.
+
+        Raises:
+            SettingsError: a function is not declared.
+        """
+        measurements: list[Measurement] = []
+        unmeasured: list[Unmeasured] = []
+        for function in functions:
+            declared = declaration_of(function)
+            if not isinstance(declared, MeasureDeclaration):
+                what = f"{function.__qualname__} is not declared by @measure"
+                raise SettingsError(what, where="memspace.measures", remedy="declare it")
+            for found in self.measure(declared, Measured(measurements)):
+                if isinstance(found, Unmeasured):
+                    unmeasured.append(found)
+                elif math.isnan(found.value):
+                    unmeasured.append(_undefined(found))
+                else:
+                    measurements.append(found)
+        return tuple(measurements), tuple(unmeasured)
+
     def measure(self, declared: MeasureDeclaration, measured: Measured) -> list[Measurement | Unmeasured]:
         """Make a declared measure.
 
@@ -146,3 +177,9 @@ def _stated(declared: MeasureDeclaration, suffix: str, value: Any) -> Measuremen
         remedy = "return a Value, an Absent, or a mapping of these"
         raise SettingsError(what, where=f"the measure {name!r}", remedy=remedy)
     return stated(name, value, declared.unit, declared.estimator, declared.source)
+
+
+def _undefined(found: Measurement) -> Unmeasured:
+    reason = "it compares quantities that are zero, or equal for all examples, on this network and these data"
+    remedy = "nothing: another network or more varied data would have it"
+    return Unmeasured(found.name, found.note or reason, remedy)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from memspace.measures.input_study import AttackSettings, InputStudy, study_inputs
+from memspace.measures.input_measures import study_inputs
+from memspace.measures.input_study import AttackSettings, InputStudy
 from memspace.progress import Progress
 from memspace.task.checks import check_task, untouched
 from memspace.task.task import Task

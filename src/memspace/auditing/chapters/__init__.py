@@ -6,7 +6,8 @@ from memspace.auditing.chapter import ChapterDeclaration
 from memspace.auditing.chapters.capacity import CAPACITY
 from memspace.auditing.chapters.complexity import COMPLEXITY
 from memspace.auditing.chapters.geometry import GEOMETRY
+from memspace.auditing.chapters.robustness import ROBUSTNESS
 
 __all__ = ["CHAPTERS"]
 
-CHAPTERS: tuple[ChapterDeclaration, ...] = (GEOMETRY, COMPLEXITY, CAPACITY)
+CHAPTERS: tuple[ChapterDeclaration, ...] = (GEOMETRY, COMPLEXITY, CAPACITY, ROBUSTNESS)

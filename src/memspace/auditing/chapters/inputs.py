@@ -1,143 +1,44 @@
-"""Chapter 3b, continued: how far the inputs may move, predicted by the pulled-back metric, attacked and corrupted."""
+"""Robustness, continued: how far the inputs may move. The lists are part of the chapter ``robustness``."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from memspace.auditing.claims import above, below
 from memspace.auditing.pictures import item
-from memspace.auditing.reading import Reading
 from memspace.auditing.results import Figure, Finding, Gallery, Series
 from memspace.auditing.thresholds import RANKS_WELL
-from memspace.measurement import Measurement, Unmeasured
-from memspace.measures.attack import DOUBLINGS, AttackSearch
+from memspace.measures.attack import DOUBLINGS, AttackSearch, Found
 from memspace.measures.corruptions import fitting
 from memspace.measures.cost import Facts, Stage
-from memspace.measures.input_study import AttackSettings, InputStudy, study_inputs
-from memspace.progress import Progress
+from memspace.measures.declaration import provides
+from memspace.measures.input_measures import INPUT_MEASURES, INPUT_RANKS
+from memspace.measures.input_study import AttackSettings, InputStudy, probed_inputs
+from memspace.measures.values import Budget
+from memspace.measures.workspace import Measured
+from memspace.task.task import Task
 
-__all__ = ["InputPart", "input_costs", "input_part"]
+__all__ = ["SHOWN_INPUT_MEASURES", "easily_flipped", "input_figures", "linearised_rank", "probed", "said_of_inputs"]
 
 EXAMPLES, DRAWS = 200, 2
 ATTACKED, SHORTENED = 66, 12  # forwards an input of the quick attack, as measured; those without a gradient
 RANK = "input.distance_l2.rank_linear"
-QUICK = AttackSearch(steps=8, restarts=1, bisections=5)  # about 65 passes an input; 390 find distances 1 to 2% smaller
+QUICK = AttackSearch(steps=8, restarts=1, bisections=5)  # about 65 passes; 390 find distances 1 to 2% smaller
+NEAREST = 8  # inputs shown
+
+# The audit does not attack in the largest-entry norm; how corruptions rank by other readings: memspace attack.
+_LEFT_OUT = {f for (_, key), f in INPUT_RANKS.items() if key != "linear"}
+SHOWN_INPUT_MEASURES = tuple(
+    f
+    for f in INPUT_MEASURES
+    if f not in _LEFT_OUT and not f.__declared__.name.startswith("input.distance_max")  # type: ignore[attr-defined]
+)
 
 
-@dataclass(frozen=True)
-class InputPart:
-    """What the chapter on robustness says about inputs; ``said`` is one sentence, or empty."""
-
-    measurements: tuple[Measurement, ...]
-    unmeasured: tuple[Unmeasured, ...]
-    findings: tuple[Finding, ...] = ()
-    figures: tuple[Figure, ...] = ()
-    galleries: tuple[Gallery, ...] = ()
-    said: str = ""
-
-
-def input_part(r: Reading, seed: int, progress: Progress) -> InputPart:
-    """The metric at some inputs, a quick attack, and corruptions."""
-    s = study_inputs(r.task, AttackSettings(EXAMPLES, QUICK, both_norms=False, draws=DRAWS, seed=seed + 9), progress)
-    if s.found is None or s.reading is None:
-        return InputPart(s.measurements, s.unmeasured)
-    value = {m.name: m.value for m in s.measurements}
-    found = s.found.distance
-    rank = value[RANK]
-    said = (
-        f" A step of {value['input.distance_l2']:.2g} (median length) in the worst direction changes a prediction; "
-        f"the linearised distance ranks inputs by it with ρ = {rank:.2f}."
-    )
-    reach = torch.isfinite(found)
-    near = torch.where(reach, found, math.inf).argsort()[:8]
-    median = float(found[reach].median()) if bool(reach.any()) else 0.0
-    small = float(found[near[0]]) / median if median > 0 else math.nan
-    evidence = (
-        f"Spearman ρ = {rank:.2f} between the linearised and the measured distance on {len(found)} {s.data} inputs; "
-        f"the nearest lies at {small:.2g} of the median."
-    )
-    finding = Finding(
-        "note",
-        "The linearised distance tells which inputs are easy to flip",
-        evidence,
-        "Rank inputs by margin over gradient norm, min gap/‖∇gap‖, instead of attacking each of them.",
-        "robustness",
-        claims=(above(RANK, RANKS_WELL),),
-        otherwise=Finding(
-            "warn",
-            "The linearised distance does not tell which inputs are easy to flip",
-            evidence,
-            "Attack the inputs that matter (memspace attack).",
-            "robustness",
-            claims=(below(RANK, RANKS_WELL),),
-        ),
-    )
-    left_out = tuple(f"input.{c.corruption.name}.rank_{k}" for c in s.corruptions for k in ("fisher", "attack"))
-    kept = tuple(m for m in s.measurements if m.name not in left_out)  # in full: memspace attack
-    return InputPart(kept, s.unmeasured, (finding,), (_scatter(s), _survival(s)), (_weakest(r, s, near),), said)
-
-
-def _scatter(s: InputStudy) -> Figure:
-    assert s.found is not None
-    assert s.reading is not None
-    reach = torch.isfinite(s.found.distance) & (s.reading.linear > 0)
-    measured = s.found.distance[reach].tolist()
-    text = [f"{s.data} example {i}" for i in s.index[reach.cpu()].tolist()]
-    ends = [min(measured, default=1.0), max(measured, default=1.0)]
-    return Figure(
-        "input-distance",
-        "Distance to another decision: predicted and measured",
-        "Each point an input: the linearised distance and the Fisher reading against the smallest perturbation found.",
-        "measured (Euclidean, input units)",
-        "predicted",
-        (
-            Series("min gap/‖∇gap‖", measured, s.reading.linear[reach].tolist(), "points", text=text),
-            Series("d_FR/√λ_max(G)", measured, s.reading.fisher[reach].tolist(), "points", text=text),
-            Series("equal", ends, ends),
-        ),
-        "log",
-        "log",
-    )
-
-
-def _survival(s: InputStudy) -> Figure:
-    """Decisions kept, all corruptions on one axis: severity as a share of the greatest tried."""
-    return Figure(
-        "corruptions",
-        "Decisions kept under corruption",
-        "Share of inputs whose prediction stays; severity 1 is "
-        + ", ".join(f"{c.corruption.severities[-1]:g} {c.corruption.unit} ({c.corruption.name})" for c in s.corruptions)
-        + ".",
-        "severity, share of the greatest",
-        "share of predictions kept",
-        tuple(
-            Series(
-                c.corruption.name,
-                [0.0, *(v / c.corruption.severities[-1] for v in c.corruption.severities)],
-                [1.0, *c.kept.tolist()],
-            )
-            for c in s.corruptions
-        ),
-    )
-
-
-def _weakest(r: Reading, s: InputStudy, near: torch.Tensor) -> Gallery:
-    assert s.found is not None
-    data = r.task.test if r.task.test is not None else r.task.train
-    items = tuple(
-        item(r.task, data, int(s.index[k]), f"a step of {float(s.found.distance[k]):.2g} changes it")
-        for k in near.cpu().tolist()
-    )
-    return Gallery(
-        "easily-flipped", "The inputs easiest to flip", f"The shortest distances among {len(s.index)} inputs.", items
-    )
-
-
-def input_costs(facts: Facts) -> list[Stage]:
-    """The metric at inputs, a quick attack and corruptions."""
+def _cost(facts: Facts) -> list[Stage]:
     if not facts.inputs:
         return []
     m = min(facts.judged, EXAMPLES)
@@ -150,3 +51,114 @@ def input_costs(facts: Facts) -> list[Stage]:
         stages.append(Stage("attack", m, ATTACKED, ATTACKED - SHORTENED, 0, why, most=most))
         stages.append(Stage("corruptions", m, runs, 0, 0, "decisions kept"))
     return stages
+
+
+@provides(cost=_cost)
+def probed(task: Task, budget: Budget) -> InputStudy:
+    """Read the metric at some inputs, and attack and corrupt them quickly."""
+    settings = AttackSettings(EXAMPLES, QUICK, both_norms=False, draws=DRAWS, seed=budget.seed + 9)
+    return probed_inputs(task, settings, budget.progress)
+
+
+def said_of_inputs(measured: Measured) -> str:
+    """Say how far inputs are from another decision; empty where that was not measured."""
+    if RANK not in measured or "input.distance_l2" not in measured:
+        return ""
+    return (
+        f" A step of {measured['input.distance_l2'].value:.2g} (median length) in the worst direction changes a "
+        f"prediction; the linearised distance ranks inputs by it with ρ = {measured[RANK].value:.2f}."
+    )
+
+
+def linearised_rank(study: InputStudy, measured: Measured) -> Finding | None:
+    """Say whether the linearised distance tells which inputs are easy to flip."""
+    if study.found is None or RANK not in measured:
+        return None
+    distance = study.found.distance
+    near, reach = _nearest(study.found), torch.isfinite(distance)
+    median = float(distance[reach].median()) if bool(reach.any()) else 0.0
+    nearest = float(distance[near[0]]) / median if median > 0 else math.nan
+    evidence = (
+        f"Spearman ρ = {measured[RANK].value:.2f} between the linearised and the measured distance on "
+        f"{len(distance)} {study.data} inputs; the nearest lies at {nearest:.2g} of the median."
+    )
+    poor = Finding(
+        "warn",
+        "The linearised distance does not tell which inputs are easy to flip",
+        evidence,
+        "Attack the inputs that matter (memspace attack).",
+        "robustness",
+        claims=(below(RANK, RANKS_WELL),),
+    )
+    return Finding(
+        "note",
+        "The linearised distance tells which inputs are easy to flip",
+        evidence,
+        "Rank inputs by margin over gradient norm, min gap/‖∇gap‖, instead of attacking each of them.",
+        "robustness",
+        claims=(above(RANK, RANKS_WELL),),
+        otherwise=poor,
+    )
+
+
+def _nearest(found: Found) -> Tensor:
+    """The inputs with the smallest perturbations, those without any last."""
+    return torch.where(torch.isfinite(found.distance), found.distance, math.inf).argsort()[:NEAREST]
+
+
+def input_figures(study: InputStudy) -> tuple[Figure, ...]:
+    """Draw predicted against measured distances, and decisions kept under corruptions."""
+    if study.found is None or study.reading is None:
+        return ()
+    reach = torch.isfinite(study.found.distance) & (study.reading.linear > 0)
+    measured = study.found.distance[reach].tolist()
+    text = [f"{study.data} example {i}" for i in study.index[reach.cpu()].tolist()]
+    ends = [min(measured, default=1.0), max(measured, default=1.0)]
+    distances = Figure(
+        "input-distance",
+        "Distance to another decision: predicted and measured",
+        "Each point an input: the linearised distance and the Fisher reading against the smallest perturbation found.",
+        "measured (Euclidean, input units)",
+        "predicted",
+        (
+            Series("min gap/‖∇gap‖", measured, study.reading.linear[reach].tolist(), "points", text=text),
+            Series("d_FR/√λ_max(G)", measured, study.reading.fisher[reach].tolist(), "points", text=text),
+            Series("equal", ends, ends),
+        ),
+        "log",
+        "log",
+    )
+    return distances, _survival(study)
+
+
+def _survival(study: InputStudy) -> Figure:
+    """Decisions kept, all corruptions on one axis: severity as a share of the greatest tried."""
+    greatest = (f"{c.corruption.severities[-1]:g} {c.corruption.unit} ({c.corruption.name})" for c in study.corruptions)
+    return Figure(
+        "corruptions",
+        "Decisions kept under corruption",
+        f"Share of inputs whose prediction stays; severity 1 is {', '.join(greatest)}.",
+        "severity, share of the greatest",
+        "share of predictions kept",
+        tuple(
+            Series(
+                c.corruption.name,
+                [0.0, *(v / c.corruption.severities[-1] for v in c.corruption.severities)],
+                [1.0, *c.kept.tolist()],
+            )
+            for c in study.corruptions
+        ),
+    )
+
+
+def easily_flipped(task: Task, study: InputStudy) -> Gallery | None:
+    """Show the inputs with the smallest perturbations."""
+    if study.found is None:
+        return None
+    data = task.test if task.test is not None else task.train
+    items = tuple(
+        item(task, data, int(study.index[k]), f"a step of {float(study.found.distance[k]):.2g} changes it")
+        for k in _nearest(study.found).cpu().tolist()
+    )
+    caption = f"The shortest distances among {len(study.index)} inputs."
+    return Gallery("easily-flipped", "The inputs easiest to flip", caption, items)
