@@ -11,8 +11,7 @@ from memspace.editing.reweight import reweight, train_reweighted
 from memspace.errors import DataError, TaskError
 from memspace.task.builtin.train import fit
 from memspace.task.likelihood import Gaussian
-from memspace.task.recipe import DistilSettings as Schedule
-from memspace.task.recipe import Training
+from memspace.task.recipe import Recipe, Training
 from memspace.task.task import Task
 from tests.editing.test_forget import mlp_task, ridge_task
 
@@ -65,7 +64,7 @@ def small():
 def test_training_again_is_the_training(optimiser):
     g = torch.Generator().manual_seed(0)
     x, y = torch.randn(30, 5, generator=g), torch.randint(0, 3, (30,), generator=g)
-    schedule = Schedule(3, 8, 0.05, 1e-3, optimiser=optimiser)
+    schedule = Recipe(3, 8, 0.05, 1e-3, optimiser=optimiser)
     model = fit(small, x, y, schedule, seed=4, record=False).model
     task = Task(model=model, train=(x, y), training=Training(small, schedule))
     again = retrained(task, 4)
@@ -86,7 +85,7 @@ def test_permuted_labels_get_little_weight():
     truth = (x @ torch.randn(5, 3, generator=g)).argmax(1)
     y = truth.clone()
     y[:60] = (y[:60] + 1) % 3
-    schedule = Schedule(10, 50, 0.2, 1e-3, optimiser="sgd")
+    schedule = Recipe(10, 50, 0.2, 1e-3, optimiser="sgd")
     model = fit(small, x, y, schedule, seed=0, record=False).model
     task = Task(model=model, train=(x, y), training=Training(small, schedule))
     _, weights = train_reweighted(task, (x[100:], truth[100:]), 0)
@@ -122,7 +121,7 @@ def test_distilled_examples_beat_real_ones():
     centres = 3 * torch.randn(3, 5, generator=g)
     y = torch.arange(3).repeat(60)
     x = centres[y] + 2.5 * torch.randn(180, 5, generator=g)
-    schedule = Schedule(20, 30, 0.1, 1e-3, optimiser="sgd")
+    schedule = Recipe(20, 30, 0.1, 1e-3, optimiser="sgd")
     model = fit(small, x[:120], y[:120], schedule, seed=0, record=False).model
     task = Task(model=model, train=(x[:120], y[:120]), test=(x[120:], y[120:]), training=Training(small, schedule))
     before = {k: v.clone() for k, v in model.state_dict().items()}
