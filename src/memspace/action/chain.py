@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import ShapeError, TaskError, UnsupportedLayerError
+from memspace.passes.profile import ModelProfile
 from memspace.task.checks import evaluating
 from memspace.task.data import Inputs, call_model, first_tensor
+from memspace.task.observed import state_of, version_of
 from memspace.task.selection import split_patterns
 
 __all__ = [
@@ -27,6 +30,7 @@ __all__ = [
     "DepthBlock",
     "ModuleCall",
     "candidates",
+    "chain_of",
     "check_axis",
     "find_chain",
     "held",
@@ -84,15 +88,7 @@ class ModuleCall:
     @property
     def kept(self) -> bool:
         """Whether both are still what they were."""
-        return self.output is not self.input and (_version(self.input), _version(self.output)) == self.versions
-
-
-def state_of(value: Any) -> Tensor | None:
-    """The hidden state in what a block gets or gives: the tensor itself, or the first of a tuple, list or dict."""
-    if isinstance(value, Tensor):
-        return value
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return next((v for v in parts if isinstance(v, Tensor)), None)
+        return self.output is not self.input and (version_of(self.input), version_of(self.output)) == self.versions
 
 
 def with_state(value: Any, h: Tensor) -> Any:
@@ -157,14 +153,14 @@ class CallRecorder:
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         h = _input_of(args, kwargs)
-        self._entered[id(module)] = 0 if h is None else _version(h)
+        self._entered[id(module)] = 0 if h is None else version_of(h)
 
     def _keep(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             h, out = _input_of(args, kwargs), state_of(output)
             if h is not None and out is not None:
                 turn = sum(c.module is module for c in self.calls)
-                versions = self._entered.pop(id(module), _version(h)), _version(out)
+                versions = self._entered.pop(id(module), version_of(h)), version_of(out)
                 self.calls.append(ModuleCall(name, module, turn, h, out, versions))
 
         return hook
@@ -173,10 +169,6 @@ class CallRecorder:
 def _input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
     h = state_of(args)
     return state_of(kwargs) if h is None else h
-
-
-def _version(t: Tensor) -> int:
-    return 0 if t.is_inference() else t._version  # what inference mode makes counts no versions
 
 
 def candidates(model: nn.Module, blocks: str | Sequence[str] = ()) -> dict[str, nn.Module]:
@@ -224,10 +216,33 @@ def find_chain(model: nn.Module, x: Inputs, blocks: str | Sequence[str] = ()) ->
     with CallRecorder(model, candidates(model, blocks)) as record, torch.no_grad(), evaluating(model):
         call_model(model, x)
         named = bool(split_patterns(blocks)[0])
-        calls = linked(record.calls, named=named)
-        check_axis(calls[0].output, len(first_tensor(x)))
-        shape = tuple(calls[0].output.shape[1:])
-        return Chain(tuple(DepthBlock(c.name, c.module, c.turn) for c in calls), shape, not named)
+        return _chain(record.calls, len(first_tensor(x)), named=named)
+
+
+def chain_of(model: nn.Module, profile: ModelProfile) -> Chain:
+    """Find the longest chain of modules of one class, as :func:`find_chain` does, without calling the model.
+
+    Args:
+        profile: of the model.
+
+    Raises:
+        TaskError: there are no two modules that feed one another.
+        UnsupportedLayerError: a block works in place, or its first axis does not run over examples.
+    """
+    modules, turns, calls = candidates(model), Counter[str](), []
+    for call in profile.calls:
+        if call.name in modules and call.given is not None and call.made is not None:
+            versions = (0, 0) if call.kept else (-1, -1)  # the meta tensors' own is 0
+            calls.append(ModuleCall(call.name, modules[call.name], turns[call.name], call.given, call.made, versions))
+            turns[call.name] += 1
+    return _chain(calls, 1, named=False)
+
+
+def _chain(record: Sequence[ModuleCall], examples: int, *, named: bool) -> Chain:
+    calls = linked(record, named=named)
+    check_axis(calls[0].output, examples)
+    shape = tuple(calls[0].output.shape[1:])
+    return Chain(tuple(DepthBlock(c.name, c.module, c.turn) for c in calls), shape, not named)
 
 
 def check_axis(h: Tensor, examples: int) -> None:

@@ -34,9 +34,9 @@ from memspace.measures.workspace import Workspace
 from memspace.passes.agree import check_agreement
 from memspace.passes.coverage import coverage
 from memspace.passes.space import ParameterSpace
-from memspace.passes.verify import verified_space
+from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
-from memspace.task.checks import check_task, untouched
+from memspace.task.checks import untouched
 from memspace.task.task import Task
 from memspace.version import VERSION
 
@@ -68,10 +68,9 @@ def timed_plan(task: Task, settings: AuditSettings) -> tuple[Plan, float]:
 
 
 def _planned(task: Task, settings: AuditSettings) -> tuple[ParameterSpace, Plan]:
-    check_task(task)
+    space = checked_space(task)
     queries_of(task, settings.queries)
     with untouched(task.model):
-        space = verified_space(task)
         return space, make_plan(task, space, settings)
 
 
@@ -89,10 +88,9 @@ def audit_task(
     progress = progress or Silent()
     start = time.perf_counter()
     check_agreement(task, asdict(settings))
-    check_task(task)
+    space = checked_space(task)
     queries_of(task, settings.queries)
     with untouched(task.model):
-        space = verified_space(task)
         plan = make_plan(task, space, settings)
         r, chapters, tables, costs = _read(task, space, plan, settings, store, progress)
     measured = {m.name: m for c in chapters for m in c.measurements}

@@ -7,9 +7,8 @@ from math import prod
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import PackedSequence
 
-from memspace.action.chain import Chain, find_chain
+from memspace.action.chain import Chain, chain_of
 from memspace.attempt import attempt
 from memspace.auditing.outputs_judged import FORESTS
 from memspace.auditing.stationary import MOST, affine
@@ -17,13 +16,11 @@ from memspace.measures.bystander import CLASSES, WIDEST
 from memspace.measures.bystander import MOST as FITTED
 from memspace.measures.corruptions import picture_shape
 from memspace.measures.disentanglement import ordered_factors
-from memspace.passes.batching import widest_signal
 from memspace.passes.layers.block import Block
 from memspace.passes.linearise import MEMORY
+from memspace.passes.profile import ModelProfile, profile_of
 from memspace.passes.signal_products import VECTORS
 from memspace.passes.space import ParameterSpace
-from memspace.task.checks import evaluating
-from memspace.task.data import call_model, first_tensor, move
 from memspace.task.task import Task
 
 __all__ = ["Shapes", "factor_facts", "model_facts", "shapes_of", "signal_products", "squares"]
@@ -63,20 +60,16 @@ class Shapes:
 
 
 def shapes_of(task: Task, space: ParameterSpace) -> Shapes:
-    """By two examples that go through the network."""
-    x = task.train.batch(range(min(2, len(task.train)))).x
-    sizes: dict[str, tuple[int, int]] = {}
-    signal = _signal_floats(task, space, x, sizes)
-    with torch.no_grad(), evaluating(task.model):
-        f = call_model(task.model, move(x, task.device, task.dtype))
-    return Shapes(f.shape[-1], f[0, ..., 0].numel(), f.dim() == 2, sizes, signal, widest_signal(task))
+    """Read the shapes of one example off the network's profile."""
+    profile = profile_of(task)
+    sizes = _sizes(space, profile)
+    return Shapes(profile.shape[-1], profile.positions, profile.plain, sizes, profile.activations, profile.widest)
 
 
 def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool) -> dict[str, Any]:
     """What the network's form decides: see the fields of :class:`memspace.measures.cost.Facts`."""
     probe = task.train.batch(range(min(2, len(task.train))))
-    x = move(probe.x, task.device, task.dtype)
-    chain = attempt("depth", lambda: find_chain(task.model, x))
+    chain = attempt("depth", lambda: chain_of(task.model, profile_of(task)))
     width, forests = _forests(task, probe.x, probe.y, shapes)
     known = attempt("affine", lambda: dual and space.size <= MOST and affine(task, space))
     return {
@@ -136,41 +129,16 @@ def _forests(task: Task, x: Any, y: torch.Tensor, shapes: Shapes) -> tuple[int, 
     return (width, asked) if fits and asked else (0, 0)
 
 
-def _signal_floats(task: Task, space: ParameterSpace, x: Any, sizes: dict[str, tuple[int, int]]) -> int:
-    """Numbers an example's activations take (all modules' outputs), and per block those of a and of g."""
-    total = 0
-    x_first = first_tensor(x)
-    handles = []
-    modules = dict(task.model.named_modules())
+def _sizes(space: ParameterSpace, profile: ModelProfile) -> dict[str, tuple[int, int]]:
+    """Per block the numbers of one example's input and of its cotangent."""
+    sizes = {b.name: b.rule.sizes(b, 0, 0, 1) for b in space.blocks if not b.rule.hooked}
     by_module: dict[str, list[Block]] = {}
     for b in space.blocks:
         if b.rule.hooked:
             by_module.setdefault(b.module, []).append(b)
-
-    def hook(name: str) -> Any:
-        def run(module: Any, args: Any, output: Any) -> None:
-            nonlocal total
-            first = output[0] if isinstance(output, tuple) else output
-            first = first.data if isinstance(first, PackedSequence) else first
-            if not isinstance(first, torch.Tensor) or not len(first):
-                return
-            each = first.numel() // len(x_first)
-            total += each
-            given = args[0] if args and isinstance(args[0], torch.Tensor) else first
-            for b in by_module.get(name, ()):
-                sizes[b.name] = b.rule.sizes(b, given.numel() // len(x_first), each, first.shape[-1])
-
-        return run
-
-    try:
-        for name, module in modules.items():
-            handles.append(module.register_forward_hook(hook(name)))
-        with torch.no_grad(), evaluating(task.model):
-            call_model(task.model, move(x, task.device, task.dtype))
-    finally:
-        for h in handles:
-            h.remove()
-    for b in space.blocks:
-        if not b.rule.hooked:
-            sizes[b.name] = b.rule.sizes(b, 0, 0, 1)
-    return total
+    for call in profile.calls:
+        if call.shape:
+            given, made = prod(call.shape if call.first is None else call.first), prod(call.shape)
+            for b in by_module.get(call.name, ()):
+                sizes[b.name] = b.rule.sizes(b, given, made, call.shape[-1])
+    return sizes

@@ -12,6 +12,7 @@ from torch import Tensor
 from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import loo_outputs, settled_outputs
 from memspace.metric.leverage import DualLeverage
+from memspace.passes.profile import profile_of
 from memspace.passes.space import ParameterSpace
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, move
@@ -60,7 +61,14 @@ def settled(task: Task, f: Tensor, y: Tensor, leverage: DualLeverage, damping: D
 
 
 def affine(task: Task, space: ParameterSpace) -> bool:
-    """Whether f(θ + δ) + f(θ − δ) = 2 f(θ) for a random δ as large as θ."""
+    """Find out whether f(θ + δ) + f(θ − δ) = 2 f(θ) for a random δ as large as θ.
+
+    Where all trainable parameters are read and a layer's input depends on some, its weight meets them in a product:
+    such a network is not called.
+    """
+    trainable = {n for n, p in task.model.named_parameters() if p.requires_grad}
+    if trainable == set(space.names) and profile_of(task).bilinear(task.model):
+        return False
     x = move(task.train.batch(range(min(PROBED, len(task.train)))).x, task.device, task.dtype)
     held = space.parameters(task.model)
     generator = torch.Generator().manual_seed(0)

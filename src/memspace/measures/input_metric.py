@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from memspace.measurement import Unmeasured
+from memspace.passes.profile import follows_input, profile_of
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
 from memspace.task.data import Data, move
@@ -70,26 +71,19 @@ def unreadable(task: Task) -> Unmeasured | None:
             "hand over a model that takes embeddings, with the embeddings as inputs",
         )
     x = move(x, task.device, task.dtype)
-    f, _ = input_jacobian(task, x, rows=0)
-    if not _depends(task, x):
+    assert isinstance(x, Tensor)
+    shape = profile_of(task).shape
+    if not follows_input(task, x):
         why = (
             "the outputs have no gradient in the input: part of the model works without gradients, or on whole numbers"
         )
         return Unmeasured(name, why, "let the whole forward pass be differentiable in its input")
-    if f.dim() > 2:
+    if len(shape) > 1:
         return Unmeasured(name, "an output holds several positions", "wrap the model so that it returns one position")
-    if f.shape[-1] > OUTPUTS:
-        why = f"{f.shape[-1]:,} outputs need as many backward passes an input"
+    if shape[-1] > OUTPUTS:
+        why = f"{shape[-1]:,} outputs need as many backward passes an input"
         return Unmeasured(name, why, f"wrap the model so that it returns the {OUTPUTS} outputs of interest")
     return None
-
-
-def _depends(task: Task, x: Tensor) -> bool:
-    """Whether autograd follows the outputs back to the input."""
-    with evaluating(task.model), torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        f = task.model(leaf.clone())
-        return bool(f.requires_grad) and torch.autograd.grad(f.sum(), leaf, allow_unused=True)[0] is not None
 
 
 def inputs_at(task: Task, data: Data, index: Tensor) -> Tensor:

@@ -84,6 +84,11 @@ class Call:
                 remedy="replace the in-place operation that follows it, or take the layer off the fast path",
             )
 
+    @property
+    def rows(self) -> int:
+        """Length of the first axis of the first tensor that it was given; 0 of a single number."""
+        return len(self._given[0]) if self._given[0].dim() else 0
+
     def arguments(self, *names: str) -> dict[str, Any]:
         """What it was given, by the names of its forward's arguments."""
         return dict(zip(names, self._args, strict=False)) | dict(self._kwargs)

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from memspace.errors import UnsupportedLayerError
 from memspace.passes.adjoint_proof import manner_of
-from memspace.passes.batching import TRANSIENT, widest_signal
+from memspace.passes.batching import TRANSIENT
 from memspace.passes.curvature import output_curvature
 from memspace.passes.linearised import ENTRIES, Linearised
 from memspace.passes.processes import ALONE, current
+from memspace.passes.profile import profile_of
 from memspace.passes.proof import RefutedError
 from memspace.passes.signal_products import SignalProducts
 from memspace.passes.space import ParameterSpace
@@ -176,7 +177,7 @@ class FisherOperator:
     def _rows(self) -> int:
         """Examples times vectors at a time."""
         if not self._widest:
-            self._widest = widest_signal(self._task, self._data, self._index)
+            self._widest = profile_of(self._task, self._data, self._index).widest
         return max(1, WIDE // self._widest)
 
     def _most(self) -> int:

@@ -11,26 +11,99 @@ from __future__ import annotations
 
 import copy
 import glob
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from memspace.arguments import typed
 from memspace.errors import TaskError, UnsupportedLayerError
-from memspace.passes.capture import Capture
+from memspace.passes.capture import Capture, Signals
 from memspace.passes.generic import PLAINEST
 from memspace.passes.layers.block import BROADCAST
+from memspace.passes.profile import note_followed
 from memspace.passes.proof import mismatched, uncalled
 from memspace.passes.space import ParameterSpace
-from memspace.task.checks import check_attached, depends_on_batch, evaluating
+from memspace.task.checks import check_attached, check_task, depends_on_batch, evaluating, untouched
 from memspace.task.data import call_model, move, take
+from memspace.task.first_calls import alone_of
 from memspace.task.task import Task
 
-__all__ = ["fitting_space", "of_its_batch", "verified_space"]
+__all__ = ["checked_space", "fitting_space", "of_its_batch", "verified_space"]
 
 EXAMPLES = 4  # first and last ones
 SPREAD = 7  # drawn from all: another number, so that the axis of examples shows
+
+
+@typed
+def checked_space(task: Task) -> ParameterSpace:
+    """Check the task and lay its parameters out, as ``check_task`` and :func:`verified_space` do.
+
+    A plain network is called once for both: its checks and the proof read the same batch.
+
+    Returns:
+        the verified space of the parameters that the task asks for.
+
+    Raises:
+        MemspaceError: the first fault found in the task; see there.
+    """
+    shared = _SharedCall(task)
+    check_task(task, shared.forward)
+    with untouched(task.model):
+        return shared.proven_space() or verified_space(task)
+
+
+class _SharedCall:
+    """The call of a plain network that the checks make, read for the proof of its layout, too."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._space: ParameterSpace | None = None
+        self._leaf: Tensor | None = None
+        self._signals: Signals | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs, attached to their graph; the input is followed too, where it is of real numbers."""
+        self._space = ParameterSpace.of(self._task)
+        if x.is_floating_point():
+            self._leaf = x.detach().requires_grad_()
+            x = self._leaf.clone()  # a copy, so that a layer may work in place
+        with Capture(self._task.model, self._space) as capture:
+            self._signals = capture.forward(x)
+        return self._signals.graph
+
+    def proven_space(self) -> ParameterSpace | None:
+        """The layout that reads every module by its signals; None where there was no such call, or it is not right."""
+        space, signals = self._space, self._signals
+        if space is None or signals is None or not all(b.rule.hooked for b in space.blocks):
+            return None
+        if not self._examples_first(signals):
+            return None
+        try:
+            wrong = _refuted(space, space.parameters(self._task.model), signals, torch.Generator().manual_seed(0))
+        except (UnsupportedLayerError, RuntimeError, ValueError, IndexError):
+            return None
+        if wrong:
+            return None
+        if self._leaf is not None:
+            note_followed(self._task, self._leaf, signals.graph)
+        space.verified = True
+        return space
+
+    def _examples_first(self, signals: Signals) -> bool:
+        """Whether every module was called as often on one example as on the batch, examples on the first axis."""
+        alone: dict[str, list[tuple[int, ...] | None]] = {}
+        observation = alone_of(self._task)
+        for call in observation.calls if observation is not None else ():
+            alone.setdefault(call.name, []).append(call.first)
+        count = len(signals.f)
+        for name, calls in signals.record.items():
+            firsts = alone.get(name, [])
+            if len(firsts) != len(calls) or any(first is None or first[:1] != (1,) for first in firsts):
+                return False
+            if any(call.rows != count for call in calls):
+                return False
+        return True
 
 
 @typed
@@ -206,8 +279,14 @@ def _mismatched(task: Task, space: ParameterSpace, batches: list[Tensor]) -> set
     with evaluating(task.model), Capture(task.model, space) as capture:
         for index in batches:
             signals = capture.forward(move(task.train.batch(index).x, task.device, task.dtype))
-            u = torch.randn(2, *signals.f.shape, generator=generator, dtype=torch.float64).to(signals.f)
-            pulled = signals.cotangents(u)
-            wrong |= mismatched(space, params, signals, u, pulled, generator)
-            wrong |= uncalled(space, signals, params)
+            wrong |= _refuted(space, params, signals, generator)
     return wrong
+
+
+def _refuted(
+    space: ParameterSpace, params: Mapping[str, nn.Parameter], signals: Signals, generator: torch.Generator
+) -> set[str]:
+    """Modules that fail the proof on what was read of one batch."""
+    u = torch.randn(2, *signals.f.shape, generator=generator, dtype=torch.float64).to(signals.f)
+    wrong = mismatched(space, params, signals, u, signals.cotangents(u), generator)
+    return wrong | uncalled(space, signals, params)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from memspace.errors import DataError, LabelError, MemspaceError
 from memspace.task.checks import untouched
 from memspace.task.data import Data, call_model, move
+from memspace.task.first_calls import FirstCalls
 from memspace.task.layout import Layout, Signature, layouts
 from memspace.task.likelihood import Likelihood
 from memspace.task.samplers import same_draws
@@ -127,16 +128,26 @@ class Together:
 
 
 def brought_together(
-    model: nn.Module, data: Data, law: Likelihood, dtype: torch.dtype, device: torch.device
+    model: nn.Module,
+    data: Data,
+    law: Likelihood,
+    dtype: torch.dtype,
+    device: torch.device,
+    first: FirstCalls | None = None,
 ) -> Together:
-    """The model as ``call_model`` can use it, and the data read the way the model takes them.
+    """Find the model as ``call_model`` can use it, and the data read the way the model takes them.
 
     Two examples go through the network, in eval mode, without gradients and without a trace in it or in any random
     state.
 
+    Args:
+        first: what a plain network did with these data, if it is one: nothing goes through it again.
+
     Raises:
         DataError: the data cannot be read, or it is not clear what in them is the label.
     """
+    if first is not None:
+        return Together(model, data.read_as(Layout(), dtype), shape=tuple(first.used.shape))
     if any(p.is_meta or p.is_inference() for p in model.parameters()):  # said by the checks
         return Together(model, data.read_as(None, dtype))
     with same_draws(), untouched(model), torch.inference_mode(False), torch.no_grad():

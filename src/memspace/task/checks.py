@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from memspace.errors import (
     UnsupportedLayerError,
 )
 from memspace.task.data import READ_AT_ONCE, Data, Inputs, call_model, move
+from memspace.task.first_calls import first_calls_of, near
 from memspace.task.kernels import as_written, differentiable_kernels, without_gradient_hooks
 from memspace.task.repeated import check_padding, check_repeatable
 from memspace.task.restored import restored
@@ -95,10 +97,17 @@ def holding(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[nn.Module
             t.data = data
 
 
-def check_task(task: Task) -> None:
+def check_task(task: Task, forward: Callable[[Inputs], Tensor] | None = None) -> None:
     """Raise the first fault found in the task; see ``memspace.errors`` for the kinds.
 
-    Nothing of the task is changed, nor torch's random state, which random models and random data draw from.
+    Nothing of the task is changed, nor torch's random state, which random models and random data draw from. A plain
+    network that does what it did when the task was made is called once (see ``memspace.task.first_calls``).
+
+    Args:
+        forward: how it is called then, with gradients on; whoever goes on with its graph gives another way.
+
+    Raises:
+        MemspaceError: the fault.
     """
     if torch.is_inference_mode_enabled():
         raise TaskError(
@@ -116,16 +125,47 @@ def check_task(task: Task) -> None:
     chosen_names(task.model, *split_patterns(task.parameters))
     _check_no_dropout_draws(task.model)
     with same_draws(), untouched(task.model):
+        same = _same_as_first(task, forward or partial(call_model, task.model))
         for data in (task.train, *(() if task.test is None else (task.test,))):
             check_repeatable(data)
-            f = _check_forward(task, data)
+            f = _check_forward(task, data) if same is None else same
             _check_labels_and_inputs(task, data, f)
         check_told(task, f.shape[-1])
-        _check_deterministic(task)
-        _check_alone(task)
+        if same is None:
+            _check_deterministic(task)
+            _check_alone(task)
         for data in (task.train, *(() if task.test is None else (task.test,))):
             check_padding(task, data, 10 * math.sqrt(torch.finfo(f.dtype).eps))
-        check_attached(task)
+        if same is None:
+            check_attached(task)
+
+
+def _same_as_first(task: Task, forward: Callable[[Inputs], Tensor]) -> Tensor | None:
+    """Outputs of the batch of the first calls, where they and those calls show that all is well; else None.
+
+    Then the model takes training and test data and one example alone, repeats itself bit for bit with and without
+    gradients, reads an example the same alone and among others, and gives finite outputs that gradients reach.
+    """
+    first = first_calls_of(task)
+    if first is None or first.alone is None:
+        return None
+    try:
+        x = first.batch(task)
+        with torch.enable_grad():
+            f = forward(x)
+    except Exception:  # named step by step
+        return None
+    if not isinstance(f, Tensor) or f.dim() != 2 or f.is_inference() or len(f) != len(x):
+        return None
+    well = torch.equal(f.detach(), first.used) and bool(torch.isfinite(first.used).all())
+    well = well and near(first.used[first.at :][:1], first.alone.f)
+    return f.detach() if well and not _detached(task.model, f) and not _through_kernels_without_gradient(f) else None
+
+
+def _detached(model: nn.Module, f: Tensor) -> bool:
+    """Whether no trainable parameter is in the graph of f."""
+    own = {id(p) for p in model.parameters() if p.requires_grad}
+    return not any(id(getattr(node, "variable", None)) in own for node in _nodes(f))
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -336,16 +376,18 @@ def check_attached(task: Task) -> None:
 
 def _through_kernels_without_gradient(f: Tensor) -> bool:
     """Whether the graph of f holds a kernel without a derivative, whose backward gives no gradient but a warning."""
+    return any("NotImplemented" in type(node).__name__ + node.name() for node in _nodes(f))
+
+
+def _nodes(f: Tensor) -> Iterator[Any]:
+    """Every operation in the graph of f, once."""
     seen, left = set(), [f.grad_fn]
     while left:
         node = left.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if "NotImplemented" in type(node).__name__ + node.name():
-            return True
-        left.extend(n for n, _ in node.next_functions)
-    return False
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            left.extend(n for n, _ in node.next_functions)
 
 
 def _first_difference(model: nn.Module, x: Inputs) -> str:

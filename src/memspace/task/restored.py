@@ -8,7 +8,7 @@ which order examples were read; and afterwards they are, bit for bit, what they 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from memspace.errors import UnsupportedLayerError
 
-__all__ = ["fresh_buffers", "restored"]
+__all__ = ["fresh_buffers", "restored", "written"]
 
 LARGE = 2**26  # bytes of a buffer above which no copy is kept: then it must not be written to
 _OWN = frozenset(vars(nn.Module()))  # what torch itself keeps on a module: hooks, parameters, modules, mode
@@ -50,6 +50,12 @@ def restored(model: nn.Module) -> Iterator[None]:
 def fresh_buffers(model: nn.Module) -> dict[str, Tensor]:
     """Copies of the buffers: inside a functional transform a forward pass may write to these, not to the model's."""
     return {n: b.clone() for n, b in model.named_buffers()}
+
+
+def written(model: nn.Module) -> Callable[[], bool]:
+    """Note the attributes of all modules; the function given back says whether one was set or changed since."""
+    noted = [(m, _attributes(m)) for m in model.modules()]
+    return lambda: any(_changed(vars(m), found) for m, found in noted)
 
 
 @dataclass(frozen=True)
@@ -134,9 +140,20 @@ def _put_back(module: nn.Module, found: dict[str, tuple[Any, Any]]) -> None:
     for name, (value, copy) in found.items():
         if own.get(name) is not value:
             own[name] = value
-        if copy is not None and (len(value) != len(copy) or any(a is not b for a, b in _pairs(value, copy))):
+        if copy is not None and _differ(value, copy):
             value.clear()
             value.extend(copy) if hasattr(value, "extend") else value.update(copy)
+
+
+def _changed(own: dict[str, Any], found: dict[str, tuple[Any, Any]]) -> bool:
+    if {k for k in own if k not in _OWN} != set(found):
+        return True
+    return any(own[k] is not v or (copy is not None and _differ(v, copy)) for k, (v, copy) in found.items())
+
+
+def _differ(value: Any, copy: Any) -> bool:
+    """Whether a container holds other things than its shallow copy does."""
+    return len(value) != len(copy) or any(a is not b for a, b in _pairs(value, copy))
 
 
 def _pairs(a: Any, b: Any) -> Iterator[tuple[Any, Any]]:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from memspace.errors import LabelError, MemspaceError
 from memspace.task.data import Data, Inputs, as_labels, call_model, move
 from memspace.task.encoding import LabelEncoding, find_encoding
+from memspace.task.first_calls import FirstCalls, first_calls_of
 from memspace.task.functional import functional_call
-from memspace.task.fused import other_outputs
 from memspace.task.law import IGNORE, Likelihood
 from memspace.task.reading import LINKS, Making, OutputReading, read_so
 from memspace.task.tensors import is_text, text_of
@@ -31,8 +31,11 @@ __all__ = ["settle"]
 EXAMPLES, SHAKEN = 64, 3  # examples by which a link is recognised, and how often the weights are shaken
 
 
-def settle(task: Task) -> None:
+def settle(task: Task) -> bool:
     """Put the fields of a task that is being made in terms of its law: model, data, law, decay, ways to train, facts.
+
+    Returns:
+        whether outputs and labels were read: not where the data had been read before, or cannot be.
 
     Raises:
         LabelError: outputs or labels can be read in two ways, labels are strings of unknown order, or there are none.
@@ -45,17 +48,18 @@ def settle(task: Task) -> None:
     with untouched(task.model):
         found = _meaning(task)
     if found is None:
-        return
+        return False
     meaning, raw = found
     reading, encoding = meaning.reading, meaning.encoding
     facts = {"outputs": reading.said, "labels": encoding.said}
     if encoding.names and task.class_names is None and meaning.classes is not None:
         put("class_names", tuple(encoding.names))
-    fresh = task.train.meaning is None
+    fresh, left_out, first = task.train.meaning is None, False, first_calls_of(task)
     if fresh:
         labels, n = encoding(raw), len(task.train)
         kept = _labelled(labels, task.train)
         put("train", task.train.meant(meaning, encoding, labels, kept))
+        left_out = kept is not None
         if kept is not None:
             facts["examples without a label"] = f"{n - len(kept):,} of {n:,}, left out"
             if task.true_labels is not None and len(task.true_labels) == n:
@@ -69,9 +73,12 @@ def settle(task: Task) -> None:
         if shown is not None:
             kept = _labelled(shown, task.test)
             put("test", task.test.meant(meaning, encoding, shown, kept))
+            left_out = left_out or kept is not None
             if kept is not None:
                 facts["test examples without a label"] = f"{n - len(kept):,} of {n:,}, left out"
     put("model", read_so(task.model, reading))
+    if first is not None:  # of data some of which were left out it told about others
+        put("_first_calls", None if left_out else first.read_by(reading))
     with untouched(task.model):
         fitted = _fitted(task)
     if fitted is not None:
@@ -79,11 +86,10 @@ def settle(task: Task) -> None:
         if task.decay is not None:  # rounded, since it is part of a fingerprint, as what was fitted is not
             put("decay", float(f"{task.decay * fitted.gain_over_training:.4g}"))
         facts |= fitted.told
-    if fresh:
-        facts["outputs without gradients"] = other_outputs(task)
     told = {k: v for k, v in facts.items() if v}
     if told:
         put("description", dict(task.description) | {f"{k} as read" if k in _READ else k: v for k, v in told.items()})
+    return fresh
 
 
 _READ = ("outputs", "labels")
@@ -102,11 +108,11 @@ def _meaning(task: Task) -> tuple[_Meaning, Any] | None:
     """Read a few examples and all labels, given back too; None where the model or the data cannot be read."""
     if isinstance(task.train.meaning, _Meaning):
         return task.train.meaning, None
-    train, law = task.train, task.likelihood
+    train, law, first_calls = task.train, task.likelihood, first_calls_of(task)
     try:
         index = torch.arange(min(4, len(train)))
         x = train.inputs(index)
-        f = _forward(task, x)
+        f = _forward(task, x) if first_calls is None else first_calls.train[: len(index)]
         labels = _all_labels(train)
     except Exception:  # whatever is wrong with the user's model or data is named by the check
         return None
@@ -124,7 +130,7 @@ def _meaning(task: Task) -> tuple[_Meaning, Any] | None:
     f = reading.of(f)
     if f.dim() < 2:
         return None
-    reading = replace(reading, link=_link(task, reading))
+    reading = replace(reading, link=_link(task, reading, first_calls))
     moved = first and labels.dim() == f.dim()  # distributions in torch's layout too
     encoding = find_encoding(law, f, labels.movedim(1, -1) if moved else labels, task.class_names)
     encoding = replace(encoding, classes_first=moved)
@@ -191,12 +197,14 @@ def _fits_better(law: Likelihood, f: Tensor, y: Tensor) -> bool:
     return len(apart) > 1 and float(apart.mean()) > 3 * float(apart.std()) / math.sqrt(len(apart))
 
 
-def _link(task: Task, reading: OutputReading) -> str:
+def _link(task: Task, reading: OutputReading, first: FirstCalls | None) -> str:
     """What the outputs are where they are no logits or log-rates, whatever the weights are."""
     link = task.likelihood.link
     if not link:
         return ""
     fits = LINKS[link].fits
+    if first is not None and not fits(reading.of(first.used)):
+        return ""
     x = move(task.train.inputs(torch.arange(min(EXAMPLES, len(task.train)))), task.device, task.dtype)
     try:
         return link if all(fits(f) for f in _shaken(task.model, x, reading)) else ""

@@ -15,6 +15,8 @@ from memspace.limits import SIZE
 from memspace.task.adapted import brought_together
 from memspace.task.data import Data, move
 from memspace.task.factors import Factors
+from memspace.task.first_calls import called_alone, called_first
+from memspace.task.fused import other_outputs
 from memspace.task.held import held_fixed
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.plain import HALF, plain, stored_dtypes
@@ -97,21 +99,31 @@ class Task:
                 object.__setattr__(self, "run", self.run.mapped(_float))
         object.__setattr__(self, "model", plain(self.model))
         object.__setattr__(self, "parameters", as_patterns(self.parameters))
-        for part, name in (("train", "training data"), ("test", "test data")):
-            given = getattr(self, part)
-            if part == "train" or given is not None:
-                both = brought_together(self.model, Data(given, name), self.likelihood, self.dtype, self.device)
-                object.__setattr__(self, part, both.data)
-                object.__setattr__(self, "model", both.model)
-                object.__setattr__(self, "training", with_adapter(self.training, both.adapter))
-                if part == "train" and self.refit is not None:
-                    example = move(both.data.inputs([0]), self.device, self.dtype)
-                    object.__setattr__(self, "refit", guarded_refit(self.refit, example, both.shape))
+        self._bring_together()
         object.__setattr__(self, "show", guarded_show(self.show))
-        settle(self)
-        held = held_fixed(self.model, lambda: move(self.train.inputs([0]), self.device, self.dtype))
+        settled = settle(self)
+        alone = called_alone(self)
+        other = other_outputs(self) if settled else ""
+        if other:
+            object.__setattr__(self, "description", self.description | {"outputs without gradients": other})
+        held = held_fixed(self.model, alone)
         if held:
             object.__setattr__(self, "description", {"held fixed": held} | self.description)
+
+    def _bring_together(self) -> None:
+        given = {"train": Data(self.train, "training data")}
+        if self.test is not None:
+            given["test"] = Data(self.test, "test data")
+        first = called_first(self.model, given["train"], given.get("test"), self.dtype, self.device)
+        object.__setattr__(self, "_first_calls", first)
+        for part, data in given.items():
+            both = brought_together(self.model, data, self.likelihood, self.dtype, self.device, first)
+            object.__setattr__(self, part, both.data)
+            object.__setattr__(self, "model", both.model)
+            object.__setattr__(self, "training", with_adapter(self.training, both.adapter))
+            if part == "train" and self.refit is not None:
+                example = move(both.data.inputs([0]), self.device, self.dtype)
+                object.__setattr__(self, "refit", guarded_refit(self.refit, example, both.shape))
 
     def data(self, source: Any, name: str) -> Data:
         """Further examples, read as the model takes them: anything :class:`memspace.Data` takes."""

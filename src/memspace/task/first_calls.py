@@ -1,0 +1,193 @@
+"""The calls of a plain network that its checks share: two when the task is made, one when it is read.
+
+Most networks take one tensor, give one row of outputs an example and pass every check. For these
+
+* a batch of examples from all over the data goes through once without gradients, in the user's own precision and
+  kernels (``used``),
+* one of them goes through by itself, as passes read (``alone``), and
+* the batch goes through once more as passes read, when the task is checked (see ``checks.check_task``).
+
+The first and the third must agree bit for bit: then the network repeats itself, and has the same outputs with and
+without gradients. The second must agree with its row: then an example's outputs do not depend on its batch, and one
+example alone is no exception. Where anything is not plainly well, all is found out step by step instead, and named.
+What was seen when the task was made is believed only where the third call gives the very same outputs.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memspace.task.data import Data, call_model, move
+from memspace.task.layout import Layout, Signature, layouts
+from memspace.task.observed import Observation, observed
+from memspace.task.reading import OutputReading
+from memspace.task.restored import restored, written
+from memspace.task.samplers import same_draws
+
+if TYPE_CHECKING:
+    from memspace.task.task import Task
+
+__all__ = ["ATTENTION", "FirstCalls", "alone_of", "as_used", "called_alone", "called_first", "first_calls_of", "near"]
+
+FIRST, SPREAD = 4, 7  # examples at the beginning and at the end, and drawn from all
+OTHER = 20_241  # a seed that nobody's draws begin with: a network that draws must not draw the same again
+ATTENTION = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)  # fused without gradients
+
+
+@dataclass(frozen=True)
+class FirstCalls:
+    """What a plain network did when its task was made.
+
+    Args:
+        index: training examples of the batch in its order, the first example among them; ``test``: how many of the
+            first test examples come after them.
+        used: outputs of the batch without gradients, otherwise as in the user's own process.
+        alone: the first training example by itself, as passes read; None before it was called.
+    """
+
+    index: Tensor
+    test: int
+    used: Tensor
+    alone: Observation | None = None
+
+    @property
+    def at(self) -> int:
+        """The row of the first training example in the batch."""
+        return int((self.index == 0).nonzero()[0])
+
+    @property
+    def train(self) -> Tensor:
+        """``used`` of the training examples."""
+        return self.used[: len(self.index)]
+
+    def read_by(self, reading: OutputReading) -> FirstCalls:
+        """The same with the outputs read that way."""
+        return replace(self, used=reading.of(self.used))
+
+    def batch(self, task: Task) -> Tensor:
+        """The batch's inputs, read again."""
+        parts = [task.train.inputs(self.index)]
+        if self.test and task.test is not None:
+            parts.append(task.test.inputs(torch.arange(self.test)))
+        x = move(torch.cat(parts), task.device, task.dtype)
+        assert isinstance(x, Tensor)
+        return x
+
+
+def first_calls_of(task: Task) -> FirstCalls | None:
+    """What the task's network did when the task was made; None where it is not plain."""
+    return getattr(task, "_first_calls", None)
+
+
+def alone_of(task: Task) -> Observation | None:
+    """What the task's network did with one example when the task was made; None where it could not be called."""
+    return getattr(task, "_alone", None)
+
+
+def called_first(
+    model: nn.Module, train: Data, test: Data | None, dtype: torch.dtype, device: torch.device
+) -> FirstCalls | None:
+    """Call a plain network on examples from all over its data; None where network or data are not plain."""
+    weights = (*model.parameters(), *model.buffers())
+    if any(t.is_meta or t.is_inference() for t in weights) or any(isinstance(m, ATTENTION) for m in model.modules()):
+        return None
+    if hasattr(type(model), "_adapter") or len(train) < 2:
+        return None
+    index = _spread(len(train))
+    few = torch.arange(min(FIRST, len(test)) if test is not None else 0)
+    try:
+        with same_draws(), torch.inference_mode(False), torch.no_grad():
+            parts = [_plain_inputs(model, train, index, dtype)]
+            if test is not None:
+                parts.append(_plain_inputs(model, test, few, dtype))
+            if len({(p.shape[1:], p.dtype) for p in parts}) > 1:
+                return None
+            x = move(torch.cat(parts), device, dtype)  # memory of its own
+            version, changed = x._version, written(model)
+            with as_used(model):
+                f = call_model(model, x)
+                if x._version != version or changed():
+                    return None
+    except Exception:  # whatever a network or data raise is found out step by step
+        return None
+    if not isinstance(f, Tensor) or f.dim() not in (1, 2) or len(f) != len(x) or not f.is_floating_point():
+        return None
+    return FirstCalls(index, len(few), f)
+
+
+def called_alone(task: Task) -> Observation | None:
+    """Call the network on the first training example by itself, as passes read it; None where it refuses that.
+
+    What is seen is kept with the task, for ``memspace.passes.profile``; with ``first_calls_of(task)``, too.
+    """
+    from memspace.task.checks import untouched  # which knows the task
+
+    try:
+        x = move(task.train.inputs([0]), task.device, task.dtype)
+        with same_draws(), untouched(task.model):
+            alone = observed(task.model, x)
+    except Exception:  # whatever it raises, the checks say it in their own words
+        alone = None
+    first = first_calls_of(task)
+    object.__setattr__(task, "_alone", alone)
+    object.__setattr__(task, "_first_calls", None if first is None or alone is None else replace(first, alone=alone))
+    return alone
+
+
+def near(a: Tensor, b: Tensor) -> bool:
+    """Whether two readings of the same outputs agree to rounding: far below what any check accuses."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    allowed = 100 * torch.finfo(a.dtype).eps * max(1.0, float(a.abs().max()))
+    return bool(((a - b).abs() <= allowed).all())
+
+
+@contextmanager
+def as_used(model: nn.Module) -> Iterator[None]:
+    """Eval mode and nothing else: kernels and precision are those of the user's own process."""
+    modes = [(m, m.training) for m in model.modules()]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices), restored(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nested tensors are a prototype
+        torch.default_generator.manual_seed(OTHER)
+        for device in devices:
+            torch.cuda.default_generators[device].manual_seed(OTHER)
+        random.seed(OTHER)
+        np.random.seed(OTHER)  # noqa: NPY002 - the user's model may draw from it
+        try:
+            for m, _ in modes:
+                m.training = False
+            yield
+        finally:
+            for m, training in modes:
+                m.training = training
+
+
+def _spread(n: int) -> Tensor:
+    """A draw of all, the first and the last, none twice."""
+    drawn = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:SPREAD].tolist()
+    ends = [*range(min(FIRST, n)), *range(max(0, n - FIRST), n)]
+    return torch.tensor(list(dict.fromkeys([*(i for i in drawn if i), *ends])))
+
+
+def _plain_inputs(model: nn.Module, data: Data, index: Tensor, dtype: torch.dtype) -> Tensor:
+    """Inputs that are one tensor in memory, next to one label.
+
+    Raises:
+        TypeError: they are not.
+    """
+    raw = data.raw(index)
+    plain = not data.varies and layouts(raw, Signature.of(model), data.name) == [Layout()]
+    x = data.read_as(Layout(), dtype).inputs(index) if plain else None
+    if not isinstance(x, Tensor):
+        raise TypeError("not one tensor of inputs, or read by the user's code")
+    return x
