@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from memspace.task.checks import evaluating
 from memspace.task.data import Data, move
 from memspace.task.first_calls import alone_of
-from memspace.task.observed import ObservedCall, Observation, form_of, observed
+from memspace.task.observed import Observation, ObservedCall, form_of, observed
 from memspace.task.task import Task
 
 __all__ = ["ModelProfile", "follows_input", "profile_of"]

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from memspace.task.data import Inputs, call_model
 from memspace.task.tensors import leaves
 
-__all__ = ["ObservedCall", "Observation", "form_of", "observed", "state_of", "version_of"]
+__all__ = ["Observation", "ObservedCall", "form_of", "observed", "state_of", "version_of"]
 
 
 @dataclass(frozen=True)
