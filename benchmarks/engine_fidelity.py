@@ -9,8 +9,9 @@ import torch
 
 from benchmarks.engine_table import EngineRow
 from benchmarks.engine_workloads import Workload
-from memspace.metric.fisher import build, exact_probe
-from memspace.metric.metric import Estimate, Probe, fidelity
+from memspace.metric.fidelity import Probe, exact_probe, fidelity
+from memspace.metric.fisher import build
+from memspace.metric.metric import Estimate
 from memspace.passes.linearise import FisherOperator
 
 __all__ = ["fidelity_rows"]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from benchmarks.engine_outcome import Outcome, Work
 from benchmarks.engine_workloads import Workload
-from memspace.metric.fisher import bases_of, build, kronecker_of
+from memspace.metric.ekfac import bases_of, kronecker_of
+from memspace.metric.fisher import build
 from memspace.metric.krylov import lanczos
 from memspace.metric.row_products import gram as gram_of
 from memspace.metric.spectral import Kronecker

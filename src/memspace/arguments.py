@@ -65,7 +65,10 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
         try:
             bound = signature.bind_partial(*args, **keywords)
             for name, value in bound.arguments.items():
-                if name in hints and signature.parameters[name].kind not in VARIABLE:
+                kind = signature.parameters[name].kind
+                if name in hints and kind is inspect.Parameter.VAR_KEYWORD:
+                    bound.arguments[name] = _check_keywords(value, hints[name], where)
+                elif name in hints and kind not in VARIABLE:
                     bound.arguments[name] = _check(value, hints[name], name, where)
             signature.bind(*args, **keywords)
         except TypeError as error:
@@ -184,6 +187,18 @@ def _check(value: Any, annotation: Any, name: str, where: str) -> Any:
         raise SettingsError(f"{name} is out of range: nan", where=where, remedy=remedy)
     what = f"{name} is {_unfit(value, choices)}, not {words}"
     raise (TaskError if "Task" in named else SettingsError)(what, where=where, remedy=remedy)
+
+
+def _check_keywords(given: dict[str, Any], annotation: Any, where: str) -> dict[str, Any]:
+    """Hold further keywords against the ``TypedDict`` that ``**options: Unpack[...]`` names, where it names one."""
+    if typing.get_origin(annotation) is not typing.Unpack:
+        return given
+    (fields,) = typing.get_args(annotation)
+    hints = _hints(fields)
+    for name in given:
+        if name not in hints:
+            raise TypeError(f"got an unexpected keyword argument {name!r}")
+    return {name: _check(value, hints[name], name, where) for name, value in given.items()}
 
 
 def _unfit(value: Any, choices: tuple[Any, ...]) -> str:

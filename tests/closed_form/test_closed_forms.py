@@ -13,7 +13,8 @@ from memspace.geometry.path import outputs_along, straight_line, walk
 from memspace.measures.complexity import fisher_rao_norm, information_bits
 from memspace.measures.leave_one_out import loo_outputs, self_influence
 from memspace.metric.dual import Dual, select_rows
-from memspace.metric.fisher import bases_of, build
+from memspace.metric.ekfac import bases_of
+from memspace.metric.fisher import build
 from memspace.metric.leverage import DualLeverage
 from memspace.metric.metric import FisherMetric
 from memspace.metric.spectral import Dense

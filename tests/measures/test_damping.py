@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from memspace.measures.damping import GRID, damping_unit, evidence_damping, expected_loss, match_damping
+from memspace.measures.damping import GRID, DampingChoice, damping_unit, expected_loss
 from memspace.metric.spectral import Dense
 
 
@@ -20,7 +20,7 @@ def _estimates(at: float, target: float, slope: float = 0.3) -> torch.Tensor:
 @pytest.mark.parametrize("at", [2e-4, 1e-3, 0.0375, 0.6])
 def test_the_crossing_is_found(at: float) -> None:
     target = torch.tensor([0.2, 0.4, 0.9])
-    choice = match_damping(_estimates(at, 0.5), GRID, target, "other networks")
+    choice = DampingChoice.matched(_estimates(at, 0.5), GRID, target, "other networks")
     assert choice.reliable
     assert choice.value == pytest.approx(at, rel=1e-6)
     assert choice.target == pytest.approx(0.5)
@@ -34,20 +34,20 @@ def test_the_last_crossing_counts() -> None:
     means = torch.full((len(GRID), 1), 0.1, dtype=torch.float64)
     means[0] = 1.0
     means[8] = 1.0  # a second bump above the target
-    choice = match_damping(means, GRID, torch.full((5,), 0.5), "x")
+    choice = DampingChoice.matched(means, GRID, torch.full((5,), 0.5), "x")
     assert GRID[8] < choice.value < GRID[9]
 
 
 @pytest.mark.parametrize(("level", "end"), [(0.1, 0), (0.9, -1)])
 def test_out_of_reach_is_said(level: float, end: int) -> None:
-    choice = match_damping(torch.full((len(GRID), 4), level), GRID, torch.full((4,), 0.5), "x")
+    choice = DampingChoice.matched(torch.full((len(GRID), 4), level), GRID, torch.full((4,), 0.5), "x")
     assert not choice.reliable
     assert choice.value == GRID[end]
     assert "end of the grid" in choice.statement
 
 
 def test_what_is_read_at_a_damping_nobody_found_is_marked() -> None:
-    assert not match_damping(torch.full((len(GRID), 4), 0.9), GRID, torch.full((4,), 0.5), "x").found
+    assert not DampingChoice.matched(torch.full((len(GRID), 4), 0.9), GRID, torch.full((4,), 0.5), "x").found
 
 
 def test_no_crossing_within_the_paired_error_is_a_match() -> None:
@@ -56,10 +56,10 @@ def test_no_crossing_within_the_paired_error_is_a_match() -> None:
     target = torch.rand(200, generator=generator, dtype=torch.float64) + 0.5
     near = target + 0.3 * torch.randn(200, generator=generator, dtype=torch.float64)
     near = near - (near - target).mean() + 0.01
-    choice = match_damping(near.expand(len(GRID), 200), GRID, target, "x")
+    choice = DampingChoice.matched(near.expand(len(GRID), 200), GRID, target, "x")
     assert choice.reliable
     assert choice.found
-    assert not match_damping((near + 0.2).expand(len(GRID), 200), GRID, target, "x").reliable
+    assert not DampingChoice.matched((near + 0.2).expand(len(GRID), 200), GRID, target, "x").reliable
 
 
 def test_expected_loss_is_cross_entropy() -> None:
@@ -81,8 +81,8 @@ def test_the_evidence_of_ridge_regression_has_its_fixed_point() -> None:
     gamma = alpha / n
     for _ in range(100):  # MacKay's iteration: each weight at the ridge solution of the present damping
         theta = torch.linalg.solve(x.t() @ x + n * gamma * torch.eye(p, dtype=torch.float64), x.t() @ y)
-        gamma = evidence_damping(metric, theta, n).value
-    choice = evidence_damping(metric, theta, n)
+        gamma = DampingChoice.evidence(metric, theta, n).value
+    choice = DampingChoice.evidence(metric, theta, n)
     effective = metric.effective_dimension(choice.value).value
     assert n * choice.value * float(theta.square().sum()) == pytest.approx(effective, rel=1e-6)
     values = torch.linalg.eigvalsh(x.t() @ x)
@@ -100,7 +100,7 @@ def test_the_evidence_of_ridge_regression_has_its_fixed_point() -> None:
 
 def test_zero_weights_have_no_evidence_maximum() -> None:
     metric = Dense.of(torch.eye(3, dtype=torch.float64), "exact")
-    choice = evidence_damping(metric, torch.zeros(3), 10)
+    choice = DampingChoice.evidence(metric, torch.zeros(3), 10)
     assert not choice.reliable
     assert "no maximum" in choice.statement
 

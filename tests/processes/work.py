@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from memspace.metric.fisher import bases_of, build
+from memspace.metric.ekfac import bases_of
+from memspace.metric.fisher import build
 from memspace.passes.collect import CollectRows
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients

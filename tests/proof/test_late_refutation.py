@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import memspace
-from memspace.auditing import audit, exact_backend
+from memspace.auditing import audit
 from memspace.auditing.store import Store
 from memspace.errors import TaskError
+from memspace.metric import exact, keep
 from memspace.passes.engine import run_pass
 from memspace.passes.guard import overruled
 from memspace.passes.proof import RefutedError
@@ -152,13 +153,14 @@ def test_a_resumed_audit_knows_what_was_refuted_and_reads_nothing_twice(
     assert len(set(first.description["trained"])) == trained  # read anew, and not trained anew
     second, store = net(), Store(tmp_path, key)
     seen = _watched(monkeypatch, lambda _n, s: None)
-    passes, plain = [], exact_backend.run_pass
+    passes, plain = [], exact.run_pass
 
     def counted(*given: Any, **keywords: Any) -> None:
         passes.append(len(given[3].index))
         plain(*given, **keywords)
 
-    monkeypatch.setattr(exact_backend, "run_pass", counted)
+    for module in (exact, keep):
+        monkeypatch.setattr(module, "run_pass", counted)
     audit.audit_task(second, settings, store)
     assert seen == [{"0"}]
     assert passes == [12]  # of the explained predictions, which are not kept

@@ -13,7 +13,7 @@ from memspace.auditing.audit import AuditSettings, audit_task
 from memspace.auditing.plan import make_plan
 from memspace.auditing.store import Store
 from memspace.errors import OutputError
-from memspace.metric.fisher import bases_of
+from memspace.metric.ekfac import bases_of
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.offload import Disk
 from memspace.passes.statistics import KroneckerFactors

@@ -23,8 +23,9 @@ from memspace.task.task import Task
 
 audit_module = importlib.import_module("memspace.auditing.audit")
 common_module = importlib.import_module("memspace.auditing.common")
-exact_module = importlib.import_module("memspace.auditing.exact_backend")
-ekfac_module = importlib.import_module("memspace.auditing.ekfac_backend")
+keep_module = importlib.import_module("memspace.metric.keep")
+exact_module = importlib.import_module("memspace.metric.exact")
+ekfac_module = importlib.import_module("memspace.metric.ekfac")
 
 # torch compiles its own forward-mode rules at first use with a call it has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
@@ -60,11 +61,13 @@ def _content(results: Results) -> Any:
 
 
 class _Counted:
-    """Replaces a function of a module: counts its calls, and is interrupted at the one asked for, once."""
+    """Replaces a function in modules: counts its calls, and is interrupted at the one asked for, once."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, stop_at: int = 0) -> None:
-        self.calls, self.stop_at, self.inner = 0, stop_at, getattr(module, name)
-        monkeypatch.setattr(module, name, self)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, modules: Any, name: str, stop_at: int = 0) -> None:
+        modules = modules if isinstance(modules, list) else [modules]
+        self.calls, self.stop_at, self.inner = 0, stop_at, getattr(modules[0], name)
+        for module in modules:
+            monkeypatch.setattr(module, name, self)
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         self.calls += 1
@@ -137,7 +140,7 @@ def test_ctrl_c_in_a_pass_of_the_reading(
 
     whole = read(Store(tmp_path / "whole", KEY))
     refits = _Counted(monkeypatch, common_module, "refit_held_out")
-    passes = _Counted(monkeypatch, ekfac_module, "run_pass", stop_at=stop_at)
+    passes = _Counted(monkeypatch, [ekfac_module, keep_module], "run_pass", stop_at=stop_at)
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         read(Store(folder, KEY))
@@ -167,7 +170,7 @@ def test_ctrl_c_in_a_pass_of_the_exact_reading(
 
     whole = read(Store(tmp_path / "whole", KEY))
     assert Store(tmp_path / "whole", KEY).has("diagonal")
-    passes = _Counted(monkeypatch, exact_module, "run_pass", stop_at=stop_at)
+    passes = _Counted(monkeypatch, [exact_module, keep_module], "run_pass", stop_at=stop_at)
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         read(Store(folder, KEY))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import NonFiniteError
-from memspace.metric.fisher import bases_of, kronecker_of
+from memspace.metric.ekfac import bases_of, kronecker_of
 from memspace.metric.spectral import Kronecker
 from memspace.passes.capture import Capture
 from memspace.passes.cotangent import View

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.attribution.target import Target
-from memspace.measures.damping import DampingChoice, evidence_damping
+from memspace.measures.damping import DampingChoice, first_choice
 from memspace.metric.metric import FisherMetric
 from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
@@ -114,45 +114,20 @@ def agreement(scores: Tensor, halves: Halves) -> Tensor:
 
 
 def choose_by_agreement(scores_at: Callable[[float], Tensor], grid: Sequence[float], halves: Halves) -> DampingChoice:
-    """γ of greatest mean agreement over probes, interpolated by a parabola in log γ.
+    """Choose γ of greatest mean agreement over probes.
 
-    ``estimate`` of the choice holds the mean agreement at every γ; ``target`` its maximum, ``target_error`` the
-    standard error of that over pairs of halves.
+    Args:
+        scores_at: γ ↦ influence (m, N) on the probes' outcomes.
+        grid: γ values, ascending.
+        halves: networks trained on halves of the data.
+
+    Returns:
+        the choice; its ``target_error`` is the standard error over pairs of halves.
     """
     every = torch.stack([agreement(scores_at(g).double().cpu(), halves) for g in grid])
     curve = every.mean(1)
-    k = int(curve.argmax())
-    inside = 0 < k < len(grid) - 1
-    value = grid[k]
-    if inside:
-        a, b, c = (float(curve[k + d]) for d in (-1, 0, 1))
-        shift = 0.5 * (a - c) / (a - 2 * b + c) if a - 2 * b + c < 0 else 0.0
-        value = grid[k] * (grid[k + 1] / grid[k]) ** max(-0.5, min(0.5, shift))
-    pairs = len(halves.kept) // 2
-    error = _jackknife(scores_at(grid[k]).double().cpu(), halves)
-    best = float(curve[k])
-    reliable = inside and best > 2 * error
-    statement = (
-        f"γ = {value:.2g}: predicted and real outcomes of {2 * pairs} networks trained on halves of the data agree "
-        f"most there (mean correlation {best:.2f} ± {error:.2f} over {halves.outcomes.shape[1]} probes)"
-    )
-    if not inside:
-        statement += "; that is the end of the grid"
-    elif not reliable:
-        statement += "; no more than noise"
-    curve_values = tuple(float(c) for c in curve)
-    return DampingChoice(
-        value,
-        "group agreement",
-        reliable,
-        statement,
-        criterion="mean correlation with differences between halves",
-        unit="1",
-        grid=tuple(grid),
-        estimate=curve_values,
-        target=best,
-        target_error=error,
-    )
+    error = _jackknife(scores_at(grid[int(curve.argmax())]).double().cpu(), halves)
+    return DampingChoice.agreement(curve, grid, error, len(halves.kept) // 2 * 2, halves.outcomes.shape[1])
 
 
 def _jackknife(scores: Tensor, halves: Halves) -> float:
@@ -169,16 +144,21 @@ def _jackknife(scores: Tensor, halves: Halves) -> float:
 
 
 def uncalibrated(task: Task, space: ParameterSpace, metric: FisherMetric) -> DampingChoice:
-    """γ where no network can be retrained."""
-    time = None if task.training is None else task.training.recipe.time(len(task.train))
-    if time is not None:
-        decay = task.decay or 0.0
-        value = decay + 1 / time
-        return DampingChoice(
-            value,
-            "training time",
-            False,
-            f"γ = {value:.2g} is the training's own scale, decay + 1/(learning-rate time {time:.3g}); uncalibrated: "
-            "hand over a way to retrain (Task.training or refit) to have it measured",
-        )
-    return evidence_damping(metric, space.flat(task.model), len(task.train))
+    """Choose γ where no network can be retrained: by the training's time, else by the evidence.
+
+    Args:
+        task: with its training, where that is recorded.
+        space: the parameters.
+        metric: F of the training data.
+
+    Returns:
+        the choice; never reliable.
+    """
+
+    def by_time() -> DampingChoice | None:
+        time = None if task.training is None else task.training.recipe.time(len(task.train))
+        return None if time is None else DampingChoice.training_time(time, task.decay or 0.0, calibrated=False)
+
+    return first_choice(
+        None, by_time, otherwise=lambda: DampingChoice.evidence(metric, space.flat(task.model), len(task.train))
+    )

@@ -1,8 +1,9 @@
-"""What both backends of a reading share: stages kept on disk, held-out refits, damping, labels, queries."""
+"""What both backends of a reading share: stages kept on disk, held-out refits, queries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,8 +12,6 @@ from memspace.auditing.held_out import refit_held_out
 from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import HeldOut
 from memspace.auditing.store import Store
-from memspace.measures.damping import GRID, DampingChoice, damping_unit, evidence_damping, match_damping
-from memspace.metric.metric import FisherMetric
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.data import Data
@@ -20,13 +19,14 @@ from memspace.task.task import Task
 from memspace.training.refit import refit_of
 
 __all__ = [
-    "choose_damping",
+    "Queries",
     "explained",
     "held_out_of",
+    "outputs_on_test_data",
     "pick_queries",
+    "queries_of",
     "query_data",
     "stage",
-    "test_outputs",
     "total",
 ]
 
@@ -58,39 +58,6 @@ def held_out_of(
 
     t = stage(store, "held-out", compute)
     return HeldOut(t["index"], t["f"], plan.folds, float(t["seconds"]))
-
-
-def choose_damping(
-    task: Task,
-    settings: AuditSettings,
-    held_out: HeldOut | None,
-    y: Tensor,
-    estimate: Callable[[float], Tensor],
-    metric: FisherMetric,
-    theta: Tensor,
-    n: int,
-    known: DampingChoice | None = None,
-) -> DampingChoice:
-    """``estimate(γ)``: leave-one-out outputs (m, C) of the held-out examples, or their losses (m,) for sequences.
-
-    ``known``: the damping where theory has it (see ``stationary.known_damping``).
-    """
-    if settings.damping is not None:
-        return DampingChoice.given(settings.damping)
-    if known is not None:
-        return known
-    if held_out is None:
-        return evidence_damping(metric, theta, n)
-    unit = damping_unit(metric)
-    grid = tuple(g * unit for g in GRID)
-    seen = y[held_out.index]
-    target = total(task.likelihood.excess(held_out.f.double(), seen))
-    rows = []
-    for g in grid:
-        e = estimate(g)
-        rows.append(e if e.dim() == 1 else total(task.likelihood.excess(e, seen)))
-    what = "networks that did not see the examples"
-    return match_damping(torch.stack(rows), grid, target, what)
 
 
 def total(per_position: Tensor) -> Tensor:
@@ -129,11 +96,46 @@ def explained(task: Task, f: Tensor, y: Tensor) -> Tensor:
     return torch.where(counted.reshape(*counted.shape, *[1] * (y.dim() - counted.dim())), predicted, y)
 
 
+@dataclass(frozen=True)
+class Queries:
+    """Examples whose predictions are explained.
+
+    Args:
+        index: (Q,) positions in the test data; in the training data where there are no test data.
+        data: the examples, with the labels whose losses are meant (see :func:`explained`).
+        f: (Q, C) outputs.
+        y: those labels.
+    """
+
+    index: Tensor
+    data: Data
+    f: Tensor
+    y: Tensor
+
+
+def queries_of(task: Task, settings: AuditSettings, f: Tensor, y: Tensor) -> Queries:
+    """Choose the examples to explain.
+
+    Args:
+        task: the network and its data.
+        settings: of the audit; they may name the examples.
+        f: outputs of the data that queries come from, see :func:`query_data`.
+        y: labels of the same.
+
+    Returns:
+        the examples, with what is explained of them.
+    """
+    index = pick_queries(task, settings, f, y)
+    labels = explained(task, f[index], y[index])
+    data = Data((query_data(task).batch(index).x, labels.cpu()))
+    return Queries(index, data, f[index], labels)
+
+
 def query_data(task: Task) -> Data:
     """Where queries come from: the test data, or else the training data."""
     return task.test if task.test is not None else task.train
 
 
-def test_outputs(task: Task) -> tuple[Tensor | None, Tensor | None]:
+def outputs_on_test_data(task: Task) -> tuple[Tensor | None, Tensor | None]:
     """Outputs and labels of the test data, where there are any."""
     return outputs(task, task.test) if task.test is not None else (None, None)

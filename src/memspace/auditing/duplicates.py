@@ -20,12 +20,11 @@ from memspace.errors import TaskError
 from memspace.limits import SEED, Limit
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import FEWEST, ORDER, chance, nearest
-from memspace.metric.fisher import bases_of
+from memspace.metric.ekfac import EkfacPasses
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.forms.bases import Bases
 from memspace.passes.sketch import GradientSketch, sketched
 from memspace.passes.space import ParameterSpace
-from memspace.passes.statistics import CorrectedEigenvalues, KroneckerFactors
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
@@ -120,26 +119,26 @@ class Whitening:
 
 
 def whitening(task: Task, space: ParameterSpace, seed: int, progress: Progress) -> Whitening:
-    """From some training examples; γ is a tenth of the largest eigenvalue."""
+    """Read EKFAC on some training examples; γ is a tenth of the largest eigenvalue.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        seed: of the draw of examples and of sampled labels.
+        progress: told of both passes.
+
+    Returns:
+        bases and weights of the blocks that a sketch can hold.
+    """
     blocks = sketched(space.blocks, SKETCH)
     if not blocks:
         return Whitening({}, {})
     index = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed))[:METRIC_EXAMPLES]
-    index = index.sort().values
-    factors = KroneckerFactors(blocks, "mc")
-    run_pass(task, space, [factors], PassOptions(index=index, seed=seed, progress=progress, what="Kronecker factors"))
-    bases, _ = bases_of(factors.taken())
-    corrected = CorrectedEigenvalues(blocks, bases, "mc")
-    run_pass(
-        task,
-        space,
-        [corrected],
-        PassOptions(index=index, seed=seed + 1, progress=progress, what="corrected eigenvalues"),
-    )
-    state = corrected.state()
-    values = {b.name: state[f"eig/{b.name}"] / state["n"] for b in blocks}
-    top = max(float(v.max()) for v in values.values())
-    return Whitening(bases, {k: (v + DAMPING * top).rsqrt() for k, v in values.items()})
+    options = PassOptions(index=index.sort().values, seed=seed, progress=progress)
+    passes = EkfacPasses(task, space, "mc", options, only=blocks)
+    ekfac = passes.corrected(passes.factored())
+    top = max(float(v.max()) for v in ekfac.values.values())
+    return Whitening(ekfac.bases, {k: (v + DAMPING * top).rsqrt() for k, v in ekfac.values.items()})
 
 
 def find_duplicates(

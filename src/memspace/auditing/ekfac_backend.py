@@ -3,52 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from memspace.attempt import attempt
-from memspace.auditing.common import (
-    QUERIES,
-    choose_damping,
-    explained,
-    pick_queries,
-    query_data,
-    stage,
-    test_outputs,
-    total,
-)
+from memspace.auditing.common import QUERIES, Queries, outputs_on_test_data, queries_of, stage, total
+from memspace.auditing.damping import Calibration
 from memspace.auditing.judge import judge
 from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import HeldOut, Reading
 from memspace.auditing.store import Store
 from memspace.measures.cost import EIGH, Facts, Stage
-from memspace.measures.damping import GRID, damping_unit
+from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import first_order_losses, loo_outputs
-from memspace.metric.fisher import bases_of, exact_probe, kronecker_of
-from memspace.metric.metric import Estimate, Fidelity, FisherMetric, SpectralFunction, fidelity
+from memspace.metric.ekfac import Ekfac, EkfacPasses
+from memspace.metric.fidelity import exact_probe, fidelity
+from memspace.metric.keep import Keep
+from memspace.metric.metric import Estimate, Fidelity, FisherMetric, SpectralFunction
 from memspace.metric.spectral import Kronecker
-from memspace.passes.engine import MANY, PassOptions, run_pass
-from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
+from memspace.passes.engine import MANY, PassOptions
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.offload import Disk
 from memspace.passes.space import ParameterSpace
-from memspace.passes.statistics import (
-    CorrectedEigenvalues,
-    DiagonalFisher,
-    GradientNorms,
-    KroneckerFactors,
-    Outputs,
-    SampleSpread,
-)
+from memspace.passes.statistic import Statistic
+from memspace.passes.statistics import DiagonalFisher, GradientNorms, Outputs, SampleSpread
 from memspace.progress import Progress
-from memspace.task.data import Data
 from memspace.task.task import Task
 
 __all__ = ["ekfac_backend"]
 
 FIDELITY_EXAMPLES, FIDELITY_PROBES = 1000, 4
 CALIBRATED = 2000  # held-out examples at most that the damping is matched on
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The metric, read by two passes.
+
+    Args:
+        f: outputs of the training data; y: their labels; diagonal: (P,) of F.
+        options: of the passes to come.
+    """
+
+    task: Task
+    plan: Plan
+    ekfac: Ekfac
+    f: Tensor
+    y: Tensor
+    diagonal: Tensor
+    options: PassOptions
+
+    @property
+    def kind(self) -> str:
+        """The cotangents that leverage is read by."""
+        return "empirical" if self.plan.first_order else "jacobian"
+
+    @property
+    def loss(self) -> Tensor:
+        """(n,) nats, summed over positions."""
+        return total(self.task.likelihood.nll(self.f.double(), self.y))
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """The network without each example; outputs, leverage and traces only where leave-one-out is not first order."""
+
+    loss: Tensor
+    f: Tensor | None
+    leverage: Tensor | None
+    trace: Tensor | None
+    mean_trace: tuple[float, float]
 
 
 def ekfac_backend(
@@ -60,151 +88,122 @@ def ekfac_backend(
     progress: Progress,
     held_out: HeldOut | None,
 ) -> Reading:
-    """EKFAC, leverage under it, its fidelity to exact products."""
-    law, blocks, n = task.likelihood, space.blocks, plan.n
-    disk = Disk() if plan.on_disk else None
+    """Read EKFAC, leverage under it, and its fidelity to exact products.
 
-    def first() -> dict[str, Tensor]:
-        factors, diagonal, table = (
-            KroneckerFactors(blocks, plan.kind, disk),
-            DiagonalFisher(blocks, plan.kind),
-            Outputs(),
-        )
-        run_pass(
-            task,
-            space,
-            [factors, diagonal, table],
-            PassOptions(seed=settings.seed, what="Kronecker factors", most=plan.batch, progress=progress),
-        )
-        return factors.state() | diagonal.state() | table.finish()
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        plan: of the audit.
+        settings: of the audit.
+        store: where stages are kept, or None.
+        progress: told of every pass.
+        held_out: outputs of networks that did not see the examples, or None.
 
-    one = stage(store, "factors", first)
-    f, y = one["f"], one["y"]
-    factors = KroneckerFactors(blocks, plan.kind)
-    factors.restore(one)
-    bases, _ = bases_of(factors.each(), disk)
-    del factors
-
-    def second() -> dict[str, Tensor]:
-        corrected = CorrectedEigenvalues(blocks, bases, plan.kind)
-        # With one label an example its spread cannot be told from the examples': norms then carry both.
-        spread = [SampleSpread(blocks, plan.kind)] if plan.samples > 1 else []
-        single = [GradientNorms(blocks, plan.kind)] if plan.samples == 1 and plan.first_order else []
-        run_pass(
-            task,
-            space,
-            [corrected, *spread, *single],
-            PassOptions(seed=settings.seed + 1, what="corrected eigenvalues", most=plan.batch, progress=progress),
-        )
-        return corrected.state() | (spread[0].state() if spread else {}) | (single[0].state() if single else {})
-
-    two = stage(store, "eigenvalues", second)
-    values = {b.name: two[f"eig/{b.name}"] / two["n"] for b in blocks}
-    sampling = float(two["variance"].sqrt() / two["n"]) if "variance" in two else 0.0
-    metric = kronecker_of(blocks, bases, values, True, plan.kind, sampling)
-    kind = "empirical" if plan.first_order else "jacobian"
-
-    def inverse(dampings: list[float]) -> dict[str, Tensor]:
-        return {b.name: torch.stack([1 / (n * (values[b.name] + g)) for g in dampings]) for b in blocks}
-
-    cache: dict[float, Tensor] = {}
-    subset = None if held_out is None else held_out.index[:CALIBRATED]
-    trimmed = (
-        None
-        if held_out is None or subset is None
-        else HeldOut(subset, held_out.f[:CALIBRATED], held_out.folds, held_out.seconds)
-    )
-
-    def estimate(g: float) -> Tensor:
-        assert subset is not None
-        if not cache:
-            unit = damping_unit(metric)
-            grid = [x * unit for x in GRID]
-            at_once = max(1, settings.memory // (4 * 8 * space.size))
-            for part in (grid[i : i + at_once] for i in range(0, len(grid), at_once)):
-                table = KroneckerLeverage(blocks, bases, inverse(part), kind)
-                run_pass(
-                    task,
-                    space,
-                    [table],
-                    PassOptions(
-                        index=subset, what="leave-one-out at every damping", most=plan.batch, progress=progress
-                    ),
-                )
-                done = table.finish()
-                for d, x in enumerate(part):
-                    if plan.first_order:
-                        loss = total(law.nll(f[subset].double(), y[subset]))
-                        cache[x] = first_order_losses(loss, done["parts"][:, d].sum(1))
-                    else:
-                        cache[x] = loo_outputs(law, f[subset], y[subset], done["leverage"][:, d], own=False)
-        return cache[g]
-
-    theta = space.flat(task.model)
-    damping = choose_damping(task, settings, trimmed, y, estimate, metric, theta, n)
-    test_f, test_y = test_outputs(task)
-    qf, qy = (test_f, test_y) if test_f is not None and test_y is not None else (f, y)
-    queries = pick_queries(task, settings, qf, qy)
-
-    def third() -> dict[str, Tensor]:
-        inverse = {b.name: 1 / (n * (values[b.name] + damping.value)) for b in blocks}
-        gradients = QueryGradients(blocks, bases, inverse, len(queries), n)
-        asked = Data((query_data(task).batch(queries).x, explained(task, qf[queries], qy[queries]).cpu()))
-        run_pass(task, space, [gradients], PassOptions(data=asked, batch=min(8, plan.batch)))
-        weights = {b.name: torch.stack([torch.ones_like(values[b.name]), inverse[b.name]]) for b in blocks}
-        table = KroneckerLeverage(blocks, bases, weights, kind)
-        scores = KroneckerInfluence(blocks, gradients.finish(), {k: bases[k] for k in gradients.rotated})
-        run_pass(
-            task, space, [table, scores], PassOptions(what="leverage and influence", most=plan.batch, progress=progress)
-        )
-        return table.finish() | scores.finish()
-
-    three = stage(store, "leverage", third)
-    parts = three["parts"][:, 1].double()
-    base_loss = total(law.nll(f.double(), y))
-    if plan.first_order:
-        v, loo = None, None
-        loo_loss = first_order_losses(base_loss, parts.sum(1))
-        per_example = None
-        drawn = two["norms"].sum(1) if "norms" in two else torch.zeros(1)
-        error = float(drawn.std() / len(drawn) ** 0.5) if len(drawn) > 1 else sampling
-        mean_trace = (metric.trace().value, error)
-    else:
-        v = three["leverage"][:, 1].double()
-        loo = loo_outputs(law, f, y, v, own=False)
-        loo_loss = law.nll(loo, y)
-        root = law.fisher_root(f.double())
-        per_example = torch.einsum("nck,ncd,ndk->n", root, three["leverage"][:, 0].double(), root)
-        mean_trace = (float(per_example.mean()), 0.0)
+    Returns:
+        what the chapters stand on.
+    """
+    keep = partial(stage, store)
+    read = _read(task, space, plan, PassOptions(seed=settings.seed, most=plan.batch, progress=progress), keep)
+    f, y, metric = read.f, read.y, read.ekfac.metric
+    damping = _damping(read, space, settings, held_out)
+    test_f, test_y = outputs_on_test_data(task)
+    queries = queries_of(task, settings, *((test_f, test_y) if test_f is not None and test_y is not None else (f, y)))
+    table = keep("leverage", lambda: _leverage(read, queries, damping.value))
+    parts = table["parts"][:, 1].double()
+    left_out = _left_out(read, table, parts)
     matched = damping.reliable and held_out is not None
-    labels = judge(task, f, y, refits=held_out, loo=loo, matched=matched, seed=settings.seed)
-    measured = attempt("fisher.fidelity_error", lambda: _fidelity(task, space, metric, plan, settings, mean_trace[0]))
+    labels = judge(task, f, y, refits=held_out, loo=left_out.f, matched=matched, seed=settings.seed)
+    trace = left_out.mean_trace[0]
     return Reading(
         task=task,
         space=space,
         f=f,
         y=y,
-        loss=base_loss,
-        weight=law.weight(f, y),
+        loss=read.loss,
+        weight=task.likelihood.weight(f, y),
         test_f=test_f,
         test_y=test_y,
         metric=metric,
-        diagonal=torch.cat([one[f"diag/{b.name}"].flatten() for b in blocks]) / one["n"],
-        fidelity=measured,
+        diagonal=read.diagonal,
+        fidelity=attempt("fisher.fidelity_error", lambda: _fidelity(task, space, metric, plan, settings, trace)),
         layer_trace=_layers(metric),
-        trace=per_example,
-        mean_trace=mean_trace,
+        trace=left_out.trace,
+        mean_trace=left_out.mean_trace,
         damping=damping,
-        leverage=v,
+        leverage=left_out.leverage,
         parts=parts,
-        loo_f=loo,
-        loo_loss=loo_loss,
+        loo_f=left_out.f,
+        loo_loss=left_out.loss,
         held_out=held_out,
         labels=labels,
-        queries=queries,
-        influence=three["influence"].t().double(),
+        queries=queries.index,
+        influence=table["influence"].t().double(),
         estimator=f"EKFAC, {_counted(plan.samples)} per example for factors and eigenvalues",
     )
+
+
+def _read(task: Task, space: ParameterSpace, plan: Plan, options: PassOptions, keep: Keep) -> _Read:
+    """Run the two passes that make the metric, and outputs and diagonal with the first."""
+    passes = EkfacPasses(task, space, plan.kind, options, keep=keep, disk=Disk() if plan.on_disk else None)
+    bases = passes.factored(DiagonalFisher(space.blocks, plan.kind), Outputs())
+    first = bases.tensors
+    diagonal = torch.cat([first[f"diag/{b.name}"].flatten() for b in space.blocks]) / first["n"]
+    # With one label an example its spread cannot be told from the examples': norms then carry both.
+    further: list[Statistic[Any]] = [SampleSpread(space.blocks, plan.kind)] if plan.samples > 1 else []
+    if plan.samples == 1 and plan.first_order:
+        further = [GradientNorms(space.blocks, plan.kind)]
+    ekfac = passes.corrected(bases, *further)
+    return _Read(task, plan, ekfac, first["f"], first["y"], diagonal, options)
+
+
+def _damping(read: _Read, space: ParameterSpace, settings: AuditSettings, held_out: HeldOut | None) -> DampingChoice:
+    if held_out is not None:
+        held_out = HeldOut(held_out.index[:CALIBRATED], held_out.f[:CALIBRATED], held_out.folds, held_out.seconds)
+    at_once = max(1, settings.memory // (4 * 8 * space.size))
+    calibration = Calibration(read.task, space, read.ekfac.metric, read.y, partial(_estimates, read, at_once))
+    return calibration.choose(settings.damping, held_out)
+
+
+def _estimates(read: _Read, at_once: int, grid: tuple[float, ...], index: Tensor) -> list[Tensor]:
+    """Leave-one-out outputs (m, C) at every γ, or losses (m,) to first order; ``at_once``: γ values in one pass."""
+    law, f, y = read.task.likelihood, read.f[index], read.y[index]
+    options = read.options.but(index=index, what="leave-one-out at every damping")
+    estimates: list[Tensor] = []
+    for start in range(0, len(grid), at_once):
+        dampings = grid[start : start + at_once]
+        table = read.ekfac.leverage(read.ekfac.inverses(dampings), options, kind=read.kind)
+        for d in range(len(dampings)):
+            if read.plan.first_order:
+                loss = total(law.nll(f.double(), y))
+                estimates.append(first_order_losses(loss, table["parts"][:, d].sum(1)))
+            else:
+                estimates.append(loo_outputs(law, f, y, table["leverage"][:, d], own=False))
+    return estimates
+
+
+def _leverage(read: _Read, queries: Queries, damping: float) -> dict[str, Tensor]:
+    """Read J F̂⁰ Jᵀ and J M⁻¹ Jᵀ of every example, and influence on the queries, in one pass."""
+    ekfac = read.ekfac
+    solved = ekfac.solved(queries.data, damping, min(8, read.plan.batch))
+    weights = {k: torch.stack([torch.ones_like(v), v]) for k, v in ekfac.inverse(damping).items()}
+    options = read.options.but(what="leverage and influence")
+    return ekfac.leverage(weights, options, ekfac.scores(solved), kind=read.kind)
+
+
+def _left_out(read: _Read, table: dict[str, Tensor], parts: Tensor) -> _LeftOut:
+    """What the leverage says of the network without each example."""
+    law, f, y = read.task.likelihood, read.f, read.y
+    if read.plan.first_order:
+        norms = read.ekfac.tensors.get("norms")
+        drawn = torch.zeros(1) if norms is None else norms.sum(1)
+        error = float(drawn.std() / len(drawn) ** 0.5) if len(drawn) > 1 else read.ekfac.sampling
+        mean_trace = (read.ekfac.metric.trace().value, error)
+        return _LeftOut(first_order_losses(read.loss, parts.sum(1)), None, None, None, mean_trace)
+    leverage = table["leverage"][:, 1].double()
+    loo = loo_outputs(law, f, y, leverage, own=False)
+    root = law.fisher_root(f.double())
+    trace = torch.einsum("nck,ncd,ndk->n", root, table["leverage"][:, 0].double(), root)
+    return _LeftOut(law.nll(loo, y), loo, leverage, trace, (float(trace.mean()), 0.0))
 
 
 def _counted(samples: int) -> str:

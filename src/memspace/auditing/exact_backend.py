@@ -3,52 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from memspace.auditing.common import (
-    QUERIES,
-    choose_damping,
-    explained,
-    pick_queries,
-    query_data,
-    stage,
-    test_outputs,
-)
+from memspace.auditing.common import QUERIES, outputs_on_test_data, queries_of, query_data, stage
+from memspace.auditing.damping import Calibration
 from memspace.auditing.judge import judge
 from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import HeldOut, Reading
 from memspace.auditing.stationary import known_damping, settled
 from memspace.auditing.store import Store
 from memspace.measures.cost import EIGH, Facts, Stage
+from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import loo_outputs
-from memspace.metric.dual import Dual, select_rows
-from memspace.metric.leverage import DualLeverage
+from memspace.metric.dual import Dual
+from memspace.metric.exact import Exact, exact_dual, read_jacobian
+from memspace.metric.keep import Keep, read_tensors
 from memspace.metric.metric import SpectralFunction
-from memspace.passes.collect import CollectRows
-from memspace.passes.engine import PassOptions, run_pass
-from memspace.passes.rows import Rows
+from memspace.passes.engine import PassOptions
 from memspace.passes.space import ParameterSpace
-from memspace.passes.statistics import DiagonalFisher, Outputs
+from memspace.passes.statistics import DiagonalFisher
 from memspace.progress import Progress
-from memspace.task.data import Data
 from memspace.task.task import Task
 
 __all__ = ["exact_backend"]
-
-
-def _rows_of(
-    task: Task, space: ParameterSpace, data: Data, index: Tensor | None, plan: Plan, progress: Progress
-) -> tuple[Rows, dict[str, Tensor]]:
-    rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
-    run_pass(
-        task,
-        space,
-        [rows, table],
-        PassOptions(data=data, index=index, most=plan.batch, progress=progress, what="Jacobian rows"),
-    )
-    return rows.finish(), table.finish()
 
 
 def exact_backend(
@@ -60,62 +40,35 @@ def exact_backend(
     progress: Progress,
     held_out: HeldOut | None,
 ) -> Reading:
-    """Exact metric, leverage and influence."""
-    law = task.likelihood
+    """Read metric, leverage and influence exactly.
 
-    def first() -> dict[str, Tensor]:
-        rows, table = _rows_of(task, space, task.train, None, plan, progress)
-        return _tensors_of(rows) | {"f": table["f"], "y": table["y"]}
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        plan: of the audit.
+        settings: of the audit.
+        store: where stages are kept, or None.
+        progress: told of every pass.
+        held_out: outputs of networks that did not see the examples, or None.
 
-    one = _on(task, stage(store, "rows", first))
-    jacobian, f, y = _rows_from(space, one), one["f"], one["y"]
-    root = law.fisher_root(f.double())
-    step = progress.start("eigendecomposition of the Gram matrix", 3)
-    selection = select_rows(jacobian, root, plan.principal_rows, seed=settings.seed)
-    progress.advance(step)
-
-    def second() -> dict[str, Tensor]:
-        made = Dual.of(selection, len(f))
-        return {"values": made.values, "vectors": made.vectors}
-
-    two = _on(task, stage(store, "gram", second))
-    chance = selection.chance if selection.drawn else None
-    metric = Dual(selection.rows, len(f), two["values"], two["vectors"], selection.drawn, chance=chance)
-    progress.advance(step)
-    leverage = DualLeverage.of(jacobian, metric, plan.outputs, selection.missing)
-    progress.advance(step)
-    progress.finish(step)
-    chosen = torch.arange(len(f)) if held_out is None else held_out.index
-
-    def estimate(g: float) -> Tensor:
-        return loo_outputs(law, f, y, leverage.matrices(g))[chosen]
-
-    theta = space.flat(task.model)
-    known = known_damping(task, space)
-    damping = choose_damping(task, settings, held_out, y, estimate, metric, theta, len(f), known)
-    v = leverage.matrices(damping.value)
-    loo = settled(task, f, y, leverage, damping)
+    Returns:
+        what the chapters stand on.
+    """
+    law, keep = task.likelihood, partial(stage, store)
+    options = PassOptions(most=plan.batch, progress=progress)
+    jacobian = read_jacobian(task, space, options, keep)
+    f, y = jacobian.f, jacobian.y
+    exact = exact_dual(task, jacobian, limit=plan.principal_rows, seed=settings.seed, keep=keep, progress=progress)
+    damping = _damping(task, space, exact, settings, held_out)
+    loo = settled(task, f, y, exact.leverage, damping)
     residual = law.residual(f.double(), y)
-    test_f, test_y = test_outputs(task)
-    qf, qy = (test_f, test_y) if test_f is not None and test_y is not None else (f, y)
-    queries = pick_queries(task, settings, qf, qy)
-    q_rows, _ = _rows_of(task, space, query_data(task), queries, plan, progress)
-    asked = qf[queries].double()
-    influence = leverage.influence(
-        residual, q_rows, law.residual(asked, explained(task, asked, qy[queries])), damping.value
-    )
-    own = root.transpose(1, 2) @ leverage.own @ root
-    per_example = own.diagonal(dim1=1, dim2=2).sum(-1)
-    said = f", {selection.drawn:.0%} of the trace in rows that were drawn" if selection.drawn else ""
+    test_f, test_y = outputs_on_test_data(task)
+    queries = queries_of(task, settings, *((test_f, test_y) if test_f is not None and test_y is not None else (f, y)))
+    asked = read_jacobian(task, space, options.but(data=query_data(task), index=queries.index))
+    towards = law.residual(queries.f.double(), queries.y)
     matched = damping.reliable and held_out is not None
     labels = judge(task, f, y, refits=held_out, loo=loo, matched=matched, seed=settings.seed)
-
-    def third() -> dict[str, Tensor]:
-        diagonal = DiagonalFisher(space.blocks, "exact")
-        run_pass(task, space, [diagonal], PassOptions(most=plan.batch, progress=progress, what="Fisher diagonal"))
-        return diagonal.finish()
-
-    sums = stage(store, "diagonal", third)
+    trace = exact.trace
     return Reading(
         task=task,
         space=space,
@@ -125,40 +78,47 @@ def exact_backend(
         weight=law.weight(f, y),
         test_f=test_f,
         test_y=test_y,
-        metric=metric,
-        diagonal=torch.cat([sums[f"diag/{b.name}"].flatten() for b in space.blocks]) / sums["n"],
+        metric=exact.metric,
+        diagonal=_diagonal(task, space, options, keep),
         fidelity=None,
-        layer_trace=_layers(metric),
-        trace=per_example,
-        mean_trace=(float(per_example.mean()), 0.0),
+        layer_trace=_layers(exact.metric),
+        trace=trace,
+        mean_trace=(float(trace.mean()), 0.0),
         damping=damping,
-        leverage=v,
-        parts=leverage.self_parts(residual, damping.value),
+        leverage=exact.leverage.matrices(damping.value),
+        parts=exact.leverage.self_parts(residual, damping.value),
         loo_f=loo,
         loo_loss=law.nll(loo, y),
         held_out=held_out,
         labels=labels,
-        queries=queries,
-        influence=influence,
-        estimator=f"exact dual, {len(metric.rows):,} Fisher rows{said}",
+        queries=queries.index,
+        influence=exact.leverage.influence(residual, asked.rows, towards, damping.value),
+        estimator=_estimator(exact.metric),
     )
 
 
-def _tensors_of(rows: Rows) -> dict[str, Tensor]:
-    """Rows as tensors by name."""
-    factors = {f"a/{k}": v for k, v in rows.a.items()} | {f"g/{k}": v for k, v in rows.g.items()}
-    return factors | {"example": rows.example}
+def _damping(
+    task: Task, space: ParameterSpace, exact: Exact, settings: AuditSettings, held_out: HeldOut | None
+) -> DampingChoice:
+    f, y = exact.jacobian.f, exact.jacobian.y
+
+    def estimates(grid: tuple[float, ...], index: Tensor) -> list[Tensor]:
+        return [loo_outputs(task.likelihood, f, y, exact.leverage.matrices(g))[index] for g in grid]
+
+    calibration = Calibration(task, space, exact.metric, y, estimates)
+    return calibration.choose(settings.damping, held_out, lambda: known_damping(task, space))
 
 
-def _rows_from(space: ParameterSpace, kept: dict[str, Tensor]) -> Rows:
-    """Inverse of :func:`_tensors_of`."""
-    a, g = ({k[2:]: v for k, v in kept.items() if k.startswith(side)} for side in ("a/", "g/"))
-    return Rows(tuple(space.blocks), a, g, kept["example"])
+def _diagonal(task: Task, space: ParameterSpace, options: PassOptions, keep: Keep) -> Tensor:
+    """Diagonal of F, (P,), as the stage ``diagonal``."""
+    table = DiagonalFisher(space.blocks, "exact")
+    sums = keep("diagonal", lambda: read_tensors(task, space, [table], options.but(what="Fisher diagonal")))
+    return torch.cat([sums[f"diag/{b.name}"].flatten() for b in space.blocks]) / sums["n"]
 
 
-def _on(task: Task, kept: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors where the model is: what was kept comes back on the CPU."""
-    return {k: v.to(task.device) for k, v in kept.items()}
+def _estimator(metric: Dual) -> str:
+    drawn = f", {metric.drawn:.0%} of the trace in rows that were drawn" if metric.drawn else ""
+    return f"exact dual, {len(metric.rows):,} Fisher rows{drawn}"
 
 
 def _layers(metric: Dual) -> Callable[[SpectralFunction], Tensor]:

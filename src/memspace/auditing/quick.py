@@ -9,27 +9,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.auditing.damping import Calibration
 from memspace.auditing.plan import PRINCIPAL_ROWS, Plan
 from memspace.auditing.reading import HeldOut
-from memspace.measures.damping import DampingChoice, evidence_damping, match_damping
+from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import loo_outputs
-from memspace.metric.dual import Dual, select_rows
-from memspace.metric.fisher import bases_of, kronecker_of
+from memspace.metric.ekfac import Ekfac, EkfacPasses
+from memspace.metric.exact import exact_dual, read_jacobian
 from memspace.metric.leverage import DualLeverage
 from memspace.metric.metric import FisherMetric
-from memspace.passes.collect import CollectRows
 from memspace.passes.engine import PassOptions, run_pass
-from memspace.passes.forms.bases import Bases
-from memspace.passes.leverage import KroneckerInfluence, KroneckerLeverage, QueryGradients
 from memspace.passes.space import ParameterSpace
-from memspace.passes.statistics import CorrectedEigenvalues, KroneckerFactors, Outputs
+from memspace.passes.statistics import Outputs
 from memspace.progress import Progress
 from memspace.task.data import Data
 from memspace.task.task import Task
 
 __all__ = ["LeverageGrid", "Quick", "read_exact", "read_quick"]
 
-_WHAT = "networks that did not see the examples"
 DAMPINGS = tuple(10 ** (k / 2) for k in range(-7, 0))  # in largest eigenvalues of F, two per decade
 
 
@@ -56,19 +53,21 @@ class LeverageGrid:
     exact: DualLeverage | None = None
 
     def choose(self, refits: HeldOut | None) -> DampingChoice:
-        """γ where leave-one-out meets networks that did not see the examples, in loss on the labels as given.
+        """Choose γ: the only one of the grid, by refits, or by the evidence (see :class:`Calibration`).
 
-        Without refits, of greatest evidence.
+        Args:
+            refits: outputs of networks that did not see the examples, or None.
+
+        Returns:
+            the choice.
         """
-        if len(self.grid) == 1:
-            return DampingChoice.given(self.grid[0])
-        if refits is None:
-            return evidence_damping(self.metric, self.space.flat(self.task.model), len(self.f))
-        at = refits.index.to(self.y.device)
-        seen, law = self.y[at], self.task.likelihood
-        every = [self._loo(self.leverage[:, k], at) for k in range(len(self.grid))]
-        losses = torch.stack([law.excess(f, seen) for f in every])
-        return match_damping(losses, self.grid, law.excess(refits.f.double(), seen), _WHAT)
+
+        def estimates(grid: tuple[float, ...], index: Tensor) -> list[Tensor]:
+            at = index.to(self.y.device)
+            return [self._loo(self.leverage[:, k], at) for k in range(len(grid))]
+
+        given = self.grid[0] if len(self.grid) == 1 else None
+        return Calibration(self.task, self.space, self.metric, self.y, estimates, self.grid).choose(given, refits)
 
     def leverage_at(self, damping: float) -> Tensor:
         """V (n, C, C) at γ: between two of the grid linear in log γ, beyond it the nearest."""
@@ -92,84 +91,83 @@ class Quick:
     """EKFAC of the training data: leverage, and influence by two more passes.
 
     Args:
-        at: leverage; bases, values: EKFAC's eigenbases and eigenvalues by block.
+        at: leverage; ekfac: bases and eigenvalues.
         parts: (n, D, L) self-influence by block, nats.
     """
 
     at: LeverageGrid
-    bases: dict[str, Bases]
-    values: dict[str, Tensor]
+    ekfac: Ekfac
     parts: Tensor
 
     def influence(self, x: Data, damping: float, progress: Progress, less: Data | None = None) -> Tensor:
-        """(Q, n) nats: what leaving out a training example adds to the loss of each example of ``x``, first order.
+        """Estimate what leaving out a training example adds to the loss of each example of ``x``, to first order.
 
         Args:
+            x: examples, with the labels whose loss is meant.
+            damping: γ.
+            progress: told of the pass.
             less: as many examples, whose own answer is taken off.
+
+        Returns:
+            (Q, n) nats.
         """
-        task, space, n = self.at.task, self.at.space, len(self.at.f)
-        inverse = {b.name: 1 / (n * (self.values[b.name] + damping)) for b in space.blocks}
-
-        def solved(data: Data) -> tuple[dict[str, Tensor], set[str]]:
-            queries = QueryGradients(space.blocks, self.bases, inverse, len(data), n)
-            run_pass(task, space, [queries], PassOptions(data=data))
-            return queries.finish(), queries.rotated
-
-        asked, rotated = solved(x)
+        asked = self.ekfac.solved(x, damping)
         if less is not None:
-            other, _ = solved(less)
-            asked = {k: v - other[k] for k, v in asked.items()}
-        scores = KroneckerInfluence(space.blocks, asked, {k: self.bases[k] for k in rotated})
-        run_pass(task, space, [scores], PassOptions(progress=progress, what="neighbours in influence"))
+            asked = asked.less(self.ekfac.solved(less, damping))
+        scores = self.ekfac.scores(asked)
+        run_pass(self.at.task, self.at.space, [scores], PassOptions(progress=progress, what="neighbours in influence"))
         return scores.finish()["influence"].t().double()
 
 
 def read_quick(
     task: Task, space: ParameterSpace, plan: Plan, seed: int, progress: Progress, given: float | None = None
 ) -> Quick:
-    """Factors, corrected eigenvalues, leverage. ``given``: this damping alone."""
-    blocks, n = space.blocks, plan.n
-    factors, table = KroneckerFactors(blocks, "mc"), Outputs()
-    run_pass(
-        task,
-        space,
-        [factors, table],
-        PassOptions(seed=seed, most=plan.batch, progress=progress, what="Kronecker factors"),
-    )
-    bases, _ = bases_of(factors.taken())
-    corrected = CorrectedEigenvalues(blocks, bases, "mc")
-    run_pass(
-        task,
-        space,
-        [corrected],
-        PassOptions(seed=seed + 1, most=plan.batch, progress=progress, what="corrected eigenvalues"),
-    )
-    sums = corrected.state()
-    values = {b.name: sums[f"eig/{b.name}"] / sums["n"] for b in blocks}
-    metric = kronecker_of(blocks, bases, values, True, "mc", 0.0)
-    grid = (given,) if given is not None else _grid(max(float(v.max()) for v in values.values()))
-    inverse = {b.name: torch.stack([1 / (n * (values[b.name] + g)) for g in grid]) for b in blocks}
-    leverage = KroneckerLeverage(blocks, bases, inverse)
-    run_pass(task, space, [leverage], PassOptions(most=plan.batch, progress=progress, what="leverage at every damping"))
-    done, outs = leverage.finish(), table.finish()
-    at = LeverageGrid(task, space, outs["f"], outs["y"], metric, grid, done["leverage"], False, "EKFAC")
-    return Quick(at, bases, values, done["parts"])
+    """Read factors, corrected eigenvalues and leverage by EKFAC.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        plan: of an audit.
+        seed: of sampled labels.
+        progress: told of every pass.
+        given: this damping alone.
+
+    Returns:
+        leverage at every damping of the grid.
+    """
+    options = PassOptions(most=plan.batch, progress=progress)
+    passes = EkfacPasses(task, space, "mc", options.but(seed=seed))
+    bases = passes.factored(Outputs())
+    ekfac = passes.corrected(bases)
+    grid = (given,) if given is not None else _grid(max(float(v.max()) for v in ekfac.values.values()))
+    table = ekfac.leverage(ekfac.inverses(grid), options.but(what="leverage at every damping"))
+    f, y = bases.tensors["f"], bases.tensors["y"]
+    at = LeverageGrid(task, space, f, y, ekfac.metric, grid, table["leverage"], False, "EKFAC")
+    return Quick(at, ekfac, table["parts"])
 
 
 def read_exact(
     task: Task, space: ParameterSpace, plan: Plan, seed: int, progress: Progress, given: float | None = None
 ) -> LeverageGrid:
-    """The same by the exact dual: of the whole network, for as many Jacobian rows as fit."""
-    rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
-    run_pass(task, space, [rows, table], PassOptions(most=plan.batch, progress=progress, what="Jacobian rows"))
-    jacobian, outs = rows.finish(), table.finish()
-    f = outs["f"]
-    selection = select_rows(jacobian, task.likelihood.fisher_root(f.double()), PRINCIPAL_ROWS, seed=seed)
-    metric = Dual.of(selection, len(f))
-    exact = DualLeverage.of(jacobian, metric, plan.outputs, selection.missing)
+    """Read leverage by the exact dual: of the whole network, for as many Jacobian rows as fit.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        plan: of an audit.
+        seed: of the draw of Fisher rows, where not all are held.
+        progress: told of the pass.
+        given: this damping alone.
+
+    Returns:
+        leverage at every damping of the grid, and at any other by ``exact``.
+    """
+    jacobian = read_jacobian(task, space, PassOptions(most=plan.batch, progress=progress))
+    exact = exact_dual(task, jacobian, limit=PRINCIPAL_ROWS, seed=seed)
+    metric, f, y = exact.metric, jacobian.f, jacobian.y
     grid = (given,) if given is not None else _grid(float(metric.values[-1]) / metric.n)
-    leverage = torch.stack([exact.matrices(g) for g in grid], 1)
-    return LeverageGrid(task, space, f, outs["y"], metric, grid, leverage, True, "exact dual", exact)
+    leverage = torch.stack([exact.leverage.matrices(g) for g in grid], 1)
+    return LeverageGrid(task, space, f, y, metric, grid, leverage, True, "exact dual", exact.leverage)
 
 
 def _grid(largest: float) -> tuple[float, ...]:

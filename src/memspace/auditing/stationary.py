@@ -42,12 +42,7 @@ def known_damping(task: Task, space: ParameterSpace) -> DampingChoice | None:
     decay = task.decay if task.decay else -float(gradient @ theta) / squared
     if not decay > 0 or float((gradient + decay * theta).norm()) > NEAR * decay * squared**0.5:
         return None
-    said = "given" if task.decay else "read off the gradient"
-    statement = (
-        f"γ = {decay:.2g} is the training's own weight decay ({said}): the outputs are affine in the weights, which "
-        "minimise the penalised loss, so that leave-one-out is one Newton step from exact"
-    )
-    return DampingChoice(decay, "decay", True, statement)
+    return DampingChoice.decay(decay, "given" if task.decay else "read off the gradient")
 
 
 def settled(task: Task, f: Tensor, y: Tensor, leverage: DualLeverage, damping: DampingChoice) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from memspace.editing.effects import losses
-from memspace.measures.damping import DampingChoice, evidence_damping, match_damping
+from memspace.measures.damping import DampingChoice, first_choice
 from memspace.metric.metric import FisherMetric
 from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
@@ -33,9 +33,7 @@ def from_time(task: Task, positions: int) -> DampingChoice | None:
     time = recipe.time(len(task.train))
     if time is None or time <= 0:
         return None
-    value = positions * (1 / time + recipe.decay)
-    told = f"γ = {value:.2g}: one over the training's learning-rate time {time:.3g}, plus its decay {recipe.decay:g}"
-    return DampingChoice(value, "training time", True, told)
+    return DampingChoice.training_time(time, recipe.decay, calibrated=True, positions=positions)
 
 
 def trial_set(n: int, avoid: Tensor, seed: int) -> Tensor:
@@ -68,7 +66,7 @@ def from_trial(
     grid = tuple(g * scale for g in GRID)
     found = torch.stack([lost({n: t.to(task.dtype) for n, t in space.unpack(forget_trial(g)).items()}) for g in grid])
     found = torch.where(torch.isfinite(found), found, torch.full_like(found, 1e3))
-    return match_damping(found, grid, target, "a network refitted without them, forgetting other examples,")
+    return DampingChoice.matched(found, grid, target, "a network refitted without them, forgetting other examples,")
 
 
 def choose(
@@ -79,17 +77,27 @@ def choose(
     trial: Callable[[], DampingChoice],
     positions: int,
 ) -> DampingChoice:
-    """The given γ; else by the training's time; else by a trial with one refit; else by the evidence, flagged.
+    """Choose the given γ; else by the training's time; else by a trial with one refit; else by the evidence, flagged.
+
+    Args:
+        task: with its training or a way to refit, where there is one.
+        space: the parameters.
+        given: the user's own γ, or None.
+        metric: makes F of the training data.
+        trial: chooses by forgetting other examples, see ``from_trial``.
+        positions: of a sequence.
+
+    Returns:
+        the choice.
 
     Raises:
-        ValueError: a damping given that is not a positive finite number.
+        SettingsError: a damping given that is not a positive finite number.
     """
     if given is not None:
         FisherMetric._positive(given)
-        return DampingChoice.given(given)
-    timed = from_time(task, positions)
-    if timed is not None:
-        return timed
-    if task.refit is not None:
-        return trial()
-    return evidence_damping(metric(), space.flat(task.model), len(task.train))
+    return first_choice(
+        given,
+        lambda: from_time(task, positions),
+        lambda: None if task.refit is None else trial(),
+        otherwise=lambda: DampingChoice.evidence(metric(), space.flat(task.model), len(task.train)),
+    )

@@ -22,7 +22,7 @@ from memspace.experiments.capacity import (
 from memspace.experiments.forgetting import Forgetting, forgetting_curve
 from memspace.measurement import Measurement
 from memspace.measures.complexity import information_bits
-from memspace.measures.damping import evidence_damping
+from memspace.measures.damping import DampingChoice
 from memspace.metric.fisher import build
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
@@ -166,7 +166,7 @@ def information_of(a: Architecture, examples: int, steps: int, settings: Capacit
     representation = "dense" if space.size <= DENSE else "ekfac"
     metric = build(task, space, representation)
     theta = space.flat(task.model)
-    chosen = evidence_damping(metric, theta, examples)
+    chosen = DampingChoice.evidence(metric, theta, examples)
     alike = space.size / float(theta.double().square().sum()) / examples
     out = []
     for name, gamma, rule in (

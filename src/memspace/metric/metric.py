@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -138,26 +138,3 @@ class FisherMetric(ABC):
             raise SettingsError(
                 f"damping must be a positive finite number, got {damping}", where="damping", remedy="give such a one"
             )
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Random vectors and their exact products, to measure fidelity against."""
-
-    vectors: Tensor
-    products: Tensor
-    trace: Estimate = field(default_factory=lambda: Estimate(math.nan))
-
-
-def fidelity(metric: FisherMetric, probe: Probe) -> Fidelity:
-    """Distance of a representation from exact products F v on random probes v."""
-    difference = (metric.matvec(probe.vectors.double()) - probe.products.double()).square().sum(-1)
-    reference = probe.products.double().square().sum(-1)
-    ratio = float(difference.sum() / reference.sum())
-    count = len(reference)
-    # Delta method for the root of a ratio of sums.
-    residual = (difference - ratio * reference) / reference.mean()
-    se_ratio = float(residual.std() / math.sqrt(count)) if count > 1 else math.nan
-    error = math.sqrt(ratio)
-    trace_ratio = metric.trace().value / probe.trace.value
-    return Fidelity(error, se_ratio / (2 * error) if error > 0 else 0.0, trace_ratio, count)

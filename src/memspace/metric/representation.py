@@ -1,0 +1,132 @@
+"""The table of representations of F: each is a class that registers itself by its name.
+
+A package adds one by one module, which an entry point names (see ``memspace.extensions``)::
+
+    @representation
+    class Banded(Representation):
+        name = "banded"
+
+        def build(self, context: BuildContext) -> FisherMetric: ...
+
+It is then ``memspace.fisher(task, "banded")``; ``memspace.testing.check_metric`` holds what it builds to the contract.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from importlib import import_module
+from typing import ClassVar, TypeVar
+
+from memspace.errors import SettingsError
+from memspace.extensions import load_extensions
+from memspace.metric.context import BuildContext
+from memspace.metric.metric import FisherMetric
+
+__all__ = ["Need", "Representation", "check_need", "known_representations", "representation", "representation_named"]
+
+BUILT_IN = "memspace.metric.representations"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory that a representation holds.
+
+    Args:
+        bytes: how much.
+        what: is held, for people.
+        instead: representations that need less.
+    """
+
+    bytes: int
+    what: str
+    instead: str = "ekfac or implicit"
+
+
+class Representation(ABC):
+    """One way to hold F.
+
+    Args:
+        name: by which it is asked for.
+    """
+
+    name: ClassVar[str]
+
+    def need(self, context: BuildContext) -> Need | None:
+        """Return what it must hold in memory, or None where that is little; asked before anything is read."""
+        return None
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> FisherMetric:
+        """Read the network and return the metric.
+
+        Args:
+            context: the network, the kind of cotangents, and the means to read it.
+
+        Returns:
+            F of the examples; its own docstring says what of it is exact.
+        """
+
+
+_known: dict[str, Representation] = {}
+R = TypeVar("R", bound=type[Representation])
+
+
+def representation(kind: R) -> R:
+    """Register a class of representation by its ``name``.
+
+    Args:
+        kind: the class; it is made without arguments.
+
+    Returns:
+        the class.
+
+    Raises:
+        SettingsError: another class has the name.
+    """
+    known = _known.get(kind.name)
+    if known is not None and type(known).__qualname__ != kind.__qualname__:
+        what = f"there are two representations {kind.name!r}: {type(known).__qualname__} and {kind.__qualname__}"
+        raise SettingsError(what, where="memspace.fisher", remedy="give one of them another name")
+    _known[kind.name] = kind()
+    return kind
+
+
+def known_representations() -> tuple[str, ...]:
+    """Return the names of all representations, those of extensions among them, in alphabetical order."""
+    package = import_module(BUILT_IN)
+    for module in pkgutil.iter_modules(package.__path__):
+        import_module(f"{BUILT_IN}.{module.name}")
+    load_extensions()
+    return tuple(sorted(_known))
+
+
+def representation_named(name: str) -> Representation:
+    """Return the representation of that name.
+
+    Args:
+        name: as a user writes it.
+
+    Returns:
+        the representation.
+
+    Raises:
+        SettingsError: nothing has that name; says which there are.
+    """
+    known = known_representations()
+    if name not in known:
+        what = f"unknown representation {name!r}; one of {', '.join(known)}"
+        raise SettingsError(what, where="fisher", remedy="give one of these")
+    return _known[name]
+
+
+def check_need(chosen: Representation, context: BuildContext) -> None:
+    """Refuse a representation that memory does not hold.
+
+    Raises:
+        MemoryBudgetError: it needs more than is allowed; says what needs less.
+    """
+    need = chosen.need(context)
+    if need is not None:
+        context.check_memory(need.bytes, need.what, f"the representation {need.instead}")
