@@ -27,7 +27,7 @@ def _formulas(app: Any, what: str, name: str, obj: Any, options: Any, lines: lis
 
 
 def _imported(app: Any, env: Any, node: Any, text: Any) -> Any:
-    """A name that a module imports leads to where it is described; type variables and aliases are plain text."""
+    """A name that a module imports leads to where it is described; what is not public is plain text."""
     value = sys.modules.get(node.get("py:module") or "")
     target = node["reftarget"]
     if target.startswith("memspace."):  # a type in a signature
@@ -39,7 +39,8 @@ def _imported(app: Any, env: Any, node: Any, text: Any) -> Any:
     if value is None:
         return None
     module, name = getattr(value, "__module__", ""), getattr(value, "__qualname__", "_")
-    if name.startswith("_") or not module.startswith("memspace"):
+    public = getattr(sys.modules.get(module), "__all__", ())
+    if not module.startswith("memspace") or name.partition(".")[0] not in public:
         return text
     place = f"{module}.{name}"
     return env.domains["py"].resolve_xref(env, node["refdoc"], app.builder, node["reftype"], place, node, text)
