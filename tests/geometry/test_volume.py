@@ -10,8 +10,9 @@ from torch import nn
 
 from memspace.geometry.nielsen import growth
 from memspace.geometry.stacked import probe_of
+from memspace.geometry.subset_simulation import SubsetSimulation, subset_bits
 from memspace.geometry.symmetry import symmetries, symmetry_directions
-from memspace.geometry.volume import admissible_bits, kl_of, subset_bits
+from memspace.geometry.volume import admissible_bits, kl_of
 from memspace.metric.fisher import build
 from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
@@ -98,7 +99,7 @@ def test_subset_simulation_finds_a_known_mass():
         return 0.5 * (delta.square() * values).sum(1)
 
     exact = admissible_bits(values, 1.0, 0.05)
-    found = subset_bits(kl, 12, 1.0, 0.05, samples=300)
+    found = subset_bits(kl, 12, 1.0, 0.05, SubsetSimulation(samples=300))
     assert exact.bits > 20
     assert found.bits == pytest.approx(exact.bits, abs=4 * found.error + 0.3)
     assert 0 < found.error < 2
@@ -109,7 +110,9 @@ def test_the_interval_of_subset_simulation_covers():
     values = torch.linspace(0.5, 3, 6).double()
     exact = admissible_bits(values, 1.0, 0.05).bits
     ends = [
-        subset_bits(lambda d: 0.5 * (d.square() * values).sum(1), 6, 1.0, 0.05, samples=100, seed=s).interval
+        subset_bits(
+            lambda d: 0.5 * (d.square() * values).sum(1), 6, 1.0, 0.05, SubsetSimulation(samples=100, seed=s)
+        ).interval
         for s in range(60)
     ]
     held = sum(low <= exact <= high for low, high in ends)
@@ -133,7 +136,7 @@ def test_the_volume_of_a_network_by_its_spectrum_and_by_counting():
     assert float(kl(torch.zeros(1, space.size).double())[0]) == 0
     for radius, epsilon in ((0.02, 2e-5), (0.1, 5e-4)):
         predicted = admissible_bits(values, radius, epsilon).bits
-        counted = subset_bits(kl, space.size, radius, epsilon, samples=300)
+        counted = subset_bits(kl, space.size, radius, epsilon, SubsetSimulation(samples=300))
         assert predicted > 3
         assert counted.bits == pytest.approx(predicted, rel=0.1, abs=4 * counted.error + 0.3)
 

@@ -45,7 +45,7 @@ class Documented:
     @property
     def entries(self) -> list[str]:
         """Names described under ``Args``, in order."""
-        return re.findall(r"^    (\*{0,2}\w+)(?: \([^)]*\))?:", self.sections.get("Args", ""), re.MULTILINE)
+        return re.findall(r"^    \*{0,2}(\w+)(?: \([^)]*\))?:", self.sections.get("Args", ""), re.MULTILINE)
 
     @property
     def decorators(self) -> set[str]:
@@ -68,6 +68,13 @@ class Documented:
         """Whether it gives anything back."""
         returned = getattr(self.node, "returns", None)
         return returned is not None and ast.unparse(returned) not in ("None", "NoReturn", "Never")
+
+    @property
+    def raised(self) -> set[str]:
+        """Exceptions that the body itself raises, by class name; what a helper makes is not seen."""
+        bodies = [n for n in ast.walk(self.node) if isinstance(n, ast.Raise) and n.exc is not None]
+        names = {ast.unparse(n.exc.func if isinstance(n.exc, ast.Call) else n.exc) for n in bodies if n.exc}
+        return {n for n in names if n[0].isupper()}
 
 
 def held() -> list[Path]:
@@ -118,10 +125,7 @@ def overrides(item: Documented) -> bool:
 def _parameters(node: Function, method: bool) -> list[str]:
     a = node.args
     names = [x.arg for x in (*a.posonlyargs, *a.args)][1 if method else 0 :]
-    names += [f"*{a.vararg.arg}"] if a.vararg else []
-    names += [x.arg for x in a.kwonlyargs]
-    names += [f"**{a.kwarg.arg}"] if a.kwarg else []
-    return names
+    return names + [x.arg for x in (a.vararg, *a.kwonlyargs, a.kwarg) if x is not None]
 
 
 def _init(node: ast.ClassDef) -> list[str]:

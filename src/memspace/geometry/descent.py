@@ -10,17 +10,18 @@ from torch import Tensor
 
 __all__ = ["CHUNK", "Minimum", "descend"]
 
-CHUNK = 20  # evaluations between two looks at the progress
+CHUNK = 20  # evaluations between two reports of progress
 HISTORY = 20
-HELD = 2**27  # numbers of the history held at most (1 GiB)
+MEMORY = 2**27  # numbers of the history at most (1 GiB)
 
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where a minimisation ended.
+    """The end of a minimisation.
 
     Args:
-        x: the point; value: the function there.
+        x: the point.
+        value: the function there.
         evaluations: of the function and its gradient.
         remaining: ½‖∇_z‖²/(2·value), the share of the value that a Newton step would still gain if the curvature in
             the preconditioned coordinates were 2 (as it is for the energy of a string with the right preconditioner).
@@ -41,18 +42,23 @@ def descend(
     root: Callable[[Tensor], Tensor] | None = None,
     limit: int = 400,
     tolerance: float = 1e-5,
-    told: Callable[[float], None] | None = None,
+    report: Callable[[float], None] | None = None,
 ) -> Minimum:
     """Minimise ``objective(start + root(z))`` over z by L-BFGS with strong Wolfe steps, in float64.
 
     Args:
+        objective: point ↦ scalar, differentiable.
+        start: the point to start from, of any shape.
         root: linear, z ↦ M^{-½} z for an M near the Hessian: the coordinates in which L-BFGS runs.
-        limit: evaluations at most; tolerance: stop when a chunk of evaluations lowers the value by less than this
-            share.
-        told: called with the value after every chunk.
+        limit: evaluations at most.
+        tolerance: stop when a chunk of evaluations lowers the value by less than this share.
+        report: called with the value after every chunk.
+
+    Returns:
+        The lowest point met.
     """
     z = torch.zeros_like(start, dtype=torch.float64, requires_grad=True)
-    history = max(3, min(HISTORY, HELD // (2 * max(1, z.numel()))))
+    history = max(3, min(HISTORY, MEMORY // (2 * max(1, z.numel()))))
 
     def at(z: Tensor) -> Tensor:
         moved = z if root is None else root(z)
@@ -75,19 +81,19 @@ def descend(
         value = objective(at(z))
         torch.autograd.backward(value)
         used += 1
-        found = float(value.detach())
+        reached = float(value.detach())
         assert z.grad is not None
-        if found < best[0]:
-            best = (found, z.detach().clone(), float(z.grad.square().sum()))
+        if reached < best[0]:
+            best = (reached, z.detach().clone(), float(z.grad.square().sum()))
         return value.detach()
 
     before, converged = float("inf"), False
     while used < limit and not converged:
         optimiser.step(closure)  # type: ignore[no-untyped-call]
-        if told is not None:
-            told(best[0])
+        if report is not None:
+            report(best[0])
         converged = before - best[0] <= tolerance * abs(best[0])
         before = best[0]
-    value, found, squared = best
+    value, lowest, squared = best
     remaining = squared / (4 * abs(value)) if value else 0.0
-    return Minimum(at(found).detach(), value, used, remaining, converged)
+    return Minimum(at(lowest).detach(), value, used, remaining, converged)

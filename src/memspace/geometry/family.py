@@ -18,6 +18,7 @@ class Family(Manifold):
     """F + γI of a task's model as a function of its parameters θ (P,), in float64; P² numbers at a time.
 
     Args:
+        task: the model, its law and data.
         index: training examples whose predictions make F (all where not given).
         damping: γ. Curvature needs an invertible metric: with γ = 0, no symmetry may be left in the parameters.
     """

@@ -22,9 +22,12 @@ __all__ = ["Flow", "Logarithm", "flow", "logarithm", "steps_of", "transport"]
 
 @dataclass(frozen=True)
 class Flow:
-    """A geodesic at the times asked for: ``x`` and ``v`` (T, d).
+    """A geodesic at the times asked for.
 
-    ``drift``: largest relative change of the speed √(vᵀGv), which the exact solution keeps: the solver's error.
+    Args:
+        x: points (T, d), or (T, k, d) for k velocities.
+        v: velocities, of the same shape.
+        drift: largest relative change of the speed √(vᵀGv), which the exact solution keeps: the solver's error.
     """
 
     x: Tensor
@@ -45,9 +48,16 @@ def flow(
     """Solve ẍ = −Γ(ẋ, ẋ) from x(0) = x, ẋ(0) = v.
 
     Args:
-        v: one velocity (d,), or several (k, d) from the same point, solved together: results are (T, k, d) then.
-        times: from the first one on, increasing or decreasing; tolerance: of an adaptive ``method``.
+        manifold: the metric.
+        x: the first point (d,).
+        v: one velocity (d,), or several (k, d) from the same point, solved together.
+        times: from the first one on, increasing or decreasing, T of them.
+        tolerance: relative and absolute, of an adaptive ``method``.
+        method: name of the solver in torchdiffeq.
         step: of a method of fixed step, for example ``rk4``.
+
+    Returns:
+        Points and velocities at the times, with the solver's error.
     """
 
     def push(a: Tensor, b: Tensor) -> Tensor:
@@ -72,7 +82,18 @@ def flow(
 
 
 def transport(manifold: Manifold, x: Tensor, v: Tensor, w: Tensor, *, tolerance: float = 1e-10) -> Tensor:
-    """W (d,) or rows (k, d) carried along the geodesic of velocity v for unit time: ẇ = −Γ(ẋ, w)."""
+    """Carry vectors parallel along the geodesic of velocity v for unit time: ẇ = −Γ(ẋ, w).
+
+    Args:
+        manifold: the metric.
+        x: the first point (d,).
+        v: velocity of the geodesic (d,).
+        w: one vector (d,) or rows (k, d) at x.
+        tolerance: relative and absolute, of the ODE solver.
+
+    Returns:
+        The vectors at the geodesic's end, of the shape of w.
+    """
     rows = w.reshape(-1, len(x))
 
     def field(_: Tensor, state: Tensor) -> Tensor:
@@ -89,7 +110,14 @@ def transport(manifold: Manifold, x: Tensor, v: Tensor, w: Tensor, *, tolerance:
 
 
 def steps_of(manifold: Manifold) -> Steps:
-    """Squared step lengths by the metric at the middle of each step (second order)."""
+    """Make the squared step lengths of a string by the metric at the middle of each step.
+
+    Args:
+        manifold: the metric.
+
+    Returns:
+        Points (S, d) ↦ squared lengths (S−1,), of second order in the step.
+    """
 
     def steps(points: Tensor) -> Tensor:
         between, delta = (points[1:] + points[:-1]) / 2, points[1:] - points[:-1]
@@ -103,7 +131,8 @@ class Logarithm:
     """The shortest geodesic found between two points.
 
     Args:
-        velocity: at the first point, (d,); length: √(vᵀGv).
+        velocity: at the first point, (d,).
+        length: √(vᵀGv).
         residual: largest difference of coordinates between where it ends and where it should.
         string: the relaxed string it was started from.
     """
@@ -124,12 +153,20 @@ def logarithm(
     tolerance: float = 1e-10,
     newton: int = 12,
 ) -> Logarithm:
-    """The velocity at x of the shortest geodesic found to y: strings from several starts, then shooting by Newton.
+    """Find the velocity at x of the shortest geodesic to y: strings from several starts, then shooting by Newton.
 
     Args:
-        bends: offsets (d,) of the middle of further starts, beside the straight one: beyond the cut locus the
+        manifold: the metric.
+        x: the first point (d,).
+        y: the last point (d,).
+        bends: offsets (d,) of the middle of further starts, next to the straight one: beyond the cut locus the
             straight start leads to a geodesic that is not shortest.
+        levels: points of the string, coarse to fine.
         tolerance: of the ODE solver; the shooting ends when the miss is within ten times that.
+        newton: steps of the shooting at most.
+
+    Returns:
+        The velocity with its length, and by how much the geodesic misses y.
     """
     share = torch.linspace(0, 1, levels[0], dtype=x.dtype).unsqueeze(1)
     line = x + share * (y - x)
@@ -147,7 +184,7 @@ def logarithm(
 
 def _shoot(manifold: Manifold, x: Tensor, y: Tensor, v: Tensor, tolerance: float, newton: int) -> tuple[Tensor, float]:
     """Newton's method on v ↦ exp(x, v) − y, with derivatives by central differences of the flow, all solved at once."""
-    best, found, d = float("inf"), v, len(x)
+    best, velocity, d = float("inf"), v, len(x)
     unit = torch.eye(d, dtype=x.dtype)
     for _ in range(newton):
         step = 1e-4 * max(1.0, float(v.norm()))
@@ -155,9 +192,9 @@ def _shoot(manifold: Manifold, x: Tensor, y: Tensor, v: Tensor, tolerance: float
         miss = ends[0] - y
         size = float(miss.abs().max())
         if size < best:
-            best, found = size, v
+            best, velocity = size, v
         if size <= 10 * tolerance:
             break
         slope = ((ends[1 : d + 1] - ends[d + 1 :]) / (2 * step)).t()
         v = v - torch.linalg.lstsq(slope, miss.unsqueeze(1)).solution.squeeze(1)
-    return found, best
+    return velocity, best

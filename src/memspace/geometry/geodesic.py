@@ -43,9 +43,11 @@ class PathLength:
     """A polygon's length on the probe examples.
 
     Args:
-        squared: squared steps per example, (M, n); sides: how many cuts a side was given.
+        squared: squared steps per example, (M, n).
         change: what the last halving added; a third of it is what a smooth path still lacks, and one with kinks (ReLU)
-            lacks about as much; earlier: what the halving before it added.
+            lacks about as much.
+        sides: number of cuts a side was given.
+        earlier: what the halving before the last one added.
     """
 
     squared: Tensor
@@ -65,37 +67,50 @@ class PathLength:
 
     @property
     def upper(self) -> float:
-        """The upper bound: each further halving adds the same share of the one before it, half at least."""
+        """Upper bound: each further halving is taken to add the same share of the one before it, half at least."""
         change = max(0.0, self.change)
         share = min(0.9, max(0.5, change / self.earlier if self.earlier > 0 else 0.5))
         return self.measured + change * share / (1 - share)
 
     def effect(self) -> Tensor:
-        """First-order change of the length per unit of an example's weight, mean zero, (n,)."""
+        """Differentiate the length by the examples' weights, to first order.
+
+        Returns:
+            (n,) nats^½, mean zero.
+        """
         steps = self.squared.mean(1, keepdim=True).sqrt()
         parts = (self.squared - steps.square()) / (2 * steps.clamp_min(1e-300))
         return torch.where(steps > 0, parts, 0.0).sum(0)
 
     def error(self) -> float:
-        """Standard error over examples (delta method)."""
+        """Estimate the standard error of the length over examples (delta method).
+
+        Returns:
+            Nats^½; 0 for a single example.
+        """
         effect = self.effect()
         return float(effect.std()) / len(effect) ** 0.5 if len(effect) > 1 else 0.0
 
 
 @dataclass(frozen=True)
 class Geodesic:
-    """A path of networks between two given ones.
+    """A path of networks between two given ones. Lengths are in nats^½, all on the same examples.
 
     Args:
-        states: S state dicts, the ends first and last; ``points`` (S, P) the same as flat vectors.
-        length: of the path found; lower: ambient distance; straight: of the straight line; given: of the path handed
-            over, None without one. All nats^½, on the same examples.
-        energy: (S−1) Σ d² over the states; uneven: √energy over the sum of steps, less 1 (0 at constant speed).
+        states: S state dicts, the ends first and last.
+        points: the same as flat vectors, (S, P).
+        length: of the path found.
+        lower: ambient distance of the ends.
+        straight: length of the straight line.
+        given: length of the path that was passed, None without one.
+        energy: (S−1) Σ d² over the states.
+        uneven: √energy over the sum of steps, less 1 (0 at constant speed).
         remaining: share of the energy another Newton step is expected to gain.
         status: ``converged``, ``limit`` (evaluations ran out), or ``kept`` (a start was shorter than what came of it).
-        start: which start it came from.
-        seconds: wall-clock; evaluations: of the energy; epochs: the forward and backward passes over examples it
-            took, in epochs of the training set.
+        start: name of the start it came from.
+        seconds: wall-clock time.
+        evaluations: of the energy.
+        epochs: forward and backward passes over examples, in epochs of the training set.
         probe: the examples, for measuring more along the path.
     """
 
@@ -144,35 +159,37 @@ def geodesic(
     """Find a short path between two states of a task's model.
 
     Args:
+        task: the model, its law and data.
+        a: the first state dict.
+        b: the last state dict.
         path: states from a to b, for example the checkpoints of a training: a further start, and an upper bound.
-        examples: training examples the lengths are taken on; levels: points of the string, coarse to fine.
-        limit: evaluations of the energy per level and start; tolerance: relative fall of the energy by 20 evaluations
-            at which a level ends.
-        curve: also start from a curve of low loss.
+        examples: number of training examples the lengths are taken on.
+        levels: points of the string, coarse to fine.
+        limit: evaluations of the energy per level and start.
+        tolerance: relative fall of the energy by 20 evaluations at which a level ends.
+        curve: also start from a curve of low loss (Garipov et al. 2018).
+        seed: of the choice of examples.
+        progress: told of the work as it goes.
+
+    Returns:
+        The shortest path found, with the bounds of every path's length.
 
     Raises:
         SettingsError: an argument is out of its range.
         TaskError: the output law has no embedding.
+        WeightsMismatchError: a state is not one of this task's model.
     """
     began, progress = time.perf_counter(), progress or Silent()
     _check_levels(levels)
     space = ParameterSpace.of(task)
-    order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed + 9))
-    probe = probe_of(task, space, order[: max(2, min(examples, len(order)))].sort().values)
-    probe.held = held_between(task, space, a, b)
+    probe = _probe_between(task, space, a, b, examples, seed)
     ends = torch.stack([_flat(space, s, task) for s in (a, b)])
     with torch.no_grad():
         lower = float(probe.steps(ends).sqrt())
-    straight = path_length(probe, ends)
     polygon = torch.stack([_flat(space, s, task) for s in path]) if path else ends
-    given = path_length(probe, polygon) if path else None
-    with holding(task.model, probe.state((ends[0] + ends[1]) / 2, 0.5)):
-        metric = build(task, space, "ekfac", index=probe.index)
-    damping = max(metric.trace().value / space.size, 1e-12)
-
-    def root(rows: Tensor) -> Tensor:
-        return metric.apply(lambda values: torch.rsqrt(values + damping), rows)
-
+    straight = path_length(probe, ends)
+    given_length = path_length(probe, polygon) if path else None
+    root = _preconditioner(task, probe, ends)
     starts, visited = _starts(probe, ends, polygon if path else None, root if curve else None, levels[0])
     handle = progress.start("shortest path", (len(starts) + len(levels) - 1) * -(-limit // CHUNK))
     string = shortest(
@@ -182,33 +199,48 @@ def geodesic(
         levels=levels,
         limit=limit,
         tolerance=tolerance,
-        told=lambda _: progress.advance(handle),
+        report=lambda _: progress.advance(handle),
     )
     progress.finish(handle)
     points, length = string.points, path_length(probe, string.points)
     status, start = ("converged" if string.converged else "limit"), starts[string.chosen][0]
-    for name, known, corners in (("straight line", straight, ends), ("given path", given, polygon)):
+    for name, known, corners in (("straight line", straight, ends), ("given path", given_length, polygon)):
         if known is not None and known.value < length.value:
             points, length, status, start = corners, known, "kept", name
     shares = torch.linspace(0, 1, len(points), dtype=torch.float64).tolist()
-    visited += string.visited
     return Geodesic(
-        tuple(probe.state(p, t) for p, t in zip(points, shares, strict=True)),
-        points,
-        length,
-        lower,
-        straight,
-        given,
-        string.energy,
-        string.uneven,
-        string.remaining,
-        status,
-        start,
-        time.perf_counter() - began,
-        string.evaluations,
-        visited * probe.n / len(task.train),
-        probe,
+        states=tuple(probe.state(p, t) for p, t in zip(points, shares, strict=True)),
+        points=points,
+        length=length,
+        lower=lower,
+        straight=straight,
+        given=given_length,
+        energy=string.energy,
+        uneven=string.uneven,
+        remaining=string.remaining,
+        status=status,
+        start=start,
+        seconds=time.perf_counter() - began,
+        evaluations=string.evaluations,
+        epochs=(visited + string.visited) * probe.n / len(task.train),
+        probe=probe,
     )
+
+
+def _probe_between(task: Task, space: ParameterSpace, a: State, b: State, examples: int, seed: int) -> PathProbe:
+    """Training examples drawn at random, with what lies outside the parameters taken from both ends."""
+    order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed + 9))
+    probe = probe_of(task, space, order[: max(2, min(examples, len(order)))].sort().values)
+    probe.held = held_between(task, space, a, b)
+    return probe
+
+
+def _preconditioner(task: Task, probe: PathProbe, ends: Tensor) -> Callable[[Tensor], Tensor]:
+    """Rows ↦ (F + γI)^{-½} of each, F by EKFAC half way between the ends, γ its mean eigenvalue."""
+    with holding(task.model, probe.state((ends[0] + ends[1]) / 2, 0.5)):
+        metric = build(task, probe.space, "ekfac", index=probe.index)
+    damping = max(metric.trace().value / probe.space.size, 1e-12)
+    return lambda rows: metric.apply(lambda values: torch.rsqrt(values + damping), rows)
 
 
 def _check_levels(levels: Sequence[int]) -> None:
@@ -222,7 +254,15 @@ def _check_levels(levels: Sequence[int]) -> None:
 
 
 def path_length(probe: PathProbe, points: Tensor) -> PathLength:
-    """Length of the polygon through the points, each side cut in two until the length stands still."""
+    """Measure the polygon through the points, each side cut in two until the length stands still.
+
+    Args:
+        probe: the examples.
+        points: corners (S, P).
+
+    Returns:
+        The length, with the gain of the last cuts as its error.
+    """
     sides, before, earlier = 1, 0.0, 0.0
     while True:
         with torch.no_grad():
@@ -235,8 +275,8 @@ def path_length(probe: PathProbe, points: Tensor) -> PathLength:
 
 
 def _flat(space: ParameterSpace, state: State, task: Task) -> Tensor:
-    own = space.parameters(task.model)
-    lost = [n for n in own if n not in state or state[n].shape != own[n].shape]
+    parameters = space.parameters(task.model)
+    lost = [n for n, p in parameters.items() if n not in state or state[n].shape != p.shape]
     if lost:
         raise WeightsMismatchError(
             f"a state lacks {lost[0]} or has it in another shape",
@@ -249,7 +289,7 @@ def _flat(space: ParameterSpace, state: State, task: Task) -> Tensor:
 def _starts(
     probe: PathProbe, ends: Tensor, polygon: Tensor | None, root: Callable[[Tensor], Tensor] | None, count: int
 ) -> tuple[list[tuple[str, Tensor]], int]:
-    """The paths to relax, by name, and how many points were looked at to find them."""
+    """The paths to relax, by name, and at how many points the model ran to find them."""
     shares = torch.linspace(0, 1, count, dtype=torch.float64).to(ends).unsqueeze(1)
     starts = [("straight line", ends[:1] + shares * (ends[1:] - ends[:1]))]
     if polygon is not None:
@@ -264,9 +304,9 @@ def _starts(
         f = probe.outputs(_bezier(ends, middle, inner), inner.squeeze(1)).double()
         return probe.task.likelihood.nll(f, probe.y.expand(len(f), *probe.y.shape)).mean()
 
-    found = descend(loss, ends.mean(0, keepdim=True), root=root, limit=BEZIER, tolerance=1e-2)
-    starts.append(("curve of low loss", _bezier(ends, found.x, shares)))
-    return starts, found.evaluations * len(inner)
+    lowest = descend(loss, ends.mean(0, keepdim=True), root=root, limit=BEZIER, tolerance=1e-2)
+    starts.append(("curve of low loss", _bezier(ends, lowest.x, shares)))
+    return starts, lowest.evaluations * len(inner)
 
 
 def _bezier(ends: Tensor, middle: Tensor, t: Tensor) -> Tensor:

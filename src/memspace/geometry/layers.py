@@ -17,7 +17,7 @@ __all__ = ["LayerLengths", "layer_lengths"]
 
 @dataclass(frozen=True)
 class LayerLengths:
-    """Per block of the parameter space, (blocks,), nats^½.
+    """A path's length per block of the parameter space, (blocks,), nats^½.
 
     Args:
         labels: the blocks' names.
@@ -33,9 +33,17 @@ class LayerLengths:
 
 
 def layer_lengths(probe: PathProbe, points: Tensor, progress: Progress | None = None) -> LayerLengths:
-    """Split the length of the polygon through ``points`` (S, P) by layer, on the probe examples.
+    """Split the length of a polygon by layer, on the probe examples.
 
-    The exact metric at the middle of every side: second order in the side's length.
+    The metric is exact, at the middle of every side: second order in the side's length.
+
+    Args:
+        probe: the examples.
+        points: corners of the polygon, (S, P).
+        progress: told of every side.
+
+    Returns:
+        The length by block of the parameter space.
     """
     task, space, law = probe.task, probe.space, probe.task.likelihood
     carried, alone = torch.zeros(2, len(space.blocks), dtype=torch.float64)

@@ -14,50 +14,132 @@ __all__ = ["KnownManifold", "Manifold"]
 
 
 class Manifold(ABC):
-    """A chart with a metric. ``size``: the dimension d."""
+    """A chart with a metric; ``size`` is its dimension d."""
 
     size: int
 
     @abstractmethod
     def metric(self, x: Tensor) -> Tensor:
-        """G(x), (d, d), differentiable in x (d,)."""
+        """Compute G(x), differentiable in x.
+
+        Args:
+            x: point (d,).
+
+        Returns:
+            (d, d), positive definite.
+        """
 
     def inner(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Uᵀ G(x) v."""
+        """Compute uᵀ G(x) v.
+
+        Args:
+            x: point (d,).
+            u: tangent vector (d,).
+            v: tangent vector (d,).
+
+        Returns:
+            A scalar.
+        """
         return u @ self.metric(x) @ v
 
     def norm(self, x: Tensor, v: Tensor) -> Tensor:
-        """√(vᵀ G(x) v)."""
+        """Compute √(vᵀ G(x) v).
+
+        Args:
+            x: point (d,).
+            v: tangent vector (d,).
+
+        Returns:
+            A scalar.
+        """
         return self.inner(x, v, v).clamp_min(0).sqrt()
 
 
 class KnownManifold(Manifold):
-    """One whose geodesics are known. All exact, in float64 to rounding."""
+    """A manifold whose geodesics are known: all is exact, in float64 to rounding."""
 
     @abstractmethod
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """The length of the shortest path."""
+        """Measure the shortest path.
+
+        Args:
+            x: point (d,).
+            y: point (d,).
+
+        Returns:
+            Its length, a scalar.
+        """
 
     @abstractmethod
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Where the geodesic from x with velocity v is after unit time."""
+        """Follow the geodesic from x with velocity v for unit time.
+
+        Args:
+            x: point (d,).
+            v: tangent vector (d,).
+
+        Returns:
+            The point reached, (d,).
+        """
 
     @abstractmethod
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        """The velocity at x of the shortest geodesic that reaches y in unit time."""
+        """Find the velocity at x of the shortest geodesic that reaches y in unit time.
+
+        Args:
+            x: point (d,).
+            y: point (d,).
+
+        Returns:
+            Tangent vector at x, (d,).
+        """
 
     @abstractmethod
     def transport(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
-        """W carried parallel along the geodesic t ↦ exp(x, t v) from t = 0 to 1."""
+        """Carry a vector parallel along the geodesic t ↦ exp(x, t v) from t = 0 to 1.
+
+        Args:
+            x: point (d,).
+            v: velocity of the geodesic (d,).
+            w: tangent vector at x, (d,).
+
+        Returns:
+            The vector at the end, (d,).
+        """
 
     @abstractmethod
     def sectional(self, x: Tensor, u: Tensor, v: Tensor) -> Tensor:
-        """Sectional curvature of the plane of u and v."""
+        """Give the sectional curvature of the plane of u and v.
+
+        Args:
+            x: point (d,).
+            u: tangent vector (d,).
+            v: another, not parallel to u.
+
+        Returns:
+            A scalar.
+        """
 
     @abstractmethod
     def scalar(self, x: Tensor) -> Tensor:
-        """Scalar curvature: twice the sum of the sectional curvatures over pairs of an orthonormal frame."""
+        """Give the scalar curvature: twice the sum of sectional curvatures over pairs of an orthonormal frame.
+
+        Args:
+            x: point (d,).
+
+        Returns:
+            A scalar.
+        """
 
     def geodesic(self, x: Tensor, y: Tensor, t: float) -> Tensor:
-        """The point at share t of the shortest geodesic."""
+        """Place a point at share t of the shortest geodesic from x to y.
+
+        Args:
+            x: point (d,).
+            y: point (d,).
+            t: 0 at x, 1 at y.
+
+        Returns:
+            Point (d,).
+        """
         return self.exp(x, t * self.log(x, y))

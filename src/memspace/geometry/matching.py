@@ -30,7 +30,13 @@ ROUNDS = 100
 
 @dataclass(frozen=True)
 class Units:
-    """The units of one hidden layer: ``members`` are (tensor name, axis, entries per unit) of all that they index."""
+    """The units of one hidden layer.
+
+    Args:
+        layer: the layer's name.
+        count: number of units.
+        members: (tensor name, axis, entries per unit) of all tensors that the units index.
+    """
 
     layer: str
     count: int
@@ -42,9 +48,11 @@ class Matching:
     """A state dict with its hidden units reordered.
 
     Args:
-        state: computes what it did before; permutations: layer → order of its units.
+        state: computes what it did before.
+        permutations: order of its units by layer.
         moved: share of units that changed place.
-        before, after: Euclidean distance of the parameters to the network matched with.
+        before: Euclidean distance of the parameters to the network matched with, before.
+        after: the same distance after.
     """
 
     state: dict[str, Tensor]
@@ -55,37 +63,52 @@ class Matching:
 
 
 def hidden_units(task: Task) -> list[Units]:
-    """The hidden layers of a chain, in the order they run.
+    """List the hidden layers of a chain, in the order they run.
+
+    Args:
+        task: the model, with data to run it on.
+
+    Returns:
+        One entry a hidden layer.
 
     Raises:
         UnsupportedLayerError: a layer with parameters of another kind, used twice, or in parallel.
     """
-    found: list[Units] = []
+    layers: list[Units] = []
     name, count = "", 0  # the layer that is open: its output is what comes next
     members: list[tuple[str, int, int]] = []
     for module_name, module in _in_order(task):
-        own = dict(module.named_parameters(recurse=False))
+        parameters = dict(module.named_parameters(recurse=False))
         prefix = f"{module_name}." if module_name else ""
         if isinstance(module, LINEAR) and getattr(module, "groups", 1) == 1:
-            weight = own["weight"]
+            weight = parameters["weight"]
             if name:
                 if weight.shape[1] % count:
                     raise _refused(module_name, "its inputs are not the units before it")
-                found.append(Units(name, count, (*members, (f"{prefix}weight", 1, weight.shape[1] // count))))
+                layers.append(Units(name, count, (*members, (f"{prefix}weight", 1, weight.shape[1] // count))))
             name, count = module_name or "model", weight.shape[0]
-            members = [(prefix + n, 0, 1) for n in own]
+            members = [(prefix + n, 0, 1) for n in parameters]
         elif isinstance(module, NORMS) and name:
-            tensors = own | {n: b for n, b in module.named_buffers(recurse=False) if b.dim() == 1}
+            tensors = parameters | {n: b for n, b in module.named_buffers(recurse=False) if b.dim() == 1}
             if any(t.shape != (count,) for t in tensors.values()):
                 raise _refused(module_name, "it does not normalise unit by unit")
             members += [(prefix + n, 0, 1) for n in tensors]
-        elif own:
+        elif parameters:
             raise _refused(module_name, f"units of a {type(module).__name__} cannot be matched")
-    return found
+    return layers
 
 
 def permuted(state: State, units: Sequence[Units], orders: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with every hidden layer's units in the given order (unit k becomes what unit order[k] was)."""
+    """Put every hidden layer's units in the given order: unit k becomes what unit order[k] was.
+
+    Args:
+        state: the state dict.
+        units: the hidden layers.
+        orders: order of the units by layer, (count,) each.
+
+    Returns:
+        A new state dict.
+    """
     out = dict(state)
     for u in units:
         for name, axis, width in u.members:
@@ -94,10 +117,17 @@ def permuted(state: State, units: Sequence[Units], orders: Mapping[str, Tensor])
 
 
 def match(task: Task, a: State, b: State, *, seed: int = 0, restarts: int = 4) -> Matching:
-    """Reorder the hidden units of b so that its weights are most like those of a.
+    """Reorder the hidden units of b so that its weights are most like those of a (Ainsworth et al. 2023).
 
     Args:
+        task: the model both states belong to, with data to run it on.
+        a: the state dict that stays.
+        b: the state dict whose units move.
+        seed: of the order in which layers take turns.
         restarts: runs from different orders of the layers; the one with the most alike weights is kept.
+
+    Returns:
+        The reordered state; a local optimum of the likeness.
 
     Raises:
         UnsupportedLayerError: the network is no chain, or the permuted one would compute something else.

@@ -35,7 +35,7 @@ from memspace.task.task import Task
 __all__ = ["NetworkFlow", "embedded_outputs", "network_flow"]
 
 Map = Callable[[Tensor], Tensor]
-TRIED = 4  # directions beside the velocity, where a kink hides the derivative along it
+TRIED = 4  # directions next to the velocity, where a kink hides the derivative along it
 ROUNDING = 1e-6  # of ‖J v‖: a second derivative below it counts as none
 
 
@@ -44,10 +44,13 @@ class NetworkFlow:
     """A geodesic of a network.
 
     Args:
-        points, velocities: (T, P) at the times asked for, float64.
-        speeds: √(θ̇ᵀ(F+γI)θ̇) at each, (T,), nats^½ per unit time; fisher_speeds: √(θ̇ᵀFθ̇), without γ.
+        points: weights at the times asked for, (T, P) float64.
+        velocities: (T, P) float64.
+        speeds: √(θ̇ᵀ(F+γI)θ̇) at each time, (T,), nats^½ per unit time.
+        fisher_speeds: √(θ̇ᵀFθ̇), without γ, (T,).
         drift: largest relative change of ``speeds``, which are constant for the exact solution.
-        solves: how many damped systems were solved; products: v ↦ Fv in them.
+        solves: number of damped systems solved.
+        products: number of products v ↦ Fv in them.
         solve_error: the largest estimated relative error of a solution, ‖x − x*‖/‖x*‖ in the norm of F.
     """
 
@@ -62,7 +65,16 @@ class NetworkFlow:
 
 
 def embedded_outputs(task: Task, space: ParameterSpace, index: Tensor) -> Map:
-    """θ (P,) float64 ↦ φ of the training examples at ``index``, flat, over √n: its differential J has JᵀJ = F."""
+    """Make the map from parameters to embedded outputs, whose differential J has JᵀJ = F.
+
+    Args:
+        task: the model, its law and data.
+        space: the parameters.
+        index: places of the training examples that make F, (n,).
+
+    Returns:
+        θ (P,) float64 ↦ φ of the examples, flat, over √n.
+    """
     batch = task.train.batch(index)
     x, y = move(batch.x, task.device, torch.float64), move(batch.y, task.device)
     tensors = task.model.state_dict().items()
@@ -93,12 +105,20 @@ def network_flow(
     solver: float = 1e-8,
     seed: int = 0,
 ) -> NetworkFlow:
-    """The geodesic of F + γI from the model's weights with a velocity (P,), γ = ``damping``.
+    """Follow the geodesic of F + γI from the model's weights with a velocity.
 
     Args:
+        task: the model, its law and data.
+        velocity: (P,).
         times: increasing, the first one is where the weights are.
-        examples: training examples whose predictions make F; tolerance: of the ODE solver (Dormand–Prince 5(4)).
+        damping: γ > 0.
+        examples: number of training examples whose predictions make F.
+        tolerance: of the ODE solver (Dormand–Prince 5(4)).
         solver: relative error of the conjugate gradients.
+        seed: of the choice of examples.
+
+    Returns:
+        Weights and velocities at the times, with the drift of the speed as error.
 
     Raises:
         ValueError: a damping that is not positive: F alone is singular.
@@ -124,9 +144,9 @@ def network_flow(
 
         right = pull(bent)[0].unsqueeze(0)
         counts[0] += 1
-        found = conjugate_gradients(product, right, tolerance=solver, damping=damping)
-        errors.append(float(found.error.max()))
-        return torch.stack([v, -found.x[0]])
+        solution = conjugate_gradients(product, right, tolerance=solver, damping=damping)
+        errors.append(float(solution.error.max()))
+        return torch.stack([v, -solution.x[0]])
 
     start = torch.stack([space.flat(task.model).double(), velocity.double()])
     at = torch.tensor(list(times), dtype=torch.float64, device=start.device)
@@ -167,10 +187,10 @@ def _prove(phi: Map, theta: Tensor, v: Tensor, where: str) -> None:
             least = ROUNDING * float(_push(phi, theta, v).norm())
             yield partial(_push_along, phi, theta, along, v), claimed, least
 
-    found = against_differences(curves())
-    if found is not None and not found.right:
+    comparison = against_differences(curves())
+    if comparison is not None and not comparison.right:
         raise UnsupportedLayerError(
-            f"the second derivative of the network is off by {found.off:.0%} against differences of the first",
+            f"the second derivative of the network is off by {comparison.off:.0%} against differences of the first",
             where=where,
             remedy="replace the operation whose forward-mode derivative is wrong (a custom autograd function?)",
         )

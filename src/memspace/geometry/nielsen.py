@@ -18,8 +18,10 @@ class Growth:
 
     Args:
         spent: (T,) length of the circuit as it was built; an upper bound of its complexity.
-        least: (T,) mean complexity over circuits; error: its standard error.
-        plateau: mean complexity of a gate drawn at random from the whole group, with ``plateau_error``.
+        least: (T,) mean complexity over circuits.
+        error: (T,) standard error of that mean.
+        plateau: mean complexity of a gate drawn at random from the whole group.
+        plateau_error: its standard error.
     """
 
     spent: Tensor
@@ -30,10 +32,20 @@ class Growth:
 
 
 def growth(penalty: float, gates: int, *, angle: float = 0.25, circuits: int = 24, seed: int = 0) -> Growth:
-    """Circuits of ``gates`` rotations by ±``angle`` about the two cheap axes, drawn at random.
+    """Measure the complexity of circuits of random rotations about the two cheap axes.
 
     Each gate costs ``angle``, so the circuit of k gates has spent k·angle; its complexity grows with that at first and
     then levels off at the mean distance of a random gate (Brown & Susskind 2018 for the picture).
+
+    Args:
+        penalty: p of the third axis.
+        gates: number of gates T.
+        angle: of each rotation, ±.
+        circuits: number of circuits drawn.
+        seed: of the draws.
+
+    Returns:
+        Complexity after 1, ..., T gates, exact for each circuit.
     """
     generator = torch.Generator().manual_seed(seed)
     manifold, origin = SU2(penalty), torch.zeros(3, dtype=torch.float64)

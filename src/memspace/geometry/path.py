@@ -28,9 +28,19 @@ State = Mapping[str, Tensor]
 def outputs_along(
     task: Task, states: Sequence[State], index: Tensor, progress: Progress | None = None, what: str = "path"
 ) -> tuple[Tensor, Tensor]:
-    """Outputs of every state on the probe examples, (S, n, ..., C) in float64, and their labels.
+    """Compute the outputs of every state on the probe examples.
 
     The model itself is not touched: each state replaces its tensors for one call.
+
+    Args:
+        task: the model, its law and data.
+        states: S state dicts along the path.
+        index: places of the probe examples in the training data, (n,).
+        progress: told of every state.
+        what: how progress names the work.
+
+    Returns:
+        Outputs (S, n, ..., C) in float64, and the examples' labels.
     """
     progress = progress or Silent()
     fs = []
@@ -42,13 +52,29 @@ def outputs_along(
 
 
 def straight_line(a: State, b: State, points: int) -> list[dict[str, Tensor]]:
-    """``points`` states evenly on the segment from a to b; what is not floating is taken from b."""
+    """Place states evenly on the segment between two states.
+
+    Args:
+        a: the first state.
+        b: the last state; tensors that are not floating are taken from it.
+        points: number of states, both ends among them.
+
+    Returns:
+        State dicts from a to b.
+    """
     shares = torch.linspace(0, 1, points, dtype=torch.float64).tolist()
     return [{k: torch.lerp(a[k], b[k], t) if b[k].is_floating_point() else b[k] for k in b} for t in shares]
 
 
 def every_second(count: int) -> list[int]:
-    """Positions 0, 2, 4, ... of ``count`` nodes, the last always among them."""
+    """Take every second of a path's nodes.
+
+    Args:
+        count: number of nodes.
+
+    Returns:
+        Positions 0, 2, 4, ..., the last node always among them.
+    """
     nodes = list(range(0, count, 2))
     return nodes if nodes[-1] == count - 1 else [*nodes, count - 1]
 
@@ -82,16 +108,22 @@ class Walk:
 
     @property
     def upper(self) -> float:
-        """What the continuous path's length stays below: also where its step converges to first order only (kinks)."""
+        """Upper bound of the continuous path's length, also where its step converges to first order only (kinks)."""
         return self.length + max(0.0, self.error)
 
     @property
     def error(self) -> float:
-        """What a last halving of the step changed; a third of it remains where the path is smooth."""
+        """Change of the length by the last halving of the step; a third of it remains where the path is smooth."""
         return self.length - self.coarse
 
     def action(self, time: Sequence[float]) -> float:
-        """½ Σ d²/Δt over the given clock, nats per unit time; at least length²/(2·duration).
+        """Compute the action ½ Σ d²/Δt over a clock; it is at least length²/(2·duration).
+
+        Args:
+            time: the clock at every node, increasing, (S,).
+
+        Returns:
+            Nats per unit time.
 
         Raises:
             ValueError: the clock does not move forward.
@@ -99,21 +131,43 @@ class Walk:
         return float((0.5 * self.squared.mean(1) / _forward(time).to(self.squared)).sum())
 
     def step_effects(self) -> Tensor:
-        """(S−1, n): first-order change of every step's length per unit of an example's weight, mean zero."""
+        """Differentiate every step's length by the examples' weights, to first order.
+
+        Returns:
+            (S−1, n) nats^½, mean zero over the examples.
+        """
         steps = self.steps.unsqueeze(1)
         return torch.where(steps > 0, (self.squared - steps.square()) / (2 * steps.clamp_min(1e-300)), 0.0)
 
     def length_effect(self) -> Tensor:
-        """The same of the length, (n,)."""
+        """Differentiate the length by the examples' weights, to first order.
+
+        Returns:
+            (n,) nats^½, mean zero.
+        """
         return self.step_effects().sum(0)
 
     def action_effect(self, time: Sequence[float]) -> Tensor:
-        """The same of :meth:`action`, (n,)."""
-        each = (0.5 * self.squared / _forward(time).to(self.squared).unsqueeze(1)).sum(0)
-        return each - each.mean()
+        """Differentiate :meth:`action` by the examples' weights, to first order.
+
+        Args:
+            time: the clock at every node, increasing, (S,).
+
+        Returns:
+            (n,) nats per unit time, mean zero.
+
+        Raises:
+            ValueError: the clock does not move forward.
+        """
+        action = (0.5 * self.squared / _forward(time).to(self.squared).unsqueeze(1)).sum(0)
+        return action - action.mean()
 
     def length_error(self) -> float:
-        """Standard error of the length over examples (delta method, steps taken jointly)."""
+        """Estimate the standard error of the length over examples (delta method, steps taken jointly).
+
+        Returns:
+            Nats^½; 0 for a single example.
+        """
         n = self.squared.shape[1]
         return float(self.length_effect().std()) / n**0.5 if n > 1 else 0.0
 
@@ -126,7 +180,16 @@ def _forward(time: Sequence[float]) -> Tensor:
 
 
 def walk(likelihood: Likelihood, f: Tensor, weight: Tensor | None = None) -> Walk:
-    """Measure a path from outputs along it, (S, n, ..., C); ``weight`` (n, ...): 0 for padded positions."""
+    """Measure a path from the outputs along it.
+
+    Args:
+        likelihood: the output law.
+        f: outputs (S, n, ..., C) along the path.
+        weight: (n, ...): 0 for padded positions.
+
+    Returns:
+        The path's squared steps per example; as exact as the law's distance.
+    """
     squared = torch.stack([squared_distances(likelihood, a, b, weight) for a, b in itertools.pairwise(f)])
     coarse = sum(
         float(squared_distances(likelihood, f[a], f[b], weight).mean().sqrt())

@@ -29,9 +29,15 @@ class PathProbe:
     """Some examples, and what lies outside the parameter space: buffers, parameters that are not chosen.
 
     Args:
-        x, y: the examples, on the model's device and in its dtype; index: their places in the data.
+        task: the model, its law and data.
+        space: the parameters that move.
+        x: the examples' inputs, on the model's device and in its dtype.
+        y: their labels.
         weight: (n, ...) 0 for padded positions.
+        index: their places in the data, (n,).
         held: name → (value at the path's first point, at its last); in between they are interpolated.
+        each: numbers of one point's signals; 0: not counted yet.
+        mapped: whether the model can be mapped over points.
     """
 
     task: Task
@@ -50,14 +56,27 @@ class PathProbe:
         return len(self.index)
 
     def state(self, point: Tensor, share: float) -> dict[str, Tensor]:
-        """The whole state dict of one point (P,) at a share of the path."""
+        """Write one point out as a whole state dict.
+
+        Args:
+            point: flat parameters (P,).
+            share: its place on the path, 0 to 1.
+
+        Returns:
+            Every tensor of the model by name.
+        """
         tensors = self.space.unpack(point.detach().to(self.task.dtype))
         return {**{n: t.clone() for n, t in tensors.items()}, **_between(self.held, torch.tensor(share))}
 
     def outputs(self, points: Tensor, shares: Tensor | None = None) -> Tensor:
-        """Outputs f (S, n, ..., C) at points (S, P), in the model's dtype.
+        """Compute the outputs at points of the path, differentiable in all of them.
 
-        ``shares``: where each stands on the path, for what is held; evenly from 0 to 1 where not given.
+        Args:
+            points: (S, P).
+            shares: place of each on the path, for what is interpolated; evenly from 0 to 1 where not given.
+
+        Returns:
+            f (S, n, ..., C), in the model's dtype.
         """
         if shares is None:
             shares = torch.linspace(0, 1, len(points), dtype=torch.float64, device=points.device)
@@ -71,25 +90,39 @@ class PathProbe:
             return torch.cat([checkpoint(self._some, p, s, use_reentrant=False) for p, s in parts])
 
     def squared(self, points: Tensor) -> Tensor:
-        """Squared Fisher–Rao step per example, (S−1, n), differentiable."""
+        """Measure the squared Fisher–Rao steps along a path, example by example.
+
+        Args:
+            points: (S, P).
+
+        Returns:
+            (S−1, n) nats, differentiable.
+        """
         law = self.task.likelihood
         return squared_steps(law, self.outputs(points).double(), self.weight)
 
     def steps(self, points: Tensor) -> Tensor:
-        """Squared step lengths, (S−1,): the mean over the examples."""
+        """Measure the squared lengths of a path's steps, the mean over the examples.
+
+        Args:
+            points: (S, P).
+
+        Returns:
+            (S−1,) nats, differentiable.
+        """
         return self.squared(points).mean(1)
 
     def _some(self, points: Tensor, shares: Tensor) -> Tensor:
         stacked = self.space.unpack(points.to(self.task.dtype))
-        held = _between(self.held, shares)
+        outside = _between(self.held, shares)
         if self.mapped:
             try:
-                mapped = vmap(self._one, randomness="error")({**stacked, **held})
+                mapped = vmap(self._one, randomness="error")({**stacked, **outside})
                 assert isinstance(mapped, Tensor)
                 return mapped
             except (RuntimeError, NotImplementedError, ValueError):
                 self.mapped = False  # an operation that cannot be mapped: one point after another
-        every = {**stacked, **held}
+        every = {**stacked, **outside}
         return torch.stack([self._one({n: t[k] for n, t in every.items()}) for k in range(len(points))])
 
     def _one(self, state: dict[str, Tensor]) -> Tensor:
@@ -132,13 +165,33 @@ def _signals(task: Task, x: Inputs) -> int:
 
 
 def held_between(task: Task, space: ParameterSpace, a: State, b: State) -> dict[str, tuple[Tensor, Tensor]]:
-    """What two states hold outside the parameter space, on the model's device."""
+    """Pair the tensors of two states that lie outside the parameter space.
+
+    Args:
+        task: says on which device they go.
+        space: the parameters inside.
+        a: the first state dict.
+        b: the last state dict.
+
+    Returns:
+        Name → (value in a, value in b).
+    """
     inside = set(space.names)
     return {n: (a[n].to(task.device), b[n].to(task.device)) for n in b if n not in inside}
 
 
 def probe_of(task: Task, space: ParameterSpace, index: Tensor, *, test: bool = False) -> PathProbe:
-    """The examples at ``index`` of the training data (or the test data) as a probe set."""
+    """Read examples as a probe set.
+
+    Args:
+        task: the model, its law and data.
+        space: the parameters that move.
+        index: places of the examples, (n,).
+        test: take them from the test data, where there are any.
+
+    Returns:
+        The probe, at the model's own weights.
+    """
     data = task.test if test and task.test is not None else task.train
     batch = data.batch(index)
     x, y = move(batch.x, task.device, task.dtype), move(batch.y, task.device)

@@ -30,10 +30,11 @@ class String:
     Args:
         points: (S, d), the ends included.
         squared: squared length of each step, (S−1,).
-        evaluations: of the energy and its gradient, over all stages; visited: points in all of them together.
-        chosen: which of several starts it came from.
+        evaluations: of the energy and its gradient, over all stages.
         remaining: share of the energy that another Newton step is expected to gain.
         converged: the energy stopped falling before the limit of evaluations was reached.
+        visited: number of points in all evaluations together.
+        chosen: place of the start it came from.
     """
 
     points: Tensor
@@ -76,13 +77,20 @@ def relax(
     root: Root | None = None,
     limit: int = 200,
     tolerance: float = 1e-5,
-    told: Callable[[float], None] | None = None,
+    report: Callable[[float], None] | None = None,
 ) -> String:
     """Minimise the energy over the inner points; the ends stay.
 
     Args:
-        start: (S, d) points; steps: their squared step lengths.
+        start: points (S, d).
+        steps: the squared step lengths of points.
         root: F^{-½} on rows, F near the metric along the path.
+        limit: evaluations at most.
+        tolerance: relative fall of the energy by a chunk of evaluations at which it ends.
+        report: called with the energy after every chunk.
+
+    Returns:
+        The path of least energy met.
     """
     first, last, count = start[:1], start[-1:], len(start) - 2
     if count < 1:
@@ -96,15 +104,25 @@ def relax(
     def energy(inner: Tensor) -> Tensor:
         return (count + 1) * steps(torch.cat([first, inner, last])).sum()
 
-    found = descend(energy, start[1:-1], root=precondition, limit=limit, tolerance=tolerance, told=told)
-    points = torch.cat([first, found.x, last])
+    minimum = descend(energy, start[1:-1], root=precondition, limit=limit, tolerance=tolerance, report=report)
+    points = torch.cat([first, minimum.x, last])
     with torch.no_grad():
         squared = steps(points)
-    return String(points, squared, found.evaluations, found.remaining, found.converged, found.evaluations * len(points))
+    return String(
+        points, squared, minimum.evaluations, minimum.remaining, minimum.converged, minimum.evaluations * len(points)
+    )
 
 
 def midpoints(points: Tensor, times: int = 1) -> Tensor:
-    """The same polygon with every side cut into 2^times equal parts."""
+    """Cut every side of a polygon into 2^times equal parts.
+
+    Args:
+        points: corners (S, d).
+        times: number of halvings.
+
+    Returns:
+        ((S−1)·2^times + 1, d).
+    """
     for _ in range(times):
         between = torch.stack([points[:-1], (points[:-1] + points[1:]) / 2], 1).flatten(0, 1)
         points = torch.cat([between, points[-1:]])
@@ -112,7 +130,16 @@ def midpoints(points: Tensor, times: int = 1) -> Tensor:
 
 
 def respaced(points: Tensor, squared: Tensor, count: int) -> Tensor:
-    """``count`` points on the polygon, evenly spaced by the steps' lengths."""
+    """Place points on a polygon, evenly spaced by the steps' lengths.
+
+    Args:
+        points: corners (S, d).
+        squared: squared lengths of the sides, (S−1,).
+        count: number of points.
+
+    Returns:
+        (count, d), the ends as they were.
+    """
     along = torch.cat([torch.zeros(1).to(squared), squared.sqrt().cumsum(0)])
     if float(along[-1]) == 0:
         along = torch.arange(len(points)).to(squared)
@@ -133,26 +160,36 @@ def shortest(
     levels: Sequence[int] = (9, 17, 33),
     limit: int = 200,
     tolerance: float = 1e-5,
-    told: Callable[[float], None] | None = None,
+    report: Callable[[float], None] | None = None,
 ) -> String:
-    """The best string from several starts: all relaxed at the coarsest level, the best carried on to the finer ones.
+    """Find the best string from several starts.
 
-    Several starts matter where geodesics stop being shortest (beyond the cut locus): the straight start is then a
-    saddle of the energy that no descent leaves by itself.
+    All are relaxed at the coarsest level, the best one goes on to the finer ones. Several starts matter where geodesics
+    stop being shortest (beyond the cut locus): the straight start is then a saddle of the energy that no descent leaves
+    by itself.
 
     Args:
-        starts: polygons with common ends; levels: points at each level.
+        starts: polygons with common ends.
+        steps: the squared step lengths of points.
+        root: F^{-½} on rows, F near the metric along the path.
+        levels: number of points at each level, coarse to fine.
+        limit: evaluations at most, per level and start.
+        tolerance: relative fall of the energy by a chunk of evaluations at which a level ends.
+        report: called with the energy after every chunk.
+
+    Returns:
+        The string at the finest level; its counts are those of all levels.
     """
-    found: list[String] = []
+    relaxed: list[String] = []
     for start in starts:
         with torch.no_grad():
             spaced = respaced(start, steps(start), levels[0])
-        found.append(relax(spaced, steps, root=root, limit=limit, tolerance=tolerance, told=told))
-    chosen = min(range(len(found)), key=lambda k: found[k].energy)
-    best = found[chosen]
+        relaxed.append(relax(spaced, steps, root=root, limit=limit, tolerance=tolerance, report=report))
+    chosen = min(range(len(relaxed)), key=lambda k: relaxed[k].energy)
+    best = relaxed[chosen]
     for _, count in itertools.pairwise(levels):
         spaced = respaced(best.points, best.squared, count)
-        best = relax(spaced, steps, root=root, limit=limit, tolerance=tolerance, told=told)
-        found.append(best)
-    used, visited = sum(s.evaluations for s in found), sum(s.visited for s in found)
+        best = relax(spaced, steps, root=root, limit=limit, tolerance=tolerance, report=report)
+        relaxed.append(best)
+    used, visited = sum(s.evaluations for s in relaxed), sum(s.visited for s in relaxed)
     return replace(best, evaluations=used, visited=visited, chosen=chosen)

@@ -28,8 +28,7 @@ class Symmetries:
         rescaling: directions that scale a hidden unit's inputs up and its outputs down, found flat in the metric.
         shift: directions that add one number to all class logits, found flat.
         permutations: log₂ of the orders of hidden units, bits: so many configurations are the same network.
-        flat: dimension of the null space of F (eigenvalues below ``FLAT`` of their mean); ``unexplained``: of it,
-            what the continuous symmetries do not explain.
+        flat: dimension of the null space of F (eigenvalues below ``FLAT`` of their mean).
         norms: directions that a batch or layer norm takes out of the layer before it, found flat.
     """
 
@@ -46,10 +45,18 @@ class Symmetries:
 
 
 def symmetry_directions(task: Task, space: ParameterSpace, state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Tangent vectors of rescaling (H, P) and of the logits' common shift (D, P), unit length, float64.
+    """Write down the tangent vectors of rescaling and of the logits' common shift.
 
     Whether they are flat is another matter: rescaling is, for activations with φ(cz) = cφ(z). Laws that see a shift of
     all outputs have no such vectors.
+
+    Args:
+        task: the model and its law.
+        space: the parameters.
+        state: the weights.
+
+    Returns:
+        Rescaling (H, P) and shift (D, P), unit length, float64.
     """
     zero = {n: torch.zeros_like(state[n], dtype=torch.float64) for n in space.names}
     units = hidden_units(task)
@@ -82,37 +89,45 @@ def symmetry_directions(task: Task, space: ParameterSpace, state: Mapping[str, T
 
 
 def norm_directions(task: Task, space: ParameterSpace, state: Mapping[str, Tensor]) -> Tensor:
-    """Tangent vectors (D, P) of what a normalisation takes out of the layer before it, unit length, float64.
+    """Write down the tangent vectors of what a normalisation takes out of the layer before it.
 
     Batch norm in evaluation mode is an affine map: a unit's weights and their scale, and its bias and the mean, trade
     against weight and bias of the norm. Layer norm takes out the scale of the whole layer, and one number added to all
     units, which may depend on the input linearly.
+
+    Args:
+        task: the model.
+        space: the parameters.
+        state: the weights.
+
+    Returns:
+        (D, P), unit length, float64.
     """
     zero = {n: torch.zeros_like(state[n], dtype=torch.float64) for n in space.names}
-    modules, found = dict(task.model.named_modules()), []
+    modules, directions = dict(task.model.named_modules()), []
     for u in hidden_units(task):
         owners = list(dict.fromkeys(n.rpartition(".")[0] for n, axis, _ in u.members if axis == 0))
         for layer, norm in pairwise(owners):
             weight, bias = _named(layer, "weight"), _named(layer, "bias")
             if isinstance(modules[norm], nn.LayerNorm):
-                found += _taken_by_layer_norm(zero, state, weight, bias)
+                directions += _taken_by_layer_norm(zero, state, weight, bias)
             elif isinstance(modules[norm], nn.modules.batchnorm._BatchNorm):
-                found += _taken_by_batch_norm(zero, state, (weight, bias), norm, float(modules[norm].eps))
-    return _unit([space.pack(v) for v in found], space.size)
+                directions += _taken_by_batch_norm(zero, state, (weight, bias), norm, float(modules[norm].eps))
+    return _unit([space.pack(v) for v in directions], space.size)
 
 
 def _taken_by_layer_norm(
     zero: dict[str, Tensor], state: Mapping[str, Tensor], weight: str, bias: str
 ) -> list[dict[str, Tensor]]:
     names = [n for n in (weight, bias) if n in zero]
-    found = [{**zero, **{n: state[n].double() for n in names}}] if weight in zero else []
+    directions = [{**zero, **{n: state[n].double() for n in names}}] if weight in zero else []
     for name in names:
         columns = zero[name].reshape(len(zero[name]), -1)
         for k in range(columns.shape[1]):
             part = torch.zeros_like(columns)
             part[:, k] = 1.0
-            found.append({**zero, name: part.reshape(zero[name].shape)})
-    return found
+            directions.append({**zero, name: part.reshape(zero[name].shape)})
+    return directions
 
 
 def _taken_by_batch_norm(
@@ -123,7 +138,7 @@ def _taken_by_batch_norm(
     if scale not in zero or shift not in zero or mean not in state:
         return []
     slope = state[scale].double() / (state[variance].double() + eps).sqrt()
-    found = []
+    directions = []
     for k in range(len(slope)):
         one = torch.zeros_like(slope)
         one[k] = 1.0
@@ -133,10 +148,10 @@ def _taken_by_batch_norm(
                 v[name] = zero[name].clone()
                 v[name][k] = state[name].double()[k]
         if layer[0] in zero:
-            found.append(v)
+            directions.append(v)
         if layer[1] in zero:
-            found.append({**zero, layer[1]: one, shift: -one * slope})
-    return found
+            directions.append({**zero, layer[1]: one, shift: -one * slope})
+    return directions
 
 
 def _named(module: str, name: str) -> str:
@@ -144,7 +159,17 @@ def _named(module: str, name: str) -> str:
 
 
 def symmetries(task: Task, space: ParameterSpace, state: Mapping[str, Tensor], metric: FisherMetric) -> Symmetries:
-    """Count the symmetries that the metric confirms; ``metric`` holds its whole spectrum (dense or dual)."""
+    """Count the symmetries that the metric confirms.
+
+    Args:
+        task: the model and its law.
+        space: the parameters.
+        state: the weights.
+        metric: one that has its whole spectrum (dense or dual).
+
+    Returns:
+        Flat directions, and those of them that a symmetry explains.
+    """
     values = metric.eigenvalues()
     scale = float(values.sum()) / space.size
     flat = space.size - int((values > FLAT * scale).sum())

@@ -23,7 +23,7 @@ from torch import Tensor
 from memspace.geometry.stacked import PathProbe
 from memspace.intervals import around
 
-__all__ = ["Volume", "admissible_bits", "kl_of", "subset_bits"]
+__all__ = ["Volume", "admissible_bits", "kl_of"]
 
 # Gauss–Legendre nodes on [0, 1] for moments of the box's coordinates.
 NODES = 200
@@ -39,9 +39,11 @@ class Volume:
     """−log₂ of a prior mass, in bits.
 
     Args:
-        bits: the estimate; error: its standard error (of a formula: how far it may be off).
+        bits: the estimate.
+        error: its standard error (of a formula: how far it may be off).
         df: degrees of freedom behind the error, None for many.
-        levels: of subset simulation; evaluations: of the KL.
+        levels: of subset simulation.
+        evaluations: of the KL.
     """
 
     bits: float
@@ -57,16 +59,21 @@ class Volume:
 
 
 def admissible_bits(eigenvalues: Tensor, radius: float, epsilon: float, *, prior: str = "normal") -> Volume:
-    """−log₂ Pr(½ Σ λ_k δ_k² ≤ ε) for δ ~ N(0, l²) or uniform in [−l, l], each coordinate of the eigenbasis alike.
+    """Compute −log₂ Pr(½ Σ λ_k δ_k² ≤ ε) for δ ~ N(0, l²) or uniform in [−l, l], in the eigenbasis of F.
 
     Normal: the Laplace transform Π (1 + 2 w_k s)^-½ / s, w_k = ½ l² λ_k, inverted numerically along a contour through
     its saddle point: exact to rounding for any number of directions. Box: one direction is integrated after the other
-    (to 1e-3 bits); beyond 64 directions, 20 or more of which count alike, by the saddle-point formula of Lugannani &
-    Rice 1980, whose relative error in the mass, 1/12n, is the ``error``.
+    (to 1e-3 bits); beyond 64 directions, 20 or more of which count alike, by the saddle-point formula (Lugannani &
+    Rice 1980), whose relative error in the mass, 1/12n, is the ``error``.
 
     Args:
         eigenvalues: of F; zeros may be left out, they cost nothing.
-        radius: l; epsilon: nats.
+        radius: l.
+        epsilon: ε, nats.
+        prior: ``normal`` or ``box``.
+
+    Returns:
+        The bits, with the error of the formula.
 
     Raises:
         ValueError: an unknown prior, or a radius or ε that is not positive.
@@ -122,7 +129,7 @@ def _of_box(w: Tensor, epsilon: float) -> Volume:
         scaled = t * math.sqrt(float(second.sum()))
         bits = -_log_tail(root, scaled) / math.log(2)
         return Volume(max(0.0, bits), 1 / (12 * alike * math.log(2)))
-    rest = float(first[FEW:].sum())  # what lies beyond is small beside the spread of these
+    rest = float(first[FEW:].sum())  # what lies beyond is small next to the spread of these
     return Volume(max(0.0, -_convolved(w[:FEW].numpy(), epsilon - rest)) / math.log(2))
 
 
@@ -158,10 +165,10 @@ def _convolved(w: NDArray[np.float64], epsilon: float) -> float:
     at = np.linspace(math.log(epsilon) - 30, math.log(epsilon), 3000)
     x = np.exp(at)
     log_f = np.minimum(0.0, 0.5 * (at - math.log(w[0])))
-    for each in w[1:]:
-        reach = np.sqrt(np.minimum(1.0, x / each))[:, None]
+    for weight_k in w[1:]:
+        reach = np.sqrt(np.minimum(1.0, x / weight_k))[:, None]
         u = reach * np.sin(angle)
-        left = np.log(np.maximum(x[:, None] - each * u**2, 1e-300))
+        left = np.log(np.maximum(x[:, None] - weight_k * u**2, 1e-300))
         rise = (log_f[1] - log_f[0]) / (at[1] - at[0])
         inner = np.interp(left, at, log_f)
         inner = np.where(left < at[0], log_f[0] + rise * (left - at[0]), inner)
@@ -208,7 +215,15 @@ def _legendre() -> tuple[Tensor, Tensor]:
 
 
 def kl_of(probe: PathProbe, centre: Tensor) -> Callable[[Tensor], Tensor]:
-    """Rows δ (k, P) ↦ mean KL(p_θ* ‖ p_θ*+δ) over the probe examples, (k,) nats."""
+    """Make the map from a displacement of the weights to the mean KL(p_θ* ‖ p_θ*+δ) over the probe examples.
+
+    Args:
+        probe: the examples.
+        centre: θ* (P,).
+
+    Returns:
+        Rows δ (k, P) ↦ (k,) nats.
+    """
     law = probe.task.likelihood
     with torch.no_grad():
         f = probe.outputs(centre.unsqueeze(0))[0].double()
@@ -220,59 +235,3 @@ def kl_of(probe: PathProbe, centre: Tensor) -> Callable[[Tensor], Tensor]:
         return d.flatten(2).sum(2).mean(1) if d.dim() > 2 else d.mean(1)
 
     return kl
-
-
-def subset_bits(
-    kl: Callable[[Tensor], Tensor],
-    size: int,
-    radius: float,
-    epsilon: float,
-    *,
-    samples: int = 400,
-    share: float = 0.2,
-    chain: int = 8,
-    repeats: int = 4,
-    levels: int = 60,
-    seed: int = 0,
-) -> Volume:
-    """−log₂ Pr_{δ ~ N(0, l²I)}(KL(δ) ≤ ε) by subset simulation (Au & Beck 2001), no quadratic approximation.
-
-    Each level keeps the best ``share`` of the samples as threshold and moves them by ``chain`` steps that leave the
-    prior unchanged (Cotter et al. 2013), refused where they leave the level.
-
-    Args:
-        kl: rows (k, size) → (k,); repeats: independent runs, whose spread is the error. It holds what samples of one
-            chain share (Au & Beck's γ), which no formula from one run sees well.
-        levels: at most; a run that needs more stops at the bits reached, a lower bound.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    found, deepest, evaluations = [], 0, 0
-    for _ in range(repeats):
-        z = torch.randn(samples, size, generator=generator, dtype=torch.float64)
-        value = kl(radius * z)
-        evaluations += samples
-        log_mass, step = 0.0, 0.5
-        for level in range(levels):
-            deepest = max(deepest, level)
-            order = value.argsort()
-            keep = max(1, int(share * samples))
-            threshold = float(value[order[keep - 1]])
-            if threshold <= epsilon:
-                log_mass += math.log(float((value <= epsilon).double().mean()))
-                break
-            log_mass += math.log(keep / samples)
-            again = order[:keep].repeat(-(-samples // keep))[:samples]
-            z, value = z[again], value[again]
-            for _ in range(chain):
-                fresh = torch.randn(samples, size, generator=generator, dtype=torch.float64)
-                moved = math.sqrt(1 - step**2) * z + step * fresh
-                there = kl(radius * moved)
-                evaluations += samples
-                accepted = there <= threshold
-                z, value = torch.where(accepted.unsqueeze(1), moved, z), torch.where(accepted, there, value)
-                # Kept near the acceptance at which such chains move fastest.
-                step = min(1.0, max(1e-3, step * math.exp(float(accepted.double().mean()) - 0.35)))
-        found.append(-log_mass / math.log(2))
-    bits = torch.tensor(found, dtype=torch.float64)
-    error = float(bits.std()) / repeats**0.5 if repeats > 1 else math.nan
-    return Volume(float(bits.mean()), error, repeats - 1, deepest + 1, evaluations)

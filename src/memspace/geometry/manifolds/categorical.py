@@ -11,7 +11,11 @@ __all__ = ["Simplex"]
 
 
 class Simplex(ConstantCurvature):
-    """Probabilities of K = d + 1 classes; coordinates are the first d. d(p, q) = 2 arccos Σ√(p q) ≤ π."""
+    """Probabilities of K = d + 1 classes; coordinates are the first d. d(p, q) = 2 arccos Σ√(p q) ≤ π.
+
+    Args:
+        classes: K.
+    """
 
     def __init__(self, classes: int) -> None:
         self.size, self.curvature = classes - 1, 0.25
@@ -25,5 +29,5 @@ class Simplex(ConstantCurvature):
         return torch.diag(1 / x) + 1 / (1 - x.sum())
 
     def unembed(self, point: Tensor) -> Tensor:
-        """P = (X/2)²; the octant's border reflects."""
+        """p = (X/2)²; the octant's border reflects."""
         return (point / 2).square()[:-1]

@@ -24,11 +24,25 @@ class ConstantCurvature(KnownManifold):
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:
-        """The embedded point X, (D,), differentiable; for κ < 0 its first coordinate is the timelike one."""
+        """Embed a point; for κ < 0 the first coordinate is the timelike one.
+
+        Args:
+            x: point (d,).
+
+        Returns:
+            X (D,), differentiable in x.
+        """
 
     @abstractmethod
     def unembed(self, point: Tensor) -> Tensor:
-        """Coordinates of an embedded point."""
+        """Give the coordinates of an embedded point.
+
+        Args:
+            point: X (D,).
+
+        Returns:
+            x (d,).
+        """
 
     def _form(self, a: Tensor, b: Tensor) -> Tensor:
         product = a * b
@@ -75,7 +89,7 @@ class ConstantCurvature(KnownManifold):
         return self.unembed(c * point + s * tangent)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        """The part of Y − c·X along the tangent space at X."""
+        """The part of Y − c·X along the tangent space at X, over s."""
         a, b = self.embed(x), self.embed(y)
         c, s = self._turn(self._angle(a, b))
         return self._coordinates(x, (b - c * a) / s)

@@ -18,11 +18,25 @@ class Flat(KnownManifold):
 
     @abstractmethod
     def straighten(self, x: Tensor) -> Tensor:
-        """Flat coordinates (d,), differentiable."""
+        """Give the flat coordinates of a point.
+
+        Args:
+            x: point (d,).
+
+        Returns:
+            (d,), differentiable in x.
+        """
 
     @abstractmethod
     def bend(self, flat: Tensor) -> Tensor:
-        """The inverse."""
+        """Invert :meth:`straighten`.
+
+        Args:
+            flat: flat coordinates (d,).
+
+        Returns:
+            x (d,).
+        """
 
     def _frame(self, x: Tensor) -> Tensor:
         frame: Tensor = jacfwd(self.straighten)(x)
@@ -34,16 +48,16 @@ class Flat(KnownManifold):
         return frame.t() @ frame
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """Straight."""
+        """‖straighten(x) − straighten(y)‖."""
         out: Tensor = (self.straighten(x) - self.straighten(y)).norm()
         return out
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Straight on."""
+        """Straight on in flat coordinates."""
         return self.bend(self.straighten(x) + self._frame(x) @ v)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        """The difference."""
+        """The difference of flat coordinates, in the chart."""
         out: Tensor = torch.linalg.solve(self._frame(x), self.straighten(y) - self.straighten(x))
         return out
 
@@ -62,7 +76,11 @@ class Flat(KnownManifold):
 
 
 class Bernoullis(Flat):
-    """d independent binary variables, coordinates p: a cube of side π in 2·arcsin√p."""
+    """d independent binary variables, coordinates p: a cube of side π in 2·arcsin√p.
+
+    Args:
+        n: number of variables d.
+    """
 
     def __init__(self, n: int) -> None:
         self.size = n
@@ -76,12 +94,17 @@ class Bernoullis(Flat):
         return 2 * torch.asin(x.sqrt())
 
     def bend(self, flat: Tensor) -> Tensor:
-        """sin²; the cube's border reflects."""
+        """sin² of the half; the cube's border reflects."""
         return torch.sin(flat / 2).square()
 
 
 class LinearGaussian(Flat):
-    """Means Xθ of n observations with noise σ, coordinates θ: F = XᵀX/(nσ²) everywhere."""
+    """Means Xθ of n observations with noise σ, coordinates θ: F = XᵀX/(nσ²) everywhere.
+
+    Args:
+        inputs: X (n, d), of full rank.
+        sigma: σ.
+    """
 
     def __init__(self, inputs: Tensor, sigma: float = 1.0) -> None:
         self.size = inputs.shape[1]
@@ -100,6 +123,6 @@ class LinearGaussian(Flat):
         return out
 
     def bend(self, flat: Tensor) -> Tensor:
-        """F^{-½}."""
+        """F^{-½} of the flat coordinates."""
         out: Tensor = torch.linalg.solve(self._root, flat)
         return out

@@ -38,7 +38,11 @@ class Normal(ConstantCurvature):
 
 
 class DiagonalNormal(Product):
-    """n independent normals, coordinates (μ₁, σ₁, …, μ_n, σ_n)."""
+    """n independent normals, coordinates (μ₁, σ₁, …, μ_n, σ_n).
+
+    Args:
+        n: number of variables.
+    """
 
     def __init__(self, n: int) -> None:
         super().__init__(tuple(Normal() for _ in range(n)))

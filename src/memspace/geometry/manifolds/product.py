@@ -13,7 +13,11 @@ __all__ = ["Product"]
 
 
 class Product(KnownManifold):
-    """Coordinates are those of the factors one after another; squared lengths add."""
+    """A product: coordinates are those of the factors one after another; squared lengths add.
+
+    Args:
+        factors: manifolds with known geodesics.
+    """
 
     def __init__(self, factors: tuple[KnownManifold, ...]) -> None:
         self.factors = factors
@@ -56,5 +60,5 @@ class Product(KnownManifold):
         return bent / (self.inner(x, u, u) * self.inner(x, v, v) - self.inner(x, u, v) ** 2)
 
     def scalar(self, x: Tensor) -> Tensor:
-        """They add."""
+        """Σ of the factors' own."""
         return torch.stack(self._each(lambda f, a: f.scalar(a), x)).sum()

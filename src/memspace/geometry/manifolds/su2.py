@@ -24,7 +24,14 @@ SCAN = 721  # points a family of geodesics is looked through at, before roots ar
 
 
 class SU2(KnownManifold):
-    """Coordinates x (3,): U = exp(−i x·σ), |x| < π; ``penalty`` p > 0."""
+    """SU(2) with a penalised third direction; coordinates x (3,): U = exp(−i x·σ), |x| < π.
+
+    Args:
+        penalty: p > 0.
+
+    Raises:
+        ValueError: a penalty that is not positive.
+    """
 
     def __init__(self, penalty: float) -> None:
         if not penalty > 0:
@@ -41,7 +48,7 @@ class SU2(KnownManifold):
         return frame.t() @ (self._weights.to(x).unsqueeze(1) * frame)
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """The shortest of all geodesics that meet."""
+        """The shortest of all geodesics that meet y."""
         h = self._shortest(_times(_unit(y), _inverse(_unit(x))))
         return (self._weights * h.square()).sum().sqrt().to(x)
 
@@ -54,14 +61,15 @@ class SU2(KnownManifold):
         return coordinates(_times(_times(_unit(first), _unit(second)), _unit(x)))
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        """Of several equally short ones any."""
+        """The shortest geodesic's velocity; of several equally short ones any."""
         h = self._shortest(_times(_unit(y), _inverse(_unit(x)))).to(x)
         velocity: Tensor = torch.linalg.solve(_frame(x), h)
         return velocity
 
     def transport(self, x: Tensor, v: Tensor, w: Tensor) -> Tensor:
-        """H turns about the third axis at the rate 2(1−p)h₃; in the frame that turns with it the equation of parallel
-        transport has constant coefficients, so the solution is a matrix exponential.
+        """In a frame that turns with h about the third axis the equation has constant coefficients.
+
+        h turns at the rate 2(1−p)h₃, so the solution is a matrix exponential.
         """
         frame = _frame(x)
         h = frame @ v
@@ -85,7 +93,15 @@ class SU2(KnownManifold):
         return torch.full_like(x[0], 8 - 2 * self.penalty)
 
     def product(self, gate: Tensor, x: Tensor) -> Tensor:
-        """Coordinates of the gate's U times x's U: the circuit x with one gate more."""
+        """Multiply a gate's U with x's U: the circuit x with one gate more.
+
+        Args:
+            gate: coordinates (3,) of the gate.
+            x: coordinates (3,) of the circuit.
+
+        Returns:
+            Coordinates (3,) of the product.
+        """
         return coordinates(_times(_unit(gate), _unit(x)))
 
     @property
@@ -106,7 +122,7 @@ class SU2(KnownManifold):
         return (twice - twice.transpose(0, 1) - bracket) @ torch.diag(self._weights)
 
     def _shortest(self, unit: Tensor) -> Tensor:
-        """H (3,), float64, of the shortest geodesic from 1 to a unit quaternion in unit time."""
+        """h (3,), float64, of the shortest geodesic from 1 to a unit quaternion in unit time."""
         q = [float(v) for v in unit.double()]
         across, phase, p = math.hypot(q[1], q[2]), math.atan2(q[3], q[0]), self.penalty
         if across < 1e-12:
@@ -202,7 +218,14 @@ def _inverse(q: Tensor) -> Tensor:
 
 
 def coordinates(q: Tensor) -> Tensor:
-    """The x, |x| ≤ π, of a unit quaternion (4,): U = q₀ − i(q₁σ₁ + q₂σ₂ + q₃σ₃)."""
+    """Give the coordinates of a unit quaternion, U = q₀ − i(q₁σ₁ + q₂σ₂ + q₃σ₃).
+
+    Args:
+        q: unit quaternion (4,).
+
+    Returns:
+        x (3,), |x| ≤ π.
+    """
     size = q[1:].norm()
     if float(size) == 0:
         return torch.zeros_like(q[1:]) if float(q[0]) > 0 else torch.tensor([0.0, 0.0, math.pi]).to(q)
