@@ -11,10 +11,10 @@ import memspace
 from memspace.attempt import attempt
 from memspace.attribution import prepared
 from memspace.auditing import audit, ekfac_backend
-from memspace.auditing.chapters import efficiency, inputs, stored
+from memspace.auditing.chapters import inputs, stored
 from memspace.errors import DataError, Interrupted, OutputError
 from memspace.measurement import Unmeasured
-from memspace.measures import complexity, rounded_weights, spectrum, weight_noise
+from memspace.measures import complexity, pruning_measures, rounded_weights, spectrum, weight_noise
 
 SAID = "it failed with RuntimeError: no derivative of a derivative"
 
@@ -49,7 +49,7 @@ STAGES = {  # what fails, and the measure that is then absent
     (weight_noise, "noise_curve"): "robustness.kl_ratio_small",
     (rounded_weights, "predicted_kl"): "robustness.quantised_8bit.kl",
     (inputs, "probed_inputs"): "input.lambda_max",
-    (efficiency, "_further"): "efficiency.further",
+    (pruning_measures, "prune"): "efficiency.fisher_inverse.smallest_share",
     (stored, "twice"): "duplicates",
     (audit, "with_depth"): "depth",
     (audit, "disentanglement"): "disentanglement",

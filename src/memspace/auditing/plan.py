@@ -267,7 +267,7 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
     """Every stage that will run, as the code that runs it states its cost."""
     from memspace.auditing import ekfac_backend, exact_backend  # they read plans themselves
     from memspace.auditing.chapter import stages_of_chapters
-    from memspace.auditing.chapters import action, efficiency
+    from memspace.auditing.chapters import action
     from memspace.auditing.chapters.depth import depth_costs
     from memspace.auditing.chapters.disentanglement import factor_costs
     from memspace.auditing.chapters.twice import duplicate_costs
@@ -285,6 +285,5 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
         seconds = facts.forests * forest_seconds(facts.n, facts.forest)
         stages.append(Stage("second opinion", facts.n, 0, 0, 0, what, seconds=seconds))
     stages += stages_of_chapters(facts)
-    for part in (efficiency, action):
-        stages += part.costs(facts)
+    stages += action.costs(facts)
     return (*stages, *depth_costs(facts), *factor_costs(facts), *duplicate_costs(facts))

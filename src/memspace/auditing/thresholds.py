@@ -6,7 +6,6 @@ Whether a measurement supports a finding at all is ruled in ``audit.claims``: it
 from __future__ import annotations
 
 __all__ = [
-    "ACCURACY_COST",
     "BARRIER",
     "ESTIMATE_OFF",
     "FEW_WRONG",
@@ -19,8 +18,6 @@ __all__ = [
     "WASTEFUL",
 ]
 
-# Of accuracy. What pruning or rounding may cost before a person would notice it in use.
-ACCURACY_COST = 0.01
 # Nats. A rise of the loss along a path that is more than the noise between two trainings.
 BARRIER = 0.05
 # Of the measured loss. Two samples of a few hundred examples differ by as much, and a choice rarely turns on it.

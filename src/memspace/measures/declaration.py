@@ -34,6 +34,7 @@ __all__ = [
     "declaration_of",
     "declared_measures",
     "measure",
+    "needing",
     "needs_of",
     "provider_of",
     "provides",
@@ -208,6 +209,23 @@ def table(name: str, units: Mapping[str, str] | None = None, *, cost: CostOf | N
     def declare(function: F) -> F:
         _units.update(units or {})
         return _attached(function, TableDeclaration(function, cost, name, units or {}))
+
+    return declare
+
+
+def needing(**kinds: Any) -> Callable[[F], F]:
+    """State needs that annotations can't: those of a function made several times, for one type each.
+
+    Args:
+        kinds: parameter → type of the value it takes; ``X | None`` where it can do without.
+
+    Returns:
+        a decorator that returns the function unchanged; it goes below ``@measure``.
+    """
+
+    def declare(function: F) -> F:
+        function.__annotations__.update(kinds)
+        return function
 
     return declare
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from memspace.auditing.chapter import ChapterDeclaration
 from memspace.auditing.chapters.capacity import CAPACITY
 from memspace.auditing.chapters.complexity import COMPLEXITY
+from memspace.auditing.chapters.efficiency import EFFICIENCY
 from memspace.auditing.chapters.geometry import GEOMETRY
 from memspace.auditing.chapters.robustness import ROBUSTNESS
 
 __all__ = ["CHAPTERS"]
 
-CHAPTERS: tuple[ChapterDeclaration, ...] = (GEOMETRY, COMPLEXITY, CAPACITY, ROBUSTNESS)
+CHAPTERS: tuple[ChapterDeclaration, ...] = (GEOMETRY, COMPLEXITY, CAPACITY, ROBUSTNESS, EFFICIENCY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memspace.auditing.claims import above, below
 from memspace.auditing.results import Figure, Finding, Series
-from memspace.auditing.thresholds import ACCURACY_COST
+from memspace.measures.pruning_measures import ACCURACY_COST
 from memspace.measures.rounded_weights import BITS, LayersRounded, WeightsRounded, accuracy_change
 from memspace.measures.sensitivity import LayerCost
 from memspace.measures.workspace import Measured
