@@ -6,43 +6,49 @@ import importlib
 import io
 import os
 import pkgutil
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from pathlib import Path
+from itertools import pairwise
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from memspace import commands
-from memspace.commands import (
-    Damping,
-    Memory,
-    Noise,
-    Seed,
-    default_folder,
-    json_alone,
-    move_to,
-    parse_memory,
-    say_json,
-    watching,
-)
+from memspace.commands.declaration import GROUPS, Command, declared
+from memspace.commands.output import json_alone, say_json
 from memspace.errors import Interrupted, MemspaceError, SettingsError
-from memspace.report.terminal import Terminal, printable
+from memspace.extensions import load_extensions
+from memspace.report.terminal import printable
 from memspace.version import VERSION
 
-__all__ = ["app", "main", "parse_memory"]
+__all__ = ["app", "main"]
 
 
-TAKE_MEMORY = ("audit", "influence", "labels", "prune", "retrain")  # commands with --memory
 _UsageError: Any = typer.BadParameter.__mro__[1]  # of the click that typer uses: its own copy, or the package
 
 
 class _Commands(TyperGroup):
-    """The commands; Ctrl-C in any of them is a failure with advice like every other."""
+    """The commands, those of extensions among them; Ctrl-C in any is a failure with advice like every other."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List the names of all commands."""
+        self._add_extensions()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Find a command; extensions are imported only where memspace itself has none of that name."""
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            self._add_extensions()
+            found = super().get_command(ctx, cmd_name)
+        return found
+
+    def _add_extensions(self) -> None:
+        load_extensions()
+        for name, made in typer.main.get_command(_typer_of(declared())).commands.items():  # type: ignore[attr-defined]
+            self.commands.setdefault(name, made)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line; what cannot be read of it is a failure with advice like every other.
@@ -79,22 +85,12 @@ class _Commands(TyperGroup):
             raise _stopped() from None
 
 
-app = typer.Typer(
-    cls=_Commands,
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Reads a trained PyTorch network as a memory space: what it stores, how full it is, what breaks it.",
-)
-
-
 def _version(show: bool) -> None:
     if show:
         typer.echo(f"memspace {VERSION}")
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -103,123 +99,33 @@ def _root(
     pass
 
 
-@app.command()
-def audit(
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")],
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint: safetensors, or a state dict.")] = None,
-    run: Annotated[Path | None, typer.Option(help="Folder of its training, recorded by memspace.watch.")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="Folder (or file) the task's data are read from.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder.", show_default="runs/NAME")] = None,
-    label_noise: Noise = 0.0,
-    seed: Seed = 0,
-    memory: Memory = "4GiB",
-    damping: Damping = None,
-    representation: Annotated[str, typer.Option(help="auto, dual or ekfac.")] = "auto",
-    query: Annotated[
-        list[int] | None, typer.Option(help="Test example whose prediction to explain; repeatable.")
-    ] = None,
-    refits: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=5, help="Trainings without a part of the data, at most; 0: none. Not given: as many as needed."
-        ),
-    ] = None,
-    capacity: Annotated[
-        float | None, typer.Option(min=0, help="Bits the architecture stores, as `memspace capacity` measures them.")
-    ] = None,
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Audit parameters whose names match; !PATTERN excludes; repeatable."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Move the model there first, e.g. cuda.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the plan and stop.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on from an interrupted run.")] = False,
-    no_report: Annotated[
-        bool, typer.Option("--no-report", help="Write results and tables, but no report.html.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
-) -> None:
-    """Audit a trained network and write the report."""
-    from memspace.auditing.audit import AuditSettings, audit_task, timed_plan
-    from memspace.auditing.key import run_key
-    from memspace.auditing.shared_store import open_store
-    from memspace.report.format import said_time
-    from memspace.report.html import render
-    from memspace.report.text import summarise
-    from memspace.task.builtin import BuildOptions
-    from memspace.task.load import resolve
-    from memspace.workers import local_device
-
-    settings = AuditSettings(
-        damping, parse_memory(memory), seed, tuple(query) if query else None, representation, capacity, refits
+def _typer_of(made: Sequence[Command]) -> typer.Typer:
+    """Typer's view of the declared commands."""
+    top = typer.Typer(
+        cls=_Commands,
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="Reads a trained PyTorch network as a memory space: what it stores, how full it is, what breaks it.",
     )
-    options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
-    console = Terminal(stderr=True)
-    with watching(console, quiet or as_json) as progress:
-        job = resolve(task, options, progress, weights, run)
-        if parameters:
-            job = replace(job, parameters=tuple(parameters))
-        if device is not None:
-            move_to(job.model, local_device(device))
-        if plan:
-            made, seconds = timed_plan(job, settings)
-            if as_json:
-                say_json(made.to_dict() | {"seconds": seconds})
-            else:
-                about = f"about {said_time(seconds)} here by the speed of a few batches, give or take a factor of two"
-                typer.echo(f"{made.text()}\n{about}" + ("; refits come on top" if made.folds else ""))
-            return
-        folder = out if out is not None else default_folder(job.name)
-        with open_store(folder, run_key(job, settings), fresh=fresh) as store:
-            if store.resumed and not (quiet or as_json):
-                console.print("Going on from an interrupted run.")
-            results = audit_task(job, settings, store, progress)
-            command = shlex.join(["memspace", *sys.argv[1:]])
-            results = replace(results, settings={**results.settings, "command": command})
-            store.save_results(results, None if no_report else render(results))
-    if as_json:
-        say_json(results.to_dict())
-    elif not quiet:
-        summarise(results, None if no_report else folder, Terminal())
+    top.callback()(_root)
+    groups: dict[str, typer.Typer] = {}
+    for one in made:
+        if one.group and one.group not in groups:
+            groups[one.group] = typer.Typer(no_args_is_help=True, help=GROUPS.get(one.group))
+            top.add_typer(groups[one.group], name=one.group)
+        (groups[one.group] if one.group else top).command(one.name)(one.run)
+    return top
 
 
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(help="Run folder holding results.json.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file.", show_default="RUN/report.html")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No summary.")] = False,
-) -> None:
-    """Render a finished run again from its stored results."""
-    from memspace.auditing.store import load_results, write_text
-    from memspace.passes.processes import current
-    from memspace.report.html import render
-    from memspace.report.text import summarise
-
-    if current().rank > 0:  # one file, one writer
-        return
-    results = load_results(run)
-    write_text(out if out is not None else run / "report.html", render(results))
-    if not quiet:
-        summarise(results, run if out is None else None, Terminal())
-
-
-@app.command()
-def tasks() -> None:
-    """List the built-in tasks."""
-    from memspace.task.builtin import BUILTIN
-
-    for name, make in BUILTIN.items():
-        first = (make.__doc__ or "").strip().splitlines()[0]
-        typer.echo(f"{name:<16}{first}")
-
-
-def _add_commands() -> None:
+def _of_package() -> tuple[Command, ...]:
+    """The commands of the package itself: every module of ``commands`` declares its own."""
     for found in pkgutil.iter_modules(commands.__path__):
-        importlib.import_module(f"{commands.__name__}.{found.name}").add(app)
+        importlib.import_module(f"{commands.__name__}.{found.name}")
+    return declared()
 
 
-_add_commands()
+app = _typer_of(_of_package())
 
 
 def main() -> None:
@@ -258,8 +164,8 @@ def _team() -> AbstractContextManager[Callable[[], bool]]:
 
 def _refuse_empty(words: Sequence[str]) -> None:
     """Raise where an option is given nothing: an empty folder, as of an unset variable, would be the current one."""
-    for option, value in zip(words, [*words[1:], None], strict=True):
-        name, sign, inline = option.partition("=")
+    for option, value in pairwise([*words, None]):
+        name, sign, inline = str(option).partition("=")
         if name.startswith("--") and (inline if sign else value) == "":
             raise SettingsError(f"{name} is empty", where="command line", remedy="give it a value, or leave it out")
 
@@ -271,18 +177,25 @@ def _unreadable(error: Any) -> SettingsError:
     return SettingsError(what[:1].lower() + what[1:], where=path, remedy=f"see `{path} --help`")
 
 
+def _typed() -> Command | None:
+    """The declared command that the words of the command line begin with."""
+    words = sys.argv[1:3]
+    return next((c for c in declared() if words[: 1 + bool(c.group)] == [*filter(None, (c.group, c.name))]), None)
+
+
 def _stopped() -> Interrupted:
-    words = sys.argv[1:]
-    kept = words[:1] in (["audit"], ["retrain"], ["study"]) or (
-        words[:1] == ["influence"] and "--out" in " ".join(words)
-    )
+    made = _typed()
+    goes_on = made is not None and made.goes_on
+    kept = goes_on in " ".join(sys.argv) if isinstance(goes_on, str) else goes_on
     remedy = "finished stages are kept, the same command goes on" if kept else "the same command begins again"
     return Interrupted("stopped", where="by the user", remedy=remedy)
 
 
 def _no_memory() -> MemspaceError:
-    taken = any(w.split("=")[0] == "--memory" for w in sys.argv) or (sys.argv[1:] or [""])[0] in TAKE_MEMORY
-    remedy = "give a smaller --memory" if taken else "free some, or use a machine with more"
+    made = _typed()
+    remedy = "free some, or use a machine with more"
+    if made is not None and "memory" in made.options:
+        remedy = "give a smaller --memory"
     return MemspaceError("the machine ran out of memory", where=" ".join(sys.argv[1:2]) or "memspace", remedy=remedy)
 
 

@@ -8,7 +8,24 @@ from typing import Any
 
 from memspace.errors import SettingsError
 
-__all__ = ["BYTES", "COUNT", "DAMPING", "DRAW", "POSITIVE", "SEED", "SHARE", "SIZE", "WHOLE", "Limit", "one_of"]
+__all__ = [
+    "BYTES",
+    "CHANCE",
+    "COUNT",
+    "DAMPING",
+    "DRAW",
+    "KEPT",
+    "PART",
+    "POSITIVE",
+    "RANKED",
+    "SEED",
+    "SEVERAL",
+    "SHARE",
+    "SIZE",
+    "WHOLE",
+    "Limit",
+    "one_of",
+]
 
 
 @dataclass(frozen=True)
@@ -27,10 +44,15 @@ class Limit:
     below: bool = False
 
     def __call__(self, value: Any, name: str, where: str = "settings") -> Any:
-        """The value as an int or a float.
+        """Check a value.
 
         Args:
-            name: of the setting, as the user writes it; where: it was given, for the message.
+            value: a number, or a tensor or array that holds one.
+            name: of the setting, as the user writes it.
+            where: it was given, for the message.
+
+        Returns:
+            The value as an int or a float.
 
         Raises:
             SettingsError: it is no number, or out of range.
@@ -47,23 +69,31 @@ class Limit:
         return float(number)
 
     def optional(self, value: Any, name: str) -> Any:
-        """As a call, where None is allowed too."""
+        """Check a value that may be None."""
         return None if value is None else self(value, name)
+
+    @property
+    def span(self) -> str:
+        """The range in words: ``of 1 or more``, ``from 0 to below 1``."""
+        if self.high == math.inf or (self.whole and self.high >= 2**31 - 1):
+            return f"of {self.low:g} or more"
+        return f"from {self.low:g} to {'below ' if self.below else ''}{self.high:g}"
 
     def _refused(self, what: str, where: str) -> SettingsError:
         kind = "a whole number" if self.whole else "a number"
-        if self.high == math.inf or (self.whole and self.high >= 2**31):
-            span = f"of {self.low:g} or more"
-        else:
-            span = f"from {self.low:g} to {'below ' if self.below else ''}{self.high:g}"
-        return SettingsError(what, where=where, remedy=f"give {kind} {span}")
+        return SettingsError(what, where=where, remedy=f"give {kind} {self.span}")
 
 
 SEED = Limit(0, 2**31 - 1, whole=True)  # room for the offsets that are added, within what numpy's generators take
 BYTES = Limit(1, 2**60, whole=True)
 COUNT = Limit(1, 2**31, whole=True)
 WHOLE = Limit(0, 2**31, whole=True)
+SEVERAL = Limit(2, 2**31, whole=True)  # a spread needs two
+RANKED = Limit(10, 2**31, whole=True)  # an order of fewer says nothing
 SHARE = Limit(0, 1, below=True)
+PART = Limit(1e-9, 1, below=True)  # a share that is neither nothing nor all
+KEPT = Limit(1e-9, 1)  # a share that may be all
+CHANCE = Limit(1e-300, 1, below=True)
 DRAW = Limit(0, 2**53, whole=True)  # seeds of single draws: a setting with the offsets added
 # A float32 engine divides by N·γ and multiplies by it: within these ends neither leaves the finite numbers.
 DAMPING = Limit(1e-30, 1e30)
@@ -72,7 +102,15 @@ SIZE = Limit(0, 1e300)
 
 
 def one_of(value: Any, known: tuple[str, ...], name: str) -> str:
-    """The value where it is one of the known words.
+    """Check that a value is one of the known words.
+
+    Args:
+        value: what was given.
+        known: the words.
+        name: what they are, for the message.
+
+    Returns:
+        The value.
 
     Raises:
         SettingsError: it is none of them.

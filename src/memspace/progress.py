@@ -26,6 +26,9 @@ class Progress(ABC):
     def finish(self, handle: int) -> None:
         """Close the piece of work."""
 
+    def note(self, text: str) -> None:  # noqa: B027 - a listener need not hear it
+        """Tell one sentence about the work; told to nobody where a listener does not say otherwise."""
+
     def track(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
         """Iterate over ``items``, advancing one tick each; closes itself also after an exception."""
         handle = self.start(what, total)

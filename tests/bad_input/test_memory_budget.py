@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
-from memspace.cli import parse_memory
+from memspace.commands.options import parse_memory
 from memspace.errors import MemoryBudgetError
 from memspace.metric.fisher import build
 from memspace.passes.batching import examples_at_once

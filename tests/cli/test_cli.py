@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from memspace.cli import parse_memory
+from memspace.commands.options import parse_memory
 
 MINE = """
 import torch

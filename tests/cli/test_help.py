@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from memspace.cli import app
+from memspace.cli import app, main
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
@@ -29,3 +29,12 @@ def test_the_folder_of_a_run_is_named() -> None:
     assert "Run folder. [default: (runs/NAME)]" in _help("audit")
     assert "[default: (runs/NAME-compared)]" in _help("compare")
     assert "[default: (0.5 to 4)]" in _help("capacity")
+
+
+def test_no_word_at_all_shows_the_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["memspace"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    said = capsys.readouterr()
+    assert left.value.code == 2
+    assert "Audit a trained network" in said.out + said.err

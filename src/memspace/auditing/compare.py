@@ -16,7 +16,7 @@ from memspace.geometry.layers import LayerLengths, layer_lengths
 from memspace.geometry.matching import Matching, match
 from memspace.geometry.stacked import PathProbe, State, held_between, probe_of
 from memspace.geometry.string import midpoints
-from memspace.limits import COUNT, SEED
+from memspace.limits import COUNT, SEED, SEVERAL
 from memspace.progress import Progress, Silent
 from memspace.task.task import Task
 
@@ -40,7 +40,7 @@ class CompareSettings:
     """
 
     align: bool = False
-    examples: Annotated[int, COUNT] = 512
+    examples: Annotated[int, SEVERAL] = 512
     effort: Annotated[int, COUNT] = 100
     seed: Annotated[int, SEED] = 0
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from memspace.arguments import typed
 from memspace.auditing.table_file import save_table
 from memspace.errors import TaskError
-from memspace.limits import SEED, Limit
+from memspace.limits import CHANCE, SEED
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.duplicates import FEWEST, ORDER, chance, nearest
 from memspace.metric.ekfac import EkfacPasses
@@ -34,7 +34,6 @@ from memspace.task.task import Task
 __all__ = ["Duplicates", "Whitening", "duplicates", "find_duplicates", "whitening"]
 
 RATE = 1e-3
-CHANCE = Limit(1e-300, 1, below=True)
 SKETCH = 256
 METRIC_EXAMPLES = 2000  # whose F̂ whitens: a kernel needs its large eigenvalues alone
 DAMPING = 0.1  # γ in largest eigenvalues of F̂

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.console import Console
 
-from memspace.commands import MOST, DataRoot, Device, Json, Noise, Seed, TaskName, Weights, move_to, say_json, watching
-from memspace.report.terminal import Terminal
+from memspace.commands.declaration import command
+from memspace.commands.opened import opened
+from memspace.commands.options import FileOutput, NetworkOptions, option
+from memspace.commands.output import tell
+from memspace.limits import SEVERAL
 
 if TYPE_CHECKING:
     from memspace.action.depth import Depth
 
-__all__ = ["add", "depth"]
+__all__ = ["depth"]
 
 COLUMNS = {  # of the table of layers: heading, and what it is
     "share": ("action", "share of Σ‖Δh‖²"),
@@ -28,73 +28,52 @@ COLUMNS = {  # of the table of layers: heading, and what it is
 }
 
 
-def add(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(depth)
-
-
+@command()
 def depth(
-    task: TaskName,
+    which: NetworkOptions,
+    output: FileOutput,
     blocks: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Modules that make the depth, by name; !PATTERN excludes; repeatable."),
+        option("Modules that make the depth, by name; !PATTERN excludes; repeatable.", metavar="PATTERN"),
     ] = None,
-    weights: Weights = None,
-    data_root: DataRoot = None,
-    out: Annotated[Path | None, typer.Option(help="File the results are written to.", show_default="none")] = None,
-    label_noise: Noise = 0.0,
-    seed: Seed = 0,
-    examples: Annotated[int, typer.Option(min=2, max=MOST, help="Training examples measured on.")] = 256,
-    lens: Annotated[str, typer.Option(help="Early read-outs: tuned (an affine map is fitted) or logit (none).")] = (
-        "tuned"
-    ),
-    device: Device = None,
-    as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+    examples: Annotated[int, SEVERAL, option("Training examples measured on.")] = 256,
+    lens: Annotated[
+        str,
+        option(
+            "Early read-outs: tuned (an affine map is fitted) or logit (none).",
+            words="memspace.action.readout:LENSES",
+        ),
+    ] = "tuned",
 ) -> None:
     """Measure the action of hidden states along depth, and the conditions of optimal control."""
-    from memspace.action.depth import depth_action
-    from memspace.action.readout import LENSES
-    from memspace.auditing.results import clean
-    from memspace.auditing.store import write_text
     from memspace.report.measured import show_measured
-    from memspace.task.builtin import BuildOptions
-    from memspace.task.checks import check_task
-    from memspace.task.load import resolve
+    from memspace.verbs.depth import depth as depth_of
 
-    if lens not in LENSES:
-        raise typer.BadParameter(f"lens is one of {', '.join(LENSES)}")
-    options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
-    with watching(Terminal(stderr=True), quiet or as_json) as progress:
-        job = resolve(task, options, progress, weights)
-        if device is not None:
-            move_to(job.model, device)
-        check_task(job)
-        found = depth_action(
-            job, blocks=tuple(blocks or ()), examples=examples, lens=lens, seed=seed, progress=progress
+    with opened(which, output) as (task, progress):
+        found = depth_of(
+            task, blocks=tuple(blocks or ()), examples=examples, lens=lens, seed=which.seed, progress=progress
         )
-    content: dict[str, Any] = clean(
-        {
-            "task": job.name,
-            "blocks": list(found.blocks),
-            "shape": list(found.shape),
-            "found": found.found,
-            "measurements": [m.to_dict() for m in found.measurements],
-            "unmeasured": [u.to_dict() for u in found.unmeasured],
-            "layers": {name: [m.to_dict() for m in row] for name, row in found.layers.items()},
-        }
-    )
-    if out is not None:
-        write_text(out, json.dumps(content, indent=1, ensure_ascii=False))
-    if as_json:
-        say_json(content)
-    elif not quiet:
-        console = Terminal()
+
+    def show(console: Console) -> None:
         size = "×".join(map(str, found.shape))
         how = "found" if found.found else "named"
-        title = f"{job.name}: {len(found.blocks)} blocks ({how}), hidden state {size}"
+        title = f"{task.name}: {len(found.blocks)} blocks ({how}), hidden state {size}"
         show_measured(title, found.measurements, found.unmeasured, console)
         _show_layers(found, console)
+
+    tell(output, _content(task.name, found), show)
+
+
+def _content(name: str, found: Depth) -> dict[str, Any]:
+    return {
+        "task": name,
+        "blocks": list(found.blocks),
+        "shape": list(found.shape),
+        "found": found.found,
+        "measurements": [m.to_dict() for m in found.measurements],
+        "unmeasured": [u.to_dict() for u in found.unmeasured],
+        "layers": {layer: [m.to_dict() for m in row] for layer, row in found.layers.items()},
+    }
 
 
 def _show_layers(found: Depth, console: Console) -> None:

@@ -2,132 +2,159 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from memspace.commands import (
-    MOST,
-    Damping,
-    DataRoot,
-    Device,
-    Memory,
-    Noise,
-    Seed,
-    TaskName,
-    Weights,
-    move_to,
-    parse_memory,
-    watching,
-)
-from memspace.report.terminal import Terminal, styled
+from memspace.attribution.settings import InfluenceSettings
+from memspace.commands.declaration import command
+from memspace.commands.opened import opened
+from memspace.commands.options import Damping, Memory, Output, PartOptions, option, out, parse_memory
+from memspace.commands.output import tell
+from memspace.errors import SettingsError
+from memspace.limits import COUNT, WHOLE, Limit
+from memspace.report.terminal import styled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from memspace.attribution.result import Influence, Parts, Top
+    from memspace.progress import Progress
     from memspace.task.task import Task
 
-__all__ = ["add"]
+__all__ = ["EngineOptions", "QuestionOptions", "influence"]
+
+LEFT_OUT = Limit(0, 0.9)
 
 
-def add(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(influence)
+@dataclass(frozen=True, kw_only=True)
+class QuestionOptions:
+    """Whose outcome is explained, and what is shown of it."""
+
+    query: Annotated[list[int], option("Test example whose outcome to explain; repeatable.")]
+    target: Annotated[str, option("The outcome: loss (positive supports it), margin, logit:A-B or logp:K.")] = "loss"
+    top: Annotated[int, COUNT, option("Supporters and opposers shown and kept.")] = 20
+    split: Annotated[str | None, option("Split the scores shown by layers or by modes.", words=("layers", "modes"))] = (
+        None
+    )
+    tokens: Annotated[bool, option("Each position of a query is an outcome of its own.", "--tokens")] = False
 
 
-def influence(
-    task: TaskName,
-    query: Annotated[list[int], typer.Option(help="Test example whose outcome to explain; repeatable.")],
-    engine: Annotated[str, typer.Option(help="auto, ekfac, dual, iterative; unrolled, segments, ensemble.")] = "auto",
-    target: Annotated[
-        str, typer.Option(help="The outcome: loss (positive supports it), margin, logit:A-B or logp:K.")
-    ] = "loss",
-    damping: Damping = None,
-    top: Annotated[int, typer.Option(min=1, max=MOST, help="Supporters and opposers shown and kept.")] = 20,
-    split: Annotated[str | None, typer.Option(help="Split the scores shown by layers or by modes.")] = None,
-    tokens: Annotated[
-        bool, typer.Option("--tokens", help="Each position of a query is an outcome of its own.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for scores.parquet and top.json.")] = None,
-    retrainings: Annotated[
-        int, typer.Option(min=0, max=MOST, help="Networks on halves of the data that set the damping.")
-    ] = 16,
-    networks: Annotated[int, typer.Option(min=1, max=MOST, help="Networks of the engine ensemble.")] = 5,
-    left_out: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Unrolled, ensembles: share left out of the subsets asked about.")
-    ] = 0.0,
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How influence is computed."""
+
+    panel: ClassVar[str] = "Engine"
+    engine: Annotated[str, option("auto, ekfac, dual, iterative; unrolled, segments, ensemble.")] = "auto"
+    damping: Damping = None
+    memory: Memory = "4GiB"
+    retrainings: Annotated[int, WHOLE, option("Networks on halves of the data that set the damping.")] = (
+        InfluenceSettings.retrainings
+    )
+    networks: Annotated[int, COUNT, option("Networks of the engine ensemble.")] = 5
+    left_out: Annotated[float, LEFT_OUT, option("Unrolled, ensembles: share left out of the subsets asked about.")] = (
+        0.0
+    )
     points: Annotated[
-        int,
-        typer.Option(
-            min=1, max=MOST, help="Unrolled: derivatives about --left-out, an odd number; their median counts."
-        ),
-    ] = 1,
-    weights: Weights = None,
-    data_root: DataRoot = None,
-    label_noise: Noise = 0.0,
-    seed: Seed = 0,
-    memory: Memory = "4GiB",
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Only parameters whose names match; !PATTERN excludes; repeatable."),
-    ] = None,
-    device: Device = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no table.")] = False,
+        int, COUNT, option("Unrolled: derivatives about --left-out, an odd number; their median counts.")
+    ] = 1
+
+    def settings(self, seed: int) -> InfluenceSettings:
+        """Fill the settings of an influence."""
+        return InfluenceSettings(memory=parse_memory(self.memory), retrainings=self.retrainings, seed=seed)
+
+
+@command(goes_on="--out")
+def influence(
+    which: PartOptions,
+    question: QuestionOptions,
+    engine: EngineOptions,
+    output: Output,
+    out: Annotated[Path | None, out("Folder for scores.parquet and top.json.")] = None,
 ) -> None:
     """Show which training examples support and oppose a prediction, and where they are stored."""
-    from memspace.attribution.attribution import attribute, uses_training
-    from memspace.attribution.influence import influence as whole
-    from memspace.attribution.settings import InfluenceSettings
-    from memspace.attribution.stream import stream_influence
-    from memspace.attribution.unrolled import Unrolled
-    from memspace.task.builtin import BuildOptions
-    from memspace.task.load import resolve
+    from memspace.attribution.attribution import uses_training
 
-    if split not in (None, "layers", "modes"):
-        raise typer.BadParameter("split is one of layers, modes")
-    trained = uses_training(engine)
-    if trained and (out is not None or split is not None or tokens or damping is not None):
-        raise typer.BadParameter(f"the engine {engine} takes no --out, --split, --tokens or --damping")
-    settings = InfluenceSettings(memory=parse_memory(memory), retrainings=retrainings, seed=seed)
-    options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
-    say: dict[str, Any] = {"engine": engine, "target": target, "settings": settings}
-    with watching(Terminal(stderr=True), quiet) as progress:
-        job = resolve(task, options, progress, weights)
-        if parameters:
-            job = replace(job, parameters=tuple(parameters))
-        if device is not None:
-            move_to(job.model, device)
-        shown: _Shown | None = None
+    trained = uses_training(engine.engine)
+    if trained and (out is not None or question.split is not None or question.tokens or engine.damping is not None):
+        raise SettingsError(
+            f"the engine {engine.engine} takes no --out, --split, --tokens or --damping",
+            where="memspace influence",
+            remedy="leave them out, or choose another engine",
+        )
+    with opened(which, output) as (task, progress):
         if trained:
-            point = Unrolled(seed=seed, left_out=left_out, points=points, memory=settings.memory)
-            named: dict[str, Any] = {"engine": engine, "target": target, "networks": networks, "training": point}
-            found = attribute(job, query, settings=settings, progress=progress, **named)
-            shown = _Shown(_facts(found), found.queries, found.positions, found.outcome, found.top(top))
+            shown = _through_training(task, question, engine, which.seed, progress)
+        else:
+            shown = _at_the_end(task, question, engine, which.seed, out, progress)
+
+    def show(console: Console) -> None:
+        _show(task, shown, console)
         if out is not None:
-            stored = stream_influence(
-                job, out, query, damping=damping, top=top, tokens=tokens, progress=progress, **say
+            console.print(
+                f"all scores in {out / 'scores.parquet'}, the strongest in {out / 'top.json'}", soft_wrap=True
             )
-            damping = stored.facts["damping"]
-            shown = _Shown(stored.facts, stored.queries, stored.positions, stored.outcome, stored.top)
-        if not trained and (shown is None or split is not None):
-            each = "queries" if tokens else None
-            found = whole(job, query, damping=damping, split=split, tokens=each, progress=progress, **say)
-            facts = shown.facts if shown is not None else _facts(found)
-            shown = _Shown(facts, found.queries, found.positions, found.outcome, found.top(top), found.parts)
-    if not quiet and shown is not None:
-        _show(job, shown, Terminal())
-        if out is not None:
-            typer.echo(f"all scores in {out / 'scores.parquet'}, the strongest in {out / 'top.json'}")
+
+    tell(output, shown.to_dict(task.name), show)
+
+
+def _through_training(
+    task: Task, question: QuestionOptions, engine: EngineOptions, seed: int, progress: Progress
+) -> _Shown:
+    """The answer of an engine that repeats the training, or differentiates through it."""
+    from memspace.attribution.attribution import attribute
+    from memspace.attribution.unrolled import Unrolled
+
+    settings = engine.settings(seed)
+    found = attribute(
+        task,
+        question.query,
+        engine=engine.engine,
+        target=question.target,
+        networks=engine.networks,
+        training=Unrolled(seed=seed, left_out=engine.left_out, points=engine.points, memory=settings.memory),
+        settings=settings,
+        progress=progress,
+    )
+    return _Shown.of(found, question.top)
+
+
+def _at_the_end(
+    task: Task, question: QuestionOptions, engine: EngineOptions, seed: int, out: Path | None, progress: Progress
+) -> _Shown:
+    """The answer of an engine that reads the trained network; every score goes to the folder ``out``, if any."""
+    from memspace.attribution.stream import stream_influence
+    from memspace.verbs.influence import influence as whole
+
+    asked: dict[str, Any] = {"engine": engine.engine, "target": question.target, "settings": engine.settings(seed)}
+    damping, kept = engine.damping, None
+    if out is not None:
+        kept = stream_influence(
+            task,
+            out,
+            question.query,
+            damping=damping,
+            top=question.top,
+            tokens=question.tokens,
+            progress=progress,
+            **asked,
+        )
+        damping = kept.facts["damping"]
+        if question.split is None:
+            return _Shown(kept.facts, kept.queries, kept.positions, kept.outcome, kept.top)
+    tokens = "queries" if question.tokens else None
+    found = whole(
+        task, question.query, damping=damping, split=question.split, tokens=tokens, progress=progress, **asked
+    )
+    return _Shown.of(found, question.top, kept.facts if kept is not None else None)
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """What the table needs; ``facts`` as ``top.json`` holds them."""
+    """What is shown; ``facts`` as ``top.json`` holds them."""
 
     facts: dict[str, Any]
     queries: Tensor
@@ -135,6 +162,25 @@ class _Shown:
     outcome: Tensor
     top: Top
     parts: Parts | None = None
+
+    @classmethod
+    def of(cls, found: Influence, top: int, facts: dict[str, Any] | None = None) -> _Shown:
+        """The strongest scores of an influence."""
+        strongest = found.top(top)
+        return cls(facts or _facts(found), found.queries, found.positions, found.outcome, strongest, found.parts)
+
+    def to_dict(self, task: str) -> dict[str, Any]:
+        """Plain types: a list for every query, its strongest supporters and opposers among it."""
+        top = self.top
+        return {
+            "task": task,
+            **self.facts,
+            "queries": self.queries.tolist(),
+            "positions": None if self.positions is None else self.positions.tolist(),
+            "outcome": self.outcome.tolist(),
+            "supporters": {"train": top.supporters.tolist(), "score": top.support.tolist()},
+            "opposers": {"train": top.opposers.tolist(), "score": top.opposition.tolist()},
+        }
 
 
 def _facts(found: Influence) -> dict[str, Any]:
@@ -150,7 +196,7 @@ def _facts(found: Influence) -> dict[str, Any]:
 
 
 def _show(task: Task, shown: _Shown, console: Console) -> None:
-    facts, top = shown.facts, shown.top
+    facts = shown.facts
     name = "-loss" if facts["target"] == "loss" else facts["target"]
     said = f": influence on {name} by the engine {facts['engine']}, in {facts['unit']}"
     console.print(styled((task.name, "bold"), said))
@@ -164,23 +210,28 @@ def _show(task: Task, shown: _Shown, console: Console) -> None:
             console.print(f"{told['name']}: {told['value']:.2g}{unit} ({told['estimator']})")
     if not facts["reliable"]:
         console.print(styled((f"take these scores with care: {facts['note']}", "yellow")))
-    y = task.train.labels()
     for q in range(len(shown.queries)):
-        at = f", position {int(shown.positions[q])}" if shown.positions is not None else ""
-        title = f"query {int(shown.queries[q])}{at}: {name} {float(shown.outcome[q]):.3g} {facts['unit']}"
-        table = Table(title=title, title_justify="left")
-        for column in ("supporter", "label", "score", "opposer", "label", "score"):
-            table.add_column(column, justify="right")
-        if shown.parts is not None:
-            table.add_column(f"supporter by {shown.parts.by}: greatest parts")
-        for r in range(top.support.shape[1]):
-            i, j = int(top.supporters[q, r]), int(top.opposers[q, r])
-            up, down = float(top.support[q, r]), float(top.opposition[q, r])
-            left = (f"{i}", _label(task, y, i), f"{up:.3g}") if up > 0 else ("", "", "")
-            right = (f"{j}", _label(task, y, j), f"{down:.3g}") if down < 0 else ("", "", "")
-            part = [] if shown.parts is None else [_greatest(shown.parts, q, i) if up > 0 else ""]
-            table.add_row(*left, *right, *part)
-        console.print(table)
+        console.print(_table(task, shown, q, name))
+
+
+def _table(task: Task, shown: _Shown, q: int, name: str) -> Table:
+    """Supporters and opposers of one query, strongest first."""
+    facts, top, y = shown.facts, shown.top, task.train.labels()
+    at = f", position {int(shown.positions[q])}" if shown.positions is not None else ""
+    title = f"query {int(shown.queries[q])}{at}: {name} {float(shown.outcome[q]):.3g} {facts['unit']}"
+    table = Table(title=title, title_justify="left")
+    for column in ("supporter", "label", "score", "opposer", "label", "score"):
+        table.add_column(column, justify="right")
+    if shown.parts is not None:
+        table.add_column(f"supporter by {shown.parts.by}: greatest parts")
+    for r in range(top.support.shape[1]):
+        i, j = int(top.supporters[q, r]), int(top.opposers[q, r])
+        up, down = float(top.support[q, r]), float(top.opposition[q, r])
+        left = (f"{i}", _label(task, y, i), f"{up:.3g}") if up > 0 else ("", "", "")
+        right = (f"{j}", _label(task, y, j), f"{down:.3g}") if down < 0 else ("", "", "")
+        part = [] if shown.parts is None else [_greatest(shown.parts, q, i) if up > 0 else ""]
+        table.add_row(*left, *right, *part)
+    return table
 
 
 def _label(task: Task, y: Any, i: int) -> str:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from rich.console import Console
 
-from memspace.commands import MOST, Damping, DataRoot, Device, Memory, Noise, Seed, TaskName, Weights
+from memspace.commands.declaration import command
+from memspace.commands.opened import opened
+from memspace.commands.options import Damping, Memory, Output, PartOptions, option, out, parse_memory
+from memspace.commands.output import tell
+from memspace.limits import COUNT, WHOLE
 
-__all__ = ["add"]
+if TYPE_CHECKING:
+    from memspace.auditing.label_issues import LabelIssues
+    from memspace.task.task import Task
+
+__all__ = ["labels"]
 
 HEADS = {
     "index": "example",
@@ -28,54 +36,43 @@ HEADS = {
 }
 
 
-def add(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(labels)
-
-
+@command()
 def labels(
-    task: TaskName,
-    top: Annotated[int, typer.Option(help="How many labels to list.", min=1, max=MOST)] = 50,
-    out: Annotated[Path | None, typer.Option(help="File for the list, .parquet or .csv.")] = None,
-    weights: Weights = None,
-    data_root: DataRoot = None,
-    label_noise: Noise = 0.0,
-    folds: Annotated[
-        int | None, typer.Option(help="Parts of the data for refits; 0: none. Not given: as an audit.", min=0, max=MOST)
-    ] = None,
-    repeats: Annotated[int, typer.Option(help="Partitions averaged over.", min=1, max=MOST)] = 1,
+    which: PartOptions,
+    output: Output,
+    top: Annotated[int, COUNT, option("How many labels to list.")] = 50,
+    out: Annotated[Path | None, out("File for the list, .parquet or .csv.")] = None,
+    folds: Annotated[int | None, WHOLE, option("Parts of the data for refits; 0: none.", shown="as an audit")] = None,
+    repeats: Annotated[int, COUNT, option("Partitions averaged over.")] = 1,
     damping: Damping = None,
-    seed: Seed = 0,
     memory: Memory = "4GiB",
-    device: Device = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no list.")] = False,
 ) -> None:
     """List training labels that look wrong, with a probability, a suggestion and the examples behind it."""
-    from rich.table import Table
-
-    from memspace.auditing.audit import AuditSettings
-    from memspace.auditing.label_issues import label_issues
+    from memspace.auditing.settings import AuditSettings
     from memspace.auditing.table_file import table_path
-    from memspace.commands import move_to, parse_memory, watching
-    from memspace.report.terminal import Terminal
-    from memspace.task.builtin import BuildOptions
-    from memspace.task.load import resolve
-    from memspace.workers import local_device
+    from memspace.verbs.labels import labels as judge
 
     if out is not None:
         table_path(out)
-    options = BuildOptions(seed=seed, label_noise=label_noise, data_root=data_root)
-    with watching(Terminal(stderr=True), quiet) as progress:
-        job = resolve(task, options, progress, weights)
-        if device is not None:
-            move_to(job.model, local_device(device))
-        settings = AuditSettings(damping, parse_memory(memory), seed)
-        found = label_issues(job, settings=settings, folds=folds, repeats=repeats, reasons=top, progress=progress)
+    settings = AuditSettings(damping, parse_memory(memory), which.seed)
+    with opened(which, output) as (task, progress):
+        found = judge(task, settings=settings, folds=folds, repeats=repeats, reasons=top, progress=progress)
     if out is not None:
         found.save(out, top)
-    if quiet:
-        return
-    names = None if "output" in found.table else job.class_names
+    content: dict[str, Any] = {
+        "task": task.name,
+        "measurements": [found.noise.to_dict()],
+        "estimator": found.estimator,
+        "labels": {column: values[:top] for column, values in found.table.items()},
+        "seconds": found.seconds,
+    }
+    tell(output, content, lambda console: _show(task, found, top, console))
+
+
+def _show(task: Task, found: LabelIssues, top: int, console: Console) -> None:
+    from rich.table import Table
+
+    names = None if "output" in found.table else task.class_names
 
     def named(k: int) -> str:
         return names[k] if names is not None and 0 <= k < len(names) else str(k)
@@ -85,7 +82,6 @@ def labels(
     table = Table(*(HEADS[name] for name in shown))
     for k in range(min(top, len(found))):
         table.add_row(*(_cell(name, t[name][k], named) for name in shown))
-    console = Terminal()
     console.print(table)
     low, high = found.noise.interval or (found.noise.value, found.noise.value)
     what = "outliers" if "p_outlier" in t else "wrong labels"

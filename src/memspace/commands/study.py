@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rich.console import Console
 from rich.table import Table
 
-from memspace.commands import MOST, DataRoot, Json, Noise, TaskName, default_folder, say_json, watching
+from memspace.commands.declaration import command
+from memspace.commands.opened import opened
+from memspace.commands.options import Fresh, Output, Share, TaskOptions, option, out
+from memspace.commands.output import default_folder, tell
+from memspace.limits import COUNT, SEVERAL
 from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
@@ -18,69 +22,45 @@ if TYPE_CHECKING:
     from memspace.experiments.action_study import ActionStudy
     from memspace.experiments.action_verdict import MethodComparison
 
-__all__ = ["add"]
+__all__ = ["StudyOptions", "action"]
 
 STYLES = {"better": "green", "worse": "red", "undecided": ""}
 
 
-def add(app: typer.Typer) -> None:
-    """Add the group of studies."""
-    studies = typer.Typer(no_args_is_help=True, help="Studies that train many networks to a stated verdict.")
-    studies.command()(action)
-    app.add_typer(studies, name="study")
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """How many examples and trainings the study takes."""
+
+    train: Annotated[int | None, SEVERAL, option("Training examples of a seed.", shown="4/5 of all")] = None
+    valid: Annotated[int | None, COUNT, option("Validation examples.", shown="1/5 of all")] = None
+    test: Annotated[int | None, COUNT, option("Test examples, at most.", shown="all")] = None
+    steps: Annotated[int, COUNT, option("Steps of plain training; others get as much time.")] = 1000
+    seeds: Annotated[int, SEVERAL, option("Fresh seeds at the chosen setting.")] = 10
+    tuning: Annotated[int, COUNT, option("Seeds of each setting before.")] = 2
+    workers: Annotated[int, COUNT, option("Processes of one thread each.")] = 2
 
 
+@command(group="study", goes_on=True)
 def action(
-    task: TaskName,
-    label_noise: Noise = 0.0,
-    train: Annotated[
-        int | None, typer.Option(min=2, max=MOST, help="Training examples of a seed.", show_default="4/5 of all")
-    ] = None,
-    valid: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Validation examples.", show_default="1/5 of all")
-    ] = None,
-    test: Annotated[int | None, typer.Option(min=1, max=MOST, help="At most so many test examples.")] = None,
-    steps: Annotated[
-        int, typer.Option(min=1, max=MOST, help="Steps of plain training; others get as much time.")
-    ] = 1000,
-    seeds: Annotated[int, typer.Option(min=2, max=MOST, help="Fresh seeds at the chosen setting.")] = 10,
-    tuning: Annotated[int, typer.Option(min=1, max=MOST, help="Seeds of each setting before.")] = 2,
-    workers: Annotated[int, typer.Option(min=1, max=MOST, help="Processes of one thread each.")] = 2,
-    data_root: DataRoot = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder that keeps every finished training.", show_default="runs/NAME-action-NOISE"),
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Do not go on from what the folder holds.")] = False,
-    as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no summary.")] = False,
+    which: TaskOptions,
+    chosen: StudyOptions,
+    output: Output,
+    label_noise: Share = 0.0,
+    out: Annotated[Path | None, out("Folder that keeps every finished training.", "runs/NAME-action-NOISE")] = None,
+    fresh: Fresh = False,
 ) -> None:
     """Regularisers of the action, decay, dropout, smoothing and others at equal compute and equal tuning."""
-    from memspace.auditing.results import clean
-    from memspace.auditing.store import write_text
-    from memspace.experiments.action_network import examples_of
-    from memspace.experiments.action_study import StudySettings, action_study, open_study_folder
-    from memspace.files import locked
-    from memspace.task.builtin import BuildOptions
-    from memspace.task.load import resolve
+    from memspace.experiments.action_study import StudySettings
+    from memspace.verbs.study import study
 
-    plan = StudySettings(steps=steps, seeds=seeds, tuning=tuning, workers=workers)
-    with watching(Terminal(stderr=True), quiet or as_json) as progress:
-        job = resolve(task, BuildOptions(data_root=data_root, train_network=False), progress)
-        examples = examples_of(job, noise=label_noise, train=train, valid=valid, test=test)
-        folder = out if out is not None else default_folder(f"{job.name}-action-{label_noise:g}")
-        with locked(folder):
-            store = open_study_folder(folder, examples, plan, fresh=fresh)
-            found = action_study(examples, plan, store=store, progress=progress)
-            content = clean(found.to_dict())
-            write_text(folder / "study.json", json.dumps(content, indent=1, ensure_ascii=False))
-    if as_json:
-        say_json(content)
-    elif not quiet:
-        _summarise(found, folder)
+    settings = StudySettings(noise=label_noise, **asdict(chosen))
+    with opened(which, output, train_network=False) as (task, progress):
+        folder = out if out is not None else default_folder(f"{task.name}-action-{label_noise:g}")
+        found = study(task, out=folder, fresh=fresh, settings=settings, progress=progress)
+    tell(output, found.to_dict(), lambda console: _summarise(found, folder, console))
 
 
-def _summarise(found: ActionStudy, folder: Path) -> None:
+def _summarise(found: ActionStudy, folder: Path, console: Console) -> None:
     from memspace.experiments.action_study import BASELINE
     from memspace.experiments.action_verdict import SHOWN
     from memspace.report.format import format_value
@@ -102,7 +82,7 @@ def _summarise(found: ActionStudy, folder: Path) -> None:
             f"{found.times.get(method, 1):.2f}",
             *cells,
         )
-    console = Terminal(width=max(Terminal().width, 130))
+    console = Terminal(width=max(console.width, 130))
     console.print(table)
     verdicts = Table(title=f"less {BASELINE}, paired by seed, 95%", box=None)
     verdicts.add_column("method", no_wrap=True)

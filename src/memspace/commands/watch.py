@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
-from memspace.commands import Json, say_json
-from memspace.report.terminal import Terminal, styled
+from memspace.commands.declaration import command
+from memspace.commands.options import Output, out
+from memspace.commands.output import tell, typed_command
+from memspace.report.terminal import styled
 
 if TYPE_CHECKING:
     from memspace.auditing.results import Results
 
-__all__ = ["add"]
+__all__ = ["watch"]
 
 SHOWN = 12  # rows of looks printed
 COLUMNS = (
@@ -29,16 +30,11 @@ COLUMNS = (
 )
 
 
-def add(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(watch)
-
-
+@command()
 def watch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that memspace.watch wrote.")],
-    out: Annotated[Path | None, typer.Option(help="Write a page there, for example report.html.")] = None,
-    as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No summary.")] = False,
+    output: Output,
+    out: Annotated[Path | None, out("Write a page there, for example report.html.")] = None,
 ) -> None:
     """Show a recorded training: length, action and live numbers along its steps."""
     from memspace.auditing.chapters.recording import recording_results
@@ -47,18 +43,17 @@ def watch(
     from memspace.report.text import summarise
     from memspace.task.recording import load_recording
 
-    command = shlex.join(["memspace", *sys.argv[1:]])
-    results = recording_results(load_recording(folder), {"folder": str(folder), "command": command})
+    results = recording_results(load_recording(folder), {"folder": str(folder), "command": typed_command()})
     if out is not None:
         write_text(out, render(results, RECORDING))
-    if as_json:
-        say_json(results.to_dict())
-    elif not quiet:
-        console = Terminal()
+
+    def show(console: Console) -> None:
         console.print(_table(results))
         summarise(results, None, console)
         if out is not None:
             console.print(styled("Page: ", (str(out), "bold")), soft_wrap=True)
+
+    tell(output, results.to_dict(), show)
 
 
 def _table(results: Results) -> Table:

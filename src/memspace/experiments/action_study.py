@@ -29,7 +29,7 @@ from memspace.experiments.action_network import Examples
 from memspace.experiments.action_training import Outcome, Shape, StudyTraining, measured_costs, train_one
 from memspace.experiments.action_verdict import MethodComparison, chosen, compare, means
 from memspace.files import writing
-from memspace.limits import COUNT, SHARE, WHOLE
+from memspace.limits import COUNT, SEVERAL, SHARE, WHOLE
 from memspace.measurement import Measurement, Unmeasured
 from memspace.progress import Progress, Silent
 from memspace.version import VERSION
@@ -62,13 +62,13 @@ class StudySettings:
     """
 
     steps: Annotated[int, COUNT] = 1000
-    seeds: Annotated[int, COUNT] = 10
+    seeds: Annotated[int, SEVERAL] = 10
     tuning: Annotated[int, COUNT] = 2
     shape: Shape = field(default_factory=Shape)
     workers: Annotated[int, COUNT] = 1
     first: Annotated[int, WHOLE] = 0
     noise: Annotated[float, SHARE] = 0.0
-    train: Annotated[int | None, COUNT] = None
+    train: Annotated[int | None, SEVERAL] = None
     valid: Annotated[int | None, COUNT] = None
     test: Annotated[int | None, COUNT] = None
 

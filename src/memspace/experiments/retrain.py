@@ -16,14 +16,13 @@ from memspace.experiments.lds import correlations
 from memspace.experiments.outcomes import Queries, queries_of
 from memspace.experiments.reports import REPORTS, Tables
 from memspace.experiments.truth import Design, Truth, retrain_design
-from memspace.limits import BYTES, COUNT, SEED, Limit, one_of
+from memspace.limits import BYTES, COUNT, PART, SEED, SEVERAL, one_of
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.progress import Progress, Silent
 from memspace.task.task import Task
 
 __all__ = ["PARTS", "RetrainResults", "RetrainSettings", "designs_of", "retraining_study"]
 
-LEFT_OUT = Limit(1e-9, 1, below=True)
 PARTS = ("half", "same-order", "left-out", "memorisation")
 
 
@@ -61,8 +60,8 @@ class RetrainSettings:
     examples: tuple[int, ...] | None = None
     chosen: Annotated[int, COUNT] = 50
     together: Annotated[int, COUNT] = 1
-    repeats: Annotated[int, COUNT] = 5
-    networks: Annotated[int, COUNT] = 200
+    repeats: Annotated[int, SEVERAL] = 5
+    networks: Annotated[int, SEVERAL] = 200
     seed: Annotated[int, SEED] = 0
     memory: Annotated[int, BYTES] = 2 * 2**30
 
@@ -73,7 +72,7 @@ class RetrainSettings:
         if not self.parts:
             raise SettingsError("no part is asked for", where="settings", remedy=f"choose of {', '.join(PARTS)}")
         for share in self.shares:
-            LEFT_OUT(share, "shares")
+            PART(share, "shares")
 
 
 @dataclass(frozen=True)

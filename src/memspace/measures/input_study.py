@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from memspace.limits import COUNT, SEED
+from memspace.arguments import check_fields
+from memspace.limits import COUNT, RANKED, SEED
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.attack import AttackSearch, Found, minimal_perturbations
 from memspace.measures.corruptions import Corrupted, corrupt
@@ -35,17 +37,15 @@ class AttackSettings:
         draws: of random corruptions.
     """
 
-    examples: int = 500
+    examples: Annotated[int, RANKED] = 500
     search: AttackSearch = field(default_factory=AttackSearch)
     both_norms: bool = True
     clip: bool = False
-    draws: int = 4
-    seed: int = 0
+    draws: Annotated[int, COUNT] = 4
+    seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
-        for name in ("examples", "draws"):
-            COUNT(getattr(self, name), name)
-        SEED(self.seed, "seed")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,10 @@ class TerminalProgress(Progress):
     ) -> None:
         self._bars.stop()
 
+    def note(self, text: str) -> None:
+        """Print it above the bars."""
+        self._bars.console.print(printable(text))
+
     def start(self, what: str, total: int) -> int:
         """A new bar."""
         return int(self._bars.add_task(printable(what), total=total))
@@ -70,6 +74,10 @@ class LineProgress(Progress):
         self._last = clock()
         self._work: dict[int, tuple[str, int, int, float]] = {}  # handle: what, done, total, begun
         self._next = 0
+
+    def note(self, text: str) -> None:
+        """Write it."""
+        self._write(text)
 
     def start(self, what: str, total: int) -> int:
         """Remember a piece of work."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from memspace.auditing.audit import audit_task
@@ -23,6 +24,9 @@ def audit(
     task: Task,
     *,
     out: str | Path | None = None,
+    fresh: bool = False,
+    report: bool = True,
+    command: str = "",
     settings: AuditSettings | None = None,
     progress: Progress | None = None,
 ) -> Results:
@@ -32,7 +36,11 @@ def audit(
         task: a task; or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name, for
             example ``likelihood``, ``class_names``, ``input_shape``, ``refit``; ``parameters="blocks.*.attn.*"`` audits
             some of the parameters. The model is left bit for bit as it was.
-        out: folder for results.json, the Parquet tables and report.html; None writes nothing.
+        out: folder for results.json, the Parquet tables and report.html; None writes nothing. An interrupted audit of
+            the same task and settings goes on there.
+        fresh: start again instead of going on.
+        report: whether report.html is written, too.
+        command: the command line that asks for it, kept with the settings.
         settings: damping, memory budget, seed; see :class:`memspace.AuditSettings`.
         progress: told what is being done.
 
@@ -48,7 +56,11 @@ def audit(
         return audit_task(task, settings, None, progress)
     if not str(out).strip():
         raise SettingsError("the folder has no name", where="out", remedy="give a folder, or None to write nothing")
-    with open_store(Path(out), run_key(task, settings)) as store:
+    with open_store(Path(out), run_key(task, settings), fresh=fresh) as store:
+        if store.resumed and progress is not None:
+            progress.note("Going on from an interrupted run.")
         results = audit_task(task, settings, store, progress)
-        store.save_results(results, render(results))
+        if command:
+            results = replace(results, settings={**results.settings, "command": command})
+        store.save_results(results, render(results) if report else None)
     return results

@@ -11,6 +11,7 @@ from memspace.auditing.compare import CompareSettings, NetworkComparison, compar
 from memspace.auditing.store import Store
 from memspace.files import locked
 from memspace.geometry.stacked import State
+from memspace.passes.processes import current
 from memspace.progress import Progress
 from memspace.report.html import COMPARISON, render
 from memspace.task.checkpoint import check_fit
@@ -30,6 +31,7 @@ def compare(
     path: Sequence[State] = (),
     names: tuple[str, str] = ("A", "B"),
     out: str | Path | None = None,
+    command: str = "",
     settings: CompareSettings | None = None,
     progress: Progress | None = None,
 ) -> NetworkComparison:
@@ -43,6 +45,7 @@ def compare(
             upper bound of the length.
         names: what the two are called on the page.
         out: folder for results.json, the tables and report.html; None writes nothing.
+        command: the command line that asks for it, kept with the settings.
         settings: alignment, examples and effort; see :class:`memspace.CompareSettings`.
         progress: told what is being done.
 
@@ -58,8 +61,8 @@ def compare(
         with holding(task.model, state):
             check_task(task)
     found = compare_networks(task, a, b, path=path, settings=settings, progress=progress)
-    results = comparison_results(task, found, names, asdict(settings))
-    if out is not None:
+    results = comparison_results(task, found, names, asdict(settings) | ({"command": command} if command else {}))
+    if out is not None and current().rank == 0:  # one folder, one writer
         with locked(Path(out)):
             Store(Path(out), {"compare": list(names)}, fresh=True).save_results(results, render(results, COMPARISON))
     return replace(found, results=results)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memspace.auditing.chapters.pruning import comparison
 from memspace.auditing.store import write_text
-from memspace.limits import Limit, one_of
+from memspace.limits import KEPT, one_of
 from memspace.measures.compensated import PruneSettings
 from memspace.measures.pruned import PrunedNetwork, measured
 from memspace.measures.pruning import METHODS
@@ -22,8 +22,6 @@ from memspace.task.task import Task
 from memspace.verbs.verb import verb
 
 __all__ = ["prune"]
-
-KEPT = Limit(1e-9, 1)
 
 
 @verb

@@ -1,0 +1,59 @@
+"""``memspace measures``: what is measured, chapter by chapter, those of extensions among it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from memspace.commands.declaration import command
+from memspace.commands.options import Output
+from memspace.commands.output import tell
+from memspace.report.terminal import styled
+
+if TYPE_CHECKING:
+    from memspace.measures.declaration import MeasureDeclaration
+
+__all__ = ["measures"]
+
+COSTS = {True: "passes of its own", False: "none of its own"}
+
+
+@command()
+def measures(output: Output) -> None:
+    """List the declared measures: unit, estimator, source, which direction is better, and what they cost."""
+    from memspace.auditing.audit import ORDER  # the chapters declare their measures as they are imported
+    from memspace.extensions import load_extensions
+    from memspace.measures.declaration import declared_measures
+
+    load_extensions()
+    places = {chapter: place for place, chapter in enumerate(ORDER)}
+    listed = sorted(declared_measures(), key=lambda m: (places.get(m.chapter, len(places)), m.chapter))
+    tell(output, {"measures": [_content(m) for m in listed]}, lambda console: _show(listed, console))
+
+
+def _content(m: MeasureDeclaration) -> dict[str, Any]:
+    return {
+        "name": m.name,
+        "unit": m.unit,
+        "chapter": m.chapter,
+        "meaning": m.meaning,
+        "estimator": m.estimator,
+        "source": m.source,
+        "better": m.better,
+        "cost": COSTS[m.cost is not None],
+    }
+
+
+def _show(listed: list[MeasureDeclaration], console: Console) -> None:
+    for chapter in dict.fromkeys(m.chapter for m in listed):
+        table = Table(title=chapter, title_justify="left", box=None, pad_edge=False)
+        for head in ("measure", "unit", "estimator", "source", "better", "passes"):
+            table.add_column(head, no_wrap=head == "measure", overflow="fold")
+        for m in (m for m in listed if m.chapter == chapter):
+            unit = "" if m.unit == "1" else m.unit
+            own = "own" if m.cost is not None else ""
+            table.add_row(*map(styled, (m.name, unit, m.estimator, m.source, m.better, own)))
+        console.print(table)
+        console.print()

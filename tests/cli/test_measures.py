@@ -1,0 +1,44 @@
+"""``memspace measures``: the declarations as a list, extensions among them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from memspace.cli import app
+from memspace.measures.declaration import declared_measures
+from tests.extension.outside import run_outside
+
+EXTENSION = '''
+from memspace.measures.declaration import measure
+from memspace.value import Value
+
+@measure("mine.one", chapter="mine", unit="nats", estimator="one", better="larger")
+def one() -> Value:
+    """Count to one."""
+    return Value(1.0, 1)
+'''
+
+
+def test_every_declared_measure_is_listed_with_what_it_means() -> None:
+    done = CliRunner().invoke(app, ["measures", "--json"])
+    assert done.exit_code == 0, done.output
+    listed = {m["name"]: m for m in json.loads(done.stdout)["measures"]}
+    assert listed.keys() == {m.name for m in declared_measures()}
+    information = listed["complexity.information"]
+    assert (information["unit"], information["chapter"], information["source"]) == ("bits", "complexity", "mackay1992")
+    assert all(m["estimator"] and m["meaning"] and m["cost"] for m in listed.values())
+
+
+def test_chapters_come_in_the_order_of_the_report() -> None:
+    said = CliRunner().invoke(app, ["measures"], env={"COLUMNS": "200"}).output
+    assert said.index("complexity.information") < said.index("capacity.bits_used")
+    assert "complexity.information" in said
+
+
+def test_those_of_an_extension_are_among_them(tmp_path: Path) -> None:
+    done = run_outside(tmp_path, EXTENSION, "-m memspace", "measures", "--json")
+    mine = json.loads(done.stdout)["measures"][-1]
+    assert (mine["name"], mine["meaning"], mine["better"]) == ("mine.one", "Count to one.", "larger")
