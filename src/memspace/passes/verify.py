@@ -21,6 +21,7 @@ from memspace.errors import TaskError, UnsupportedLayerError
 from memspace.passes.capture import Capture, Signals
 from memspace.passes.generic import PLAINEST
 from memspace.passes.layers.block import BROADCAST
+from memspace.passes.layers.registry import registered_rules
 from memspace.passes.profile import note_followed
 from memspace.passes.proof import mismatched, uncalled
 from memspace.passes.space import ParameterSpace
@@ -228,25 +229,10 @@ def _axes(task: Task, batches: list[Tensor]) -> dict[str, int | None]:
         found = set()
         for call in range(most):
             met = [(r[name][call], n) for r, n in zip(read, sizes, strict=True) if len(r.get(name, [])) > call]
-            found.add(_axis(modules[name], tuple(s for s, _ in met), tuple(n for _, n in met)))
+            rule = next(registered_rules(modules[name]))
+            found.add(rule.axis(modules[name], [s for s, _ in met], [n for _, n in met]))
         out[name] = found.pop() if len(found) == 1 else None
     return out
-
-
-def _axis(module: nn.Module, shapes: tuple[tuple[int, ...], ...], sizes: tuple[int, ...]) -> int | None:
-    if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
-        return 0  # these say themselves which axis it is
-    if isinstance(module, nn.EmbeddingBag) and all(len(s) == 1 for s in shapes):
-        return 0  # one list of all bags, and where each begins
-    if all(s and s[0] == n for s, n in zip(shapes, sizes, strict=True)):
-        return 0
-    if isinstance(module, nn.Embedding) and len(set(shapes)) == 1:
-        return BROADCAST
-    positional = isinstance(module, nn.Linear | nn.Embedding | nn.Bilinear | nn.LayerNorm | nn.RMSNorm)
-    positional = positional or type(module).__name__ == "Conv1D"
-    if positional and all(len(s) > 1 and s[1] == n for s, n in zip(shapes, sizes, strict=True)):
-        return 1
-    return None
 
 
 def _input_shapes(task: Task, index: Tensor) -> dict[str, list[tuple[int, ...]]]:

@@ -19,6 +19,10 @@ class Bilinear(ProductRule):
     name: ClassVar[str] = "bilinear"
     types: ClassVar[tuple[type[nn.Module], ...]] = (nn.Bilinear,)
 
+    def positional(self, module: nn.Module) -> bool:
+        """See :class:`LayerRule`."""
+        return True
+
     def inputs(self, block: Block, call: CallRead) -> Tensor:
         """See :class:`ProductRule`."""
         left, right = call.inputs[:2]

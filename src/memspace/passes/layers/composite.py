@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,10 @@ class CompositeRule(ProductRule):
         Raises:
             UnknownCallError: the call has a form that is not known here.
         """
+
+    def axis(self, module: nn.Module, shapes: Sequence[tuple[int, ...]], sizes: Sequence[int]) -> int | None:
+        """See :class:`LayerRule`; such modules say themselves which axis it is, and :meth:`replay` follows them."""
+        return 0
 
     def only_bias(self, block: Block) -> bool:
         """See :class:`ProductRule`."""

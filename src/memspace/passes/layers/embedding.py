@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from memspace.passes.forms.form import Form
 from memspace.passes.forms.token import TokenForm
 from memspace.passes.layers.bags import by_row, looked_up
-from memspace.passes.layers.block import Block
+from memspace.passes.layers.block import BROADCAST, Block
 from memspace.passes.layers.read import BlockRead, PulledCall, joined
 from memspace.passes.layers.rule import LayerRule
 from memspace.passes.row_parts.part import RowPart
@@ -38,6 +38,17 @@ class Embedding(LayerRule):
             return False
         writes = module.max_norm is not None and not isinstance(module, BoundedEmbedding | BoundedBag)
         return not (module.scale_grad_by_freq or writes)
+
+    def positional(self, module: nn.Module) -> bool:
+        """See :class:`LayerRule`."""
+        return isinstance(module, nn.Embedding)
+
+    def axis(self, module: nn.Module, shapes: Sequence[tuple[int, ...]], sizes: Sequence[int]) -> int | None:
+        """See :class:`LayerRule`; a bag may be given one list of all bags, and a table the same places every time."""
+        if isinstance(module, nn.EmbeddingBag):
+            return 0 if all(len(s) == 1 for s in shapes) else super().axis(module, shapes, sizes)
+        first = all(s and s[0] == n for s, n in zip(shapes, sizes, strict=True))
+        return BROADCAST if not first and len(set(shapes)) == 1 else super().axis(module, shapes, sizes)
 
     def shape(self, parameters: Sequence[Tensor]) -> tuple[int, int]:
         """See :class:`LayerRule`."""

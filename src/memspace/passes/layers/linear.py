@@ -21,6 +21,10 @@ class Linear(ProductRule):
     shareable: ClassVar[bool] = True
     units: ClassVar[bool] = True
 
+    def positional(self, module: nn.Module) -> bool:
+        """See :class:`LayerRule`."""
+        return True
+
     def inputs(self, block: Block, call: CallRead) -> Tensor:
         """See :class:`ProductRule`."""
         a = by_position(call.inputs[0])

@@ -30,6 +30,10 @@ class Norm(FormedRule):
         tracks = isinstance(module, _NormBase) and module.running_mean is not None
         return type(module) in self.types and (tracks or not isinstance(module, _BATCH))
 
+    def positional(self, module: nn.Module) -> bool:
+        """See :class:`LayerRule`."""
+        return isinstance(module, nn.LayerNorm | nn.RMSNorm)
+
     def gradient(self, block: Block, call: PulledCall) -> Tensor:
         """See :class:`FormedRule`."""
         module, a, g = call.module, call.inputs[0], call.cotangent

@@ -46,7 +46,10 @@ def register_layer(rule: type[Rule]) -> type[Rule]:
 
 
 def registered_rules(module: nn.Module) -> Iterator[LayerRule]:
-    """Yield the rules whose types a module is of, the most specific type's first, whether or not they know it."""
+    """Yield the rules whose types a module is of, the most specific type's first, whether or not they know it.
+
+    There is one for every module: the last is of ``nn.Module`` itself.
+    """
     _extended()
     for kind in type(module).__mro__:
         yield from _BY_TYPE.get(kind, ())

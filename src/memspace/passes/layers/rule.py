@@ -89,6 +89,33 @@ class LayerRule(ABC):
         """
         return type(module).forward in {t.forward for t in self.types}
 
+    def positional(self, module: nn.Module) -> bool:
+        """Whether examples may run along the second axis of a module's input, after positions.
+
+        Args:
+            module: an instance of one of ``types``, whether or not it is known.
+
+        Returns:
+            True where the layer treats every vector along the last axis by itself.
+        """
+        return False
+
+    def axis(self, module: nn.Module, shapes: Sequence[tuple[int, ...]], sizes: Sequence[int]) -> int | None:
+        """Find the axis of a module's input that runs over examples.
+
+        Args:
+            module: an instance of one of ``types``, whether or not it is known.
+            shapes: of its first input, in batches of several sizes.
+            sizes: examples in these batches.
+
+        Returns:
+            the axis, ``BROADCAST`` where one input serves all examples, or None where no axis is that of examples.
+        """
+        if all(s and s[0] == n for s, n in zip(shapes, sizes, strict=True)):
+            return 0
+        second = all(len(s) > 1 and s[1] == n for s, n in zip(shapes, sizes, strict=True))
+        return 1 if second and self.positional(module) else None
+
     def parts(self, module: nn.Module, own: Sequence[str], outside: Collection[str]) -> Sequence[Part] | None:
         """List the blocks of what a module owns itself.
 

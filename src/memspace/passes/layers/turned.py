@@ -23,7 +23,11 @@ class Turned(Linear):
         """Known by its class's name and its parameters; that it is one is checked on examples."""
         weight, bias = (module._parameters.get(n) for n in ("weight", "bias"))
         fits = weight is not None and weight.dim() == 2 and (bias is None or bias.shape == weight.shape[1:])
-        return type(module).__name__ == "Conv1D" and fits
+        return self.positional(module) and fits
+
+    def positional(self, module: nn.Module) -> bool:
+        """See :class:`LayerRule`."""
+        return type(module).__name__ == "Conv1D"
 
     def shape(self, parameters: Sequence[Tensor]) -> tuple[int, int]:
         """See :class:`LayerRule`."""

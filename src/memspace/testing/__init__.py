@@ -1,0 +1,26 @@
+"""Contracts that extensions are checked by: each raises AssertionError with one sentence on what does not hold."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memspace.testing.layer import check_layer as check_layer
+
+_PLACES = {"check_layer": "memspace.testing.layer"}
+
+__all__ = list(_PLACES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a contract from its module, once."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'memspace.testing' has no attribute {name!r}")
+    value = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
