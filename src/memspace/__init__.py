@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING, Any
 from memspace.version import VERSION as __version__
 
 if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal to the table
+    from memspace.attribution.result import Influence as Influence
+    from memspace.auditing.leave_one_out import LeaveOneOut as LeaveOneOut
+    from memspace.auditing.label_issues import LabelIssues as LabelIssues
+    from memspace.auditing.duplicates import Duplicates as Duplicates
+    from memspace.editing.edit import Edit as Edit
+    from memspace.editing.reweight import ExampleWeights as ExampleWeights
+    from memspace.action.depth import Depth as Depth
+    from memspace.action.training import TrainingAction as TrainingAction
+    from memspace.geometry.geodesic import Geodesic as Geodesic
     from memspace.verbs.attack import attack as attack
     from memspace.verbs.capacity import capacity as capacity
     from memspace.verbs.retrain import retrain as retrain
@@ -35,6 +44,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.verbs.distil import distil as distil
     from memspace.verbs.forget import forget as forget
     from memspace.verbs.reweight import reweight as reweight
+    from memspace.verbs.training_action import training_action as training_action
     from memspace.verbs.write import write as write
     from memspace.editing.distil import Distilled as Distilled, DistilSettings as DistilSettings
     from memspace.editing.write import WriteTarget as WriteTarget
@@ -89,14 +99,20 @@ _HOMES = {  # module: its public names, by question
     # Which examples made this prediction; which labels are wrong; which examples are alike?
     "verbs.influence": "influence",
     "attribution.settings": "InfluenceSettings",
+    "attribution.result": "Influence",
     "verbs.leave_one_out": "leave_one_out",
+    "auditing.leave_one_out": "LeaveOneOut",
     "verbs.labels": "labels label_issues",
+    "auditing.label_issues": "LabelIssues",
     "verbs.duplicates": "duplicates",
+    "auditing.duplicates": "Duplicates",
     # What would the network be with other examples or other facts?
     "verbs.forget": "forget",
+    "editing.edit": "Edit",
     "verbs.write": "write",
     "editing.write": "WriteTarget",
     "verbs.reweight": "reweight",
+    "editing.reweight": "ExampleWeights",
     "verbs.distil": "distil",
     "editing.distil": "DistilSettings Distilled",
     # How does it get there: a training watched, paid for by its action, or followed layer by layer
@@ -108,9 +124,13 @@ _HOMES = {  # module: its public names, by question
     "action.natural": "natural_gradient_flow",
     "action.regularise": "FisherRaoNorm FisherProximal",
     "action.depth_regulariser": "DepthAction",
+    "verbs.training_action": "training_action",
+    "action.training": "TrainingAction",
     "verbs.depth": "depth depth_action",
+    "action.depth": "Depth",
     # What is its geometry?
     "verbs.geodesic": "geodesic",
+    "geometry.geodesic": "Geodesic",
     "metric.fisher": "fisher",
     "metric.metric": "FisherMetric",
     "passes.space": "ParameterSpace",

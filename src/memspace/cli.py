@@ -20,7 +20,7 @@ from memspace.commands.declaration import GROUPS, Command, declared
 from memspace.commands.output import json_alone, say_json
 from memspace.errors import Interrupted, MemspaceError, SettingsError
 from memspace.extensions import load_extensions
-from memspace.report.terminal import printable
+from memspace.format import printable
 from memspace.version import VERSION
 
 __all__ = ["app", "main"]

@@ -15,6 +15,7 @@ __all__ = [
     "LabelError",
     "MemoryBudgetError",
     "MemspaceError",
+    "MissingPackageError",
     "NonFiniteError",
     "OutputError",
     "RunFolderError",
@@ -127,6 +128,12 @@ class WorkerError(MemspaceError):
     """One of several processes ended before its time, or there is no group of them."""
 
     exit_code = 16
+
+
+class MissingPackageError(MemspaceError):
+    """An optional package that is asked for is not installed."""
+
+    exit_code = 17
 
 
 class Interrupted(MemspaceError):

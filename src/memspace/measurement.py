@@ -9,7 +9,9 @@ from typing import Any
 from memspace import intervals
 from memspace.arguments import check_fields
 from memspace.bibliography import cite
+from memspace.display import Shown
 from memspace.errors import SettingsError
+from memspace.format import format_interval, format_value
 from memspace.value import Value
 
 __all__ = [
@@ -25,7 +27,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Shown):
     """A measured quantity.
 
     Args:
@@ -70,6 +72,30 @@ class Measurement:
         """A quarter of the width of the 95% interval (normal approximation), or None where exact."""
         return None if self.interval is None else (self.interval[1] - self.interval[0]) / (2 * intervals.margin(1.0))
 
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """Give name, value, 95% interval, unit and what speaks against it, as people read them."""
+        interval = "" if self.interval is None else format_interval(self)
+        remark = "" if self.reliable else "not reliable"
+        return self.name, format_value(self), interval, "" if self.unit == "1" else self.unit, remark
+
+    def record(self) -> dict[str, Any]:
+        """Give plain values, for a data frame."""
+        low, high = self.interval or (math.nan, math.nan)
+        return {
+            "name": self.name,
+            "value": self.value,
+            "low": low,
+            "high": high,
+            "unit": self.unit,
+            "estimator": self.estimator,
+            "n": self.n,
+            "reliable": self.reliable,
+            "note": self.note,
+        }
+
+    def _quantities(self) -> tuple[Measurement]:
+        return (self,)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; NaN and infinities become None with the reason in ``note``."""
         finite = math.isfinite(self.value)
@@ -104,12 +130,33 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Unmeasured:
+class Unmeasured(Shown):
     """A quantity that was not measured: never a zero, always a reason and what would make it measurable."""
 
     name: str
     reason: str
     remedy: str
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """Give the name and why there is no value."""
+        return self.name, "–", "", "", f"not measured: {self.reason}; {self.remedy}"
+
+    def record(self) -> dict[str, Any]:
+        """Give plain values, for a data frame."""
+        return {
+            "name": self.name,
+            "value": math.nan,
+            "low": math.nan,
+            "high": math.nan,
+            "unit": "",
+            "estimator": "",
+            "n": 0,
+            "reliable": False,
+            "note": f"{self.reason}; {self.remedy}",
+        }
+
+    def _quantities(self) -> tuple[Unmeasured]:
+        return (self,)
 
     def to_dict(self) -> dict[str, str]:
         """Plain JSON types."""

@@ -12,9 +12,10 @@ import torch
 
 from memspace.auditing.results import Chapter, Finding, Results
 from memspace.cli import main
+from memspace.format import printable
 from memspace.measurement import Measurement, Unmeasured
 from memspace.report.measured import show_measured
-from memspace.report.terminal import Terminal, printable, styled
+from memspace.report.terminal import Terminal, styled
 from memspace.report.text import summarise
 
 NAMES = ("[/INST]", "[red]", ":smile: [bold")

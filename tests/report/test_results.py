@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from memspace.auditing.results import Chapter, Figure, Results, Series
 from memspace.auditing.store import Store, load_results
 from memspace.bibliography import reference
+from memspace.format import format_interval, format_value
 from memspace.measurement import Measurement, from_samples
 from memspace.report.figures import PALETTE, PALETTE_DARK, to_plotly
-from memspace.report.format import format_interval, format_value
 from memspace.report.html import png, render
 from tests.report.sample import HOSTILE, sample
 

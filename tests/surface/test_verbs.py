@@ -31,6 +31,7 @@ VERBS = (
     "retrain",
     "reweight",
     "study",
+    "training_action",
     "write",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from memspace.action.control import control
 from memspace.action.kinetic import fisher_action, fisher_steps, kinetic_action, shares, steps_of
 from memspace.action.readout import LENSES, prediction_action, readouts
 from memspace.action.states import HiddenStates, Tail, states
+from memspace.display import Columns, Shown
 from memspace.errors import SettingsError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.batching import examples_at_once
@@ -27,8 +29,8 @@ FIT, CONTROL = 2, 8  # examples the read-outs are fitted on, and the control is 
 LEAST_FIT = 10
 
 
-@dataclass(frozen=True)
-class Depth:
+@dataclass(frozen=True, repr=False)
+class Depth(Shown):
     """What was measured along depth.
 
     Args:
@@ -43,6 +45,21 @@ class Depth:
     measurements: tuple[Measurement, ...]
     unmeasured: tuple[Unmeasured, ...]
     layers: Mapping[str, tuple[Measurement, ...]]
+
+    def _title(self) -> str:
+        return f"{len(self.blocks)} blocks ({'found' if self.found else 'named'}), hidden state {self.shape}"
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"layers": self._rows}
+
+    def _rows(self) -> Columns:
+        """A row a block (and one for the output where a quantity has one more); absent values are NaN."""
+        count = max((len(row) for row in self.layers.values()), default=0)
+        blocks = [*self.blocks, *["(output)"] * max(0, count - len(self.blocks))]
+        padded = {
+            name: [*(m.value for m in row), *[math.nan] * (len(blocks) - len(row))] for name, row in self.layers.items()
+        }
+        return {"block": blocks} | padded
 
     def value(self, name: str) -> float:
         """The value of a measurement by name; KeyError where it was not measured."""

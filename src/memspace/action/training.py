@@ -12,7 +12,7 @@ Damping lowers the slope, hence the excess; what ten times the damping would cha
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +23,7 @@ from memspace.action.drift import LEAST, Drift, readings_along
 from memspace.action.excess import SpentPath, excess, excess_in_time, windows
 from memspace.action.lengths import bought, clocked_action, lengths
 from memspace.action.slope import Slope, affordable, probe_dual, slope
+from memspace.display import Columns, Shown
 from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import outputs_along, straight_line, walk
 from memspace.measurement import Measurement, Unmeasured
@@ -40,8 +41,8 @@ DAMPING = 1e-6  # of tr F, at each checkpoint
 LEAST_PROBE = 8  # examples below which a slope is not worth stating
 
 
-@dataclass(frozen=True)
-class TrainingAction:
+@dataclass(frozen=True, repr=False)
+class TrainingAction(Shown):
     """What was measured along a run; arrays are per checkpoint, for plotting.
 
     Args:
@@ -61,6 +62,17 @@ class TrainingAction:
     slope: tuple[float, ...] = ()
     speed: tuple[float, ...] = ()
     segments: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def _title(self) -> str:
+        return f"a training recorded at {len(self.step)} checkpoints"
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"checkpoints": self._rows, "segments": lambda: self.segments}
+
+    def _rows(self) -> Columns:
+        """A row a checkpoint; a quantity that was not measured has no column."""
+        columns = {name: getattr(self, name) for name in ("step", "time", "loss", "length", "slope", "speed")}
+        return {name: column for name, column in columns.items() if len(column) == len(self.step)}
 
 
 def training_action(

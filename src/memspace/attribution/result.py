@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from memspace.display import Columns, Shown
 from memspace.measurement import Measurement, Unmeasured
 
 __all__ = ["SIGN", "Influence", "Parts", "Top"]
 
+SHOWN = 10  # supporters and opposers of a query in its table
 SIGN = "positive: the training example supports the outcome (outcome with it minus outcome without it)"
 
 
@@ -44,8 +47,8 @@ class Top:
     opposition: Tensor
 
 
-@dataclass(frozen=True)
-class Influence:
+@dataclass(frozen=True, repr=False)
+class Influence(Shown):
     """To first order, what each training example's presence adds to each query's outcome.
 
     score[q, i] ≈ outcome of query q with example i in the training data minus the outcome without it; see ``SIGN``.
@@ -80,6 +83,41 @@ class Influence:
     tokens: Tensor | None = None
     seconds: float = 0.0
     error: Tensor | None = None
+
+    def _title(self) -> str:
+        queries, examples = self.scores.shape
+        damping = "" if self.damping is None else f", γ = {self.damping:.3g}"
+        doubt = "" if self.reliable else f"; not reliable: {self.note}"
+        what = f"influence of {examples} training examples on the {self.target} ({self.unit}) of {queries} queries"
+        return f"{what}, by {self.engine}{damping}{doubt}"
+
+    def _quantities(self) -> tuple[Measurement | Unmeasured, ...]:
+        return self.diagnostics
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"top": self._top_rows, "scores": self._score_rows}
+
+    def _top_rows(self) -> Columns:
+        """A row a query and rank: the strongest supporters and opposers."""
+        top = self.top(SHOWN)
+        ranks = top.supporters.shape[1]
+        return {
+            "query": self.queries.repeat_interleave(ranks).tolist(),
+            "rank": list(range(1, ranks + 1)) * len(self.queries),
+            "supporter": top.supporters.flatten().tolist(),
+            "support": top.support.flatten().tolist(),
+            "opposer": top.opposers.flatten().tolist(),
+            "opposition": top.opposition.flatten().tolist(),
+        }
+
+    def _score_rows(self) -> Columns:
+        """A row a query and training example."""
+        queries, examples = self.scores.shape
+        return {
+            "query": self.queries.repeat_interleave(examples).tolist(),
+            "example": list(range(examples)) * queries,
+            "score": self.scores.flatten().tolist(),
+        }
 
     def __post_init__(self) -> None:
         if self.scores.dim() != 2 or len(self.queries) != len(self.scores):

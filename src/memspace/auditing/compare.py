@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from memspace.arguments import check_fields
 from memspace.auditing.results import Results
+from memspace.display import Columns, Quantity, Shown
 from memspace.geometry.geodesic import Geodesic, PathLength, geodesic, path_length
 from memspace.geometry.layers import LayerLengths, layer_lengths
 from memspace.geometry.matching import Matching, match
@@ -48,8 +49,8 @@ class CompareSettings:
         check_fields(self)
 
 
-@dataclass(frozen=True)
-class NetworkComparison:
+@dataclass(frozen=True, repr=False)
+class NetworkComparison(Shown):
     """What was found between two states of a task's model.
 
     Args:
@@ -70,6 +71,15 @@ class NetworkComparison:
     losses: dict[str, Tensor]
     outputs: Tensor
     results: Results | None = None
+
+    def _title(self) -> str:
+        return self.geodesic._title() if self.results is None else self.results.name
+
+    def _quantities(self) -> Sequence[Quantity]:
+        return self.geodesic._quantities() if self.results is None else self.results._quantities()
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {} if self.results is None else self.results._tables()
 
 
 def compare_networks(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memspace.arguments import typed
 from memspace.auditing.table_file import save_table
+from memspace.display import Columns, Shown
 from memspace.errors import TaskError
 from memspace.limits import CHANCE, SEED
 from memspace.measurement import Measurement, Unmeasured
@@ -43,8 +44,8 @@ _VIEWS = {"network": f"whitened gradients (sketch of {SKETCH})", "input": "input
 Row = tuple[str, int, int, float, float, str]
 
 
-@dataclass(frozen=True)
-class Duplicates:
+@dataclass(frozen=True, repr=False)
+class Duplicates(Shown):
     """Suspected pairs, exact ones first, then by rising chance.
 
     Args:
@@ -61,6 +62,15 @@ class Duplicates:
     exact: Measurement
     near: Measurement | Unmeasured
     beyond: Measurement | None = None
+
+    def _title(self) -> str:
+        return f"{len(self)} suspected pairs within {self.within}"
+
+    def _quantities(self) -> tuple[Measurement | Unmeasured, ...]:
+        return tuple(q for q in (self.exact, self.near, self.beyond) if q is not None)
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"pairs": lambda: self.table}
 
     def __len__(self) -> int:
         return len(self.table["kind"])

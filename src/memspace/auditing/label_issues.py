@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -22,6 +23,7 @@ from memspace.auditing.quick import Quick, read_quick
 from memspace.auditing.read import read
 from memspace.auditing.reading import HeldOut
 from memspace.auditing.results import Results
+from memspace.display import Columns, Shown
 from memspace.limits import COUNT, WHOLE
 from memspace.measurement import Measurement
 from memspace.passes.outputs import outputs
@@ -36,8 +38,8 @@ __all__ = ["LabelIssues", "label_issues"]
 NEIGHBOURS = 5
 
 
-@dataclass(frozen=True)
-class LabelIssues:
+@dataclass(frozen=True, repr=False)
+class LabelIssues(Shown):
     """Every training label, the likeliest wrong one first.
 
     Args:
@@ -58,6 +60,15 @@ class LabelIssues:
     noise: Measurement
     estimator: str
     seconds: dict[str, float]
+
+    def _title(self) -> str:
+        return f"{len(self)} labels, the likeliest wrong one first, judged by {self.estimator}"
+
+    def _quantities(self) -> tuple[Measurement]:
+        return (self.noise,)
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"labels": lambda: self.table}
 
     def __len__(self) -> int:
         return len(self.table["index"])

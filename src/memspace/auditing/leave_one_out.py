@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from memspace.auditing.judge import judge
 from memspace.auditing.plan import AuditSettings, make_plan
 from memspace.auditing.quick import read_exact, read_quick
 from memspace.auditing.stationary import known_damping, settled
+from memspace.display import Columns, Shown
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.damping import DampingChoice
@@ -29,8 +31,8 @@ from memspace.task.task import Task
 __all__ = ["LeaveOneOut", "leave_one_out"]
 
 
-@dataclass(frozen=True)
-class LeaveOneOut:
+@dataclass(frozen=True, repr=False)
+class LeaveOneOut(Shown):
     """Per example, in the order of the training data.
 
     Args:
@@ -54,6 +56,15 @@ class LeaveOneOut:
     calibration: Measurement | Unmeasured
     explained: Measurement | Unmeasured
     numbers: Tensor | None = None
+
+    def _title(self) -> str:
+        return f"{len(self.loss)} training examples, each without itself; {self.damping.statement}"
+
+    def _quantities(self) -> tuple[Measurement | Unmeasured, ...]:
+        return self.test_loss, self.calibration, self.explained
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"examples": lambda: self.table}
 
     @property
     def table(self) -> dict[str, list[Any]]:

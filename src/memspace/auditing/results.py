@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from memspace.auditing.claims import Finding
 from memspace.auditing.decode import decode
+from memspace.display import Columns, Quantity, Shown
 from memspace.measurement import Measurement, Unmeasured
 
 __all__ = ["SCHEMA", "Chapter", "Figure", "Finding", "Gallery", "Item", "Results", "Series"]
@@ -67,8 +69,8 @@ class Gallery:
     query: Item | None = None
 
 
-@dataclass(frozen=True)
-class Chapter:
+@dataclass(frozen=True, repr=False)
+class Chapter(Shown):
     """One chapter of the audit: its measurements, what is absent and why, and what to show."""
 
     id: str
@@ -83,6 +85,9 @@ class Chapter:
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    def _title(self) -> str:
+        return f"{self.title}: {self.answer}"
+
     def value(self, name: str) -> float:
         """The value of a measurement by name; KeyError where it was not measured."""
         for m in self.measurements:
@@ -91,8 +96,8 @@ class Chapter:
         raise KeyError(f"{name} was not measured in chapter {self.id}")
 
 
-@dataclass(frozen=True)
-class Results:
+@dataclass(frozen=True, repr=False)
+class Results(Shown):
     """A whole audit. ``tables``: name → {column: sequence}, stored beside as Parquet.
 
     ``settings`` reproduce the audit; ``facts`` describe model and data (strings); ``plan`` is the printed plan;
@@ -109,6 +114,18 @@ class Results:
     costs: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    def _title(self) -> str:
+        return f"{self.name}, {self.created}"
+
+    def _quantities(self) -> Sequence[Quantity]:
+        return [q for c in self.chapters for q in c._quantities()]
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {name: partial(dict, columns) for name, columns in self.tables.items()}
+
+    def __str__(self) -> str:
+        return "\n\n".join(part for part in (self._title(), *map(str, self.chapters), self._others()) if part)
 
     def chapter(self, id: str) -> Chapter:
         """A chapter by id; KeyError where there is none."""

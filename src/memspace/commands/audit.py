@@ -86,7 +86,7 @@ def audit(
 
 def _tell_plan(task: Task, settings: AuditSettings, output: Output) -> None:
     from memspace.auditing.audit import timed_plan
-    from memspace.report.format import said_time
+    from memspace.format import said_time
 
     plan, seconds = timed_plan(task, settings)
     if output.as_json:

@@ -79,7 +79,7 @@ def _content(name: str, found: Depth) -> dict[str, Any]:
 def _show_layers(found: Depth, console: Console) -> None:
     from rich.table import Table
 
-    from memspace.report.format import format_value
+    from memspace.format import format_value
 
     shown = {name: found.layers[name] for name in COLUMNS if found.layers.get(name)}
     if len(shown.get("stationarity", ())) < len(found.blocks):  # one module called again and again: no row of its own

@@ -49,8 +49,8 @@ def prune(
 ) -> None:
     """Set weights to zero, let the others make up for it, and write the new state dict."""
     from memspace.auditing.store import write_tensors
+    from memspace.format import format_value
     from memspace.measures.compensated import PruneSettings
-    from memspace.report.format import format_value
     from memspace.verbs.prune import prune as prune_network
 
     memory = parse_memory(chosen.memory)

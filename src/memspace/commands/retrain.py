@@ -103,8 +103,8 @@ def _plan(task: Task, settings: RetrainSettings) -> str:
 
 
 def _summarise(results: RetrainResults, folder: Path, console: Console) -> None:
+    from memspace.format import format_interval, format_value
     from memspace.measurement import Unmeasured
-    from memspace.report.format import format_interval, format_value
 
     grid = Table(box=None, pad_edge=False)
     grid.add_column("quantity", no_wrap=True)

@@ -63,7 +63,7 @@ def action(
 def _summarise(found: ActionStudy, folder: Path, console: Console) -> None:
     from memspace.experiments.action_study import BASELINE
     from memspace.experiments.action_verdict import SHOWN
-    from memspace.report.format import format_value
+    from memspace.format import format_value
 
     names = [n for n in SHOWN if any(m.name.endswith(f".{n}") for m in found.measurements)]
     heads = [n.replace("_", " ") for n in names]
@@ -105,7 +105,7 @@ def _summarise(found: ActionStudy, folder: Path, console: Console) -> None:
 
 def _mark(c: MethodComparison) -> Text:
     """The difference and its verdict; a star where it also holds for all methods together."""
-    from memspace.report.format import format_value
+    from memspace.format import format_value
 
     star = "*" if c.strict else ""
     return styled(f"{format_value(c.difference)} ", (c.verdict, STYLES[c.verdict]), star)

@@ -9,7 +9,7 @@ from memspace.editing.edit import Edit, rest_of
 from memspace.editing.effects import accuracy_of, divergence, groups_of
 from memspace.editing.membership import membership
 from memspace.editing.retrain import retrained, training_of
-from memspace.editing.reweight import Weights, reweight, train_reweighted
+from memspace.editing.reweight import ExampleWeights, reweight, train_reweighted
 from memspace.errors import DataError
 from memspace.measurement import Measurement, Unmeasured, from_samples, from_share
 from memspace.task.data import Data
@@ -44,7 +44,7 @@ def compared(task: Task, edit: Edit, seed: int) -> list[Measurement | Unmeasured
 
 def reweighted(
     task: Task, clean: int, preconditioned: bool, damping: float | None, seed: int
-) -> tuple[Weights, tuple[Measurement | Unmeasured, ...]]:
+) -> tuple[ExampleWeights, tuple[Measurement | Unmeasured, ...]]:
     """Weights from so many random test examples and, on the other ones, the accuracy of networks trained with them.
 
     Raises:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.arguments import typed
+from memspace.display import Shown
 from memspace.editing.retrain import training_of
 from memspace.errors import SettingsError, TaskError
 from memspace.limits import SEED
@@ -54,8 +55,8 @@ class DistilSettings:
             raise SettingsError(f"counts are at least 1, got {self}", where="distil", remedy="give larger ones")
 
 
-@dataclass(frozen=True)
-class Distilled:
+@dataclass(frozen=True, repr=False)
+class Distilled(Shown):
     """Synthetic examples and what they teach.
 
     Args:
@@ -68,6 +69,9 @@ class Distilled:
     rates: Tensor
     measurements: tuple[Measurement, ...]
     statement: str
+
+    def _title(self) -> str:
+        return self.statement
 
 
 def taught(

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from memspace.arguments import as_positions
+from memspace.display import Shown
 from memspace.errors import DataError, NonFiniteError, OutputError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.space import ParameterSpace
@@ -36,8 +37,8 @@ class Cost:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class Edit:
+@dataclass(frozen=True, repr=False)
+class Edit(Shown):
     """The result of an edit; the task's model is as it was.
 
     Args:
@@ -60,6 +61,9 @@ class Edit:
     damping: float
     cost: Cost
     statement: str
+
+    def _title(self) -> str:
+        return self.statement
 
     def measurement(self, name: str) -> Measurement:
         """The measurement of that name; KeyError where it was not measured."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.arguments import typed
+from memspace.display import Columns, Shown
 from memspace.editing.damping import from_time
 from memspace.editing.gradients import gradient_products, loss_gradient
 from memspace.editing.retrain import training_of
@@ -24,13 +26,13 @@ from memspace.task.operations import written_out
 from memspace.task.task import Task
 from memspace.training.draws import draw
 
-__all__ = ["Weights", "reweight", "train_reweighted"]
+__all__ = ["ExampleWeights", "reweight", "train_reweighted"]
 
 SCORES = Accuracy(0.1, 100)  # the solution itself is what the weights are made of
 
 
-@dataclass(frozen=True)
-class Weights:
+@dataclass(frozen=True, repr=False)
+class ExampleWeights(Shown):
     """A weight for every training example.
 
     Args:
@@ -45,6 +47,16 @@ class Weights:
     preconditioned: bool
     statement: str
 
+    def _title(self) -> str:
+        return self.statement
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"examples": self._rows}
+
+    def _rows(self) -> Columns:
+        index = list(range(len(self.weights)))
+        return {"index": index, "weight": self.weights.tolist(), "product": self.products.tolist()}
+
 
 @typed
 def reweight(
@@ -55,7 +67,7 @@ def reweight(
     damping: float | None = None,
     state: dict[str, Tensor] | None = None,
     accuracy: Accuracy | None = None,
-) -> Weights:
+) -> ExampleWeights:
     """w_i ∝ max(0, ⟨∇L_clean, ∇ℓ_i⟩): how much a small step on example i lowers the clean loss. Exact; two passes.
 
     Ren et al. 2018, equations 5 to 7 with one batch of all examples, at the model's weights: the meta-gradient
@@ -100,7 +112,7 @@ def reweight(
     total = float(positive.mean())
     weights = positive / total if total > 0 else positive
     none = int((weights == 0).sum())
-    return Weights(
+    return ExampleWeights(
         weights,
         products,
         preconditioned,

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import multiprocessing
 import signal
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch
 
 from memspace.arguments import check_fields
 from memspace.auditing.store import Store
+from memspace.display import Columns, Shown
 from memspace.errors import TaskError
 from memspace.experiments.action_methods import METHODS, Method
 from memspace.experiments.action_network import Examples
@@ -76,8 +78,8 @@ class StudySettings:
         check_fields(self)
 
 
-@dataclass(frozen=True)
-class ActionStudy:
+@dataclass(frozen=True, repr=False)
+class ActionStudy(Shown):
     """What a study found.
 
     Args:
@@ -100,6 +102,23 @@ class ActionStudy:
     unmeasured: tuple[Unmeasured, ...]
     outcomes: dict[str, list[Outcome]]
     seconds: float
+
+    def _title(self) -> str:
+        return f"{self.data}: {len(self.outcomes)} methods in {self.seconds:.0f} s of training"
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"comparisons": self._rows}
+
+    def _rows(self) -> Columns:
+        """A row a method and outcome: the difference from the baseline, paired by seed, and the verdict."""
+        return {
+            "method": [c.method for c in self.comparisons],
+            "outcome": [c.outcome for c in self.comparisons],
+            "difference": [c.difference.value for c in self.comparisons],
+            "low": [(c.difference.interval or (math.nan, math.nan))[0] for c in self.comparisons],
+            "high": [(c.difference.interval or (math.nan, math.nan))[1] for c in self.comparisons],
+            "verdict": [c.verdict for c in self.comparisons],
+        }
 
     def measurement(self, method: str, outcome: str) -> Measurement:
         """Mean over seeds of an outcome of a method; KeyError where there is none."""

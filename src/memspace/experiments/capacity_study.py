@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from memspace.display import Columns, Shown
 from memspace.errors import TaskError
 from memspace.experiments.capacity import (
     Capacity,
@@ -45,14 +46,29 @@ class Architecture:
     classes: int
 
 
-@dataclass(frozen=True)
-class CapacityStudy:
+@dataclass(frozen=True, repr=False)
+class CapacityStudy(Shown):
     """An architecture's capacity, with measurements and, where asked for, what overwriting leaves."""
 
     architecture: Architecture
     capacity: Capacity
     measurements: tuple[Measurement, ...]
     forgetting: Forgetting | None
+
+    def _title(self) -> str:
+        return f"{self.architecture.name}: {self.capacity.parameters:,} parameters"
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"loads": self._rows}
+
+    def _rows(self) -> Columns:
+        """A row a load: labels offered, steps, bits stored (mean over seeds, by code length)."""
+        offered = (*self.capacity.curve, *self.capacity.longer)
+        return {
+            "examples": [o.examples for o in offered],
+            "steps": [o.steps for o in offered],
+            "bits": [o.mean()[0] for o in offered],
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -65,8 +81,8 @@ class CapacityStudy:
         return out
 
 
-@dataclass(frozen=True)
-class CapacityResults:
+@dataclass(frozen=True, repr=False)
+class CapacityResults(Shown):
     """The capacity of one or several architectures.
 
     Args:
@@ -76,6 +92,14 @@ class CapacityResults:
 
     task: str
     studies: tuple[CapacityStudy, ...]
+
+    def _title(self) -> str:
+        return f"capacity of {', '.join(s.architecture.name for s in self.studies)}"
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        if len(self.studies) == 1:
+            return self.studies[0]._tables()
+        return {f"loads of {s.architecture.name}": s._rows for s in self.studies}
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from memspace.arguments import check_fields
 from memspace.auditing.store import Store
+from memspace.display import Columns, Shown
 from memspace.errors import SettingsError
 from memspace.experiments.designs import left_out, random_parts
 from memspace.experiments.lds import correlations
@@ -75,8 +78,8 @@ class RetrainSettings:
             PART(share, "shares")
 
 
-@dataclass(frozen=True)
-class RetrainResults:
+@dataclass(frozen=True, repr=False)
+class RetrainResults(Shown):
     """What retrained networks say: plain data.
 
     Args:
@@ -96,6 +99,15 @@ class RetrainResults:
     trained: int
     seconds: float
     truths: dict[str, Truth] = field(default_factory=dict, repr=False)
+
+    def _title(self) -> str:
+        return f"{self.task}: {self.trained:,} networks in {self.seconds:.0f} s"
+
+    def _quantities(self) -> list[Measurement | Unmeasured]:
+        return [m for found in self.measurements.values() for m in found]
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {name: partial(dict, columns) for name, columns in self.tables.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, the tables and truths apart."""

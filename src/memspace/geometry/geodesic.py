@@ -10,7 +10,7 @@ training path where one is given, so it is never longer than any of these. All o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,11 +18,13 @@ import torch
 from torch import Tensor
 
 from memspace.arguments import typed
+from memspace.display import Columns, Shown
 from memspace.errors import SettingsError, WeightsMismatchError
 from memspace.geometry.descent import CHUNK, descend
 from memspace.geometry.stacked import PathProbe, State, held_between, probe_of
 from memspace.geometry.string import midpoints, respaced, shortest
 from memspace.limits import COUNT, POSITIVE, SEED, Limit
+from memspace.measurement import Measurement
 from memspace.metric.fisher import build
 from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress, Silent
@@ -92,8 +94,8 @@ class PathLength:
         return float(effect.std()) / len(effect) ** 0.5 if len(effect) > 1 else 0.0
 
 
-@dataclass(frozen=True)
-class Geodesic:
+@dataclass(frozen=True, repr=False)
+class Geodesic(Shown):
     """A path of networks between two given ones. Lengths are in nats^½, all on the same examples.
 
     Args:
@@ -129,6 +131,26 @@ class Geodesic:
     evaluations: int
     epochs: float
     probe: PathProbe
+
+    def _title(self) -> str:
+        return f"a path of {len(self.states)} networks on {self.probe.n} examples: {self.status}, from the {self.start}"
+
+    def _quantities(self) -> tuple[Measurement, ...]:
+        lengths = {
+            "geodesic.length": (self.length.value, "length of the path found"),
+            "geodesic.upper": (self.length.upper, "upper bound of the shortest length: the path, fully resolved"),
+            "geodesic.lower": (self.lower, "lower bound: the distance of the predictions, which no path undercuts"),
+            "geodesic.straight": (self.straight.value, "length of the straight line"),
+        }
+        return tuple(Measurement(name, v, "nats^½", how, self.probe.n) for name, (v, how) in lengths.items())
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"path": self._rows}
+
+    def _rows(self) -> Columns:
+        """A row a step of the path."""
+        steps = self.length.squared.mean(1).sqrt().tolist()
+        return {"step": list(range(len(steps))), "length": steps}
 
     @property
     def gap(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from memspace.arguments import check_fields
+from memspace.display import Columns, Shown
 from memspace.limits import COUNT, RANKED, SEED
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.attack import AttackSearch, Found, minimal_perturbations
@@ -48,8 +50,8 @@ class AttackSettings:
         check_fields(self)
 
 
-@dataclass(frozen=True)
-class InputStudy:
+@dataclass(frozen=True, repr=False)
+class InputStudy(Shown):
     """What was found.
 
     Args:
@@ -83,6 +85,12 @@ class InputStudy:
     passes: int = 0
     measurements: tuple[Measurement, ...] = ()
     unmeasured: tuple[Unmeasured, ...] = ()
+
+    def _title(self) -> str:
+        return f"{len(self.index)} {self.data} examples"
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"examples": self.table}
 
     def table(self) -> dict[str, list[float]]:
         """A row an example: readings, distances found, certified radii, severities survived."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from memspace.display import Shown
 from memspace.measurement import Measurement, from_change, from_samples, from_share
 from memspace.measures.compensated import Pruned
 from memspace.measures.correct import correct, per_prediction
@@ -18,8 +19,8 @@ from memspace.task.task import Task
 __all__ = ["PrunedNetwork", "measured"]
 
 
-@dataclass(frozen=True)
-class PrunedNetwork:
+@dataclass(frozen=True, repr=False)
+class PrunedNetwork(Shown):
     """A network with weights set to zero, and what that cost.
 
     Args:
@@ -33,6 +34,9 @@ class PrunedNetwork:
     share: float
     state: dict[str, Tensor] = field(repr=False)
     measurements: tuple[Measurement, ...]
+
+    def _title(self) -> str:
+        return f"{self.share:.1%} of the weights kept by {self.method}"
 
 
 def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measurement, ...]:

@@ -17,9 +17,9 @@ from plotly.offline import get_plotlyjs
 
 from memspace.auditing.results import Chapter, Finding, Results, clean
 from memspace.bibliography import cite, references
+from memspace.format import format_interval, format_value, plain
 from memspace.measurement import Measurement
 from memspace.report.figures import PALETTE, PALETTE_DARK, to_plotly
-from memspace.report.format import format_interval, format_value, plain
 
 __all__ = ["AUDIT", "COMPARISON", "RECORDING", "Page", "render"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from memspace.format import format_interval, format_value
 from memspace.measurement import Measurement, Unmeasured
-from memspace.report.format import format_interval, format_value
 from memspace.report.terminal import styled
 
 __all__ = ["show_measured"]

@@ -17,8 +17,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from memspace.format import printable
 from memspace.progress import Progress
-from memspace.report.terminal import printable
 
 __all__ = ["LineProgress", "TerminalProgress"]
 

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["Terminal", "printable", "styled"]
+from memspace.format import printable
 
-# Codes that move the cursor, clear the screen or turn text around; line ends and tabs stay.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def printable(text: str, *, one_line: bool = False) -> str:
-    """The text with every control character replaced by a mark."""
-    return _CONTROLS.sub("\ufffd", " ".join(text.split()) if one_line else text)
+__all__ = ["Terminal", "styled"]
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
@@ -25,7 +18,7 @@ def styled(*parts: str | tuple[str, str]) -> Text:
 
 
 class Terminal(Console):
-    """A console that takes strings literally; what is to be styled is handed over by :func:`styled`."""
+    """A console that takes strings literally; what is to be styled is made by :func:`styled`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False} | settings)
