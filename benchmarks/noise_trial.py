@@ -18,11 +18,12 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.noise_tables import draw_table
 from benchmarks.noise_tasks import Drawn, draw
-from memspace.auditing.expected import expected_test_loss
 from memspace.auditing.held_out import refit_held_out
-from memspace.auditing.judge import Judged, judge
 from memspace.auditing.plan import AuditSettings, make_plan
 from memspace.auditing.quick import read_exact
+from memspace.measures.expected import expected_test_loss
+from memspace.measures.judge import Judged, Unseen, judge
+from memspace.measures.values import TrainingOutputs
 from memspace.passes.outputs import outputs
 from memspace.passes.verify import verified_space
 from memspace.progress import Silent
@@ -48,22 +49,13 @@ def judged(drawn: Drawn, seed: int, refitted: bool) -> tuple[Row, Judged]:
     grid = read_exact(task, space, plan, seed, Silent())
     damping = grid.choose(refits)
     loo = grid.leave_one_out(damping.value)
-    matched = damping.reliable and refits is not None
-    found = judge(task, grid.f, grid.y, refits=refits, loo=loo, matched=matched, seed=seed)
+    unseen = Unseen(refits, loo, damping.reliable and refits is not None)
+    found = judge(task, grid.f, grid.y, unseen, seed=seed)
     assert found is not None
     law = task.likelihood
     loss = law.nll(grid.f.double(), grid.y)
-    expected = expected_test_loss(
-        task,
-        grid.y,
-        loss,
-        law.weight(grid.f, grid.y),
-        held_out=refits,
-        labels=found,
-        damping=damping,
-        loo_f=loo,
-        loo_loss=law.nll(loo, grid.y),
-    )
+    read = TrainingOutputs(grid.f, grid.y, loss, law.weight(grid.f, grid.y))
+    expected = expected_test_loss(law, read, unseen, damping, found, law.nll(loo, grid.y))
     tested = Task(task.model, (drawn.test_x, drawn.test_y))
     test, _ = outputs(tested, tested.train)
     wrong = (drawn.y != drawn.truth).numpy()

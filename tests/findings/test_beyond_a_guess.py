@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from memspace.auditing.expected import beyond_a_guess
+from memspace.measures.expected import beyond_a_guess
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian
 
 

@@ -19,6 +19,7 @@ from memspace.passes.sketch import GradientSketch
 from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.task import Task
+from memspace.value import Absent
 
 
 def planted(n: int = 400, tests: int = 200) -> Task:
@@ -132,5 +133,5 @@ def test_beyond_the_pairs_allowed_only_equal_inputs_are_looked_for():
     task = Task(model=torch.nn.Linear(5, 3), train=(x, torch.arange(120) % 3))
     found = find_duplicates(task, ParameterSpace(task.model), Whitening({}, {}), "train", most=14_399)
     assert found.exact.value == 1
-    assert isinstance(found.near, Unmeasured)
+    assert isinstance(found.near, Absent)
     assert "14,400 pairs" in found.near.reason

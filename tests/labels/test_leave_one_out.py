@@ -16,7 +16,7 @@ from memspace.auditing.stationary import known_damping
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.calibration import calibration_error
-from memspace.measures.test_loss import expect, expect_by_law
+from memspace.measures.test_loss import LabelLaws, Refitted, expect, expect_by_law
 from memspace.passes.verify import verified_space
 from memspace.task.likelihood import Gaussian
 from memspace.task.task import Task
@@ -134,7 +134,7 @@ def test_the_expected_loss_is_nearer_than_the_plain_mean() -> None:
         law = torch.softmax(f, -1)
         y = torch.multinomial(law, 1, generator=generator).squeeze(1)
         truth = float(-(law * law.log()).sum(1).mean())
-        found = expect_by_law(f, y, (law, law), [law], truth, 5, folds=5, told=True, loo=None)
+        found = expect_by_law(f, y, LabelLaws(law, law, [law], told=True), Refitted(truth, 5, 5), loo=None)
         plain.append(float(nn.functional.cross_entropy(f, y)) - truth)
         ours.append(found.value - truth)
         covered += found.interval[0] <= truth <= found.interval[1]
@@ -145,18 +145,18 @@ def test_the_expected_loss_is_nearer_than_the_plain_mean() -> None:
 
 def test_what_refits_lacked_is_taken_off() -> None:
     losses = torch.full((50,), 1.2)
-    found = expect(losses, 0.2, 5, folds=5)
+    found = expect(losses, Refitted(0.2, 5, 5))
     assert found.value == pytest.approx(1.1)  # (1.2 − 0.2)/(2 · 5)
-    assert expect(losses, 1.3, 5, folds=5).value == pytest.approx(1.2)
+    assert expect(losses, Refitted(1.3, 5, 5)).value == pytest.approx(1.2)
 
 
 def test_calibration_error_of_known_outputs() -> None:
     """Confidence ¾ everywhere, right in half of the cases: ¼. With p(true class) = softmax: 0."""
     f = torch.tensor([[math.log(3.0), 0.0]]).repeat(2000, 1)
     truth = torch.arange(2000) % 2
-    assert calibration_error("x", f, truth, "known").value == pytest.approx(0.25, abs=0.01)
+    assert calibration_error(f, truth).value == pytest.approx(0.25, abs=0.01)
     law = torch.softmax(f.double(), -1)
-    assert calibration_error("x", f, law, "known").value == pytest.approx(0, abs=1e-9)
+    assert calibration_error(f, law).value == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("n", [60, 400])
@@ -166,7 +166,7 @@ def test_a_perfectly_calibrated_predictor_may_have_no_error(n: int) -> None:
     for _ in range(40):
         f = 3 * torch.randn(n, 10, generator=generator)
         y = torch.multinomial(torch.softmax(f, -1), 1, generator=generator).squeeze(1)
-        reached += calibration_error("x", f, y, "drawn").interval[0] == 0
+        reached += calibration_error(f, y).interval[0] == 0
     assert reached >= 38
 
 
@@ -174,11 +174,11 @@ def test_the_error_of_too_sure_a_predictor_is_covered() -> None:
     generator = torch.Generator().manual_seed(1)
     f = 3 * torch.randn(60_000, 10, generator=generator)
     y = torch.multinomial(torch.softmax(f / 2, -1), 1, generator=generator).squeeze(1)
-    truth = calibration_error("x", f, y, "all").value
+    truth = calibration_error(f, y).value
     covered = 0
     for k in range(50):
         part = slice(300 * k, 300 * (k + 1))
-        low, high = calibration_error("x", f[part], y[part], "some").interval
+        low, high = calibration_error(f[part], y[part]).interval
         covered += low <= truth <= high
     assert covered >= 45
 

@@ -19,8 +19,6 @@ from memspace.auditing.chapter import ChapterDeclaration, composed, declared_cha
 from memspace.auditing.chapters.action import action
 from memspace.auditing.chapters.depth import with_depth
 from memspace.auditing.chapters.disentanglement import disentanglement
-from memspace.auditing.chapters.generalisation import generalisation
-from memspace.auditing.chapters.stored import stored
 from memspace.auditing.claims import reviewed
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.read import read
@@ -166,8 +164,6 @@ def _chapters(
         return deeper
 
     by_hand: dict[str, Callable[[], Chapter]] = {
-        "stored": lambda: stored(r, tables, settings.seed),
-        "generalisation": lambda: generalisation(r),
         "action": with_action,
         "disentanglement": lambda: disentanglement(r, settings.seed, progress),
     }

@@ -20,7 +20,9 @@ from memspace.display import Columns, Shown
 from memspace.errors import TaskError
 from memspace.limits import CHANCE, SEED
 from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.declaration import measurement_of
 from memspace.measures.duplicates import FEWEST, ORDER, chance, nearest
+from memspace.measures.repeats import ACROSS, MEASURES, WITHIN, Pairs
 from memspace.metric.ekfac import EkfacPasses
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.forms.bases import Bases
@@ -31,6 +33,7 @@ from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
 from memspace.task.data import Data, Inputs
 from memspace.task.task import Task
+from memspace.value import Absent, Value
 
 __all__ = ["Duplicates", "Whitening", "duplicates", "find_duplicates", "whitening"]
 
@@ -116,7 +119,19 @@ def duplicates(
     with untouched(task.model):
         space = verified_space(task)
         kernel = whitening(task, space, seed, progress or Silent())
-        return find_duplicates(task, space, kernel, within, rate=rate, seed=seed, progress=progress)
+        return _stated(find_duplicates(task, space, kernel, within, rate=rate, seed=seed, progress=progress))
+
+
+def _stated(pairs: Pairs) -> Duplicates:
+    """The pairs, with the names of their counts."""
+    exact, near, beyond = MEASURES[pairs.within]
+    counted: Measurement | Unmeasured
+    if isinstance(pairs.near, Value):
+        counted = measurement_of(near, pairs.near)
+    else:
+        counted = Unmeasured(f"duplicates.near.{pairs.within}", pairs.near.reason, pairs.near.remedy)
+    more = None if pairs.beyond is None else measurement_of(beyond, pairs.beyond)
+    return Duplicates(dict(pairs.table), pairs.within, measurement_of(exact, pairs.exact), counted, more)
 
 
 @dataclass(frozen=True)
@@ -160,65 +175,54 @@ def find_duplicates(
     seed: int = 0,
     most: float = math.inf,
     progress: Progress | None = None,
-) -> Duplicates:
+) -> Pairs:
     """As :func:`memspace.duplicates` with the whitening at hand; above ``most`` pairs only equal inputs count."""
-    asked = task.train if within == "train" else task.test
-    assert asked is not None
+    asked = task.test if within == ACROSS and task.test is not None else task.train
     keys = _digests(task.train)
-    asked_keys = keys if within == "train" else _digests(asked)
-    exact = _exact(keys, asked_keys, within == "train")
+    asked_keys = keys if within == WITHIN else _digests(asked)
+    exact = _exact(keys, asked_keys, within == WITHIN)
     rows: list[Row] = [("exact", i, j, 1.0, 0.0, "bytes") for i, j in exact]
     pairs = len(task.train) * len(asked)
     views = _views(task, space, kernel, asked, seed, progress) if pairs <= most else {}
-    near: Measurement | Unmeasured
+    near: Value | Absent
+    beyond = None
     if len(task.train) < FEWEST or len(asked) < FEWEST:
-        near = Unmeasured(f"duplicates.near.{within}", f"fewer than {FEWEST} examples", "hand over more")
+        near = Absent(f"fewer than {FEWEST} examples", "hand over more")
     elif pairs > most:
         reason = f"{pairs:,} pairs are more than an audit compares"
-        near = Unmeasured(f"duplicates.near.{within}", reason, f"run `memspace duplicates TASK --within {within}`")
+        near = Absent(reason, f"run `memspace duplicates TASK --within {within}`")
     elif not views:
         reason = "too many parameters in every layer, and inputs that are no vectors"
-        near = Unmeasured(f"duplicates.near.{within}", reason, "choose fewer parameters")
+        near = Absent(reason, "choose fewer parameters")
     else:
         best: dict[tuple[int, int], tuple[float, float, str]] = {}
         for by, make in views.items():
             points = make(task.train)
-            queries = points if within == "train" else make(asked)
+            queries = points if within == WITHIN else make(asked)
             for i, j, similarity, p in _near(points, queries, within, rate / len(views), exact):
                 if keys[i] != asked_keys[j] and ((i, j) not in best or p * len(views) < best[i, j][1]):
                     best[i, j] = (similarity, p * len(views), by)
-        ordered = sorted(best.items(), key=lambda found: found[1][1])
-        rows += [("near", *pair, *found) for pair, found in ordered]
-        left = space.size - sum(b.size for b in sketched(space.blocks, SKETCH))
-        near = Measurement(
-            f"duplicates.near.{within}",
-            len(best),
-            "pairs",
-            f"cosine of {' and of '.join(_VIEWS[v] for v in views)}, nearest against neighbour {ORDER}; at most "
-            f"{rate:g} of examples by chance" + (f"; {left:,} parameters of large layers left out" if left else ""),
-            len(asked),
-            None,
-            "facco2017",
-        )
-    counted = Measurement(f"duplicates.exact.{within}", len(exact), "pairs", "equal inputs, byte by byte", len(asked))
-    beyond = _beyond_chance(near, rate) if isinstance(near, Measurement) else None
-    return Duplicates(_table(task, asked, rows), within, counted, near, beyond)
+        ordered = sorted(best.items(), key=lambda pair: pair[1][1])
+        rows += [("near", *pair, *closeness) for pair, closeness in ordered]
+        near = Value(len(best), len(asked), how=_how(space, list(views), rate))
+        beyond = _beyond_chance(near, rate)
+    return Pairs(_table(task, asked, rows), within, Value(len(exact), len(asked)), near, beyond)
 
 
-def _beyond_chance(near: Measurement, rate: float) -> Measurement:
+def _how(space: ParameterSpace, views: list[str], rate: float) -> str:
+    """How near pairs were told, for people."""
+    left = space.size - sum(b.size for b in sketched(space.blocks, SKETCH))
+    out = f"; {left:,} parameters of large layers left out" if left else ""
+    by = " and of ".join(_VIEWS[v] for v in views)
+    return f"of {by}, nearest against neighbour {ORDER}; at most {rate:g} of examples by chance{out}"
+
+
+def _beyond_chance(near: Value, rate: float) -> Value:
     """Near pairs less the most that chance gives; a Poisson count's exact interval (Garwood 1936)."""
     count, chance = near.value, rate * near.n
     low = float(chi2.ppf(0.025, 2 * count)) / 2 if count else 0.0
     high = float(chi2.ppf(0.975, 2 * count + 2)) / 2
-    return Measurement(
-        f"{near.name}.beyond_chance",
-        count - chance,
-        "pairs",
-        f"near pairs less {rate:g} for each of {near.n:,} examples, the most that chance gives",
-        near.n,
-        (low - chance, high - chance),
-        "garwood1936",
-    )
+    return Value(count - chance, near.n, (low - chance, high - chance), f"{rate:g} for each of {near.n:,} examples")
 
 
 def _views(

@@ -13,7 +13,6 @@ from torch import Tensor
 from memspace.attempt import attempt
 from memspace.auditing.common import QUERIES, Queries, outputs_on_test_data, queries_of, stage, total
 from memspace.auditing.damping import Calibration
-from memspace.auditing.judge import judge
 from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import HeldOut, Reading
 from memspace.auditing.store import Store
@@ -111,8 +110,6 @@ def ekfac_backend(
     table = keep("leverage", lambda: _leverage(read, queries, damping.value))
     parts = table["parts"][:, 1].double()
     left_out = _left_out(read, table, parts)
-    matched = damping.reliable and held_out is not None
-    labels = judge(task, f, y, refits=held_out, loo=left_out.f, matched=matched, seed=settings.seed)
     trace = left_out.mean_trace[0]
     return Reading(
         task=task,
@@ -135,7 +132,6 @@ def ekfac_backend(
         loo_f=left_out.f,
         loo_loss=left_out.loss,
         held_out=held_out,
-        labels=labels,
         queries=queries.index,
         influence=table["influence"].t().double(),
         estimator=f"EKFAC, {_counted(plan.samples)} per example for factors and eigenvalues",

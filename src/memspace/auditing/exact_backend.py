@@ -10,7 +10,6 @@ from torch import Tensor
 
 from memspace.auditing.common import QUERIES, outputs_on_test_data, queries_of, query_data, stage
 from memspace.auditing.damping import Calibration
-from memspace.auditing.judge import judge
 from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import HeldOut, Reading
 from memspace.auditing.stationary import known_damping, settled
@@ -66,8 +65,6 @@ def exact_backend(
     queries = queries_of(task, settings, *((test_f, test_y) if test_f is not None and test_y is not None else (f, y)))
     asked = read_jacobian(task, space, options.but(data=query_data(task), index=queries.index))
     towards = law.residual(queries.f.double(), queries.y)
-    matched = damping.reliable and held_out is not None
-    labels = judge(task, f, y, refits=held_out, loo=loo, matched=matched, seed=settings.seed)
     trace = exact.trace
     return Reading(
         task=task,
@@ -90,7 +87,6 @@ def exact_backend(
         loo_f=loo,
         loo_loss=law.nll(loo, y),
         held_out=held_out,
-        labels=labels,
         queries=queries.index,
         influence=exact.leverage.influence(residual, asked.rows, towards, damping.value),
         estimator=_estimator(exact.metric),

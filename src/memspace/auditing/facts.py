@@ -10,12 +10,12 @@ import torch
 
 from memspace.action.chain import Chain, chain_of
 from memspace.attempt import attempt
-from memspace.auditing.outputs_judged import FORESTS
 from memspace.auditing.stationary import MOST, affine
 from memspace.measures.bystander import CLASSES, WIDEST
 from memspace.measures.bystander import MOST as FITTED
 from memspace.measures.corruptions import picture_shape
 from memspace.measures.disentanglement import ordered_factors
+from memspace.measures.outputs_judged import FORESTS
 from memspace.passes.layers.block import Block
 from memspace.passes.linearise import MEMORY
 from memspace.passes.profile import ModelProfile, profile_of

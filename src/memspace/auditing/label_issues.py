@@ -16,16 +16,18 @@ from torch import Tensor
 from memspace.arguments import typed
 from memspace.auditing.cross_fit import cross_fit, folds_of
 from memspace.auditing.held_out import refit_held_out
-from memspace.auditing.judge import judge, noise_measurement
 from memspace.auditing.other_labels import COLUMNS, cannot_judge, ranked, sorted_rows
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.quick import Quick, read_quick
 from memspace.auditing.read import read
-from memspace.auditing.reading import HeldOut
+from memspace.auditing.reading import HeldOut, workspace_of
 from memspace.auditing.results import Results
 from memspace.display import Columns, Shown
 from memspace.limits import COUNT, WHOLE
 from memspace.measurement import Measurement
+from memspace.measures.declaration import measurement_of
+from memspace.measures.judge import Unseen, judge
+from memspace.measures.wrong_labels import noise, noise_of
 from memspace.passes.outputs import outputs
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
@@ -97,7 +99,7 @@ def label_issues(
     """Judge every training label.
 
     p(label wrong | input, label) by Bayes' rule in the noise model of ``measures.labels``, fitted to predictors
-    that did not see the label (see ``audit.judge``): the same that an audit says, at the same refits. Several labels
+    that did not see the label (see ``measures.judge``): the same that an audit says, at the same refits. Several labels
     0 or 1 are judged output by output; numbers by leave-one-out residuals (see ``measures.outliers``).
 
     Args:
@@ -131,19 +133,10 @@ def label_issues(
         y = quick.at.y
         damping = quick.at.choose(refits)
         loo = quick.at.leave_one_out(damping.value)
-        matched = damping.reliable and refits is not None
-        trajectory = _trajectory(task)
-        judged = judge(
-            task,
-            quick.at.f,
-            y,
-            refits=refits,
-            loo=loo,
-            matched=matched,
-            trajectory=trajectory,
-            seed=settings.seed,
-        )
-        assert judged is not None
+        unseen = Unseen(refits, loo, damping.reliable and refits is not None)
+        judged = judge(task, quick.at.f, y, unseen, trajectory=_trajectory(task), seed=settings.seed)
+        if judged is None:
+            raise cannot_judge("each example has a label at several positions")
         p, suggested = judged.p, judged.suggested
         order = p.argsort(descending=True, stable=True)
         middle = time.perf_counter()
@@ -158,7 +151,8 @@ def label_issues(
         "total": time.perf_counter() - begun,
     }
     estimator = judged.estimator
-    return LabelIssues(table, noise_measurement(judged.model, estimator), estimator, seconds)
+    share = measurement_of(noise, noise_of(judged.model, estimator))
+    return LabelIssues(table, share, estimator, seconds)
 
 
 def _refits(task: Task, plan: Plan, folds: int | None, repeats: int, seed: int, progress: Progress) -> HeldOut | None:
@@ -178,7 +172,7 @@ def _other(
         plan = make_plan(task, space, settings)
         refits = partial(_refits, task, plan, folds, repeats, settings.seed, progress)
         r = read(task, space, plan, settings, None, progress, refits)
-        table, share, estimator = ranked(r, settings.seed)
+        table, share, estimator = ranked(workspace_of(r, settings, progress))
     seconds = {"refits": 0.0 if r.held_out is None else r.held_out.seconds, "total": time.perf_counter() - begun}
     return table, share, estimator, seconds
 

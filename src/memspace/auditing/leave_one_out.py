@@ -12,8 +12,6 @@ from torch import Tensor
 
 from memspace.arguments import typed
 from memspace.auditing.cross_fit import cross_fit, folds_of
-from memspace.auditing.expected import expected_calibration, expected_test_loss
-from memspace.auditing.judge import judge
 from memspace.auditing.plan import AuditSettings, make_plan
 from memspace.auditing.quick import read_exact, read_quick
 from memspace.auditing.stationary import known_damping, settled
@@ -21,7 +19,12 @@ from memspace.display import Columns, Shown
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.damping import DampingChoice
-from memspace.measures.explained import centre_and_spread, explained_share
+from memspace.measures.declaration import measurement_of
+from memspace.measures.expected import expected_calibration, expected_test_loss
+from memspace.measures.explained import TargetSpread, r2_loo
+from memspace.measures.generalisation import calibration_to_expect
+from memspace.measures.judge import Unseen, judge
+from memspace.measures.values import TrainingOutputs
 from memspace.passes.verify import verified_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
@@ -116,26 +119,17 @@ def leave_one_out(
             loo = grid.leave_one_out(damping.value)
     law, y, n = task.likelihood, grid.y, len(grid.y)
     loss, after = law.nll(grid.f.double(), y), law.nll(loo, y)
+    unseen = Unseen(refits, loo, damping.reliable and refits is not None)
+    judged = judge(task, grid.f, y, unseen, seed=settings.seed)
+    sure = None if judged is None else expected_calibration(law, y, judged, unseen, damping, grid.estimator)
     calibration: Measurement | Unmeasured
-    judged = judge(
-        task,
-        grid.f,
-        y,
-        refits=refits,
-        loo=loo,
-        matched=damping.reliable and refits is not None,
-        seed=settings.seed,
-    )
-    if judged is not None:
-        calibration = expected_calibration(law, y, judged, refits, loo, damping, grid.estimator)
+    if sure is not None:
+        calibration = measurement_of(calibration_to_expect, sure)
     else:
-        calibration = Unmeasured(
-            "generalisation.calibration_estimate", f"the output law is {law.name}", "calibration is that of classes"
-        )
-    weight = law.weight(grid.f, y)
-    expected = expected_test_loss(
-        task, y, loss, weight, held_out=refits, labels=judged, damping=damping, loo_f=loo, loo_loss=after
-    )
+        reason = f"the output law is {law.name}"
+        calibration = Unmeasured("generalisation.calibration_estimate", reason, "calibration is that of classes")
+    outputs = TrainingOutputs(grid.f, y, loss, law.weight(grid.f, y))
+    expected = expected_test_loss(law, outputs, unseen, damping, judged, after)
     test_loss = Measurement(
         "generalisation.loo_estimate",
         expected.value,
@@ -157,8 +151,7 @@ def _explained(law: Likelihood, loo: Tensor, y: Tensor, by: str, damping: Dampin
     name = "regression.r2_loo"
     if law.classifies:
         return Unmeasured(name, "labels are classes", "read test_loss and calibration")
-    how = f"share of the variance explained without the example itself; {by}"
-    m = explained_share(name, law.mean(loo), y, *centre_and_spread(y), how)
+    m = measurement_of(r2_loo, TargetSpread.of(y).explained(law.mean(loo), y, by))
     if not math.isfinite(m.value):
         return Unmeasured(name, "the targets do not vary", "hand over examples with different targets")
     return replace(m, reliable=m.reliable and damping.reliable, note=m.note or damping.statement)

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from memspace.auditing.outputs_judged import judge_outputs
-from memspace.auditing.reading import Reading
-from memspace.auditing.targets import judge_targets
 from memspace.errors import TaskError
 from memspace.measurement import Measurement
+from memspace.measures.declaration import measurement_of
+from memspace.measures.outputs_judged import OutputsJudged
+from memspace.measures.targets import Targets, outlier_share
+from memspace.measures.values import LeaveOneOutOutputs, TrainingOutputs
+from memspace.measures.workspace import Workspace
+from memspace.measures.wrong_labels import noise
+from memspace.task.task import Task
+from memspace.value import Absent
 
 __all__ = ["COLUMNS", "cannot_judge", "ranked", "sorted_rows"]
 
@@ -23,23 +27,40 @@ COLUMNS = {
 }
 
 
-def ranked(r: Reading, seed: int) -> tuple[dict[str, list[Any]], Measurement, str]:
-    """The list, the share that looks wrong, and by whom it was judged.
+def ranked(workspace: Workspace) -> tuple[dict[str, list[Any]], Measurement, str]:
+    """Rank labels by how likely they are wrong.
+
+    Args:
+        workspace: the values of an audit.
+
+    Returns:
+        the list, the share that looks wrong, and by whom it was judged.
 
     Raises:
         TaskError: labels of this kind are not judged.
     """
-    index = r.task.train.numbers(torch.arange(r.n))
-    targets = judge_targets(r, seed)
-    if targets is not None:
-        rows = {"index": index.tolist(), "train_loss": r.loss.tolist()} | targets.columns(r)
-        return sorted_rows(rows, "p_outlier"), targets.share, targets.estimator
-    found = judge_outputs(r, seed)
-    if found is None:
-        raise cannot_judge(_why(r))
-    pairs = found.pairs()
+    task, outputs = _read(workspace)
+    index = task.train.numbers(torch.arange(outputs.n))
+    targets = workspace.get(Targets)
+    if not isinstance(targets, Absent):
+        rows = {"index": index.tolist(), "train_loss": outputs.loss.tolist()} | targets.columns(outputs.y)
+        return sorted_rows(rows, "p_outlier"), measurement_of(outlier_share, targets.share), targets.estimator
+    several = workspace.get(OutputsJudged)
+    if isinstance(several, Absent):
+        loo = workspace.get(LeaveOneOutOutputs)
+        raise cannot_judge(_why(task, outputs, known=not isinstance(loo, Absent)))
+    pairs = several.pairs()
     named: dict[str, list[Any]] = {"index": index[torch.tensor(pairs.pop("row"))].tolist()} | pairs
-    return {name: named[name] for name in COLUMNS["p_wrong_label"]}, found.noise, found.estimator
+    columns = {name: named[name] for name in COLUMNS["p_wrong_label"]}
+    return columns, measurement_of(noise, several.noise), several.estimator
+
+
+def _read(workspace: Workspace) -> tuple[Task, TrainingOutputs]:
+    """What every reading holds."""
+    task, outputs = workspace.get(Task), workspace.get(TrainingOutputs)
+    if isinstance(task, Absent) or isinstance(outputs, Absent):
+        raise cannot_judge("the network was not read")
+    return task, outputs
 
 
 def sorted_rows(columns: Mapping[str, Any], by: str) -> dict[str, list[Any]]:
@@ -57,12 +78,12 @@ def cannot_judge(what: str) -> TaskError:
     )
 
 
-def _why(r: Reading) -> str:
-    y: Tensor = r.y
-    if r.sequence:
+def _why(task: Task, outputs: TrainingOutputs, *, known: bool) -> str:
+    """Why nothing is judged; ``known``: whether there are leave-one-out outputs."""
+    if outputs.sequence:
         return "each example has a label at several positions"
-    if r.loo_f is None:
-        return f"{r.f.shape[-1]:,} outputs per example are too many"
-    if y.is_floating_point() and r.task.likelihood.classifies:
+    if not known:
+        return f"{outputs.f.shape[-1]:,} outputs per example are too many"
+    if outputs.y.is_floating_point() and task.likelihood.classifies:
         return "they are probabilities"
-    return f"the output law is {r.task.likelihood.name} with {r.f.shape[-1]:,} outputs"
+    return f"the output law is {task.likelihood.name} with {outputs.f.shape[-1]:,} outputs"

@@ -9,7 +9,7 @@ from memspace.auditing.results import Item
 from memspace.task.data import Data, first_tensor
 from memspace.task.task import Task
 
-__all__ = ["item"]
+__all__ = ["class_name", "item"]
 
 
 def item(task: Task, data: Data, index: int, caption: str, flag: str = "") -> Item:
@@ -24,6 +24,20 @@ def item(task: Task, data: Data, index: int, caption: str, flag: str = "") -> It
     values = ", ".join(f"{v:.3g}" for v in one.flatten()[:8].tolist())
     more = f", ... ({one.numel()} values)" if one.numel() > 8 else ""
     return Item(index, caption, text=values + more, flag=flag)
+
+
+def class_name(task: Task, label: Tensor) -> str:
+    """Return what a class is called.
+
+    Args:
+        task: which may name its classes.
+        label: number of the class, one entry.
+
+    Returns:
+        its name, or its number where it has none.
+    """
+    k, names = int(label), task.class_names
+    return names[k] if names is not None and 0 <= k < len(names) else str(k)
 
 
 def _picture(x: Tensor, shape: tuple[int, ...] | None) -> list[list[object]] | None:

@@ -9,7 +9,6 @@ from typing import Any
 from memspace.auditing.facts import factor_facts, model_facts, shapes_of, signal_products, squares
 from memspace.auditing.settings import AuditSettings
 from memspace.errors import MemoryBudgetError
-from memspace.measures.bystander import forest_seconds
 from memspace.measures.cost import Facts, Stage
 from memspace.measures.filters import filtered_layers
 from memspace.measures.input_metric import unreadable
@@ -270,7 +269,6 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
     from memspace.auditing.chapters import action
     from memspace.auditing.chapters.depth import depth_costs
     from memspace.auditing.chapters.disentanglement import factor_costs
-    from memspace.auditing.chapters.twice import duplicate_costs
 
     stages = [Stage("checks", min(facts.n, CHECKED), 9, 4, 0, "layouts verified, outputs repeatable")]
     if facts.folds:
@@ -280,10 +278,6 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
     stages += (exact_backend if facts.dual else ekfac_backend).costs(facts)
     if facts.test:
         stages.append(Stage("test outputs", facts.test, 1, 0, 0, "test loss and accuracy"))
-    if facts.forest:
-        what = "a forest on the inputs, which judges labels" if facts.forests == 1 else "forests that judge labels"
-        seconds = facts.forests * forest_seconds(facts.n, facts.forest)
-        stages.append(Stage("second opinion", facts.n, 0, 0, 0, what, seconds=seconds))
     stages += stages_of_chapters(facts)
     stages += action.costs(facts)
-    return (*stages, *depth_costs(facts), *factor_costs(facts), *duplicate_costs(facts))
+    return (*stages, *depth_costs(facts), *factor_costs(facts))

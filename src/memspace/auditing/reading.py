@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from memspace.auditing.judge import Judged
 from memspace.auditing.settings import AuditSettings
 from memspace.measurement import Unmeasured
 from memspace.measures.damping import DampingChoice
@@ -49,7 +48,7 @@ class Reading:
         leverage: V (n, C, C) or None for sequences and outputs too many.
         parts: self-influence by block (n, L); ``self_influence`` its sum.
         loo_f, loo_loss: leave-one-out outputs (None where leverage is) and losses.
-        held_out: refits, or None; labels: every label judged, or None.
+        held_out: refits, or None.
         queries: test examples explained; ``influence`` (Q, n): how much each training example lowers the
             loss of what is predicted there (see ``common.explained``).
     """
@@ -74,7 +73,6 @@ class Reading:
     loo_f: Tensor | None
     loo_loss: Tensor
     held_out: HeldOut | None
-    labels: Judged | None
     queries: Tensor
     influence: Tensor
     estimator: str
@@ -114,10 +112,6 @@ def workspace_of(r: Reading, settings: AuditSettings, progress: Progress) -> Wor
     no_test = Absent("no test data were given", "pass test data to see the estimate checked")
     sequence = "leverage matrices of sequences are out of reach here"
     no_leverage = Absent(sequence, "use the self-influence of the chapter on what is stored")
-    no_judge = Absent(
-        "labels of sequences or without classes are not judged one by one",
-        "audit a classifier with one label per example",
-    )
     unknown = Absent(
         "the bits of random labels this architecture can store are not measured in an audit",
         "run `memspace capacity TASK` and pass its bits with --capacity",
@@ -138,7 +132,6 @@ def workspace_of(r: Reading, settings: AuditSettings, progress: Progress) -> Wor
         HeldOut: Absent("no network was trained without some examples", "pass a way to train again, Task(refit=...)")
         if r.held_out is None
         else r.held_out,
-        Judged: no_judge if r.labels is None else r.labels,
         QueryInfluence: QueryInfluence(r.queries, r.influence),
         StoredBits: unknown if settings.capacity is None else StoredBits(settings.capacity),
     }

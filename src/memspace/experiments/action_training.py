@@ -204,7 +204,7 @@ def _measured(model: nn.Module, examples: Examples, split: Split, f_valid: Tenso
         "loss": float(LAW.nll(f, e.y_test).mean()),
         "calibrated_loss": float(LAW.nll(f / temperature, e.y_test).mean()),
         "accuracy": float((f.argmax(-1) == e.y_test).double().mean()),
-        "calibration_error": calibration_error("calibration_error", f, e.y_test, "test examples").value,
+        "calibration_error": calibration_error(f, e.y_test).value,
         "corrupted_accuracy": statistics.fmean(worse),
         "memorised": memorised,
         "norm": float(fisher_rao_norm(LAW, f, e.y_test, moved)[0].mean()),

@@ -10,25 +10,25 @@ import torch
 from torch import Tensor
 
 from memspace import intervals
-from memspace.measurement import Measurement
+from memspace.value import Value
 
 __all__ = ["BINS", "calibration_error", "calibration_estimate"]
 
 BINS, FEWEST = 10, 8  # bins of equally many examples; the fewest a bin may hold
 
 
-def calibration_error(name: str, f: Tensor, truth: Tensor, how: str) -> Measurement:
-    """Root mean square of (accuracy − confidence) over bins of equally many examples.
+def calibration_error(f: Tensor, truth: Tensor) -> Value:
+    """Return the root mean square of (accuracy − confidence) over bins of equally many examples (Kumar et al. 2019).
 
     The square of a bin's gap has its sampling variance taken off, so that a perfectly calibrated predictor gets zero in
     the mean (the plug-in mean of |gap| never does). The interval is that of the mean square, by its normal error.
 
     Args:
-        f: (n, C) outputs; truth: labels (n,), or p(true class) (n, C), by which accuracy is expected.
-        how: goes into the estimator.
+        f: (n, C) log-probabilities of the classes.
+        truth: labels (n,), or p(true class) (n, C), by which accuracy is expected.
 
     Returns:
-        In units of probability; not reliable where there are too few examples for two bins.
+        in units of probability; not reliable where there are too few examples for two bins.
     """
     p = torch.softmax(f.double(), -1)
     confidence, chosen = p.max(-1)
@@ -43,30 +43,29 @@ def calibration_error(name: str, f: Tensor, truth: Tensor, how: str) -> Measurem
     error = float(np.sqrt((share**2 * (2 * spread**2 + 4 * np.maximum(means**2 - spread, 0) * spread)).sum()))
     half = intervals.margin(error)
     value, low, high = (float(np.sqrt(max(v, 0.0))) for v in (squared, squared - half, squared + half))
-    how = f"{how}; root mean square over {len(parts)} bins of equally many examples, sampling variance taken off"
+    how = f"root mean square over {len(parts)} bins of equally many examples, sampling variance taken off"
     enough = len(parts) > 1
     note = "" if enough else f"{n} examples are too few for two bins"
-    return Measurement(name, value, "1", how, n, (low, high), "kumar2019", enough, note)
+    return Value(value, n, (low, high), how, enough, note)
 
 
-def calibration_estimate(
-    name: str, outputs: Sequence[Tensor], truths: Sequence[Tensor], how: str, others: Sequence[Tensor] = ()
-) -> Measurement:
-    """The error to expect of new examples: the mean over several readings of outputs that did not see the examples.
+def calibration_estimate(outputs: Sequence[Tensor], truths: Sequence[Tensor], others: Sequence[Tensor] = ()) -> Value:
+    """Return the error to expect of new examples: the mean over several readings of outputs that did not see them.
 
     Args:
-        outputs: (n, C) each, by leave-one-out and by refits; truths: labels or laws of them, as given and as inferred,
-            where these can't be told apart; others: further ones that the labels do not exclude.
+        outputs: (n, C) log-probabilities each, by leave-one-out and by refits.
+        truths: labels or laws of them, as given and as inferred, where these can't be told apart.
+        others: further ones that the labels do not exclude.
 
     Returns:
-        With an interval that spans those of all readings.
+        in units of probability, with an interval that spans those of all readings.
     """
-    found = [calibration_error(name, f, truth, how) for f in outputs for truth in truths]
-    further = [calibration_error(name, f, truth, how) for f in outputs for truth in others]
-    ends = [m.interval for m in (*found, *further) if m.interval is not None]
+    readings = [calibration_error(f, truth) for f in outputs for truth in truths]
+    further = [calibration_error(f, truth) for f in outputs for truth in others]
+    ends = [m.interval for m in (*readings, *further) if m.interval is not None]
     low, high = min(e[0] for e in ends), max(e[1] for e in ends)
-    value = sum(m.value for m in found) / len(found)
-    return replace(found[0], value=value, interval=(low, high), reliable=all(m.reliable for m in found))
+    value = sum(m.value for m in readings) / len(readings)
+    return replace(readings[0], value=value, interval=(low, high), reliable=all(m.reliable for m in readings))
 
 
 def _variance(gap: np.ndarray) -> float:

@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from memspace.errors import SettingsError
+from memspace.measurement import Measurement, stated
 from memspace.measures.cost import Facts, Stage
-from memspace.value import Absent
+from memspace.value import Absent, Value
 
 __all__ = [
     "Declared",
@@ -34,6 +35,7 @@ __all__ = [
     "declaration_of",
     "declared_measures",
     "measure",
+    "measurement_of",
     "needing",
     "needs_of",
     "provider_of",
@@ -249,6 +251,25 @@ def declaration_of(function: Callable[..., Any]) -> Declared:
     """Return what a function was declared as; a function without a declaration costs nothing."""
     found = getattr(function, "__declared__", None)
     return found if isinstance(found, Declared) else Declared(function, None)
+
+
+def measurement_of(function: Callable[..., Any], value: Value) -> Measurement:
+    """Return a value under the name, unit, estimator and source of a declared measure, for use outside an audit.
+
+    Args:
+        function: declared by :func:`measure`.
+        value: the number with its error.
+
+    Returns:
+        the measurement.
+
+    Raises:
+        SettingsError: the function is not a declared measure.
+    """
+    declared = declaration_of(function)
+    if not isinstance(declared, MeasureDeclaration):
+        raise SettingsError(f"{_place(function)} is not a measure", where="memspace.measures", remedy="declare it")
+    return stated(declared.name, value, declared.unit, declared.estimator, declared.source)
 
 
 def needs_of(function: Callable[..., Any]) -> dict[str, Need]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from memspace import intervals
 
-__all__ = ["Expected", "expect", "expect_by_law"]
+__all__ = ["Expected", "LabelLaws", "Refitted", "expect", "expect_by_law"]
 
 # Standard errors that sampling does not show (docs/labels.md): relative, of another training and of the law itself;
 # and as a share of the gap between held-out and training loss, of another training set.
@@ -40,6 +40,52 @@ class Expected:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Refitted:
+    """What refits are compared with.
+
+    Args:
+        train: the network's own mean training loss, nats.
+        parts: K, of which each refit lacks one.
+        folds: refits made.
+    """
+
+    train: float
+    parts: int
+    folds: int
+
+    def lacked(self, mean: float) -> float:
+        """Return what a refit loses by the examples it lacks, nats.
+
+        Args:
+            mean: mean held-out loss, nats.
+
+        Returns:
+            (held-out loss − training loss)/2K.
+        """
+        return max(mean - self.train, 0.0) / (2 * self.parts)
+
+    def __str__(self) -> str:
+        return "one refit" if self.folds == 1 else f"{self.folds} refits"
+
+
+@dataclass(frozen=True)
+class LabelLaws:
+    """What the label of an example may be.
+
+    Args:
+        true: (m, C) law of the true label.
+        observed: (m, C) law of the label as given.
+        admitted: laws (m, C) of the true label that the labels do not exclude.
+        told: whether the noise model tells wrong labels from classes that overlap.
+    """
+
+    true: Tensor
+    observed: Tensor
+    admitted: Iterable[Tensor]
+    told: bool
+
+
 def _margins(held_out: Tensor, value: float, train: float, floor: float = 0.0) -> tuple[float, float, str]:
     """How far the loss may lie below and above, and why that may not hold ("" if it does)."""
     mean = float(held_out.mean())
@@ -49,62 +95,59 @@ def _margins(held_out: Tensor, value: float, train: float, floor: float = 0.0) -
     return float(np.hypot(mean - low, again)), float(np.hypot(high - mean, again)), found.doubt
 
 
-def expect(held_out: Tensor, train: float, parts: int, *, folds: int, floor: float = 0.0) -> Expected:
-    """The mean held-out loss, put right for the examples that each refit lacked.
+def expect(held_out: Tensor, refits: Refitted, *, floor: float = 0.0) -> Expected:
+    """Return the mean held-out loss, put right for the examples that each refit lacked.
 
     Args:
-        held_out: (m,) losses; train: the network's own mean training loss; parts: K; folds: refits made.
+        held_out: (m,) losses, nats.
+        refits: how they came about.
         floor: what no loss is below. The loss of a density has none at 0, and moves with the unit of its targets.
+
+    Returns:
+        nats per prediction, with interval.
     """
     mean = float(held_out.mean())
-    value = mean - max(mean - train, 0.0) / (2 * parts)
-    below, above, doubt = _margins(held_out, value, train, floor)
-    how = f"mean held-out loss of {_refits(folds)}, put right for the examples they lacked; against the labels as given"
+    value = mean - refits.lacked(mean)
+    below, above, doubt = _margins(held_out, value, refits.train, floor)
+    how = f"mean held-out loss of {refits}, put right for the examples they lacked; against the labels as given"
     return Expected(value, (max(floor, value - below), mean + above), how, not doubt, doubt)
 
 
-def expect_by_law(
-    f: Tensor,
-    y: Tensor,
-    laws: tuple[Tensor, Tensor],
-    admitted: Iterable[Tensor],
-    train: float,
-    parts: int,
-    *,
-    folds: int,
-    told: bool,
-    loo: Tensor | None,
-) -> Expected:
-    """The same for classes, each loss a mean over the label.
+def expect_by_law(f: Tensor, y: Tensor, laws: LabelLaws, refits: Refitted, *, loo: Tensor | None) -> Expected:
+    """Return the same for classes, each loss a mean over the label.
 
     Args:
-        f: (m, C) held-out outputs; y: (m,) labels; laws: (m, C) of the true and of the observed label.
-        admitted: laws (m, C) of the true label that the labels do not exclude.
-        train, parts, folds: as in :func:`expect`.
-        told: whether the noise model tells wrong labels from classes that overlap.
+        f: (m, C) held-out outputs.
+        y: (m,) labels.
+        laws: what the labels may be.
+        refits: how the held-out outputs came about.
         loo: (m, C) leave-one-out outputs at a damping that meets the refits, or None.
+
+    Returns:
+        nats per prediction, with interval.
     """
     surprise = -torch.log_softmax(f.double(), -1)
     held_out = surprise.gather(1, y.unsqueeze(1)).squeeze(1)
-    true, observed = (float((law.to(surprise) * surprise).sum(1).mean()) for law in laws)
+    true, observed = _mean_under(laws.true, surprise), _mean_under(laws.observed, surprise)
     mean = float(held_out.mean())
-    lacked = max(mean - train, 0.0) / (2 * parts)
-    ends = [true, *(float((law.to(surprise) * surprise).sum(1).mean()) for law in admitted)]
-    value, against = (true + observed) / 2, "half way between true and observed labels, which can't be told apart"
-    if not told:
+    lacked = refits.lacked(mean)
+    ends = [true, *(_mean_under(law, surprise) for law in laws.admitted)]
+    if not laws.told:
+        value, against = (true + observed) / 2, "half way between true and observed labels, which can't be told apart"
         ends += [observed, mean]
     else:
         value, against = true, "against the true label under the noise model"
         if loo is not None:
-            value = float((laws[0].to(surprise) * -torch.log_softmax(loo.double(), -1)).sum(1).mean())
+            value = _mean_under(laws.true.to(surprise), -torch.log_softmax(loo.double(), -1))
             ends.append(value)
     value = value - lacked
-    below, above, doubt = _margins(held_out, max(ends), train)
+    below, above, doubt = _margins(held_out, max(ends), refits.train)
     low, high = max(0.0, min(ends) - lacked - below), max(ends) + above
-    source = "leave-one-out that meets" if told and loo is not None else "held-out losses of"
-    how = f"{source} {_refits(folds)}, put right for the examples they lacked; {against}"
+    source = "leave-one-out that meets" if laws.told and loo is not None else "held-out losses of"
+    how = f"{source} {refits}, put right for the examples they lacked; {against}"
     return Expected(value, (low, high), how, not doubt, doubt)
 
 
-def _refits(folds: int) -> str:
-    return "one refit" if folds == 1 else f"{folds} refits"
+def _mean_under(law: Tensor, surprise: Tensor) -> float:
+    """Mean over the examples of the mean surprise under a law of the label, nats."""
+    return float((law.to(surprise) * surprise).sum(1).mean())

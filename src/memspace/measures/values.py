@@ -77,6 +77,16 @@ class TrainingOutputs:
         """What losses are counted per, beyond the example: ``"position"`` for sequences, else nothing."""
         return "position" if self.sequence else ""
 
+    @property
+    def nats(self) -> str:
+        """The unit of losses per prediction."""
+        return f"nats per {self.per}" if self.per else "nats"
+
+    @property
+    def classes(self) -> bool:
+        """True where every example has one label that is a class."""
+        return self.y.dim() == 1 and not self.y.is_floating_point()
+
 
 @dataclass(frozen=True)
 class TestOutputs:

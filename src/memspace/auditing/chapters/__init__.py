@@ -6,9 +6,19 @@ from memspace.auditing.chapter import ChapterDeclaration
 from memspace.auditing.chapters.capacity import CAPACITY
 from memspace.auditing.chapters.complexity import COMPLEXITY
 from memspace.auditing.chapters.efficiency import EFFICIENCY
+from memspace.auditing.chapters.generalisation import GENERALISATION
 from memspace.auditing.chapters.geometry import GEOMETRY
 from memspace.auditing.chapters.robustness import ROBUSTNESS
+from memspace.auditing.chapters.stored import STORED
 
 __all__ = ["CHAPTERS"]
 
-CHAPTERS: tuple[ChapterDeclaration, ...] = (GEOMETRY, COMPLEXITY, CAPACITY, ROBUSTNESS, EFFICIENCY)
+CHAPTERS: tuple[ChapterDeclaration, ...] = (
+    GEOMETRY,
+    COMPLEXITY,
+    CAPACITY,
+    ROBUSTNESS,
+    EFFICIENCY,
+    STORED,
+    GENERALISATION,
+)

@@ -1,4 +1,4 @@
-"""An estimate made without test data beside the measured one: close, off, or too few examples to tell."""
+"""An estimate made without test data next to the measured one: close, off, or too few examples to tell."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from memspace.measurement import Measurement
 __all__ = ["agreement"]
 
 
-def agreement(gap: Measurement, close: float, evidence: str) -> Finding:
-    """What a difference between estimate and measurement says.
+def agreement(gap: Measurement | None, close: float, evidence: str) -> Finding:
+    """Return what a difference between estimate and measurement says.
 
     Args:
-        gap: estimate less measurement, with the interval of both together; not reliable where the estimate is not.
+        gap: estimate less measurement, with the interval of both together; not reliable where the estimate is not; None
+            where it is not defined.
         close: how large it may be, in its unit.
         evidence: both numbers, for people.
+
+    Returns:
+        the first of three findings that is supported.
     """
     unsure = Finding(
         "note",
@@ -23,6 +27,8 @@ def agreement(gap: Measurement, close: float, evidence: str) -> Finding:
         "Use the measured number; more test examples would tell.",
         "generalisation",
     )
+    if gap is None:
+        return unsure
     side = above(gap.name, close) if gap.value > 0 else below(gap.name, -close)
     off = Finding(
         "warn",

@@ -11,16 +11,20 @@ __all__ = ["verdict"]
 def verdict(
     titles: tuple[str, str, str], level: str, evidence: str, *, column: str, share: str, claim: Claim
 ) -> Finding:
-    """The first of three findings that is supported.
+    """Return the first of three findings that is supported.
 
     Args:
         titles: where some look wrong, where none does, where that cannot be told.
         level: of the first.
         evidence: the figures, the same for all three.
         column: of the table of examples, by which they are ranked.
-        share: the measurement of how many are wrong; claim: what the first rests on.
+        share: the measurement of how many are wrong.
+        claim: what the first rests on.
+
+    Returns:
+        the first, which gives way to the second, and that to the third.
     """
-    found, none, unsure = titles
+    wrong, none, unsure = titles
     rank = f"in the table of examples, sorted by {column}"
     untold = Finding(
         "note", unsure, evidence, f"Read the likeliest ones {rank}, as a list to look at, not as a count.", "stored"
@@ -28,4 +32,4 @@ def verdict(
     nothing = Finding(
         "good", none, evidence, "Nothing to do.", "stored", claims=(below(share, FEW_WRONG),), otherwise=untold
     )
-    return Finding(level, found, evidence, f"Review them {rank}.", "stored", claims=(claim,), otherwise=nothing)
+    return Finding(level, wrong, evidence, f"Review them {rank}.", "stored", claims=(claim,), otherwise=nothing)
