@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memspace.testing.layer import check_layer as check_layer
+    from memspace.testing.metric import check_metric as check_metric
 
-_PLACES = {"check_layer": "memspace.testing.layer"}
+_PLACES = {
+    "check_layer": "memspace.testing.layer",
+    "check_metric": "memspace.testing.metric",
+}
 
 __all__ = list(_PLACES)
 
