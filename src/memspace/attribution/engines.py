@@ -18,7 +18,7 @@ from torch import Tensor
 
 from memspace.attribution.settings import InfluenceSettings
 from memspace.errors import MemoryBudgetError, TaskError
-from memspace.metric.conjugate import conjugate_gradients
+from memspace.metric.conjugate import solve_damped
 from memspace.metric.fisher import build
 from memspace.metric.metric import FisherMetric
 from memspace.metric.principal import principal_dual
@@ -79,13 +79,13 @@ class Engine:
         if self.name != "iterative":
             x = self.metric.solve(b, damping) / self.n
             return Solved(x, torch.zeros(len(b)), torch.full((len(b),), math.inf), 0, True)
-        found = conjugate_gradients(
-            lambda p: self.operator(p) + damping * p,
+        found = solve_damped(
+            self.operator,
             b,
+            damping,
+            near=self.metric,
             tolerance=self.tolerance,
             limit=self.limit,
-            preconditioner=lambda r: self.metric.solve(r, damping),
-            damping=damping,
             basis=self.room,
         )
         x = (found.x / self.n).to(b.dtype)

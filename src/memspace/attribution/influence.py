@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memspace.arguments import typed
 from memspace.attribution.engines import Solved
-from memspace.attribution.prepared import Goal, Prepared, judged, prepared, score_pass
+from memspace.attribution.prepared import Goal, Prepared, Ways, judged, prepared, score_pass
 from memspace.attribution.question import Asked, Queries, ask, queries_of
 from memspace.attribution.result import Influence, Parts
 from memspace.attribution.settings import InfluenceSettings
@@ -64,50 +64,36 @@ def influence(
     if tokens not in (None, "queries", "training"):
         raise TaskError(f"there are no tokens {tokens!r}", where="tokens", remedy="use queries or training")
     data, index = queries_of(task, queries)
-    ready = prepared(
-        task,
-        engine=engine,
-        target=target,
-        damping=damping,
-        settings=settings,
-        data=data,
-        queries=index,
-        progress=progress,
-    )
-    asked = ask(
-        task,
-        ready.space,
-        ready.target,
-        data,
-        index,
-        apart=tokens == "queries",
-        memory=ready.settings.memory,
-        progress=ready.progress,
-    )
+    ways: Ways = {"engine": engine, "target": target, "damping": damping, "settings": settings, "progress": progress}
+    ready = prepared(task, data=data, queries=index, **ways)
+    apart, memory = tokens == "queries", ready.settings.memory
+    asked = ask(task, ready.space, ready.target, data, index, apart=apart, memory=memory, progress=ready.progress)
     starts = range(0, len(asked.outcome), ready.at_once)
     blocks = [_answer(ready, asked, slice(k, k + ready.at_once), split, tokens) for k in starts]
-    scores = torch.cat([b.scores for b in blocks])
-    parts = None
-    if split is not None:
-        parts = Parts(split, blocks[0].names, torch.cat([b.parts for b in blocks if b.parts is not None]))
-    by_token = torch.cat([b.tokens for b in blocks if b.tokens is not None]) if tokens == "training" else None
+    return _joined(ready, asked, blocks, split, start)
+
+
+def _joined(ready: Prepared, asked: Asked, blocks: list[_Block], split: str | None, start: float) -> Influence:
+    """The answers to all queries as one result; ``start``: when work began."""
+    parts = [b.parts for b in blocks if b.parts is not None]
+    by_token = [b.tokens for b in blocks if b.tokens is not None]
     reliable, note, diagnostics = judged(ready, asked, [b.solved for b in blocks])
     return Influence(
-        scores,
-        ready.engine.name,
-        ready.target.name,
-        ready.target.unit,
-        asked.queries,
-        asked.outcome,
-        ready.damping.value,
-        ready.damping.statement,
-        asked.positions,
-        reliable,
-        note,
-        diagnostics,
-        parts,
-        by_token,
-        time.perf_counter() - start,
+        scores=torch.cat([b.scores for b in blocks]),
+        engine=ready.engine.name,
+        target=ready.target.name,
+        unit=ready.target.unit,
+        queries=asked.queries,
+        outcome=asked.outcome,
+        damping=ready.damping.value,
+        damping_rule=ready.damping.statement,
+        positions=asked.positions,
+        reliable=reliable,
+        note=note,
+        diagnostics=diagnostics,
+        parts=None if split is None else Parts(split, blocks[0].names, torch.cat(parts)),
+        tokens=torch.cat(by_token) if by_token else None,
+        seconds=time.perf_counter() - start,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -30,13 +31,23 @@ from memspace.task.checks import check_task
 from memspace.task.data import Data
 from memspace.task.task import Task
 
-__all__ = ["Goal", "Prepared", "checked_target", "judged", "prepared", "score_pass"]
+__all__ = ["Goal", "Prepared", "Ways", "checked_target", "judged", "prepared", "score_pass"]
 
 CHECKED = 4  # queries whose solution is held against exact products, 1 to 13 of them (see ``metric.trust``)
 ORDERED = 0.95  # cosine to the exact scores: a tenth of their variance is foreign
 ROUGH = 0.2  # error of the iterative solves that only compare dampings
 CHECK_LIMIT = 20_000  # training examples that such a product runs over, at most
 Goal = str | Target | Callable[[Tensor, Tensor], Tensor]
+
+
+class Ways(TypedDict, total=False):
+    """How a question about influence is answered, by name; see :func:`prepared` for what is meant otherwise."""
+
+    engine: str
+    target: Goal
+    damping: float | None
+    settings: InfluenceSettings | None
+    progress: Progress | None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A piece holds some queries and a chunk of the training examples. It is written whole or not at all and kept, so that
 the same question asked again in the same folder goes on after the last finished piece; a question that differs in
-anything that matters starts anew.
+anything that matters starts from the beginning.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,10 +22,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from memspace.attribution.engines import Solved
-from memspace.attribution.prepared import Goal, checked_target, judged, prepared, score_pass
+from memspace.attribution.prepared import Prepared, Ways, checked_target, judged, prepared, score_pass
 from memspace.attribution.question import Asked, Queries, ask, queries_of
 from memspace.attribution.result import SIGN, Top
 from memspace.attribution.settings import InfluenceSettings
+from memspace.attribution.target import Target
 from memspace.errors import Interrupted, RunFolderError
 from memspace.files import clear, locked, writing, written
 from memspace.measures.damping import DampingChoice
@@ -67,20 +68,22 @@ def stream_influence(
     out: str | Path,
     queries: Queries = None,
     *,
-    engine: str = "auto",
-    target: Goal = "loss",
-    damping: float | None = None,
     top: int = 20,
     tokens: bool = False,
-    settings: InfluenceSettings | None = None,
-    progress: Progress | None = None,
+    **ways: Unpack[Ways],
 ) -> Stored:
-    """As ``influence``, with the scores in ``out``/scores.parquet and never all in memory.
+    """Score as ``influence`` does, with the scores in ``out``/scores.parquet and never all in memory.
 
     Args:
+        task: the network and its data.
         out: folder, made where it is not there.
+        queries: positions in the test data (the training data where there are none), other data, or None: all.
         top: supporters and opposers kept of every query.
         tokens: each position of a query is an outcome of its own.
+        **ways: ``engine``, ``target``, ``damping``, ``settings`` and ``progress``, as ``influence`` takes them.
+
+    Returns:
+        what was written, with the strongest of every query in the outcome's unit.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -88,12 +91,11 @@ def stream_influence(
         Interrupted: the damping, the solves and the pieces that are finished are kept.
         MemspaceError: bad input, in one sentence.
     """
-    folder, settings, progress = Path(out), settings or InfluenceSettings(), progress or Silent()
+    folder = Path(out)
     with locked(folder):
         _refuse_foreign(folder)
-        question = _Question(task, folder, queries, engine, target, damping, top, tokens, settings, progress)
         try:
-            return _streamed(question)
+            return _streamed(_Question(task, folder, queries, top, tokens, ways))
         except KeyboardInterrupt as error:
             raise Interrupted(
                 "stopped by the user", where=str(folder), remedy="the same command goes on from here"
@@ -107,77 +109,97 @@ class _Question:
     task: Task
     folder: Path
     queries: Queries
-    engine: str
-    target: Goal
-    damping: float | None
     top: int
     tokens: bool
-    settings: InfluenceSettings
-    progress: Progress
+    ways: Ways
+
+    @property
+    def settings(self) -> InfluenceSettings:
+        """Budget and accuracy."""
+        return self.ways.get("settings") or InfluenceSettings()
+
+    @property
+    def progress(self) -> Progress:
+        """Whom work tells how far it is."""
+        return self.ways.get("progress") or Silent()
+
+    @property
+    def parts(self) -> Path:
+        """Where the pieces are."""
+        return self.folder / PARTS
 
 
-def _streamed(q: _Question) -> Stored:
+def _streamed(question: _Question) -> Stored:
     start = time.perf_counter()
-    task, folder, settings, progress = q.task, q.folder, q.settings, q.progress
+    task, parts, settings, progress = question.task, question.parts, question.settings, question.progress
     check_task(task)
-    data, index = queries_of(task, q.queries)
-    goal = checked_target(task, q.target)
+    data, index = queries_of(task, question.queries)
+    goal = checked_target(task, question.ways.get("target", "loss"))
     space = verified_space(task)
-    asked = ask(task, space, goal, data, index, apart=q.tokens, memory=settings.memory, progress=progress)
-    parts = folder / PARTS
-    key = _key(task, asked, {"engine": q.engine, "damping": q.damping, "settings": asdict(settings), "solves": 2})
-    state = _resumed(folder, key)
-    facts = state.get("facts")
-    if facts is None:
-        if not state:
-            with writing(folder):
-                clear(parts)
-                parts.mkdir(parents=True)
-        chosen = None if "damping" not in state else DampingChoice(**state["damping"])
-        ready = prepared(
-            task,
-            engine=q.engine,
-            target=goal,
-            damping=q.damping if chosen is None else chosen.value,
-            settings=settings,
-            data=data,
-            queries=index,
-            progress=progress,
-        )
-        if chosen is None:  # what costs retrained networks is kept first
-            _write_json(parts / STATE, {"key": key, "damping": asdict(ready.damping)})
-        else:
-            ready = replace(ready, damping=chosen)
-        solved = []
-        for k in range(0, len(asked.outcome), ready.at_once):
-            path = parts / f"solved-{k:08d}.safetensors"
-            if not path.exists():
-                found = ready.engine.solve(asked.gradients[k : k + ready.at_once], ready.damping.value)
-                _keep(path, found)
-            solved.append(_solved(path, task))
-        reliable, note, diagnostics = judged(ready, asked, solved)
-        facts = {
-            "engine": ready.engine.name,
-            "metric": ready.engine.statement,
-            "target": goal.name,
-            "unit": goal.unit,
-            "sign": SIGN,
-            "damping": ready.damping.value,
-            "damping_rule": ready.damping.statement,
-            "reliable": reliable,
-            "note": note,
-            "diagnostics": [d.to_dict() for d in diagnostics],
-        }
-        _write_json(parts / STATE, {"key": key, "facts": facts})
+    asked = ask(task, space, goal, data, index, apart=question.tokens, memory=settings.memory, progress=progress)
+    how = {"engine": question.ways.get("engine", "auto"), "damping": question.ways.get("damping")}
+    key = _key(task, asked, how | {"settings": asdict(settings), "solves": 2})
+    state = _resumed(question.folder, key)
+    facts = state.get("facts") or _solve(question, goal, asked, key, state)
     made, pieces = 0, list(_pieces(parts, len(task.train), settings))
     for piece in progress.track(pieces, "scores by pieces", len(pieces)):
         made += _compute(task, space, asked, piece, settings)
-    best = _join(folder, pieces, asked, facts, q.top)
+    best = _join(question.folder, pieces, asked, facts, question.top)
     facts = facts | {"seconds": time.perf_counter() - start}
-    stored = Stored(folder, best, asked.queries, asked.positions, asked.outcome, facts, (made, len(pieces)))
-    _write_json(folder / TOP, _top_table(stored))
+    stored = Stored(question.folder, best, asked.queries, asked.positions, asked.outcome, facts, (made, len(pieces)))
+    _write_json(question.folder / TOP, _top_table(stored))
     clear(parts)
     return stored
+
+
+def _solve(question: _Question, goal: Target, asked: Asked, key: str, state: dict[str, Any]) -> dict[str, Any]:
+    """Solve for every query, keeping what costs most first; return what is to be said of the solutions.
+
+    Args:
+        goal: the outcome, checked.
+        state: what an interrupted run left: its damping, if it got so far.
+    """
+    parts, task = question.parts, question.task
+    if not state:
+        with writing(question.folder):
+            clear(parts)
+            parts.mkdir(parents=True)
+    ready = _ready(question, goal, state)
+    if "damping" not in state:  # what costs retrained networks is kept first
+        _write_json(parts / STATE, {"key": key, "damping": asdict(ready.damping)})
+    solved = []
+    for k in range(0, len(asked.outcome), ready.at_once):
+        path = parts / f"solved-{k:08d}.safetensors"
+        if not path.exists():
+            found = ready.engine.solve(asked.gradients[k : k + ready.at_once], ready.damping.value)
+            _keep(path, found)
+        solved.append(_solved(path, task))
+    reliable, note, diagnostics = judged(ready, asked, solved)
+    facts = {
+        "engine": ready.engine.name,
+        "metric": ready.engine.statement,
+        "target": goal.name,
+        "unit": goal.unit,
+        "sign": SIGN,
+        "damping": ready.damping.value,
+        "damping_rule": ready.damping.statement,
+        "reliable": reliable,
+        "note": note,
+        "diagnostics": [d.to_dict() for d in diagnostics],
+    }
+    _write_json(parts / STATE, {"key": key, "facts": facts})
+    return facts
+
+
+def _ready(question: _Question, goal: Target, state: dict[str, Any]) -> Prepared:
+    """The engine, with its damping chosen now or by the run that was interrupted."""
+    data, index = queries_of(question.task, question.queries)
+    ways: Ways = {**question.ways, "target": goal}
+    if "damping" not in state:
+        return prepared(question.task, data=data, queries=index, **ways)
+    chosen = DampingChoice(**state["damping"])
+    ways["damping"] = chosen.value
+    return replace(prepared(question.task, data=data, queries=index, **ways), damping=chosen)
 
 
 @dataclass(frozen=True)

@@ -137,45 +137,62 @@ def unrolled(
     aim = checked_target(task, target)
     trajectory = replay.run(budget=settings.memory, progress=progress)
     own = _repeated(replay, trajectory, progress)
-    found: list[Measurement | Unmeasured] = [_reproduction(task, replay, own)]
-
-    def derivative(replay: TrainingReplay, trajectory: ReplayedStates) -> tuple[Asked, Tensor, float]:
-        ended = _holding(replay, trajectory.final)
-        space = verified_space(ended)
-        asked = ask(ended, space, aim, data, index, apart=tokens == "queries", progress=progress)
-        cotangents, start = replay.pack(space.unpack(asked.gradients)), time.perf_counter()
-        scores = pull_back(replay, trajectory, cotangents, progress=progress)
-        return asked, scores, time.perf_counter() - start
-
-    asked, scores, spent = derivative(replay, trajectory)
+    diagnostics: list[Measurement | Unmeasured] = [_reproduction(task, replay, own)]
+    middle = _derivative(replay, trajectory, (data, index, aim), tokens == "queries", progress)
+    question = _Question(data, index, aim, middle.asked)
+    scores, seconds = middle.scores, middle.seconds
     if others:
-        each = [scores]
-        for w in others:
-            aside = replace(replay, weights=w.to(replay.weights))
+        each = [middle]
+        for weights in others:
+            aside = replace(replay, weights=weights.to(replay.weights))
             way = aside.run(budget=settings.memory, progress=progress)
-            _, other, seconds = derivative(aside, way)
-            each.append(other)
-            spent += seconds + way.seconds
-        scores = torch.stack(each).median(0).values
-        found.append(_roughness(each, scores))
-    found += [_cost(spent, trajectory, len(scores), settings.points), _memory(trajectory)]
+            each.append(_derivative(aside, way, (data, index, aim), tokens == "queries", progress))
+            seconds += each[-1].seconds + way.seconds
+        scores = torch.stack([d.scores for d in each]).median(0).values
+        diagnostics.append(_roughness([d.scores for d in each], scores))
+    diagnostics += [_cost(seconds, trajectory, len(scores), settings.points), _memory(trajectory)]
     if settings.checks:
-        question = _Question(data, index, aim, asked)
-        found += smoothness(replay, scores, question, settings, own, progress=progress).measurements
-    notes = [m.note for m in found if isinstance(m, Measurement) and not m.reliable]
+        diagnostics += smoothness(replay, scores, question, settings, own, progress=progress).measurements
+    notes = [m.note for m in diagnostics if isinstance(m, Measurement) and not m.reliable]
     return Influence(
         scores=scores.to(task.dtype),
         engine="unrolled",
         target=aim.name,
         unit=aim.unit,
-        queries=asked.queries,
-        outcome=_Question(data, index, aim, asked).outcomes(_holding(replay, own)).to(task.dtype),
-        positions=asked.positions,
+        queries=middle.asked.queries,
+        outcome=question.outcomes(_holding(replay, own)).to(task.dtype),
+        positions=middle.asked.positions,
         reliable=not notes,
         note="; ".join(notes),
-        diagnostics=tuple(found),
+        diagnostics=tuple(diagnostics),
         seconds=time.perf_counter() - begun,
     )
+
+
+@dataclass(frozen=True)
+class _Derivative:
+    """The derivative of the outcomes at one point of the weights: ``scores`` (Q, N), and what it took."""
+
+    asked: Asked
+    scores: Tensor
+    seconds: float
+
+
+def _derivative(
+    replay: TrainingReplay,
+    trajectory: ReplayedStates,
+    about: tuple[Data, Tensor, Target],
+    apart: bool,
+    progress: Progress,
+) -> _Derivative:
+    """Pull the outcomes' gradients at the end of a training back through it; ``apart``: of every position."""
+    data, index, target = about
+    ended = _holding(replay, trajectory.final)
+    space = verified_space(ended)
+    asked = ask(ended, space, target, data, index, apart=apart, progress=progress)
+    cotangents, start = replay.pack(space.unpack(asked.gradients)), time.perf_counter()
+    scores = pull_back(replay, trajectory, cotangents, progress=progress)
+    return _Derivative(asked, scores, time.perf_counter() - start)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 from memspace.attempt import attempt
 from memspace.errors import SettingsError
 from memspace.measurement import Measurement, Unmeasured
-from memspace.metric.conjugate import conjugate_gradients
+from memspace.metric.conjugate import solve_damped
 from memspace.metric.fisher import build
 from memspace.metric.metric import FisherMetric
 from memspace.metric.trust import RESIDUAL, SOLUTION, beyond, solution_error
@@ -92,14 +91,8 @@ class Solver:
             return x
         product = self._product()
         before = product.products
-        solution = conjugate_gradients(
-            lambda p: product(p) + damping * p,
-            v.double(),
-            tolerance=self.accuracy.tolerance,
-            limit=self.accuracy.limit,
-            preconditioner=lambda r: metric.solve(r, damping),
-            damping=damping,
-        )
+        how = self.accuracy
+        solution = solve_damped(product, v, damping, near=metric, tolerance=how.tolerance, limit=how.limit)
         made = product.products - before
         self.products += made
         self.gradients += 2 * made * len(self.kept)
@@ -169,6 +162,3 @@ def pick_method(method: str, rows: int) -> str:
     if method != "auto":
         return method
     return "dual" if rows <= DUAL_ROWS else "cg"
-
-
-Solve = Callable[[Tensor, float], Tensor]

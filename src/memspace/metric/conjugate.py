@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from memspace.metric.krylov import Operator
+from memspace.metric.metric import FisherMetric
 
-__all__ = ["Solution", "conjugate_gradients"]
+__all__ = ["Solution", "conjugate_gradients", "solve_damped"]
 
 BASIS = 2**24  # numbers of earlier residuals that are held where nothing else is said
 FLAT = 1e-6  # of ‖x‖_A: below, ‖x‖_F is rounding
@@ -86,6 +87,41 @@ def conjugate_gradients(
         error = run.errors()
     residual = run.left.norm(dim=1) / run.scale.clamp_min(1e-300)
     return Solution(run.x, residual, error, run.steps, converged)
+
+
+def solve_damped(
+    operator: Operator,
+    b: Tensor,
+    damping: float,
+    *,
+    near: FisherMetric | None = None,
+    tolerance: float = 1e-6,
+    limit: int = 1000,
+    basis: int | None = None,
+) -> Solution:
+    """Solve (F + γI) x = b by conjugate gradients on exact products, with a metric near F as preconditioner.
+
+    Args:
+        operator: v ↦ F v on stacks (k, P), F positive semi-definite.
+        b: (k, P) right-hand sides.
+        damping: γ > 0.
+        near: a metric near F, whose damped solves precondition (EKFAC; after ASTRA, Wang et al. 2025); None: none does.
+        tolerance: of each solution's estimated error, relative, see :func:`conjugate_gradients`.
+        limit: steps at most.
+        basis: numbers of earlier residuals that may be held, in float64; None: 2^24.
+
+    Returns:
+        solutions (k, P) float64, with their residuals and estimated errors.
+    """
+    return conjugate_gradients(
+        lambda p: operator(p) + damping * p,
+        b,
+        tolerance=tolerance,
+        limit=limit,
+        preconditioner=None if near is None else lambda r: near.solve(r, damping),
+        damping=damping,
+        basis=basis,
+    )
 
 
 class _Run:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from memspace.metric.conjugate import conjugate_gradients
+from memspace.metric.conjugate import solve_damped
 from memspace.metric.density import Density, spectral_density
 from memspace.metric.krylov import (
     Eigenpairs,
@@ -58,9 +58,7 @@ class Implicit(FisherMetric):
         """
         self._positive(damping)
         flat = v.reshape(-1, self.size)
-        solution = conjugate_gradients(
-            lambda p: self.operator(p) + damping * p, flat, tolerance=1e-6, damping=damping, basis=HELD // 4
-        )
+        solution = solve_damped(self.operator, flat, damping, basis=HELD // 4)
         worst = float(solution.error.max()) if len(flat) else 0.0
         if worst > SOLUTION:
             said = beyond(worst, SOLUTION, f"the relative error of a solve at the damping {damping:.2g}")
