@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from memspace.errors import TaskError
 from memspace.measures import disentanglement
+from memspace.measures import factor_angles as factor_angles_module
 from memspace.measures.alignment import dci, mig, random_cosine, sap
-from memspace.measures.disentanglement import Disentanglement, disentangle, factor_angles, representation
+from memspace.measures.disentanglement import Disentanglement, disentangle
+from memspace.measures.factor_angles import factor_angles
+from memspace.measures.representation import representation
 from memspace.progress import Silent
 from memspace.task.factors import Factors
 from memspace.task.likelihood import Categorical, Gaussian
@@ -137,7 +140,7 @@ def test_angles_at_the_output_are_those_of_the_metric(seed: int) -> None:
     base, steps = read(levels), []
     for k in range(3):
         shift = torch.zeros_like(levels)
-        shift[:, k] = disentanglement.STEP
+        shift[:, k] = factor_angles_module.STEP
         steps.append(read(levels + shift) - read(levels - shift))
     d = torch.stack(steps, 1)  # (M, K, C)
     moved = torch.stack([task.likelihood.fisher_matvec(base, d[:, k]) for k in range(3)], 1)

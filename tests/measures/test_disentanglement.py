@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memspace.measures.disentanglement import dci, mig, one_more, orthogonality, sap
+from memspace.measures.alignment import dci, mig, orthogonality, sap
+from memspace.measures.disentanglement import one_more
 
 SIZES = (4, 5, 6)
 

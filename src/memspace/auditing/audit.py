@@ -18,7 +18,6 @@ from memspace.attribution.question import queries_of
 from memspace.auditing.chapter import ChapterDeclaration, composed, declared_chapters
 from memspace.auditing.chapters.action import action
 from memspace.auditing.chapters.depth import with_depth
-from memspace.auditing.chapters.disentanglement import disentanglement
 from memspace.auditing.claims import reviewed
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.read import read
@@ -165,7 +164,6 @@ def _chapters(
 
     by_hand: dict[str, Callable[[], Chapter]] = {
         "action": with_action,
-        "disentanglement": lambda: disentanglement(r, settings.seed, progress),
     }
     workspace = workspace_of(r, settings, progress)
     declared: dict[str, ChapterDeclaration | _ByHand] = {c.id: c for c in declared_chapters()}

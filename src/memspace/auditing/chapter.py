@@ -10,6 +10,7 @@ from typing import Any
 from memspace.auditing.results import Chapter
 from memspace.errors import SettingsError
 from memspace.extensions import load_extensions
+from memspace.measurement import Unmeasured
 from memspace.measures.cost import Facts, Stage
 from memspace.measures.declaration import TableDeclaration, declaration_of, declared_measures
 from memspace.measures.workspace import Measured, Workspace, planned_stages
@@ -111,6 +112,9 @@ def composed(declared: ChapterDeclaration, workspace: Workspace) -> tuple[Chapte
     """
     begun = time.perf_counter()
     measurements, unmeasured = workspace.measure_all(declared.all_measures)
+    why = {(u.reason, u.remedy) for u in unmeasured}
+    if not measurements and len(why) == 1:  # a chapter that is absent as a whole says so once
+        unmeasured = (Unmeasured(declared.id, *why.pop()),)
     measured = Measured(measurements)
     answer = workspace.call(declared.answer, declared.id, measured)
     if isinstance(answer, Absent):

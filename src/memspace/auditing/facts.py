@@ -14,7 +14,7 @@ from memspace.auditing.stationary import MOST, affine
 from memspace.measures.bystander import CLASSES, WIDEST
 from memspace.measures.bystander import MOST as FITTED
 from memspace.measures.corruptions import picture_shape
-from memspace.measures.disentanglement import ordered_factors
+from memspace.measures.factor_angles import ordered_factors
 from memspace.measures.outputs_judged import FORESTS
 from memspace.passes.layers.block import Block
 from memspace.passes.linearise import MEMORY

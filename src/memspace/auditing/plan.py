@@ -268,7 +268,6 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
     from memspace.auditing.chapter import stages_of_chapters
     from memspace.auditing.chapters import action
     from memspace.auditing.chapters.depth import depth_costs
-    from memspace.auditing.chapters.disentanglement import factor_costs
 
     stages = [Stage("checks", min(facts.n, CHECKED), 9, 4, 0, "layouts verified, outputs repeatable")]
     if facts.folds:
@@ -280,4 +279,4 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
         stages.append(Stage("test outputs", facts.test, 1, 0, 0, "test loss and accuracy"))
     stages += stages_of_chapters(facts)
     stages += action.costs(facts)
-    return (*stages, *depth_costs(facts), *factor_costs(facts))
+    return (*stages, *depth_costs(facts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from memspace.auditing.chapter import ChapterDeclaration
 from memspace.auditing.chapters.capacity import CAPACITY
 from memspace.auditing.chapters.complexity import COMPLEXITY
+from memspace.auditing.chapters.disentanglement import DISENTANGLEMENT
 from memspace.auditing.chapters.efficiency import EFFICIENCY
 from memspace.auditing.chapters.generalisation import GENERALISATION
 from memspace.auditing.chapters.geometry import GEOMETRY
@@ -21,4 +22,5 @@ CHAPTERS: tuple[ChapterDeclaration, ...] = (
     EFFICIENCY,
     STORED,
     GENERALISATION,
+    DISENTANGLEMENT,
 )

@@ -1,0 +1,86 @@
+"""Angles between the directions in which known factors move the outputs, under their Fisher metric."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memspace.measures.alignment import orthogonality
+from memspace.measures.representation import read_layer
+from memspace.task.factors import Factors
+from memspace.task.task import Task
+
+__all__ = ["DIRECTIONS", "FactorAngles", "factor_angles", "ordered_factors"]
+
+DIRECTIONS = 500  # inputs at which factors are moved
+STEP = 0.1  # levels, of the central differences along a factor
+
+
+@dataclass(frozen=True)
+class FactorAngles:
+    """Pointwise orthogonality of factor directions, each (M,), NaN where fewer than two factors move anything.
+
+    Args:
+        output: under the output's Fisher metric; null: of random output directions under the same metrics.
+        halved: as ``output``, with differences of half the step.
+        layer: in the layer's own coordinates, Euclidean.
+        dimension: the rank of the output metric; width: that of the layer.
+    """
+
+    output: Tensor
+    null: Tensor
+    halved: Tensor
+    layer: Tensor
+    dimension: int
+    width: int
+
+
+def ordered_factors(factors: Factors) -> list[int]:
+    """Factors with more than three levels: fewer are taken as kinds without an order, which have no direction."""
+    return [k for k, s in enumerate(factors.sizes) if s > 3]
+
+
+def factor_angles(task: Task, factors: Factors, count: int, seed: int, layer: str | None = None) -> FactorAngles:
+    """Angles between the directions in which ordered factors move the outputs, at ``count`` random inputs.
+
+    g_ab = (∂_a f)ᵀ H (∂_b f), derivatives along a factor by central differences of the renderer through the network;
+    orthogonality 1 − mean |g_ab|/√(g_aa g_bb) is taken at each input and averaged by the caller. ``factors`` must
+    have a renderer.
+    """
+    assert factors.render is not None
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(factors.values), generator=generator)[:count]
+    levels = factors.values[chosen].double()
+    _, base, _ = read_layer(task, factors.render(levels), layer)
+    root = task.likelihood.fisher_root(base)
+
+    def seen(change: Tensor) -> Tensor:
+        return torch.einsum("m...ck,m...c->m...k", root, change).flatten(1)
+
+    def directions(step: float) -> tuple[Tensor, Tensor]:
+        outputs, signals = [], []
+        for k in ordered_factors(factors):
+            shift = torch.zeros_like(levels)
+            shift[:, k] = step
+            assert factors.render is not None
+            up_z, up, _ = read_layer(task, factors.render(levels + shift), layer)
+            down_z, down, _ = read_layer(task, factors.render(levels - shift), layer)
+            outputs.append(seen(up - down))
+            signals.append(up_z - down_z)
+        return torch.stack(outputs, 1), torch.stack(signals, 1)
+
+    at_output, at_layer = directions(STEP)
+    halved, _ = directions(STEP / 2)
+    noise = torch.randn(at_output.shape[1], *base.shape, generator=generator, dtype=torch.float64)
+    null = torch.stack([seen(e) for e in noise], 1)
+    rank = int(torch.linalg.matrix_rank(root.flatten(0, -3)[:64], rtol=1e-9).max()) * root[0, ..., 0, 0].numel()
+    return FactorAngles(
+        orthogonality(at_output),
+        orthogonality(null),
+        orthogonality(halved),
+        orthogonality(at_layer),
+        rank,
+        at_layer.shape[-1],
+    )

@@ -1,0 +1,90 @@
+"""A layer's representation of some inputs, and the codes that scores of disentanglement are taken on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from memspace.errors import TaskError
+from memspace.measures.alignment import Codes
+from memspace.task.checks import evaluating
+from memspace.task.data import call_model, move
+from memspace.task.task import Task
+
+__all__ = ["codes_of", "read_layer", "representation"]
+
+MAX_CODES = 10
+
+
+@contextmanager
+def _tapped(model: nn.Module, layer: str | None) -> Iterator[tuple[list[Tensor], str]]:
+    """A list that receives the layer's signal at every forward pass, and what it is called; the hook always goes."""
+    modules = dict(model.named_modules())
+    if layer is not None and layer not in modules:
+        known = ", ".join([n for n in modules if n][-5:])
+        raise TaskError(
+            f"the model has no layer {layer!r}",
+            where="Task(layer=...)",
+            remedy=f"name one of its layers, for example {known}",
+        )
+    linear = [n for n, m in modules.items() if isinstance(m, nn.Linear)]
+    into = layer is None and bool(linear)
+    name = layer if layer is not None else linear[-1] if linear else ""
+    kept: list[Tensor] = []
+
+    def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        signal = args[0] if into else output
+        kept.append((signal if isinstance(signal, Tensor) else signal[0]).detach())
+
+    handle = modules[name].register_forward_hook(hook)
+    try:
+        yield kept, f"the input of {name}" if into else name or "the output"
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def read_layer(task: Task, inputs: Tensor, layer: str | None) -> tuple[Tensor, Tensor, str]:
+    """The layer's signal (M, d), the outputs (M, ..., C), both float64 on the CPU, and the layer's name."""
+    zs, fs = [], []
+    with evaluating(task.model), _tapped(task.model, layer) as (kept, name):
+        for part in torch.split(inputs, 512):
+            kept.clear()
+            fs.append(call_model(task.model, move(part, task.device, task.dtype)).double().cpu())
+            zs.append(kept[0].flatten(1).double().cpu())
+    return torch.cat(zs), torch.cat(fs), name
+
+
+def representation(task: Task, inputs: Tensor, layer: str | None = None) -> tuple[Tensor, str]:
+    """A layer's output (M, d) on inputs, float64; by default the input of the last linear layer. And its name.
+
+    Raises:
+        TaskError: there is no such layer.
+    """
+    z, _, name = read_layer(task, inputs, layer)
+    return z, name
+
+
+def codes_of(z: Tensor) -> tuple[Codes, str]:
+    """The representation as codes of unit variance: its units where few, else its leading principal components.
+
+    Units that never change are left out: they hold nothing, and a rotation would spread the others over them.
+    """
+    z = z - z.mean(0)
+    scale = z.std(0, correction=0)
+    live = scale > 1e-6 * scale.max()
+    dead = int((~live).sum())
+    z = z[:, live]
+    if z.shape[1] <= MAX_CODES:
+        what = f"{z.shape[1]} units"
+    else:
+        _, s, vh = torch.linalg.svd(z, full_matrices=False)
+        kept = (s[:MAX_CODES].square().sum() / s.square().sum()).item()
+        what = f"{MAX_CODES} leading principal components of {z.shape[1]} units, {kept:.0%} of the variance"
+        z = z @ vh[:MAX_CODES].t()
+    if dead:
+        what += f" ({dead} that never change left out)"
+    return (z / z.std(0, correction=0).clamp_min(1e-300)).numpy(), what
