@@ -76,8 +76,10 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
         Bernoulli as Bernoulli,
         Categorical as Categorical,
         Gaussian as Gaussian,
+        LawOfClasses as LawOfClasses,
         Likelihood as Likelihood,
         Poisson as Poisson,
+        register_law as register_law,
     )
     from memspace.task.recipe import Recipe as Recipe, Training as Training
     from memspace.task.recording import load_run as load_run
@@ -94,7 +96,7 @@ _HOMES = {  # module: its public names, by question
     "task.task": "Task Run",
     "task.data": "Data",
     "task.factors": "Factors",
-    "task.likelihood": "Likelihood Categorical Bernoulli Gaussian Poisson",
+    "task.likelihood": "Likelihood Categorical Bernoulli Gaussian Poisson LawOfClasses register_law",
     "task.recipe": "Training Recipe",
     # Which examples made this prediction; which labels are wrong; which examples are alike?
     "verbs.influence": "influence",

@@ -224,9 +224,9 @@ class Likelihood(ABC):
     def coordinates(self, f: Tensor) -> Tensor | None:
         """φ(f), (..., M), with ‖dφ‖² = dfᵀ H df, in flat space or on a sphere of :attr:`radius`; None if unknown.
 
-        Outputs that are independent have flat coordinates, ∫√H_cc df_c; here they are integrated numerically.
+        Outputs that are independent, or one alone, have flat coordinates ∫√H_cc df_c, here integrated numerically.
         """
-        return defaults.flat_coordinates(self, f) if self.independent else None
+        return defaults.flat_coordinates(self, f) if self.independent or f.shape[-1] == 1 else None
 
     def tails(self, y: Tensor, f: Tensor) -> tuple[Tensor, Tensor] | None:
         """P(Y < y) and P(Y ≤ y) of every number of a label, shape of f; None where labels are no numbers.

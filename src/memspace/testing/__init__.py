@@ -6,10 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memspace.testing.law import check_law as check_law
     from memspace.testing.layer import check_layer as check_layer
     from memspace.testing.metric import check_metric as check_metric
 
 _PLACES = {
+    "check_law": "memspace.testing.law",
     "check_layer": "memspace.testing.layer",
     "check_metric": "memspace.testing.metric",
 }

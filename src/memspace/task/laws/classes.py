@@ -42,12 +42,14 @@ class LawOfClasses(Likelihood):
         return -log_p.gather(-1, target).squeeze(-1) * self.weight(f, y)
 
     def fisher_root(self, f: Tensor) -> Tensor:
-        """(..., C, min(C, K)); column k is √p_k ∂ log p_k/∂f, or the triangular factor of all where K > C."""
+        """(..., C, min(C, K)); column k is √p_k ∂ log p_k/∂f, or the triangular factor of them all where K > C."""
         flat = f.reshape(-1, f.shape[-1])
-        slopes = torch.func.vmap(torch.func.jacrev(self.log_probabilities))(flat)
+        slopes = torch.func.vmap(torch.func.jacfwd(self.log_probabilities))(flat)
         root = slopes * (self.log_probabilities(flat) / 2).exp().unsqueeze(-1)  # (N, K, C)
-        if root.shape[1] > root.shape[2]:
-            root = torch.linalg.qr(root, mode="r").R
+        if root.shape[2] == 1:
+            root = torch.linalg.vector_norm(root, dim=1, keepdim=True)
+        elif root.shape[1] > root.shape[2]:
+            root = torch.linalg.qr(root).R
         columns: Tensor = root.mT.reshape(*f.shape, -1)
         return columns
 
