@@ -31,7 +31,9 @@ class Adjoint:
     """One batch, solved backwards.
 
     Args:
-        h, p: states and co-states at l = 0 … L, each (B, *shape); loss: (B,).
+        h: states at l = 0 … L, each (B, *shape).
+        p: co-states at l = 0 … L, each (B, *shape).
+        loss: (B,).
         hamiltonian: (L, B), ⟨p_{l+1}, h_{l+1} − h_l⟩ − R_l of every layer and example.
         gradient: per layer, parameter's name within the block → Σ over the batch of ∂H/∂θ.
     """
@@ -52,24 +54,32 @@ def adjoint(
 ) -> Adjoint:
     """Solve forwards, cutting the graph at every block, then backwards block by block.
 
-    Args:
-        loss: outputs → one loss per example, (B,); running: none means R = 0.
+    Paths that pass a block by (long skip connections) enter the co-states as they should. Exact, by automatic
+    differentiation.
 
-    Paths that pass a block by (long skip connections) enter the co-states as they should.
+    Args:
+        model: the network.
+        chain: the blocks that make its depth.
+        x: inputs of B examples.
+        loss: outputs ↦ one loss per example, (B,).
+        running: the layers' running cost R_l; none means R = 0.
+
+    Returns:
+        States, co-states, Hamiltonians and their gradients.
     """
-    given: list[Tensor] = []  # h_l as the block gave it, with its graph
+    outputs: list[Tensor] = []  # h_l as the block gave it, with its graph
     taken: list[Tensor] = []  # the leaf that goes on in its place
 
     def cut(_: int, h: Tensor) -> Tensor:
-        given.append(h)
+        outputs.append(h)
         taken.append(h.detach().requires_grad_())
         return taken[-1]
 
     with torch.enable_grad(), replacing(model, chain, cut):
-        each = loss(call_model(model, x))
+        losses = loss(call_model(model, x))
     layers = len(chain)
     # The model itself goes on holding h_0, not the leaf: what passes the blocks by starts there.
-    around = [given[0]] if given[0].requires_grad else []
+    around = [outputs[0]] if outputs[0].requires_grad else []
     p = [torch.zeros_like(t) for t in taken]
 
     def pull(value: Tensor, below: int, parameters: list[Tensor]) -> tuple[Tensor | None, ...]:
@@ -81,21 +91,21 @@ def adjoint(
                 p[j] = p[j] + g
         return back[len(inputs) :]
 
-    pull(-each.sum(), layers, [])
+    pull(-losses.sum(), layers, [])
     hamiltonian: list[Any] = [None] * layers
     gradients: list[dict[str, Tensor]] = [{} for _ in range(layers)]
     for k in reversed(range(layers)):
         block = chain.blocks[k].module
         names = {n: t for n, t in block.named_parameters() if t.requires_grad}
         with torch.enable_grad():
-            cost = running(block, taken[k]) if running is not None else torch.zeros_like(each)
-            inner = (p[k + 1] * given[k + 1]).reshape(len(each), -1).sum(1)
+            cost = running(block, taken[k]) if running is not None else torch.zeros_like(losses)
+            inner = (p[k + 1] * outputs[k + 1]).reshape(len(losses), -1).sum(1)
             total = (inner - cost).sum()
         back = pull(total, k, list(names.values()))
         gradients[k] = {
             n: torch.zeros_like(t) if g is None else g for (n, t), g in zip(names.items(), back, strict=True)
         }
-        moved = (p[k + 1] * (given[k + 1] - taken[k])).reshape(len(each), -1).sum(1)
+        moved = (p[k + 1] * (outputs[k + 1] - taken[k])).reshape(len(losses), -1).sum(1)
         hamiltonian[k] = (moved - cost).detach()
     states = tuple(t.detach() for t in taken)
-    return Adjoint(states, tuple(q.detach() for q in p), each.detach(), torch.stack(hamiltonian), tuple(gradients))
+    return Adjoint(states, tuple(q.detach() for q in p), losses.detach(), torch.stack(hamiltonian), tuple(gradients))

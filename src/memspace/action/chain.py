@@ -44,7 +44,13 @@ LEAST = 2  # blocks below which there is no path to speak of
 
 @dataclass(frozen=True)
 class DepthBlock:
-    """One call of a module: its ``turn``-th in a forward pass, from 0."""
+    """One call of a module.
+
+    Args:
+        name: the module's name in the model.
+        module: the module.
+        turn: which of its calls in a forward pass, from 0.
+    """
 
     name: str
     module: nn.Module
@@ -58,7 +64,13 @@ class DepthBlock:
 
 @dataclass(frozen=True)
 class Chain:
-    """Blocks in order; ``shape``: one example's hidden state, the same after every block; ``found``: not named."""
+    """The calls that make a network's depth.
+
+    Args:
+        blocks: in the order they run.
+        shape: one example's hidden state, the same after every block.
+        found: no pattern named the blocks.
+    """
 
     blocks: tuple[DepthBlock, ...]
     shape: tuple[int, ...]
@@ -76,7 +88,16 @@ class Chain:
 
 @dataclass(frozen=True)
 class ModuleCall:
-    """A call as recorded: what went in and came out, and the version of each (in-place changes raise it)."""
+    """A call as recorded.
+
+    Args:
+        name: the module's name in the model.
+        module: the module.
+        turn: which of its calls in a forward pass, from 0.
+        input: the hidden state that went in.
+        output: the hidden state that came out.
+        versions: of input and output (in-place changes raise them).
+    """
 
     name: str
     module: nn.Module
@@ -92,7 +113,15 @@ class ModuleCall:
 
 
 def with_state(value: Any, h: Tensor) -> Any:
-    """The same with another hidden state in its place."""
+    """Put another hidden state in the place of the one that :func:`state_of` picks.
+
+    Args:
+        value: a tensor, or a tuple, list or mapping with one.
+        h: the hidden state.
+
+    Returns:
+        A value of the same type.
+    """
     if isinstance(value, Tensor):
         return h
     if isinstance(value, Mapping):
@@ -104,9 +133,15 @@ def with_state(value: Any, h: Tensor) -> Any:
 
 
 def held(value: Any) -> Any:
-    """What a block is called with, as it is now: objects that a call may change (a cache of keys) are copied.
+    """Copy what a block is called with where a call may change it (a cache of keys).
 
-    Their tensors are shared: they may hang in a graph, and such objects replace rather than overwrite them.
+    Tensors are shared: they may hang in a graph, and such objects replace rather than overwrite them.
+
+    Args:
+        value: arguments of a call, nested at will.
+
+    Returns:
+        The same as it is now.
     """
     if type(value) is dict:
         return {k: held(v) for k, v in value.items()}
@@ -114,14 +149,20 @@ def held(value: Any) -> Any:
         return type(value)(held(v) for v in value)
     if isinstance(value, Tensor | nn.Module | type) or not hasattr(value, "__dict__") or callable(value):
         return value
-    own = copy.copy(value)
-    own.__dict__.update({k: held(v) for k, v in vars(value).items()})
-    return own
+    copied = copy.copy(value)
+    copied.__dict__.update({k: held(v) for k, v in vars(value).items()})
+    return copied
 
 
 @dataclass
 class CallRecorder:
-    """Hooks that keep the calls of some modules in the last forward pass of ``model``; removed by :meth:`close`."""
+    """Hooks that keep the calls of some modules in the last forward pass; removed by :meth:`close`.
+
+    Args:
+        model: the network.
+        modules: those to record, by name.
+        calls: of the last forward pass, in order.
+    """
 
     model: nn.Module
     modules: Mapping[str, nn.Module]
@@ -172,8 +213,14 @@ def _input_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
 
 
 def candidates(model: nn.Module, blocks: str | Sequence[str] = ()) -> dict[str, nn.Module]:
-    """The modules that may be blocks: those the shell patterns choose (the outermost of nested ones), else all with
-    parameters.
+    """Choose the modules that may be blocks.
+
+    Args:
+        model: the network.
+        blocks: shell patterns over module names (``!`` excludes); of nested modules chosen the outermost counts.
+
+    Returns:
+        Modules by name; without a pattern, all that have parameters.
 
     Raises:
         TaskError: a pattern matches no module.
@@ -188,24 +235,29 @@ def candidates(model: nn.Module, blocks: str | Sequence[str] = ()) -> dict[str, 
         }
     chosen: set[str] = set()
     for pattern in only:
-        found = {n for n in named if fnmatchcase(n, pattern)}
-        if not found:
+        matches = {n for n in named if fnmatchcase(n, pattern)}
+        if not matches:
             near = difflib.get_close_matches(pattern, named, n=3, cutoff=0.3) or list(named)[:3]
             raise TaskError(
                 f"the pattern {pattern!r} matches no module",
                 where="blocks",
                 remedy=f"the modules are such as {', '.join(near)}",
             )
-        chosen |= found
+        chosen |= matches
     outermost = {n for n in chosen if not any(n.startswith(f"{o}.") for o in chosen)}
     return {n: m for n, m in named.items() if n in outermost and not any(fnmatchcase(n, w) for w in without)}
 
 
 def find_chain(model: nn.Module, x: Inputs, blocks: str | Sequence[str] = ()) -> Chain:
-    """The chain the patterns name, or the longest one of modules of one class.
+    """Find the chain the patterns name, or the longest one of modules of one class.
 
     Args:
+        model: the network.
         x: inputs of a few examples.
+        blocks: shell patterns over module names (``!`` excludes).
+
+    Returns:
+        The blocks in the order they run.
 
     Raises:
         TaskError: a pattern matches no module, or fewer than two blocks are left.
@@ -223,7 +275,11 @@ def chain_of(model: nn.Module, profile: ModelProfile) -> Chain:
     """Find the longest chain of modules of one class, as :func:`find_chain` does, without calling the model.
 
     Args:
+        model: the network.
         profile: of the model.
+
+    Returns:
+        The blocks in the order they run.
 
     Raises:
         TaskError: there are no two modules that feed one another.
@@ -248,8 +304,12 @@ def _chain(record: Sequence[ModuleCall], examples: int, *, named: bool) -> Chain
 def check_axis(h: Tensor, examples: int) -> None:
     """Refuse hidden states whose first axis does not run over the examples.
 
+    Args:
+        h: a hidden state.
+        examples: number of examples in the batch.
+
     Raises:
-        UnsupportedLayerError: so it is.
+        UnsupportedLayerError: the first axis has another length.
     """
     if h.shape[0] != examples:
         raise UnsupportedLayerError(
@@ -260,12 +320,25 @@ def check_axis(h: Tensor, examples: int) -> None:
 
 
 def linked(calls: Sequence[ModuleCall], *, named: bool) -> list[ModuleCall]:
-    """The calls that make the chain: all of them where ``named``, else the longest chain within."""
+    """Choose the calls that make the chain.
+
+    Args:
+        calls: those of one forward pass, in order.
+        named: take all of them; else the longest chain within.
+
+    Returns:
+        Calls that feed one another and keep the shape.
+
+    Raises:
+        TaskError: fewer than two calls.
+        ShapeError: the shape changes along the calls.
+        UnsupportedLayerError: a call changes its input in place, or is not fed with what the one before gave.
+    """
     chain = list(calls) if named else _longest(calls)
     if len(chain) < LEAST:
-        found = "the model has no two modules of one class that keep the shape and feed one another"
+        none = "the model has no two modules of one class that keep the shape and feed one another"
         raise TaskError(
-            f"{len(chain)} of the blocks named ran, a depth takes {LEAST}" if named else found,
+            f"{len(chain)} of the blocks named ran, a depth takes {LEAST}" if named else none,
             where="blocks",
             remedy="name at least two that the model runs, by a pattern over module names such as layers.*"
             if named
@@ -321,16 +394,16 @@ def _stages(calls: Sequence[ModuleCall]) -> list[list[ModuleCall]]:
 def _longest(calls: Sequence[ModuleCall]) -> list[ModuleCall]:
     """The longest chain of calls of one class; of several, the one of most parameters."""
     best: list[tuple[int, int, int | None]] = []  # blocks, parameters, call before
-    given: dict[int, list[int]] = {}  # by identity of the output; the calls keep the tensors alive
+    makers: dict[int, list[int]] = {}  # by identity of the output; the calls keep the tensors alive
     for j, call in enumerate(calls):
-        own = sum(p.numel() for p in call.module.parameters())
+        size = sum(p.numel() for p in call.module.parameters())
         entry: tuple[int, int, int | None] = (0, 0, None)
         if not _changes(call):
-            entry = (1, own, None)
-            for i in given.get(id(call.input), ()):
+            entry = (1, size, None)
+            for i in makers.get(id(call.input), ()):
                 if type(calls[i].module) is type(call.module):
-                    entry = max(entry, (best[i][0] + 1, best[i][1] + own, i), key=lambda e: e[:2])
-            given.setdefault(id(call.output), []).append(j)
+                    entry = max(entry, (best[i][0] + 1, best[i][1] + size, i), key=lambda e: e[:2])
+            makers.setdefault(id(call.output), []).append(j)
         best.append(entry)
     if not best:
         return []

@@ -20,11 +20,16 @@ PART = 0.8  # of the loss bought that is looked at: what is left to buy at last 
 
 
 def no_time(rates: Sequence[float], time: Sequence[float], loss: Tensor, optimiser: str = "") -> str:
-    """Why the recorded times are no time in which a gradient is followed; empty where they are.
+    """Say why the recorded times are no time in which a gradient is followed.
 
     Args:
-        rates: ‖∇L‖² of the training loss at every checkpoint; loss: (S,) nats, of some of the training examples.
+        rates: ‖∇L‖² of the training loss at every checkpoint.
+        time: recorded time at every checkpoint.
+        loss: (S,) nats, of some of the training examples.
         optimiser: as the recording names it; empty: not known, judged by what the steps bought.
+
+    Returns:
+        The reason; empty where the times are one.
     """
     if optimiser:
         return "" if optimiser in TIMED else f"the learning rates of {optimiser} are no time"

@@ -26,8 +26,9 @@ class ContinuousLimit:
     """Residual networks of growing depth against the flow.
 
     Args:
-        layers: L of each; outputs: largest difference of h_L over examples and features, relative to the flow's largest
-            entry; actions: of the mean action, relative.
+        layers: L of each.
+        outputs: largest difference of h_L over examples and features, relative to the flow's largest entry.
+        actions: difference of the mean action, relative.
         action: of the flow, ∫ ½‖ḣ‖² dt, mean over examples.
     """
 
@@ -37,7 +38,14 @@ class ContinuousLimit:
     action: float
 
     def order(self, errors: Sequence[float]) -> float:
-        """How fast errors fall between the last two depths: 1 where they halve as L doubles; NaN without errors."""
+        """Measure how fast errors fall between the last two depths.
+
+        Args:
+            errors: one per depth.
+
+        Returns:
+            1 where they halve as L doubles; NaN without errors.
+        """
         a, b = errors[-2:]
         return math.log(a / b) / math.log(self.layers[-1] / self.layers[-2]) if min(a, b) > 0 else math.nan
 
@@ -45,10 +53,16 @@ class ContinuousLimit:
 def continuous_limit(
     field: Field, h: Tensor, layers: Sequence[int] = (8, 16, 32, 64), *, tolerance: float = 1e-10
 ) -> ContinuousLimit:
-    """Compare h_{l+1} = h_l + v/L with ḣ = v from h (n, ...), over unit time; Dormand–Prince 5(4).
+    """Compare h_{l+1} = h_l + v/L with ḣ = v over unit time (Dormand–Prince 5(4)).
 
     Args:
-        field: (t, h) ↦ v, smooth; for a module, ``lambda t, h: module(h)``. layers: depths, growing.
+        field: (t, h) ↦ v, smooth; for a module, ``lambda t, h: module(h)``.
+        h: where both start, (n, ...).
+        layers: depths, growing.
+        tolerance: of the ODE solver.
+
+    Returns:
+        Errors of outputs and action at every depth.
 
     Raises:
         ValueError: fewer than two depths.
@@ -57,8 +71,8 @@ def continuous_limit(
         raise ValueError(f"an order takes two depths, got {list(layers)}")
     h = h.double()
     with torch.no_grad():
-        end, each = _flow(field, h, tolerance)
-        action = float(each.mean())
+        end, flow_actions = _flow(field, h, tolerance)
+        action = float(flow_actions.mean())
         outputs, actions = [], []
         for count in layers:
             states = [h]

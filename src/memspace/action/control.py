@@ -37,7 +37,13 @@ MAXIMALITY = 128  # examples that changed parameters are tried on, at most one b
 
 @dataclass(frozen=True)
 class Control:
-    """What was found; ``layers``: quantity → one measurement a layer."""
+    """Pontryagin's conditions as measured.
+
+    Args:
+        measurements: of the whole depth.
+        unmeasured: what could not be measured, with the reason.
+        layers: quantity → one measurement a layer.
+    """
 
     measurements: tuple[Measurement, ...]
     unmeasured: tuple[Unmeasured, ...]
@@ -54,19 +60,31 @@ def control(
     seed: int = 0,
     batch: int = 64,
 ) -> Control:
-    """Pontryagin's conditions on the training examples at ``index``.
-
-    Args:
-        draws: changed parameters tried per layer; radius: the size of a change, relative to each parameter tensor.
+    """Check Pontryagin's conditions on training examples.
 
     The loss is training's: of a sequence the mean over its positions, with (λ/2)‖θ‖², λ = ``task.decay``.
+
+    Args:
+        task: the model, its law and data.
+        chain: the blocks that make its depth.
+        index: places of the training examples, (n,).
+        draws: changed parameters tried per layer.
+        radius: size of a change, relative to each parameter tensor.
+        seed: of the changes.
+        batch: examples read at a time.
+
+    Returns:
+        Stationarity, conservation and maximality, whole and layer by layer.
     """
     decay = task.decay or 0.0
     with untouched(task.model):
-        found = [_solved(task, chain, part) for part in task.train.batches(batch, index)]
-        hamiltonian = torch.cat([a.hamiltonian for a in found], 1).double()
+        solutions = [_solved(task, chain, part) for part in task.train.batches(batch, index)]
+        hamiltonian = torch.cat([a.hamiltonian for a in solutions], 1).double()
         gradient = [
-            {n: sum((a.gradient[k][n] for a in found), torch.zeros(())) / len(index) for n in found[0].gradient[k]}
+            {
+                n: sum((a.gradient[k][n] for a in solutions), torch.zeros(())) / len(index)
+                for n in solutions[0].gradient[k]
+            }
             for k in range(len(chain))
         ]
         alone = [_solved(task, chain, part).gradient for part in task.train.batches(1, index[:ALONE])]
@@ -80,8 +98,8 @@ def control(
     outside = max(0.0, 1 - n / len(task.train))
     rows = {
         "hamiltonian": tuple(
-            _within(from_samples(f"depth.hamiltonian.{k}", each, "nats per layer", how, source=SOURCE), outside)
-            for k, each in enumerate(hamiltonian)
+            _within(from_samples(f"depth.hamiltonian.{k}", values, "nats per layer", how, source=SOURCE), outside)
+            for k, values in enumerate(hamiltonian)
         ),
         "stationarity": tuple(stationary),
     }
@@ -98,9 +116,9 @@ def control(
         worst.note,
     )
     conserved = _conservation(chain, hamiltonian, how, outside)
-    kept = [m for m in (summary, conserved, maximal) if isinstance(m, Measurement)]
+    measured = [m for m in (summary, conserved, maximal) if isinstance(m, Measurement)]
     absent = [m for m in (conserved,) if isinstance(m, Unmeasured)]
-    return Control(tuple(kept), tuple(absent), rows)
+    return Control(tuple(measured), tuple(absent), rows)
 
 
 def _solved(task: Task, chain: Chain, part: Batch) -> Adjoint:
@@ -133,12 +151,12 @@ def _stationarity(
             continue
         theta = _trainable(block.module)
         pull = {t: sum((gradient[j][t] for j in calls), torch.zeros(())).double() for t in theta}
-        each = torch.tensor([_squared(_summed([a[j] for j in calls])) for a in alone], dtype=torch.float64)
-        scale = float(each.mean().sqrt()) + decay * _squared(theta) ** 0.5
+        squares = torch.tensor([_squared(_summed([a[j] for j in calls])) for a in alone], dtype=torch.float64)
+        scale = float(squares.mean().sqrt()) + decay * _squared(theta) ** 0.5
         residual = _squared({t: pull[t] - decay * theta[t].double() for t in theta}) ** 0.5
         value = residual / scale if scale > 0 else 0.0
         outside = max(0.0, 1 - n / len(task.train))  # sampling error of a subset of the training data
-        noise = (outside * max(0.0, float(each.mean()) - _squared(pull)) / n) ** 0.5 / scale if scale > 0 else 0.0
+        noise = (outside * max(0.0, float(squares.mean()) - _squared(pull)) / n) ** 0.5 / scale if scale > 0 else 0.0
         out[id(block.module)] = Measurement(
             f"depth.stationarity.{k}",
             value,
@@ -183,7 +201,7 @@ def _conservation(chain: Chain, hamiltonian: Tensor, how: str, outside: float) -
     effect = along / abs(middle) - spread * at.mean(0) * (1 if middle > 0 else -1) / middle**2
     mean = _within(from_samples(name, hamiltonian.mean(0), "nats per layer", how), outside)
     low, high = mean.interval or (middle, middle)
-    found = Measurement(
+    variation = Measurement(
         name,
         value,
         "1",
@@ -194,7 +212,7 @@ def _conservation(chain: Chain, hamiltonian: Tensor, how: str, outside: float) -
         reliable=not low <= 0 <= high,
         note="constant only for layers of one form, an optimal control and many layers",
     )
-    return _within(found, outside)
+    return _within(variation, outside)
 
 
 def _maximality(
@@ -252,8 +270,12 @@ def _wilson(share: float, n: int) -> tuple[float, float]:
 
 @contextmanager
 def _inputs(chain: Chain) -> Iterator[list[tuple[Any, Any]]]:
-    """What each block is called with, in the next forward pass."""
-    kept: list[tuple[Any, Any]] = [((), {}) for _ in chain.blocks]
+    """Record what each block is called with, in the next forward pass.
+
+    Yields:
+        Arguments and keywords of every block.
+    """
+    inputs: list[tuple[Any, Any]] = [((), {}) for _ in chain.blocks]
     turns: dict[int, int] = {}
     layer = {(id(b.module), b.turn): k for k, b in enumerate(chain.blocks)}
 
@@ -261,12 +283,12 @@ def _inputs(chain: Chain) -> Iterator[list[tuple[Any, Any]]]:
         turn = turns.get(id(module), 0)
         turns[id(module)] = turn + 1
         if (id(module), turn) in layer:
-            kept[layer[id(module), turn]] = held((args, kwargs))
+            inputs[layer[id(module), turn]] = held((args, kwargs))
 
     modules = {id(b.module): b.module for b in chain.blocks}
     handles = [m.register_forward_pre_hook(keep, with_kwargs=True) for m in modules.values()]
     try:
-        yield kept
+        yield inputs
     finally:
         for handle in handles:
             handle.remove()

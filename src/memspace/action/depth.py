@@ -34,7 +34,11 @@ class Depth(Shown):
     """What was measured along depth.
 
     Args:
-        blocks: the calls that make the depth, in order; shape: one example's hidden state; found: not named.
+        blocks: the calls that make the depth, in order.
+        shape: one example's hidden state.
+        found: no pattern named the blocks.
+        measurements: of the whole depth.
+        unmeasured: what could not be measured, with the reason.
         layers: quantity → one measurement per layer (``readout_loss`` and ``left_to_say``: per hidden state, one more;
             ``stationarity``: per module).
     """
@@ -62,7 +66,17 @@ class Depth(Shown):
         return {"block": blocks} | padded
 
     def value(self, name: str) -> float:
-        """The value of a measurement by name; KeyError where it was not measured."""
+        """Look a measurement's value up.
+
+        Args:
+            name: of the measurement, for example ``"depth.ratio"``.
+
+        Returns:
+            The number.
+
+        Raises:
+            KeyError: it was not measured.
+        """
         for m in self.measurements:
             if m.name == name:
                 return m.value
@@ -81,13 +95,21 @@ def depth_action(
     """Measure the action of hidden states along depth; see :func:`memspace.depth`, which takes a model with data too.
 
     Args:
-        task: the task; blocks, examples, lens, seed, progress: as there.
+        task: the model, its law and data.
+        blocks: shell patterns over module names (``!`` excludes); without any, the longest chain found.
+        examples: number of training examples measured.
+        lens: ``tuned`` or ``logit``, how layers are read out.
+        seed: of the choice of examples.
+        progress: told of the work as it goes.
 
     Returns:
-        measurements of the whole depth and of each layer.
+        Measurements of the whole depth and of each layer.
 
     Raises:
-        MemspaceError: as there.
+        SettingsError: an unknown lens, or fewer than two examples.
+        TaskError: the blocks make no chain.
+        ShapeError: the shape changes along the blocks named.
+        UnsupportedLayerError: a block is not fed with what the one before gave, or works in place.
     """
     where = "memspace.depth"
     if lens not in LENSES:
@@ -111,11 +133,11 @@ def _measured(task: Task, chain: Chain, examples: int, lens: str, seed: int, pro
     batch = examples_at_once(task)
     s = states(task, chain, task.train, probe, batch)
     steps = steps_of(s.h)
-    found, absent = kinetic_action(steps)
+    kinetic, absent = kinetic_action(steps)
     layers = {"share": shares("depth.share", steps.squared, f"{len(probe)} examples")}
     progress.advance(handle)
     squared = fisher_steps(task, chain, s, probe, batch)
-    found.append(fisher_action(squared))
+    kinetic.append(fisher_action(squared))
     layers["fisher_share"] = shares("depth.fisher_share", squared, f"exact by forward mode, {len(probe)} examples")
     progress.advance(handle)
     made, missing, rows = _predictions(task, chain, s, (probe, others), lens, lambda: progress.advance(handle))
@@ -125,7 +147,7 @@ def _measured(task: Task, chain: Chain, examples: int, lens: str, seed: int, pro
         tuple(b.title for b in chain.blocks),
         chain.shape,
         chain.found,
-        (*found, *made, *best.measurements),
+        (*kinetic, *made, *best.measurements),
         (*absent, *missing, *best.unmeasured),
         {**layers, **rows, **best.layers},
     )

@@ -25,16 +25,18 @@ class DepthAction:
             for x, y in loader:
                 loss = criterion(model(x), y) + strength * penalty()
 
-    Args:
-        model: the network trained; blocks: shell patterns over module names (``!`` excludes), None: the longest chain
-            of same-shape modules of one class, found in the first forward pass.
-        excess: penalise what exceeds the least action ½‖h_L − h_0‖² instead: bends and uneven steps, not distance.
-
     Under autocast the hidden states come in half precision; their differences are summed in float32.
 
+    Args:
+        model: the network trained.
+        blocks: shell patterns over module names (``!`` excludes), None: the longest chain of same-shape modules of one
+            class, found in the first forward pass.
+        excess: penalise what exceeds the least action ½‖h_L − h_0‖² instead: bends and uneven steps, not distance.
+
     Raises:
-        TaskError, ShapeError, UnsupportedLayerError: at the first penalty, where the blocks make no chain
-            (see ``memspace.action.chain``).
+        TaskError: at the first penalty, where the blocks make no chain (see ``memspace.action.chain``).
+        ShapeError: at the first penalty, where the shape changes along the blocks.
+        UnsupportedLayerError: at the first penalty, where a block works in place or is not fed by the one before.
     """
 
     @typed

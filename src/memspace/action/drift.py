@@ -48,8 +48,11 @@ class Window:
     """A stretch of the path that counts as one step of the drift.
 
     Args:
-        start, end: positions among the checkpoints; nodes: those it was judged by, ``start`` and ``end`` included.
-        squared: D² per example, (n,) nats; noise: N of the window, nats (never above mean D²).
+        start: position of its first checkpoint.
+        end: position of its last checkpoint.
+        nodes: positions of those it was judged by, ``start`` and ``end`` included.
+        squared: D² per example, (n,) nats.
+        noise: N of the window, nats (never above mean D²).
     """
 
     start: int
@@ -70,7 +73,14 @@ class Window:
         return self.at(1.0)
 
     def at(self, factor: float) -> float:
-        """The length with ``factor`` times the noise."""
+        """Compute the length with another amount of noise.
+
+        Args:
+            factor: times the noise as estimated.
+
+        Returns:
+            √(D² − factor·N), nats^½.
+        """
         return math.sqrt(max(0.0, float(self.squared.mean()) - factor * self.noise))
 
 
@@ -80,8 +90,8 @@ class Drift:
 
     Args:
         windows: in order, covering the path.
-        recorded: Σ d² over neighbouring checkpoints; shares: per window, the sum of squared shares of its time that
-            its checkpoints' steps take.
+        recorded: Σ d² over neighbouring checkpoints.
+        shares: per window, the sum of squared shares of its time that its checkpoints' steps take.
     """
 
     windows: tuple[Window, ...]
@@ -90,21 +100,35 @@ class Drift:
 
     @property
     def length(self) -> float:
-        """Of the drift, nats^½."""
+        """Length of the drift, nats^½."""
         return math.fsum(w.length for w in self.windows)
 
     @property
     def noise_share(self) -> float:
-        """Of Σ d² between neighbouring checkpoints that is not drift: 0 for a straight or finely recorded path."""
+        """Share of Σ d² between neighbouring checkpoints that is not drift; 0 for a straight, finely recorded path."""
         return self.noise_share_at(1.0)
 
     def noise_share_at(self, factor: float) -> float:
-        """The same with ``factor`` times the noise."""
+        """Compute the share of noise with another amount of it.
+
+        Args:
+            factor: times the noise as estimated.
+
+        Returns:
+            A share in [0, 1].
+        """
         steady = math.fsum(w.at(factor) ** 2 * s for w, s in zip(self.windows, self.shares, strict=True))
         return min(1.0, max(0.0, 1 - steady / self.recorded)) if self.recorded > 0 else 0.0
 
     def on(self, chosen: Tensor) -> Drift:
-        """The same on some of the examples (k,), each window with its share of noise."""
+        """Restrict the drift to some of the examples, each window with its share of noise.
+
+        Args:
+            chosen: places among the examples, (k,).
+
+        Returns:
+            The same windows on these examples.
+        """
         windows = []
         for w in self.windows:
             squared = w.squared[chosen]
@@ -112,7 +136,11 @@ class Drift:
         return replace(self, windows=tuple(windows))
 
     def effect(self) -> Tensor:
-        """First-order change of the length per unit of an example's weight, (n,), the noise's share held."""
+        """Differentiate the length by the examples' weights, to first order, the noise's share fixed.
+
+        Returns:
+            (n,) nats^½.
+        """
         out = torch.zeros_like(self.windows[0].squared)
         for w in self.windows:
             whole = float(w.squared.mean())
@@ -127,8 +155,8 @@ class Readings:
 
     Args:
         best: with the noise as estimated, by all checkpoints.
-        noisier, quieter: with more and with less of it; the latter has none where the checkpoints are too few to tell
-            noise from bends.
+        noisier: with more of it.
+        quieter: with less of it; with none where the checkpoints are too few to tell noise from bends.
         sparser: by every second checkpoint, twice: from the first and from the second on.
         telling: whether there are checkpoints enough to tell noise from bends.
         enough: whether noise could be looked for at all; else every step counts whole.
@@ -142,18 +170,31 @@ class Readings:
     enough: bool
 
     def on(self, chosen: Tensor) -> Readings:
-        """The same on some of the examples (k,), with the shares of noise that all of them show."""
+        """Restrict all readings to some of the examples, with the shares of noise that all of them show.
+
+        Args:
+            chosen: places among the examples, (k,).
+
+        Returns:
+            The same readings on these examples.
+        """
         best, noisier, quieter, *sparser = (
             d.on(chosen) for d in (self.best, self.noisier, self.quieter, *self.sparser)
         )
         return Readings(best, noisier, quieter, tuple(sparser), self.telling, self.enough)
 
     def doubt(self, of: Callable[[Drift], float]) -> tuple[float, float]:
-        """How far a number of the path may lie below and above its best reading.
+        """State how far a number of the path may lie below and above its best reading.
 
         Leaving out every second checkpoint changes a smooth path's number by three times what the recording still
         lacks, a rough one's by about as much. It counts once below, and twice above: recorded more finely, lengths
         and what they cost grow.
+
+        Args:
+            of: the number as a function of a drift.
+
+        Returns:
+            Distances below and above, in the number's unit.
         """
         value = of(self.best)
         sparse = max((abs(value - of(d)) for d in self.sparser), default=0.0)
@@ -168,10 +209,19 @@ def readings_along(
     weight: Tensor | None = None,
     one_step: Sequence[tuple[int, float]] = (),
 ) -> Readings:
-    """The drift of a path from outputs along it, read in several ways.
+    """Read the drift of a path from outputs along it, in several ways.
 
-    Args: as of :func:`drift_along`; where checkpoints are fewer than ``LEAST``, or steps do not increase, no noise is
-        looked for.
+    Where checkpoints are fewer than ``LEAST``, or steps do not increase, no noise is looked for.
+
+    Args:
+        law: the output law.
+        f: outputs of the S ≥ 3 checkpoints on the probe examples, (S, n, ..., C).
+        step: their optimiser steps.
+        weight: (n, ...) 0 for padded positions.
+        one_step: as for :func:`drift_along`.
+
+    Returns:
+        The best reading and those that say how far it may be off.
     """
     count = len(f)
     enough = count >= LEAST and all(b > a for a, b in itertools.pairwise(step))
@@ -180,16 +230,16 @@ def readings_along(
     if not enough:
         whole = tree.drift(0.0)
         return Readings(whole, whole, whole, (), False, False)
-    told = min(1.0, max(0.0, (count - TELLING) / TELLING))
+    certainty = min(1.0, max(0.0, (count - TELLING) / TELLING))
     sparser = [tree.sparser(nodes) for nodes in (every_second(count), [0, *range(1, count - 1, 2), count - 1])]
     # Untold noise may be all or nothing: half of what the triangles show is then the best guess.
-    best = 1 - (1 - told) * (1 - DOUBT)
+    best = 1 - (1 - certainty) * (1 - DOUBT)
     return Readings(
         tree.drift(best),
         tree.drift(1 + DOUBT),
-        tree.drift(DOUBT * told),
+        tree.drift(DOUBT * certainty),
         tuple(t.drift(best) for t in sparser),
-        told >= 1,
+        certainty >= 1,
         True,
     )
 
@@ -201,13 +251,18 @@ def drift_along(
     weight: Tensor | None = None,
     one_step: Sequence[tuple[int, float]] = (),
 ) -> Drift:
-    """Drift and noise of a path from outputs along it.
+    """Separate drift and noise of a path from outputs along it.
 
     Args:
-        f: (S, n, ..., C) outputs of the checkpoints on the probe examples, S ≥ 3; step: their optimiser steps.
+        law: the output law.
+        f: outputs of the S ≥ 3 checkpoints on the probe examples, (S, n, ..., C).
+        step: their optimiser steps.
         weight: (n, ...) 0 for padded positions.
         one_step: (step, squared length of that one optimiser step in nats), as recorded during training, if at all:
             noise is then never taken to be more than such steps can add up to.
+
+    Returns:
+        The path in windows, each with its noise.
     """
     return _Tree(law, f, [float(s) for s in step], weight, one_step).drift()
 
@@ -284,6 +339,8 @@ class _Tree:
         """(N, its power of τ) of a window, from its own triangle and those of its halves and quarters.
 
         Args:
+            a: its first node.
+            b: its last node.
             above: N of the window this is a half of, brought down in proportion to τ.
         """
         levels: list[tuple[float, float, int]] = []  # mean duration, mean bend, how many
@@ -299,17 +356,17 @@ class _Tree:
         if len(levels) < 2:
             return None
         growth = _slope([(math.log(t), math.log(v), k) for t, v, k in levels])
-        duration, own, _ = levels[0]
+        duration, triangle, _ = levels[0]
         if growth <= 1:  # between the two kinds of noise: 4N(τ/2) − N(τ) is what the triangle shows
             power = max(0.0, growth)
-            return min(own / (2 ** (2 - power) - 1), self._most(a, b)), power
+            return min(triangle / (2 ** (2 - power) - 1), self._most(a, b)), power
         # More than independent steps can do: part of it is the path's own bending, of the fourth power. Over a few
         # steps it may be momentum as well; then there is as much noise as larger windows tell.
         below, fine, _ = levels[1]
         ratio = duration / below
-        linear = (ratio**BEND * fine - own) / (ratio**BEND - ratio) * ratio
+        linear = (ratio**BEND * fine - triangle) / (ratio**BEND - ratio) * ratio
         least = above if duration < MEMORY else 0.0
-        return min(max(least, min(own, linear)), self._most(a, b)), 1.0
+        return min(max(least, min(triangle, linear)), self._most(a, b)), 1.0
 
     def _most(self, a: int, b: int) -> float:
         """What noise of single steps can add up to, where they were recorded."""
@@ -322,6 +379,8 @@ class _Tree:
         """The window, or what its halves are divided into.
 
         Args:
+            a: its first node.
+            b: its last node.
             above: noise per step^power, and the power, of the window this is a half of: for one too short to tell.
         """
         rate, power = self._rate(a, b, above)
@@ -335,8 +394,8 @@ class _Tree:
 
     def _rate(self, a: int, b: int, above: tuple[float, float]) -> tuple[float, float]:
         duration = self.time[b] - self.time[a]
-        own = self.noise(a, b, above[0] * (2 * duration) ** above[1] / 2)
-        return above if own is None else (own[0] / duration ** own[1], own[1])
+        estimate = self.noise(a, b, above[0] * (2 * duration) ** above[1] / 2)
+        return above if estimate is None else (estimate[0] / duration ** estimate[1], estimate[1])
 
     def _stands_out(self, a: int, b: int, above: tuple[float, float]) -> bool:
         rate, power = self._rate(a, b, above)

@@ -30,7 +30,9 @@ class SpentPath:
 
     Args:
         readings: drift and noise of the path on the slope's examples.
-        slopes: at every checkpoint; step: optimiser steps; loss: (S, n) nats, on the same examples.
+        slopes: at every checkpoint.
+        step: optimiser steps.
+        loss: (S, n) nats, on the same examples.
     """
 
     readings: Readings
@@ -39,7 +41,14 @@ class SpentPath:
     loss: Tensor
 
     def weights(self, nodes: Sequence[int]) -> list[tuple[int, float]]:
-        """Shares of a window's time that its nodes stand for (trapezoid), summing to one."""
+        """Weigh a window's nodes by the share of its time that each stands for (trapezoid).
+
+        Args:
+            nodes: positions of checkpoints.
+
+        Returns:
+            Pairs of node and share; shares sum to one.
+        """
         whole = self.step[nodes[-1]] - self.step[nodes[0]]
         share = [0.0] * len(nodes)
         for k, (a, b) in enumerate(itertools.pairwise(nodes)):
@@ -49,15 +58,37 @@ class SpentPath:
         return list(zip(nodes, share, strict=True))
 
     def slope(self, nodes: Sequence[int]) -> float:
-        """Mean slope over a window, nats^½."""
+        """Average the slope over a window.
+
+        Args:
+            nodes: positions of checkpoints.
+
+        Returns:
+            Nats^½.
+        """
         return math.fsum(w * self.slopes[k].value for k, w in self.weights(nodes))
 
     def of(self, drift: Drift) -> float:
-        """∫‖θ̇‖_F ‖∇L‖_{F⁻¹} dt along a drift, nats."""
+        """Sum ∫‖θ̇‖_F ‖∇L‖_{F⁻¹} dt along a drift.
+
+        Args:
+            drift: the path without its noise.
+
+        Returns:
+            Nats.
+        """
         return math.fsum(w.length * self.slope(w.nodes) for w in drift.windows)
 
     def halves(self, drift: Drift, time: Sequence[float]) -> float:
-        """∫½‖∇L‖²_{F⁻¹} dt in the recorded time, by trapezoids between the drift's nodes, nats."""
+        """Sum ∫½‖∇L‖²_{F⁻¹} dt in the recorded time, by trapezoids between the drift's nodes.
+
+        Args:
+            drift: the path without its noise.
+            time: recorded time at every checkpoint.
+
+        Returns:
+            Nats.
+        """
         nodes = list(dict.fromkeys(k for w in drift.windows for k in w.nodes))
         return math.fsum(
             (time[b] - time[a]) * (self.slopes[a].squared + self.slopes[b].squared) / 4
@@ -65,7 +96,11 @@ class SpentPath:
         )
 
     def effect(self) -> Tensor:
-        """First-order change of what was spent per unit of an example's weight, (n,)."""
+        """Differentiate what was spent by the examples' weights, to first order.
+
+        Returns:
+            (n,) nats.
+        """
         out = torch.zeros_like(self.loss[0])
         for w in self.readings.best.windows:
             whole = float(w.squared.mean())
@@ -77,13 +112,21 @@ class SpentPath:
 
 
 def windows(spent: SpentPath, loss: Tensor, drift: Drift, moved: Tensor, damping: Sequence[float]) -> dict[str, Tensor]:
-    """Per window: ``excess``, and as its ``error`` what noise, nodes left out and the damping may have moved.
+    """Split the excess by window, with what may have moved it.
 
     With the damped slope s the loss falls by at most s·√(θ̇ᵀ(F+λI)θ̇) per unit time, so that with the speed in F alone
     the excess may fall below zero by what λ‖Δθ‖² would add to the steps.
 
     Args:
-        moved: ‖Δθ‖² over each window; loss: (S,) on the slope's examples; damping: λ at every checkpoint.
+        spent: slopes along the path.
+        loss: (S,) nats, on the slope's examples.
+        drift: the path without its noise, W windows.
+        moved: ‖Δθ‖² over each window, (W,).
+        damping: λ at every checkpoint.
+
+    Returns:
+        ``excess`` (W,), its ``error`` (what noise, nodes left out and the damping may have moved) and ``slack`` (the
+        damping's part of that), nats.
     """
     parts, errors, slack = [], [], []
     ended: list[tuple[float, float]] = []
@@ -109,7 +152,15 @@ def windows(spent: SpentPath, loss: Tensor, drift: Drift, moved: Tensor, damping
 
 
 def excess(spent: SpentPath, parts: dict[str, Tensor]) -> tuple[list[Measurement], list[Unmeasured]]:
-    """The excess over all clocks, and the action spent over the loss bought."""
+    """State the excess over all clocks, and the action spent over the loss bought.
+
+    Args:
+        spent: slopes along the path.
+        parts: what :func:`windows` gave.
+
+    Returns:
+        Measurements, and what could not be measured.
+    """
     drift, n = spent.readings.best, spent.loss.shape[1]
     drop = (spent.loss[0] - spent.loss[-1]).cpu()
     gain, cost = float(drop.mean()), spent.of(drift)
@@ -174,7 +225,15 @@ def excess(spent: SpentPath, parts: dict[str, Tensor]) -> tuple[list[Measurement
 
 
 def excess_in_time(spent: SpentPath, time: Sequence[float]) -> Measurement:
-    """The energy–dissipation excess in the recorded time, where learning rates are one."""
+    """State the energy–dissipation excess in the recorded time, where learning rates are one.
+
+    Args:
+        spent: slopes along the path.
+        time: recorded time at every checkpoint.
+
+    Returns:
+        The excess, nats.
+    """
     drift, n = spent.readings.best, spent.loss.shape[1]
     drop = (spent.loss[0] - spent.loss[-1]).cpu()
     action = action_of(time)
@@ -185,8 +244,8 @@ def excess_in_time(spent: SpentPath, time: Sequence[float]) -> Measurement:
     cost, gain = both(drift), float(drop.mean())
     effect = action_effect(drift, time).cpu()
     for a, b in itertools.pairwise(range(len(spent.slopes))):
-        each = spent.slopes[a].effect + spent.slopes[b].effect
-        effect = effect + (time[b] - time[a]) * each.cpu() / 4
+        slope_effects = spent.slopes[a].effect + spent.slopes[b].effect
+        effect = effect + (time[b] - time[a]) * slope_effects.cpu() / 4
     bounds, reliable, why = doubted(cost, effect - drop + gain, spent.readings.doubt(both))
     if reliable and not spent.readings.telling:
         reliable, why = False, FEW

@@ -36,29 +36,41 @@ SOURCE = "karkar2020"  # the kinetic energy of residual blocks as their action
 
 @dataclass(frozen=True)
 class Steps:
-    """Per example: ``squared`` (L, n), ‖h_{l+1} − h_l‖²; ``ends`` (n,), ‖h_L − h_0‖²; float64."""
+    """Squared steps of hidden states, per example, float64.
+
+    Args:
+        squared: (L, n), ‖h_{l+1} − h_l‖².
+        ends: (n,), ‖h_L − h_0‖².
+    """
 
     squared: Tensor
     ends: Tensor
 
     @property
     def action(self) -> Tensor:
-        """(n,): A of every example."""
+        """A of every example, (n,)."""
         return len(self.squared) / 2 * self.squared.sum(0)
 
     @property
     def even(self) -> Tensor:
-        """(n,): ½ (Σ ‖h_{l+1} − h_l‖)², the least action along the same line."""
+        """Least action along the same line, ½ (Σ ‖h_{l+1} − h_l‖)², (n,)."""
         return self.squared.sqrt().sum(0).square() / 2
 
     @property
     def least(self) -> Tensor:
-        """(n,): ½ ‖h_L − h_0‖², the least action between the same ends."""
+        """Least action between the same ends, ½ ‖h_L − h_0‖², (n,)."""
         return self.ends / 2
 
 
 def steps_of(h: tuple[Tensor, ...]) -> Steps:
-    """Squared steps of hidden states h_0 … h_L, each (n, ...)."""
+    """Measure the squared steps of hidden states.
+
+    Args:
+        h: h_0 … h_L, each (n, ...).
+
+    Returns:
+        The steps, and the squared distance of the ends.
+    """
     squared = [_squared(b, a) for a, b in itertools.pairwise(h)]
     return Steps(torch.stack(squared), _squared(h[-1], h[0]))
 
@@ -68,7 +80,14 @@ def _squared(b: Tensor, a: Tensor) -> Tensor:
 
 
 def kinetic_action(steps: Steps) -> tuple[list[Measurement], list[Unmeasured]]:
-    """Action, its lower bound and R_A with its two factors; over examples."""
+    """State the action, its lower bound and R_A with its two factors, over examples.
+
+    Args:
+        steps: of the hidden states.
+
+    Returns:
+        Measurements, and what could not be measured.
+    """
     n = steps.squared.shape[1]
     how = f"{len(steps.squared)} layers, hidden states of {n} examples"
     whole = "summed over positions and features of an example"
@@ -89,15 +108,35 @@ def kinetic_action(steps: Steps) -> tuple[list[Measurement], list[Unmeasured]]:
 
 
 def shares(name: str, squared: Tensor, estimator: str) -> tuple[Measurement, ...]:
-    """What each layer adds to the sum of ``squared`` (L, n), as a share; empty where there is nothing to share."""
+    """State what each layer adds to a sum over layers, as a share.
+
+    Args:
+        name: of the measurements; the layer's number is added.
+        squared: (L, n) parts.
+        estimator: how they were computed.
+
+    Returns:
+        One measurement a layer; none where there is nothing to share.
+    """
     whole = squared.sum(0)
     if not float(whole.mean()) > 0:
         return ()
-    return tuple(ratio_of(f"{name}.{k}", each, whole, estimator, "") for k, each in enumerate(squared))
+    return tuple(ratio_of(f"{name}.{k}", part, whole, estimator, "") for k, part in enumerate(squared))
 
 
 def fisher_steps(task: Task, chain: Chain, s: HiddenStates, index: Tensor, batch: int = 64) -> Tensor:
-    """δhᵀ J_lᵀ H J_l δh of every step and example, (L, n) nats, summed over positions; exact (forward mode)."""
+    """Compute δhᵀ J_lᵀ H J_l δh of every step and example, exactly (forward mode).
+
+    Args:
+        task: the model, its law and data.
+        chain: the blocks that make its depth.
+        s: hidden states of the examples.
+        index: their places in the training data, (n,).
+        batch: examples at a time.
+
+    Returns:
+        (L, n) nats, summed over positions.
+    """
     rows: list[list[Tensor]] = [[] for _ in range(len(chain))]
     start = 0
     # Fused kernels, attention's among them, have no forward-mode derivative.
@@ -109,8 +148,8 @@ def fisher_steps(task: Task, chain: Chain, s: HiddenStates, index: Tensor, batch
             for k in range(len(chain)):
                 here = s.h[k][at]
                 f, moved = _pushed(tail, k, here, s.h[k + 1][at] - here)
-                each = (moved * task.likelihood.fisher_matvec(f, moved)).sum(-1) * s.weight[at]
-                rows[k].append(each.double().reshape(len(part), -1).sum(1))
+                lengths = (moved * task.likelihood.fisher_matvec(f, moved)).sum(-1) * s.weight[at]
+                rows[k].append(lengths.double().reshape(len(part), -1).sum(1))
     return torch.stack([torch.cat(r) for r in rows])
 
 
@@ -120,8 +159,15 @@ def _pushed(tail: Tail, layer: int, h: Tensor, step: Tensor) -> tuple[Tensor, Te
 
 
 def fisher_action(squared: Tensor) -> Measurement:
-    """(L/2) Σ of :func:`fisher_steps`."""
+    """State (L/2) Σ of :func:`fisher_steps`.
+
+    Args:
+        squared: (L, n) nats.
+
+    Returns:
+        The mean over examples, nats.
+    """
     layers, n = squared.shape
     how = f"(L/2) Σ δhᵀJ_lᵀHJ_lδh, {layers} layers, {n} examples, exact by forward mode"
-    found = from_samples("depth.fisher_action", layers / 2 * squared.sum(0), "nats", how)
-    return replace(found, note="what every step would move the predictions by if only it were taken once more")
+    action = from_samples("depth.fisher_action", layers / 2 * squared.sum(0), "nats", how)
+    return replace(action, note="what every step would move the predictions by if only it were taken once more")

@@ -42,7 +42,10 @@ class LandmarkNetwork(nn.Module):
     """A residual network that is a diffeomorphism for enough layers; α starts at zero: the identity.
 
     Args:
-        points, dimension: of the landmarks; layers: L; scale: s of the Gaussian kernel.
+        points: number of landmarks n.
+        dimension: of their space, d.
+        layers: L.
+        scale: s of the Gaussian kernel.
     """
 
     def __init__(self, points: int, dimension: int, layers: int, scale: float) -> None:
@@ -50,20 +53,41 @@ class LandmarkNetwork(nn.Module):
         self.blocks = nn.ModuleList(_Layer(points, dimension, layers, scale) for _ in range(layers))
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B, n + m, d): landmarks, then points that ride along; where they end."""
+        """Move landmarks, and points that ride along, through all layers.
+
+        Args:
+            h: (B, n + m, d): landmarks first.
+
+        Returns:
+            Where they end, of the same shape.
+        """
         for block in self.blocks:
             h = block(h)
         return h
 
     def path(self, q: Tensor) -> Tensor:
-        """Landmarks (n, d) at every layer, (L + 1, n, d)."""
+        """Follow landmarks layer by layer.
+
+        Args:
+            q: (n, d).
+
+        Returns:
+            (L + 1, n, d).
+        """
         states = [q.unsqueeze(0)]
         for block in self.blocks:
             states.append(block(states[-1]))
         return torch.cat(states)
 
     def energies(self, q: Tensor) -> Tensor:
-        """½‖v_l‖²_V/L of every layer, (L,)."""
+        """Compute ½‖v_l‖²_V/L of every layer.
+
+        Args:
+            q: landmarks at the first layer, (n, d).
+
+        Returns:
+            (L,).
+        """
         states = self.path(q)
         return torch.cat([b.energy(states[k : k + 1]) for k, b in enumerate(self.blocks)])  # type: ignore[operator]
 
@@ -73,7 +97,9 @@ class TrainedMatch:
     """A trained match.
 
     Args:
-        path: (L + 1, n, d) landmarks along depth; cost: matching and energy; gradient: largest entry of its gradient.
+        path: (L + 1, n, d) landmarks along depth.
+        cost: matching and energy.
+        gradient: largest entry of the cost's gradient.
         hamiltonian: (L,), ⟨p_{l+1}, v_l⟩ − ½‖v_l‖²_V at every layer, per unit of depth; nearly constant.
         momentum: (n, d), the co-state at the first layer.
     """
@@ -88,7 +114,19 @@ class TrainedMatch:
 def train_match(
     network: LandmarkNetwork, q: Tensor, y: Tensor, *, sigma: float, steps: int = 400, tolerance: float = 1e-9
 ) -> TrainedMatch:
-    """Train the network on landmarks q → y (n, d), float64, by L-BFGS on the whole cost until its gradient is small."""
+    """Train the network to match landmarks, by L-BFGS on the whole cost until its gradient is small.
+
+    Args:
+        network: trained in place.
+        q: landmarks (n, d), float64.
+        y: where they belong, (n, d).
+        sigma: σ of the matching term ‖q_L − y‖²/2σ².
+        steps: iterations at most.
+        tolerance: largest entry of the gradient at which it ends.
+
+    Returns:
+        The path, and the co-states that make it comparable with shooting.
+    """
     target = y.unsqueeze(0)
 
     def miss(f: Tensor) -> Tensor:
@@ -97,9 +135,9 @@ def train_match(
     def cost() -> Tensor:
         return miss(network(q.unsqueeze(0)))[0] + network.energies(q).sum()
 
-    own = list(network.parameters())
+    parameters = list(network.parameters())
     descent = torch.optim.LBFGS(
-        own,
+        parameters,
         max_iter=steps,
         tolerance_grad=tolerance,
         tolerance_change=0,
@@ -109,14 +147,14 @@ def train_match(
 
     def closure() -> Tensor:
         value = cost()
-        for p, g in zip(own, torch.autograd.grad(value, own), strict=True):
+        for p, g in zip(parameters, torch.autograd.grad(value, parameters), strict=True):
             p.grad = g
         return value.detach()
 
     descent.step(closure)  # type: ignore[no-untyped-call]
     final = cost()
-    worst = max(float(g.abs().max()) for g in torch.autograd.grad(final, own))
-    for p in own:
+    worst = max(float(g.abs().max()) for g in torch.autograd.grad(final, parameters))
+    for p in parameters:
         p.grad = None
     start = q.unsqueeze(0)
     chain = find_chain(network, start, "blocks.*")

@@ -25,21 +25,43 @@ __all__ = ["Matched", "Shot", "hamiltonian", "kernel", "match_landmarks", "shoot
 
 
 def kernel(x: Tensor, y: Tensor, scale: float) -> Tensor:
-    """K(x_i, y_j), (..., n, m) for points x (..., n, d) and y (..., m, d)."""
+    """Compute K(x_i, y_j) = exp(−‖x_i − y_j‖²/2s²).
+
+    Args:
+        x: points (..., n, d).
+        y: points (..., m, d).
+        scale: s.
+
+    Returns:
+        (..., n, m).
+    """
     squared = (x.unsqueeze(-2) - y.unsqueeze(-3)).square().sum(-1)
     return torch.exp(squared / (-2 * scale**2))
 
 
 def hamiltonian(q: Tensor, p: Tensor, scale: float) -> Tensor:
-    """½ Σ K(q_i, q_j)⟨p_i, p_j⟩ of q, p (..., n, d): the kinetic energy, half the squared speed."""
+    """Compute ½ Σ K(q_i, q_j)⟨p_i, p_j⟩, the kinetic energy: half the squared speed.
+
+    Args:
+        q: points (..., n, d).
+        p: momenta (..., n, d).
+        scale: s of the kernel.
+
+    Returns:
+        (...).
+    """
     return (kernel(q, q, scale) * (p @ p.transpose(-1, -2))).sum((-1, -2)) / 2
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A geodesic at the times asked for: ``q``, ``p`` (T, n, d).
+    """A geodesic at the times asked for.
 
-    ``drift``: largest relative change of H, and ``leak`` of the total momentum relative to Σ‖p_i‖: the solver's errors.
+    Args:
+        q: points (T, n, d).
+        p: momenta (T, n, d).
+        drift: largest relative change of H, which the exact solution keeps: the solver's error.
+        leak: largest change of the total momentum relative to Σ‖p_i‖, another one.
     """
 
     q: Tensor
@@ -56,10 +78,17 @@ def shoot(
     scale: float,
     tolerance: float = 1e-10,
 ) -> Shot:
-    """Solve q̇_i = Σ_j K_ij p_j, ṗ_i = Σ_j K_ij ⟨p_i, p_j⟩ (q_i − q_j)/s² from q, p (n, d), float64.
+    """Solve q̇_i = Σ_j K_ij p_j, ṗ_i = Σ_j K_ij ⟨p_i, p_j⟩ (q_i − q_j)/s² (Joshi & Miller 2000; Miller et al. 2006).
 
     Args:
-        times: from the first one on, increasing; tolerance: of the ODE solver (Dormand–Prince 8).
+        q: points (n, d), float64.
+        p: momenta (n, d), float64.
+        times: from the first one on, increasing.
+        scale: s of the kernel.
+        tolerance: of the ODE solver (Dormand–Prince 8).
+
+    Returns:
+        Points and momenta at the times, with the solver's errors.
     """
     at = torch.tensor(list(times), dtype=torch.float64)
     out = _flow(torch.stack([q, p]), at, scale, tolerance)
@@ -89,11 +118,13 @@ def _flow(start: Tensor, at: Tensor, scale: float, tolerance: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Matched:
-    """The geodesic that matches: initial ``momentum`` (n, d), where it ends, and what it costs.
+    """The geodesic that matches.
 
     Args:
-        energy: H = ½‖v‖²_V along it; cost: energy + ‖q(1) − y‖²/2σ².
-        distance: √(2H), the length of the geodesic.
+        momentum: at the start, (n, d).
+        end: where it ends, (n, d).
+        energy: H = ½‖v‖²_V along it.
+        cost: energy + ‖q(1) − y‖²/2σ².
         residual: largest entry of p(1) + (q(1) − y)/σ², which is zero at a stationary match.
     """
 
@@ -105,16 +136,27 @@ class Matched:
 
     @property
     def distance(self) -> float:
-        """√(2H)."""
+        """Length of the geodesic, √(2H)."""
         return math.sqrt(2 * self.energy)
 
 
 def match_landmarks(
     q: Tensor, y: Tensor, *, scale: float, sigma: float, tolerance: float = 1e-10, newton: int = 20
 ) -> Matched:
-    """The least ∫ ½‖v‖²_V dt + ‖q(1) − y‖²/2σ² from q to y (n, d), by shooting: Newton on p(1) + (q(1) − y)/σ² = 0.
+    """Find the least ∫ ½‖v‖²_V dt + ‖q(1) − y‖²/2σ² by shooting: Newton on p(1) + (q(1) − y)/σ² = 0.
 
     Started from small targets on (continuation), with steps halved until the residual falls.
+
+    Args:
+        q: points (n, d).
+        y: where they belong, (n, d).
+        scale: s of the kernel.
+        sigma: σ of the matching term.
+        tolerance: of the ODE solver; Newton ends at ten times that.
+        newton: steps of Newton's method at most, per target.
+
+    Returns:
+        The geodesic, with the residual that says whether it is stationary.
     """
     q, y = q.double(), y.double()
     size = q.numel()

@@ -40,13 +40,30 @@ HALF = 0.5  # width of an interval, in its value, above which a number along the
 
 
 def sampled(effect: Tensor) -> tuple[float, float]:
-    """How far the 95% interval over examples reaches below and above, from their first-order effects (n,)."""
+    """Compute how far the 95% interval over examples reaches below and above.
+
+    Args:
+        effect: first-order effects of the examples' weights, (n,).
+
+    Returns:
+        Distances below and above the value.
+    """
     ends = of_mean(effect - effect.mean()).ends or (0.0, 0.0)
     return -ends[0], ends[1]
 
 
 def interval(value: float, effect: Tensor, below: float = 0.0, above: float | None = None) -> tuple[float, float]:
-    """95% over examples from first-order effects, widened by systematic errors below and above the value."""
+    """Compute the 95% interval over examples, widened by systematic errors.
+
+    Args:
+        value: the number.
+        effect: its first-order effects of the examples' weights, (n,).
+        below: systematic error below the value.
+        above: systematic error above; as below where not given.
+
+    Returns:
+        The interval's ends.
+    """
     low, high = sampled(effect)
     return value - low - below, value + high + (below if above is None else above)
 
@@ -54,10 +71,16 @@ def interval(value: float, effect: Tensor, below: float = 0.0, above: float | No
 def doubted(
     value: float, effect: Tensor, doubt: tuple[float, float], least: float = -math.inf
 ) -> tuple[tuple[float, float], bool, str]:
-    """Interval over examples and recordings, whether it is narrow enough to rely on, and what to say if not.
+    """Compute an interval over examples and recordings, and judge whether it is narrow enough to rely on.
 
     Args:
-        doubt: of the recording, below and above; least: what the number cannot fall below.
+        value: the number.
+        effect: its first-order effects of the examples' weights, (n,).
+        doubt: of the recording, below and above.
+        least: what the number cannot fall below.
+
+    Returns:
+        The interval, whether to rely on it, and what to say if not.
     """
     low, high = interval(value, effect, *doubt)
     bounds = (min(value, max(low, least)), high)
@@ -70,7 +93,16 @@ def doubted(
 
 
 def recorded_length(path: Walk, readings: Readings, checkpoints: int) -> Measurement:
-    """Length of the polygon through the checkpoints; reliable where a finer recording would not change it."""
+    """State the length of the polygon through the checkpoints; reliable where a finer recording would not change it.
+
+    Args:
+        path: steps between the checkpoints.
+        readings: of the path without its noise.
+        checkpoints: number of them.
+
+    Returns:
+        The length, nats^½.
+    """
     n = path.squared.shape[1]
     low, high = interval(path.length, path.length_effect(), 0.0, max(0.0, path.error))
     note = f"a finer recording can only lengthen it; the last halving added {path.error:.2g}"
@@ -88,13 +120,29 @@ def recorded_length(path: Walk, readings: Readings, checkpoints: int) -> Measure
 
 
 def distance_effect(squared: Tensor) -> Tensor:
-    """First-order change of √(mean d²) per unit of an example's weight, (n,)."""
+    """Differentiate √(mean d²) by the examples' weights, to first order.
+
+    Args:
+        squared: d² per example, (n,) nats.
+
+    Returns:
+        (n,) nats^½, mean zero.
+    """
     value = float(squared.mean().sqrt())
     return (squared - value**2) / (2 * value) if value > 0 else torch.zeros_like(squared)
 
 
 def distance_of(name: str, squared: Tensor, how: str) -> Measurement:
-    """√(mean d²) of the predictions of two networks, (n,) squared distances, nats^½."""
+    """State √(mean d²) of the predictions of two networks (Rao 1945).
+
+    Args:
+        name: of the measurement.
+        squared: d² per example, (n,) nats.
+        how: how the distances were computed.
+
+    Returns:
+        The distance, nats^½.
+    """
     value = float(squared.mean().sqrt())
     low, high = interval(value, distance_effect(squared))
     note = "no path between the two networks is shorter"
@@ -104,15 +152,20 @@ def distance_of(name: str, squared: Tensor, how: str) -> Measurement:
 def lengths(
     path: Walk, line: Walk | None, ends: Tensor, checkpoints: int, readings: Readings
 ) -> tuple[list[Measurement], list[Unmeasured]]:
-    """Length of the path, with and without its noise, of the line and the ambient geodesic, and their ratios.
+    """State the length of the path, with and without its noise, of the line and the ambient geodesic, and their ratios.
 
     No path is shorter than the distance of its ends, so that neither is the length without noise.
 
     Args:
+        path: steps between the checkpoints.
         line: the straight line in the parameters; where the network is not at hand, what needs it is left out.
-        ends: squared distances of first and last checkpoint, (n,).
+        ends: squared distances of first and last checkpoint, (n,) nats.
+        checkpoints: number of them.
         readings: of the path without its noise; where no noise could be looked for, ratios are of the length as
             recorded, and not reliable.
+
+    Returns:
+        Measurements, and what could not be measured.
     """
     n = len(ends)
     distance = distance_of("action.ambient_distance", ends, "closed form, first to last checkpoint")
@@ -181,7 +234,16 @@ def _joined(*parts: str) -> str:
 
 
 def drifted(readings: Readings, checkpoints: int, ambient: Measurement) -> tuple[Measurement, Measurement]:
-    """Length of the path without its noise, which does not depend on the rate of recording, and the noise's share."""
+    """State the length of the path without its noise, whatever the rate of recording, and the noise's share.
+
+    Args:
+        readings: of the path without its noise.
+        checkpoints: number of them.
+        ambient: distance of the ends, below which no length can fall.
+
+    Returns:
+        The length, nats^½, and the share.
+    """
     drift = readings.best
     n = len(drift.windows[0].squared)
     where = f"{len(drift.windows)} stretches of {checkpoints} checkpoints on {n} probe examples"
@@ -225,20 +287,34 @@ def drifted(readings: Readings, checkpoints: int, ambient: Measurement) -> tuple
 
 
 def bought(loss: Tensor) -> Measurement:
-    """Loss (S, n) at the first checkpoint less that at the last, nats."""
-    each = loss[0] - loss[-1]
+    """State the loss at the first checkpoint less that at the last.
+
+    Args:
+        loss: (S, n) nats.
+
+    Returns:
+        The mean over examples, nats.
+    """
+    fall = loss[0] - loss[-1]
     return Measurement(
         "action.loss_bought",
-        float(each.mean()),
+        float(fall.mean()),
         "nats",
         "training loss at the first less the last checkpoint, probe examples",
-        len(each),
-        interval(float(each.mean()), each),
+        len(fall),
+        interval(float(fall.mean()), fall),
     )
 
 
 def action_of(time: Sequence[float]) -> Callable[[Drift], float]:
-    """½ Σ ℓ²/Δt over the windows of a drift, in the recorded time."""
+    """Make the action ½ Σ ℓ²/Δt of a drift in the recorded time.
+
+    Args:
+        time: recorded time at every checkpoint.
+
+    Returns:
+        Drift ↦ nats per unit time.
+    """
 
     def action(drift: Drift) -> float:
         return math.fsum(w.length**2 / (2 * (time[w.end] - time[w.start])) for w in drift.windows)
@@ -247,7 +323,15 @@ def action_of(time: Sequence[float]) -> Callable[[Drift], float]:
 
 
 def action_effect(drift: Drift, time: Sequence[float]) -> Tensor:
-    """First-order change of it per unit of an example's weight, (n,)."""
+    """Differentiate the action of a drift by the examples' weights, to first order.
+
+    Args:
+        drift: the path without its noise.
+        time: recorded time at every checkpoint.
+
+    Returns:
+        (n,) nats per unit time.
+    """
     out = torch.zeros_like(drift.windows[0].squared)
     for w in drift.windows:
         out += (1 - w.share) * (w.squared - w.squared.mean()) / (2 * (time[w.end] - time[w.start]))
@@ -255,7 +339,17 @@ def action_effect(drift: Drift, time: Sequence[float]) -> Tensor:
 
 
 def clocked_action(path: Walk, readings: Readings, time: Sequence[float], checkpoints: int) -> Measurement:
-    """½ Σ ℓ²/Δt in the recorded time, without the path's noise."""
+    """State ½ Σ ℓ²/Δt in the recorded time, without the path's noise.
+
+    Args:
+        path: steps between the checkpoints, for where no noise could be looked for.
+        readings: of the path without its noise.
+        time: recorded time at every checkpoint.
+        checkpoints: number of them.
+
+    Returns:
+        The action, nats per learning-rate time.
+    """
     n = path.squared.shape[1]
     note = "depends on the clock; where the rates are no time (Adam) it compares trainings by that optimiser only"
     if not readings.enough:

@@ -48,7 +48,8 @@ class NaturalStep:
 
     Args:
         velocity: −(F + λI)⁻¹∇L, (P,) float64.
-        squared_slope: ‖∇L‖²_{(F+λI)⁻¹}, nats; squared_speed: ‖velocity‖²_F, nats.
+        squared_slope: ‖∇L‖²_{(F+λI)⁻¹}, nats.
+        squared_speed: ‖velocity‖²_F, nats.
         loss: L, nats.
     """
 
@@ -59,15 +60,21 @@ class NaturalStep:
 
 
 def natural_descent(task: Task, space: ParameterSpace, index: Tensor, damping: float = 0.0) -> NaturalStep:
-    """The exact natural gradient of the mean loss over the examples at ``index``, in the model's own precision.
-
-    Args:
-        damping: λ ≥ 0; 0 for the pseudo-inverse, which a network with nearly dependent rows follows out of all bounds.
+    """Compute the natural gradient of the mean loss over some examples, exactly, in the model's own precision.
 
     Memory: 8·min(P, rows)² bytes and the smaller of the two ways of holding the rows; a row per example and output.
 
+    Args:
+        task: the model, its law and data.
+        space: the parameters.
+        index: places of the training examples, (n,).
+        damping: λ ≥ 0; 0 for the pseudo-inverse, along which a network with nearly dependent rows diverges.
+
+    Returns:
+        The direction with its slope and speed.
+
     Raises:
-        ValueError: a negative damping.
+        SettingsError: a negative damping.
     """
     if damping < 0:
         raise SettingsError(
@@ -89,9 +96,9 @@ def natural_descent(task: Task, space: ParameterSpace, index: Tensor, damping: f
         squared_slope = -float(gradient @ velocity)
     else:
         gram = rows.dot(rows)
-        held = _solved(gram, n * damping, z)
-        pushed = -gram @ held
-        velocity = -rows.transposed_times(held)
+        weights = _solved(gram, n * damping, z)
+        pushed = -gram @ weights
+        velocity = -rows.transposed_times(weights)
         squared_slope = -float(z @ pushed) / n
     loss = task.likelihood.nll(read.outputs, read.y).sum() / n
     return NaturalStep(velocity, squared_slope, float(pushed.square().sum()) / n, float(loss))
@@ -106,8 +113,8 @@ def _solved(matrix: Tensor, damping: float, right: Tensor) -> Tensor:
         return torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
     values, vectors = torch.linalg.eigh(matrix)
     real = values > RELATIVE_ZERO * values[-1].clamp_min(1e-300)
-    kept = vectors[:, real]
-    solved: Tensor = kept @ ((kept.t() @ right) / values[real])
+    basis = vectors[:, real]
+    solved: Tensor = basis @ ((basis.t() @ right) / values[real])
     return solved
 
 
@@ -117,9 +124,13 @@ class NaturalFlow:
 
     Args:
         run: its states in float64, as a recorded training: ``Task(..., run=flow.run)``.
-        damping: λ; method: of integration; n: examples that make metric and loss.
-        loss: (S,) nats; squared_slope: ‖∇L‖²_{(F+λI)⁻¹}, (S,) nats.
-        squared: (S−1, n) squared Fisher–Rao steps of the predictions; moved: (S−1,) ‖Δθ‖².
+        damping: λ.
+        method: of integration.
+        n: number of examples that make metric and loss.
+        loss: (S,) nats.
+        squared_slope: ‖∇L‖²_{(F+λI)⁻¹}, (S,) nats.
+        squared: (S−1, n) squared Fisher–Rao steps of the predictions.
+        moved: ‖Δθ‖², (S−1,).
     """
 
     run: Run
@@ -188,14 +199,19 @@ def natural_gradient_flow(
     """Integrate θ̇ = −(F + λI)⁻¹∇L from the model's weights, in float64; the model is left as it was.
 
     Args:
+        task: the model, its law and data.
         duration: in the flow's own time, in which the loss of a fitted model falls like e^{−t} or faster; 0 < duration.
         steps: even ones; each costs one to four exact natural gradients, whose memory
             :func:`memspace.action.natural.natural_descent` states.
+        damping: λ ≥ 0.
         method: one of ``METHODS``.
         index: training examples that make metric and loss (all where not given).
 
+    Returns:
+        The path with what was spent and bought along it; exact for these examples up to the step.
+
     Raises:
-        ValueError: an unknown method, a negative damping, no step or no time.
+        SettingsError: an unknown method, a negative damping, no step or no time.
     """
     if method not in METHODS:
         raise SettingsError(
@@ -209,8 +225,8 @@ def natural_gradient_flow(
         fixed = {n: t.detach().clone() for n, t in task.model.state_dict().items() if isinstance(t, Tensor)}
 
         def at(theta: Tensor) -> dict[str, Tensor]:
-            own = {n: t.detach().clone() for n, t in space.unpack(theta).items()}
-            return {n: own.get(n, t) for n, t in fixed.items()}
+            moved = {n: t.detach().clone() for n, t in space.unpack(theta).items()}
+            return {n: moved.get(n, t) for n, t in fixed.items()}
 
         def descent(theta: Tensor) -> NaturalStep:
             with holding(task.model, at(theta)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -42,6 +42,8 @@ class NaturalGradient(torch.optim.Optimizer):
     over examples or over positions. Parameters outside Kronecker blocks (norms, loose ones) have their own second
     moment, whole up to 2,048 numbers and its diagonal beyond.
 
+    Source: Amari 1998; Martens & Grosse 2015; George et al. 2018.
+
     Args:
         model: the network as it is called in the loop, parameters in float32 or float64.
         likelihood: the output law whose negative log-likelihood is the loss. ``Gaussian()`` stands for σ = 1, half the
@@ -49,21 +51,23 @@ class NaturalGradient(torch.optim.Optimizer):
             then in the targets' unit, and ``Gaussian(sigma=...)`` puts them in nats.
         lr: 1 is the whole natural-gradient step; learning-rate schedulers work.
         damping: λ > 0, in the unit of F (nats per squared unit of the parameters).
+        momentum: weight of the past steps, in [0, 1).
         weight_decay: γ of γ/2·‖θ‖² in the loss, as in ``torch.optim.SGD``.
-        factors: steps between readings; refresh: between eigenbases (an eigendecomposition of every factor). Both come
-            more often early on: every step during the first 16, every count/8 steps then.
-        memory: weight of the past in the averages; kind: ``"mc"``, ``"mc:k"``, ``"exact"`` or ``"topk:share"``.
-        examples: of the batch are read at most.
+        factors: steps between readings; early on they come more often: every step during the first 16, every count/8
+            steps then.
+        refresh: steps between eigenbases (an eigendecomposition of every factor), early on more often alike.
+        memory: weight of the past in the averages, in [0, 1).
+        kind: of the metric, ``"mc"``, ``"mc:k"``, ``"exact"`` or ``"topk:share"``.
+        examples: of the batch that are read at most.
         longest: trust region: no step is longer than this in the metric, √(ΔθᵀFΔθ) in nats^½ (None: no limit, which
             only a damping near the largest eigenvalues survives: the metric changes within the first steps).
-        parameters: shell patterns over names, as in ``Task``; seed: of the sampled labels.
+        parameters: shell patterns over names, as in ``Task``.
+        seed: of the sampled labels.
 
     Raises:
-        ValueError: a number out of its range.
+        SettingsError: a number out of its range, or an unknown kind.
         UnsupportedLayerError: parameters in half precision or spread over processes.
         TaskError: several processes train the model: their metrics would differ.
-
-    Source: Amari 1998; Martens & Grosse 2015; George et al. 2018.
     """
 
     @typed
@@ -85,7 +89,9 @@ class NaturalGradient(torch.optim.Optimizer):
         parameters: str | Sequence[str] = (),
         seed: Annotated[int, SEED] = 0,
     ) -> None:
-        _check(lr, damping, momentum, weight_decay, factors, refresh, memory, examples, longest)
+        defaults: dict[str, Any] = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
+        defaults |= {"factors": factors, "refresh": refresh, "longest": longest}
+        _check({**defaults, "memory": memory, "examples": examples})
         if Kind.of(kind).name not in ("mc", "exact", "topk"):
             raise SettingsError(
                 f"the metric is of kind mc, exact or topk, not {kind}",
@@ -108,17 +114,18 @@ class NaturalGradient(torch.optim.Optimizer):
         self._seen: Inputs | None = None
         self._reading = False
         self.last_length: Tensor | None = None  # of the last step before it was cut, where ``longest`` is given
-        defaults: dict[str, Any] = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
-        defaults |= {"factors": factors, "refresh": refresh, "longest": longest}
         super().__init__(list(self._space.parameters(self._plain).values()), defaults)
         self._handle = model.register_forward_pre_hook(_remembering(weakref.ref(self)), with_kwargs=True)
         weakref.finalize(self, self._handle.remove)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Only the one group made at the start: the metric is one over all parameters.
+        """Take the one group made at the start: the metric is one over all parameters.
+
+        Args:
+            param_group: as torch's optimisers have it.
 
         Raises:
-            ValueError: a second group.
+            SettingsError: a second group.
         """
         if self.param_groups:
             raise SettingsError(
@@ -129,11 +136,15 @@ class NaturalGradient(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     def step(self, closure: Callable[[], Any] | None = None, *, batch: Any = None) -> Any:
-        """One step from the parameters' ``grad``; the closure's loss, where one is given.
+        """Move the parameters by one step along their ``grad``.
 
         Args:
+            closure: computes the loss and its gradient again, as for torch's optimisers.
             batch: what to read the metric on instead of the model's last inputs: a tensor or dictionary of inputs, or
                 (inputs, labels). Labels only say which positions of a sequence are padded; without them all count.
+
+        Returns:
+            The closure's loss, where one is given.
 
         Raises:
             TaskError: a reading is due and the model has not been called.
@@ -157,9 +168,9 @@ class NaturalGradient(torch.optim.Optimizer):
     @property
     def _own_state(self) -> dict[str, Tensor]:
         """What belongs to no single parameter; torch saves and restores it with the rest."""
-        held: dict[Any, Any] = self.state
-        kept: dict[str, Tensor] = held.setdefault(KEPT, {})
-        return kept
+        whole: dict[Any, Any] = self.state
+        shared: dict[str, Tensor] = whole.setdefault(KEPT, {})
+        return shared
 
     def _read(self, batch: Any, due: bool, refresh: bool) -> None:
         """Read the metric where that is due; just restored, only the layout of the parameters is found again."""
@@ -211,10 +222,12 @@ class NaturalGradient(torch.optim.Optimizer):
 
     def _move(self, group: dict[str, Any]) -> None:
         assert self._fisher is not None
-        own, state = self._space.parameters(self._plain), self._own_state
-        gradient = self._space.pack({n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in own.items()})
+        parameters, state = self._space.parameters(self._plain), self._own_state
+        gradient = self._space.pack(
+            {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in parameters.items()}
+        )
         if group["weight_decay"]:
-            gradient = gradient + group["weight_decay"] * self._space.pack(own)
+            gradient = gradient + group["weight_decay"] * self._space.pack(parameters)
         metric = self._fisher.metric(gradient.dtype)
         direction = metric.solve(gradient, group["damping"])
         if group["momentum"]:
@@ -226,15 +239,19 @@ class NaturalGradient(torch.optim.Optimizer):
             self.last_length = metric.norm(step)
             step = step * (group["longest"] / self.last_length.clamp_min(1e-30)).clamp(max=1.0)
         for name, part in self._space.unpack(step).items():
-            own[name].add_(part)
+            parameters[name].add_(part)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up a state; continuing from it is the same to the last bit."""
+        """Take up a state; continuing from it is the same to the last bit.
+
+        Args:
+            state_dict: what ``state_dict()`` gave.
+        """
         super().load_state_dict(state_dict)
         device = self.param_groups[0]["params"][0].device
-        held: dict[Any, Any] = self.state
+        whole: dict[Any, Any] = self.state
         counts = ("steps", f"{PREFIX}readings")  # these stay where they can be read without waiting for the device
-        held[KEPT] = {k: v.clone() if k in counts else v.to(device, copy=True) for k, v in self._own_state.items()}
+        whole[KEPT] = {k: v.clone() if k in counts else v.to(device, copy=True) for k, v in self._own_state.items()}
         if self._fisher is not None:
             self._fisher.restore(self._saved(), device)
 
@@ -250,14 +267,14 @@ def _own(model: nn.Module) -> nn.Module:
     Raises:
         UnsupportedLayerError: these cannot be read as they are.
     """
-    found, mine = plain(model), {id(p) for p in model.parameters()}
-    if any(id(p) not in mine for p in found.parameters()):
+    inner, mine = plain(model), {id(p) for p in model.parameters()}
+    if any(id(p) not in mine for p in inner.parameters()):
         raise UnsupportedLayerError(
             "parameters are in half precision or spread over processes",
             where=WHERE,
             remedy="keep float32 parameters and train under torch.autocast",
         )
-    return found
+    return inner
 
 
 def _remembering(of: weakref.ref[NaturalGradient]) -> Callable[..., None]:
@@ -278,29 +295,23 @@ def _remembering(of: weakref.ref[NaturalGradient]) -> Callable[..., None]:
     return hook
 
 
-def _check(
-    lr: float,
-    damping: float,
-    momentum: float,
-    weight_decay: float,
-    factors: int,
-    refresh: int,
-    memory: float,
-    examples: int,
-    longest: float | None,
-) -> None:
-    for name, value, fits, range_ in (
-        ("lr", lr, 0 <= lr < math.inf, "be finite and not negative"),
-        ("damping", damping, 0 < damping < math.inf, "be positive and finite"),
-        ("momentum", momentum, 0 <= momentum < 1, "be in [0, 1)"),
-        ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "be finite and not negative"),
-        ("factors", factors, factors >= 1, "be at least 1"),
-        ("refresh", refresh, refresh >= 1, "be at least 1"),
-        ("memory", memory, 0 <= memory < 1, "be in [0, 1)"),
-        ("examples", examples, examples >= 1, "be at least 1"),
-        ("longest", longest, longest is None or longest > 0, "be positive"),
-    ):
-        if not fits:
+# What each number must be, in the order in which they are checked.
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "lr": (lambda v: 0 <= v < math.inf, "be finite and not negative"),
+    "damping": (lambda v: 0 < v < math.inf, "be positive and finite"),
+    "momentum": (lambda v: 0 <= v < 1, "be in [0, 1)"),
+    "weight_decay": (lambda v: 0 <= v < math.inf, "be finite and not negative"),
+    "factors": (lambda v: v >= 1, "be at least 1"),
+    "refresh": (lambda v: v >= 1, "be at least 1"),
+    "memory": (lambda v: 0 <= v < 1, "be in [0, 1)"),
+    "examples": (lambda v: v >= 1, "be at least 1"),
+    "longest": (lambda v: v is None or v > 0, "be positive"),
+}
+
+
+def _check(numbers: Mapping[str, Any]) -> None:
+    for name, (fits, what) in RANGES.items():
+        if not fits(numbers[name]):
             raise SettingsError(
-                f"{name} must {range_}, got {value}", where="NaturalGradient", remedy="change that argument"
+                f"{name} must {what}, got {numbers[name]}", where="NaturalGradient", remedy="change that argument"
             )

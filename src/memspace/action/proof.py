@@ -31,6 +31,11 @@ Named = dict[str, Tensor]
 def prove_penalty(model: nn.Module, likelihood: Likelihood, x: Inputs) -> None:
     """Check Jθ and the gradient of the mean of ⟨Jθ, H Jθ⟩ on a few examples of a batch.
 
+    Args:
+        model: the network.
+        likelihood: the output law.
+        x: the batch's inputs.
+
     Raises:
         UnsupportedLayerError: one of them is not what differences say.
 
@@ -56,8 +61,8 @@ class _Penalty:
         count = min(EXAMPLES, len(first_tensor(x)))
         self._x = move(take(x, slice(0, count)), first_tensor(x).device, torch.float64)
         self.theta: Named = {n: p.detach().double() for n, p in model.named_parameters() if p.requires_grad}
-        held = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
-        self._held = {n: _double(t) for n, t in (*held.items(), *model.named_buffers())}
+        frozen = {n: p.detach() for n, p in model.named_parameters() if not p.requires_grad}
+        self._held = {n: _double(t) for n, t in (*frozen.items(), *model.named_buffers())}
         self._random = torch.get_rng_state()
 
     def outputs(self, theta: Named) -> Tensor:

@@ -13,7 +13,19 @@ __all__ = ["ratio_of"]
 
 
 def ratio_of(name: str, above: Tensor, below: Tensor, estimator: str, source: str = "", **more: Any) -> Measurement:
-    """Mean of ``above`` over mean of ``below``, both (n,) of the same examples; the latter's mean is positive."""
+    """State the mean of one quantity over the mean of another, measured on the same examples.
+
+    Args:
+        name: of the measurement.
+        above: (n,).
+        below: (n,), of positive mean.
+        estimator: how they were computed.
+        source: keys of the definition's works.
+        **more: further fields of the measurement.
+
+    Returns:
+        The ratio, with its interval by the delta method.
+    """
     under = float(below.mean())
     value = float(above.mean()) / under
     effect = (above - value * below) / under

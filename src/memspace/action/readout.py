@@ -39,7 +39,14 @@ Head = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Readouts:
-    """Outputs of every layer on the measured examples, (L + 1, n, ..., C) float64; ``ridge`` chosen per layer."""
+    """Outputs of every layer on the measured examples.
+
+    Args:
+        f: (L + 1, n, ..., C) float64.
+        lens: ``tuned`` or ``logit``.
+        ridge: chosen per layer; empty without maps.
+        fitted_on: number of examples the maps were fitted on.
+    """
 
     f: Tensor
     lens: str
@@ -56,13 +63,22 @@ def readouts(
     lens: str = "tuned",
     done: Callable[[], None] = lambda: None,
 ) -> Readouts | Unmeasured:
-    """Read every layer out on ``measured``, with maps fitted on ``fit``.
+    """Read every layer out, with maps fitted on other examples.
 
     Args:
-        tails: of the inputs of the two sets of examples; done: called after every layer.
+        task: the model, its law and data.
+        chain: the blocks that make its depth.
+        measured: hidden states of the examples measured on.
+        fit: hidden states of those fitted on.
+        tails: what follows from a hidden state, on the inputs of the two sets.
+        lens: ``tuned`` or ``logit``.
+        done: called after every layer.
+
+    Returns:
+        The outputs, or the reason why there are none.
 
     Raises:
-        ValueError: an unknown lens.
+        SettingsError: an unknown lens.
     """
     if lens not in LENSES:
         raise SettingsError(
@@ -91,7 +107,7 @@ def readouts(
 
 
 def _mapped(h: Tensor, m: Tensor, b: Tensor, axis: int) -> Tensor:
-    """H + M h + b along the axis of features."""
+    """h + M h + b along the axis of features."""
     moved = h.movedim(axis, -1)
     return h + (moved @ m.t() + b).movedim(-1, axis)
 
@@ -102,10 +118,10 @@ def _fitted(task: Task, head: Head, s: HiddenStates, layer: int, axis: int) -> t
     The whole prefix of examples goes through the head each time, since nothing says that it treats them apart.
     """
     width, n = s.h[layer].shape[axis], len(s.f)
-    kept = max(1, n // 5)
+    validation = max(1, n // 5)
     m = torch.zeros(width, width, dtype=s.f.dtype, device=s.f.device)
     b = torch.zeros(width, dtype=s.f.dtype, device=s.f.device)
-    best, found = float("inf"), (m, b, RIDGES[0])
+    best, choice = float("inf"), (m, b, RIDGES[0])
     for ridge in RIDGES:
         m, b = (t.clone().requires_grad_() for t in (m, b))
         descent = torch.optim.LBFGS([m, b], max_iter=STEPS, history_size=10, line_search_fn="strong_wolfe")
@@ -113,31 +129,40 @@ def _fitted(task: Task, head: Head, s: HiddenStates, layer: int, axis: int) -> t
         def loss() -> Tensor:
             descent.zero_grad()  # noqa: B023
             with torch.enable_grad():
-                each = _divergence(task, s, head(_mapped(s.h[layer], m, b, axis)))  # noqa: B023
-                value = each[: n - kept].mean() + ridge * m.square().sum()  # noqa: B023
+                divergence = _divergence(task, s, head(_mapped(s.h[layer], m, b, axis)))  # noqa: B023
+                value = divergence[: n - validation].mean() + ridge * m.square().sum()  # noqa: B023
             m.grad, b.grad = torch.autograd.grad(value, [m, b])  # noqa: B023
             return value.detach()
 
         descent.step(loss)  # type: ignore[no-untyped-call]
         m, b = m.detach(), b.detach()
         with torch.no_grad():
-            held = float(_divergence(task, s, head(_mapped(s.h[layer], m, b, axis)))[n - kept :].mean())
-        if not held < best:
+            error = float(_divergence(task, s, head(_mapped(s.h[layer], m, b, axis)))[n - validation :].mean())
+        if not error < best:
             break
-        best, found = held, (m, b, ridge)
-    return found
+        best, choice = error, (m, b, ridge)
+    return choice
 
 
 def _divergence(task: Task, s: HiddenStates, f: Tensor) -> Tensor:
     """KL(p_L ‖ p_l) of every example, mean over its positions, (n,)."""
-    each = task.likelihood.kl(s.f, f) * s.weight
-    return each.reshape(len(f), -1).sum(1) / s.weight.reshape(len(f), -1).sum(1).clamp_min(1)
+    divergence = task.likelihood.kl(s.f, f) * s.weight
+    return divergence.reshape(len(f), -1).sum(1) / s.weight.reshape(len(f), -1).sum(1).clamp_min(1)
 
 
 def prediction_action(
     task: Task, s: HiddenStates, read: Readouts
 ) -> tuple[list[Measurement], list[Unmeasured], dict[str, tuple[Measurement, ...]]]:
-    """Fisher–Rao length and action of the read-outs, their excess over the shortest way, and every layer's row."""
+    """State Fisher–Rao length and action of the read-outs, their excess over the shortest way, and every layer's row.
+
+    Args:
+        task: the model and its law.
+        s: hidden states of the measured examples.
+        read: outputs of every layer on them.
+
+    Returns:
+        Measurements, what could not be measured, and one measurement a layer by quantity.
+    """
     path = walk(task.likelihood, read.f, s.weight.double())
     layers, n = path.squared.shape
     ends = squared_distances(task.likelihood, read.f[0], read.f[-1], s.weight.double())
@@ -200,15 +225,15 @@ def prediction_action(
         ),
         "left_to_say": tuple(
             from_samples(
-                f"depth.left_to_say.{k}", each, "nats", f"KL(final ‖ read-out), per prediction; {how}", source=SOURCE
+                f"depth.left_to_say.{k}", values, "nats", f"KL(final ‖ read-out), per prediction; {how}", source=SOURCE
             )
-            for k, each in enumerate(kl)
+            for k, values in enumerate(kl)
         ),
         "readout_loss": tuple(
             from_samples(
-                f"depth.readout_loss.{k}", each, "nats", f"loss of the read-out, per prediction; {how}", source=SOURCE
+                f"depth.readout_loss.{k}", values, "nats", f"loss of the read-out, per prediction; {how}", source=SOURCE
             )
-            for k, each in enumerate(loss)
+            for k, values in enumerate(loss)
         ),
     }
     return out, absent, rows

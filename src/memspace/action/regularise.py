@@ -43,10 +43,12 @@ class FisherRaoNorm:
 
         θᵀF(θ)θ = (1/B) Σ_i ⟨J_i θ, H_i J_i θ⟩     nats
 
-    exact: Jθ by one forward-mode derivative of the network at θ in the direction θ, H of the output law; both are
+    Exact: Jθ by one forward-mode derivative of the network at θ in the direction θ, H of the output law; both are
     differentiated again, so that the gradient is that of the whole expression. θ are the parameters that require a
     gradient. Forward and backward cost twice those of the plain loss. For a softmax the norm goes to zero at both ends
     of the gain of the last layer: small values are also reached by overconfidence.
+
+    Source: Liang et al. 2019, eq. 8, with the model's own Fisher information.
 
     Args:
         model: the network being trained.
@@ -58,8 +60,6 @@ class FisherRaoNorm:
         TaskError: nothing to train, or the degree is not the network's.
         UnsupportedLayerError: at the first batch, where the penalty or its gradient is not what differences of it say
             (checked once, in float64): an operation of the network has a wrong derivative.
-
-    Source: Liang et al. 2019, eq. 8, with the model's own Fisher information.
     """
 
     @typed
@@ -72,13 +72,18 @@ class FisherRaoNorm:
         _trained(self.model, "FisherRaoNorm")
 
     def __call__(self, x: Inputs, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(outputs (B, ..., C), θᵀFθ on the batch as a scalar).
+        """Run the network on a batch and compute the norm there.
 
         Args:
-            x: inputs; y: labels, needed only where some positions are padding, which then do not count.
+            x: inputs of B examples.
+            y: labels, needed only where some positions are padding, which then do not count.
+
+        Returns:
+            Outputs (B, ..., C), and θᵀFθ on the batch as a scalar, nats.
 
         Raises:
-            ShapeError: outputs are not (examples, ..., C); TaskError: the degree given is not the network's.
+            ShapeError: outputs are not (examples, ..., C).
+            TaskError: the degree given is not the network's.
         """
         if self.degree is None:
             if not self._proven:
@@ -91,8 +96,8 @@ class FisherRaoNorm:
             moved = self.degree * f
         with _full(f):
             f32, moved = _wide(f), _wide(moved)
-            each = (moved * self.likelihood.fisher_matvec(f32, moved)).sum(-1)
-            return f, _mean(self.likelihood, f32, y, each)
+            norms = (moved * self.likelihood.fisher_matvec(f32, moved)).sum(-1)
+            return f, _mean(self.likelihood, f32, y, norms)
 
     def _moved(self, x: Inputs) -> tuple[Tensor, Tensor]:
         theta: dict[str, Tensor] = dict(_trained(self.model, "FisherRaoNorm"))
@@ -135,6 +140,8 @@ class FisherProximal:
     One more forward pass a batch, without gradient. The reference is run in the network's own mode with the same
     random draws (dropout masks) as the network, so that the penalty is exactly 0 where it has not moved.
 
+    Source: Amari 1998 (the natural gradient as the limit); Bae et al. 2022 (proximal steps in output space).
+
     Args:
         model: the network being trained; the reference is its weights now.
         likelihood: the output law.
@@ -145,8 +152,6 @@ class FisherProximal:
 
     Raises:
         TaskError: τ or ``average`` out of range, an unknown form, or nothing to train.
-
-    Source: Amari 1998 (the natural gradient as the limit); Bae et al. 2022 (proximal steps in output space).
     """
 
     @typed
@@ -176,10 +181,14 @@ class FisherProximal:
                 self._reference[name] = now.detach().clone()
 
     def __call__(self, x: Inputs, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(outputs (B, ..., C) of the network, the penalty as a scalar).
+        """Run network and reference on a batch and compute the price.
 
         Args:
-            x: inputs; y: labels, needed only where some positions are padding, which then do not count.
+            x: inputs of B examples.
+            y: labels, needed only where some positions are padding, which then do not count.
+
+        Returns:
+            Outputs (B, ..., C) of the network, and the penalty as a scalar, nats.
 
         Raises:
             ShapeError: outputs are not (examples, ..., C).
@@ -189,17 +198,24 @@ class FisherProximal:
         with _full(f):
             f32, before = _wide(f), _wide(before)
             if self.form == "kl":
-                each = self.likelihood.kl(before, f32)
+                prices = self.likelihood.kl(before, f32)
             else:
-                each = self.likelihood.squared_distance(before, f32) / 2
-            return f, _mean(self.likelihood, f32, y, each) / self.tau
+                prices = self.likelihood.squared_distance(before, f32) / 2
+            return f, _mean(self.likelihood, f32, y, prices) / self.tau
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The reference's parameters and buffers, to store beside the model's own."""
+        """Copy the reference's parameters and buffers, to store next to the model's own.
+
+        Returns:
+            Tensors by name.
+        """
         return {k: v.clone() for k, v in self._reference.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Put a stored reference back.
+
+        Args:
+            state: what :meth:`state_dict` gave.
 
         Raises:
             WeightsMismatchError: it is of another network.
@@ -220,9 +236,9 @@ class FisherProximal:
         args, keywords = _arguments(x)
         # A part of a network may be in training mode: its statistics are updated in place, and must not be here.
         buffers = {n for n, _ in self.model.named_buffers()}
-        held = {k: v.clone() if k in buffers else v for k, v in self._reference.items()}
-        with torch.random.fork_rng(devices=_devices(next(iter(held.values())))):
-            return _tensor(functional_call(self.model, held, args, keywords))
+        reference = {k: v.clone() if k in buffers else v for k, v in self._reference.items()}
+        with torch.random.fork_rng(devices=_devices(next(iter(reference.values())))):
+            return _tensor(functional_call(self.model, reference, args, keywords))
 
 
 def _inside(model: nn.Module) -> nn.Module:
@@ -233,10 +249,10 @@ def _inside(model: nn.Module) -> nn.Module:
 
 
 def _trained(model: nn.Module, where: str) -> dict[str, nn.Parameter]:
-    found = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    if not found:
+    trainable = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if not trainable:
         raise TaskError("no parameter requires a gradient", where=where, remedy="leave some of the network trainable")
-    return found
+    return trainable
 
 
 def _own(model: nn.Module) -> dict[str, Tensor]:
@@ -252,21 +268,21 @@ def _arguments(x: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def _tensor(f: Any) -> Tensor:
     if not isinstance(f, Tensor) or f.dim() < 2:
-        found = f"a tensor of shape {tuple(f.shape)}" if isinstance(f, Tensor) else f"a {type(f).__name__}"
+        what = f"a tensor of shape {tuple(f.shape)}" if isinstance(f, Tensor) else f"a {type(f).__name__}"
         raise ShapeError(
-            f"the network returns {found}, not (examples, ..., outputs)",
+            f"the network returns {what}, not (examples, ..., outputs)",
             where="regulariser",
             remedy="wrap it so that it returns one row of outputs per example",
         )
     return f
 
 
-def _mean(likelihood: Likelihood, f: Tensor, y: Tensor | None, each: Tensor) -> Tensor:
+def _mean(likelihood: Likelihood, f: Tensor, y: Tensor | None, values: Tensor) -> Tensor:
     """Mean over examples of what is summed over their positions: F's own convention."""
     refuse_one_class(likelihood, f, "likelihood")
     if y is not None:
-        each = each * likelihood.weight(f, y)
-    return each.sum() / len(each)
+        values = values * likelihood.weight(f, y)
+    return values.sum() / len(values)
 
 
 def _wide(t: Tensor) -> Tensor:

@@ -30,10 +30,14 @@ class RunningFisher:
     * Eigenvalues (George et al. 2018): averages of squared gradients in the bases. New bases start from the product of
       the factors' eigenvalues, scaled to the trace known so far, which does not depend on a basis.
 
+    ``tensors`` is everything there is to save, by name.
+
     Args:
-        kind: of cotangents, as in ``memspace.passes.kinds``; memory: weight ρ of the past in the averages; during the
-            first 1/(1−ρ) readings all batches count alike.
-        tensors: everything there is to save, by name.
+        space: the parameters.
+        law: the output law.
+        kind: of cotangents, as in ``memspace.passes.kinds``.
+        memory: weight ρ of the past in the averages; during the first 1/(1−ρ) readings all batches count alike.
+        seed: of sampled labels.
     """
 
     def __init__(self, space: ParameterSpace, law: Likelihood, kind: str, memory: float, seed: int) -> None:
@@ -47,15 +51,23 @@ class RunningFisher:
         return int(self.tensors["readings"]) if "readings" in self.tensors else 0
 
     def restore(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
-        """Take up what ``tensors`` held."""
+        """Take up saved ``tensors``.
+
+        Args:
+            tensors: as they were saved.
+            device: where they go.
+        """
         self.tensors = {k: v if k == "readings" else v.to(device) for k, v in tensors.items()}
         self._metric = None
 
     def read(self, model: nn.Module, x: Inputs, y: Tensor | None, *, refresh: bool) -> None:
-        """One forward and one backward pass over a batch, in eval mode and without autocast.
+        """Read one batch by a forward and a backward pass, in eval mode and without autocast.
 
         Args:
+            model: the network.
+            x: the batch's inputs.
             y: labels, only to know which positions are padded (none where not given).
+            refresh: compute new eigenbases.
 
         Raises:
             NonFiniteError: the model gives NaN or infinite outputs.
@@ -88,9 +100,9 @@ class RunningFisher:
             self._refresh()
         corrected = CorrectedEigenvalues(blocks, self._bases(), self._kind)
         corrected.update(view)
-        found = corrected.finish()
+        eigenvalues = corrected.finish()
         for b in blocks:
-            self._blend(f"eig/{b.name}", found[f"eig/{b.name}"] / (found["n"] * positions), share)
+            self._blend(f"eig/{b.name}", eigenvalues[f"eig/{b.name}"] / (eigenvalues["n"] * positions), share)
         self.tensors["readings"] = torch.tensor(self.readings + 1)
         self._metric = None
 
@@ -108,15 +120,22 @@ class RunningFisher:
                     self.tensors[f"{side}/{name}"] = u
 
     def _bases(self) -> dict[str, Bases]:
-        held = self.tensors
-        return {b.name: Bases(held.get(f"ua/{b.name}"), held.get(f"ug/{b.name}")) for b in self._space.blocks}
+        tensors = self.tensors
+        return {b.name: Bases(tensors.get(f"ua/{b.name}"), tensors.get(f"ug/{b.name}")) for b in self._space.blocks}
 
     def _blend(self, key: str, value: Tensor, share: float) -> None:
         known = self.tensors.get(key)
         self.tensors[key] = value.clone() if known is None or share == 1 else torch.lerp(known, value, share)
 
     def metric(self, dtype: torch.dtype) -> Kronecker:
-        """What is known now, in the precision of the vectors it will meet."""
+        """Give the metric as known now.
+
+        Args:
+            dtype: precision of the vectors it will meet.
+
+        Returns:
+            F in EKFAC form.
+        """
         if self._metric is None:
             blocks = self._space.blocks
             values = {b.name: self.tensors[f"eig/{b.name}"].to(dtype) for b in blocks}

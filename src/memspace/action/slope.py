@@ -54,15 +54,18 @@ class Slope:
 
     @property
     def value_effect(self) -> Tensor:
-        """The same first-order change of :attr:`value`, (n,)."""
+        """First-order change of :attr:`value` per unit of an example's weight, (n,)."""
         return self.effect / (2 * self.value) if self.value > 0 else torch.zeros_like(self.effect)
 
 
 @dataclass(frozen=True)
 class ProbeDual:
-    """A probe set in the dual: ``gram`` (n, C, n, C) of Jacobian rows, ``root`` (n, C, K), ``residual`` (n, C).
+    """A probe set in the dual, float64. C counts the outputs of one example over all its positions.
 
-    C counts the outputs of one example over all its positions; all float64.
+    Args:
+        gram: (n, C, n, C), inner products of Jacobian rows.
+        root: (n, C, K), S_i of every example.
+        residual: (n, C), r_i of every example.
     """
 
     gram: Tensor
@@ -71,28 +74,42 @@ class ProbeDual:
 
     @property
     def trace(self) -> float:
-        """Tr F on the probe set, nats per squared unit of the parameters."""
-        own = torch.diagonal(self.gram, dim1=0, dim2=2)  # (C, C, n)
-        return float(torch.einsum("cdi,ick,idk->", own, self.root, self.root)) / len(self.root)
+        """tr F on the probe set, nats per squared unit of the parameters."""
+        diagonal = torch.diagonal(self.gram, dim1=0, dim2=2)  # (C, C, n)
+        return float(torch.einsum("cdi,ick,idk->", diagonal, self.root, self.root)) / len(self.root)
 
     def squared_gradient(self, of: int) -> float:
-        """‖∇L‖² of the mean loss over the ``of`` examples that these were drawn from, unbiased."""
+        """Estimate ‖∇L‖² of the mean loss over the examples that these were drawn from, unbiased.
+
+        Args:
+            of: number of those examples.
+
+        Returns:
+            Nats² per squared unit of the parameters.
+        """
         n = len(self.residual)
         every = torch.einsum("ic,icjd,jd->ij", self.residual, self.gram, self.residual)
-        own, total = float(every.diagonal().sum()), float(every.sum())
-        between = (total - own) / (n * (n - 1)) if n > 1 else 0.0
-        return (own / n + (of - 1) * between) / of
+        alone, total = float(every.diagonal().sum()), float(every.sum())
+        between = (total - alone) / (n * (n - 1)) if n > 1 else 0.0
+        return (alone / n + (of - 1) * between) / of
 
     def slope(self, damping: float) -> Slope:
-        """The slope at damping λ > 0, by one factorisation."""
+        """Compute the slope by one factorisation.
+
+        Args:
+            damping: λ > 0.
+
+        Returns:
+            The squared slope, with the examples' effects.
+        """
         n, _, k = self.root.shape
         mixed = torch.einsum("ick,icjd->ikjd", self.root, self.gram)  # R Jᵀ
         dual = torch.einsum("ikjd,jdl->ikjl", mixed, self.root).reshape(n * k, n * k)
         dual.diagonal().add_(n * damping)
         along = torch.einsum("icjd,jd->ic", self.gram, self.residual) / n  # J g
         right = torch.einsum("ikjd,jd->ik", mixed, self.residual).reshape(-1, 1) / n  # R g
-        held = torch.cholesky_solve(right, torch.linalg.cholesky(dual)).reshape(n, k)
-        moved = (along - torch.einsum("ikjd,ik->jd", mixed, held)) / damping  # J (F + λI)⁻¹ g
+        dual_weights = torch.cholesky_solve(right, torch.linalg.cholesky(dual)).reshape(n, k)
+        moved = (along - torch.einsum("ikjd,ik->jd", mixed, dual_weights)) / damping  # J (F + λI)⁻¹ g
         gained = (self.residual * moved).sum(1)
         spent = torch.einsum("ick,ic->ik", self.root, moved).square().sum(1)
         effect = 2 * gained - spent
@@ -102,10 +119,14 @@ class ProbeDual:
 
 @dataclass(frozen=True)
 class SlopeSignals:
-    """What slope and natural gradient are made of: Jacobian ``rows``, C per example, ``root`` and ``residual``.
+    """What slope and natural gradient are made of.
 
     Args:
-        outputs: (n, ..., C), labels ``y``; root and residual as in :class:`ProbeDual`, float64.
+        rows: Jacobian rows, C per example.
+        outputs: (n, ..., C).
+        y: labels.
+        root: S_i as in :class:`ProbeDual`, (n, C, K) float64.
+        residual: r_i as in :class:`ProbeDual`, (n, C) float64.
     """
 
     rows: Rows
@@ -116,7 +137,17 @@ class SlopeSignals:
 
 
 def signals(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) -> SlopeSignals:
-    """Read Jacobian rows, Fisher roots and residuals of the examples at ``index`` in one pass."""
+    """Read Jacobian rows, Fisher roots and residuals in one pass.
+
+    Args:
+        task: the model, its law and data.
+        space: the parameters.
+        index: places of the training examples, (n,).
+        batch: examples at a time.
+
+    Returns:
+        The signals of these examples.
+    """
     rows, table = CollectRows(space.blocks, "jacobian"), Outputs()
     run_pass(task, space, [rows, table], PassOptions(index=index, batch=batch))
     t = table.finish()
@@ -127,9 +158,18 @@ def signals(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) 
 
 
 def probe_dual(task: Task, space: ParameterSpace, index: Tensor, batch: int = 128) -> ProbeDual:
-    """The dual of the examples at ``index``, from one pass.
+    """Read the dual of some examples in one pass.
 
-    Memory: 8 (nC)² bytes for the Gram matrix, beside the rows in factored form.
+    Memory: 8 (nC)² bytes for the Gram matrix, next to the rows in factored form.
+
+    Args:
+        task: the model, its law and data.
+        space: the parameters.
+        index: places of the training examples, (n,).
+        batch: examples at a time.
+
+    Returns:
+        The Gram matrix with roots and residuals.
     """
     read = signals(task, space, index, batch)
     n, c = read.residual.shape
@@ -137,18 +177,39 @@ def probe_dual(task: Task, space: ParameterSpace, index: Tensor, batch: int = 12
 
 
 def affordable(task: Task, space: ParameterSpace, index: Tensor, memory: int) -> tuple[int, int]:
-    """How many examples' rows fit ``memory`` bytes and ``MAX_ROWS``, and the rows one example makes."""
+    """Count the examples whose rows fit memory and ``MAX_ROWS``.
+
+    Args:
+        task: the model, its law and data.
+        space: the parameters.
+        index: places of training examples; the first one is read.
+        memory: bytes.
+
+    Returns:
+        Number of examples, and the rows one example makes.
+    """
     rows = CollectRows(space.blocks, "jacobian")
     run_pass(task, space, [rows], PassOptions(index=index[:1], batch=1))
     made = rows.finish()
-    each = sum(t.numel() * t.element_size() for part in (made.a, made.g) for t in part.values())
+    bytes_each = sum(t.numel() * t.element_size() for part in (made.a, made.g) for t in part.values())
     count = MAX_ROWS // len(made)
     # Four matrices of the Gram's size live at once; a block's rows are copied in float64 and formed.
-    while count > 0 and 32 * (count * len(made)) ** 2 + 4 * count * each > memory:
+    while count > 0 and 32 * (count * len(made)) ** 2 + 4 * count * bytes_each > memory:
         count -= 1
     return count, len(made)
 
 
 def slope(task: Task, space: ParameterSpace, index: Tensor, damping: float, batch: int = 128) -> float:
-    """‖∇L‖²_{(F+λI)⁻¹} of the mean loss over the examples at ``index``, nats; exact on those (float64)."""
+    """Compute ‖∇L‖²_{(F+λI)⁻¹} of the mean loss over some examples; exact on those (float64).
+
+    Args:
+        task: the model, its law and data.
+        space: the parameters.
+        index: places of the training examples, (n,).
+        damping: λ > 0.
+        batch: examples at a time.
+
+    Returns:
+        Nats.
+    """
     return probe_dual(task, space, index, batch).slope(damping).squared

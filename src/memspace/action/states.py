@@ -22,7 +22,16 @@ Swap = Callable[[int, Tensor], Tensor]  # (l, h_l) ↦ what goes on in its place
 
 @contextmanager
 def replacing(model: nn.Module, chain: Chain, swap: Swap) -> Iterator[None]:
-    """Inside, every hidden state h_l of the model (l = 0 before the first block) is what ``swap`` makes of it."""
+    """Have a swap's result go on in the place of every hidden state h_l of the model, while the context lasts.
+
+    Args:
+        model: the network.
+        chain: the blocks that make its depth.
+        swap: (l, h_l) ↦ what goes on; l = 0 before the first block.
+
+    Yields:
+        Nothing.
+    """
     turns: dict[int, int] = {}
     layer = {(id(b.module), b.turn): k for k, b in enumerate(chain.blocks)}
     first = chain.blocks[0]
@@ -65,7 +74,10 @@ class HiddenStates:
     """Hidden states of some examples.
 
     Args:
-        h: h_0 … h_L, each (n, *shape); f: outputs (n, ..., C); y: labels; weight: 0 at padded positions.
+        h: h_0 … h_L, each (n, *shape).
+        f: outputs (n, ..., C).
+        y: labels.
+        weight: 0 at padded positions.
     """
 
     h: tuple[Tensor, ...]
@@ -75,7 +87,18 @@ class HiddenStates:
 
 
 def states(task: Task, chain: Chain, data: Data, index: Tensor, batch: int = 128) -> HiddenStates:
-    """One forward pass over the examples at ``index``; no gradients."""
+    """Read hidden states in one forward pass; no gradients.
+
+    Args:
+        task: the model and its law.
+        chain: the blocks that make its depth.
+        data: where the examples are.
+        index: their places, (n,).
+        batch: examples at a time.
+
+    Returns:
+        Hidden states, outputs and labels.
+    """
     hs: list[list[Tensor]] = [[] for _ in range(len(chain) + 1)]
     fs, ys = [], []
 
@@ -94,10 +117,16 @@ def states(task: Task, chain: Chain, data: Data, index: Tensor, batch: int = 128
 
 @dataclass(frozen=True)
 class Tail:
-    """What follows from a hidden state: h_l ↦ f, the rest of the network as it stands, on inputs ``x``.
+    """What follows from a hidden state: h_l ↦ f, the rest of the network as it stands.
 
     Layers before l run as well and are thrown away; with ``short`` they run on the first example only. That is right
     where the rest depends on the inputs through h_l alone, which :meth:`shortened` tests.
+
+    Args:
+        task: the model and its law.
+        chain: the blocks that make its depth.
+        x: inputs of n examples.
+        short: run the layers before on the first example only.
     """
 
     task: Task
@@ -114,12 +143,21 @@ class Tail:
         return f
 
     def shortened(self, layer: int, h: Tensor, f: Tensor) -> Tail:
-        """The same with a prefix of one example, if that gives the outputs f known for h; else this one."""
+        """Take a prefix of one example, if that gives the outputs known.
+
+        Args:
+            layer: l.
+            h: hidden states (n, *shape) there.
+            f: the outputs they lead to, (n, ..., C).
+
+        Returns:
+            The short tail, or this one.
+        """
         short = Tail(self.task, self.chain, self.x, True)
         try:
             with torch.no_grad(), evaluating(self.task.model):
-                found = short(layer, h)
+                outputs = short(layer, h)
         except (RuntimeError, ValueError, IndexError, TypeError):
             return self
-        close = found.shape == f.shape and torch.allclose(found, f, rtol=1e-3, atol=1e-4 * float(f.abs().max()))
+        close = outputs.shape == f.shape and torch.allclose(outputs, f, rtol=1e-3, atol=1e-4 * float(f.abs().max()))
         return short if close else self

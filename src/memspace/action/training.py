@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.action.clock import no_time
-from memspace.action.drift import LEAST, Drift, readings_along
+from memspace.action.drift import LEAST, Drift, Readings, readings_along
 from memspace.action.excess import SpentPath, excess, excess_in_time, windows
 from memspace.action.lengths import bought, clocked_action, lengths
 from memspace.action.slope import Slope, affordable, probe_dual, slope
@@ -31,7 +31,7 @@ from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
 from memspace.task.checks import holding
-from memspace.task.task import Task
+from memspace.task.task import Run, Task
 
 __all__ = ["TrainingAction", "slope", "training_action"]
 
@@ -46,8 +46,14 @@ class TrainingAction(Shown):
     """What was measured along a run; arrays are per checkpoint, for plotting.
 
     Args:
-        loss: nats per example; length: travelled so far without noise, nats^½; slope: ‖∇L‖_{F⁻¹}, nats^½ (empty:
-            unmeasured); speed: that length per learning-rate time up to each checkpoint (NaN at the first).
+        measurements: of the whole path.
+        unmeasured: what could not be measured, with the reason.
+        time: recorded time.
+        step: optimiser steps.
+        loss: nats per example.
+        length: travelled so far without noise, nats^½.
+        slope: ‖∇L‖_{F⁻¹}, nats^½ (empty: unmeasured).
+        speed: length per learning-rate time up to each checkpoint (NaN at the first).
         segments: per stretch of the drift, column → values: ``step_from``, ``step_to``, ``length``, ``bought`` and,
             where the slope is measured, ``excess`` (on its own examples; they sum to the excess) with its numerical
             ``error``: what noise, leaving out checkpoints and the damping may have moved.
@@ -85,49 +91,109 @@ def training_action(
     space: ParameterSpace | None = None,
     memory: int = 2**30,
 ) -> TrainingAction:
-    """Length, action, loss bought and action excess of ``task.run``, on a random probe set of training examples.
+    """Measure length, action, loss bought and action excess of ``task.run``, on a random probe set of training examples.
 
     Args:
-        probe: examples predictions are followed on; slope_probe: examples the slope ‖∇L‖_{F⁻¹} is computed on; both
-            are lowered to what ``memory`` bytes hold.
+        task: the model, its law, data and recorded training.
+        probe: number of examples predictions are followed on; lowered to what ``memory`` holds.
+        slope_probe: number of examples the slope ‖∇L‖_{F⁻¹} is computed on; lowered alike.
+        seed: of the choice of examples.
+        progress: told of the work as it goes.
         space: the parameter layout, where some layers are to stay off the fast path.
+        memory: bytes.
+
+    Returns:
+        Measurements, and what could not be measured.
     """
     run = task.run
     if run is None or len(run.states) < 3:
-        found = "no checkpoints" if run is None else f"only {len(run.states)} checkpoints"
-        reason = Unmeasured(
-            "action", f"{found} of the training were recorded", "record some: Task(run=Run(states, time, step))"
-        )
-        return TrainingAction((), (reason,))
-    law = task.likelihood
+        recorded = "no checkpoints" if run is None else f"only {len(run.states)} checkpoints"
+        remedy = "record some: Task(run=Run(states, time, step))"
+        return TrainingAction((), (Unmeasured("action", f"{recorded} of the training were recorded", remedy),))
     generator = torch.Generator().manual_seed(seed + 9)
+    path = _followed(task, run, probe, generator, memory, progress)
+    measurements, unmeasured = _lengths(task, run, path, progress)
+    drift, loss = path.readings.best, path.loss
+    segments = {
+        "step_from": tuple(float(run.step[w.start]) for w in drift.windows),
+        "step_to": tuple(float(run.step[w.end]) for w in drift.windows),
+        "length": tuple(w.length for w in drift.windows),
+        "bought": tuple(float((loss[w.start] - loss[w.end]).mean()) for w in drift.windows),
+    }
+    space = ParameterSpace.of(task) if space is None else space
+    count, rows = affordable(task, space, path.index, memory)
+    chosen = torch.randperm(len(path.index), generator=generator)[: min(slope_probe, count)].sort().values
+    slopes: tuple[Slope, ...] = ()
+    why_not = _no_excess(task, run, space, chosen, rows)
+    if why_not is not None:
+        unmeasured.append(why_not)
+    else:
+        read = _slopes(task, space, run.states, path.index[chosen], progress)
+        slopes = tuple(r.slope for r in read)
+        made, absent, parts = _excess(run, space, path, chosen, read)
+        measurements += made
+        unmeasured += absent
+        segments |= {name: tuple(parts[name].tolist()) for name in ("excess", "error")}
+    travelled = _travelled(drift, path.readings.enough, run.step)
+    return TrainingAction(
+        measurements=tuple(measurements),
+        unmeasured=tuple(unmeasured),
+        time=run.time,
+        step=run.step,
+        loss=tuple(loss.mean(1).tolist()),
+        length=tuple(travelled),
+        slope=tuple(s.value for s in slopes),
+        speed=(float("nan"), *_speeds(travelled, run.time)),
+        segments=segments,
+    )
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """The path through predictions on the probe examples at ``index``."""
+
+    index: Tensor
+    f: Tensor  # (S, n, ..., C)
+    weight: Tensor
+    loss: Tensor  # (S, n)
+    readings: Readings
+
+
+def _followed(
+    task: Task, run: Run, probe: int, generator: torch.Generator, memory: int, progress: Progress
+) -> _Followed:
+    """Follow the predictions of as many examples as asked for, or as memory holds."""
+    law = task.likelihood
     order = torch.randperm(len(task.train), generator=generator)
     example, _ = outputs(task, task.train, index=order[:1])
     fits = memory // (24 * example.numel() * max(len(run.states), LINE_POINTS))
     index = order[: max(2, min(probe, fits))].sort().values
     f, y = outputs_along(task, run.states, index, progress, "following the training path")
     weight = law.weight(f[0], y)
-    loss = torch.stack([_per_example(law.nll(x, y)) for x in f])  # (S, n)
-    path = walk(law, f, weight)
+    loss = torch.stack([_per_example(law.nll(x, y)) for x in f])
+    return _Followed(index, f, weight, loss, readings_along(law, f, run.step, weight, run.one_step))
+
+
+def _lengths(task: Task, run: Run, path: _Followed, progress: Progress) -> tuple[list[Measurement], list[Unmeasured]]:
+    """Lengths of the path and of the straight line, the loss bought, and the action in the recorded time."""
+    law, f, count, readings = task.likelihood, path.f, len(run.states), path.readings
+    recorded = walk(law, f, path.weight)
     line_states = straight_line(run.states[0], run.states[-1], LINE_POINTS)
-    line_f, _ = outputs_along(task, line_states, index, progress, "straight line")
-    line = walk(law, line_f, weight)
-    del line_f
-    ends = squared_distances(law, f[0], f[-1], weight)
-    readings = readings_along(law, f, run.step, weight, run.one_step)
-    measurements, unmeasured = lengths(path, line, ends, len(run.states), readings)
-    measurements.append(bought(loss))
+    line_f, _ = outputs_along(task, line_states, path.index, progress, "straight line")
+    line = walk(law, line_f, path.weight)
+    ends = squared_distances(law, f[0], f[-1], path.weight)
+    measurements, unmeasured = lengths(recorded, line, ends, count, readings)
+    measurements.append(bought(path.loss))
     if not readings.enough:
         unmeasured.append(
             Unmeasured(
                 "action.drift_length",
-                f"{len(run.states)} checkpoints, or steps that do not increase, cannot tell drift from noise",
+                f"{count} checkpoints, or steps that do not increase, cannot tell drift from noise",
                 f"record at least {LEAST} checkpoints with their steps",
             )
         )
-    ticking = all(b > a for a, b in itertools.pairwise(run.time))
-    if ticking:
-        measurements.append(clocked_action(path, readings, run.time, len(run.states)))
+    if _ticking(run):
+        measurements.append(clocked_action(recorded, readings, run.time, count))
     else:
         unmeasured.append(
             Unmeasured(
@@ -136,70 +202,57 @@ def training_action(
                 "record the sum of learning rates at each checkpoint: Run(time=...)",
             )
         )
-    drift = readings.best
-    segments = {
-        "step_from": tuple(float(run.step[w.start]) for w in drift.windows),
-        "step_to": tuple(float(run.step[w.end]) for w in drift.windows),
-        "length": tuple(w.length for w in drift.windows),
-        "bought": tuple(float((loss[w.start] - loss[w.end]).mean()) for w in drift.windows),
-    }
-    space = ParameterSpace.of(task) if space is None else space
-    count, rows = affordable(task, space, index, memory)
-    chosen = torch.randperm(len(index), generator=generator)[: min(slope_probe, count)].sort().values
-    slopes: tuple[Slope, ...] = ()
+    return measurements, unmeasured
+
+
+def _ticking(run: Run) -> bool:
+    return all(b > a for a, b in itertools.pairwise(run.time))
+
+
+def _no_excess(task: Task, run: Run, space: ParameterSpace, chosen: Tensor, rows: int) -> Unmeasured | None:
+    """Why the excess cannot be stated, if so."""
     if moved := _moved_outside(task.model, space, run.states):
-        unmeasured.append(
-            Unmeasured(
-                "action.excess",
-                f"training also moved parameters that are not audited ({moved[0]}{', ...' if len(moved) > 1 else ''}): "
-                "what it bought was not bought by the others alone",
-                "audit all parameters that were trained",
-            )
+        return Unmeasured(
+            "action.excess",
+            f"training also moved parameters that are not audited ({moved[0]}{', ...' if len(moved) > 1 else ''}): "
+            "what it bought was not bought by the others alone",
+            "audit all parameters that were trained",
         )
-    elif len(chosen) < min(LEAST_PROBE, len(task.train)):
-        unmeasured.append(
-            Unmeasured(
-                "action.excess",
-                f"an example's slope needs {rows:,} Jacobian rows: memory and time allow {len(chosen)} examples, "
-                f"{LEAST_PROBE} are needed",
-                "raise the memory budget, or use a model with fewer outputs per example",
-            )
+    if len(chosen) < min(LEAST_PROBE, len(task.train)):
+        return Unmeasured(
+            "action.excess",
+            f"an example's slope needs {rows:,} Jacobian rows: memory and time allow {len(chosen)} examples, "
+            f"{LEAST_PROBE} are needed",
+            "raise the memory budget, or use a model with fewer outputs per example",
         )
-    else:
-        read = _slopes(task, space, run.states, index[chosen], progress)
-        slopes = tuple(r.slope for r in read)
-        at = tuple(map(float, run.step if readings.enough else range(len(run.step))))
-        spent = SpentPath(readings.on(chosen.to(f.device)), slopes, at, loss[:, chosen].cpu())
-        far = _moved(space, run.states, drift)
-        parts = windows(spent, spent.loss.mean(1), spent.readings.best, far, [r.damping for r in read])
-        segments |= {name: tuple(parts[name].tolist()) for name in ("excess", "error")}
-        made, absent = excess(spent, parts)
-        measurements += made
-        unmeasured += absent
-        if ticking:
-            why = no_time([r.rate for r in read], run.time, spent.loss.mean(1), run.optimiser)
-            if why:
-                remedy = "compare by action.excess, which knows no clock; plain gradient descent says so by "
-                remedy += 'Run(optimiser="SGD")'
-                unmeasured.append(Unmeasured("action.excess_learning_rate_time", why, remedy))
-            else:
-                measurements.append(excess_in_time(spent, run.time))
-    travelled = _travelled(drift, readings.enough, run.step)
-    speed = [
-        (y - x) / (b - a) if b > a else float("nan")
-        for (x, y), (a, b) in zip(itertools.pairwise(travelled), itertools.pairwise(run.time), strict=True)
-    ]
-    return TrainingAction(
-        tuple(measurements),
-        tuple(unmeasured),
-        run.time,
-        run.step,
-        tuple(loss.mean(1).tolist()),
-        tuple(travelled),
-        tuple(s.value for s in slopes),
-        (float("nan"), *speed),
-        segments,
-    )
+    return None
+
+
+def _excess(
+    run: Run, space: ParameterSpace, path: _Followed, chosen: Tensor, read: Sequence[_Read]
+) -> tuple[list[Measurement], list[Unmeasured], dict[str, Tensor]]:
+    """The excess over all clocks and, where the recorded time is one, in that time; and its parts by window."""
+    at = tuple(map(float, run.step if path.readings.enough else range(len(run.step))))
+    slopes = tuple(r.slope for r in read)
+    spent = SpentPath(path.readings.on(chosen.to(path.f.device)), slopes, at, path.loss[:, chosen].cpu())
+    far = _moved(space, run.states, path.readings.best)
+    parts = windows(spent, spent.loss.mean(1), spent.readings.best, far, [r.damping for r in read])
+    measurements, unmeasured = excess(spent, parts)
+    if _ticking(run):
+        why = no_time([r.rate for r in read], run.time, spent.loss.mean(1), run.optimiser)
+        if why:
+            remedy = "compare by action.excess, which knows no clock; plain gradient descent says so by "
+            remedy += 'Run(optimiser="SGD")'
+            unmeasured.append(Unmeasured("action.excess_learning_rate_time", why, remedy))
+        else:
+            measurements.append(excess_in_time(spent, run.time))
+    return measurements, unmeasured, parts
+
+
+def _speeds(travelled: Sequence[float], time: Sequence[float]) -> list[float]:
+    """Length per recorded time between checkpoints, (S−1); NaN where time stands still."""
+    pairs = zip(itertools.pairwise(travelled), itertools.pairwise(time), strict=True)
+    return [(y - x) / (b - a) if b > a else float("nan") for (x, y), (a, b) in pairs]
 
 
 def _travelled(drift: Drift, timed: bool, step: Sequence[int]) -> list[float]:

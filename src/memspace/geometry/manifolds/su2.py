@@ -127,7 +127,7 @@ class SU2(KnownManifold):
         across, phase, p = math.hypot(q[1], q[2]), math.atan2(q[3], q[0]), self.penalty
         if across < 1e-12:
             return torch.tensor(self._along_third(phase), dtype=torch.float64)
-        best, found = math.inf, (0.0, 0.0, 0.0)
+        least, shortest = math.inf, (0.0, 0.0, 0.0)
         along = math.hypot(q[3], q[0])
 
         def at(s: Any, lobe: int) -> tuple[Any, Any]:
@@ -147,14 +147,14 @@ class SU2(KnownManifold):
                 s = brentq(miss, grid[k], grid[k + 1], args=(lobe,), xtol=1e-15, rtol=1e-14)
                 a, c = (float(v) for v in at(s, lobe))
                 squared = a * a * (1 - c * c * (1 - 1 / p))
-                if squared < best:
-                    best, h3 = squared, a * c / p
+                if squared < least:
+                    least, h3 = squared, a * c / p
                     turn = (1 - p) * h3
                     size = math.copysign(a, math.sin(a)) * math.sqrt(1 - c * c) / across
                     x = size * (math.cos(turn) * q[1] + math.sin(turn) * q[2])
                     y = size * (math.cos(turn) * q[2] - math.sin(turn) * q[1])
-                    found = (x, y, h3)
-        return torch.tensor(found, dtype=torch.float64)
+                    shortest = (x, y, h3)
+        return torch.tensor(shortest, dtype=torch.float64)
 
     def _along_third(self, phi: float) -> tuple[float, float, float]:
         """To exp(−iφσ₃): straight up to the conjugate point |φ| = π/p, length √(π² − p(π−|φ|)²/(p−1)) beyond it."""
