@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.memory_workloads import digits as noisy_digits
 from benchmarks.table import Row, at_most, mean_interval
-from memspace.geometry.geodesic import Geodesic, geodesic, path_length
+from memspace.geometry.geodesic import Geodesic, GeodesicSettings, geodesic, path_length
 from memspace.geometry.matching import match
 from memspace.geometry.network_flow import network_flow
 from memspace.geometry.stacked import probe_of
@@ -110,7 +110,7 @@ def _pair(
     b: dict[str, Tensor],
     path: tuple[dict[str, Tensor], ...] = (),
 ) -> Pair:
-    found = geodesic(task, a, b, path=path, examples=128 if arguments.small else 512)
+    found = geodesic(task, a, b, path=path, settings=GeodesicSettings(128 if arguments.small else 512))
     assert task.test is not None
     other = probe_of(task, found.probe.space, torch.arange(len(task.test)), test=True)
     ends = found.points[[0, -1]]

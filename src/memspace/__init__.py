@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.editing.reweight import ExampleWeights as ExampleWeights
     from memspace.action.depth import Depth as Depth
     from memspace.action.training import TrainingAction as TrainingAction
-    from memspace.geometry.geodesic import Geodesic as Geodesic
+    from memspace.geometry.geodesic import Geodesic as Geodesic, GeodesicSettings as GeodesicSettings
     from memspace.verbs.attack import attack as attack
     from memspace.verbs.capacity import capacity as capacity
     from memspace.verbs.retrain import retrain as retrain
@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.verbs.depth import depth as depth, depth as depth_action
     from memspace.verbs.prune import prune as prune
     from memspace.action.depth_regulariser import DepthAction as DepthAction
-    from memspace.action.natural import natural_gradient_flow as natural_gradient_flow
     from memspace.action.optimiser import NaturalGradient as NaturalGradient
     from memspace.action.regularise import FisherProximal as FisherProximal, FisherRaoNorm as FisherRaoNorm
     from memspace.verbs.audit import audit as audit
@@ -42,6 +41,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.auditing.results import Chapter as Chapter, Results as Results
     from memspace.auditing.settings import AuditSettings as AuditSettings, AuditSettings as Settings
     from memspace.verbs.distil import distil as distil
+    from memspace.verbs.fisher import fisher as fisher
+    from memspace.verbs.natural_gradient_flow import natural_gradient_flow as natural_gradient_flow
     from memspace.verbs.forget import forget as forget
     from memspace.verbs.reweight import reweight as reweight
     from memspace.verbs.training_action import training_action as training_action
@@ -63,7 +64,6 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.measures.compensated import PruneSettings as PruneSettings
     from memspace.measures.input_study import AttackSettings as AttackSettings, InputStudy as InputStudy
     from memspace.measures.pruned import PrunedNetwork as PrunedNetwork
-    from memspace.metric.fisher import build as fisher
     from memspace.metric.metric import FisherMetric as FisherMetric
     from memspace.passes.processes import across as across
     from memspace.passes.space import ParameterSpace as ParameterSpace
@@ -123,7 +123,7 @@ _HOMES = {  # module: its public names, by question
     "task.recording": "load_run",
     "training.many": "train_many",
     "action.optimiser": "NaturalGradient",
-    "action.natural": "natural_gradient_flow",
+    "verbs.natural_gradient_flow": "natural_gradient_flow",
     "action.regularise": "FisherRaoNorm FisherProximal",
     "action.depth_regulariser": "DepthAction",
     "verbs.training_action": "training_action",
@@ -132,8 +132,8 @@ _HOMES = {  # module: its public names, by question
     "action.depth": "Depth",
     # What is its geometry?
     "verbs.geodesic": "geodesic",
-    "geometry.geodesic": "Geodesic",
-    "metric.fisher": "fisher",
+    "geometry.geodesic": "GeodesicSettings Geodesic",
+    "verbs.fisher": "fisher",
     "metric.metric": "FisherMetric",
     "passes.space": "ParameterSpace",
     "passes.verify": "verified_space",
@@ -159,7 +159,7 @@ _HOMES = {  # module: its public names, by question
     "errors": "MemspaceError",
 }
 # Public names that their modules know by another: a short one and older ones
-_CALLED = {"fisher": "build", "Settings": "AuditSettings", "label_issues": "labels", "depth_action": "depth"}
+_CALLED = {"Settings": "AuditSettings", "label_issues": "labels", "depth_action": "depth"}
 _PLACES = {name: f"memspace.{module}" for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = ["__version__", *_PLACES]

@@ -8,7 +8,7 @@ from torch import nn
 
 from memspace.errors import TaskError
 from memspace.geometry.embedding import embed, squared_steps
-from memspace.geometry.geodesic import geodesic, path_length
+from memspace.geometry.geodesic import GeodesicSettings, geodesic, path_length
 from memspace.geometry.layers import layer_lengths
 from memspace.geometry.stacked import held_between, probe_of
 from memspace.geometry.string import midpoints, relax, respaced
@@ -73,7 +73,7 @@ def test_lower_found_straight_and_given_stand_in_order(seed):
     a, b, c = (copy(network(10 * seed + k)) for k in range(3))
     task = task_of(network(99), law)
     bent = [{k: (a[k] + b[k]) / 2 + 0.3 * c[k] for k in a}]
-    g = geodesic(task, a, b, path=[a, *bent, b], levels=(5, 9), limit=60, seed=seed)
+    g = geodesic(task, a, b, path=[a, *bent, b], settings=GeodesicSettings(levels=(5, 9), limit=60, seed=seed))
     assert g.lower <= g.length.measured * (1 + 1e-12)
     for other in (g.straight, g.given):
         assert g.length.value <= other.value * (1 + 1e-12)
@@ -91,7 +91,7 @@ def test_a_linear_model_with_gaussian_noise_has_straight_geodesics():
     model = nn.Sequential(nn.Linear(4, 3)).double().eval()
     task = task_of(model, Gaussian(0.5))
     a, b = copy(model), {k: torch.randn_like(v) for k, v in model.state_dict().items()}
-    g = geodesic(task, a, b, levels=(5,), limit=20)
+    g = geodesic(task, a, b, settings=GeodesicSettings(levels=(5,), limit=20))
     assert g.lower == pytest.approx(g.straight.value, rel=1e-10)
     assert g.length.value == pytest.approx(g.lower, rel=1e-10)
     assert g.gap == pytest.approx(0, abs=1e-9)
@@ -104,14 +104,14 @@ def test_an_overparameterised_network_follows_the_great_circles():
     task = Task(model=model, train=(x, torch.tensor([0, 1, 2, 0, 1])))
     g = torch.Generator().manual_seed(2)
     a, b = ({"0.weight": 2 * torch.randn(3, 5, generator=g, dtype=torch.float64)} for _ in range(2))
-    found = geodesic(task, a, b, levels=(9, 17, 33), limit=300, tolerance=1e-8)
+    found = geodesic(task, a, b, settings=GeodesicSettings(levels=(9, 17, 33), limit=300, tolerance=1e-8))
     assert found.straight.value > 1.02 * found.lower
     assert found.length.value == pytest.approx(found.lower, rel=2e-3)
 
 
 def test_no_movement_has_no_length():
     a = copy(network(1))
-    g = geodesic(task_of(network(1)), a, a, levels=(5,), limit=10)
+    g = geodesic(task_of(network(1)), a, a, settings=GeodesicSettings(levels=(5,), limit=10))
     assert (g.lower, g.length.value, g.gap, g.ratio) == (0, 0, 0, 1)
 
 
@@ -133,7 +133,7 @@ class Normed(nn.Module):
 def test_what_is_held_moves_evenly_from_one_end_to_the_other():
     first, second = (Normed(k).double().eval() for k in (0, 1))
     task = task_of(first)
-    g = geodesic(task, copy(first), copy(second), levels=(5,), limit=10)
+    g = geodesic(task, copy(first), copy(second), settings=GeodesicSettings(levels=(5,), limit=10))
     x = task.train.batch(range(30)).x[g.probe.index]
     outputs = g.probe.outputs(g.points)
     assert torch.allclose(outputs[0], first(x)[: len(x)])

@@ -63,8 +63,8 @@ def compared() -> memspace.NetworkComparison:
 
 
 def shortest() -> memspace.Geodesic:
-    job = linear()
-    return memspace.geodesic(job, job.model.state_dict(), moved(job), levels=(5,), limit=3, curve=False)
+    job, settings = linear(), memspace.GeodesicSettings(levels=(5,), limit=3, curve=False)
+    return memspace.geodesic(job, job.model.state_dict(), moved(job), settings=settings)
 
 
 ATTACK = memspace.AttackSettings(10, memspace.AttackSearch(steps=2, restarts=0, bisections=2), draws=1)

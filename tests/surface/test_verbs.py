@@ -22,11 +22,13 @@ VERBS = (
     "depth",
     "distil",
     "duplicates",
+    "fisher",
     "forget",
     "geodesic",
     "influence",
     "labels",
     "leave_one_out",
+    "natural_gradient_flow",
     "prune",
     "retrain",
     "reweight",
@@ -34,6 +36,7 @@ VERBS = (
     "training_action",
     "write",
 )
+NEEDING = ("compare", "forget", "geodesic", "natural_gradient_flow", "reweight", "write")  # more than a task
 
 
 def model() -> nn.Module:
@@ -70,7 +73,7 @@ def test_a_mistake_is_one_sentence_that_names_the_verb(name, call, says) -> None
     assert "\n" not in str(said.value)
 
 
-@pytest.mark.parametrize("name", [n for n in VERBS if n not in ("compare", "forget", "geodesic", "reweight", "write")])
+@pytest.mark.parametrize("name", [n for n in VERBS if n not in NEEDING])
 def test_a_model_without_data_or_with_a_task_says_so(name) -> None:
     verb = getattr(memspace, name)
     with pytest.raises(TaskError, match=rf"no training data are given .*call memspace\.{name}\(model, train\)"):
@@ -90,7 +93,7 @@ def test_no_argument_of_a_verb_is_called_like_a_field_of_a_task(name) -> None:
     own = list(inspect.signature(getattr(memspace, name)).parameters)
     assert own[0] == "task"
     assert not set(own) & {f.name for f in dataclasses.fields(Task)}
-    assert len(own) <= (11 if name == "geodesic" else 9)
+    assert len(own) <= 9  # the task and eight more
 
 
 def test_a_model_with_data_and_its_task_give_the_same() -> None:
@@ -101,6 +104,31 @@ def test_a_model_with_data_and_its_task_give_the_same() -> None:
     assert torch.equal(memspace.influence(net, (X, Y), **named).scores, found.scores)
     assert torch.equal(memspace.influence(model=net, train=(X, Y), **named).scores, found.scores)
     assert torch.equal(memspace.influence(task=task, queries=[0, 3], damping=0.1).scores, found.scores)
+
+
+def test_scores_are_split_as_the_settings_say() -> None:
+    found = memspace.influence(model(), (X, Y), queries=[0], settings=memspace.InfluenceSettings(split="layers"))
+    assert torch.allclose(found.parts.scores.sum(2), found.scores)
+    with pytest.raises(SettingsError, match="no split 'rows'"):
+        memspace.InfluenceSettings(split="rows")
+    with pytest.raises(SettingsError, match="no tokens 'all'"):
+        memspace.InfluenceSettings(tokens="all")
+
+
+def test_a_metric_is_that_of_a_model_too() -> None:
+    net = model()
+    task = Task(net, (X, Y))
+    dense = memspace.fisher(task, memspace.verified_space(task), "dense").to_dense()
+    for made in (memspace.fisher(net, (X, Y), space="dense"), memspace.fisher(net, (X, Y), representation="dense")):
+        assert torch.equal(made.to_dense(), dense)
+    assert memspace.fisher(task).representation == memspace.fisher(task, "ekfac").representation
+    assert not torch.equal(memspace.fisher(net, (X, Y), space="dense", kind="empirical").to_dense(), dense)
+    for call in (
+        lambda: memspace.fisher(task, "dense", kinds="exact"),
+        lambda: memspace.fisher(net, (X, Y), kinds="mc"),
+    ):
+        with pytest.raises(SettingsError, match="kind"):
+            call()
 
 
 def test_a_field_that_is_none_is_as_good_as_not_given() -> None:

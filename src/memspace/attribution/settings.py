@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memspace.limits import BYTES, COUNT, SEED, WHOLE, Limit
+from memspace.limits import BYTES, COUNT, SEED, WHOLE, Limit, one_of
 
 __all__ = ["InfluenceSettings"]
 
 
 @dataclass(frozen=True)
 class InfluenceSettings:
-    """Budget, accuracy and cost of calibration.
+    """Budget, accuracy, cost of calibration, and what else is told besides the scores.
 
     Args:
         memory: bytes that may be held besides model and data.
@@ -24,9 +24,12 @@ class InfluenceSettings:
         seed: of every random choice.
         batch: examples at a time (None: by the size of the network's signals).
         chunk: training examples whose scores are written at a time when scores go to a file (None: by their number).
+        split: ``layers`` or ``modes``: also the parts of the scores, (Q, N, L); they sum to the scores.
+        tokens: for sequences, ``queries``: each position of a query is an outcome of its own; ``training``: also the
+            scores by position of the training examples, (Q, N, T). Split and tokens are of :func:`memspace.influence`.
 
     Raises:
-        SettingsError: a number is out of its range.
+        SettingsError: a number is out of its range, or a word not one of these.
     """
 
     memory: int = 4 * 2**30
@@ -39,6 +42,8 @@ class InfluenceSettings:
     seed: int = 0
     batch: int | None = None
     chunk: int | None = None
+    split: str | None = None
+    tokens: str | None = None
 
     def __post_init__(self) -> None:
         limits = {"memory": BYTES, "rows": COUNT, "tolerance": Limit(1e-15, 1, below=True), "limit": COUNT}
@@ -47,3 +52,7 @@ class InfluenceSettings:
             object.__setattr__(self, name, limit(getattr(self, name), name))
         for name in ("batch", "chunk"):
             object.__setattr__(self, name, COUNT.optional(getattr(self, name), name))
+        if self.split is not None:
+            one_of(self.split, ("layers", "modes"), "split")
+        if self.tokens is not None:
+            one_of(self.tokens, ("queries", "training"), "tokens")

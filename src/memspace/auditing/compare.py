@@ -12,7 +12,7 @@ from torch import Tensor
 from memspace.arguments import check_fields
 from memspace.auditing.results import Results
 from memspace.display import Columns, Quantity, Shown
-from memspace.geometry.geodesic import Geodesic, PathLength, geodesic, path_length
+from memspace.geometry.geodesic import Geodesic, GeodesicSettings, PathLength, geodesic, path_length
 from memspace.geometry.layers import LayerLengths, layer_lengths
 from memspace.geometry.matching import Matching, match
 from memspace.geometry.stacked import PathProbe, State, held_between, probe_of
@@ -113,9 +113,8 @@ def compare_networks(
     matching = match(task, a, b, seed=seed) if align else None
     end = b if matching is None else matching.state
     path = () if align else path
-    found = geodesic(
-        task, a, end, path=path, examples=settings.examples, limit=settings.effort, seed=seed, progress=progress
-    )
+    search = GeodesicSettings(examples=settings.examples, limit=settings.effort, seed=seed)
+    found = geodesic(task, a, end, path=path, settings=search, progress=progress)
     unmatched = None
     if matching is not None:
         probe = replace(found.probe, held=held_between(task, found.probe.space, a, b))

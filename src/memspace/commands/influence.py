@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -146,9 +146,8 @@ def _at_the_end(
         if question.split is None:
             return _Shown(kept.facts, kept.queries, kept.positions, kept.outcome, kept.top)
     tokens = "queries" if question.tokens else None
-    found = whole(
-        task, question.query, damping=damping, split=question.split, tokens=tokens, progress=progress, **asked
-    )
+    asked["settings"] = replace(asked["settings"], split=question.split, tokens=tokens)
+    found = whole(task, question.query, damping=damping, progress=progress, **asked)
     return _Shown.of(found, question.top, kept.facts if kept is not None else None)
 
 

@@ -17,7 +17,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from memspace.arguments import typed
+from memspace.arguments import check_fields, typed
 from memspace.display import Columns, Shown
 from memspace.errors import SettingsError, WeightsMismatchError
 from memspace.geometry.descent import CHUNK, descend
@@ -31,7 +31,7 @@ from memspace.progress import Progress, Silent
 from memspace.task.checks import holding
 from memspace.task.task import Task
 
-__all__ = ["Geodesic", "PathLength", "geodesic", "path_length"]
+__all__ = ["Geodesic", "GeodesicSettings", "PathLength", "geodesic", "path_length"]
 
 FINEST = 1024  # cuts of a side of the polygon at most
 SETTLED = 2e-3  # relative change of a length by the last halving below which it counts as settled
@@ -92,6 +92,41 @@ class PathLength:
         """
         effect = self.effect()
         return float(effect.std()) / len(effect) ** 0.5 if len(effect) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class GeodesicSettings:
+    """How a short path is searched for.
+
+    Args:
+        examples: number of training examples the lengths are taken on.
+        levels: points of the string, coarse to fine.
+        limit: evaluations of the energy per level and start.
+        tolerance: relative fall of the energy by 20 evaluations at which a level ends.
+        curve: also start from a curve of low loss (Garipov et al. 2018).
+        seed: random seed of the choice of examples.
+
+    Raises:
+        SettingsError: one of them is out of its range.
+    """
+
+    examples: Annotated[int, COUNT] = 512
+    levels: tuple[int, ...] = (9, 17, 33)
+    limit: Annotated[int, COUNT] = 100
+    tolerance: Annotated[float, POSITIVE] = 3e-3
+    curve: bool = True
+    seed: Annotated[int, SEED] = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        counts = tuple(LEVEL(level, "levels", "memspace.GeodesicSettings") for level in self.levels)
+        object.__setattr__(self, "levels", counts)
+        if not counts or list(counts) != sorted(counts):
+            raise SettingsError(
+                f"levels are {', '.join(map(str, counts)) or 'none'}, not numbers of points from coarse to fine",
+                where="memspace.GeodesicSettings",
+                remedy="give at least one, for example (9, 17, 33)",
+            )
 
 
 @dataclass(frozen=True, repr=False)
@@ -170,12 +205,7 @@ def geodesic(
     b: State,
     *,
     path: Sequence[State] = (),
-    examples: Annotated[int, COUNT] = 512,
-    levels: Sequence[int] = (9, 17, 33),
-    limit: Annotated[int, COUNT] = 100,
-    tolerance: Annotated[float, POSITIVE] = 3e-3,
-    curve: bool = True,
-    seed: Annotated[int, SEED] = 0,
+    settings: GeodesicSettings | None = None,
     progress: Progress | None = None,
 ) -> Geodesic:
     """Find a short path between two states of a task's model.
@@ -185,26 +215,20 @@ def geodesic(
         a: the first state dict.
         b: the last state dict.
         path: states from a to b, for example the checkpoints of a training: a further start, and an upper bound.
-        examples: number of training examples the lengths are taken on.
-        levels: points of the string, coarse to fine.
-        limit: evaluations of the energy per level and start.
-        tolerance: relative fall of the energy by 20 evaluations at which a level ends.
-        curve: also start from a curve of low loss (Garipov et al. 2018).
-        seed: of the choice of examples.
+        settings: examples, levels and accuracy of the search.
         progress: told of the work as it goes.
 
     Returns:
         The shortest path found, with the bounds of every path's length.
 
     Raises:
-        SettingsError: an argument is out of its range.
         TaskError: the output law has no embedding.
         WeightsMismatchError: a state is not one of this task's model.
     """
-    began, progress = time.perf_counter(), progress or Silent()
-    _check_levels(levels)
+    began, progress, settings = time.perf_counter(), progress or Silent(), settings or GeodesicSettings()
+    levels, limit = settings.levels, settings.limit
     space = ParameterSpace.of(task)
-    probe = _probe_between(task, space, a, b, examples, seed)
+    probe = _probe_between(task, space, a, b, settings.examples, settings.seed)
     ends = torch.stack([_flat(space, s, task) for s in (a, b)])
     with torch.no_grad():
         lower = float(probe.steps(ends).sqrt())
@@ -212,7 +236,7 @@ def geodesic(
     straight = path_length(probe, ends)
     given_length = path_length(probe, polygon) if path else None
     root = _preconditioner(task, probe, ends)
-    starts, visited = _starts(probe, ends, polygon if path else None, root if curve else None, levels[0])
+    starts, visited = _starts(probe, ends, polygon if path else None, root if settings.curve else None, levels[0])
     handle = progress.start("shortest path", (len(starts) + len(levels) - 1) * -(-limit // CHUNK))
     string = shortest(
         [p for _, p in starts],
@@ -220,7 +244,7 @@ def geodesic(
         root=root,
         levels=levels,
         limit=limit,
-        tolerance=tolerance,
+        tolerance=settings.tolerance,
         report=lambda _: progress.advance(handle),
     )
     progress.finish(handle)
@@ -263,16 +287,6 @@ def _preconditioner(task: Task, probe: PathProbe, ends: Tensor) -> Callable[[Ten
         metric = build(task, probe.space, "ekfac", index=probe.index)
     damping = max(metric.trace().value / probe.space.size, 1e-12)
     return lambda rows: metric.apply(lambda values: torch.rsqrt(values + damping), rows)
-
-
-def _check_levels(levels: Sequence[int]) -> None:
-    counts = [LEVEL(level, "levels", "memspace.geodesic") for level in levels]
-    if not counts or counts != sorted(counts):
-        raise SettingsError(
-            f"levels are {', '.join(map(str, levels)) or 'none'}, not numbers of points from coarse to fine",
-            where="memspace.geodesic",
-            remedy="give at least one, for example (9, 17, 33)",
-        )
 
 
 def path_length(probe: PathProbe, points: Tensor) -> PathLength:

@@ -12,7 +12,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
 from torch import nn
@@ -58,18 +58,18 @@ def verb(function: Callable[Concatenate[S, P], R]) -> Verb[S, P, R]:
         argument is wrong.
     """
     run = cast(Callable[..., R], typed(function))
-    parameters = list(inspect.signature(function).parameters.values())
+    subject = next(iter(inspect.signature(function).parameters))
     where = f"memspace.{function.__name__}"
 
     @functools.wraps(function)
     def called(*args: Any, **keywords: Any) -> R:
-        first, rest = _subject(args, keywords, parameters[0].name, where)
+        first, rest = _subject(args, keywords, subject, where)
         if isinstance(first, _subjects(function)):
-            _check_alone(first, rest, keywords, parameters[1:], where)
+            _check_alone(first, rest, keywords, _names_of(function), where)
             return run(first, *rest, **keywords)
         if not isinstance(first, nn.Module):
             raise _no_task(first, where)
-        task, own = _with_data(first, rest, keywords, parameters[1:], where)
+        task, own = _with_data(first, rest, keywords, _names_of(function), where)
         return run(task, **own)
 
     return cast(Verb[S, P, R], called)
@@ -91,6 +91,34 @@ def _subjects(function: Callable[..., Any]) -> tuple[type, ...]:
     return tuple(kind for kind in typing.get_args(first) or (first,) if isinstance(kind, type))
 
 
+@dataclass(frozen=True)
+class _Names:
+    """The names of a verb's own arguments, without the task.
+
+    Args:
+        every: all of them, those that ``**options`` stands for among them.
+        needed: those without a default.
+        by_position: whether the first may be given by position.
+    """
+
+    every: tuple[str, ...]
+    needed: tuple[str, ...]
+    by_position: bool
+
+
+@functools.cache
+def _names_of(function: Callable[..., Any]) -> _Names:
+    own = list(inspect.signature(function).parameters.values())[1:]
+    single = [p for p in own if p.kind is not p.VAR_KEYWORD]
+    hints = typing.get_type_hints(function)
+    options = [typing.get_args(hints[p.name])[0] for p in own if p.kind is p.VAR_KEYWORD]
+    return _Names(
+        (*(p.name for p in single), *(name for kind in options for name in kind.__annotations__)),
+        tuple(p.name for p in single if p.default is p.empty),
+        bool(single) and single[0].kind is not inspect.Parameter.KEYWORD_ONLY,
+    )
+
+
 def _no_task(given: Any, where: str) -> TaskError:
     if isinstance(given, type) and issubclass(given, nn.Module | Task):
         return TaskError(f"the model is {described(given)}", where=where, remedy=f"give {given.__name__}(...)")
@@ -98,14 +126,11 @@ def _no_task(given: Any, where: str) -> TaskError:
     return TaskError(what, where=where, remedy=TAKEN)
 
 
-def _check_alone(
-    task: Any, rest: tuple[Any, ...], keywords: dict[str, Any], own: list[inspect.Parameter], where: str
-) -> None:
+def _check_alone(task: Any, rest: tuple[Any, ...], keywords: dict[str, Any], names: _Names, where: str) -> None:
     """Raise where a task is given and data, or fields of a task, besides; None stands for nothing."""
-    names = {p.name for p in own}
-    besides = [name for name in BY_NAME if name in keywords and name not in names]
+    besides = [name for name in BY_NAME if name in keywords and name not in names.every]
     besides = [name for name in besides if keywords.pop(name) is not None]
-    if rest and own[:1] and own[0].kind is inspect.Parameter.KEYWORD_ONLY:
+    if rest and not names.by_position:
         besides = besides or ["data"]
     if besides:
         what = f"a {type(task).__name__} is given and {', '.join(besides)} besides"
@@ -114,18 +139,17 @@ def _check_alone(
 
 
 def _with_data(
-    model: nn.Module, rest: tuple[Any, ...], keywords: dict[str, Any], own: list[inspect.Parameter], where: str
+    model: nn.Module, rest: tuple[Any, ...], keywords: dict[str, Any], names: _Names, where: str
 ) -> tuple[Task, dict[str, Any]]:
     """The task of a model and its data, and the verb's own arguments."""
-    names = [p.name for p in own]
     if len(rest) > 2 or any(name in keywords for name in ("train", "test")[: len(rest)]):
         what = f"{len(rest)} arguments follow the model" if len(rest) > 2 else "data are given twice"
         raise SettingsError(what, where=where, remedy="give (model, train, test) in this order, all else by name")
     given = dict(zip(("train", "test"), rest, strict=False)) | keywords
     for name in given:
-        if name not in names and name not in BY_NAME:
-            raise _unknown(name, [*names, *BY_NAME], where)
-    missing = [p.name for p in own if p.default is p.empty and p.name not in given]
+        if name not in names.every and name not in BY_NAME:
+            raise _unknown(name, [*names.every, *BY_NAME], where)
+    missing = [name for name in names.needed if name not in given]
     if missing:
         remedy = f"after a model and its data give {missing[0]}=..."
         raise SettingsError(f"{missing[0]} is missing", where=where, remedy=remedy)
@@ -136,7 +160,7 @@ def _with_data(
     about = {"name": type(model).__name__} | {k: v for k, v in given.items() if k in BY_NAME}
     if about.get("likelihood", model) is None:
         del about["likelihood"]
-    return Task(model=model, **about), {k: v for k, v in given.items() if k in names}
+    return Task(model=model, **about), {k: v for k, v in given.items() if k in names.every}
 
 
 def _unknown(name: str, known: list[str], where: str) -> SettingsError:
