@@ -25,9 +25,8 @@ from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.passes.scores import PairScores
 from memspace.passes.space import ParameterSpace
-from memspace.passes.verify import verified_space
+from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
-from memspace.task.checks import check_task
 from memspace.task.data import Data
 from memspace.task.task import Task
 
@@ -116,11 +115,10 @@ def prepared(
     settings, progress = settings or InfluenceSettings(), progress or Silent()
     damping = DAMPING.optional(damping, "damping")
     check_agreement(task, asdict(settings))
-    check_task(task)
+    space = checked_space(task)
     data = data or (task.test if task.test is not None else task.train)
     name, _ = choose_engine(task, engine, len(data) if queries is None else len(queries), settings.rows)
     chosen = checked_target(task, target)
-    space = verified_space(task)
     ready = prepare(task, space, name, settings, progress)
     if damping is not None:
         return Prepared(task, space, chosen, ready, DampingChoice.given(damping), settings, progress)

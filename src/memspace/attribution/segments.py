@@ -28,9 +28,9 @@ from memspace.attribution.result import Influence
 from memspace.attribution.settings import InfluenceSettings
 from memspace.errors import TaskError
 from memspace.measurement import Measurement
-from memspace.passes.verify import verified_space
+from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
-from memspace.task.checks import check_task, holding
+from memspace.task.checks import holding
 from memspace.task.task import Run, Task
 
 __all__ = ["Segment", "cut", "segmented"]
@@ -98,7 +98,7 @@ def segmented(
         )
     if engine not in ("ekfac", "dual"):
         raise TaskError(f"segments have no metric {engine!r}", where="engine", remedy="use ekfac or dual")
-    check_task(task)
+    space = checked_space(task)
     recipe = task.training.recipe if task.training is not None else None
     adam = recipe is not None and recipe.optimiser == "adam"
     if momentum is None:
@@ -106,7 +106,6 @@ def segmented(
     decay = task.decay or 0.0
     data, index = queries_of(task, queries)
     aim = checked_target(task, target)
-    space = verified_space(task)
     with holding(task.model, run.states[-1]):
         asked = ask(task, space, aim, data, index, progress=progress)
     v = asked.gradients

@@ -31,9 +31,8 @@ from memspace.errors import Interrupted, RunFolderError
 from memspace.files import clear, locked, writing, written
 from memspace.measures.damping import DampingChoice
 from memspace.passes.space import ParameterSpace
-from memspace.passes.verify import verified_space
+from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
-from memspace.task.checks import check_task
 from memspace.task.fingerprint import fingerprint
 from memspace.task.task import Task
 
@@ -132,10 +131,9 @@ class _Question:
 def _streamed(question: _Question) -> Stored:
     start = time.perf_counter()
     task, parts, settings, progress = question.task, question.parts, question.settings, question.progress
-    check_task(task)
+    space = checked_space(task)
     data, index = queries_of(task, question.queries)
     goal = checked_target(task, question.ways.get("target", "loss"))
-    space = verified_space(task)
     asked = ask(task, space, goal, data, index, apart=question.tokens, memory=settings.memory, progress=progress)
     how = {"engine": question.ways.get("engine", "auto"), "damping": question.ways.get("damping")}
     key = _key(task, asked, how | {"settings": asdict(settings), "solves": 2})

@@ -28,9 +28,9 @@ from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.forms.bases import Bases
 from memspace.passes.sketch import GradientSketch, sketched
 from memspace.passes.space import ParameterSpace
-from memspace.passes.verify import verified_space
+from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
-from memspace.task.checks import check_task, untouched
+from memspace.task.checks import untouched
 from memspace.task.data import Data, Inputs
 from memspace.task.task import Task
 from memspace.value import Absent, Value
@@ -111,13 +111,12 @@ def duplicates(
     """
     if within not in ("train", "train-test"):
         raise TaskError(f"duplicates within {within!r} are not defined", where="within", remedy="use train, train-test")
-    check_task(task)
+    space = checked_space(task)
     if within == "train-test" and task.test is None:
         raise TaskError(
             "there are no test data", where="train-test", remedy="hand over test data, or look within train"
         )
     with untouched(task.model):
-        space = verified_space(task)
         kernel = whitening(task, space, seed, progress or Silent())
         return _stated(find_duplicates(task, space, kernel, within, rate=rate, seed=seed, progress=progress))
 

@@ -21,9 +21,12 @@ from memspace.passes.linearise import MEMORY
 from memspace.passes.profile import ModelProfile, profile_of
 from memspace.passes.signal_products import VECTORS
 from memspace.passes.space import ParameterSpace
+from memspace.task.first_calls import first_calls_of
 from memspace.task.task import Task
 
-__all__ = ["Shapes", "factor_facts", "model_facts", "shapes_of", "signal_products", "squares"]
+__all__ = ["Shapes", "check_facts", "factor_facts", "model_facts", "shapes_of", "signal_products", "squares"]
+
+CHECKED = 15  # examples that a layout is verified on, step by step: the first four, the last four and seven drawn
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool
         "manner": space.manner if any(not b.rule.hooked for b in space.blocks) else None,
         "fast": any(b.rule.hooked for b in space.blocks),
         "widest": shapes.widest,
+        **check_facts(task, space),
         "depth": len(chain) if isinstance(chain, Chain) else 0,
         "affine": known is True,
         "forest": width,
@@ -85,6 +89,15 @@ def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool
         "decompositions": float(sum(d**3 for b in space.blocks for d in b.rule.sides(b))),
         "floats": shapes.row(space.blocks),
     }
+
+
+def check_facts(task: Task, space: ParameterSpace) -> dict[str, Any]:
+    """Count what the checks and the proof of the layout read: one batch, or several step by step."""
+    first = first_calls_of(task)
+    if first is None or space.axes or not all(b.rule.hooked for b in space.blocks):
+        return {"checked": min(len(task.train), CHECKED), "check": (4, 3)}
+    followed = bool(task.train.inputs([0]).is_floating_point())  # one tensor, or the network is not plain
+    return {"checked": len(first.used), "check": (1, 3 + followed)}
 
 
 def factor_facts(task: Task) -> dict[str, Any]:

@@ -25,9 +25,9 @@ from memspace.measures.explained import TargetSpread, r2_loo
 from memspace.measures.generalisation import calibration_to_expect
 from memspace.measures.judge import Unseen, judge
 from memspace.measures.values import TrainingOutputs
-from memspace.passes.verify import verified_space
+from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
-from memspace.task.checks import check_task, untouched
+from memspace.task.checks import untouched
 from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 
@@ -93,9 +93,8 @@ def leave_one_out(
     """
     settings, progress = settings or AuditSettings(), progress or Silent()
     folds = folds_of(folds, len(task.train))
-    check_task(task)
+    space = checked_space(task)
     with untouched(task.model):
-        space = verified_space(task)
         plan = make_plan(task, space, settings)
         if plan.first_order or plan.positions > 1:
             raise TaskError(

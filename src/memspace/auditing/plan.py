@@ -29,7 +29,6 @@ MOST_SAMPLES = 8  # per example: each costs a backward pass
 PROBES = 4  # vectors that exact products take at a time
 LEAST_ROWS = 1_000  # below so many Fisher rows a draw of them is no longer near the metric
 COVERED = 5_000  # examples up to which refits leave each of them out once
-CHECKED = 15  # examples that the layout is verified on
 PRODUCTS = 1_000  # examples that Fisher products are taken on
 PRINCIPAL_ROWS = 3_500  # Fisher rows whose Gram matrix is eigendecomposed: about ten seconds on two cores
 
@@ -269,7 +268,7 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
     from memspace.auditing.chapters import action
     from memspace.auditing.chapters.depth import depth_costs
 
-    stages = [Stage("checks", min(facts.n, CHECKED), 9, 4, 0, "layouts verified, outputs repeatable")]
+    stages = [Stage("checks", facts.checked, *facts.check, 0, "layouts verified, outputs repeatable")]
     if facts.folds:
         kept = facts.folds * (facts.n - facts.held_out)
         what = f"{facts.folds} trainings to calibrate the damping; their passes are the recipe's"

@@ -68,6 +68,7 @@ class Facts:
             decompositions: sum of the cubes of the sides that these bases are found for.
         principal: Fisher rows of the dual that are decomposed; floats: numbers that one of its rows is made of.
         folds, held_out: refits, and examples left out of each; checkpoints: of the recorded training.
+        checked: examples that the checks and the proof of the layout read; check: their forwards and backwards, each.
         signals_memory, bases_memory, dual_memory: bytes.
     """
 
@@ -104,6 +105,8 @@ class Facts:
     folds: int
     held_out: int
     checkpoints: int
+    checked: int
+    check: tuple[int, int]
     signals_memory: int
     bases_memory: int
     dual_memory: int

@@ -105,7 +105,7 @@ def called_first(
     index = _spread(len(train))
     few = torch.arange(min(FIRST, len(test)) if test is not None else 0)
     try:
-        with same_draws(), torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             parts = [_plain_inputs(model, train, index, dtype)]
             if test is not None:
                 parts.append(_plain_inputs(model, test, few, dtype))
@@ -133,7 +133,7 @@ def called_alone(task: Task) -> Observation | None:
 
     try:
         x = move(task.train.inputs([0]), task.device, task.dtype)
-        with same_draws(), untouched(task.model):
+        with untouched(task.model):
             alone = observed(task.model, x)
     except Exception:  # whatever it raises, the checks say it in their own words
         alone = None
@@ -153,10 +153,13 @@ def near(a: Tensor, b: Tensor) -> bool:
 
 @contextmanager
 def as_used(model: nn.Module) -> Iterator[None]:
-    """Eval mode and nothing else: kernels and precision are those of the user's own process."""
+    """Eval mode and nothing else: kernels and precision are those of the user's own process.
+
+    Draws inside begin from a random state of their own, and move nobody else's.
+    """
     modes = [(m, m.training) for m in model.modules()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices), restored(model), warnings.catch_warnings():
+    with same_draws(), torch.random.fork_rng(devices=devices), restored(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that nested tensors are a prototype
         torch.default_generator.manual_seed(OTHER)
         for device in devices:

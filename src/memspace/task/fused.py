@@ -39,8 +39,8 @@ def other_outputs(task: Task) -> str:
     try:
         batch = task.train.batch(index)
         x = move(batch.x, task.device, task.dtype)
-        with torch.no_grad(), untouched(task.model):
-            read = call_model(task.model, x)
+        with torch.enable_grad(), untouched(task.model):
+            read = call_model(task.model, x).detach()
         with torch.no_grad(), as_used(task.model):
             used = call_model(task.model, x)
             counts = task.likelihood.weight(read, move(batch.y, task.device)) > 0

@@ -23,6 +23,7 @@ from memspace.task.plain import HALF, plain, stored_dtypes
 from memspace.task.recipe import Training
 from memspace.task.refits import guarded_refit, with_adapter
 from memspace.task.run import Run
+from memspace.task.samplers import same_draws
 from memspace.task.selection import as_patterns
 from memspace.task.settle import settle
 from memspace.task.told import guarded_show
@@ -101,9 +102,10 @@ class Task:
         object.__setattr__(self, "parameters", as_patterns(self.parameters))
         self._bring_together()
         object.__setattr__(self, "show", guarded_show(self.show))
-        settled = settle(self)
-        alone = called_alone(self)
-        other = other_outputs(self) if settled else ""
+        with same_draws():
+            settled = settle(self)
+            alone = called_alone(self)
+            other = other_outputs(self) if settled else ""
         if other:
             object.__setattr__(self, "description", self.description | {"outputs without gradients": other})
         held = held_fixed(self.model, alone)

@@ -14,10 +14,10 @@ from memspace.measures.compensated import PruneSettings
 from memspace.measures.pruned import PrunedNetwork, measured
 from memspace.measures.pruning import METHODS
 from memspace.measures.pruning import prune as pruned_networks
-from memspace.passes.verify import verified_space
+from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
 from memspace.report.html import render
-from memspace.task.checks import check_task, untouched
+from memspace.task.checks import untouched
 from memspace.task.task import Task
 from memspace.verbs.verb import verb
 
@@ -56,9 +56,8 @@ def prune(
     settings, progress = settings or PruneSettings(), progress or Silent()
     shares = [KEPT(s, "keep") for s in (keep if isinstance(keep, Sequence) else [keep])]
     one_of(method, METHODS, "method")
-    check_task(task)
+    space = checked_space(task)
     with untouched(task.model):
-        space = verified_space(task)
         networks = pruned_networks(task, space, method, shares, surgery=settings, progress=progress)
         measurements = measured(task, space, networks[-1])
         state = {k: v.detach().clone() for k, v in task.model.state_dict().items() if isinstance(v, Tensor)}
