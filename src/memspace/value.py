@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from memspace import intervals
 
-__all__ = ["Absent", "Value"]
+__all__ = ["Absent", "Value", "present"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,18 @@ class Absent:
 
     reason: str = ""
     remedy: str = ""
+
+
+def present(value: T | Absent) -> T | None:
+    """Return a value, or None where it is absent.
+
+    Args:
+        value: the value, or why there is none.
+
+    Returns:
+        the value or None.
+    """
+    return None if isinstance(value, Absent) else value
 
 
 @dataclass(frozen=True)

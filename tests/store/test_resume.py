@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ ekfac_module = importlib.import_module("memspace.metric.ekfac")
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
 KEY = {"task": "resume"}
+TENSORS = (
+    "training.f",
+    "training.y",
+    "curvature.diagonal",
+    "leverage.matrices",
+    "left_out_losses.loss",
+    "queries.scores",
+    "influence.parts",
+)
 CHAPTERS = ("geometry", "complexity", "capacity", "robustness", "efficiency", "stored", "generalisation")
 
 
@@ -151,9 +161,9 @@ def test_ctrl_c_in_a_pass_of_the_reading(
     resumed = read(store)
     assert refits.calls == 1
     assert passes.calls - begun == 4 - len(kept)  # factors, eigenvalues, query gradients, leverage
-    for name in ("f", "diagonal", "leverage", "loo_loss", "influence", "parts"):
-        assert torch.equal(getattr(resumed, name), getattr(whole, name)), name
-    assert resumed.fidelity == whole.fidelity
+    for name in TENSORS:
+        assert torch.equal(attrgetter(name)(resumed), attrgetter(name)(whole)), name
+    assert resumed.curvature.fidelity == whole.curvature.fidelity
     assert _eigenvalues(resumed) == _eigenvalues(whole)
 
 
@@ -180,13 +190,13 @@ def test_ctrl_c_in_a_pass_of_the_exact_reading(
     begun = passes.calls
     resumed = read(store)
     assert passes.calls - begun == 3 - bool(kept)  # rows of the training data, rows of the queries, diagonal
-    for name in ("f", "y", "diagonal", "leverage", "loo_f", "influence", "parts"):
-        assert torch.equal(getattr(resumed, name), getattr(whole, name)), name
-    assert torch.equal(resumed.metric.eigenvalues(), whole.metric.eigenvalues())
+    for name in (*TENSORS, "left_out.f"):
+        assert torch.equal(attrgetter(name)(resumed), attrgetter(name)(whole)), name
+    assert torch.equal(resumed.curvature.metric.eigenvalues(), whole.curvature.metric.eigenvalues())
 
 
 def _eigenvalues(reading: Any) -> list[float]:
-    return list(reading.metric.eigenvalues().tolist())
+    return list(reading.curvature.metric.eigenvalues().tolist())
 
 
 def test_other_settings_start_anew(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

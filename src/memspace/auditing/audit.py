@@ -21,11 +21,12 @@ from memspace.auditing.chapters.depth import with_depth
 from memspace.auditing.claims import reviewed
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.read import read
-from memspace.auditing.reading import HeldOut, Reading, workspace_of
+from memspace.auditing.reading import Reading
 from memspace.auditing.results import Chapter, Results
 from memspace.auditing.store import Store
 from memspace.auditing.timing import estimated_seconds
 from memspace.measurement import Unmeasured
+from memspace.measures.values import HeldOut
 from memspace.measures.workspace import Workspace
 from memspace.passes.agree import check_agreement
 from memspace.passes.coverage import coverage
@@ -34,6 +35,7 @@ from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import untouched
 from memspace.task.task import Task
+from memspace.value import Absent
 from memspace.version import VERSION
 
 __all__ = ["AuditSettings", "Plan", "audit_task", "plan_audit", "timed_plan"]
@@ -119,14 +121,14 @@ def _read(
     not proven, may be as wrong, and everything rests on it: also what an interrupted run has left. This is rare, and
     the second time all is read rightly. Networks trained anew are kept: no reading of this one decides them.
     """
-    refits: Callable[[], HeldOut | None] | None = None
+    refits: Callable[[], HeldOut | Absent] | None = None
     if store is not None:
         _go_on(space, store)
     while True:
         start, space.late = time.perf_counter(), False
         r = read(task, space, plan, settings, store, progress, refits)
         costs = {"reading": time.perf_counter() - start}
-        if r.held_out is not None:
+        if not isinstance(r.held_out, Absent):
             costs["held-out refits"] = r.held_out.seconds
         chapters, tables = _chapters(r, settings, store, progress)
         if not space.late:
@@ -136,7 +138,7 @@ def _read(
             store.drop_readings()
 
 
-def _same(held_out: HeldOut | None) -> HeldOut | None:
+def _same(held_out: HeldOut | Absent) -> HeldOut | Absent:
     return held_out
 
 
@@ -165,7 +167,7 @@ def _chapters(
     by_hand: dict[str, Callable[[], Chapter]] = {
         "action": with_action,
     }
-    workspace = workspace_of(r, settings, progress)
+    workspace = r.workspace(settings, progress)
     declared: dict[str, ChapterDeclaration | _ByHand] = {c.id: c for c in declared_chapters()}
     for id, make in by_hand.items():
         declared.setdefault(id, _ByHand(id, make))
@@ -230,7 +232,7 @@ def _facts(task: Task, r: Reading, plan: Plan) -> dict[str, str]:
         "training examples": f"{plan.n:,}",
         "test examples": f"{len(task.test):,}" if task.test is not None else "none given",
         "outputs": str(plan.outputs) + (f" at {plan.positions} positions" if plan.positions > 1 else ""),
-        "metric": r.estimator,
+        "metric": r.curvature.estimator,
         "parameters read": str(coverage(r.space, plan.total, plan.representation)),
         "device": f"{task.device}, {str(task.dtype).removeprefix('torch.')}",
         "torch": torch.__version__,
@@ -261,5 +263,5 @@ def _settings(settings: AuditSettings, r: Reading) -> dict[str, Any]:
         "memory": f"{settings.memory / 2**30:g} GiB",
         "seed": settings.seed,
         "representation": settings.representation,
-        "queries": ", ".join(map(str, r.queries.tolist())),
+        "queries": ", ".join(map(str, r.queries.queries.tolist())),
     }

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from memspace.auditing.held_out import refit_held_out
 from memspace.auditing.plan import AuditSettings, Plan
-from memspace.auditing.reading import HeldOut
+from memspace.auditing.reading import NO_REFITS, NO_TEST_DATA
 from memspace.auditing.store import Store
+from memspace.measures.values import HeldOut, TestOutputs, TrainingOutputs
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.data import Data
 from memspace.task.task import Task
 from memspace.training.refit import refit_of
+from memspace.value import Absent
 
 __all__ = [
     "Queries",
@@ -45,10 +47,10 @@ def stage(store: Store | None, name: str, compute: Callable[[], dict[str, Tensor
 
 def held_out_of(
     task: Task, plan: Plan, settings: AuditSettings, store: Store | None, progress: Progress
-) -> HeldOut | None:
+) -> HeldOut | Absent:
     """Outputs of refits that did not see the examples, where the task can train; kept as a stage."""
     if refit_of(task) is None or plan.folds == 0:
-        return None
+        return NO_REFITS
 
     def compute() -> dict[str, Tensor]:
         fresh = refit_held_out(task, plan, settings.seed, progress)
@@ -113,18 +115,19 @@ class Queries:
     y: Tensor
 
 
-def queries_of(task: Task, settings: AuditSettings, f: Tensor, y: Tensor) -> Queries:
-    """Choose the examples to explain.
+def queries_of(task: Task, settings: AuditSettings, training: TrainingOutputs, test: TestOutputs | Absent) -> Queries:
+    """Choose the examples to explain: test examples, or training examples where there are no test data.
 
     Args:
         task: the network and its data.
         settings: of the audit; they may name the examples.
-        f: outputs of the data that queries come from, see :func:`query_data`.
-        y: labels of the same.
+        training: outputs on the training data.
+        test: outputs on the test data.
 
     Returns:
         the examples, with what is explained of them.
     """
+    f, y = (training.f, training.y) if isinstance(test, Absent) else (test.f, test.y)
     index = pick_queries(task, settings, f, y)
     labels = explained(task, f[index], y[index])
     data = Data((query_data(task).batch(index).x, labels.cpu()))
@@ -136,6 +139,6 @@ def query_data(task: Task) -> Data:
     return task.test if task.test is not None else task.train
 
 
-def outputs_on_test_data(task: Task) -> tuple[Tensor | None, Tensor | None]:
-    """Outputs and labels of the test data, where there are any."""
-    return outputs(task, task.test) if task.test is not None else (None, None)
+def outputs_on_test_data(task: Task) -> TestOutputs | Absent:
+    """Return outputs and labels of the test data, where there are any."""
+    return NO_TEST_DATA if task.test is None else TestOutputs(*outputs(task, task.test))

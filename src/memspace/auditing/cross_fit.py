@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from memspace.auditing.reading import HeldOut
 from memspace.editing.edit import rest_of
 from memspace.errors import SettingsError
 from memspace.limits import WHOLE
+from memspace.measures.values import HeldOut
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.task import Task

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from memspace.auditing.common import total
-from memspace.auditing.reading import HeldOut
 from memspace.measures.damping import GRID, DampingChoice, Rule, damping_unit, first_choice
+from memspace.measures.values import HeldOut
 from memspace.metric.metric import FisherMetric
 from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,15 +14,25 @@ from memspace.attempt import attempt
 from memspace.auditing.common import QUERIES, Queries, outputs_on_test_data, queries_of, stage, total
 from memspace.auditing.damping import Calibration
 from memspace.auditing.plan import AuditSettings, Plan
-from memspace.auditing.reading import HeldOut, Reading
+from memspace.auditing.reading import NO_LEVERAGE, Reading
 from memspace.auditing.store import Store
 from memspace.measures.cost import EIGH, Facts, Stage
 from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import first_order_losses, loo_outputs
+from memspace.measures.values import (
+    Curvature,
+    HeldOut,
+    LeaveOneOutLosses,
+    LeaveOneOutOutputs,
+    Leverage,
+    QueryInfluence,
+    SelfInfluence,
+    TrainingOutputs,
+)
 from memspace.metric.ekfac import Ekfac, EkfacPasses
 from memspace.metric.fidelity import exact_probe, fidelity
 from memspace.metric.keep import Keep
-from memspace.metric.metric import Estimate, Fidelity, FisherMetric, SpectralFunction
+from memspace.metric.metric import Estimate, Fidelity, SpectralFunction
 from memspace.metric.spectral import Kronecker
 from memspace.passes.engine import MANY, PassOptions
 from memspace.passes.linearise import FisherOperator
@@ -32,6 +42,7 @@ from memspace.passes.statistic import Statistic
 from memspace.passes.statistics import DiagonalFisher, GradientNorms, Outputs, SampleSpread
 from memspace.progress import Progress
 from memspace.task.task import Task
+from memspace.value import Absent, present
 
 __all__ = ["ekfac_backend"]
 
@@ -71,9 +82,9 @@ class _Read:
 class _LeftOut:
     """The network without each example; outputs, leverage and traces only where leave-one-out is not first order."""
 
-    loss: Tensor
-    f: Tensor | None
-    leverage: Tensor | None
+    losses: LeaveOneOutLosses
+    outputs: LeaveOneOutOutputs | Absent
+    leverage: Leverage | Absent
     trace: Tensor | None
     mean_trace: tuple[float, float]
 
@@ -85,7 +96,7 @@ def ekfac_backend(
     settings: AuditSettings,
     store: Store | None,
     progress: Progress,
-    held_out: HeldOut | None,
+    held_out: HeldOut | Absent,
 ) -> Reading:
     """Read EKFAC, leverage under it, and its fidelity to exact products.
 
@@ -96,46 +107,42 @@ def ekfac_backend(
         settings: of the audit.
         store: where stages are kept, or None.
         progress: told of every pass.
-        held_out: outputs of networks that did not see the examples, or None.
+        held_out: outputs of networks that did not see the examples, or why there are none.
 
     Returns:
         what the chapters stand on.
     """
     keep = partial(stage, store)
     read = _read(task, space, plan, PassOptions(seed=settings.seed, most=plan.batch, progress=progress), keep)
-    f, y, metric = read.f, read.y, read.ekfac.metric
     damping = _damping(read, space, settings, held_out)
-    test_f, test_y = outputs_on_test_data(task)
-    queries = queries_of(task, settings, *((test_f, test_y) if test_f is not None and test_y is not None else (f, y)))
+    training = TrainingOutputs(read.f, read.y, read.loss, task.likelihood.weight(read.f, read.y))
+    test = outputs_on_test_data(task)
+    queries = queries_of(task, settings, training, test)
     table = keep("leverage", lambda: _leverage(read, queries, damping.value))
-    parts = table["parts"][:, 1].double()
-    left_out = _left_out(read, table, parts)
-    trace = left_out.mean_trace[0]
+    influence = SelfInfluence(table["parts"][:, 1].double())
+    left_out = _left_out(read, table, influence)
     return Reading(
-        task=task,
-        space=space,
-        f=f,
-        y=y,
-        loss=read.loss,
-        weight=task.likelihood.weight(f, y),
-        test_f=test_f,
-        test_y=test_y,
-        metric=metric,
-        diagonal=read.diagonal,
-        fidelity=attempt("fisher.fidelity_error", lambda: _fidelity(task, space, metric, plan, settings, trace)),
-        layer_trace=_layers(metric),
-        trace=left_out.trace,
-        mean_trace=left_out.mean_trace,
-        damping=damping,
-        leverage=left_out.leverage,
-        parts=parts,
-        loo_f=left_out.f,
-        loo_loss=left_out.loss,
-        held_out=held_out,
-        queries=queries.index,
-        influence=table["influence"].t().double(),
-        estimator=f"EKFAC, {_counted(plan.samples)} per example for factors and eigenvalues",
+        task,
+        space,
+        training,
+        test,
+        _curvature(read, space, settings, left_out),
+        damping,
+        influence,
+        QueryInfluence(queries.index, table["influence"].t().double()),
+        left_out.losses,
+        left_out.outputs,
+        left_out.leverage,
+        held_out,
     )
+
+
+def _curvature(read: _Read, space: ParameterSpace, settings: AuditSettings, left_out: _LeftOut) -> Curvature:
+    metric, trace = read.ekfac.metric, left_out.mean_trace[0]
+    near = attempt("fisher.fidelity_error", lambda: _fidelity(read, space, settings, trace))
+    how = f"EKFAC, {_counted(read.plan.samples)} per example for factors and eigenvalues"
+    layers = _layers(metric)
+    return Curvature(metric, read.diagonal, layers, left_out.trace, left_out.mean_trace, near, how, len(read.f))
 
 
 def _read(task: Task, space: ParameterSpace, plan: Plan, options: PassOptions, keep: Keep) -> _Read:
@@ -152,12 +159,13 @@ def _read(task: Task, space: ParameterSpace, plan: Plan, options: PassOptions, k
     return _Read(task, plan, ekfac, first["f"], first["y"], diagonal, options)
 
 
-def _damping(read: _Read, space: ParameterSpace, settings: AuditSettings, held_out: HeldOut | None) -> DampingChoice:
-    if held_out is not None:
-        held_out = HeldOut(held_out.index[:CALIBRATED], held_out.f[:CALIBRATED], held_out.folds, held_out.seconds)
+def _damping(read: _Read, space: ParameterSpace, settings: AuditSettings, held_out: HeldOut | Absent) -> DampingChoice:
+    refits = present(held_out)
+    if refits is not None:
+        refits = replace(refits, index=refits.index[:CALIBRATED], f=refits.f[:CALIBRATED])
     at_once = max(1, settings.memory // (4 * 8 * space.size))
     calibration = Calibration(read.task, space, read.ekfac.metric, read.y, partial(_estimates, read, at_once))
-    return calibration.choose(settings.damping, held_out)
+    return calibration.choose(settings.damping, refits)
 
 
 def _estimates(read: _Read, at_once: int, grid: tuple[float, ...], index: Tensor) -> list[Tensor]:
@@ -186,7 +194,7 @@ def _leverage(read: _Read, queries: Queries, damping: float) -> dict[str, Tensor
     return ekfac.leverage(weights, options, ekfac.scores(solved), kind=read.kind)
 
 
-def _left_out(read: _Read, table: dict[str, Tensor], parts: Tensor) -> _LeftOut:
+def _left_out(read: _Read, table: dict[str, Tensor], influence: SelfInfluence) -> _LeftOut:
     """What the leverage says of the network without each example."""
     law, f, y = read.task.likelihood, read.f, read.y
     if read.plan.first_order:
@@ -194,12 +202,14 @@ def _left_out(read: _Read, table: dict[str, Tensor], parts: Tensor) -> _LeftOut:
         drawn = torch.zeros(1) if norms is None else norms.sum(1)
         error = float(drawn.std() / len(drawn) ** 0.5) if len(drawn) > 1 else read.ekfac.sampling
         mean_trace = (read.ekfac.metric.trace().value, error)
-        return _LeftOut(first_order_losses(read.loss, parts.sum(1)), None, None, None, mean_trace)
+        losses = LeaveOneOutLosses(first_order_losses(read.loss, influence.total))
+        return _LeftOut(losses, NO_LEVERAGE, NO_LEVERAGE, None, mean_trace)
     leverage = table["leverage"][:, 1].double()
     loo = loo_outputs(law, f, y, leverage, own=False)
     root = law.fisher_root(f.double())
     trace = torch.einsum("nck,ncd,ndk->n", root, table["leverage"][:, 0].double(), root)
-    return _LeftOut(law.nll(loo, y), loo, leverage, trace, (float(trace.mean()), 0.0))
+    losses, mean_trace = LeaveOneOutLosses(law.nll(loo, y)), (float(trace.mean()), 0.0)
+    return _LeftOut(losses, LeaveOneOutOutputs(loo), Leverage(leverage), trace, mean_trace)
 
 
 def _counted(samples: int) -> str:
@@ -210,13 +220,11 @@ def _layers(metric: Kronecker) -> Callable[[SpectralFunction], Tensor]:
     return lambda fn: torch.stack([fn(b.values).sum() for b in metric.blocks])
 
 
-def _fidelity(
-    task: Task, space: ParameterSpace, metric: FisherMetric, plan: Plan, settings: AuditSettings, trace: float
-) -> Fidelity:
+def _fidelity(read: _Read, space: ParameterSpace, settings: AuditSettings, trace: float) -> Fidelity:
     generator = torch.Generator().manual_seed(settings.seed + 2)
-    index = torch.randperm(plan.n, generator=generator)[:FIDELITY_EXAMPLES].sort().values
-    operator = FisherOperator(task, space, index=index, batch=plan.batch)
-    return fidelity(metric, exact_probe(operator, FIDELITY_PROBES, settings.seed + 3, Estimate(trace)))
+    index = torch.randperm(len(read.f), generator=generator)[:FIDELITY_EXAMPLES].sort().values
+    operator = FisherOperator(read.task, space, index=index, batch=read.plan.batch)
+    return fidelity(read.ekfac.metric, exact_probe(operator, FIDELITY_PROBES, settings.seed + 3, Estimate(trace)))
 
 
 def costs(facts: Facts) -> list[Stage]:

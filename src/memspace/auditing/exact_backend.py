@@ -11,12 +11,22 @@ from torch import Tensor
 from memspace.auditing.common import QUERIES, outputs_on_test_data, queries_of, query_data, stage
 from memspace.auditing.damping import Calibration
 from memspace.auditing.plan import AuditSettings, Plan
-from memspace.auditing.reading import HeldOut, Reading
+from memspace.auditing.reading import Reading
 from memspace.auditing.stationary import known_damping, settled
 from memspace.auditing.store import Store
 from memspace.measures.cost import EIGH, Facts, Stage
 from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import loo_outputs
+from memspace.measures.values import (
+    Curvature,
+    HeldOut,
+    LeaveOneOutLosses,
+    LeaveOneOutOutputs,
+    Leverage,
+    QueryInfluence,
+    SelfInfluence,
+    TrainingOutputs,
+)
 from memspace.metric.dual import Dual
 from memspace.metric.exact import Exact, exact_dual, read_jacobian
 from memspace.metric.keep import Keep, read_tensors
@@ -26,6 +36,7 @@ from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DiagonalFisher
 from memspace.progress import Progress
 from memspace.task.task import Task
+from memspace.value import Absent, present
 
 __all__ = ["exact_backend"]
 
@@ -37,7 +48,7 @@ def exact_backend(
     settings: AuditSettings,
     store: Store | None,
     progress: Progress,
-    held_out: HeldOut | None,
+    held_out: HeldOut | Absent,
 ) -> Reading:
     """Read metric, leverage and influence exactly.
 
@@ -48,7 +59,7 @@ def exact_backend(
         settings: of the audit.
         store: where stages are kept, or None.
         progress: told of every pass.
-        held_out: outputs of networks that did not see the examples, or None.
+        held_out: outputs of networks that did not see the examples, or why there are none.
 
     Returns:
         what the chapters stand on.
@@ -61,40 +72,35 @@ def exact_backend(
     damping = _damping(task, space, exact, settings, held_out)
     loo = settled(task, f, y, exact.leverage, damping)
     residual = law.residual(f.double(), y)
-    test_f, test_y = outputs_on_test_data(task)
-    queries = queries_of(task, settings, *((test_f, test_y) if test_f is not None and test_y is not None else (f, y)))
+    training = TrainingOutputs(f, y, law.nll(f.double(), y), law.weight(f, y))
+    test = outputs_on_test_data(task)
+    queries = queries_of(task, settings, training, test)
     asked = read_jacobian(task, space, options.but(data=query_data(task), index=queries.index))
     towards = law.residual(queries.f.double(), queries.y)
-    trace = exact.trace
     return Reading(
-        task=task,
-        space=space,
-        f=f,
-        y=y,
-        loss=law.nll(f.double(), y),
-        weight=law.weight(f, y),
-        test_f=test_f,
-        test_y=test_y,
-        metric=exact.metric,
-        diagonal=_diagonal(task, space, options, keep),
-        fidelity=None,
-        layer_trace=_layers(exact.metric),
-        trace=trace,
-        mean_trace=(float(trace.mean()), 0.0),
-        damping=damping,
-        leverage=exact.leverage.matrices(damping.value),
-        parts=exact.leverage.self_parts(residual, damping.value),
-        loo_f=loo,
-        loo_loss=law.nll(loo, y),
-        held_out=held_out,
-        queries=queries.index,
-        influence=exact.leverage.influence(residual, asked.rows, towards, damping.value),
-        estimator=_estimator(exact.metric),
+        task,
+        space,
+        training,
+        test,
+        _curvature(exact, _diagonal(task, space, options, keep)),
+        damping,
+        SelfInfluence(exact.leverage.self_parts(residual, damping.value)),
+        QueryInfluence(queries.index, exact.leverage.influence(residual, asked.rows, towards, damping.value)),
+        LeaveOneOutLosses(law.nll(loo, y)),
+        LeaveOneOutOutputs(loo),
+        Leverage(exact.leverage.matrices(damping.value)),
+        held_out,
     )
 
 
+def _curvature(exact: Exact, diagonal: Tensor) -> Curvature:
+    trace, metric = exact.trace, exact.metric
+    mean_trace = float(trace.mean()), 0.0
+    return Curvature(metric, diagonal, _layers(metric), trace, mean_trace, None, _estimator(metric), len(trace))
+
+
 def _damping(
-    task: Task, space: ParameterSpace, exact: Exact, settings: AuditSettings, held_out: HeldOut | None
+    task: Task, space: ParameterSpace, exact: Exact, settings: AuditSettings, held_out: HeldOut | Absent
 ) -> DampingChoice:
     f, y = exact.jacobian.f, exact.jacobian.y
 
@@ -102,7 +108,7 @@ def _damping(
         return [loo_outputs(task.likelihood, f, y, exact.leverage.matrices(g))[index] for g in grid]
 
     calibration = Calibration(task, space, exact.metric, y, estimates)
-    return calibration.choose(settings.damping, held_out, lambda: known_damping(task, space))
+    return calibration.choose(settings.damping, present(held_out), lambda: known_damping(task, space))
 
 
 def _diagonal(task: Task, space: ParameterSpace, options: PassOptions, keep: Keep) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from memspace.auditing.plan import Plan
-from memspace.auditing.reading import HeldOut
 from memspace.editing.edit import rest_of
+from memspace.measures.values import HeldOut
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
 from memspace.task.task import Task

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,13 +19,14 @@ from memspace.auditing.other_labels import COLUMNS, cannot_judge, ranked, sorted
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.quick import Quick, read_quick
 from memspace.auditing.read import read
-from memspace.auditing.reading import HeldOut, workspace_of
+from memspace.auditing.reading import NO_REFITS
 from memspace.auditing.results import Results
 from memspace.display import Columns, Shown
 from memspace.limits import COUNT, WHOLE
 from memspace.measurement import Measurement
 from memspace.measures.declaration import measurement_of
 from memspace.measures.judge import Unseen, judge
+from memspace.measures.values import HeldOut
 from memspace.measures.wrong_labels import noise, noise_of
 from memspace.passes.outputs import outputs
 from memspace.passes.verify import verified_space
@@ -34,6 +34,7 @@ from memspace.progress import Progress, Silent
 from memspace.task.checks import check_task, untouched
 from memspace.task.data import Data
 from memspace.task.task import Task
+from memspace.value import Absent
 
 __all__ = ["LabelIssues", "label_issues"]
 
@@ -170,10 +171,16 @@ def _other(
     with untouched(task.model):
         space = verified_space(task)
         plan = make_plan(task, space, settings)
-        refits = partial(_refits, task, plan, folds, repeats, settings.seed, progress)
+
+        def refits() -> HeldOut | Absent:
+            return _refits(task, plan, folds, repeats, settings.seed, progress) or NO_REFITS
+
         r = read(task, space, plan, settings, None, progress, refits)
-        table, share, estimator = ranked(workspace_of(r, settings, progress))
-    seconds = {"refits": 0.0 if r.held_out is None else r.held_out.seconds, "total": time.perf_counter() - begun}
+        table, share, estimator = ranked(r.workspace(settings, progress))
+    seconds = {
+        "refits": 0.0 if isinstance(r.held_out, Absent) else r.held_out.seconds,
+        "total": time.perf_counter() - begun,
+    }
     return table, share, estimator, seconds
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from memspace.auditing.damping import Calibration
 from memspace.auditing.plan import PRINCIPAL_ROWS, Plan
-from memspace.auditing.reading import HeldOut
 from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import loo_outputs
+from memspace.measures.values import HeldOut
 from memspace.metric.ekfac import Ekfac, EkfacPasses
 from memspace.metric.exact import exact_dual, read_jacobian
 from memspace.metric.leverage import DualLeverage

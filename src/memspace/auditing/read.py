@@ -8,11 +8,13 @@ from memspace.auditing.common import held_out_of
 from memspace.auditing.ekfac_backend import ekfac_backend
 from memspace.auditing.exact_backend import exact_backend
 from memspace.auditing.plan import AuditSettings, Plan
-from memspace.auditing.reading import HeldOut, Reading
+from memspace.auditing.reading import Reading
 from memspace.auditing.store import Store
+from memspace.measures.values import HeldOut
 from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
 from memspace.task.task import Task
+from memspace.value import Absent
 
 __all__ = ["read"]
 
@@ -24,7 +26,7 @@ def read(
     settings: AuditSettings,
     store: Store | None,
     progress: Progress,
-    held_out: Callable[[], HeldOut | None] | None = None,
+    held_out: Callable[[], HeldOut | Absent] | None = None,
 ) -> Reading:
     """Run the plan's heavy stages; ``held_out``: other refits than an audit's."""
     refits = held_out_of(task, plan, settings, store, progress) if held_out is None else held_out()
