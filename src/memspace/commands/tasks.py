@@ -11,9 +11,9 @@ __all__ = ["tasks"]
 
 @command()
 def tasks() -> None:
-    """List the built-in tasks."""
-    from memspace.task.builtin import BUILTIN
+    """List the built-in tasks, those of extensions included."""
+    from memspace.task.builtin import builtin_tasks
 
-    for name, make in BUILTIN.items():
+    for name, make in builtin_tasks().items():
         first = (make.__doc__ or "").strip().splitlines()[0]
         typer.echo(f"{name:<16}{first}")

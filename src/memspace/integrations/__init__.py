@@ -1,1 +1,1 @@
-"""Recorders for other people's training loops; each module needs the library it is named after."""
+"""Recorders for other people's training loops; modules named after a library need it."""

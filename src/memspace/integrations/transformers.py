@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from memspace.errors import DataError, TaskError
-from memspace.recorder.recorder import Recorder, WatchSettings
-from memspace.recorder.watch import watch
-from memspace.task.likelihood import Likelihood
+from memspace.integrations.callback import WatchingCallback, WatchOptions
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -25,7 +22,7 @@ except ImportError as error:
 __all__ = ["TransformersWatch"]
 
 
-class TransformersWatch(TrainerCallback):
+class TransformersWatch(WatchingCallback, TrainerCallback):
     """Records the training; see :func:`memspace.watch`, whose arguments these are.
 
     Args:
@@ -34,8 +31,8 @@ class TransformersWatch(TrainerCallback):
         examples: how many items to collate; the probe is drawn from them.
         shift: the model predicts the next token, so that labels are moved by one position; by default known by the
             model's class name (``...ForCausalLM``, ``...LMHeadModel``).
-        likelihood, out, to, settings: as in ``watch``.
-        resume: where the trainer goes on from a checkpoint, the recording goes on from that step unless this is False.
+        **options: ``likelihood``, ``out``, ``to``, ``resume``, ``settings``, as in ``watch``; see
+            :class:`~memspace.integrations.callback.WatchOptions`.
     """
 
     def __init__(
@@ -44,15 +41,10 @@ class TransformersWatch(TrainerCallback):
         *,
         examples: int = 256,
         shift: bool | None = None,
-        likelihood: Likelihood | None = None,
-        out: str | Path | None = "runs/watch",
-        to: Any = (),
-        resume: bool | None = None,
-        settings: WatchSettings | None = None,
+        **options: Unpack[WatchOptions],
     ) -> None:
-        self._train, self._examples, self._shift, self._resume = train, examples, shift, resume
-        self._options: dict[str, Any] = {"likelihood": likelihood, "out": out, "to": to, "settings": settings}
-        self.run: Recorder | None = None
+        super().__init__(train, options)
+        self._examples, self._shift = examples, shift
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -67,16 +59,12 @@ class TransformersWatch(TrainerCallback):
         data = self._train if self._train is not None else _training_data(given["train_dataloader"], self._examples)
         if shift and self._train is None:
             data = data[0], _next_tokens(data[1])
-        resume: bool | int | None = self._resume
-        if state.global_step > 0 and resume is not False:
-            resume = state.global_step
         inner = getattr(optimizer, "optimizer", optimizer)  # accelerate's wrapper has one
-        self.run = watch(model, data, inner, resume=resume, **self._options)
+        self._begin(model, data, inner, state.global_step)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Write the last state."""
-        if self.run is not None:
-            self.run.close()
+        self._close()
 
 
 def _training_data(loader: Any, examples: int) -> tuple[dict[str, Tensor], Tensor]:

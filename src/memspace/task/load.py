@@ -16,7 +16,7 @@ import torch
 
 from memspace.errors import MemspaceError, TaskError
 from memspace.progress import Progress
-from memspace.task.builtin import BUILTIN, BuildOptions, build
+from memspace.task.builtin import BuildOptions, build, builtin_tasks
 from memspace.task.checkpoint import load_weights
 from memspace.task.recording import load_run
 from memspace.task.task import Task
@@ -36,13 +36,14 @@ def resolve(
         TaskError: nothing of that name, or what it names is no task.
     """
     if ":" not in spec:
-        if spec not in BUILTIN:
-            near = difflib.get_close_matches(spec, BUILTIN, n=1)
+        known = builtin_tasks()
+        if spec not in known:
+            near = difflib.get_close_matches(spec, known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise TaskError(
                 f"there is no built-in task {spec!r}",
                 where="task name",
-                remedy=f"{hint}use one of {', '.join(BUILTIN)}, or module:attribute for your own",
+                remedy=f"{hint}use one of {', '.join(known)}, or module:attribute for your own",
             )
         task = build(spec, replace(options, train_network=weights is None and run is None), progress)
     else:

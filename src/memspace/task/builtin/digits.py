@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import nn
 
 from memspace.progress import Progress
-from memspace.task.builtin.options import BuildOptions, corrupt
-from memspace.task.builtin.train import cached, fit
-from memspace.task.data import Data
-from memspace.task.recipe import Recipe, Training
+from memspace.task.builtin.options import BuildOptions
+from memspace.task.builtin.registry import builtin
+from memspace.task.builtin.trained import Ingredients, trained_task
+from memspace.task.recipe import Recipe
 from memspace.task.task import Task
 
 __all__ = ["digits"]
@@ -25,6 +23,7 @@ def _network() -> nn.Module:
     return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
+@builtin("digits")
 def digits(options: BuildOptions, progress: Progress) -> Task:
     """1,000 training and 797 test images, a 64-128-128-10 network; test labels are never corrupted."""
     raw = load_digits()
@@ -36,40 +35,15 @@ def digits(options: BuildOptions, progress: Progress) -> Task:
     train, test = order[:size], order[size:]
     if options.test_size is not None:
         test = test[: options.test_size]
-    truth = y[train]
-    labels = corrupt(truth, options.label_noise, 10, options.seed)
-    recipe = replace(RECIPE, epochs=options.epochs or RECIPE.epochs)
-    inputs = x[train]
-    trained = cached(
+    ingredients = Ingredients(
         _network,
-        inputs,
-        labels,
-        recipe,
-        name="digits",
-        options=options,
-        progress=progress,
+        RECIPE,
+        x[train],
+        y[train],
+        (x[test], y[test]),
+        classes=10,
+        data="UCI handwritten digits, 8×8 grey levels (scikit-learn)",
+        architecture="64-128-128-10, ReLU",
     )
-
-    def refit(index: Tensor, seed: int) -> nn.Module:
-        return fit(_network, inputs[index], labels[index], recipe, seed=seed, record=False).model
-
-    return Task(
-        model=trained.model,
-        train=Data((inputs, labels)),
-        test=Data((x[test], y[test])),
-        name="digits",
-        class_names=tuple(str(k) for k in range(10)),
-        input_shape=(8, 8),
-        decay=recipe.decay,
-        run=trained.run,
-        refit=refit,
-        training=Training(_network, recipe),
-        true_labels=truth,
-        description={
-            "data": "UCI handwritten digits, 8×8 grey levels (scikit-learn)",
-            "network": "64-128-128-10, ReLU",
-            "training": f"Adam, {recipe.epochs} full-batch steps, rate {recipe.rate:g}, L2 {recipe.decay:g}",
-            "wrong labels": f"{options.label_noise:.0%} of the training labels, on purpose",
-            "seed": str(options.seed),
-        },
-    )
+    names = tuple(str(k) for k in range(10))
+    return trained_task("digits", ingredients, options, progress, class_names=names, input_shape=(8, 8))

@@ -7,6 +7,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 
 from memspace.errors import DataError
 from memspace.progress import Progress
-from memspace.task.builtin.options import BuildOptions, corrupt
-from memspace.task.builtin.train import cached, fit
-from memspace.task.data import Data
-from memspace.task.recipe import Recipe, Training
+from memspace.task.builtin.options import BuildOptions
+from memspace.task.builtin.registry import builtin
+from memspace.task.builtin.trained import Ingredients, trained_task
+from memspace.task.recipe import Recipe
 from memspace.task.task import Task
 
 __all__ = ["fashion", "read_idx"]
@@ -93,6 +94,7 @@ def _network() -> nn.Module:
     )
 
 
+@builtin("fashion-mnist")
 def fashion(options: BuildOptions, progress: Progress) -> Task:
     """60,000 training and 10,000 test images; a convolutional network of 106 thousand parameters."""
     parts = {key: read_idx(_find(options.data_root, stem)) for key, stem in _FILES.items()}
@@ -107,40 +109,17 @@ def fashion(options: BuildOptions, progress: Progress) -> Task:
     train, test = options.train_size or 60_000, options.test_size or 10_000
     x = {s: (parts[s, "x"][:m].float() / 255).unsqueeze(1) for s, m in (("train", train), ("test", test))}
     truth = parts["train", "y"][:train].long()
-    labels = corrupt(truth, options.label_noise, 10, options.seed)
-    epochs = options.epochs or RECIPE.epochs
-    recipe = Recipe(epochs, RECIPE.batch, RECIPE.rate, RECIPE.decay, RECIPE.checkpoints)
-    inputs = x["train"]
-    trained = cached(
+    ingredients = Ingredients(
         _network,
-        inputs,
-        labels,
-        recipe,
-        name="fashion-mnist",
-        options=options,
-        progress=progress,
+        RECIPE,
+        x["train"],
+        truth,
+        (x["test"], parts["test", "y"][:test].long()),
+        classes=10,
+        data="Fashion-MNIST, 28×28 grey levels (Zalando Research, MIT)",
+        architecture="conv 16, conv 32, linear 64, linear 10; ReLU, max-pooling",
     )
-
-    def refit(index: Tensor, seed: int) -> nn.Module:
-        return fit(_network, inputs[index], labels[index], recipe, seed=seed, record=False).model
-
-    return Task(
-        model=trained.model,
-        train=Data((inputs, labels)),
-        test=Data((x["test"], parts["test", "y"][:test].long())),
-        name="fashion-mnist",
-        class_names=CLASSES,
-        input_shape=(28, 28),
-        decay=recipe.decay,
-        run=trained.run,
-        refit=refit,
-        training=Training(_network, recipe),
-        true_labels=truth if options.label_noise > 0 else None,
-        description={
-            "data": "Fashion-MNIST, 28×28 grey levels (Zalando Research, MIT)",
-            "network": "conv 16, conv 32, linear 64, linear 10; ReLU, max-pooling",
-            "training": f"Adam, {epochs} epochs, batch {recipe.batch}, rate {recipe.rate:g}, L2 {recipe.decay:g}",
-            "wrong labels": f"{options.label_noise:.0%} of the training labels, on purpose",
-            "seed": str(options.seed),
-        },
-    )
+    shown: dict[str, Any] = {"class_names": CLASSES, "input_shape": (28, 28)}
+    if options.label_noise == 0:
+        shown["true_labels"] = None  # the set's own wrong labels are not known
+    return trained_task("fashion-mnist", ingredients, options, progress, **shown)

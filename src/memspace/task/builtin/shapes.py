@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from memspace.progress import Progress
-from memspace.task.builtin.options import BuildOptions, corrupt
-from memspace.task.builtin.train import cached, fit
-from memspace.task.data import Data
+from memspace.task.builtin.options import BuildOptions
+from memspace.task.builtin.registry import builtin
+from memspace.task.builtin.trained import Ingredients, trained_task
 from memspace.task.factors import Factors
-from memspace.task.recipe import Recipe, Training
+from memspace.task.recipe import Recipe
 from memspace.task.task import Task
 
 __all__ = ["NAMES", "SIZES", "render", "shapes"]
@@ -63,6 +63,7 @@ def _network() -> nn.Module:
     )
 
 
+@builtin("shapes")
 def shapes(options: BuildOptions, progress: Progress) -> Task:
     """3,000 training images of random factors; the network names shape and scale (12 classes)."""
     generator = torch.Generator().manual_seed(options.seed)
@@ -70,42 +71,22 @@ def shapes(options: BuildOptions, progress: Progress) -> Task:
     values = torch.stack([torch.randint(0, s, (train + test + 2000,), generator=generator) for s in SIZES], 1)
     x = render(values)
     y = values[:, 0] * SIZES[1] + values[:, 1]
-    truth = y[:train]
-    labels = corrupt(truth, options.label_noise, SIZES[0] * SIZES[1], options.seed)
-    epochs = options.epochs or RECIPE.epochs
-    recipe = Recipe(epochs, RECIPE.batch, RECIPE.rate, RECIPE.decay)
-    inputs = x[:train]
-    trained = cached(
+    ingredients = Ingredients(
         _network,
-        inputs,
-        labels,
-        recipe,
-        name="shapes",
-        options=options,
-        progress=progress,
+        RECIPE,
+        x[:train],
+        y[:train],
+        (x[train : train + test], y[train : train + test]),
+        classes=SIZES[0] * SIZES[1],
+        data="rendered shapes, five factors (shape, scale, orientation, x, y)",
+        architecture="two convolutions, 64-10-12 head, ReLU",
     )
-
-    def refit(index: Tensor, seed: int) -> nn.Module:
-        return fit(_network, inputs[index], labels[index], recipe, seed=seed, record=False).model
-
-    return Task(
-        model=trained.model,
-        train=Data((inputs, labels)),
-        test=Data((x[train : train + test], y[train : train + test])),
-        name="shapes",
+    return trained_task(
+        "shapes",
+        ingredients,
+        options,
+        progress,
         class_names=tuple(f"{k} {s + 1}" for k in KINDS for s in range(SIZES[1])),
         input_shape=(32, 32),
-        decay=recipe.decay,
-        run=trained.run,
-        refit=refit,
-        training=Training(_network, recipe),
-        true_labels=truth,
         factors=Factors(NAMES, values[train + test :], x[train + test :], SIZES, render),
-        description={
-            "data": "rendered shapes, five factors (shape, scale, orientation, x, y)",
-            "network": "two convolutions, 64-10-12 head, ReLU",
-            "training": f"Adam, {epochs} epochs, batch {recipe.batch}, rate {recipe.rate:g}, L2 {recipe.decay:g}",
-            "wrong labels": f"{options.label_noise:.0%} of the training labels, on purpose",
-            "seed": str(options.seed),
-        },
     )

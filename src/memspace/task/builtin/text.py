@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from memspace.errors import DataError
 from memspace.progress import Progress
-from memspace.task.builtin.options import BuildOptions, corrupt
-from memspace.task.builtin.train import cached, fit
-from memspace.task.data import Data
-from memspace.task.recipe import Recipe, Training
+from memspace.task.builtin.options import BuildOptions
+from memspace.task.builtin.registry import builtin
+from memspace.task.builtin.trained import Ingredients, trained_task
+from memspace.task.recipe import Recipe
 from memspace.task.task import Task
 
 __all__ = ["Transformer", "text"]
@@ -101,6 +101,7 @@ def _read(root: Path | None) -> str:
     raise DataError("there is no text", where=str(path), remedy="give --data-root FILE, or a folder holding input.txt")
 
 
+@builtin("text")
 def text(options: BuildOptions, progress: Progress) -> Task:
     """2,000 training and 400 test sequences of 64 characters; an example is a sequence."""
     content = _read(options.data_root)
@@ -119,47 +120,22 @@ def text(options: BuildOptions, progress: Progress) -> Task:
     generator = torch.Generator().manual_seed(options.seed)
     pieces = pieces[torch.randperm(len(pieces), generator=generator)[: train + test]]
     x, y = pieces[:, :-1].contiguous(), pieces[:, 1:].contiguous()
-    truth = y[:train]
-    labels = corrupt(truth, options.label_noise, len(alphabet), options.seed)
-    epochs = options.epochs or RECIPE.epochs
-    recipe = Recipe(epochs, RECIPE.batch, RECIPE.rate, RECIPE.decay, RECIPE.checkpoints)
 
     def network() -> nn.Module:
         return Transformer(len(alphabet))
 
-    trained = cached(
-        network,
-        x[:train],
-        labels,
-        recipe,
-        name="text",
-        options=options,
-        progress=progress,
-    )
-
-    def refit(index: Tensor, seed: int) -> nn.Module:
-        return fit(network, x[:train][index], labels[index], recipe, seed=seed, record=False).model
-
     def show(one: Any) -> str:
         return "".join(alphabet[int(k)] for k in one)
 
-    return Task(
-        model=trained.model,
-        train=Data((x[:train], labels)),
-        test=Data((x[train:], y[train:])),
-        name="text",
-        class_names=tuple(alphabet),
-        show=show,
-        decay=recipe.decay,
-        run=trained.run,
-        refit=refit,
-        training=Training(network, recipe),
-        true_labels=truth,
-        description={
-            "data": f"{train:,} sequences of {CONTEXT} characters, alphabet of {len(alphabet)}",
-            "network": "transformer, width 64, 2 layers, 4 heads",
-            "training": f"Adam, {epochs} epochs, batch {recipe.batch}, rate {recipe.rate:g}, L2 {recipe.decay:g}",
-            "wrong labels": f"{options.label_noise:.0%} of the training characters, on purpose",
-            "seed": str(options.seed),
-        },
+    ingredients = Ingredients(
+        network,
+        RECIPE,
+        x[:train],
+        y[:train],
+        (x[train:], y[train:]),
+        classes=len(alphabet),
+        data=f"{train:,} sequences of {CONTEXT} characters, alphabet of {len(alphabet)}",
+        architecture="transformer, width 64, 2 layers, 4 heads",
+        labelled="characters",
     )
+    return trained_task("text", ingredients, options, progress, class_names=tuple(alphabet), show=show)
