@@ -21,6 +21,14 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.action.depth import Depth as Depth
     from memspace.action.training import TrainingAction as TrainingAction
     from memspace.geometry.geodesic import Geodesic as Geodesic, GeodesicSettings as GeodesicSettings
+    from memspace.attribution.target import Target as Target
+    from memspace.attribution.unrolled import Unrolled as Unrolled
+    from memspace.verbs.attribute import attribute as attribute
+    from memspace.experiments.store import open_study as open_study
+    from memspace.experiments.lds import lds as lds, lds_ceiling as lds_ceiling
+    from memspace.experiments.truth import retrain_design as retrain_design
+    from memspace.experiments.outcomes import queries_of as queries_of
+    from memspace.experiments.designs import random_parts as random_parts
     from memspace.verbs.attack import attack as attack
     from memspace.verbs.capacity import capacity as capacity
     from memspace.verbs.retrain import retrain as retrain
@@ -102,6 +110,9 @@ _HOMES = {  # module: its public names, by question
     "verbs.influence": "influence",
     "attribution.settings": "InfluenceSettings",
     "attribution.result": "Influence",
+    "verbs.attribute": "attribute",
+    "attribution.unrolled": "Unrolled",
+    "attribution.target": "Target",
     "verbs.leave_one_out": "leave_one_out",
     "auditing.leave_one_out": "LeaveOneOut",
     "verbs.labels": "labels label_issues",
@@ -153,6 +164,11 @@ _HOMES = {  # module: its public names, by question
     "experiments.capacity_study": "CapacityResults",
     "verbs.retrain": "retrain",
     "experiments.retrain": "RetrainSettings RetrainResults",
+    "experiments.designs": "random_parts",
+    "experiments.outcomes": "queries_of",
+    "experiments.truth": "retrain_design",
+    "experiments.lds": "lds lds_ceiling",
+    "experiments.store": "open_study",
     "verbs.study": "study",
     "experiments.action_study": "StudySettings ActionStudy",
     # What went wrong?

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memspace.errors import DataError
 from memspace.experiments.designs import left_out, random_parts
-from memspace.experiments.lds import ceiling, correlations, lds, split_half
+from memspace.experiments.lds import correlations, lds, lds_ceiling, split_half
 from memspace.experiments.left_out import effects
 from memspace.experiments.memorisation import influences, memorisation
 from memspace.experiments.outcomes import Queries
@@ -46,7 +46,7 @@ def test_scores_that_are_the_outcomes_have_lds_one() -> None:
     assert lds(tau, truth).value == pytest.approx(1.0, abs=1e-12)
     assert lds(tau.T, truth).value == pytest.approx(1.0, abs=1e-12)
     assert lds(-tau, truth).value == pytest.approx(-1.0, abs=1e-12)
-    assert ceiling(truth).value == pytest.approx(1.0, abs=1e-12)
+    assert lds_ceiling(truth).value == pytest.approx(1.0, abs=1e-12)
 
 
 def test_lds_is_the_mean_of_spearman_correlations() -> None:
@@ -75,7 +75,7 @@ def test_ceiling_is_that_of_the_known_reliability(seeds: int) -> None:
     times = seeds / half
     reliability = times * r / (1 + (times - 1) * r)
     assert float(split_half(truth).mean()) == pytest.approx(reliability, abs=0.025)
-    top = ceiling(truth)
+    top = lds_ceiling(truth)
     assert top.value == pytest.approx(math.sqrt(reliability), abs=0.02)
     assert lds(tau, truth).value == pytest.approx(rank(1 / math.sqrt(1 + 2 / seeds)), abs=0.02)
     assert lds(tau, truth).value == pytest.approx(top.value, abs=0.03)  # ranks are attenuated nearly like values
@@ -83,13 +83,13 @@ def test_ceiling_is_that_of_the_known_reliability(seeds: int) -> None:
 
 def test_pure_noise_has_a_low_ceiling() -> None:
     _, truth = noisy(200, 2, 20, 1e6)
-    assert ceiling(truth).value < 0.3  # 1/√200 = 0.07 by chance, doubled by Spearman–Brown, its root
+    assert lds_ceiling(truth).value < 0.3  # 1/√200 = 0.07 by chance, doubled by Spearman–Brown, its root
 
 
 def test_what_gives_no_score_is_refused() -> None:
     tau, truth = noisy(10, 1, 4, 1.0)
     with pytest.raises(DataError, match="seeds"):
-        ceiling(truth)
+        lds_ceiling(truth)
     with pytest.raises(DataError, match=r"not \(4, 60\)"):
         lds(tau[:, :-1], truth)
     with pytest.raises(DataError, match="not finite"):

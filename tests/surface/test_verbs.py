@@ -16,6 +16,7 @@ X = torch.randn(24, 4, generator=torch.Generator().manual_seed(3))
 Y = torch.arange(24) % 3
 VERBS = (
     "attack",
+    "attribute",
     "audit",
     "capacity",
     "compare",

@@ -13,7 +13,7 @@ from memspace.errors import DataError
 from memspace.experiments.truth import Truth
 from memspace.measurement import Measurement, from_error
 
-__all__ = ["ceiling", "correlations", "lds", "split_half"]
+__all__ = ["correlations", "lds", "lds_ceiling", "split_half"]
 
 SOURCE = "park2023 [def. 2.5]"
 SPLITS = 64  # ways to halve the seeds that are averaged
@@ -100,7 +100,7 @@ def split_half(truth: Truth, outcome: str = "loss") -> Tensor:
     return times * r / (1 + (times - 1) * r)
 
 
-def ceiling(truth: Truth, *, outcome: str = "loss") -> Measurement:
+def lds_ceiling(truth: Truth, *, outcome: str = "loss") -> Measurement:
     """The LDS that scores would reach which predict the mean over all possible seeds without error: mean of √R.
 
     R is the reliability of the truth's mean over its S seeds (:func:`split_half`): a noiseless predictor correlates

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from memspace.experiments.lds import ceiling
+from memspace.experiments.lds import lds_ceiling
 from memspace.experiments.left_out import effects
 from memspace.experiments.memorisation import influences, mean_error, memorisation
 from memspace.experiments.truth import Truth
@@ -30,7 +30,7 @@ def _subsets(truth: Truth) -> tuple[list[Measurement | Unmeasured], Tables]:
         if s < 2 or k < 3:
             found.append(Unmeasured(f"{name}.{outcome}.ceiling", f"{k} subsets × {s} seeds", "use at least 3 × 2"))
         else:
-            m = ceiling(truth, outcome=outcome)
+            m = lds_ceiling(truth, outcome=outcome)
             found.append(Measurement(**{**m.__dict__, "name": f"{name}.{outcome}.ceiling"}))
     kept = {"subset": list(range(k)), "kept": [row.nonzero().flatten().tolist() for row in truth.design.kept]}
     return found, {name: _long(truth), f"{name}-subsets": kept}
