@@ -18,12 +18,12 @@ from benchmarks.memory_workloads import WORKLOADS
 from benchmarks.smooth import smooth
 from benchmarks.table import Row, at_most, mean_interval
 from memspace.editing.baselines import SgdSteps, ascend, fine_tune
-from memspace.editing.edit import rest_of
 from memspace.editing.effects import accuracy_of, divergence, groups_of
 from memspace.editing.forget import forget
 from memspace.editing.membership import membership
 from memspace.editing.retrain import retrained
 from memspace.task.task import Task
+from memspace.training.refit import rest_of
 
 PART = "forget"
 SHARE = 0.01

@@ -18,10 +18,10 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.noise_tables import draw_table
 from benchmarks.noise_tasks import Drawn, draw
-from memspace.auditing.held_out import refit_held_out
 from memspace.auditing.plan import AuditSettings, make_plan
 from memspace.auditing.quick import read_exact
 from memspace.measures.expected import expected_test_loss
+from memspace.measures.held_out import refit_held_out
 from memspace.measures.judge import Judged, Unseen, judge
 from memspace.measures.values import TrainingOutputs
 from memspace.passes.outputs import outputs
@@ -45,7 +45,7 @@ def judged(drawn: Drawn, seed: int, refitted: bool) -> tuple[Row, Judged]:
     task = Task(networks.model(0), (drawn.x, drawn.y), training=training, decay=drawn.training.recipe.decay or None)
     space, settings = verified_space(task), AuditSettings(seed=seed)
     plan = make_plan(task, space, settings)
-    refits = refit_held_out(task, plan, seed, Silent())
+    refits = refit_held_out(task, plan.folds, plan.held_out, seed, Silent())
     grid = read_exact(task, space, plan, seed, Silent())
     damping = grid.choose(refits)
     loo = grid.leave_one_out(damping.value)

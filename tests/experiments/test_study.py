@@ -222,13 +222,11 @@ def test_what_cannot_be_studied_is_refused() -> None:
 
 def test_the_audit_refits_held_out_networks_by_the_training() -> None:
     """A task with a training alone is calibrated as one with the same refit."""
-    from memspace.auditing.held_out import refit_held_out
-    from memspace.auditing.plan import AuditSettings, make_plan
-    from memspace.passes.space import ParameterSpace
+    from memspace.measures.held_out import refit_held_out
 
     job = task()
     alone = replace(job, training=None, refit=refit_of(job))
-    made = [refit_held_out(t, make_plan(t, ParameterSpace.of(t), AuditSettings()), 0, Silent()) for t in (job, alone)]
+    made = [refit_held_out(t, 5, 8, 0, Silent()) for t in (job, alone)]
     assert made[0] is not None
     assert made[1] is not None
     assert torch.equal(made[0].index, made[1].index)

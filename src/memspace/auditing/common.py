@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.auditing.held_out import refit_held_out
 from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import NO_REFITS, NO_TEST_DATA
 from memspace.auditing.store import Store
+from memspace.measures.held_out import refit_held_out
 from memspace.measures.values import HeldOut, TestOutputs, TrainingOutputs
 from memspace.passes.outputs import outputs
 from memspace.progress import Progress
@@ -53,7 +53,7 @@ def held_out_of(
         return NO_REFITS
 
     def compute() -> dict[str, Tensor]:
-        fresh = refit_held_out(task, plan, settings.seed, progress)
+        fresh = refit_held_out(task, plan.folds, plan.held_out, settings.seed, progress)
         assert fresh is not None
         seconds = torch.tensor(fresh.seconds, dtype=torch.float64)
         return {"index": fresh.index, "f": fresh.f, "seconds": seconds}

@@ -128,7 +128,7 @@ def squares(space: ParameterSpace) -> int:
 
 
 def _forests(task: Task, x: Any, y: torch.Tensor, shapes: Shapes) -> tuple[int, int]:
-    """Numbers of an input, and how many forests are asked for their opinion of the labels (see ``audit.judge``)."""
+    """Numbers of an input, and how many forests are asked for their opinion of the labels (see ``measures.judge``)."""
     if not isinstance(x, torch.Tensor) or not (x.is_floating_point() or x.dtype == torch.uint8):
         return 0, 0
     width, asked = prod(x.shape[1:]), 0

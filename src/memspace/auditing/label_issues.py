@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 
 from memspace.arguments import typed
-from memspace.auditing.cross_fit import cross_fit, folds_of
-from memspace.auditing.held_out import refit_held_out
 from memspace.auditing.other_labels import COLUMNS, cannot_judge, ranked, sorted_rows
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.quick import Quick, read_quick
@@ -24,7 +22,9 @@ from memspace.auditing.results import Results
 from memspace.display import Columns, Shown
 from memspace.limits import COUNT, WHOLE
 from memspace.measurement import Measurement
+from memspace.measures.cross_fit import cross_fit, folds_of
 from memspace.measures.declaration import measurement_of
+from memspace.measures.held_out import refit_held_out
 from memspace.measures.judge import Unseen, judge
 from memspace.measures.values import HeldOut
 from memspace.measures.wrong_labels import noise, noise_of
@@ -158,7 +158,7 @@ def label_issues(
 
 def _refits(task: Task, plan: Plan, folds: int | None, repeats: int, seed: int, progress: Progress) -> HeldOut | None:
     if folds is None and repeats == 1:
-        return refit_held_out(task, plan, seed, progress)
+        return refit_held_out(task, plan.folds, plan.held_out, seed, progress)
     parts = max(2, plan.folds) if folds is None else folds
     return cross_fit(task, parts, repeats, seed, progress) if parts else None
 

@@ -11,25 +11,27 @@ import torch
 from torch import Tensor
 
 from memspace.arguments import typed
-from memspace.auditing.cross_fit import cross_fit, folds_of
 from memspace.auditing.plan import AuditSettings, make_plan
-from memspace.auditing.quick import read_exact, read_quick
+from memspace.auditing.quick import LeverageGrid, read_exact, read_quick
 from memspace.auditing.stationary import known_damping, settled
 from memspace.display import Columns, Shown
 from memspace.errors import TaskError
 from memspace.measurement import Measurement, Unmeasured
+from memspace.measures.cross_fit import cross_fit, folds_of
 from memspace.measures.damping import DampingChoice
 from memspace.measures.declaration import measurement_of
 from memspace.measures.expected import expected_calibration, expected_test_loss
 from memspace.measures.explained import TargetSpread, r2_loo
-from memspace.measures.generalisation import calibration_to_expect
-from memspace.measures.judge import Unseen, judge
-from memspace.measures.values import TrainingOutputs
+from memspace.measures.generalisation import calibration_to_expect, loo_estimate
+from memspace.measures.judge import Judged, Unseen, judge
+from memspace.measures.values import HeldOut, TrainingOutputs
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import untouched
 from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
+from memspace.value import Value
 
 __all__ = ["LeaveOneOut", "leave_one_out"]
 
@@ -95,54 +97,64 @@ def leave_one_out(
     folds = folds_of(folds, len(task.train))
     space = checked_space(task)
     with untouched(task.model):
-        plan = make_plan(task, space, settings)
-        if plan.first_order or plan.positions > 1:
-            raise TaskError(
-                f"leave-one-out outputs need a matrix between all {plan.positions * plan.outputs:,} outputs of an "
-                "example",
-                where="leave-one-out",
-                remedy="run `memspace audit`, which estimates the losses to first order",
-            )
-        refits = cross_fit(task, folds, 1, settings.seed, progress) if folds else None
-        known = None
-        if plan.representation == "dual":
-            known = known_damping(task, space) if settings.damping is None else None
-            given = settings.damping if known is None else known.value
-            grid = read_exact(task, space, plan, settings.seed, progress, given)
-        else:
-            grid = read_quick(task, space, plan, settings.seed, progress, settings.damping).at
-        damping = known if known is not None else grid.choose(refits)
-        if known is not None and grid.exact is not None:
-            loo = settled(task, grid.f, grid.y, grid.exact, known)
-        else:
-            loo = grid.leave_one_out(damping.value)
-    law, y, n = task.likelihood, grid.y, len(grid.y)
+        grid, refits, damping, loo = _read(task, space, settings, folds, progress)
+    law, y, by = task.likelihood, grid.y, grid.estimator
     loss, after = law.nll(grid.f.double(), y), law.nll(loo, y)
+    outputs = TrainingOutputs(grid.f, y, loss, law.weight(grid.f, y))
     unseen = Unseen(refits, loo, damping.reliable and refits is not None)
     judged = judge(task, grid.f, y, unseen, seed=settings.seed)
-    sure = None if judged is None else expected_calibration(law, y, judged, unseen, damping, grid.estimator)
-    calibration: Measurement | Unmeasured
-    if sure is not None:
-        calibration = measurement_of(calibration_to_expect, sure)
-    else:
-        reason = f"the output law is {law.name}"
-        calibration = Unmeasured("generalisation.calibration_estimate", reason, "calibration is that of classes")
-    outputs = TrainingOutputs(grid.f, y, loss, law.weight(grid.f, y))
     expected = expected_test_loss(law, outputs, unseen, damping, judged, after)
-    test_loss = Measurement(
-        "generalisation.loo_estimate",
-        expected.value,
-        "nats",
-        f"{expected.how}; {grid.estimator}, γ={damping.value:.2g}",
-        n,
-        expected.interval,
-        "rad2020",
-        expected.reliable,
-        expected.note or damping.statement,
+    how, note = f"{expected.how}; {by}, γ={damping.value:.2g}", expected.note or damping.statement
+    test_loss = Value(expected.value, outputs.n, expected.interval, how, expected.reliable, note)
+    return LeaveOneOut(
+        y,
+        grid.f,
+        loss,
+        loo,
+        after,
+        damping,
+        measurement_of(loo_estimate, test_loss),
+        _calibration(law, y, judged, unseen, damping, by),
+        _explained(law, loo, y, by, damping),
+        task.train.numbers(torch.arange(outputs.n)),
     )
-    r2 = _explained(law, loo, y, grid.estimator, damping)
-    numbers = task.train.numbers(torch.arange(n))
-    return LeaveOneOut(y, grid.f, loss, loo, after, damping, test_loss, calibration, r2, numbers)
+
+
+def _read(
+    task: Task, space: ParameterSpace, settings: AuditSettings, folds: int, progress: Progress
+) -> tuple[LeverageGrid, HeldOut | None, DampingChoice, Tensor]:
+    """Leverage, refits, the damping where both agree, and leave-one-out outputs (n, C) at it."""
+    plan = make_plan(task, space, settings)
+    if plan.first_order or plan.positions > 1:
+        count = plan.positions * plan.outputs
+        raise TaskError(
+            f"leave-one-out outputs need a matrix between all {count:,} outputs of an example",
+            where="leave-one-out",
+            remedy="run `memspace audit`, which estimates the losses to first order",
+        )
+    refits = cross_fit(task, folds, 1, settings.seed, progress) if folds else None
+    if plan.representation != "dual":
+        grid = read_quick(task, space, plan, settings.seed, progress, settings.damping).at
+        damping = grid.choose(refits)
+        return grid, refits, damping, grid.leave_one_out(damping.value)
+    known = known_damping(task, space) if settings.damping is None else None
+    given = settings.damping if known is None else known.value
+    grid = read_exact(task, space, plan, settings.seed, progress, given)
+    if known is not None and grid.exact is not None:
+        return grid, refits, known, settled(task, grid.f, grid.y, grid.exact, known)
+    damping = known or grid.choose(refits)
+    return grid, refits, damping, grid.leave_one_out(damping.value)
+
+
+def _calibration(
+    law: Likelihood, y: Tensor, judged: Judged | None, unseen: Unseen, damping: DampingChoice, by: str
+) -> Measurement | Unmeasured:
+    """Calibration error to expect on test data, where labels are classes."""
+    error = None if judged is None else expected_calibration(law, y, judged, unseen, damping, by)
+    if error is not None:
+        return measurement_of(calibration_to_expect, error)
+    reason = f"the output law is {law.name}"
+    return Unmeasured("generalisation.calibration_estimate", reason, "calibration is that of classes")
 
 
 def _explained(law: Likelihood, loo: Tensor, y: Tensor, by: str, damping: DampingChoice) -> Measurement | Unmeasured:

@@ -62,9 +62,10 @@ def forget(
 ) -> None:
     """Forget training examples: new weights as if the network had been trained without them."""
     from memspace.editing.comparison import compared
-    from memspace.editing.edit import rest_of, writable
+    from memspace.editing.edit import writable
     from memspace.editing.membership import membership
     from memspace.task.checks import check_task
+    from memspace.training.refit import rest_of
     from memspace.verbs.forget import forget as forget_examples
 
     examples, seed = chosen.positions(), which.seed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memspace.editing.edit import Edit, rest_of
+from memspace.editing.edit import Edit
 from memspace.editing.effects import accuracy_of, divergence, groups_of
 from memspace.editing.membership import membership
 from memspace.editing.retrain import retrained, training_of
@@ -14,6 +14,7 @@ from memspace.errors import DataError
 from memspace.measurement import Measurement, Unmeasured, from_samples, from_share
 from memspace.task.data import Data
 from memspace.task.task import Task
+from memspace.training.refit import rest_of
 
 __all__ = ["compared", "reweighted"]
 

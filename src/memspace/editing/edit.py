@@ -18,7 +18,7 @@ from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 
-__all__ = ["Cost", "Edit", "checked_examples", "edited_state", "rest_of", "save_state", "writable"]
+__all__ = ["Cost", "Edit", "checked_examples", "edited_state", "save_state", "writable"]
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,6 @@ def checked_examples(task: Task, examples: Tensor | list[int]) -> Tensor:
             remedy="leave some out, or start from a fresh network",
         )
     return chosen
-
-
-def rest_of(n: int, index: Tensor) -> Tensor:
-    """The positions 0..n−1 that are not in ``index``."""
-    mask = torch.ones(n, dtype=torch.bool)
-    mask[index] = False
-    kept: Tensor = mask.nonzero().flatten()
-    return kept
 
 
 def writable(path: Path, force: bool) -> Path:

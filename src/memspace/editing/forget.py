@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memspace.arguments import typed
 from memspace.editing.damping import choose, from_trial, trial_set
-from memspace.editing.edit import Cost, Edit, checked_examples, edited_state, rest_of
+from memspace.editing.edit import Cost, Edit, checked_examples, edited_state
 from memspace.editing.effects import effects_of
 from memspace.editing.gradients import bregman_gradient, loss_gradient
 from memspace.editing.solver import METHODS, Accuracy, Solver, outputs_per_example, pick_method
@@ -24,6 +24,7 @@ from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import verified_space
 from memspace.task.task import Task
+from memspace.training.refit import rest_of
 
 __all__ = ["forget"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from memspace.errors import TaskError
@@ -12,7 +13,7 @@ from memspace.task.data import Inputs, move
 from memspace.task.task import Task
 from memspace.training.many import train_many
 
-__all__ = ["refit_many", "refit_of", "whole"]
+__all__ = ["refit_many", "refit_of", "rest_of", "whole"]
 
 
 def refit_of(task: Task) -> Callable[[Tensor, int], nn.Module] | None:
@@ -47,6 +48,22 @@ def refit_many(task: Task, index: Tensor, seeds: Sequence[int], progress: Progre
         )
     pairs = zip(index, seeds, strict=True)
     return [refit(i, s) for i, s in progress.track(pairs, "training networks", len(seeds))]
+
+
+def rest_of(n: int, index: Tensor) -> Tensor:
+    """Return the positions that are not in ``index``.
+
+    Args:
+        n: how many positions there are.
+        index: (m,) some of 0 to n − 1.
+
+    Returns:
+        (n − m,) the others, ascending.
+    """
+    mask = torch.ones(n, dtype=torch.bool)
+    mask[index] = False
+    rest: Tensor = mask.nonzero().flatten()
+    return rest
 
 
 def whole(task: Task) -> tuple[Inputs, Tensor]:
