@@ -105,10 +105,15 @@ def label_issues(
 
     Args:
         source: a task; or the results of an audit, whose own numbers are then ranked (without reasons).
+        settings: seed, memory and damping.
         folds: parts of each partition in refits, at most as many as examples: K parts cost K − 1 trainings; 0: no
             refits; None: an audit's refits.
         repeats: partitions averaged over.
         reasons: for how many of the first examples neighbours in influence are found.
+        progress: where long work reports.
+
+    Returns:
+        every label, the likeliest wrong one first.
 
     Raises:
         SettingsError: folds, repeats or reasons are out of range.

@@ -84,10 +84,19 @@ class LeaveOneOut(Shown):
 def leave_one_out(
     task: Task, *, settings: AuditSettings | None = None, folds: int = 5, progress: Progress | None = None
 ) -> LeaveOneOut:
-    """f_i + V_i (I − H_i V_i)⁻¹ g_i for every training example; see ``measures.leave_one_out``.
+    """Return f_i + V_i (I − H_i V_i)⁻¹ g_i for every training example; see ``measures.leave_one_out``.
 
     Exact dual where its rows fit, else EKFAC. γ is where the estimate agrees with ``folds`` networks trained without
     their part of the data (0, or nothing to train by: the evidence, known to come out too high).
+
+    Args:
+        task: the network and its data.
+        settings: seed, memory and representation.
+        folds: parts of the partition in refits.
+        progress: where long work reports.
+
+    Returns:
+        outputs and losses with and without each example, and what they say of test data.
 
     Raises:
         SettingsError: ``folds`` is 1 or negative.

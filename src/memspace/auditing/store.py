@@ -30,6 +30,7 @@ from memspace.auditing.ownership import (
 )
 from memspace.auditing.results import SCHEMA, Chapter, Results, chapter_to_dict, check_consistent, clean
 from memspace.files import digest_of, writing, written, written_together
+from memspace.measures.declaration import units_of_columns
 from memspace.passes.generic import PLAINEST
 from memspace.version import VERSION
 
@@ -233,7 +234,8 @@ def _write_text(path: Path, text: str) -> None:
 
 def _table(columns: Mapping[str, Any], schema: int, run: str = "") -> pa.Table:
     """A table whose metadata say which schema and run it belongs to and, by column, the unit where one is known."""
-    known = {name: unit for name in columns if (unit := _UNITS.get(name)) is not None}
+    units = _UNITS | dict(units_of_columns())
+    known = {name: units[name] for name in columns if name in units}
     about = {"memspace_schema": str(schema), "memspace_version": VERSION, "units": json.dumps(known)}
     return pa.table(dict(columns)).replace_schema_metadata(about | ({"memspace_run": run} if run else {}))
 

@@ -9,8 +9,9 @@ A measure is a pure function. The annotations of its parameters say what it need
         '''What the data told the weights under the prior N(0, I/α).'''
         return Value(information_bits(curvature.metric, damping.value), curvature.n)
 
-A need that is absent makes the measure absent for the same reason; a need annotated ``X | None`` does not. The plan,
-the report, the tables, ``memspace measures`` and the documentation all read the declaration.
+A need that is absent makes the measure absent for the same reason; a need annotated ``X | None`` does not, and one
+annotated ``X | Absent`` is passed the reason. The plan, the report, the tables, ``memspace measures`` and the
+documentation all read the declaration.
 """
 
 from __future__ import annotations
@@ -52,10 +53,17 @@ SHOWN = ("number", "share", "ratio")
 
 @dataclass(frozen=True)
 class Need:
-    """A parameter of a declared function: the type of the value it takes, and whether it can do without."""
+    """A parameter of a declared function.
+
+    Args:
+        kind: the type of the value it takes.
+        optional: whether the function can do without it.
+        explained: whether it is then passed the reason instead of None.
+    """
 
     kind: Any
     optional: bool
+    explained: bool = False
 
 
 @dataclass(frozen=True)
@@ -289,8 +297,8 @@ def needs_of(function: Callable[..., Any]) -> dict[str, Need]:
 
 
 def _need(hint: Any) -> Need:
-    kind = _without(hint, (type(None),))
-    return Need(kind, kind is not hint)
+    kind = _without(hint, (type(None), Absent))
+    return Need(kind, kind is not hint, Absent in typing.get_args(hint))
 
 
 def _without(hint: Any, left_out: tuple[Any, ...]) -> Any:

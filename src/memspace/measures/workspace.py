@@ -87,7 +87,7 @@ class Workspace:
             value = measured if need.kind is Measured and measured is not None else self.get(need.kind)
             if isinstance(value, Absent) and not need.optional:
                 return value
-            arguments[parameter] = None if isinstance(value, Absent) else value
+            arguments[parameter] = None if isinstance(value, Absent) and not need.explained else value
         done = attempt(name, lambda: function(**arguments))
         return Absent(done.reason, done.remedy) if isinstance(done, Unmeasured) else done
 

@@ -60,26 +60,17 @@ class KnownWrong:
 
 @provides()
 def wrong_labels(
-    task: Task,
-    outputs: TrainingOutputs,
-    labels: Judged | None,
-    several: OutputsJudged | None,
-    targets: Targets | None,
+    labels: Judged | Absent, several: OutputsJudged | None, targets: Targets | None
 ) -> WrongLabels | Absent:
     """Count the labels that look wrong: one class for each example, or several choices."""
-    if labels is not None:
+    if isinstance(labels, Judged):
         n, (low, high) = labels.model.n, labels.model.interval
         by, model = f"judged by {labels.estimator}", labels.model
         expected = Value(float(labels.p.sum()), n, (n * low, n * high), by, model.reliable, model.statement)
         return WrongLabels(noise_of(model, labels.estimator), expected, int((labels.p > 0.5).sum()))
     if several is not None:
         return WrongLabels(several.noise, several.expected, int((several.p > 0.5).sum()))
-    if targets is not None:
-        return Absent()
-    if task.likelihood.has_classes and outputs.classes and not outputs.sequence:
-        return Absent("judging the labels failed", "read the warning that told why")
-    what = "labels of sequences or without classes are not judged one by one"
-    return Absent(what, "audit a classifier with one label per example")
+    return labels if targets is None else Absent()
 
 
 @provides()
