@@ -12,7 +12,7 @@ import memspace
 from memspace.attempt import attempt
 from memspace.attribution import prepared
 from memspace.auditing import audit, ekfac_backend
-from memspace.auditing.chapters import inputs, stored
+from memspace.auditing.chapters import depth, inputs, stored
 from memspace.errors import DataError, Interrupted, OutputError
 from memspace.measurement import Unmeasured
 from memspace.measures import complexity, pruning_measures, rounded_weights, spectrum, weight_noise
@@ -56,7 +56,7 @@ STAGES = {  # what fails, and the measure that is then absent
     (inputs, "probed_inputs"): "input.lambda_max",
     (pruning_measures, "prune"): "efficiency.fisher_inverse.smallest_share",
     (stored, "twice"): "duplicates",
-    (audit, "with_depth"): "depth",
+    (depth, "depth_action"): "depth.ratio",
 }
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import math
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -15,9 +14,7 @@ import torch
 
 from memspace.attempt import attempt
 from memspace.attribution.question import queries_of
-from memspace.auditing.chapter import ChapterDeclaration, composed, declared_chapters
-from memspace.auditing.chapters.action import action
-from memspace.auditing.chapters.depth import with_depth
+from memspace.auditing.chapter import ChapterDeclaration, declared_chapters, make_chapter
 from memspace.auditing.claims import reviewed
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.read import read
@@ -27,7 +24,6 @@ from memspace.auditing.store import Store
 from memspace.auditing.timing import estimated_seconds
 from memspace.measurement import Unmeasured
 from memspace.measures.values import HeldOut
-from memspace.measures.workspace import Workspace
 from memspace.passes.agree import check_agreement
 from memspace.passes.coverage import coverage
 from memspace.passes.space import ParameterSpace
@@ -41,17 +37,6 @@ from memspace.version import VERSION
 __all__ = ["AuditSettings", "Plan", "audit_task", "plan_audit", "timed_plan"]
 
 Tables = dict[str, dict[str, Any]]
-ORDER = (
-    "geometry",
-    "complexity",
-    "capacity",
-    "robustness",
-    "efficiency",
-    "stored",
-    "generalisation",
-    "action",
-    "disentanglement",
-)
 
 
 def plan_audit(task: Task, settings: AuditSettings) -> Plan:
@@ -155,32 +140,18 @@ def _go_on(space: ParameterSpace, store: Store) -> None:
 def _chapters(
     r: Reading, settings: AuditSettings, store: Store | None, progress: Progress
 ) -> tuple[tuple[Chapter, ...], Tables]:
-    tables: Tables = {"examples": {}}
-
-    def with_action() -> Chapter:
-        training = action(r, settings.seed, settings.memory, progress)
-        deeper = attempt("depth", lambda: with_depth(training, r.task, settings.seed, progress))
-        if isinstance(deeper, Unmeasured):
-            return replace(training, unmeasured=(*training.unmeasured, deeper))
-        return deeper
-
-    by_hand: dict[str, Callable[[], Chapter]] = {
-        "action": with_action,
-    }
+    tables: Tables = {}
     workspace = r.workspace(settings, progress)
-    declared: dict[str, ChapterDeclaration | _ByHand] = {c.id: c for c in declared_chapters()}
-    for id, make in by_hand.items():
-        declared.setdefault(id, _ByHand(id, make))
-    order = [*ORDER, *(id for id in declared if id not in ORDER)]
     chapters = []
-    handle = progress.start("chapters", len(order))
-    for id in order:
-        if store is not None and store.has_chapter(id):
-            chapter, kept = store.load_chapter(id)
+    declared = declared_chapters()
+    handle = progress.start("chapters", len(declared))
+    for one in declared:
+        if store is not None and store.has_chapter(one.id):
+            chapter, kept = store.load_chapter(one.id)
             tables.update(kept)
         else:
-            made = attempt(id, partial(make_chapter, declared[id], workspace))  # the other chapters do without it
-            chapter, columns = (_absent(id, made), {}) if isinstance(made, Unmeasured) else made
+            made = attempt(one.id, partial(make_chapter, one, workspace))  # the other chapters do without it
+            chapter, columns = (_absent(one, made), {}) if isinstance(made, Unmeasured) else made
             for name in columns:
                 tables.setdefault(name, {}).update(columns[name])
             if store is not None:
@@ -191,37 +162,8 @@ def _chapters(
     return tuple(chapters), tables
 
 
-@dataclass(frozen=True)
-class _ByHand:
-    """A chapter that is not declared yet."""
-
-    id: str
-    make: Callable[[], Chapter]
-
-
-def make_chapter(declared: ChapterDeclaration | _ByHand, workspace: Workspace) -> tuple[Chapter, Tables]:
-    """Make one chapter, and the columns it adds to tables."""
-    if isinstance(declared, ChapterDeclaration):
-        return composed(declared, workspace)
-    begun = time.perf_counter()
-    chapter = _defined(declared.make())
-    return replace(chapter, seconds=time.perf_counter() - begun), {}
-
-
-def _absent(id: str, why: Unmeasured) -> Chapter:
-    return Chapter(id, id.capitalize(), "", f"Not measured: {why.reason}.", (), (why,))
-
-
-def _defined(chapter: Chapter) -> Chapter:
-    """The chapter with numbers that are not defined here as unmeasured, each with its reason."""
-    absent = [m for m in chapter.measurements if math.isnan(m.value)]
-    if not absent:
-        return chapter
-    reason = "it compares quantities that are zero, or equal for all examples, on this network and these data"
-    remedy = "nothing: another network or more varied data would have it"
-    said = tuple(Unmeasured(m.name, m.note or reason, remedy) for m in absent)
-    left = tuple(m for m in chapter.measurements if not math.isnan(m.value))
-    return Chapter(**{**chapter.__dict__, "measurements": left, "unmeasured": (*chapter.unmeasured, *said)})
+def _absent(declared: ChapterDeclaration, why: Unmeasured) -> Chapter:
+    return Chapter(declared.id, declared.title, declared.question, f"Not measured: {why.reason}.", (), (why,))
 
 
 def _facts(task: Task, r: Reading, plan: Plan) -> dict[str, str]:

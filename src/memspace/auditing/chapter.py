@@ -16,7 +16,7 @@ from memspace.measures.declaration import TableDeclaration, declaration_of, decl
 from memspace.measures.workspace import Measured, Workspace, planned_stages
 from memspace.value import Absent
 
-__all__ = ["ChapterDeclaration", "composed", "declared_chapters", "register_chapter", "stages_of_chapters"]
+__all__ = ["ChapterDeclaration", "declared_chapters", "make_chapter", "register_chapter", "stages_of_chapters"]
 
 Part = Callable[..., Any]
 Tables = dict[str, dict[str, Any]]
@@ -100,7 +100,7 @@ def stages_of_chapters(facts: Facts) -> tuple[Stage, ...]:
     return planned_stages((f for chapter in declared_chapters() for f in chapter.functions), facts)
 
 
-def composed(declared: ChapterDeclaration, workspace: Workspace) -> tuple[Chapter, Tables]:
+def make_chapter(declared: ChapterDeclaration, workspace: Workspace) -> tuple[Chapter, Tables]:
     """Measure, answer, find and draw.
 
     Args:

@@ -265,8 +265,6 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
     """Every stage that will run, as the code that runs it states its cost."""
     from memspace.auditing import ekfac_backend, exact_backend  # they read plans themselves
     from memspace.auditing.chapter import stages_of_chapters
-    from memspace.auditing.chapters import action
-    from memspace.auditing.chapters.depth import depth_costs
 
     stages = [Stage("checks", facts.checked, *facts.check, 0, "layouts verified, outputs repeatable")]
     if facts.folds:
@@ -276,6 +274,4 @@ def stages_of(facts: Facts) -> tuple[Stage, ...]:
     stages += (exact_backend if facts.dual else ekfac_backend).costs(facts)
     if facts.test:
         stages.append(Stage("test outputs", facts.test, 1, 0, 0, "test loss and accuracy"))
-    stages += stages_of_chapters(facts)
-    stages += action.costs(facts)
-    return (*stages, *depth_costs(facts))
+    return (*stages, *stages_of_chapters(facts))

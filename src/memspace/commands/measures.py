@@ -23,12 +23,10 @@ COSTS = {True: "passes of its own", False: "none of its own"}
 @command()
 def measures(output: Output) -> None:
     """List the declared measures: unit, estimator, source, which direction is better, and what they cost."""
-    from memspace.auditing.audit import ORDER  # the chapters declare their measures as they are imported
-    from memspace.extensions import load_extensions
+    from memspace.auditing.chapter import declared_chapters
     from memspace.measures.declaration import declared_measures
 
-    load_extensions()
-    places = {chapter: place for place, chapter in enumerate(ORDER)}
+    places = {chapter.id: place for place, chapter in enumerate(declared_chapters())}
     listed = sorted(declared_measures(), key=lambda m: (places.get(m.chapter, len(places)), m.chapter))
     tell(output, {"measures": [_content(m) for m in listed]}, lambda console: _show(listed, console))
 

@@ -172,9 +172,11 @@ def _stated(declared: MeasureDeclaration, suffix: str, value: Any) -> Measuremen
         return None
     if isinstance(value, Absent):
         return Unmeasured(name, value.reason, value.remedy) if value.reason else None
+    if isinstance(value, Measurement) and value.name == name and value.unit.startswith(declared.unit):
+        return value  # an engine that states its own numbers, under the declared name and unit
     if not isinstance(value, Value):
         what = f"it returned a {type(value).__name__}"
-        remedy = "return a Value, an Absent, or a mapping of these"
+        remedy = "return a Value, an Absent, a measurement of that name and unit, or a mapping of these"
         raise SettingsError(what, where=f"the measure {name!r}", remedy=remedy)
     return stated(name, value, declared.unit, declared.estimator, declared.source)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from memspace.auditing.chapter import ChapterDeclaration
+from memspace.auditing.chapters.action import ACTION
 from memspace.auditing.chapters.capacity import CAPACITY
 from memspace.auditing.chapters.complexity import COMPLEXITY
 from memspace.auditing.chapters.disentanglement import DISENTANGLEMENT
@@ -22,5 +23,6 @@ CHAPTERS: tuple[ChapterDeclaration, ...] = (
     EFFICIENCY,
     STORED,
     GENERALISATION,
+    ACTION,
     DISENTANGLEMENT,
 )

@@ -1,40 +1,66 @@
-"""Chapter 6: the action of the recorded training."""
+"""Action: of the recorded training, and along depth where the network is a chain of blocks of one shape."""
 
 from __future__ import annotations
 
+from memspace.action.measures import DEPTH_MEASURES, TRAINING_MEASURES
 from memspace.action.slope import MAX_ROWS
 from memspace.action.training import LEAST_PROBE, LINE_POINTS, PROBE, SLOPE_PROBE, TrainingAction, training_action
-from memspace.auditing.reading import Reading
-from memspace.auditing.results import Chapter, Figure, Finding, Series
+from memspace.auditing.chapter import ChapterDeclaration
+from memspace.auditing.chapters.depth import depth_figure, depth_note
+from memspace.auditing.results import Figure, Finding, Series
 from memspace.auditing.thresholds import WASTEFUL
 from memspace.measurement import Measurement
 from memspace.measures.cost import Facts, Stage
-from memspace.progress import Progress
+from memspace.measures.declaration import provides
+from memspace.measures.values import Budget
+from memspace.measures.workspace import Measured
+from memspace.passes.space import ParameterSpace
+from memspace.task.task import Task
+from memspace.value import Absent
 
-__all__ = ["action"]
-
-
-def action(r: Reading, seed: int, memory: int, progress: Progress) -> Chapter:
-    """The chapter; without recorded checkpoints it says why it is empty. ``memory`` in bytes."""
-    a = training_action(r.task, seed=seed, progress=progress, space=r.space, memory=memory)
-    question = "How far did training travel, and how much of it was needed?"
-    if not a.measurements:
-        return Chapter("action", "Action", question, "Not measured: " + a.unmeasured[0].reason + ".", (), a.unmeasured)
-    found = {m.name: m for m in a.measurements}
-    length, bought = _length(found).value, found["action.loss_bought"].value
-    ratio = found["action.inefficiency"].value if "action.inefficiency" in found else None
-    answer = f"It bought {bought:.3g} nats of loss along a path of {length:.3g} nats^½"
-    answer += f", {ratio:.1f} times the shortest." if ratio is not None else "; it ends where it began."
-    findings = [f for f in (_travelled(found), _spent(found, a)) if f is not None]
-    return Chapter("action", "Action", question, answer, a.measurements, a.unmeasured, tuple(findings), _figures(a))
+__all__ = ["ACTION"]
 
 
-def _length(found: dict[str, Measurement]) -> Measurement:
+def _cost(facts: Facts) -> list[Stage]:
+    """Every checkpoint and the straight line on the probe; the slope at every checkpoint."""
+    if facts.checkpoints < 3:
+        return []
+    followed = facts.checkpoints + LINE_POINTS
+    rows = facts.outputs * facts.positions
+    sloped = min(facts.n, PROBE, SLOPE_PROBE, MAX_ROWS // rows)
+    stages = [Stage("training path", min(facts.n, PROBE), followed, 0, 0, "length and loss along the training")]
+    if sloped >= min(LEAST_PROBE, facts.n):
+        s = facts.checkpoints
+        forwards, backwards = facts.read(rows, 1)
+        why, work = "action excess", s * (2 * (sloped * rows) ** 2 * facts.floats + (sloped * rows) ** 3)
+        stages.append(Stage("slope along the path", sloped, s * forwards, s * backwards, 0, why, work=work))
+    return stages
+
+
+@provides(cost=_cost)
+def followed(task: Task, space: ParameterSpace, budget: Budget) -> TrainingAction | Absent:
+    """Follow the recorded training through its predictions."""
+    training = training_action(task, seed=budget.seed, progress=budget.progress, space=space, memory=budget.memory)
+    if not training.measurements:
+        why = training.unmeasured[0]
+        return Absent(why.reason, why.remedy)
+    return training
+
+
+def answer(measured: Measured, training: TrainingAction) -> str:
+    """Say what was bought along which path."""
+    bought, length = measured["action.loss_bought"].value, _length(measured).value
+    said = f"It bought {bought:.3g} nats of loss along a path of {length:.3g} nats^½"
+    ratio = measured.get("action.inefficiency")
+    return said + (f", {ratio.value:.1f} times the shortest." if ratio is not None else "; it ends where it began.")
+
+
+def _length(found: Measured) -> Measurement:
     """Without noise where that could be told, else as recorded."""
     return found.get("action.drift_length", found["action.length"])
 
 
-def _travelled(found: dict[str, Measurement]) -> Finding | None:
+def travelled(found: Measured) -> Finding | None:
     if "action.inefficiency" not in found:
         return None
     m = found["action.inefficiency"]
@@ -63,7 +89,7 @@ def _sentence(note: str) -> str:
     return f"{last[:1].upper()}{last[1:]}." if last else ""
 
 
-def _spent(found: dict[str, Measurement], a: TrainingAction) -> Finding | None:
+def spent(found: Measured, training: TrainingAction) -> Finding | None:
     """What the loss cost, on the examples the slope was taken on; said as unknown where its interval says so."""
     if "action.excess" not in found or "action.spent_over_bought" not in found:
         return None
@@ -80,9 +106,9 @@ def _spent(found: dict[str, Measurement], a: TrainingAction) -> Finding | None:
             else "Look at the examples whose labels look wrong first.",
             "action",
         )
-    worst = max(range(len(a.segments["excess"])), key=lambda k: a.segments["excess"][k])
-    start, end = a.segments["step_from"][worst], a.segments["step_to"][worst]
-    share = a.segments["excess"][worst] / excess.value if excess.value > 0 else 0.0
+    worst = max(range(len(training.segments["excess"])), key=lambda k: training.segments["excess"][k])
+    start, end = training.segments["step_from"][worst], training.segments["step_to"][worst]
+    share = training.segments["excess"][worst] / excess.value if excess.value > 0 else 0.0
     where = f" {share:.0%} of it arose between steps {start:.0f} and {end:.0f}." if 0 < share <= 1 else ""
     return Finding(
         "note",
@@ -95,8 +121,8 @@ def _spent(found: dict[str, Measurement], a: TrainingAction) -> Finding | None:
     )
 
 
-def _figures(a: TrainingAction) -> tuple[Figure, ...]:
-    steps = [max(s, 0.5) for s in a.step]
+def path_figures(training: TrainingAction) -> tuple[Figure, ...]:
+    steps = [max(s, 0.5) for s in training.step]
     figures = [
         Figure(
             "path",
@@ -105,13 +131,13 @@ def _figures(a: TrainingAction) -> tuple[Figure, ...]:
             "optimiser step",
             "nats^½, nats",
             (
-                Series("length travelled (nats^½)", steps, list(a.length)),
-                Series("training loss (nats)", steps, list(a.loss)),
+                Series("length travelled (nats^½)", steps, list(training.length)),
+                Series("training loss (nats)", steps, list(training.loss)),
             ),
             "log",
         )
     ]
-    if "excess" in a.segments:
+    if "excess" in training.segments:
         figures.append(
             Figure(
                 "excess",
@@ -120,8 +146,8 @@ def _figures(a: TrainingAction) -> tuple[Figure, ...]:
                 "optimiser step at the end of the stretch",
                 "nats",
                 (
-                    Series("loss bought", list(a.segments["step_to"]), list(a.segments["bought"])),
-                    Series("excess", list(a.segments["step_to"]), list(a.segments["excess"])),
+                    Series("loss bought", list(training.segments["step_to"]), list(training.segments["bought"])),
+                    Series("excess", list(training.segments["step_to"]), list(training.segments["excess"])),
                 ),
                 "log",
             )
@@ -129,17 +155,13 @@ def _figures(a: TrainingAction) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def costs(facts: Facts) -> list[Stage]:
-    """Every checkpoint and the straight line on the probe; the slope at every checkpoint."""
-    if facts.checkpoints < 3:
-        return []
-    followed = facts.checkpoints + LINE_POINTS
-    rows = facts.outputs * facts.positions
-    sloped = min(facts.n, PROBE, SLOPE_PROBE, MAX_ROWS // rows)
-    stages = [Stage("training path", min(facts.n, PROBE), followed, 0, 0, "length and loss along the training")]
-    if sloped >= min(LEAST_PROBE, facts.n):
-        s = facts.checkpoints
-        forwards, backwards = facts.read(rows, 1)
-        why, work = "action excess", s * (2 * (sloped * rows) ** 2 * facts.floats + (sloped * rows) ** 3)
-        stages.append(Stage("slope along the path", sloped, s * forwards, s * backwards, 0, why, work=work))
-    return stages
+ACTION = ChapterDeclaration(
+    id="action",
+    title="Action",
+    question="How far did training travel, and how much of it was needed?",
+    answer=answer,
+    measures=(*TRAINING_MEASURES, *DEPTH_MEASURES),
+    findings=(travelled, spent),
+    figures=(path_figures, depth_figure),
+    notes=(depth_note,),
+)
