@@ -23,13 +23,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import torch
-from torch import Tensor
-
-from memspace.errors import DataError, SettingsError, TaskError
+from memspace.errors import SettingsError, TaskError
 from memspace.limits import Limit
 
-__all__ = ["as_index", "as_positions", "check_fields", "check_names", "described", "typed"]
+__all__ = ["check_fields", "check_names", "described", "typed"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +34,7 @@ Kind = tuple[Callable[[Any], bool], str]  # whether a value is one, and what tha
 MOST = 2**62  # whole numbers below it have room in a tensor's
 FAR = 10**300  # and numbers below it in a float; infinite ones are a function's own affair
 VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+MODULE = ("torch.nn.modules.module", "Module")
 HOW_TO_MAKE = {
     "Task": "make one by memspace.Task(model, train)",
     "ParameterSpace": "make one by memspace.verified_space(task)",
@@ -111,36 +109,6 @@ def check_names(given: Mapping[str, Any], of: type, where: str) -> None:
             raise SettingsError(f"there is no argument {name}", where=where, remedy=remedy)
 
 
-def as_positions(given: Any, name: str, remedy: str) -> Tensor:
-    """Positions in data as a tensor of whole numbers (n,) on the CPU; it may be empty.
-
-    Raises:
-        DataError: anything else was given.
-    """
-    try:
-        index = torch.as_tensor(given if isinstance(given, Tensor) or hasattr(given, "__array__") else list(given))
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        index = None
-    if index is None or index.dim() != 1 or index.dtype == torch.bool or (len(index) and _fractional(index)):
-        kind = described(given) if index is None else str(index.dtype).removeprefix("torch.")
-        shape = "" if index is None else f" of shape {tuple(index.shape)}"
-        raise DataError(f"{name} are whole numbers in a list, not {kind}{shape}", where=name, remedy=remedy)
-    return index.cpu()
-
-
-def as_index(given: Any, count: int, name: str) -> Tensor:
-    """Positions in data of ``count`` examples, one or more, as :func:`as_positions`.
-
-    Raises:
-        DataError: anything else was given, none, or one that is not there.
-    """
-    index = as_positions(given, name, f"give whole numbers from 0 to {count - 1}").long()
-    if not len(index) or int(index.min()) < 0 or int(index.max()) >= count:
-        what = "holds no example" if not len(index) else f"holds {int(index.min())} to {int(index.max())}"
-        raise DataError(f"{name} {what}", where=name, remedy=f"give whole numbers from 0 to {count - 1}")
-    return index
-
-
 def described(value: Any) -> str:
     """A value in a few words: numbers and short strings as they are, all else by its kind."""
     if value is None or isinstance(value, bool | int | float):
@@ -177,7 +145,7 @@ def _check(value: Any, annotation: Any, name: str, where: str) -> Any:
     remedy = makes[0] if makes else f"give {words}"
     if isinstance(value, type) and any(isinstance(c, type) and issubclass(value, c) for c in choices):
         remedy = f"give {value.__name__}(...)"
-    if isinstance(value, torch.nn.Module) and "a dict" in words:
+    if _network(value) and "a dict" in words:
         remedy = "give its state_dict()"
     if type(value) is int and abs(value) >= MOST and (int in choices or float in choices):
         raise SettingsError(
@@ -281,7 +249,13 @@ def _as_number(value: Any, kind: type) -> Any:
 
 
 def _listed(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | type | torch.nn.Module)
+    other = (str, bytes, Mapping, type)
+    return isinstance(value, Iterable) and not isinstance(value, other) and not _network(value)
+
+
+def _network(value: Any) -> bool:
+    """Whether a value is an nn.Module; torch is not imported to tell, since settings are made without it."""
+    return any((kind.__module__, kind.__name__) == MODULE for kind in type(value).__mro__)
 
 
 _PLAIN: dict[Any, Kind] = {
@@ -301,10 +275,6 @@ _PLAIN: dict[Any, Kind] = {
 }
 _LISTS = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
 _SEVERAL = {str: "strings", int: "whole numbers", float: "numbers"}
-
-
-def _fractional(index: Tensor) -> bool:
-    return index.is_floating_point() or index.is_complex()
 
 
 def _one(word: str) -> str:

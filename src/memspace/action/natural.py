@@ -24,13 +24,14 @@ from torch import Tensor, nn
 from torchdiffeq import odeint
 
 from memspace.action.slope import signals
-from memspace.arguments import as_index, typed
+from memspace.arguments import typed
 from memspace.errors import SettingsError
 from memspace.geometry.distance import squared_distances
 from memspace.limits import COUNT, POSITIVE, SIZE
 from memspace.measurement import Measurement
 from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
+from memspace.positions import as_index
 from memspace.task.checks import holding
 from memspace.task.task import Run, Task
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.arguments import as_positions
 from memspace.attribution.target import Target
 from memspace.errors import DataError, MemoryBudgetError, TaskError
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.scores import OutcomeGradients
 from memspace.passes.space import ParameterSpace
+from memspace.positions import as_positions
 from memspace.progress import Progress
 from memspace.task.data import Data
 from memspace.task.task import Task

@@ -61,26 +61,19 @@ def forget(
     force: Force = False,
 ) -> None:
     """Forget training examples: new weights as if the network had been trained without them."""
-    from memspace.editing.comparison import compared
+    from memspace.editing.comparison import account
     from memspace.editing.edit import writable
-    from memspace.editing.membership import membership
     from memspace.task.checks import check_task
-    from memspace.training.refit import rest_of
     from memspace.verbs.forget import forget as forget_examples
 
-    examples, seed = chosen.positions(), which.seed
+    examples = chosen.positions()
     writable(out, force)
     with opened(which, output) as (task, _):
         check_task(task)
         edit = forget_examples(
-            task, examples, damping=chosen.damping, method=chosen.method, steps=chosen.steps, seed=seed
+            task, examples, damping=chosen.damping, method=chosen.method, steps=chosen.steps, seed=which.seed
         )
-        rest = rest_of(len(task.train), edit.examples)
-        found = list(edit.measurements)
-        for when, state in (("before", None), ("after", edit.state)):
-            found += membership(task, edit.examples, rest, state, f"membership.{when}") or ()
-        if compare:
-            found += compared(task, edit, seed)
+        found = account(task, edit, which.seed, retrain=compare)
     edit.save(out, force=force)
     tell_statement(output, edit.statement, found, out, damping=edit.damping)
 

@@ -16,7 +16,29 @@ from memspace.task.data import Data
 from memspace.task.task import Task
 from memspace.training.refit import rest_of
 
-__all__ = ["compared", "reweighted"]
+__all__ = ["account", "compared", "reweighted"]
+
+
+def account(task: Task, edit: Edit, seed: int, *, retrain: bool = False) -> list[Measurement | Unmeasured]:
+    """Measure what an edit did: its own measurements, and how recognisable the examples are before and after.
+
+    Args:
+        task: as it was before the edit.
+        edit: examples forgotten.
+        seed: random seed of the trainings.
+        retrain: also train without the examples, and compare.
+
+    Returns:
+        The measurements, those of the edit first.
+
+    Raises:
+        TaskError: a comparison is asked for, and the task has no training that can be repeated.
+    """
+    kept = rest_of(len(task.train), edit.examples)
+    found = list(edit.measurements)
+    for when, state in (("before", None), ("after", edit.state)):
+        found += membership(task, edit.examples, kept, state, f"membership.{when}") or ()
+    return [*found, *compared(task, edit, seed)] if retrain else found
 
 
 def compared(task: Task, edit: Edit, seed: int) -> list[Measurement | Unmeasured]:

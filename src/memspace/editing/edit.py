@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from memspace.arguments import as_positions
 from memspace.display import Shown
 from memspace.errors import DataError, NonFiniteError, OutputError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.space import ParameterSpace
+from memspace.positions import as_positions
 from memspace.task.task import Task
 
 __all__ = ["Cost", "Edit", "checked_examples", "edited_state", "save_state", "writable"]

@@ -6,7 +6,7 @@ from typing import Annotated, TypedDict, Unpack
 
 from torch import Tensor
 
-from memspace.arguments import as_index, typed
+from memspace.arguments import typed
 from memspace.errors import SettingsError
 from memspace.limits import BYTES, COUNT, DRAW, SHARE
 from memspace.metric.context import BuildContext
@@ -16,6 +16,7 @@ from memspace.passes.coverage import coverage
 from memspace.passes.kinds import Kind
 from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import fitting_space, verified_space
+from memspace.positions import as_index
 from memspace.task.task import Task
 
 __all__ = ["FisherOptions", "build"]
