@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Whoever follows one batch reads these files. Lower them as files that only pass things on go away.
-FILES_BEFORE, FILES = 90, 160
+# Whoever follows one batch reads these files. Measures and chapters are left out: each has a file of its own, and
+# there is one more for every one that is added. Lower them as files that only pass things on go away.
+BEFORE, IN_ALL = 73, 109
+OWN = ("measures/", "auditing/chapters/")
 CALLS = 3  # a batch as the user runs it, one example alone, the batch as passes read it (see ``task.first_calls``)
+DRAWN = 0.05  # some proofs of backwards are drawn by the time that passes take
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +35,14 @@ def test_the_network_is_called_three_times_before_the_first_pass(took: dict[str,
 def test_the_plan_is_what_goes_through_the_network(took: dict[str, Any]) -> None:
     forwards, backwards = took["planned"]
     assert took["ran"][0] == pytest.approx(forwards, rel=1e-3)
-    assert took["ran"][1] == pytest.approx(backwards, rel=5e-3)
+    assert took["ran"][1] == pytest.approx(backwards, rel=DRAWN)
 
 
 def test_the_files_that_an_audit_enters_do_not_grow(took: dict[str, Any]) -> None:
-    assert took["files_before"] <= FILES_BEFORE, took["files"][: took["files_before"]]
-    assert len(took["files"]) <= FILES, took["files"]
+    first = _shared(took["files"][: took["files_before"]])
+    assert len(first) <= BEFORE, first
+    assert len(_shared(took["files"])) <= IN_ALL, took["files"]
+
+
+def _shared(files: Sequence[str]) -> list[str]:
+    return [f for f in files if not f.startswith(OWN)]
