@@ -171,6 +171,7 @@ def make_plan(task: Task, space: ParameterSpace, settings: AuditSettings) -> Pla
         dual=chosen == "dual",
         first_order=chosen != "dual" and (positions > 1 or many),
         classifies=task.likelihood.classifies,
+        boundary=task.likelihood.boundary is not None,
         inputs=unreadable(task) is None,
         filters=any(b.rule.filters for b in filtered_layers(space)),
         signals=signal_products(space, shapes, min(n, PRODUCTS), PROBES),

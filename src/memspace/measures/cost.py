@@ -53,7 +53,8 @@ class Facts:
         outputs, positions: of an example; columns: cotangents pulled where unit outputs are asked for.
         samples: labels sampled per example; parameters: P; blocks: layers that rounding moves one by one.
         dual: whether the exact dual is read; first_order: whether leave-one-out is of first order.
-        classifies: whether predictions are decisions; inputs: whether the metric can be pulled back to inputs.
+        classifies: whether predictions are decisions; boundary: whether it is known where they change.
+        inputs: whether the metric can be pulled back to inputs.
         picture: whether inputs are pictures; filters: whether there are convolutions to filter.
         signals: whether Fisher products come from signals read once (``held``), read for every stack (``read``), or
             not from signals (empty); vectors: of a stack that go at a time, where they do not.
@@ -83,6 +84,7 @@ class Facts:
     dual: bool
     first_order: bool
     classifies: bool
+    boundary: bool
     inputs: bool
     picture: bool
     filters: bool

@@ -38,12 +38,12 @@ FEWEST = 10  # residuals that two scales are fitted to
 def standardised_residuals(
     law: Likelihood, f: Tensor, y: Tensor, loo_f: Tensor, leverage: Tensor, *, own: bool, u: Tensor
 ) -> Tensor | None:
-    """Leave-one-out residuals that are standard normal where the law is right, (n, C); None where it has no numbers.
+    """Leave-one-out residuals, standard normal where the law is right, of u's shape; None where it has no numbers.
 
     Args:
         f, loo_f: (n, C) outputs with and without the example; y: (n, C) targets; leverage: V (n, C, C).
         own: V holds the example's own curvature (see ``measures.leave_one_out.loo_outputs``).
-        u: (n, C) places in (0, 1) within the step of a discrete law.
+        u: (..., n, C) places in (0, 1) within the step of a discrete law.
     """
     v = leverage.double()
     if own:  # V₋ᵢ = (I − V H)⁻¹ V

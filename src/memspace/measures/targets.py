@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -80,13 +79,13 @@ def judged_targets(
     generator = torch.Generator().manual_seed(budget.seed)
     u = torch.rand(loo.f.shape, generator=generator, dtype=torch.float64).to(outputs.y.device)
     law, exact = task.likelihood, curvature.fidelity is None
-    residuals = partial(standardised_residuals, law, outputs.f, outputs.y, loo.f, leverage.matrices, own=exact)
-    z = residuals(u=u)
-    if z is None:
+    places = ((torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS).to(u).reshape(-1, 1, 1)
+    levels = torch.cat([u.unsqueeze(0), places.expand(-1, *u.shape)])
+    residuals = standardised_residuals(law, outputs.f, outputs.y, loo.f, leverage.matrices, own=exact, u=levels)
+    if residuals is None:
         return Absent()
+    z, several = residuals[0], residuals[1:]
     models = [fit_outliers(z[:, c]) for c in range(z.shape[1])]
-    places = [(k + 0.5) / DRAWS for k in range(DRAWS)]
-    several = torch.stack([v for k in places if (v := residuals(u=torch.full_like(u, k))) is not None])
     each = torch.stack([m.p_outlier(several[..., c]).mean(0) for c, m in enumerate(models)], 1)
     p = 1 - (1 - each).prod(1)
     scale = torch.tensor([m.scale for m in models], dtype=torch.float64, device=z.device)

@@ -43,7 +43,7 @@ def _cost(facts: Facts) -> list[Stage]:
         return []
     m = min(facts.judged, EXAMPLES)
     stages = [Stage("input metric", m, 2, facts.outputs, 0, "how inputs move predictions")]
-    if facts.classifies:
+    if facts.boundary:
         runs = sum(len(c.severities) * (DRAWS if c.random else 1) for c in fitting(facts.picture))
         searches = (DOUBLINGS + QUICK.bisections) * (1 + QUICK.restarts) * (1 + QUICK.steps)
         most = float(SHORTENED + searches), float(searches)

@@ -155,13 +155,13 @@ class Gaussian(Likelihood):
         return f / self.scale(f)
 
     def standardised(self, y: Tensor, f: Tensor, spread: Tensor, u: Tensor) -> Tensor:
-        """(σ² + spread)^(-½)(y − f), by Cholesky in units of σ."""
+        """(σ² + spread)^(-½)(y − f), by Cholesky in units of σ; the same for every u."""
         scale = self.scale(f).expand(f.shape[-1])
         v = torch.eye(len(scale), dtype=f.dtype, device=f.device) + spread / scale / scale.unsqueeze(-1)
         root, _ = torch.linalg.cholesky_ex(v)
         away = ((y.to(f.dtype) - f) / scale).unsqueeze(-1)
-        found: Tensor = torch.linalg.solve_triangular(root, away, upper=False)
-        return found.squeeze(-1)
+        residual: Tensor = torch.linalg.solve_triangular(root, away, upper=False)
+        return residual.squeeze(-1).expand(u.shape)
 
     def null_output(self, y: Tensor, outputs: int) -> Tensor:
         """The mean target."""
