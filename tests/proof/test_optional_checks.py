@@ -11,8 +11,8 @@ from torch import nn
 import memspace
 from memspace.attempt import attempt
 from memspace.attribution import prepared
-from memspace.auditing import audit, ekfac_backend
-from memspace.auditing.chapters import depth, inputs, stored
+from memspace.auditing import audit, ekfac_backend, repeated
+from memspace.auditing.chapters import depth, inputs
 from memspace.errors import DataError, Interrupted, OutputError
 from memspace.measurement import Unmeasured
 from memspace.measures import complexity, pruning_measures, rounded_weights, spectrum, weight_noise
@@ -55,7 +55,7 @@ STAGES = {  # what fails, and the measure that is then absent
     (rounded_weights, "predicted_kl"): "robustness.quantised_8bit.kl",
     (inputs, "probed_inputs"): "input.lambda_max",
     (pruning_measures, "prune"): "efficiency.fisher_inverse.smallest_share",
-    (stored, "twice"): "duplicates",
+    (repeated, "whitening"): "duplicates.exact.train",
     (depth, "depth_action"): "depth.ratio",
 }
 
