@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from memspace.measures.damping import GRID, DampingChoice, damping_unit, expected_loss
+from memspace.measures.damping import GRID, DampingChoice, damping_unit, expected_loss, first_choice
 from memspace.metric.spectral import Dense
 
 
@@ -111,3 +111,17 @@ def test_the_grids_unit_moves_with_the_metrics(unit: float) -> None:
     matrix = torch.diag(torch.tensor([4.0, 2.0, 0.0], dtype=torch.float64))
     assert damping_unit(Dense.of(unit * matrix)) == pytest.approx(30 * unit, rel=1e-9)
     assert damping_unit(Dense.of(0 * matrix)) == 1
+
+
+def test_the_first_rule_that_applies_chooses_and_no_later_one_is_asked() -> None:
+    by_time = DampingChoice.training_time(20.0, 0.01, calibrated=False)
+
+    def never() -> DampingChoice:
+        raise AssertionError("a rule after the one that applies was asked")
+
+    assert first_choice(0.3, never, otherwise=never).rule == "given"
+    assert first_choice(None, lambda: None, lambda: by_time, never, otherwise=never) is by_time
+    assert first_choice(None, lambda: None, otherwise=lambda: by_time) is by_time
+    assert by_time.value == pytest.approx(1 / 20 + 0.01)
+    assert "uncalibrated" in by_time.statement
+    assert DampingChoice.training_time(20.0, 0.01, calibrated=True, positions=3).value == pytest.approx(0.18)

@@ -15,7 +15,7 @@ from memspace.measures.compensated import Pruned
 from memspace.passes.cotangent import View
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.space import Block, ParameterSpace
-from memspace.passes.statistics import _Sums
+from memspace.passes.statistics import SumStatistic
 from memspace.task.checks import holding
 from memspace.task.task import Task
 
@@ -77,7 +77,7 @@ def _cut(
     return kept
 
 
-class _InputSquares(_Sums):
+class _InputSquares(SumStatistic):
     """Σ of each input coordinate's square over examples and positions, per block (in,)."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:

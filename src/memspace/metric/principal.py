@@ -18,7 +18,7 @@ from memspace.passes.engine import OUTPUTS, PassOptions, run_pass
 from memspace.passes.rows import Rows, joined
 from memspace.passes.scores import OwnFisher
 from memspace.passes.space import ParameterSpace
-from memspace.passes.statistics import _Table
+from memspace.passes.statistics import TableStatistic
 from memspace.progress import Progress
 from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
@@ -26,7 +26,7 @@ from memspace.task.task import Task
 __all__ = ["principal_dual"]
 
 
-class _Mixed(_Table):
+class _Mixed(TableStatistic):
     """Hands the view combinations of each example's Fisher root rows."""
 
     def __init__(self, law: Likelihood, mixes: Tensor, place: Tensor) -> None:

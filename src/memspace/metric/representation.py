@@ -16,6 +16,7 @@ from __future__ import annotations
 import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import ClassVar, TypeVar
 
@@ -93,11 +94,17 @@ def representation(kind: R) -> R:
     return kind
 
 
-def known_representations() -> tuple[str, ...]:
-    """Return the names of all representations, those of extensions among them, in alphabetical order."""
+@cache
+def _import_built_in() -> None:
+    """Import the modules of the representations that memspace ships, once."""
     package = import_module(BUILT_IN)
     for module in pkgutil.iter_modules(package.__path__):
         import_module(f"{BUILT_IN}.{module.name}")
+
+
+def known_representations() -> tuple[str, ...]:
+    """Return the names of all representations, those of extensions among them, in alphabetical order."""
+    _import_built_in()
     load_extensions()
     return tuple(sorted(_known))
 
@@ -114,9 +121,9 @@ def representation_named(name: str) -> Representation:
     Raises:
         SettingsError: nothing has that name; says which there are.
     """
-    known = known_representations()
-    if name not in known:
-        what = f"unknown representation {name!r}; one of {', '.join(known)}"
+    _import_built_in()
+    if name not in _known and name not in known_representations():  # extensions are looked for only where needed
+        what = f"unknown representation {name!r}; one of {', '.join(known_representations())}"
         raise SettingsError(what, where="fisher", remedy="give one of these")
     return _known[name]
 

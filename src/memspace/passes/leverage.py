@@ -10,12 +10,12 @@ from torch import Tensor
 from memspace.passes.cotangent import View
 from memspace.passes.forms.bases import Bases
 from memspace.passes.layers.block import Block
-from memspace.passes.statistics import _Table
+from memspace.passes.statistics import TableStatistic
 
 __all__ = ["KroneckerInfluence", "KroneckerLeverage", "QueryGradients"]
 
 
-class KroneckerLeverage(_Table):
+class KroneckerLeverage(TableStatistic):
     """V_i = J_i M⁻¹ J_iᵀ for plain outputs, M = N(F̂ + γI), for several dampings at once.
 
     Columns: ``leverage`` (n, D, C, C); ``parts`` (n, D, L): self-influence r_iᵀ V_i r_i by block, r the residual of
@@ -56,7 +56,7 @@ class KroneckerLeverage(_Table):
             self._append("leverage", total.transpose(0, 1).contiguous())
 
 
-class QueryGradients(_Table):
+class QueryGradients(TableStatistic):
     """M⁻¹ ∇q of a few examples, one column per block (q, out, in); M has known eigenvalues in Kronecker bases.
 
     They stay in those bases (``rotated``) where it is cheaper to bring the n examples that they will meet there than
@@ -101,7 +101,7 @@ class QueryGradients(_Table):
         return columns
 
 
-class KroneckerInfluence(_Table):
+class KroneckerInfluence(TableStatistic):
     """Influence of every example on Q preconditioned queries, ``influence`` (n, Q).
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from memspace.passes.cotangent import View
 from memspace.passes.layers.block import Block
-from memspace.passes.statistics import _Table
+from memspace.passes.statistics import TableStatistic
 
 __all__ = ["Cotangents", "OutcomeGradients", "OwnFisher", "PairScores", "by_position"]
 
@@ -24,7 +24,7 @@ def by_position(u: Tensor) -> Tensor:
     return apart.reshape(t, *u.shape)
 
 
-class OutcomeGradients(_Table):
+class OutcomeGradients(TableStatistic):
     """Gradients ∇q of outcomes, ``gradients`` (n, P) in the flat layout; with outputs ``f`` and labels ``y``.
 
     Args:
@@ -46,7 +46,7 @@ class OutcomeGradients(_Table):
         self._append("y", view.y)
 
 
-class PairScores(_Table):
+class PairScores(TableStatistic):
     """−⟨∇ℓ_i, x_q⟩ of every example i with Q vectors, ``scores`` (n, Q): positive where i's loss pulls along x_q.
 
     Args:
@@ -82,7 +82,7 @@ class PairScores(_Table):
             self._append("parts", torch.stack(by_layer, -1))
 
 
-class OwnFisher(_Table):
+class OwnFisher(TableStatistic):
     """Inner products among the rows of each example's Fisher root, ``own`` (n, K, K)."""
 
     kinds = ("exact",)

@@ -10,7 +10,7 @@ from torch import Tensor
 from memspace.passes.cotangent import View
 from memspace.passes.forms.bases import Bases
 from memspace.passes.layers.block import Block
-from memspace.passes.statistics import _Table
+from memspace.passes.statistics import TableStatistic
 
 __all__ = ["GradientSketch", "sketched"]
 
@@ -28,7 +28,7 @@ def sketched(blocks: Sequence[Block], size: int) -> tuple[Block, ...]:
     return tuple(b for b in blocks if b.name in chosen)
 
 
-class GradientSketch(_Table):
+class GradientSketch(TableStatistic):
     """``sketch`` (n, S): Ω W J_iᵀ u for one random direction u of the outputs, the same for every example.
 
     W = (F̂ + γI)^-½ in Kronecker bases and Ω has independent N(0, 1/S) entries, so that E⟨s_i, s_j⟩ =

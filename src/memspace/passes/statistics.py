@@ -24,6 +24,8 @@ __all__ = [
     "OutputTable",
     "Outputs",
     "SampleSpread",
+    "SumStatistic",
+    "TableStatistic",
 ]
 
 SMALL = 2**20  # bytes of a part of a table below which it is joined with its neighbour
@@ -34,7 +36,7 @@ def _merge_sums(mine: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         mine[key] = mine[key] + value if key in mine else value.clone()
 
 
-class _Sums(Statistic[dict[str, Tensor]]):
+class SumStatistic(Statistic[dict[str, Tensor]]):
     """A statistic that is a dictionary of float64 sums, with the number of examples under ``"n"``."""
 
     additive = True
@@ -53,7 +55,7 @@ class _Sums(Statistic[dict[str, Tensor]]):
 
     def merge(self, other: Statistic[dict[str, Tensor]]) -> None:
         """Add the other's sums."""
-        assert isinstance(other, _Sums)
+        assert isinstance(other, SumStatistic)
         _merge_sums(self._sums, other._sums)
 
     def finish(self) -> dict[str, Tensor]:
@@ -69,7 +71,7 @@ class _Sums(Statistic[dict[str, Tensor]]):
         self._sums = dict(state)
 
 
-class DiagonalFisher(_Sums):
+class DiagonalFisher(SumStatistic):
     """Σ over examples and rows of squared gradients, per block ``diag/NAME`` (out, in)."""
 
     def __init__(self, blocks: Sequence[Block], kind: str = "exact") -> None:
@@ -95,7 +97,7 @@ class FactorSums:
     g: Tensor
 
 
-class KroneckerFactors(_Sums):
+class KroneckerFactors(SumStatistic):
     """Σ a aᵀ and Σ g gᵀ per block: Martens & Grosse 2015; weight sharing as in Grosse & Martens 2016 ("expand").
 
     Args:
@@ -143,7 +145,7 @@ class KroneckerFactors(_Sums):
         return FactorSums(a / n, torch.ones(1, 1, dtype=a.dtype, device=a.device))
 
 
-class CorrectedEigenvalues(_Sums):
+class CorrectedEigenvalues(SumStatistic):
     """Σ of squared gradients in given bases (George et al. 2018, EKFAC), ``eig/NAME`` (out, in)."""
 
     def __init__(self, blocks: Sequence[Block], bases: dict[str, Bases], kind: str = "exact") -> None:
@@ -159,7 +161,7 @@ class CorrectedEigenvalues(_Sums):
         self._add("n", torch.tensor(len(view.f)))
 
 
-class DenseFisher(_Sums):
+class DenseFisher(SumStatistic):
     """Σ rows rᵀr over all parameters, ``"fisher"`` (P, P): only for small networks."""
 
     def __init__(self, blocks: Sequence[Block], kind: str = "exact") -> None:
@@ -174,7 +176,7 @@ class DenseFisher(_Sums):
         self._add("n", torch.tensor(len(view.f)))
 
 
-class _Table(Statistic[dict[str, Tensor]]):
+class TableStatistic(Statistic[dict[str, Tensor]]):
     """A statistic that keeps something per example, in the order seen."""
 
     def __init__(self) -> None:
@@ -189,7 +191,7 @@ class _Table(Statistic[dict[str, Tensor]]):
 
     def merge(self, other: Statistic[dict[str, Tensor]]) -> None:
         """Append the other's examples."""
-        assert isinstance(other, _Table)
+        assert isinstance(other, TableStatistic)
         for key, parts in other._parts.items():
             self._parts.setdefault(key, []).extend(parts)
 
@@ -206,7 +208,7 @@ class _Table(Statistic[dict[str, Tensor]]):
         self._parts = {k: [v] for k, v in state.items()}
 
 
-class Outputs(_Table):
+class Outputs(TableStatistic):
     """Outputs ``f`` and labels ``y`` of every example."""
 
     def update(self, view: View) -> None:
@@ -218,7 +220,7 @@ class Outputs(_Table):
 OutputTable = Outputs
 
 
-class GradientNorms(_Table):
+class GradientNorms(TableStatistic):
     """Squared gradient norms per example and block, ``norms`` (n, L), summed over the rows of ``kind``; float64."""
 
     def __init__(self, blocks: Sequence[Block], kind: str) -> None:
@@ -231,7 +233,7 @@ class GradientNorms(_Table):
         self._append("norms", torch.stack(columns, 1))
 
 
-class SampleSpread(_Sums):
+class SampleSpread(SumStatistic):
     """How far apart the sampled labels of an example put its trace: ``"variance"`` of Σ over examples of tr F_i.
 
     With k labels per example the squared norm of a row is an unbiased estimate of tr F_i over k; their sample variance
