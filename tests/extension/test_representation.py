@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import memspace
+from memspace.metric.fisher import build
 from memspace.metric.metric import Estimate
 from memspace.metric.spectral import Dense, Diagonal
 from memspace.testing import check_metric
@@ -131,7 +132,7 @@ def test_options_of_a_metric_are_known_by_name() -> None:
     for call, says in (
         (lambda: memspace.fisher(task, "dense", sample=3), "'sample'"),
         (lambda: memspace.fisher(task, "dense", seed=-1), "seed is out of range"),
-        (lambda: memspace.fisher(task, memspace.verified_space(task)), "no representation is given"),
+        (lambda: build(task, memspace.verified_space(task)), "no representation is given"),
         (lambda: memspace.fisher(task, "dense", "dual"), "stands where the parameters are due"),
     ):
         with pytest.raises(memspace.MemspaceError, match=says):
