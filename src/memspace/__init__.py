@@ -76,7 +76,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.passes.processes import across as across
     from memspace.passes.space import ParameterSpace as ParameterSpace
     from memspace.passes.verify import verified_space as verified_space
-    from memspace.recorder.recorder import WatchSettings as WatchSettings
+    from memspace.recorder.settings import WatchSettings as WatchSettings
     from memspace.recorder.watch import watch as watch
     from memspace.task.data import Data as Data
     from memspace.task.factors import Factors as Factors
@@ -130,7 +130,7 @@ _HOMES = {  # module: its public names, by question
     "editing.distil": "DistilSettings Distilled",
     # How does it get there: a training watched, paid for by its action, or followed layer by layer
     "recorder.watch": "watch",
-    "recorder.recorder": "WatchSettings",
+    "recorder.settings": "WatchSettings",
     "task.recording": "load_run",
     "training.many": "train_many",
     "action.optimiser": "NaturalGradient",
@@ -158,7 +158,7 @@ _HOMES = {  # module: its public names, by question
     "verbs.prune": "prune",
     "measures.compensated": "PruneSettings",
     "measures.pruned": "PrunedNetwork",
-    # What does training anew say: capacity, influence by retraining, regularisers at equal compute?
+    # What does training again say: capacity, influence by retraining, regularisers at equal compute?
     "verbs.capacity": "capacity",
     "experiments.capacity": "CapacitySettings measure_capacity mlp",
     "experiments.capacity_study": "CapacityResults",

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memspace.action.drift import Drift, Readings, drift_along, readings_along
+from memspace.action.drift import drift_along, readings_along
 from memspace.action.lengths import lengths
 from memspace.action.training import training_action
+from memspace.action.windows import Drift, Readings
 from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import walk
 from memspace.progress import Silent

@@ -13,7 +13,8 @@ from memspace.task.data import Data
 from memspace.task.likelihood import Categorical, Gaussian
 from memspace.task.recipe import Recipe, Training
 from memspace.task.task import Task
-from memspace.training.replay import TrainingReplay, outcomes_together, pull_back, spacing
+from memspace.training.pull_back import outcomes_together, pull_back
+from memspace.training.replay import TrainingReplay, spacing
 
 N, TEST = 12, 3
 

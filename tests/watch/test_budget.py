@@ -1,4 +1,4 @@
-"""What watching costs stays a share of the training, whatever looks cost."""
+"""What watching costs stays a share of the training, whatever probe evaluations cost."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Clock:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_share_holds_and_every_kind_gets_its_turn(seed):
     rng, clock = random.Random(seed), Clock()
-    share, parts = rng.choice([0.03, 0.05, 0.2]), {"look": 0.5, "slow": 0.3, "file": 0.2}
+    share, parts = rng.choice([0.03, 0.05, 0.2]), {"probe": 0.5, "slow": 0.3, "file": 0.2}
     budget = TimeBudget(share, parts, clock=clock)
     budget.start(rng.choice([0.0, 0.3]))
-    costs = {"look": rng.uniform(1e-3, 1e-2), "slow": rng.uniform(0.05, 0.2), "file": rng.uniform(0.01, 0.05)}
+    costs = {"probe": rng.uniform(1e-3, 1e-2), "slow": rng.uniform(0.05, 0.2), "file": rng.uniform(0.01, 0.05)}
     for kind, seconds in costs.items():
         budget.guess(kind, seconds * rng.uniform(0.3, 1.5))
     done = dict.fromkeys(costs, 0)
@@ -43,28 +43,28 @@ def test_the_share_holds_and_every_kind_gets_its_turn(seed):
 
 def test_a_pause_is_no_reason_for_a_burst():
     clock = Clock()
-    budget = TimeBudget(0.05, {"look": 1.0}, clock=clock)
-    budget.guess("look", 0.01)
+    budget = TimeBudget(0.05, {"probe": 1.0}, clock=clock)
+    budget.guess("probe", 0.01)
     clock.now += 3600
     budget.earn()
-    looks = 0
-    while budget.affords("look"):
-        with budget.spending("look"):
+    evaluations = 0
+    while budget.affords("probe"):
+        with budget.spending("probe"):
             clock.now += 0.01
-        looks += 1
-    assert 1 <= looks <= 4
+        evaluations += 1
+    assert 1 <= evaluations <= 4
 
 
 @pytest.mark.parametrize("debt", [0.1, 0.4])
 def test_half_of_what_is_earned_repays_what_was_spent_before_the_first_step(debt):
     clock, share = Clock(), 0.1
-    budget = TimeBudget(share, {"look": 1.0}, clock=clock)
-    budget.guess("look", 1e3)  # never afforded: nothing leaves the purse
+    budget = TimeBudget(share, {"probe": 1.0}, clock=clock)
+    budget.guess("probe", 1e3)  # never afforded: nothing leaves the balance
     budget.start(debt)
     assert budget.spent == budget.debt == debt
     for k in range(1, 11):
         clock.now += 1.0
         budget.earn()
         assert budget.debt == pytest.approx(max(0.0, debt - k * share / 2))
-        assert budget.purse["look"] + debt - budget.debt == pytest.approx(k * share)
+        assert budget.balance["probe"] + debt - budget.debt == pytest.approx(k * share)
     assert budget.debt == 0

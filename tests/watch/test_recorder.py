@@ -155,7 +155,7 @@ def test_leave_one_out_of_a_linear_model_is_the_closed_form(tmp_path):
     with memspace.watch(
         model, (x, y), likelihood=memspace.Gaussian(0.7), out=tmp_path, to=told.append, settings=settings
     ) as run:
-        run._budget.purse["fullness"] = math.inf
+        run._budget.balance["fullness"] = math.inf
         run.step(rate=1.0)
     hat = (x @ torch.linalg.pinv(x)).diagonal()
     residual = (y - x @ weights).squeeze()

@@ -18,13 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from memspace.action.adjoint import Adjoint, adjoint
-from memspace.action.chain import Chain, DepthBlock, held, state_of, with_state
+from memspace.action.calls import held, with_state
+from memspace.action.chain import Chain, DepthBlock
 from memspace.action.lengths import interval
 from memspace.intervals import margin
 from memspace.measurement import Measurement, Unmeasured, from_samples
 from memspace.task.checks import untouched
 from memspace.task.data import Batch, move
 from memspace.task.functional import functional_call
+from memspace.task.observed import state_of
 from memspace.task.task import Task
 from memspace.training.loss import example_losses
 

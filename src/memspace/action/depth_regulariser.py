@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from memspace.action.chain import CallRecorder, ModuleCall, candidates, linked
+from memspace.action.calls import CallRecorder, ModuleCall
+from memspace.action.chain import candidates, linked
 from memspace.arguments import typed
 from memspace.errors import TaskError
 from memspace.task.selection import split_patterns

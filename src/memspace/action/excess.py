@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.action.drift import Drift, Readings
 from memspace.action.lengths import FEW, action_effect, action_of, doubted, sampled
 from memspace.action.slope import Slope
+from memspace.action.windows import Drift, Readings
 from memspace.measurement import Measurement, Unmeasured
 
 __all__ = ["SpentPath", "excess", "excess_in_time", "windows"]

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from memspace.action.drift import DOUBT, TELLING, Drift, Readings
+from memspace.action.drift import DOUBT, TELLING
+from memspace.action.windows import Drift, Readings
 from memspace.geometry.path import Walk
 from memspace.intervals import of_mean
 from memspace.measurement import Measurement, Unmeasured

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memspace.action.chain import Chain, check_axis, state_of, with_state
+from memspace.action.calls import with_state
+from memspace.action.chain import Chain, check_axis
 from memspace.task.checks import evaluating
 from memspace.task.data import Data, Inputs, call_model, move, take
+from memspace.task.observed import state_of
 from memspace.task.task import Task
 
 __all__ = ["HiddenStates", "Tail", "replacing", "states"]

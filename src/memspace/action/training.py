@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from memspace.action.clock import no_time
-from memspace.action.drift import LEAST, Drift, Readings, readings_along
+from memspace.action.drift import LEAST, readings_along
 from memspace.action.excess import SpentPath, excess, excess_in_time, windows
 from memspace.action.lengths import bought, clocked_action, lengths
 from memspace.action.slope import Slope, affordable, probe_dual, slope
+from memspace.action.windows import Drift, Readings
 from memspace.display import Columns, Shown
 from memspace.geometry.distance import squared_distances
 from memspace.geometry.path import outputs_along, straight_line, walk

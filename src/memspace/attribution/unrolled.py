@@ -34,7 +34,8 @@ from memspace.task.data import Data, move
 from memspace.task.recipe import Training
 from memspace.task.task import Task
 from memspace.training.many import train_many
-from memspace.training.replay import BUDGET, ReplayedStates, TrainingReplay, pull_back
+from memspace.training.pull_back import pull_back
+from memspace.training.replay import BUDGET, ReplayedStates, TrainingReplay
 
 __all__ = ["Smoothness", "Unrolled", "unrolled"]
 

@@ -44,17 +44,33 @@ class LightningWatch(WatchingCallback, Callback):
         self._model = model
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, or go on where the trainer does; only the first process records."""
+        """Begin, or go on where the trainer does; only the first process records.
+
+        Args:
+            trainer: Lightning's.
+            pl_module: what is trained.
+        """
         network = pl_module if self._model is None else self._model(pl_module)
         data = self._train if self._train is not None else _training_data(trainer)
         self._begin(network, data, trainer.optimizers, trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last state."""
+        """Write the last state.
+
+        Args:
+            trainer: Lightning's.
+            pl_module: what is trained.
+        """
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write the state that was reached."""
+        """Write the state that was reached.
+
+        Args:
+            trainer: Lightning's.
+            pl_module: what is trained.
+            exception: what ended the training.
+        """
         self._close()
 
 

@@ -28,7 +28,7 @@ class TransformersWatch(WatchingCallback, TrainerCallback):
     Args:
         train: training data as (inputs, labels), the inputs a dict of tensors; by default ``examples`` items of the
             trainer's own training set, collated as it does, their ``labels`` taken out.
-        examples: how many items to collate; the probe is drawn from them.
+        examples: number of items to collate; the probe is drawn from them.
         shift: the model predicts the next token, so that labels are moved by one position; by default known by the
             model's class name (``...ForCausalLM``, ``...LMHeadModel``).
         **options: ``likelihood``, ``out``, ``to``, ``resume``, ``settings``, as in ``watch``; see
@@ -49,7 +49,14 @@ class TransformersWatch(WatchingCallback, TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Begin, or go on where the trainer does; only the first process records."""
+        """Begin, or go on where the trainer does; only the first process records.
+
+        Args:
+            args: the trainer's arguments.
+            state: where the trainer is.
+            control: not changed.
+            **given: what the trainer adds: ``model``, ``optimizer``, ``train_dataloader``.
+        """
         if not state.is_world_process_zero:
             return
         model, optimizer = given["model"], given["optimizer"]
@@ -63,7 +70,14 @@ class TransformersWatch(WatchingCallback, TrainerCallback):
         self._begin(model, data, inner, state.global_step)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        """Write the last state."""
+        """Write the last state.
+
+        Args:
+            args: the trainer's arguments.
+            state: where the trainer is.
+            control: not changed.
+            **given: what the trainer adds.
+        """
         self._close()
 
 

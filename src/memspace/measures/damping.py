@@ -91,8 +91,8 @@ class DampingChoice:
         """Take γ = positions · (1/T + λ), the scale that gradient descent of learning-rate time T resolves.
 
         Descent answers a change of the data along curvature s by (1 − e^{−T(s+λ)})/(s+λ), a damped step by 1/(s + γ);
-        with this γ they agree at both ends and never differ by more than a factor of 1.3 (Ali, Kolter & Tibshirani
-        2019; Bae et al. 2024).
+        with this γ they agree at both ends and never differ by more than a factor of 1.3 (Ali et al. 2019;
+        Bae et al. 2024).
 
         Args:
             time: T, the sum of the learning rates over the training's steps; positive.

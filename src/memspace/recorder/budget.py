@@ -1,8 +1,8 @@
 """What watching may cost: a share of the training's own time, measured with a clock as both go on.
 
-Time earned is put into one purse per kind of work, so that frequent cheap looks do not starve rare dear ones. What was
-spent before the first step is a debt that half of the earnings repay, so that looking begins at once and the whole
-still comes down to the share.
+Time earned is shared out to one balance per kind of work, so that frequent cheap work does not starve rare dear work.
+What was spent before the first step is a debt that half of the earnings repay, so that watching begins at once and the
+whole still comes down to the share.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 __all__ = ["TimeBudget"]
 
-_HELD = 4.0  # a purse holds at most so many times what its work costs: a pause in training is no reason for a burst
+_MOST = 4.0  # a balance is at most so many times what its work costs: a pause in training is no reason for a burst
 _PAYDAY = 2e-3  # seconds of training after which it is paid
 _MEMORY = 0.7  # of the running estimate of a cost
 
@@ -21,9 +21,11 @@ _MEMORY = 0.7  # of the running estimate of a cost
 class TimeBudget:
     """Spends at most ``share`` of the time that training takes.
 
+    ``balance`` is what each kind of work may spend now, in seconds; ``cost`` what it is expected to take.
+
     Args:
         share: of the training's time, for all work together.
-        parts: kind of work → its part of the share; they sum to one, the first takes what the others' purses cannot
+        parts: kind of work → its part of the share; they sum to one, the first takes what the others' balances cannot
             hold.
         settle: called before a clock is read, to wait for work that a device still has in its queue.
         clock: seconds.
@@ -39,23 +41,32 @@ class TimeBudget:
     ) -> None:
         self.share, self._parts, self.debt = share, dict(parts), 0.0
         self._settle, self._clock = settle, clock
-        self.purse = dict.fromkeys(parts, 0.0)
+        self.balance = dict.fromkeys(parts, 0.0)
         self.cost = dict.fromkeys(parts, 0.0)  # running estimates; first a guess, if one is made
         self.trained = 0.0
         self.spent = 0.0
         self._unpaid = 0.0
         self._known: set[str] = set()
         self._mark = clock()
-        self._first = next(iter(self.purse))
+        self._first = next(iter(self.balance))
 
     def start(self, debt: float) -> None:
-        """The training begins now; ``debt``: seconds spent so far, to be repaid."""
+        """Begin the training's time.
+
+        Args:
+            debt: seconds spent so far, to be repaid.
+        """
         self.debt = self.spent = debt
         self.trained, self._mark = 0.0, self._clock()
-        self.purse = dict.fromkeys(self._parts, 0.0)
+        self.balance = dict.fromkeys(self._parts, 0.0)
 
     def guess(self, kind: str, seconds: float) -> None:
-        """What a kind of work may cost, until it has been measured."""
+        """Set what a kind of work may cost, until it has been measured.
+
+        Args:
+            kind: of work.
+            seconds: the guess.
+        """
         if kind not in self._known:
             self.cost[kind] = seconds
 
@@ -74,20 +85,34 @@ class TimeBudget:
         earned -= paid
         over = 0.0
         for kind, part in self._parts.items():
-            held = self.purse[kind] + earned * part
-            most = _HELD * self.cost[kind]
-            self.purse[kind] = held if kind == self._first else min(held, max(most, self.purse[kind]))
-            over += held - self.purse[kind]
-        first = self.purse[self._first] + over
-        self.purse[self._first] = min(first, max(_HELD * max(self.cost.values()), 1e-3))
+            filled = self.balance[kind] + earned * part
+            most = _MOST * self.cost[kind]
+            self.balance[kind] = filled if kind == self._first else min(filled, max(most, self.balance[kind]))
+            over += filled - self.balance[kind]
+        first = self.balance[self._first] + over
+        self.balance[self._first] = min(first, max(_MOST * max(self.cost.values()), 1e-3))
 
     def affords(self, kind: str) -> bool:
-        """True where the purse holds what the work is expected to cost."""
-        return self.purse[kind] >= self.cost[kind]
+        """Tell whether the balance holds what the work is expected to cost.
+
+        Args:
+            kind: of work.
+
+        Returns:
+            True where it does.
+        """
+        return self.balance[kind] >= self.cost[kind]
 
     @contextmanager
     def spending(self, kind: str) -> Iterator[None]:
-        """Measure own work and pay for it; none of it counts as training."""
+        """Measure own work and pay for it; none of it counts as training.
+
+        Args:
+            kind: of work.
+
+        Yields:
+            Nothing.
+        """
         self._settle()
         self.earn()
         start = self._clock()
@@ -98,7 +123,7 @@ class TimeBudget:
             self._mark = self._clock()
             seconds = self._mark - start
             self.spent += seconds
-            self.purse[kind] -= seconds
+            self.balance[kind] -= seconds
             known = kind in self._known
             self.cost[kind] = _MEMORY * self.cost[kind] + (1 - _MEMORY) * seconds if known else seconds
             self._known.add(kind)

@@ -9,10 +9,12 @@ __all__ = ["Numbers"]
 
 @dataclass(frozen=True)
 class Numbers:
-    """Live numbers at one look; what could not be computed within the budget is None, never zero.
+    """Live numbers at one probe evaluation; what could not be computed within the budget is None, never zero.
 
     Args:
-        step: optimiser step; time: learning-rate time Σ lr (None: rates unknown); seconds: of training.
+        step: optimiser step.
+        time: learning-rate time Σ lr (None: rates unknown).
+        seconds: of training.
         loss: training loss on the probe, nats per example.
         length: Fisher–Rao length of the path of predictions, by a ruler of fixed size, nats^½.
         constant_speed: ½ length², nats: the least action over all clocks of unit duration.
@@ -34,6 +36,10 @@ class Numbers:
     leave_one_out_gap: float | None = None
 
     def known(self) -> dict[str, float]:
-        """Name → value of what was measured, without the step."""
+        """List what was measured, without the step.
+
+        Returns:
+            Values by name.
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "step"}
         return {k: float(v) for k, v in values.items() if v is not None}

@@ -23,15 +23,17 @@ from memspace.task.task import Task
 
 __all__ = ["WatchProbe", "open_probe"]
 
-HELD = 2**26  # bytes that the outputs of the probe may take: several of them are held at once
+MEMORY = 2**26  # bytes that the outputs of the probe may take: several of them are in memory at once
 
 
 class WatchProbe:
     """A few training examples and the model being trained.
 
     Args:
-        model: as the user trains it; law: output law.
-        batch: the examples; of: how many training examples they were drawn from.
+        model: as the user trains it.
+        law: the output law.
+        batch: the examples.
+        of: number of training examples they were drawn from.
     """
 
     def __init__(self, model: nn.Module, law: Likelihood, batch: Batch, of: int) -> None:
@@ -48,13 +50,21 @@ class WatchProbe:
         return _Read(inner) if self._wrapped else inner
 
     def network(self) -> nn.Module:
-        """The live network without its wrappers; of half-precision weights a float32 copy as they are now."""
+        """Give the live network without its wrappers; of half-precision weights a float32 copy as they are now.
+
+        Returns:
+            A module whose outputs are a tensor.
+        """
         if self._half:
             self._network = self._made()
         return self._network
 
     def task(self) -> Task:
-        """The probe alone as a task, for whatever reads one."""
+        """Make the probe alone a task, for whatever reads one.
+
+        Returns:
+            The live network with the probe as training data.
+        """
         return Task(model=self.network(), train=Data((self.batch.x, self.batch.y)), likelihood=self.law, name="probe")
 
     def check(self) -> None:
@@ -70,7 +80,11 @@ class WatchProbe:
         return next(self.model.parameters(), torch.empty(0)).device
 
     def outputs(self) -> Tensor:
-        """The live model's predictions, (n, ..., C): eval mode, no autocast, no gradients."""
+        """Compute the live model's predictions: eval mode, no autocast, no gradients.
+
+        Returns:
+            (n, ..., C).
+        """
         device = self.device
         with reading(self.model), torch.no_grad():
             network = self.network()
@@ -81,13 +95,24 @@ class WatchProbe:
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def labels(self) -> Tensor:
-        """On the model's device."""
+        """Give the probe's labels on the model's device.
+
+        Returns:
+            (n, ...).
+        """
         if self._y is None or self._y.device != self.device:
             self._y = move(self.batch.y, self.device)
         return self._y
 
     def weight(self, f: Tensor) -> Tensor | None:
-        """0 at padded positions of sequences; None where there are none."""
+        """Weigh positions: 0 at padded ones of sequences.
+
+        Args:
+            f: outputs (n, ..., C).
+
+        Returns:
+            (n, ...); None where an example has one position.
+        """
         if f.dim() < 3:
             return None
         if self._weight is None or self._weight.device != f.device:
@@ -95,16 +120,31 @@ class WatchProbe:
         return self._weight
 
     def loss(self, f: Tensor) -> Tensor:
-        """Training loss per example, (n,) nats, summed over its positions."""
-        each = self.law.nll(f.double(), self.labels())
-        return each.flatten(1).sum(1) if each.dim() > 1 else each
+        """Compute the training loss per example, summed over its positions.
+
+        Args:
+            f: outputs (n, ..., C).
+
+        Returns:
+            (n,) nats.
+        """
+        losses = self.law.nll(f.double(), self.labels())
+        return losses.flatten(1).sum(1) if losses.dim() > 1 else losses
 
     def state(self) -> dict[str, Tensor]:
-        """The user's state dict as it is now, named as without wrappers; nothing is copied."""
+        """Give the user's state dict as it is now, named as without wrappers; nothing is copied.
+
+        Returns:
+            Tensors by name.
+        """
         return {own_name(k): v.detach() for k, v in self.model.state_dict().items() if isinstance(v, Tensor)}
 
     def fingerprint(self) -> str:
-        """Of the probe's examples and the output law, whatever the weights are."""
+        """Compute a digest of the probe's examples and the output law, whatever the weights are.
+
+        Returns:
+            Hexadecimal digits.
+        """
         digest = hashlib.sha256(repr(self.law).encode())
         update_digest(digest, self.batch.index)
         update_digest(digest, self.batch.x)
@@ -115,6 +155,16 @@ class WatchProbe:
 def open_probe(model: nn.Module, train: Any, law: Likelihood, examples: int, seed: int) -> WatchProbe:
     """Draw probe examples from the training data, once, and check that the model can be followed on them.
 
+    Args:
+        model: as the user trains it.
+        train: the training data, as for :func:`memspace.audit`.
+        law: the output law.
+        examples: number wanted; fewer where their outputs take too much memory.
+        seed: of the draw.
+
+    Returns:
+        The probe.
+
     Raises:
         MemspaceError: sharded weights, outputs that are random or no tensor, labels that do not fit.
     """
@@ -124,8 +174,8 @@ def open_probe(model: nn.Module, train: Any, law: Likelihood, examples: int, see
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(data), generator=generator)
         few = WatchProbe(model, law, data.batch(order[:2]), len(data))
-        each = max(1, few.outputs()[:1].numel() * 8)
-        count = max(2, min(examples, HELD // each, len(data)))
+        bytes_each = max(1, few.outputs()[:1].numel() * 8)
+        count = max(2, min(examples, MEMORY // bytes_each, len(data)))
         probe = WatchProbe(model, law, data.batch(order[:count].sort().values), len(data))
     probe.check()
     return probe
@@ -133,7 +183,14 @@ def open_probe(model: nn.Module, train: Any, law: Likelihood, examples: int, see
 
 @contextmanager
 def reading(model: nn.Module) -> Iterator[None]:
-    """The user's model read in full precision: autocast off; modes, gradients and random state as before."""
+    """Read the user's model in full precision: autocast off; modes, gradients and random state as before afterwards.
+
+    Args:
+        model: as the user trains it.
+
+    Yields:
+        Nothing.
+    """
     kinds = {p.device.type for p in model.parameters()} | {"cpu"}
     with untouched(model), ExitStack() as stack:
         for kind in sorted(kinds):
@@ -201,7 +258,7 @@ def _gives_tensor(inner: nn.Module, model: nn.Module, batch: Batch) -> bool:
             raise ShapeError(
                 f"the model refuses a training example: {reason}",
                 where="training data",
-                remedy="hand over (input, label) pairs whose inputs the model can be called with",
+                remedy="give (input, label) pairs whose inputs the model can be called with",
             ) from error
     if not isinstance(_logits(out), Tensor):
         raise ShapeError(

@@ -1,4 +1,4 @@
-"""The recorder: told after every optimiser step, looks when it can afford to, keeps what is far enough from the last.
+"""The recorder: told after every optimiser step, evaluates the probe when it can afford to, keeps what moved far.
 
 How far is measured by what the network predicts on a fixed probe, so that checkpoints lie evenly along the path and not
 along the clock: a plateau of a thousand steps costs none. Nothing that goes wrong here ends the training: it is said
@@ -11,7 +11,6 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -19,64 +18,36 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from memspace.arguments import check_fields
 from memspace.errors import Interrupted, MemspaceError, NonFiniteError, TaskError
 from memspace.geometry.distance import squared_distances
-from memspace.limits import COUNT, SEED, Limit
 from memspace.recorder.budget import TimeBudget
 from memspace.recorder.numbers import Numbers
 from memspace.recorder.probe import WatchProbe
 from memspace.recorder.ruler import Ruler
+from memspace.recorder.settings import WatchSettings
 from memspace.recorder.sinks import Sink
 from memspace.recorder.slow import Fullness, FullnessReader, SlopeBudget, SlopeReader
 from memspace.recorder.trajectory import Trajectory
 
-__all__ = ["Recorder", "WatchSettings"]
+__all__ = ["Recorder"]
 
-PAIRED = 4  # every so many looks another follows at the very next step
+PAIRED = 4  # every so many evaluations another follows at the very next step
 TOLD = 0.5  # seconds between two tellings of a sink
 SAVED = 30.0  # seconds after which the table is written although no checkpoint was
 
 
-@dataclass(frozen=True)
-class WatchSettings:
-    """How a training is watched.
+class Recorder:
+    """One training being recorded; made by :func:`memspace.watch`, closed by ``close()`` or at the end of ``with``.
 
     Args:
-        probe: examples whose predictions are followed; checkpoints: most of them kept.
-        spacing: nats^½ between two checkpoints, and the ruler of the length.
-        budget: share of the training's time that watching may take, setting up included.
-        every: look every so many steps whatever it costs; by default as often as the budget allows.
-        slow: also take what needs gradients: excess, effective dimension, leave-one-out gap.
-        seed: of the choice of probe examples.
+        probe: the examples followed; None records nothing.
+        trajectory: what is kept on disk; None keeps nothing.
+        budget: what watching may cost.
+        settings: how the training is watched.
+        sinks: where live numbers go.
+        slope: reads the slope of the loss, where it can be had.
+        fullness: reads effective dimension and leave-one-out gap, where they can be had.
     """
-
-    probe: int = 256
-    checkpoints: int = 64
-    spacing: float = 0.05
-    budget: float = 0.025
-    every: int | None = None
-    slow: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self, besides=(*_LIMITS, "every"))
-        for name, limit in _LIMITS.items():
-            object.__setattr__(self, name, limit(getattr(self, name), f"WatchSettings.{name}"))
-        object.__setattr__(self, "every", COUNT.optional(self.every, "WatchSettings.every"))
-
-
-_LIMITS = {
-    "probe": Limit(2, 2**31, whole=True),
-    "checkpoints": Limit(3, 2**31, whole=True),
-    "spacing": Limit(1e-12, 1e12),
-    "budget": Limit(1e-9, 1, below=True),
-    "seed": SEED,
-}
-
-
-class Recorder:
-    """One training being recorded; made by :func:`memspace.watch`, closed by ``close()`` or at the end of ``with``."""
 
     def __init__(
         self,
@@ -100,7 +71,7 @@ class Recorder:
         self._time: float | Tensor = 0.0
         self._timed = False
         self._before = (0, 0.0, 0.0)  # steps, time and seconds of the sessions gone on from
-        self._looks, self._last_step, self._pair = 0, -1, False
+        self._evaluations, self._last_step, self._pair = 0, -1, False
         self._told: dict[int, float] = {}
         self._saved = 0.0
         self._closed = probe is None
@@ -112,28 +83,41 @@ class Recorder:
     # --- what the user calls -------------------------------------------------------------------------------------
 
     def attach(self, optimizer: Optimizer | Iterable[Optimizer]) -> Recorder:
-        """Follow one optimiser's steps, or several's, by a hook; learning rates are then known."""
+        """Follow one optimiser's steps, or several's, by a hook; learning rates are then known.
+
+        Args:
+            optimizer: torch's, one or several.
+
+        Returns:
+            The recorder itself.
+
+        Raises:
+            TaskError: there is none, or something that is no torch optimiser.
+        """
         several = list(optimizer) if isinstance(optimizer, Iterable) else [optimizer]
         if not several:
             raise TaskError(
                 "there is no optimiser in what was given",
                 where="optimizer",
-                remedy="hand over a torch optimiser, or leave it out and call run.step(rate=...) after each step",
+                remedy="give a torch optimiser, or leave it out and call run.step(rate=...) after each step",
             )
-        for each in several:
-            if not isinstance(each, Optimizer):
+        for one in several:
+            if not isinstance(one, Optimizer):
                 raise TaskError(
-                    f"a {type(each).__name__} has no steps to follow",
+                    f"a {type(one).__name__} has no steps to follow",
                     where="optimizer",
-                    remedy="hand over a torch optimiser, or call run.step(rate=...) after each step",
+                    remedy="give a torch optimiser, or call run.step(rate=...) after each step",
                 )
             if not self._closed:
-                self._hooks.append(each.register_step_post_hook(self._hook))
-                self._optimisers.add(name_of(each))
+                self._hooks.append(one.register_step_post_hook(self._hook))
+                self._optimisers.add(name_of(one))
         return self
 
     def step(self, rate: float | None = None) -> None:
-        """Tell that the weights made a step, in a loop whose optimiser is not attached; ``rate``: its learning rate.
+        """Tell that the weights made a step, in a loop whose optimiser is not attached.
+
+        Args:
+            rate: its learning rate.
 
         Raises:
             TaskError: an optimiser is attached, and the step would count twice.
@@ -167,8 +151,8 @@ class Recorder:
     @property
     def costs(self) -> dict[str, float]:
         """``training`` and ``watching`` in seconds, and watching as a ``share`` of training."""
-        trained, own = self._budget.trained, self._budget.spent
-        return {"training": trained, "watching": own, "share": own / trained if trained > 0 else math.inf}
+        trained, spent = self._budget.trained, self._budget.spent
+        return {"training": trained, "watching": spent, "share": spent / trained if trained > 0 else math.inf}
 
     def __enter__(self) -> Recorder:
         return self
@@ -200,12 +184,12 @@ class Recorder:
             self._time = self._time + (rate.detach().double() if isinstance(rate, Tensor) else rate)
         if self._settings.every is None:
             self._budget.earn()
-            # A look at every power of two is taken on credit: the beginning of a training is where most happens.
-            due = self._pair or self.steps & (self.steps - 1) == 0 or self._budget.affords("look")
+            # An evaluation at every power of two is on credit: the beginning of a training is where most happens.
+            due = self._pair or self.steps & (self.steps - 1) == 0 or self._budget.affords("probe")
         else:
             due = self._pair or self.steps % self._settings.every == 0
         if due:
-            self._safely(self._look)
+            self._safely(self._evaluate)
 
     def _safely(self, work: Any) -> None:
         """Recording must not end a training: a failure is said once, and the recorder is silent from then on."""
@@ -218,16 +202,16 @@ class Recorder:
             self.fault = f"not recorded from step {self.steps} on: {' '.join(what.split())}"
             warnings.warn(f"memspace: {self.fault} The training goes on.", RuntimeWarning, stacklevel=2)
 
-    # --- one look ------------------------------------------------------------------------------------------------
+    # --- one evaluation of the probe ----------------------------------------------------------------------------
 
     def begin(self, earlier: tuple[Tensor, dict[str, float | None]] | None = None) -> None:
-        """The first look: at the initialisation, or where an earlier session ended.
+        """Evaluate the probe first: at the initialisation, or where an earlier session ended.
 
         Args:
             earlier: what the last checkpoint kept predicts, and its row of the table.
         """
         assert self._probe is not None
-        with self._budget.spending("look"):
+        with self._budget.spending("probe"):
             f = self._outputs()
         weight = self._probe.weight(f)
         law, size = self._probe.law, self._settings.spacing
@@ -264,29 +248,29 @@ class Recorder:
             )
         return f
 
-    def _look(self, last: bool = False) -> None:
+    def _evaluate(self, last: bool = False) -> None:
         probe, budget, fixed = self._probe, self._budget, self._settings.every is not None
         assert probe is not None
-        with budget.spending("look"):
+        with budget.spending("probe"):
             f = self._outputs()
             time = float(self._time)
             weight = probe.weight(f)
-            if self.steps != self._last_step:  # the last look may be at a step looked at already
+            if self.steps != self._last_step:  # the last one may be at a step evaluated already
                 squared = float(squared_distances(probe.law, self._previous, f, weight).mean())
                 self._moved = squared, squared if self.steps == self._last_step + 1 else None
             self._path.move(f, time)
             if self._few is not None:
                 self._few.move(f[: self._slope.count if self._slope else 0], time)
             self._previous, self._last_step = f, self.steps
-            self._looks += 1
-            self._pair = not self._pair and self._looks % PAIRED == 0
+            self._evaluations += 1
+            self._pair = not self._pair and self._evaluations % PAIRED == 0
             moved = float(squared_distances(probe.law, self._kept, f, weight).mean().sqrt())
         trajectory = self._trajectory
         far = trajectory is not None and moved >= trajectory.spacing
-        lent = self.steps & (self.steps - 1) == 0  # at powers of two, as the look itself
+        lent = self.steps & (self.steps - 1) == 0  # at powers of two, as the evaluation itself
         keep = trajectory is not None and (last or (far and (fixed or lent or budget.affords("file"))))
         self._slow(f, at_will=fixed and keep, last=last)
-        with budget.spending("look"):
+        with budget.spending("probe"):
             self._row(f, *self._moved)
         if keep and trajectory is not None:
             with budget.spending("file"):
@@ -302,7 +286,7 @@ class Recorder:
         self._tell(last)
 
     def _slow(self, f: Tensor, at_will: bool, last: bool) -> None:
-        """Readings that need gradients; the last look takes them where all of it stays within the share."""
+        """Readings that need gradients; the last evaluation takes them where all of it stays within the share."""
         budget, probe = self._budget, self._probe
         assert probe is not None
         self._excess = None
@@ -345,7 +329,7 @@ class Recorder:
         if self._trajectory is not None:
             known = self._numbers.known()
             known["probe_loss"] = known.pop("loss")
-            self._trajectory.look(
+            self._trajectory.add(
                 known | {"step": self.steps, "time": time, "squared": squared, "single_step_squared": single}
             )
 
@@ -362,9 +346,9 @@ class Recorder:
                     sink(numbers)
             except Exception as error:
                 self._sinks.remove(sink)
-                said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 warnings.warn(
-                    f"memspace: live numbers are no longer sent to {type(sink).__name__} ({said}); the training goes "
+                    f"memspace: live numbers are no longer sent to {type(sink).__name__} ({reason}); the training goes "
                     "on.",
                     RuntimeWarning,
                     stacklevel=2,
@@ -374,7 +358,7 @@ class Recorder:
 
     def _finish(self) -> None:
         self._budget.earn()
-        self._look(last=True)
+        self._evaluate(last=True)
 
     def _costs(self) -> dict[str, Any]:
         return {
@@ -385,7 +369,14 @@ class Recorder:
 
 
 def name_of(optimizer: Optimizer) -> str:
-    """What made the steps, as :class:`memspace.Run` names it: the class, and SGD's momentum where it has any."""
+    """Name what made the steps as :class:`memspace.Run` does: the class, and SGD's momentum where it has any.
+
+    Args:
+        optimizer: torch's.
+
+    Returns:
+        For example ``"SGD with momentum 0.9"``.
+    """
     momentum = max((float(g.get("momentum") or 0.0) for g in optimizer.param_groups), default=0.0)
     name = type(optimizer).__name__
     return f"{name} with momentum {momentum:g}" if momentum else name

@@ -1,7 +1,7 @@
-"""The length of a path as a ruler measures it: laid down anew whenever the end is a ruler's length away.
+"""The length of a path as a ruler measures it: laid down again whenever the end is a ruler's length away.
 
-Steps much shorter than the ruler do not count one by one, so neither how often one looks nor a jitter smaller than the
-ruler changes the length; what the ruler cannot resolve is not in it.
+Steps much shorter than the ruler do not count one by one, so neither the number of probe evaluations nor a jitter
+smaller than the ruler changes the length; what the ruler cannot resolve is not in it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ class Ruler:
     """Follows outputs (n, ..., C) on a fixed probe.
 
     Args:
-        law: the output law; weight: 0 for padded positions.
-        size: nats^½.
-        f, time: where it begins.
-        length, action: what was travelled before, nats^½, and ½ Σ d²/Δt (None: the clock did not move).
+        law: the output law.
+        size: of the ruler, nats^½.
+        f: outputs where it begins.
+        time: the clock there.
+        weight: 0 for padded positions.
+        length: travelled before, nats^½.
+        action: ½ Σ d²/Δt before (None: the clock did not move).
     """
 
     def __init__(
@@ -41,7 +44,16 @@ class Ruler:
         self._open, self._now = 0.0, time
 
     def move(self, f: Tensor, time: float, *, fix: bool = False) -> float:
-        """Go on to ``f``; returns its distance from where the ruler lay, nats^½. ``fix``: lay it down here anyway."""
+        """Go on to other outputs.
+
+        Args:
+            f: outputs (n, ..., C).
+            time: the clock there.
+            fix: lay the ruler down here, however far it is.
+
+        Returns:
+            Their distance from where the ruler lay, nats^½.
+        """
         apart = distance(self._law, self._anchor, f, self._weight)
         self._open, self._now = apart, time
         if apart >= self._size or fix:
@@ -64,5 +76,15 @@ class Ruler:
 
 
 def distance(law: Likelihood, f: Tensor, other: Tensor, weight: Tensor | None = None) -> float:
-    """√ of the mean squared Fisher–Rao distance over the probe, nats^½."""
+    """Compute √ of the mean squared Fisher–Rao distance over the probe.
+
+    Args:
+        law: the output law.
+        f: outputs (n, ..., C).
+        other: outputs of the same shape.
+        weight: 0 for padded positions.
+
+    Returns:
+        Nats^½.
+    """
     return float(squared_distances(law, f, other, weight).mean().sqrt())

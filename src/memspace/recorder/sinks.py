@@ -1,4 +1,4 @@
-"""Where live numbers go: whatever the user hands over that can take them, told by what it can do."""
+"""Where live numbers go: whatever the user gives that can take them, told by what it can do."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ Sink = Callable[[Numbers], None]
 
 
 def as_sinks(to: Any) -> tuple[Sink, ...]:
-    """One target or several, as functions of the numbers.
+    """Make one target or several functions of the numbers.
 
     A target is a TensorBoard ``SummaryWriter`` (anything with ``add_scalar``), the ``mlflow`` module or a client's run
     (anything with ``log_metrics``), the word ``"terminal"``, or a function that takes :class:`Numbers`.
+
+    Args:
+        to: one target, or a list or tuple of them.
+
+    Returns:
+        One function a target.
 
     Raises:
         TaskError: it is none of these.

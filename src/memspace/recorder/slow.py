@@ -27,16 +27,23 @@ from memspace.recorder.probe import WatchProbe, reading
 
 __all__ = ["Fullness", "FullnessReader", "SlopeBudget", "SlopeReader", "slow_readers"]
 
-ROWS = 320  # Jacobian rows of the slope: a look costs their cube
+ROWS = 320  # Jacobian rows of the slope: a reading costs their cube
 MEMORY = 2**28  # bytes that a reading may take
 LEAST = 8  # examples below which no slope is worth stating
-LOOKS = 8.0  # a guess at what a reading costs, in looks, before it is known
+EVALUATIONS = 8.0  # a guess at what a reading costs, in probe evaluations, before it is known
 RESOLVED = 0.1  # of what was spent: how much leaving out every second reading may change
 CUBE = 4e-10  # seconds per cube of a factor's size, for the same guess
 
 
 def slow_readers(probe: WatchProbe) -> tuple[SlopeReader, FullnessReader] | None:
-    """Readers of the live model; None where gradients of single examples cannot be had."""
+    """Make readers of the live model.
+
+    Args:
+        probe: the examples and the model.
+
+    Returns:
+        Readers of slope and fullness; None where gradients of single examples cannot be had.
+    """
     try:
         with reading(probe.model), torch.enable_grad():
             space = verified_space(probe.task())
@@ -46,7 +53,12 @@ def slow_readers(probe: WatchProbe) -> tuple[SlopeReader, FullnessReader] | None
 
 
 class SlopeReader:
-    """‖∇L‖_{F⁻¹}, nats^½, exact on the first ``count`` probe examples; ``count`` 0: an example has too many rows."""
+    """Reads ‖∇L‖_{F⁻¹}, nats^½, exactly on the first ``count`` probe examples (0: one has too many rows).
+
+    Args:
+        probe: the examples and the model.
+        space: the parameters.
+    """
 
     def __init__(self, probe: WatchProbe, space: ParameterSpace) -> None:
         self._probe, self._space = probe, space
@@ -54,10 +66,14 @@ class SlopeReader:
             fits, rows = affordable(probe.task(), space, torch.arange(1), MEMORY)
         count = min(fits, ROWS // rows, len(probe.batch))
         self.count = count if count >= min(LEAST, len(probe.batch)) else 0
-        self.guess = LOOKS * (1 + rows * self.count / max(1, len(probe.batch)))
+        self.guess = EVALUATIONS * (1 + rows * self.count / max(1, len(probe.batch)))
 
     def read(self) -> float:
-        """At the weights as they are now."""
+        """Read the slope at the weights as they are now.
+
+        Returns:
+            Nats^½.
+        """
         with reading(self._probe.model), torch.enable_grad():
             dual = probe_dual(self._probe.task(), self._space, torch.arange(self.count))
             return dual.slope(DAMPING * max(dual.trace, 1e-300)).value
@@ -65,17 +81,26 @@ class SlopeReader:
 
 @dataclass(frozen=True)
 class Fullness:
-    """dimension: tr F(F + γ)⁻¹; gap: leave-one-out less training loss, nats per example."""
+    """How full the network is.
+
+    Args:
+        dimension: tr F(F + γ)⁻¹.
+        gap: leave-one-out less training loss, nats per example.
+    """
 
     dimension: float
     gap: float
 
 
 class FullnessReader:
-    """Effective dimension and leave-one-out gap from KFAC factors of the probe; improbable classes are merged.
+    """Reads effective dimension and leave-one-out gap from KFAC factors of the probe; improbable classes are merged.
 
     The gap is one Newton step in the model without the example; of sequences it is the self-influence (first order).
     γ is that of greatest evidence given ‖θ‖ and the number of training examples.
+
+    Args:
+        probe: the examples and the model.
+        space: the parameters.
     """
 
     def __init__(self, probe: WatchProbe, space: ParameterSpace) -> None:
@@ -85,7 +110,11 @@ class FullnessReader:
         self.seconds = CUBE * sum(float(d) ** 3 for d in sizes)
 
     def read(self) -> Fullness | None:
-        """At the weights as they are now; None where memory does not hold the factors."""
+        """Read both at the weights as they are now.
+
+        Returns:
+            The numbers; None where memory does not hold the factors.
+        """
         probe, space = self._probe, self._space
         with reading(probe.model), torch.enable_grad():
             job = probe.task()
@@ -103,12 +132,12 @@ class FullnessReader:
             plain = f.dim() == 2
             table = KroneckerLeverage(space.blocks, bases, inverse, "jacobian" if plain else "empirical")
             run_pass(job, space, [table])
-            found = table.finish()
+            tables = table.finish()
         dimension = metric.effective_dimension(damping).value
         if not plain:
-            return Fullness(dimension, float(found["parts"][:, 0].double().sum(1).mean()))
+            return Fullness(dimension, float(tables["parts"][:, 0].double().sum(1).mean()))
         y, law = probe.labels(), job.likelihood
-        moved = loo_outputs(law, f, y, found["leverage"][:, 0], own=False)
+        moved = loo_outputs(law, f, y, tables["leverage"][:, 0], own=False)
         return Fullness(dimension, float((law.nll(moved, y) - law.nll(f, y)).mean()))
 
 
@@ -116,7 +145,8 @@ class SlopeBudget:
     """∫ speed · slope along the path, by trapezoids between the readings of the slope, less the loss bought.
 
     Args:
-        slope, loss: at the beginning, on the slope's examples.
+        slope: at the beginning, nats^½.
+        loss: at the beginning, on the slope's examples, nats.
     """
 
     def __init__(self, slope: float, loss: float) -> None:
@@ -126,7 +156,13 @@ class SlopeBudget:
         self._fine = self._coarse = 0.0
 
     def add(self, length: float, slope: float, loss: float) -> None:
-        """A reading after ``length`` nats^½ of the path."""
+        """Add a reading.
+
+        Args:
+            length: of the path so far, nats^½.
+            slope: nats^½.
+            loss: on the slope's examples, nats.
+        """
         self._fine += (length - self._length) * (slope + self._slope) / 2
         self._length, self._slope, self._loss = length, slope, loss
         self._readings += 1
@@ -137,7 +173,7 @@ class SlopeBudget:
 
     @property
     def excess(self) -> float | None:
-        """Nats; None where every second reading alone would change what was spent by more than a tenth."""
+        """Excess so far, nats; None where every second reading alone would change the cost by a tenth."""
         begun, first = self._skipped
         coarse = self._coarse + (self._length - begun) * (self._slope + first) / 2
         if self._readings < 4 or abs(self._fine - coarse) > RESOLVED * self._fine:

@@ -32,8 +32,8 @@ from memspace.version import VERSION
 
 __all__ = ["COLUMNS", "Trajectory"]
 
-ROWS = 4096  # of the table of looks; then every second is dropped
-OUTPUTS = 2**22  # bytes of probe outputs kept beside a checkpoint
+ROWS = 4096  # of the table of probe evaluations; then every second is dropped
+OUTPUTS = 2**22  # bytes of probe outputs kept next to a checkpoint
 
 COLUMNS = (
     "step",
@@ -54,8 +54,10 @@ class Trajectory:
     """Writes one folder.
 
     Args:
-        folder: created if missing; about: what the index says beside the checkpoints.
-        spacing: nats^½ between checkpoints to begin with; most: checkpoints kept.
+        folder: created if missing.
+        about: what the index says next to the checkpoints.
+        spacing: nats^½ between checkpoints to begin with.
+        most: checkpoints kept.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -65,58 +67,87 @@ class Trajectory:
         self.folder, self.spacing = folder, spacing
         self._about, self._most = dict(about), max(3, most)
         self.checkpoints: list[dict[str, Any]] = []
-        self.looks: dict[str, list[float]] = {c: [] for c in COLUMNS}
+        self.rows: dict[str, list[float]] = {c: [] for c in COLUMNS}
         self._aliases: dict[str, str] = {}
         with writing(folder):
             (folder / "states").mkdir(parents=True, exist_ok=True)
 
     @staticmethod
     def exists(folder: Path) -> bool:
-        """True where something was recorded."""
+        """Tell whether something was recorded.
+
+        Args:
+            folder: of a trajectory.
+
+        Returns:
+            True where it was.
+        """
         return (folder / INDEX).exists()
 
     @staticmethod
     def remove(folder: Path) -> None:
-        """Take a recorded trajectory away, and nothing else that lies there."""
+        """Take a recorded trajectory away, and nothing else that lies there.
+
+        Args:
+            folder: of a trajectory.
+        """
         (folder / INDEX).unlink(missing_ok=True)  # first: a folder without it holds no trajectory
         for name in (LOOKS, PROBE):
             (folder / name).unlink(missing_ok=True)
         clear(folder / "states")
 
-    def go_on(self, found: Recording, step: int | None) -> int:
-        """Take over what was recorded, up to an optimiser step; returns the step of the last checkpoint kept.
+    def go_on(self, recording: Recording, step: int | None) -> int:
+        """Take over what was recorded, up to an optimiser step.
+
+        Args:
+            recording: the earlier one.
+            step: where to go on; None: from its last checkpoint.
+
+        Returns:
+            The step of the last checkpoint kept.
 
         Raises:
             RunFolderError: it is of another model, other data or another law, or begins after that step.
         """
         for key, what in (("parameters", "model"), ("law", "output law"), ("probe", "training data")):
-            if found.index.get(key) != self._about[key]:
+            if recording.index.get(key) != self._about[key]:
                 raise RunFolderError(
                     f"what was recorded is of another {what}",
                     where=str(self.folder),
-                    remedy="choose another out, or record anew with resume=False",
+                    remedy="choose another out, or record again with resume=False",
                 )
-        last = found.run.step[-1] if step is None else step
-        kept = [dict(c) for c in found.index["checkpoints"] if c["step"] <= last]
-        if not kept:
+        last = recording.run.step[-1] if step is None else step
+        checkpoints = [dict(c) for c in recording.index["checkpoints"] if c["step"] <= last]
+        if not checkpoints:
             raise RunFolderError(
-                f"what was recorded begins at step {found.run.step[0]}, after step {last}",
+                f"what was recorded begins at step {recording.run.step[0]}, after step {last}",
                 where=str(self.folder),
-                remedy="choose another out, or record anew with resume=False",
+                remedy="choose another out, or record again with resume=False",
             )
-        self.checkpoints, self._aliases = kept, dict(found.index["aliases"])
-        self.spacing = float(found.index["spacing"])
-        end = int(kept[-1]["step"])
-        rows = [k for k, s in enumerate(found.looks.get("step", ())) if s <= end]
-        self.looks = {c: [found.looks[c][k] for k in rows] if c in found.looks else [] for c in COLUMNS}
+        self.checkpoints, self._aliases = checkpoints, dict(recording.index["aliases"])
+        self.spacing = float(recording.index["spacing"])
+        end = int(checkpoints[-1]["step"])
+        places = [k for k, s in enumerate(recording.looks.get("step", ())) if s <= end]
+        self.rows = {c: [recording.looks[c][k] for k in places] if c in recording.looks else [] for c in COLUMNS}
         return end
 
     def begin(self, labels: Tensor) -> None:
-        """The probe's labels, once."""
+        """Write the probe's labels, once.
+
+        Args:
+            labels: (n, ...).
+        """
         write_tensors(self.folder / PROBE, {"y": labels})
 
     def keep(self, step: int, time: float, state: Mapping[str, Tensor], f: Tensor) -> None:
-        """Write a checkpoint; where there are too many, double the spacing and drop every second."""
+        """Write a checkpoint; where there are too many, double the spacing and drop every second.
+
+        Args:
+            step: optimiser step.
+            time: learning-rate time.
+            state: the state dict.
+            f: outputs on the probe, (n, ..., C).
+        """
         first: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
         aliases = {}
         for name, t in state.items():
@@ -137,26 +168,34 @@ class Trajectory:
         self.save()
         for c in dropped:
             for name in (state_file(c["step"]), outputs_file(c["step"])):
-                with contextlib.suppress(OSError):  # costs room, no more; begin anew and it goes
+                with contextlib.suppress(OSError):  # costs room, no more; begin again and it goes
                     (self.folder / name).unlink(missing_ok=True)
 
-    def look(self, row: Mapping[str, float | None]) -> None:
-        """Add a row, in the place of one of the same step; what was not measured is NaN."""
-        if self.looks["step"] and self.looks["step"][-1] == row["step"]:
-            for column in self.looks.values():
+    def add(self, row: Mapping[str, float | None]) -> None:
+        """Add a row, in the place of one of the same step.
+
+        Args:
+            row: column → value; what was not measured is NaN.
+        """
+        if self.rows["step"] and self.rows["step"][-1] == row["step"]:
+            for column in self.rows.values():
                 column.pop()
-        for c, column in self.looks.items():
+        for c, column in self.rows.items():
             value = row.get(c)
             column.append(math.nan if value is None else float(value))
-        if len(self.looks["step"]) > ROWS:
-            stay = every_second(len(self.looks["step"]))
-            self.looks = {c: [column[k] for k in stay] for c, column in self.looks.items()}
+        if len(self.rows["step"]) > ROWS:
+            stay = every_second(len(self.rows["step"]))
+            self.rows = {c: [column[k] for k in stay] for c, column in self.rows.items()}
 
     def save(self, **more: Any) -> None:
-        """Write the table, then the index."""
+        """Write the table, then the index.
+
+        Args:
+            **more: entries of the index that changed.
+        """
         self._about |= more
-        if self.looks["step"]:
-            write_table(self.folder / LOOKS, self.looks, SCHEMA)
+        if self.rows["step"]:
+            write_table(self.folder / LOOKS, self.rows, SCHEMA)
         index = {
             "schema": SCHEMA,
             "version": VERSION,

@@ -17,9 +17,10 @@ from memspace.errors import RunFolderError, WorkerError
 from memspace.passes.processes import current
 from memspace.recorder.budget import TimeBudget
 from memspace.recorder.probe import WatchProbe, open_probe
-from memspace.recorder.recorder import Recorder, WatchSettings
+from memspace.recorder.recorder import Recorder
+from memspace.recorder.settings import WatchSettings
 from memspace.recorder.sinks import as_sinks
-from memspace.recorder.slow import LOOKS, slow_readers
+from memspace.recorder.slow import EVALUATIONS, slow_readers
 from memspace.recorder.trajectory import Trajectory
 from memspace.task.likelihood import Categorical, Likelihood, law_to_dict
 from memspace.task.plain import own_name
@@ -27,7 +28,7 @@ from memspace.task.recording import Recording, load_recording
 
 __all__ = ["watch"]
 
-PARTS = {"look": 0.5, "file": 0.2, "slope": 0.12, "fullness": 0.12, "tell": 0.06}
+PARTS = {"probe": 0.5, "file": 0.2, "slope": 0.12, "fullness": 0.12, "tell": 0.06}
 
 
 @typed
@@ -58,7 +59,7 @@ def watch(
         out: folder of the trajectory, read by ``memspace.load_run``; None keeps nothing.
         to: where live numbers go: ``"terminal"``, a TensorBoard SummaryWriter, the mlflow module, a function, several.
         resume: what to do where ``out`` holds a trajectory: True goes on from its last checkpoint, a number from that
-            optimiser step, False begins anew, None refuses.
+            optimiser step, False begins again, None refuses.
         settings: probe, checkpoints, spacing, budget.
 
     Returns:
@@ -67,6 +68,8 @@ def watch(
 
     Raises:
         MemspaceError: what cannot be followed, before the training begins, in one sentence.
+        RunFolderError: ``out`` holds another recording, or is empty.
+        WorkerError: inside ``memspace.across``.
     """
     began = time.perf_counter()
     settings, law = settings or WatchSettings(), (likelihood or Categorical()).trained_with
@@ -84,25 +87,25 @@ def watch(
         )
     sinks = as_sinks(to)
     folder = None if out is None else Path(out)
-    found = None if folder is None else _earlier(folder, resume)
+    recording = None if folder is None else _earlier(folder, resume)
     probe = open_probe(model, train, law, settings.probe, settings.seed)
     trajectory, earlier = None, None
     slope, fullness = (slow_readers(probe) if settings.slow else None) or (None, None)
     if folder is not None:
         about = _about(model, probe, settings, 0 if slope is None else slope.count)
         trajectory = Trajectory(folder, about, settings.spacing, settings.checkpoints)
-        if found is not None:
-            earlier = _gone_on(trajectory, found, resume)
+        if recording is not None:
+            earlier = _gone_on(trajectory, recording, resume)
     settle = _settle(probe.device)
     budget = TimeBudget(settings.budget, PARTS, settle=settle)
-    looked = time.perf_counter()
+    evaluated = time.perf_counter()
     probe.outputs()
     settle()
-    looked = time.perf_counter() - looked
-    budget.guess("look", 2 * looked)
+    evaluated = time.perf_counter() - evaluated
+    budget.guess("probe", 2 * evaluated)
     if slope is not None and fullness is not None:
-        budget.guess("slope", slope.guess * looked)
-        budget.guess("fullness", LOOKS * looked + fullness.seconds)
+        budget.guess("slope", slope.guess * evaluated)
+        budget.guess("fullness", EVALUATIONS * evaluated + fullness.seconds)
     run = Recorder(probe, trajectory, budget, settings, sinks=sinks, slope=slope, fullness=fullness)
     run.begin(earlier)
     if optimizer is not None:
@@ -128,17 +131,17 @@ def _earlier(folder: Path, resume: bool | int | None) -> Recording | None:
 
 
 def _gone_on(
-    trajectory: Trajectory, found: Recording, resume: bool | int | None
+    trajectory: Trajectory, recording: Recording, resume: bool | int | None
 ) -> tuple[Tensor, dict[str, float | None]] | None:
-    end = trajectory.go_on(found, None if isinstance(resume, bool) else resume)
-    f = found.outputs(found.run.step.index(end))
+    end = trajectory.go_on(recording, None if isinstance(resume, bool) else resume)
+    f = recording.outputs(recording.run.step.index(end))
     if f is None:
         raise RunFolderError(
             "the probe's outputs were too large to be kept, so that the recording cannot go on",
             where=str(trajectory.folder),
             remedy="choose another out",
         )
-    row = {c: column[-1] for c, column in trajectory.looks.items() if column}
+    row = {c: column[-1] for c, column in trajectory.rows.items() if column}
     return f, {c: None if v != v else v for c, v in row.items()} | {"step": float(end)}
 
 

@@ -32,7 +32,16 @@ class Draws:
 
 
 def draw(training: Training, n: int, seed: int) -> Draws:
-    """The draws of a training on n examples; the caller's random state is left as it was."""
+    """Draw what a training draws at random; the caller's random state is left as it was.
+
+    Args:
+        training: the network and the recipe.
+        n: number of training examples.
+        seed: of the training.
+
+    Returns:
+        The network at its initialisation, and the batches and rates of every step.
+    """
     recipe = training.recipe
     size, total = recipe.size(n), recipe.steps(n)
     with torch.random.fork_rng(devices=[]):

@@ -20,7 +20,14 @@ WHERE = "train_many"
 
 
 def examples_of(x: Any, y: Any) -> tuple[Inputs, Tensor]:
-    """Inputs and labels as tensors; NumPy arrays and tables become tensors.
+    """Turn inputs and labels into tensors; NumPy arrays and tables become tensors.
+
+    Args:
+        x: inputs, one row a label.
+        y: labels.
+
+    Returns:
+        Inputs and labels.
 
     Raises:
         DataError: the inputs hold no numbers, or not one row for each label.
@@ -32,9 +39,9 @@ def examples_of(x: Any, y: Any) -> tuple[Inputs, Tensor]:
     inputs = as_batch(x, WHERE)
     rows = [len(t) if t.dim() else 0 for t in leaves(inputs)]
     if not rows or set(rows) != {len(labels)} or not len(labels):
-        found = f"inputs with {' and '.join(f'{r:,}' for r in dict.fromkeys(rows))} rows" if rows else "no inputs"
+        what = f"inputs with {' and '.join(f'{r:,}' for r in dict.fromkeys(rows))} rows" if rows else "no inputs"
         raise DataError(
-            f"there are {found} and {len(labels):,} labels",
+            f"there are {what} and {len(labels):,} labels",
             where=WHERE,
             remedy="give x as a tensor, or a tuple or dict of tensors, with one row for each label",
         )
@@ -42,7 +49,13 @@ def examples_of(x: Any, y: Any) -> tuple[Inputs, Tensor]:
 
 
 def seeds_of(seeds: Sequence[int]) -> list[int]:
-    """The seeds as whole numbers.
+    """Turn seeds into whole numbers.
+
+    Args:
+        seeds: one a network.
+
+    Returns:
+        The same, checked.
 
     Raises:
         SettingsError: one of them is none, or out of range.
@@ -51,16 +64,31 @@ def seeds_of(seeds: Sequence[int]) -> list[int]:
 
 
 def check_labels(likelihood: Likelihood, f: Tensor, y: Tensor) -> None:
-    """Raise where the labels are not the law's, for outputs (1, ..., C) of one example.
+    """Refuse labels that are not the law's.
+
+    Args:
+        likelihood: the output law.
+        f: outputs (1, ..., C) of one example.
+        y: all labels (N, ...).
 
     Raises:
-        LabelError: they are not.
+        LabelError: they are not the law's.
     """
     likelihood.check(f.expand(len(y), *f.shape[1:]), y.to(f.device), WHERE)
 
 
 def check_networks(n: int, seeds: Sequence[int], weights: Any, index: Any) -> None:
-    """Raise where the networks' examples are not what is documented."""
+    """Refuse examples of networks that are not what is documented.
+
+    Args:
+        n: number of training examples.
+        seeds: one a network.
+        weights: (M, n) of the examples, or None.
+        index: (M, m) each network's examples, or None.
+
+    Raises:
+        DataError: shapes, types or ranges do not fit.
+    """
     fault = None
     if not len(seeds):
         fault = "no seeds are given"

@@ -56,14 +56,32 @@ class GroupJob:
 
 
 def prepare(training: Training, n: int, seeds: Sequence[int], index: Tensor | None, weights: Tensor | None) -> GroupJob:
-    """Draw what the group's trainings draw at random. Not for several threads: the random state is torch's own."""
+    """Draw what the group's trainings draw at random. Not for several threads: the random state is torch's own.
+
+    Args:
+        training: the network and the recipe.
+        n: number of examples each network trains on.
+        seeds: one a network.
+        index: (G, m) each network's examples, or None where all train on all.
+        weights: (G, N) of the examples, or None for ones.
+
+    Returns:
+        The group's work.
+    """
     drawn = {s: draw(training, n, s) for s in dict.fromkeys(seeds)}
     models = tuple(copy.deepcopy(drawn[s].model) for s in seeds)
     return GroupJob(models, tuple(drawn[s].batches for s in seeds), drawn[seeds[0]].rates, index, weights)
 
 
 def check_repeatable(model: nn.Module) -> None:
-    """Raise where the network draws dropout masks while it trains: they cannot be drawn ahead."""
+    """Refuse a network that draws dropout masks while it trains: they cannot be drawn ahead.
+
+    Args:
+        model: the network in the mode it trains in.
+
+    Raises:
+        StochasticModelError: a module draws masks.
+    """
     for name, module in model.named_modules():
         share = module.p if isinstance(module, nn.modules.dropout._DropoutNd) else getattr(module, "dropout", 0.0)
         if module.training and isinstance(share, float) and share > 0:
@@ -75,10 +93,15 @@ def check_repeatable(model: nn.Module) -> None:
 
 
 def stack(model: nn.Module, numbers: int, device: torch.device) -> bool:
-    """True where the networks' gradients are taken from one stacked pass.
+    """Decide whether the networks' gradients are taken from one stacked pass.
 
     Args:
+        model: one of the networks.
         numbers: in one network's widest signal of a step.
+        device: where they train.
+
+    Returns:
+        True where stacking is possible and faster.
     """
     modules = list(model.modules())
     if any(isinstance(m, nn.modules.batchnorm._NormBase | nn.RNNBase) for m in modules):
@@ -98,7 +121,19 @@ def train(
     stacked: bool,
     tick: Callable[[], None],
 ) -> Networks:
-    """Train the group's networks; ``tick`` is called after every step and may raise to stop."""
+    """Train the group's networks.
+
+    Args:
+        job: networks, batches and rates.
+        recipe: its optimiser is used.
+        data: all inputs and labels, on the device.
+        likelihood: the output law.
+        stacked: take gradients from one stacked pass.
+        tick: called after every step; may raise to stop.
+
+    Returns:
+        The trained networks.
+    """
     x, y = data
     models = [m.to(first_tensor(x).device) for m in job.models]
     params = _shared(models)
@@ -187,13 +222,13 @@ class _Stacked:
         }
 
     def __call__(self, part: _Part, trained: dict[str, Tensor], likelihood: Likelihood) -> Sequence[Tensor | None]:
-        held = self._frozen | self._buffers
+        constants = self._frozen | self._buffers
 
         def forward(mine: dict[str, Tensor], x: Inputs) -> Tensor:
             f: Tensor = functional_call(self._model, mine, *arguments(x))
             return f
 
-        f = vmap(forward, in_dims=(0, None if part.common else 0))(trained | held, part.x)
+        f = vmap(forward, in_dims=(0, None if part.common else 0))(trained | constants, part.x)
         y = part.y.expand(len(f), *part.y.shape) if part.common else part.y
         losses = example_losses(likelihood, f, y, axes=2)
         if part.weights is not None:
@@ -211,12 +246,14 @@ class _InTurn:
 
     def __call__(self, part: _Part, trained: dict[str, Tensor], likelihood: Likelihood) -> Sequence[Tensor | None]:
         unused: set[int] = set()
-        for k, (model, own) in enumerate(zip(self._models, self._own, strict=True)):
+        for k, (model, parameters) in enumerate(zip(self._models, self._own, strict=True)):
             x, y, w = part.of(k)
             losses = example_losses(likelihood, call_model(model, x), y)
             if w is not None:
                 losses = losses * w
-            grads: Sequence[Tensor | None] = torch.autograd.grad(losses.sum() / len(losses), own, allow_unused=True)
+            grads: Sequence[Tensor | None] = torch.autograd.grad(
+                losses.sum() / len(losses), parameters, allow_unused=True
+            )
             for i, g in enumerate(grads):
                 if g is None:
                     unused.add(i)

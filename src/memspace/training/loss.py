@@ -10,14 +10,17 @@ __all__ = ["example_losses"]
 
 
 def example_losses(likelihood: Likelihood, f: Tensor, y: Tensor, *, axes: int = 1) -> Tensor:
-    """ℓ_j = −log p(y_j | f_j), of a sequence the mean over its positions that count (not padded), nats.
+    """Compute ℓ_j = −log p(y_j | f_j), of a sequence the mean over its positions that count (not padded).
 
     Args:
-        f: outputs (..., C); y: their labels. ``axes``: how many leading axes are examples (and networks); any axes
-            after them and before the outputs are positions.
+        likelihood: the output law.
+        f: outputs (..., C).
+        y: their labels.
+        axes: number of leading axes that are examples (and networks); any axes after them and before the outputs are
+            positions.
 
     Returns:
-        One loss per example, of the shape of the leading ``axes``.
+        One loss per example, nats, of the shape of the leading ``axes``.
     """
     losses = likelihood.nll(f, y)
     if losses.dim() <= axes:

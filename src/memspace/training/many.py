@@ -45,7 +45,7 @@ def train_many(
     at_once: Annotated[int | None, COUNT] = None,
     memory: Annotated[int, BYTES] = MEMORY,
 ) -> Networks:
-    """M networks, each equal to the network that :func:`memspace.task.builtin.train.fit` makes with its seed.
+    """Train M networks, each equal to the one that :func:`memspace.task.builtin.train.fit` makes with its seed.
 
     Network m starts from the initialisation of ``seeds[m]`` (equal seeds, equal networks) and takes, at every step,
 
@@ -56,14 +56,15 @@ def train_many(
 
     Args:
         training: the network and the recipe; ``recipe.checkpoints`` and ``recipe.threads`` are not used.
-        x: (N, ...) inputs; y: labels, as the law takes them. The networks are trained on the device of x.
+        x: inputs (N, ...). The networks are trained on their device.
+        y: labels, as the law takes them.
         likelihood: the output law.
         seeds: M of them.
-        index: (M, m): network m trains on these examples alone, shuffled by its own seed: a half-subset costs half.
         weights: (M, N) of the examples in the loss. All N are in the batches of each seed, so that weight 0 leaves an
             example out *with the same batch order*, and the network is a smooth function of its weights: what a
             derivative through the training predicts. A weight of 0 still costs its share of a step, and in batch
-            normalisation the example still counts. Neither given: ones.
+            normalisation the example still counts. Neither weights nor index: ones.
+        index: (M, m): network m trains on these examples alone, shuffled by its own seed: a half-subset costs half.
         progress: told every step of a group.
         at_once: networks in a group (default: as many as memory and caches allow); it changes results by rounding.
         memory: bytes that a group may take.
@@ -72,7 +73,8 @@ def train_many(
         The networks, in order.
 
     Raises:
-        DataError: inputs, shapes or indices do not fit; LabelError: the labels are not the law's.
+        DataError: inputs, shapes or indices do not fit.
+        LabelError: the labels are not the law's.
         SettingsError: a seed, ``at_once`` or ``memory`` is out of range.
         StochasticModelError: the network draws dropout masks while it trains.
     """
@@ -96,16 +98,18 @@ def train_many(
         numbers = sum(t.numel() for t in leaves(example)) * (recipe.size(n) if index is None else n)
         numbers += sum(signals) * recipe.size(n) * (3 if stacked else 0)
         numbers += 6 * sum(p.numel() for p in model.parameters())  # weights, gradients, two moments, the result twice
-        each = numbers * first_tensor(example).element_size() + 8 * n * (recipe.epochs if recipe.size(n) < n else 1)
-        at_once = max(1, min(-(-len(seeds) // workers), memory // (each * workers)))
+        bytes_each = numbers * first_tensor(example).element_size() + 8 * n * (
+            recipe.epochs if recipe.size(n) < n else 1
+        )
+        at_once = max(1, min(-(-len(seeds) // workers), memory // (bytes_each * workers)))
         at_once = min(at_once, AT_ONCE) if device.type == "cpu" else at_once
     size = at_once
 
     def job(start: int) -> GroupJob:
         span = slice(start, start + size)
-        own = None if index is None else index[span].to(device)
+        chosen = None if index is None else index[span].to(device)
         w = None if weights is None else weights[span].to(device, dtype)
-        return prepare(training, n, seeds[span], own, w)
+        return prepare(training, n, seeds[span], chosen, w)
 
     starts = range(0, len(seeds), size)
     run = partial(train, recipe=recipe, data=data, likelihood=likelihood, stacked=stacked)
@@ -115,18 +119,18 @@ def train_many(
 
 def _signals(model: nn.Module, example: Inputs) -> tuple[Tensor, list[int]]:
     """One example's outputs, and sizes of the tensors its graph holds, the parameters apart; at least one."""
-    own = {p.data_ptr() for p in model.parameters()}
-    held: list[int] = []
+    parameters = {p.data_ptr() for p in model.parameters()}
+    sizes: list[int] = []
 
     def note(t: Tensor) -> Tensor:
-        if t.data_ptr() not in own:
-            held.append(t.numel())
+        if t.data_ptr() not in parameters:
+            sizes.append(t.numel())
         return t
 
     # In eval mode: one example has no batch statistics, and no running ones are to change.
     with evaluating(model), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         f = call_model(model, example)
-    return f.detach(), [int(f.numel()), *held]
+    return f.detach(), [int(f.numel()), *sizes]
 
 
 class _Stopped(Exception):

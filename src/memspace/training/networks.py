@@ -42,7 +42,14 @@ class Networks:
         return {n: t[m] for n, t in (self.parameters | self.buffers).items()}
 
     def model(self, m: int) -> nn.Module:
-        """Network m as a module of its own, in eval mode."""
+        """Make network m a module of its own, in eval mode.
+
+        Args:
+            m: its place.
+
+        Returns:
+            A copy with its own weights.
+        """
         fresh = copy.deepcopy(self.template)
         mine = self._tensors(m)
         with torch.no_grad():
@@ -51,12 +58,27 @@ class Networks:
         return fresh.eval()
 
     def state_dict(self, m: int) -> dict[str, Tensor]:
-        """State dict of network m."""
+        """Copy the state dict of network m.
+
+        Args:
+            m: its place.
+
+        Returns:
+            Tensors by name.
+        """
         return {n: t.detach() for n, t in self.model(m).state_dict().items()}
 
     @torch.no_grad()
     def outputs(self, x: Inputs, *, batch: int = 512) -> Tensor:
-        """Outputs (M, B, ..., C) of every network on inputs x (B, ...), in eval mode, ``batch`` examples at a time."""
+        """Compute the outputs of every network, in eval mode.
+
+        Args:
+            x: inputs (B, ...).
+            batch: examples at a time.
+
+        Returns:
+            (M, B, ..., C).
+        """
         count = len(first_tensor(x))
         dtype = next(iter(self.parameters.values())).dtype
         by_network = []
@@ -71,12 +93,26 @@ class Networks:
         return torch.stack(by_network)
 
     def each(self, of: Callable[[nn.Module], Tensor]) -> Iterator[Tensor]:
-        """``of(network)`` for each network in turn."""
+        """Apply a function to each network in turn.
+
+        Args:
+            of: network ↦ tensor.
+
+        Returns:
+            An iterator over the results.
+        """
         return (of(self.model(m)) for m in range(len(self)))
 
     @staticmethod
     def joined(parts: list[Networks]) -> Networks:
-        """The networks of several in order."""
+        """Put the networks of several groups one after another.
+
+        Args:
+            parts: groups of one architecture.
+
+        Returns:
+            All of them, in order.
+        """
 
         def cat(of: Callable[[Networks], Mapping[str, Tensor]]) -> dict[str, Tensor]:
             return {n: torch.cat([of(p)[n] for p in parts]) for n in of(parts[0])}
@@ -85,7 +121,14 @@ class Networks:
 
 
 def arguments(x: Inputs) -> tuple[tuple[Inputs, ...], dict[str, Inputs]]:
-    """Inputs as positional and keyword arguments of a call."""
+    """Split inputs into the arguments of a call.
+
+    Args:
+        x: a tensor, a tuple of tensors, or a dict.
+
+    Returns:
+        Positional and keyword arguments.
+    """
     if isinstance(x, dict):
         return (), x
     return (x if isinstance(x, tuple) else (x,)), {}

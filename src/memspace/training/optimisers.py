@@ -17,31 +17,59 @@ State = tuple[Tensor, ...]  # the weights θ (P,) first, then the optimiser's ow
 
 
 class Optimiser(ABC):
-    """state' = step(state, gradient), and how derivatives with respect to state' become derivatives before the step."""
+    """An optimiser as state' = step(state, gradient) with its adjoint; ``slots`` vectors next to the weights."""
 
-    slots: int  # vectors kept beside the weights
+    slots: int  # vectors next to the weights
 
     def start(self, theta: Tensor) -> State:
-        """The state before the first step."""
+        """Make the state before the first step.
+
+        Args:
+            theta: weights (P,).
+
+        Returns:
+            The weights and zeros.
+        """
         return (theta, *(torch.zeros_like(theta) for _ in range(self.slots)))
 
     @abstractmethod
     def step(self, state: State, gradient: Tensor, rate: float, count: int) -> State:
-        """The state after step ``count`` (from 1) with gradient g (P,) of the whole loss, decay included."""
+        """Take one step.
+
+        Args:
+            state: before the step.
+            gradient: g (P,) of the whole loss, decay included.
+            rate: the learning rate.
+            count: number of the step, from 1.
+
+        Returns:
+            The state after it.
+        """
 
     @abstractmethod
     def adjoint(self, state: State, gradient: Tensor, after: State, rate: float, count: int) -> tuple[State, Tensor]:
-        """(derivatives by the state before the step at fixed gradient, derivatives by the gradient).
+        """Pull derivatives by the state after a step back to before it.
 
         Args:
-            state, gradient, rate, count: as they were in :meth:`step`.
+            state: as it was in :meth:`step`.
+            gradient: as it was in :meth:`step`.
             after: derivatives (Q, P) of Q outcomes by the state after the step, one per entry of the state.
+            rate: as it was in :meth:`step`.
+            count: as it was in :meth:`step`.
+
+        Returns:
+            Derivatives by the state before the step at fixed gradient, and derivatives by the gradient, (Q, P) each.
         """
 
 
 @dataclass(frozen=True)
 class Sgd(Optimiser):
-    """b' = μb + g, θ' = θ − ηb' (Polyak 1964, as in torch: no dampening; μ = 0 is plain descent)."""
+    """b' = μb + g, θ' = θ − ηb' (Polyak 1964, as in torch: no dampening; μ = 0 is plain descent).
+
+    Args:
+        momentum: μ.
+        slots: vectors kept next to the weights.
+    """
 
     momentum: float
     slots: int = 1
@@ -61,7 +89,14 @@ class Sgd(Optimiser):
 
 @dataclass(frozen=True)
 class Adam(Optimiser):
-    """m' = β₁m + (1−β₁)g, v' = β₂v + (1−β₂)g², θ' = θ − η m̂ / (√v̂ + ε) with bias-corrected m̂, v̂ (Kingma & Ba 2015)."""
+    """m' = β₁m + (1−β₁)g, v' = β₂v + (1−β₂)g², θ' = θ − η m̂ / (√v̂ + ε) with bias-corrected m̂, v̂ (Kingma & Ba 2015).
+
+    Args:
+        beta1: β₁.
+        beta2: β₂.
+        epsilon: ε.
+        slots: vectors kept next to the weights.
+    """
 
     beta1: float = 0.9
     beta2: float = 0.999
@@ -96,5 +131,12 @@ class Adam(Optimiser):
 
 
 def optimiser_of(recipe: Recipe) -> Optimiser:
-    """The recipe's optimiser."""
+    """Make the recipe's optimiser.
+
+    Args:
+        recipe: of a training.
+
+    Returns:
+        Its step and adjoint.
+    """
     return Sgd(recipe.momentum) if recipe.optimiser == "sgd" else Adam()

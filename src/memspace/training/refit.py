@@ -1,4 +1,4 @@
-"""A task's own way to train anew on some of its examples, given or made from its repeatable training."""
+"""A task's own way to train again on some of its examples, given or made from its repeatable training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ __all__ = ["refit_many", "refit_of", "rest_of", "whole"]
 
 
 def refit_of(task: Task) -> Callable[[Tensor, int], nn.Module] | None:
-    """``refit(indices, seed)`` of the task: as handed over, else made from its training; None where it has neither."""
+    """Give the task's own way to train again on some of its examples.
+
+    Args:
+        task: with a ``refit`` or a ``training``.
+
+    Returns:
+        ``refit(indices, seed)``: as it was passed, else made from the training; None where the task has neither.
+    """
     if task.refit is not None or task.training is None:
         return task.refit
 
@@ -28,7 +35,16 @@ def refit_of(task: Task) -> Callable[[Tensor, int], nn.Module] | None:
 
 
 def refit_many(task: Task, index: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> list[nn.Module]:
-    """Networks trained on the rows of ``index`` (M, m), in order: together where the task has a training, else in turn.
+    """Train networks on subsets: together where the task has a training, else in turn.
+
+    Args:
+        task: with a ``refit`` or a ``training``.
+        index: each network's examples, (M, m).
+        seeds: one a network.
+        progress: told of every network.
+
+    Returns:
+        The networks, in order.
 
     Raises:
         TaskError: the task can train neither way.
@@ -44,7 +60,7 @@ def refit_many(task: Task, index: Tensor, seeds: Sequence[int], progress: Progre
     refit = task.refit
     if refit is None:
         raise TaskError(
-            "the task cannot train a network anew", where=task.name, remedy="hand over Task(training=...) or refit"
+            "the task cannot train a network again", where=task.name, remedy="give Task(training=...) or refit"
         )
     pairs = zip(index, seeds, strict=True)
     return [refit(i, s) for i, s in progress.track(pairs, "training networks", len(seeds))]
@@ -67,6 +83,13 @@ def rest_of(n: int, index: Tensor) -> Tensor:
 
 
 def whole(task: Task) -> tuple[Inputs, Tensor]:
-    """All training examples at once, on the task's device: repeated trainings pick from them."""
+    """Read all training examples at once, on the task's device: repeated trainings pick from them.
+
+    Args:
+        task: with the data.
+
+    Returns:
+        Inputs and labels.
+    """
     batch = task.train.batch(range(len(task.train)))
     return move(batch.x, task.device), move(batch.y, task.device)

@@ -1,13 +1,7 @@
-"""One training as a differentiable function of the weights of its examples: replayed forward, then pulled back.
+"""One training as a differentiable function of the weights of its examples: replayed forward, step by step.
 
-Reverse mode through training (Maclaurin et al. 2015) with a trajectory kept in checkpoints (Engstrom et al. 2025).
-At every step the loss is (1/b) Σ_{j in batch} w_j ℓ_j(θ) + (decay/2)‖θ‖². With λ the derivative of an outcome by the
-state after the step, the optimiser's adjoint gives λ_g, its derivative by the batch's gradient, and
-
-    by θ:    + (H_batch + decay) λ_g            by w_j:    + ⟨λ_g, ∇ℓ_j(θ)⟩ / b.
-
-Both are the derivative of ⟨λ_g, ∇_θ loss(θ, w)⟩, by θ and by w: one reverse pass through the gradient's own graph,
-which all outcomes share.
+A trajectory is kept in checkpoints (Engstrom et al. 2025); ``memspace.training.pull_back`` goes back along it. At every
+step the loss is (1/b) Σ_{j in batch} w_j ℓ_j(θ) + (decay/2)‖θ‖².
 """
 
 from __future__ import annotations
@@ -35,10 +29,9 @@ from memspace.training.loss import example_losses
 from memspace.training.networks import arguments
 from memspace.training.optimisers import Optimiser, State, optimiser_of
 
-__all__ = ["ReplayedStates", "TrainingReplay", "pull_back"]
+__all__ = ["ReplayedStates", "TrainingReplay"]
 
 BUDGET = 2**30  # bytes for the states kept of a trajectory
-CACHED = 2**21  # numbers in the graphs of the outcomes pulled back together: larger ones leave the caches
 
 
 @dataclass(frozen=True)
@@ -47,6 +40,7 @@ class ReplayedStates:
 
     Args:
         states: of steps 0, every, 2·every, ...
+        every: steps between them.
         final: θ_T (P,).
         seconds: that the training took.
     """
@@ -58,7 +52,7 @@ class ReplayedStates:
 
     @property
     def kept_bytes(self) -> int:
-        """Held by the kept states."""
+        """Bytes of the kept states."""
         return sum(t.numel() * t.element_size() for state in self.states for t in state)
 
 
@@ -80,7 +74,16 @@ class TrainingReplay:
 
     @staticmethod
     def of(task: Task, seed: int, *, weights: Tensor | None = None, dtype: torch.dtype | None = None) -> TrainingReplay:
-        """The task's training at a seed.
+        """Prepare the task's training at a seed.
+
+        Args:
+            task: with its ``training``.
+            seed: of the training.
+            weights: w (N,) of the examples; ones where not given.
+            dtype: of everything computed; the task's where not given.
+
+        Returns:
+            The training, not yet run.
 
         Raises:
             TaskError: the task has no training, or one that is no function of weights and data alone.
@@ -106,7 +109,7 @@ class TrainingReplay:
 
     @property
     def optimiser(self) -> Optimiser:
-        """The recipe's."""
+        """The recipe's optimiser."""
         assert self.task.training is not None
         return optimiser_of(self.task.training.recipe)
 
@@ -118,43 +121,81 @@ class TrainingReplay:
 
     @property
     def steps(self) -> int:
-        """T."""
+        """Number of steps T."""
         return len(self.draws.batches)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What the training moves."""
+        """Parameters that the training moves."""
         return {n: p for n, p in self.draws.model.named_parameters() if p.requires_grad}
 
     def pack(self, tensors: dict[str, Tensor]) -> Tensor:
-        """(..., P) from one tensor (..., *shape) per parameter."""
+        """Flatten one tensor per parameter.
+
+        Args:
+            tensors: (..., *shape) by parameter.
+
+        Returns:
+            (..., P).
+        """
         flat = [t.reshape(*t.shape[: t.dim() - p.dim()], -1) for p, t in self._pairs(tensors)]
         return torch.cat(flat, -1)
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
-        """Views of a flat vector or a stack (..., P)."""
-        own = self.parameters
-        parts = torch.split(flat, [p.numel() for p in own.values()], -1)
-        return {n: t.reshape(*flat.shape[:-1], *p.shape) for (n, p), t in zip(own.items(), parts, strict=True)}
+        """View a flat vector or a stack parameter by parameter.
+
+        Args:
+            flat: (..., P).
+
+        Returns:
+            (..., *shape) by parameter.
+        """
+        parameters = self.parameters
+        parts = torch.split(flat, [p.numel() for p in parameters.values()], -1)
+        return {n: t.reshape(*flat.shape[:-1], *p.shape) for (n, p), t in zip(parameters.items(), parts, strict=True)}
 
     def _pairs(self, tensors: dict[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         return [(p, tensors[n]) for n, p in self.parameters.items()]
 
     def outputs(self, params: dict[str, Tensor], x: Inputs) -> Tensor:
-        """The network's outputs at given weights."""
+        """Compute the network's outputs at given weights.
+
+        Args:
+            params: tensors by name.
+            x: inputs (B, ...).
+
+        Returns:
+            (B, ..., C).
+        """
         f = functional_call(self.draws.model, params, *arguments(x))
         assert isinstance(f, Tensor)
         return f
 
     def batch(self, step: int) -> tuple[Inputs, Tensor, Tensor]:
-        """(inputs, labels, weights) of a step's examples."""
+        """Read a step's examples.
+
+        Args:
+            step: from 0.
+
+        Returns:
+            Inputs, labels and weights w.
+        """
         index = self.draws.batches[step]
         part = self.task.train.batch(index)
         x = move(part.x, self.task.device, self.dtype)
         return x, move(part.y, self.task.device), self.weights[index.to(self.weights.device)]
 
     def linearised(self, theta: Tensor, step: int, *, again: bool) -> _Step:
-        """The batch's gradient at θ; with ``again`` ready to be differentiated once more."""
+        """Compute the batch's gradient at θ with its graph.
+
+        Args:
+            theta: θ (P,).
+            step: from 0.
+            again: be ready to be differentiated once more.
+
+        Returns:
+            The gradient without the decay.
+        """
         x, y, w = self.batch(step)
         leaves = {n: t.detach().requires_grad_() for n, t in self.unpack(theta).items()}
         w = w.detach().requires_grad_(again)
@@ -167,26 +208,55 @@ class TrainingReplay:
         return _Step(list(leaves.values()), w, list(grads))
 
     def gradient(self, theta: Tensor, step: int) -> Tensor:
-        """∇ of the whole loss of a step, decay included, (P,)."""
+        """Compute the gradient of a step's whole loss, decay included.
+
+        Args:
+            theta: θ (P,).
+            step: from 0.
+
+        Returns:
+            (P,).
+        """
         at = self.linearised(theta, step, again=False)
         return self.whole(at, theta)
 
     def whole(self, at: _Step, theta: Tensor) -> Tensor:
-        """The gradient found, flat, with the decay's."""
-        own = dict(zip(self.parameters, (g.detach() for g in at.grads), strict=True))
-        return self.pack(own) + self.decay * theta
+        """Add the decay to a batch's gradient.
+
+        Args:
+            at: what :meth:`linearised` gave.
+            theta: θ (P,).
+
+        Returns:
+            (P,).
+        """
+        gradient = dict(zip(self.parameters, (g.detach() for g in at.grads), strict=True))
+        return self.pack(gradient) + self.decay * theta
 
     def walk(self, state: State, first: int, last: int) -> Iterator[State]:
-        """The states after steps first, ..., last − 1 (from 0)."""
+        """Follow the training.
+
+        Args:
+            state: before the first step.
+            first: that step, from 0.
+            last: the step to end before.
+
+        Yields:
+            The states after steps first, ..., last − 1.
+        """
         optimiser, rates = self.optimiser, self.draws.rates
         for k in range(first, last):
             state = optimiser.step(state, self.gradient(state[0], k), rates[k], k + 1)
             yield state
 
     def start(self) -> State:
-        """The state before the first step."""
-        own: dict[str, Tensor] = {n: p.detach() for n, p in self.parameters.items()}
-        return self.optimiser.start(self.pack(own))
+        """Make the state before the first step.
+
+        Returns:
+            Weights and the optimiser's own vectors.
+        """
+        parameters: dict[str, Tensor] = {n: p.detach() for n, p in self.parameters.items()}
+        return self.optimiser.start(self.pack(parameters))
 
     def run(
         self, *, budget: float = BUDGET, every: int | None = None, progress: Progress | None = None
@@ -196,14 +266,18 @@ class TrainingReplay:
         Args:
             budget: bytes for kept states, those of a segment computed again included.
             every: keep every that many-th state, whatever the budget.
+            progress: told of every step.
+
+        Returns:
+            The kept states and the final weights.
 
         Raises:
             MemoryBudgetError: 2⌈√T⌉ states do not fit.
             NonFiniteError: the training diverged.
         """
         state = self.start()
-        each = sum(t.numel() * t.element_size() for t in state)
-        every = every or spacing(self.steps, each, budget)
+        bytes_each = sum(t.numel() * t.element_size() for t in state)
+        every = every or spacing(self.steps, bytes_each, budget)
         states = []
         begun = time.perf_counter()
         following = self.walk(state, 0, self.steps)
@@ -242,7 +316,7 @@ class _Step:
         live = [(g, v) for g, v in zip(self.grads, parts, strict=True) if g.requires_grad]
         inputs = [*self.leaves, self.weights]
         one = len(parts[0]) == 1  # mapping over a single vector costs more than it saves
-        found = torch.autograd.grad(
+        derivatives = torch.autograd.grad(
             [g for g, _ in live],
             inputs,
             [v[0] if one else v for _, v in live],
@@ -252,82 +326,35 @@ class _Step:
         )
         count = len(parts[0])
         filled = [t.new_zeros(count, *t.shape) if r is None else r[None] if one else r
-                  for r, t in zip(found, inputs, strict=True)]  # fmt: skip
+                  for r, t in zip(derivatives, inputs, strict=True)]  # fmt: skip
         return filled[:-1], filled[-1]
 
 
 def spacing(steps: int, each: int, budget: float) -> int:
-    """1 where all states fit into the budget, else ⌈√T⌉ (least memory: 2√T states, one more training of work)."""
+    """Choose how many steps lie between kept states.
+
+    Args:
+        steps: T.
+        each: bytes of one state.
+        budget: bytes for kept states.
+
+    Returns:
+        1 where all states fit, else ⌈√T⌉ (least memory: 2√T states, one more training of work).
+
+    Raises:
+        MemoryBudgetError: 2⌈√T⌉ states do not fit.
+    """
     if steps * each <= budget:
         return 1
     every = math.isqrt(steps - 1) + 1
-    held = (-(-steps // every) + every) * each
-    if held > budget:
+    needed = (-(-steps // every) + every) * each
+    if needed > budget:
         raise MemoryBudgetError(
-            f"{held / 2**30:.2g} GiB of the training's states are needed at a time, {budget / 2**30:.2g} are allowed",
+            f"{needed / 2**30:.2g} GiB of the training's states are needed at a time, {budget / 2**30:.2g} are allowed",
             where="gradient through the training",
             remedy="allow more memory, or choose an engine that needs no training",
         )
     return every
-
-
-def pull_back(
-    replay: TrainingReplay,
-    trajectory: ReplayedStates,
-    cotangents: Tensor,
-    *,
-    together: int | None = None,
-    progress: Progress | None = None,
-    what: str = "gradient through the training",
-) -> Tensor:
-    """∂q/∂w (Q, N) of outcomes q(θ_T), exact for the training as it was repeated.
-
-    Args:
-        cotangents: ∂q/∂θ_T (Q, P).
-        together: outcomes that share a pass through a step's graph (None: as the size of the graph suggests).
-
-    Source: Maclaurin et al. 2015; Engstrom et al. 2025.
-    """
-    optimiser, rates = replay.optimiser, replay.draws.rates
-    count, n = len(cotangents), len(replay.weights)
-    scores = cotangents.new_zeros(count, n)
-    after: State = (cotangents, *(torch.zeros_like(cotangents) for _ in range(optimiser.slots)))
-    together = together or outcomes_together(replay)
-    for k, state in (progress or Silent()).track(_backwards(replay, trajectory), what, replay.steps):
-        at = replay.linearised(state[0], k, again=True)
-        before, by_gradient = optimiser.adjoint(state, replay.whole(at, state[0]), after, rates[k], k + 1)
-        index = replay.draws.batches[k].to(scores.device)
-        by_theta = before[0] + replay.decay * by_gradient
-        for lo in range(0, count, together):
-            rows = slice(lo, lo + together)
-            curved, by_weight = at.pull(list(replay.unpack(by_gradient[rows]).values()))
-            by_theta[rows] += replay.pack(dict(zip(replay.parameters, curved, strict=True)))
-            scores[rows, index] += by_weight
-        after = (by_theta, *before[1:])
-    return scores
-
-
-def _backwards(replay: TrainingReplay, trajectory: ReplayedStates) -> Iterator[tuple[int, State]]:
-    """(step, state before it), last first; segments between kept states are computed again."""
-    every = trajectory.every
-    for i in range(len(trajectory.states) - 1, -1, -1):
-        first, last = i * every, min((i + 1) * every, replay.steps)
-        segment = [trajectory.states[i], *replay.walk(trajectory.states[i], first, last - 1)]
-        while segment:
-            yield first + len(segment) - 1, segment.pop()
-
-
-def outcomes_together(replay: TrainingReplay) -> int:
-    """As many as keep the graphs of one step within the caches; beyond that a stack is slower than one by one."""
-    held = [0]
-
-    def note(t: Tensor) -> Tensor:
-        held[0] += t.numel()
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        replay.linearised(replay.start()[0], 0, again=False)
-    return max(1, CACHED // max(1, held[0]))
 
 
 def _check_followed(model: nn.Module, task: Task) -> None:
