@@ -44,24 +44,41 @@ class Trainer(ABC):
 
     @abstractmethod
     def step(self, x: Tensor, y: Tensor) -> None:
-        """One step on a batch."""
+        """Take one step on a batch.
+
+        Args:
+            x: inputs (b, D).
+            y: labels (b,).
+        """
 
     def epoch(self) -> None:  # noqa: B027
-        """Called before every epoch."""
+        """Begin an epoch."""
 
     def close(self) -> None:  # noqa: B027
-        """Called after the last step: whatever is attached to the network is taken off."""
+        """Take off whatever is attached to the network, after the last step."""
 
 
 class AdamTrainer(Trainer):
-    """Adam on a loss (x, y) → scalar."""
+    """Adam on a loss.
+
+    Args:
+        model: the network, trained in place.
+        rate: learning rate to begin with.
+        decay: decoupled weight decay.
+        loss: (x, y) ↦ scalar.
+    """
 
     def __init__(self, model: nn.Module, rate: float, decay: float, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.optimiser: torch.optim.Optimizer = AdamW(model.parameters(), rate, weight_decay=decay, fused=True)
         self._loss = loss
 
     def gradient(self, x: Tensor, y: Tensor) -> None:
-        """Put the loss's gradient where the optimiser looks for it."""
+        """Put the loss's gradient where the optimiser looks for it.
+
+        Args:
+            x: inputs (b, D).
+            y: labels (b,).
+        """
         self.optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(self._loss(x, y))
 
@@ -80,8 +97,10 @@ class Method:
 
     Args:
         name: in tables and on the command line.
-        strength: what the strengths are, for the table; strengths × rates: the settings among which validation chooses.
-        make: (network, rate, strength) → its trainer.
+        strength: what the strengths are, for the table.
+        strengths: those offered; strengths × rates are the settings among which validation chooses.
+        make: (network, rate, strength) ↦ its trainer.
+        rates: learning rates offered.
         dropout: whether the strength is the network's dropout.
     """
 
@@ -94,7 +113,7 @@ class Method:
 
     @property
     def settings(self) -> tuple[tuple[float, float], ...]:
-        """(rate, strength) of every setting."""
+        """Every setting as (rate, strength)."""
         return tuple((r, s) for r in self.rates for s in self.strengths)
 
 
@@ -206,7 +225,13 @@ METHODS = (
 
 
 def method(name: str) -> Method:
-    """The method of that name.
+    """Look a method up.
+
+    Args:
+        name: in tables and on the command line.
+
+    Returns:
+        The method of that name.
 
     Raises:
         TaskError: there is none.

@@ -1,4 +1,4 @@
-"""The one network of the training study and its data: a residual network on vectors, split anew for every seed."""
+"""The one network of the training study and its data: a residual network on vectors, split again for every seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ SEVERITY = 3  # of the eight of every corruption: where small networks lose some
 
 
 class Residual(nn.Module):
-    """h + V ReLU(W h + b) + c, with dropout between the two layers."""
+    """h + V ReLU(W h + b) + c, with dropout between the two layers.
+
+    Args:
+        width: of h.
+        dropout: share dropped.
+    """
 
     def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -28,13 +33,28 @@ class Residual(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor) -> Tensor:
-        """(B, width) → (B, width)."""
+        """Apply the block.
+
+        Args:
+            h: (B, width).
+
+        Returns:
+            (B, width).
+        """
         out: Tensor = h + self.outer(self.dropout(torch.relu(self.inner(h))))
         return out
 
 
 class ResidualNetwork(nn.Module):
-    """Linear layer and ReLU, residual blocks of one width, linear read-out: every method of the study can train it."""
+    """Linear layer and ReLU, residual blocks of one width, linear read-out: every method of the study can train it.
+
+    Args:
+        inputs: D.
+        width: of the blocks.
+        blocks: number of them.
+        classes: K.
+        dropout: share dropped in the blocks.
+    """
 
     def __init__(self, inputs: int, width: int, blocks: int, classes: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -43,7 +63,14 @@ class ResidualNetwork(nn.Module):
         self.last = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs) → logits (B, classes)."""
+        """Compute logits.
+
+        Args:
+            x: (B, D).
+
+        Returns:
+            (B, K).
+        """
         h = torch.relu(self.first(x))
         for block in self.blocks:
             h = block(h)
@@ -53,7 +80,15 @@ class ResidualNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Split:
-    """One seed's training and validation examples; ``truth``: the training labels before some were made wrong."""
+    """One seed's training and validation examples.
+
+    Args:
+        x: training inputs (n, D).
+        y: training labels (n,).
+        truth: the training labels before some were made wrong, (n,).
+        x_valid: validation inputs.
+        y_valid: validation labels.
+    """
 
     x: Tensor
     y: Tensor
@@ -63,7 +98,7 @@ class Split:
 
     @property
     def wrong(self) -> Tensor:
-        """Which training labels are wrong, (n,) bool."""
+        """Mask of the training labels that are wrong, (n,) bool."""
         return self.y != self.truth
 
 
@@ -72,9 +107,16 @@ class Examples:
     """A pool to draw training and validation examples from, and test examples apart from all of them.
 
     Args:
-        x, y: (N, D) and (N,), the pool; x_test, y_test: (M, D) and (M,).
+        name: of the data.
+        x: inputs of the pool, (N, D).
+        y: labels of the pool, (N,).
+        x_test: (M, D).
+        y_test: (M,).
         worse: corruption → (M, D) corrupted test inputs.
-        train, valid: how many a seed draws; noise: share of training labels made wrong; classes: K.
+        train: number of training examples a seed draws.
+        valid: number of validation examples a seed draws.
+        noise: share of training labels made wrong.
+        classes: K.
     """
 
     name: str
@@ -89,7 +131,14 @@ class Examples:
     classes: int
 
     def split(self, seed: int) -> Split:
-        """The seed's draw from the pool; validation labels stay right."""
+        """Draw a seed's examples from the pool; validation labels stay right.
+
+        Args:
+            seed: of the draw.
+
+        Returns:
+            Training and validation examples.
+        """
         order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(seed + 31))
         a, b = order[: self.train], order[self.train : self.train + self.valid]
         truth = self.y[a]
@@ -99,11 +148,17 @@ class Examples:
 def examples_of(
     task: Task, *, noise: float = 0.0, train: int | None = None, valid: int | None = None, test: int | None = None
 ) -> Examples:
-    """The task's data for the study: its training data are the pool, its test data the test.
+    """Take the task's data for the study: its training data are the pool, its test data the test.
 
     Args:
-        train, valid: examples a seed draws (default: four fifths and one fifth of the pool); test: at most so many.
+        task: of classes, with test data.
         noise: share of training labels made wrong.
+        train: training examples a seed draws (default: four fifths of what validation leaves).
+        valid: validation examples a seed draws (default: a fifth of the pool).
+        test: at most so many test examples.
+
+    Returns:
+        The pool and the test examples, with corrupted ones.
 
     Raises:
         DataError: not enough data, no test data, or inputs that are not tensors of numbers with one class each.
@@ -152,7 +207,7 @@ def _corrupted(x: Tensor, shape: tuple[int, int, int] | None) -> dict[str, Tenso
     for c in CORRUPTIONS:
         if c.pictures if shape is None else c.name == "mask":  # of pictures, noise says what masking would
             continue
-        given = x if shape is None else x.reshape(len(x), *shape)
-        assert math.prod(given.shape) == x.numel()
-        out[c.name] = c.apply(given, c.severities[SEVERITY], scale, generator).reshape(x.shape)
+        inputs = x if shape is None else x.reshape(len(x), *shape)
+        assert math.prod(inputs.shape) == x.numel()
+        out[c.name] = c.apply(inputs, c.severities[SEVERITY], scale, generator).reshape(x.shape)
     return out

@@ -83,11 +83,17 @@ class ActionStudy(Shown):
     """What a study found.
 
     Args:
-        chosen: method → (rate, strength); costs: of a step, plain training's being 1; steps: of each method.
+        data: name of the data.
+        chosen: method → (rate, strength).
+        costs: of a step, plain training's being 1.
+        steps: of each method.
         times: processor time of a final training over that of plain training: near 1, but for what a method does once
             at its start.
         edge: methods whose chosen strength is the least or greatest offered: a wider grid might serve them better.
-        measurements: means over seeds; comparisons: with the baseline; outcomes: all final trainings.
+        measurements: means over seeds.
+        comparisons: with the baseline.
+        unmeasured: methods that could not be trained, with the reason.
+        outcomes: all final trainings.
         seconds: of processor time in training, all processes together.
     """
 
@@ -121,14 +127,29 @@ class ActionStudy(Shown):
         }
 
     def measurement(self, method: str, outcome: str) -> Measurement:
-        """Mean over seeds of an outcome of a method; KeyError where there is none."""
+        """Look up the mean over seeds of an outcome.
+
+        Args:
+            method: name of the method.
+            outcome: name of the outcome.
+
+        Returns:
+            The measurement.
+
+        Raises:
+            KeyError: there is none.
+        """
         for m in self.measurements:
             if m.name == f"{method}.{outcome}":
                 return m
         raise KeyError(f"{method}.{outcome}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Give plain JSON types.
+
+        Returns:
+            All but the single trainings.
+        """
         compared = [asdict(c) | {"difference": c.difference.to_dict()} for c in self.comparisons]
         return {
             "data": self.data,
@@ -146,12 +167,22 @@ class ActionStudy(Shown):
 
 
 def open_study_folder(folder: Path, examples: Examples, plan: StudySettings, *, fresh: bool = False) -> Store:
-    """The folder of a study: finished trainings are kept for as long as data, network and steps stay the same.
+    """Open the folder of a study: finished trainings are kept for as long as data, network and steps stay the same.
 
     More seeds or methods go on from what is there.
 
+    Args:
+        folder: created if missing.
+        examples: the data.
+        plan: how much is trained.
+        fresh: begin again.
+
+    Returns:
+        The folder's store.
+
     Raises:
-        RunFolderError: the folder is damaged or of an incompatible version; OutputError: it cannot be written.
+        RunFolderError: the folder is damaged or of an incompatible version.
+        OutputError: it cannot be written.
     """
     data = hashlib.sha256()
     for t in (examples.x, examples.y, examples.x_test, examples.y_test):
@@ -175,7 +206,14 @@ def action_study(
     """Tune, train, measure and compare; with a store, finished trainings are not repeated.
 
     Args:
+        examples: the data.
+        plan: how much is trained, and on what.
         methods: plain training and the baseline among them (default: all of ``METHODS``).
+        store: keeps finished trainings.
+        progress: told of every training.
+
+    Returns:
+        Settings chosen, means, comparisons with the baseline.
 
     Raises:
         TaskError: the baseline is not among the methods, or methods do not have equally many settings.
@@ -204,11 +242,11 @@ def action_study(
             final = [
                 StudyTraining(m.name, *best[m.name], seed, steps[m.name], True) for m in able for seed in final_seeds
             ]
-            found = trainer.all(final)
+            trained = trainer.all(final)
     finally:
         progress.finish(handle)
     outcomes: dict[str, list[Outcome]] = {m.name: [] for m in able}
-    for o in found:
+    for o in trained:
         outcomes[o.job.method].append(o)
     for m in able:
         lost = [o for o in outcomes[m.name] if not o.values]
@@ -217,19 +255,19 @@ def action_study(
             unmeasured.append(Unmeasured(m.name, reason, "offer smaller rates"))
             del outcomes[m.name]
     noise = examples.noise > 0
-    each = {name: statistics.fmean(o.seconds for o in of) for name, of in outcomes.items()}
+    seconds = {name: statistics.fmean(o.seconds for o in of) for name, of in outcomes.items()}
     return ActionStudy(
         examples.name,
         best,
         costs,
         steps,
-        {name: s / each["plain"] for name, s in each.items()} if "plain" in each else {},
+        {name: s / seconds["plain"] for name, s in seconds.items()} if "plain" in seconds else {},
         tuple(m.name for m in able if len(m.strengths) > 1 and best[m.name][1] in (min(m.strengths), max(m.strengths))),
         tuple(means(outcomes, noise)),
         tuple(compare(outcomes, BASELINE, noise)) if BASELINE in outcomes else (),
         tuple(unmeasured),
         outcomes,
-        sum(o.seconds for o in (*tuned, *found)),
+        sum(o.seconds for o in (*tuned, *trained)),
     )
 
 

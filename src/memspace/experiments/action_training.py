@@ -32,22 +32,42 @@ TIMED, WARM = 200, 20  # steps of each method whose mean is its cost
 
 @dataclass(frozen=True)
 class Shape:
-    """The network's size and the batch."""
+    """The network's size and the batch.
+
+    Args:
+        width: of the blocks.
+        blocks: number of them.
+        batch: examples in a batch.
+    """
 
     width: int = 64
     blocks: int = 4
     batch: int = 100
 
     def network(self, examples: Examples, dropout: float = 0.0) -> nn.Module:
-        """A fresh network for these inputs and classes, drawn from torch's generator."""
+        """Make a fresh network for these inputs and classes, drawn from torch's generator.
+
+        Args:
+            examples: the data.
+            dropout: share dropped.
+
+        Returns:
+            The network.
+        """
         return ResidualNetwork(examples.x.shape[1], self.width, self.blocks, examples.classes, dropout)
 
 
 @dataclass(frozen=True)
 class StudyTraining:
-    """A training: a method at a setting, a seed of split, labels, initialisation and order, and its number of steps.
+    """One training of the study.
 
-    ``final`` trainings are measured in full, the others on validation examples alone.
+    Args:
+        method: its name.
+        rate: learning rate.
+        strength: of the method.
+        seed: of split, labels, initialisation and order.
+        steps: number of steps.
+        final: measured in full; the others on validation examples alone.
     """
 
     method: str
@@ -63,7 +83,9 @@ class Outcome:
     """What a training came to.
 
     Args:
-        valid_loss: nats, infinite where the training diverged; seconds: of processor time, in steps alone.
+        job: the training.
+        valid_loss: nats, infinite where the training diverged.
+        seconds: of processor time, in steps alone.
         values: by name, of a final training (see ``OUTCOMES`` in ``action_verdict``).
         curve: step, accuracy on test examples, share of wrong labels fitted; along a final training.
     """
@@ -75,18 +97,39 @@ class Outcome:
     curve: dict[str, list[float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types."""
+        """Give plain JSON types.
+
+        Returns:
+            What :meth:`from_dict` reads.
+        """
         return asdict(self) | {"valid_loss": self.valid_loss if math.isfinite(self.valid_loss) else None}
 
     @staticmethod
     def from_dict(d: Mapping[str, Any]) -> Outcome:
-        """Inverse of :meth:`to_dict`."""
+        """Invert :meth:`to_dict`.
+
+        Args:
+            d: what it gave.
+
+        Returns:
+            The outcome.
+        """
         loss = math.inf if d["valid_loss"] is None else float(d["valid_loss"])
         return Outcome(StudyTraining(**d["job"]), loss, float(d["seconds"]), dict(d["values"]), dict(d["curve"]))
 
 
 def train_one(examples: Examples, shape: Shape, how: Method, job: StudyTraining) -> Outcome:
-    """Train on one thread; torch's random state is left as it was."""
+    """Train on one thread; torch's random state is left as it was.
+
+    Args:
+        examples: the data.
+        shape: of the network.
+        how: the method.
+        job: its setting, seed and steps.
+
+    Returns:
+        What the training came to.
+    """
     split = examples.split(job.seed)
     with threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
@@ -138,12 +181,12 @@ def _batches(n: int, size: int, steps: int, seed: int) -> Iterator[tuple[bool, T
     """
     generator = torch.Generator().manual_seed(seed + 61)
     size = min(size, n)
-    each, done = n // size, 0
+    per_epoch, done = n // size, 0
     while done < steps:
         order = torch.randperm(n, generator=generator)
-        for k in range(min(each, steps - done)):
+        for k in range(min(per_epoch, steps - done)):
             yield k == 0, order[k * size : (k + 1) * size]
-        done += each
+        done += per_epoch
 
 
 def _points(steps: int) -> set[int]:
@@ -181,7 +224,15 @@ class _Watch:
 
 
 def fitted(f: Tensor, split: Split) -> float:
-    """Share of the wrong training labels that are predicted; 0 where no label is wrong."""
+    """Compute the share of the wrong training labels that are predicted.
+
+    Args:
+        f: logits on the training examples, (n, K).
+        split: these examples.
+
+    Returns:
+        A share; 0 where no label is wrong.
+    """
     wrong = split.wrong
     return float((f.argmax(-1) == split.y)[wrong].double().mean()) if bool(wrong.any()) else 0.0
 
@@ -191,8 +242,8 @@ def _measured(model: nn.Module, examples: Examples, split: Split, f_valid: Tenso
     theta = {n: p.detach() for n, p in model.named_parameters()}
 
     def outputs(p: dict[str, Tensor]) -> Tensor:
-        found: Tensor = functional_call(model, p, (e.x_test,))
-        return found
+        f: Tensor = functional_call(model, p, (e.x_test,))
+        return f
 
     with torch.no_grad():
         f, moved = differential(outputs, theta, theta)
@@ -214,23 +265,32 @@ def _measured(model: nn.Module, examples: Examples, split: Split, f_valid: Tenso
 
 def _temperature(f: Tensor, y: Tensor) -> float:
     """The temperature of least validation loss (Guo et al. 2017), between e^-3 and e^3."""
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda t: float(LAW.nll(f / math.exp(t), y).mean()),
         bounds=(-3.0, 3.0),
         method="bounded",
         options={"xatol": 1e-3},
     )
-    return math.exp(float(found.x))
+    return math.exp(float(minimum.x))
 
 
 def measured_costs(
     examples: Examples, shape: Shape, methods: Sequence[Method], *, repeats: int = TIMED
 ) -> dict[str, float]:
-    """Mean processor time of a step of each method over that of the first, on one thread; methods take turns.
+    """Measure the processor time of a step of each method over that of the first, on one thread; methods take turns.
 
     A mean, since what a method does now and then (an eigenbasis every hundred steps) is part of its cost. Processor
     time leaves out what other programs took meanwhile; taking turns lets a busy machine slow all of them
     alike. No step counts as cheaper than the first method's.
+
+    Args:
+        examples: the data.
+        shape: of the networks.
+        methods: those to measure.
+        repeats: steps of each that count.
+
+    Returns:
+        Cost by method.
     """
     split = examples.split(0)
     seconds: dict[str, list[float]] = {m.name: [] for m in methods}

@@ -29,7 +29,14 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class OutcomeKind:
-    """An outcome: its unit, what it is, and the sign of an improvement (−1: less is better; 0: neither)."""
+    """An outcome.
+
+    Args:
+        name: of the outcome.
+        unit: its unit.
+        better: sign of an improvement (−1: less is better; 0: neither).
+        what: it is, in words.
+    """
 
     name: str
     unit: str
@@ -55,6 +62,8 @@ class MethodComparison:
     """A method against the baseline on one outcome.
 
     Args:
+        method: its name.
+        outcome: its name.
         difference: mean over seeds of (method − baseline) with its 95% Student interval.
         verdict: ``better``, ``worse`` or ``undecided`` (the interval holds 0); ``different`` where neither is better.
         strict: whether it stays so at 95% for all methods together (Bonferroni).
@@ -68,17 +77,29 @@ class MethodComparison:
 
 
 def chosen(outcomes: Iterable[Outcome]) -> dict[str, tuple[float, float]]:
-    """Method → (rate, strength) of least validation loss, mean over the tuning seeds."""
+    """Choose each method's setting of least validation loss, mean over the tuning seeds.
+
+    Args:
+        outcomes: of the tuning trainings.
+
+    Returns:
+        Method → (rate, strength).
+    """
     losses: dict[str, dict[tuple[float, float], list[float]]] = {}
     for o in outcomes:
         losses.setdefault(o.job.method, {}).setdefault((o.job.rate, o.job.strength), []).append(o.valid_loss)
-    return {m: min(found, key=lambda s: statistics.fmean(found[s])) for m, found in losses.items()}
+    return {m: min(settings, key=lambda s: statistics.fmean(settings[s])) for m, settings in losses.items()}
 
 
 def matched(curve: Mapping[str, Sequence[float]], accuracy: float) -> float:
-    """Share of wrong labels fitted where a training first reaches a test accuracy; linear between readings.
+    """Read the share of wrong labels fitted where a training first reaches a test accuracy; linear between readings.
 
-    NaN where it never does.
+    Args:
+        curve: of a final training.
+        accuracy: to reach.
+
+    Returns:
+        A share; NaN where it never does.
     """
     a, m = curve["accuracy"], curve["memorised"]
     for k, now in enumerate(a):
@@ -91,27 +112,42 @@ def matched(curve: Mapping[str, Sequence[float]], accuracy: float) -> float:
 
 
 def means(outcomes: Mapping[str, Sequence[Outcome]], noise: bool) -> list[Measurement]:
-    """Every outcome of every method, mean over seeds; memorisation only where labels are wrong.
+    """State every outcome of every method, mean over seeds; memorisation only where labels are wrong.
 
     The matched accuracy is the greatest that every training reaches.
+
+    Args:
+        outcomes: final trainings by method.
+        noise: whether labels are wrong.
+
+    Returns:
+        One measurement a method and outcome.
     """
-    target = min(max(o.curve["accuracy"]) for found in outcomes.values() for o in found)
+    target = min(max(o.curve["accuracy"]) for trainings in outcomes.values() for o in trainings)
     out = []
-    for name, found in outcomes.items():
+    for name, trainings in outcomes.items():
         for r in _read(noise):
             if r.name == "memorised_matched":
-                values = [matched(o.curve, target) for o in found]
+                values = [matched(o.curve, target) for o in trainings]
                 how = f"{r.what} of {target:.4f}, which every training reaches"
             else:
-                values, how = [o.values[r.name] for o in found], r.what
+                values, how = [o.values[r.name] for o in trainings], r.what
             out.append(_mean(f"{name}.{r.name}", values, r.unit, f"{how}; mean over seeds"))
     return out
 
 
 def compare(outcomes: Mapping[str, Sequence[Outcome]], baseline: str, noise: bool) -> list[MethodComparison]:
-    """Every method against the baseline, seed by seed: same split, wrong labels, initialisation and order.
+    """Compare every method with the baseline, seed by seed: same split, wrong labels, initialisation and order.
 
     Memorisation is matched for each pair at the lower of the two trainings' best test accuracies.
+
+    Args:
+        outcomes: final trainings by method.
+        baseline: its name.
+        noise: whether labels are wrong.
+
+    Returns:
+        One comparison a method and outcome.
     """
     base = {o.job.seed: o for o in outcomes[baseline]}
     others = [m for m in outcomes if m != baseline]

@@ -35,10 +35,11 @@ class AgnosticScore:
     """Scores of T topologies.
 
     Args:
-        values: the grid (V,); accuracy: (T, V), test accuracy at each shared value.
+        values: the grid (V,).
+        accuracy: (T, V), test accuracy at each shared value.
         best: (T,) test accuracy at the value that is best on training examples.
         chance: share of the most frequent test class.
-        n: test examples.
+        n: number of test examples.
     """
 
     values: np.ndarray
@@ -48,7 +49,14 @@ class AgnosticScore:
     n: int
 
     def measurements(self, name: str) -> tuple[Measurement, ...]:
-        """Mean over the grid and best, averaged over topologies, with intervals over topologies."""
+        """State mean over the grid and best, averaged over topologies, with intervals over topologies.
+
+        Args:
+            name: the measurements' names begin with it.
+
+        Returns:
+            ``.mean``, ``.best`` and ``.chance``.
+        """
         grid = f"test accuracy with one shared weight, mean over {len(self.values)} values"
         best = "test accuracy with the one shared weight that is best on training data"
         where = "gaier2019"
@@ -64,23 +72,46 @@ def _matrices(task: Task) -> dict[str, Tensor]:
 
 
 def random_topologies(task: Task, count: int, density: float, *, signs: bool = True, seed: int = 0) -> list[Topology]:
-    """Each connection there with probability ``density``, of either sign with equal probability (or all positive)."""
+    """Draw topologies: each connection there with a probability, of either sign alike (or all positive).
+
+    Args:
+        task: the network whose weight matrices they are of.
+        count: number of topologies.
+        density: probability of a connection, in (0, 1].
+        signs: draw signs too.
+        seed: of the draws.
+
+    Returns:
+        ``count`` topologies.
+
+    Raises:
+        ValueError: a density out of its range.
+    """
     if not 0 < density <= 1:
         raise ValueError(f"density lies in (0, 1], got {density}")
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    topologies = []
     for _ in range(count):
         one = {}
         for name, p in _matrices(task).items():
             there = (torch.rand(p.shape, generator=generator) < density).to(p.dtype)
             sign = torch.randint(0, 2, p.shape, generator=generator).to(p.dtype) * 2 - 1
             one[name] = there * sign if signs else there
-        found.append(one)
-    return found
+        topologies.append(one)
+    return topologies
 
 
 def topology_of(task: Task, state: Mapping[str, Tensor] | None = None, *, signs: bool = True) -> Topology:
-    """The connections (and signs) of a network: its weights that are not zero."""
+    """Read the connections (and signs) of a network: its weights that are not zero.
+
+    Args:
+        task: the network.
+        state: other weights of it.
+        signs: keep the signs.
+
+    Returns:
+        The topology.
+    """
     source = _matrices(task) if state is None else {k: state[k] for k in _matrices(task)}
     return {k: v.sign() if signs else (v != 0).to(v.dtype) for k, v in source.items()}
 
@@ -93,10 +124,20 @@ def agnostic_scores(
     examples: int = 2000,
     progress: Progress | None = None,
 ) -> AgnosticScore:
-    """Accuracy of every topology at every shared value w: each weight is w times its sign, scaled to its fan-in.
+    """Score every topology at every shared value w: each weight is w times its sign, scaled to its fan-in.
 
     The scale 1/√(connections into the unit, averaged over the layer) keeps signals in range in deep networks; it is a
     function of the topology alone, so there is still one number per network.
+
+    Args:
+        task: the network, its law and data.
+        topologies: T of them.
+        grid: shared values.
+        examples: number of training examples the best value is chosen on.
+        progress: told of every topology.
+
+    Returns:
+        Accuracies, and chance's.
 
     Raises:
         TaskError: the output law has no classes.

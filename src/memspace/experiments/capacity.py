@@ -61,14 +61,22 @@ class LabelBits:
 
 
 def stored_bits(f: Tensor, y: Tensor) -> LabelBits:
-    """What outputs ``f`` (N, K) tell about labels ``y`` (N,) that were drawn evenly from K classes."""
+    """Compute what outputs tell about labels that were drawn evenly from K classes.
+
+    Args:
+        f: outputs (N, K).
+        y: labels (N,).
+
+    Returns:
+        Bits, by three readings.
+    """
     n, k = f.shape
-    each = math.log2(k) - nn.functional.cross_entropy(f.double(), y, reduction="none") / LN2
+    saved = math.log2(k) - nn.functional.cross_entropy(f.double(), y, reduction="none") / LN2
     e = float((f.argmax(-1) != y).double().mean())
     h = 0.0 if e in (0.0, 1.0) else -(e * math.log2(e) + (1 - e) * math.log2(1 - e))
     spread = e * math.log2(k - 1) if k > 2 else 0.0
     recalled = n * (math.log2(k) - h - spread) if e < 1 - 1 / k else 0.0
-    return LabelBits(max(0.0, float(each.sum())), float(each.clamp_min(0).sum()), max(0.0, recalled), e)
+    return LabelBits(max(0.0, float(saved.sum())), float(saved.clamp_min(0).sum()), max(0.0, recalled), e)
 
 
 @dataclass(frozen=True)
@@ -78,9 +86,13 @@ class CapacitySettings:
     Args:
         load: bits of labels offered per parameter, ascending.
         seeds: networks at each load, each with inputs, labels and initialisation of its own.
-        steps: of Adam on all examples at once; doubled at the best load and the next until what is stored settles, at
-            most ``doublings`` times.
+        steps: of Adam on all examples at once; doubled at the best load and the next until what is stored settles.
+        doublings: at most so many.
         rate: of Adam, annealed to zero.
+        seed: of all draws.
+
+    Raises:
+        SettingsError: a number is out of its range.
     """
 
     load: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
@@ -102,14 +114,27 @@ class CapacitySettings:
 
 @dataclass(frozen=True)
 class Offered:
-    """One load: examples offered, training steps, and what each seed's network stored."""
+    """One load.
+
+    Args:
+        examples: number offered.
+        steps: of the training.
+        stored: what each seed's network stored.
+    """
 
     examples: int
     steps: int
     stored: tuple[LabelBits, ...]
 
     def mean(self, reading: str = "coded") -> tuple[float, tuple[float, float] | None]:
-        """Mean over seeds of a reading, and its 95% Student interval (None for one seed)."""
+        """Average a reading over seeds.
+
+        Args:
+            reading: a field of :class:`LabelBits`.
+
+        Returns:
+            The mean, and its 95% Student interval (None for one seed), bits.
+        """
         values = np.array([getattr(s, reading) for s in self.stored])
         if len(values) < 2:
             return float(values.mean()), None
@@ -122,9 +147,10 @@ class Capacity:
     """A measured capacity.
 
     Args:
-        parameters: of the architecture; classes: K.
-        curve: what was stored at each load; longer: the best load and the next, trained twice, four times, ... as
-            long.
+        parameters: number of them.
+        classes: K.
+        curve: what was stored at each load.
+        longer: the best load and the next, trained twice, four times, ... as long.
         drift: relative change of the stored bits by the last doubling of the training, the larger one of the two loads
             (NaN: not doubled).
     """
@@ -137,7 +163,7 @@ class Capacity:
 
     @property
     def best(self) -> Offered:
-        """The load at which most is stored, as trained longest."""
+        """Load at which most is stored, as trained longest."""
         return max((*self.curve, *self.longer), key=lambda o: o.mean()[0])
 
     @property
@@ -146,7 +172,15 @@ class Capacity:
         return self.best.examples < self.curve[-1].examples
 
     def measurement(self, name: str, reading: str = "coded") -> Measurement:
-        """The most that was stored, bits, as a lower bound."""
+        """State the most that was stored, as a lower bound.
+
+        Args:
+            name: of the measurement.
+            reading: a field of :class:`LabelBits`.
+
+        Returns:
+            Bits.
+        """
         value, interval = self.best.mean(reading)
         notes = [] if self.reached else ["the greatest load stores most: offer more"]
         if self.reached and value > FULL * self.best.examples * math.log2(self.classes):
@@ -159,7 +193,17 @@ class Capacity:
 
 
 def mlp(inputs: int, width: int, depth: int, classes: int) -> Callable[[], nn.Module]:
-    """Fully connected networks of ``depth`` hidden layers of ReLU units."""
+    """Make fully connected networks of ReLU units.
+
+    Args:
+        inputs: numbers of an input.
+        width: of the hidden layers.
+        depth: number of hidden layers.
+        classes: K.
+
+    Returns:
+        A function that makes a fresh network.
+    """
 
     def make() -> nn.Module:
         sizes = [inputs, *[width] * depth]
@@ -178,10 +222,17 @@ def measure_capacity(
     settings: CapacitySettings,
     progress: Progress | None = None,
 ) -> Capacity:
-    """The most bits of random labels that trained networks of an architecture hold.
+    """Measure the most bits of random labels that trained networks of an architecture hold.
 
     Args:
-        make: a fresh network; shape: of one input; classes: K, its outputs.
+        make: makes a fresh network.
+        shape: of one input.
+        classes: K, its outputs.
+        settings: loads, seeds and steps.
+        progress: told of every load.
+
+    Returns:
+        A lower bound, with what says how close it is.
     """
     progress = progress or Silent()
     parameters = _size(make)
@@ -211,7 +262,18 @@ def _size(make: Callable[[], nn.Module]) -> int:
 
 
 def random_task(shape: tuple[int, ...], classes: int, n: int, seeds: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs (seeds·n, ...), labels, and the (seeds, n) examples of each network: none is shared."""
+    """Draw inputs, labels, and the examples of each network: none is shared.
+
+    Args:
+        shape: of one input.
+        classes: K.
+        n: examples of a network.
+        seeds: number of networks.
+        seed: of the draw.
+
+    Returns:
+        Inputs (seeds·n, ...), labels (seeds·n,), positions (seeds, n).
+    """
     generator = torch.Generator().manual_seed(1_000_003 * seed + n)
     x = torch.randn(seeds * n, *shape, generator=generator)
     y = torch.randint(0, classes, (seeds * n,), generator=generator)
@@ -221,7 +283,18 @@ def random_task(shape: tuple[int, ...], classes: int, n: int, seeds: int, seed: 
 def memorise(
     make: Callable[[], nn.Module], x: Tensor, y: Tensor, index: Tensor, settings: CapacitySettings
 ) -> list[nn.Module]:
-    """One network for each row of ``index``, trained on those examples alone, all at once, without decay."""
+    """Train one network for each row of positions on those examples alone, all at once, without decay.
+
+    Args:
+        make: makes a fresh network.
+        x: inputs (N, ...).
+        y: labels (N,).
+        index: positions (M, n).
+        settings: steps, rate and seed.
+
+    Returns:
+        M networks.
+    """
     recipe = Recipe(settings.steps, None, settings.rate, 0.0)
     seeds = [settings.seed * 1000 + k for k in range(len(index))]
     nets = train_many(Training(make, recipe), x, y, Categorical(), seeds=seeds, index=index)

@@ -1,4 +1,4 @@
-"""Capacity of some architectures: the measured bits, beside the information complexity of networks that hold them."""
+"""Capacity of some architectures: the measured bits, next to the information complexity of networks that hold them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,14 @@ OVERWRITTEN = (0.125, 0.25, 0.5, 1.0, 2.0)  # sizes of the second set, in units 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A way to make fresh networks, the shape of one input, and the number of classes."""
+    """A way to make fresh networks.
+
+    Args:
+        name: in tables.
+        make: makes a fresh network.
+        shape: of one input.
+        classes: K.
+    """
 
     name: str
     make: Callable[[], nn.Module]
@@ -48,7 +55,14 @@ class Architecture:
 
 @dataclass(frozen=True, repr=False)
 class CapacityStudy(Shown):
-    """An architecture's capacity, with measurements and, where asked for, what overwriting leaves."""
+    """An architecture's capacity.
+
+    Args:
+        architecture: what was measured.
+        capacity: what it stores.
+        measurements: capacity, bits per parameter, information complexity, overwriting.
+        forgetting: what overwriting leaves, where asked for.
+    """
 
     architecture: Architecture
     capacity: Capacity
@@ -71,7 +85,11 @@ class CapacityStudy(Shown):
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Give plain JSON types.
+
+        Returns:
+            Everything measured.
+        """
         a = self.architecture
         out: dict[str, Any] = {"architecture": a.name, "shape": list(a.shape), "classes": a.classes}
         out |= asdict(self.capacity)
@@ -109,12 +127,24 @@ class CapacityResults(Shown):
         return tuple(replace(m, name=f"{s.architecture.name}.{m.name}") for s in self.studies for m in s.measurements)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain JSON types."""
+        """Give plain JSON types.
+
+        Returns:
+            Everything measured, by architecture.
+        """
         return {"task": self.task, "architectures": [s.to_dict() for s in self.studies]}
 
 
 def architectures(task: Task, widths: tuple[int, ...], depth: int) -> list[Architecture]:
-    """The task's own architecture, or fully connected ones of its inputs and classes.
+    """Choose the task's own architecture, or fully connected ones of its inputs and classes.
+
+    Args:
+        task: of classes, inputs of one tensor.
+        widths: of fully connected networks; none: the task's own architecture.
+        depth: hidden layers of these.
+
+    Returns:
+        One entry a width, or the task's own.
 
     Raises:
         TaskError: the task does not say how its network is made, or its outputs are no classes.
@@ -140,7 +170,7 @@ def architectures(task: Task, widths: tuple[int, ...], depth: int) -> list[Archi
         raise TaskError(
             "the task does not say how its network is made",
             where=task.name,
-            remedy="hand over Task(training=Training(make, recipe)), or give --width",
+            remedy="give Task(training=Training(make, recipe)), or --width",
         )
     return [Architecture(task.name, task.training.make, shape, classes)]
 
@@ -153,7 +183,18 @@ def study_capacity(
     information: bool = True,
     progress: Progress | None = None,
 ) -> CapacityStudy:
-    """Measure the capacity; on the fullest networks the information complexity; on half-full ones the overwriting."""
+    """Measure the capacity; on the fullest networks the information complexity; on half-full ones the overwriting.
+
+    Args:
+        architecture: what to measure.
+        settings: loads, seeds and steps.
+        forgetting: measure the overwriting.
+        information: measure the information complexity.
+        progress: told of the work as it goes.
+
+    Returns:
+        The measurements.
+    """
     progress = progress or Silent()
     a = architecture
     c = measure_capacity(a.make, a.shape, a.classes, settings, progress)
@@ -181,7 +222,17 @@ def study_capacity(
 
 
 def information_of(a: Architecture, examples: int, steps: int, settings: CapacitySettings) -> list[Measurement]:
-    """½ Σ log2(1 + Nλ/α) of one network trained on random labels, at the α of greatest evidence and at α = P/‖θ‖²."""
+    """Compute ½ Σ log2(1 + Nλ/α) of one network trained on random labels.
+
+    Args:
+        a: the architecture.
+        examples: N, number of labels.
+        steps: of the training.
+        settings: rate and seed.
+
+    Returns:
+        Bits at the α of greatest evidence, and at α = P/‖θ‖².
+    """
     one = CapacitySettings(settings.load, 1, steps, settings.doublings, settings.rate, settings.seed)
     x, y, index = random_task(a.shape, a.classes, examples, 1, one.seed)
     (model,) = memorise(a.make, x, y, index, one)
@@ -223,7 +274,7 @@ def _of_forgetting(curve: Forgetting) -> list[Measurement]:
     ]
     if half:
         how = (
-            f"bits stored anew at which half of the first set's {old[:, 0].mean():.0f} bits are gone; {len(half)} seeds"
+            f"new bits stored at which half of the first set's {old[:, 0].mean():.0f} bits are gone; {len(half)} seeds"
         )
         note = "interval: least and greatest over seeds; interpolated"
         out.append(

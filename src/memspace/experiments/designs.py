@@ -24,10 +24,20 @@ def random_parts(
     same_order: bool = False,
     own_seeds: bool = False,
 ) -> Design:
-    """``count`` random subsets of round(share·n) of n examples, ``seeds`` trainings each.
+    """Draw random subsets of round(share·n) of n examples.
 
     Args:
+        name: of the design.
+        n: number of training examples.
+        count: number of subsets.
+        share: of the examples in each.
+        seeds: trainings of each subset.
+        seed: of the draw.
+        same_order: leave examples out by weight 0, in the same batches.
         own_seeds: every training has a seed of its own; else the subsets share theirs.
+
+    Returns:
+        The design.
 
     Raises:
         DataError: a share outside (0, 1), or one that keeps none or all.
@@ -40,16 +50,27 @@ def random_parts(
             remedy="give a share between 0 and 1, at least one subset and one training",
         )
     generator = torch.Generator().manual_seed(seed + 31)
-    kept = torch.zeros(count, n, dtype=torch.bool)
-    for row in kept:
+    masks = torch.zeros(count, n, dtype=torch.bool)
+    for row in masks:
         row[torch.randperm(n, generator=generator)[:size]] = True
     first = FIRST_SEED * (seed + 1)
     table = torch.arange(count * seeds).reshape(count, seeds) if own_seeds else torch.arange(seeds).expand(count, seeds)
-    return Design(name, kept, (first + table).contiguous(), same_order)
+    return Design(name, masks, (first + table).contiguous(), same_order)
 
 
 def left_out(name: str, n: int, groups: list[Tensor], seeds: int, *, seed: int = 0, same_order: bool = True) -> Design:
-    """All n examples, and all but each of the groups; the same seeds for each, so that effects are paired.
+    """Design trainings on all n examples, and on all but each of the groups; the same seeds for each pair the effects.
+
+    Args:
+        name: of the design.
+        n: number of training examples.
+        groups: positions left out together.
+        seeds: trainings of each, two or more.
+        seed: of these.
+        same_order: leave examples out by weight 0, in the same batches.
+
+    Returns:
+        The design; its first part keeps all.
 
     Raises:
         DataError: no group, an empty one, or positions that are not there.
@@ -63,8 +84,8 @@ def left_out(name: str, n: int, groups: list[Tensor], seeds: int, *, seed: int =
         raise DataError(
             "leave-one-out needs examples to leave out and at least two seeds", where=name, remedy="give both"
         )
-    kept = torch.ones(len(groups) + 1, n, dtype=torch.bool)
-    for row, g in zip(kept[1:], groups, strict=True):
+    masks = torch.ones(len(groups) + 1, n, dtype=torch.bool)
+    for row, g in zip(masks[1:], groups, strict=True):
         row[g] = False
-    table = (FIRST_SEED * (seed + 1) + torch.arange(seeds)).expand(len(kept), seeds).contiguous()
-    return Design(name, kept, table, same_order)
+    table = (FIRST_SEED * (seed + 1) + torch.arange(seeds)).expand(len(masks), seeds).contiguous()
+    return Design(name, masks, table, same_order)

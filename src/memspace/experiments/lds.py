@@ -22,7 +22,7 @@ FEWEST = 6  # subsets of which one can be left out
 
 
 def lds(scores: Tensor, truth: Truth, *, outcome: str = "loss") -> Measurement:
-    """How well summed scores predict retrained outcomes.
+    """Measure how well summed scores predict retrained outcomes.
 
         LDS = mean over queries q of Spearman over subsets k of ( Σ_{i kept in k} τ_qi , mean over seeds of outcome_kq )
 
@@ -30,6 +30,7 @@ def lds(scores: Tensor, truth: Truth, *, outcome: str = "loss") -> Measurement:
         scores: τ, (Q, N) or (N, Q) (of a square one: (Q, N)); positive where the example supports the query, that is
             lowers its loss or raises its margin.
         truth: of random subsets. For one seed's batch order: ``truth.seed(s)``.
+        outcome: ``loss``, ``margin`` or ``correct``.
 
     Returns:
         The mean with a 95% interval for other subsets and other queries: all queries share the subsets, so their
@@ -40,16 +41,28 @@ def lds(scores: Tensor, truth: Truth, *, outcome: str = "loss") -> Measurement:
     Raises:
         DataError: shapes do not fit, scores are not finite, or there are fewer than three subsets.
     """
-    found = correlations(scores, truth, outcome=outcome)
+    by_query = correlations(scores, truth, outcome=outcome)
     without = [correlations(scores, part, outcome=outcome) for part in _parts(truth)]
-    return _mean(f"lds.{outcome}", found, without, "Spearman over random subsets, mean over queries")
+    return _mean(f"lds.{outcome}", by_query, without, "Spearman over random subsets, mean over queries")
 
 
 def correlations(scores: Tensor, truth: Truth, *, outcome: str = "loss") -> Tensor:
-    """Per query, (Q,): the rank correlation whose mean is :func:`lds`."""
+    """Compute the rank correlations whose mean is :func:`lds`.
+
+    Args:
+        scores: τ, (Q, N) or (N, Q).
+        truth: of random subsets.
+        outcome: ``loss``, ``margin`` or ``correct``.
+
+    Returns:
+        One a query, (Q,).
+
+    Raises:
+        DataError: shapes do not fit, scores are not finite, or there are fewer than three subsets.
+    """
     target = truth.support(outcome).mean(1)
-    kept = truth.design.kept.double()
-    (k, n), q = kept.shape, target.shape[1]
+    masks = truth.design.kept.double()
+    (k, n), q = masks.shape, target.shape[1]
     tau = scores.detach().double().cpu()
     if tau.shape == (n, q) and n != q:
         tau = tau.T
@@ -63,16 +76,23 @@ def correlations(scores: Tensor, truth: Truth, *, outcome: str = "loss") -> Tens
         raise DataError("scores are not finite", where="lds", remedy="see what made them so")
     if k < 3:
         raise DataError(f"{k} subsets give no correlation", where="lds", remedy="retrain on at least three")
-    return _spearman(kept @ tau.T, target)
+    return _spearman(masks @ tau.T, target)
 
 
 def split_half(truth: Truth, outcome: str = "loss") -> Tensor:
-    """Reliability of the mean over seeds, per query (Q,), by halves of the seeds and the Spearman–Brown formula.
+    """Estimate the reliability of the mean over seeds by halves of the seeds and the Spearman–Brown formula.
 
         r = mean over splits of Spearman over subsets of (mean over half A, mean over half B), h = ⌊S/2⌋ seeds each
         R = (S/h) r / (1 + (S/h − 1) r)          [Spearman 1910, Brown 1910; for two equal halves 2r/(1 + r)]
 
     Negative r, which chance makes where there is little but noise, count as 0.
+
+    Args:
+        truth: of random subsets, two or more seeds each.
+        outcome: ``loss``, ``margin`` or ``correct``.
+
+    Returns:
+        R of every query, (Q,).
 
     Raises:
         DataError: one seed, or fewer than three subsets.
@@ -91,21 +111,28 @@ def split_half(truth: Truth, outcome: str = "loss") -> Tensor:
         every = [list(c) for c in combinations(range(s), half)]
     else:
         every = [rng.permutation(s)[:half].tolist() for _ in range(SPLITS)]
-    found = []
+    halves = []
     for a in every:
         b = rng.permutation([i for i in range(s) if i not in a])[:half].tolist()
-        found.append(_spearman(y[:, a].mean(1), y[:, b].mean(1)))
-    r = torch.stack(found).mean(0).clamp_min(0)
+        halves.append(_spearman(y[:, a].mean(1), y[:, b].mean(1)))
+    r = torch.stack(halves).mean(0).clamp_min(0)
     times = s / half
     return times * r / (1 + (times - 1) * r)
 
 
 def lds_ceiling(truth: Truth, *, outcome: str = "loss") -> Measurement:
-    """The LDS that scores would reach which predict the mean over all possible seeds without error: mean of √R.
+    """State the LDS that scores would reach which predict the mean over all possible seeds without error: mean of √R.
 
     R is the reliability of the truth's mean over its S seeds (:func:`split_half`): a noiseless predictor correlates
     √R with a measurement of reliability R (attenuation, Spearman 1904; exact for Pearson correlations, near it for
     ranks). A predictor that knows the seeds used may come above it.
+
+    Args:
+        truth: of random subsets, two or more seeds each.
+        outcome: ``loss``, ``margin`` or ``correct``.
+
+    Returns:
+        The mean over queries.
     """
     r = split_half(truth, outcome)
     estimator = "√ of split-half reliability over seeds (Spearman–Brown), mean over queries"

@@ -24,7 +24,7 @@ class Effects:
         p: two-sided p-value of Student's t test that the mean over seeds is 0.
         exceeds: True where the effect exceeds seed noise: the false-discovery rate among all that are marked is at
             most the level asked for.
-        seeds: how many.
+        seeds: number of them.
     """
 
     mean: Tensor
@@ -35,16 +35,20 @@ class Effects:
 
 
 def effects(truth: Truth, *, outcome: str = "loss", level: float = 0.05, each: bool = True) -> Effects:
-    """Effects from a truth whose first part keeps all examples (see ``designs.left_out``).
+    """Estimate effects from a truth whose first part keeps all examples (see ``designs.left_out``).
 
     With d_s the difference at seed s (paired: same seed with and without): mean d̄, error sd(d)/√S, t = d̄/error with
     S − 1 degrees of freedom; effects are marked by Benjamini & Hochberg 1995 (valid also though all groups of one query
     are compared with the same full trainings: the tests depend on each other positively).
 
     Args:
+        truth: all examples, then all but each group.
         outcome: ``loss``, ``margin`` or ``correct``. Of a positive effect on the loss: the group supported the query.
         level: of the false-discovery rate.
         each: False: the mean over queries is the one outcome, (G, 1).
+
+    Returns:
+        Effects with their errors and marks.
 
     Raises:
         DataError: the first part leaves something out, there is one seed, or seeds differ between parts.

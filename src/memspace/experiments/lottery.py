@@ -3,7 +3,7 @@
 Frankle & Carbin 2019: train, remove a fifth of the remaining weights by magnitude (globally), put the rest back to
 their initial values (or those of an early step: Frankle et al. 2020), train again. Controls at each sparsity:
 *random ticket*: a random mask with the same count in every layer, same initial values; *new start*: the ticket's mask,
-initial values drawn anew. All trainings follow the task's recipe with the same batches; masked weights are zero
+initial values drawn again. All trainings follow the task's recipe with the same batches; masked weights are zero
 throughout.
 """
 
@@ -40,6 +40,9 @@ class Lottery:
         rewind: step whose weights the survivors go back to (0: the initialisation).
         controls: rounds (1, 2, ...) after which the controls are trained too; None: all.
         seed: of initialisation and batches; controls use seeds derived from it.
+
+    Raises:
+        ValueError: a number is out of its range.
     """
 
     rounds: int = 10
@@ -55,7 +58,17 @@ class Lottery:
 
 @dataclass(frozen=True)
 class Ticket:
-    """One trained masked network: its arm, share of prunable weights kept, test accuracy and loss (of n examples)."""
+    """One trained masked network.
+
+    Args:
+        arm: ``ticket``, ``random`` or ``new start``.
+        share: of the prunable weights that is left.
+        accuracy: on n test examples.
+        loss: on them, nats.
+        n: number of test examples.
+        masks: 1 where a weight is left.
+        state: the trained state dict.
+    """
 
     arm: str
     share: float
@@ -79,12 +92,16 @@ def train_masked(
     """Train with weights held at zero where their mask is 0; with no zeros this is the training that made the network.
 
     Args:
+        training: the network and the recipe.
+        task: law and data.
+        masks: 0 or 1 per weight, by parameter.
         seed: of initialisation and batches.
-        start: weights to begin with (default: the seed's initialisation), masked; ``first``: the step to begin at.
+        start: weights to begin with (default: the seed's initialisation), masked.
+        first: the step to begin at.
         snapshot: step before which the weights are kept too.
 
     Returns:
-        (trained state dict, the weights before step ``snapshot``).
+        The trained state dict, and the weights before step ``snapshot``.
     """
     n = len(task.train)
     draws = draw(training, n, seed)
@@ -92,12 +109,12 @@ def train_masked(
     if start is not None:
         model.load_state_dict(dict(start))
     model.train()
-    own = {k: m.to(task.device) for k, m in masks.items()}
-    kept = _masked(model, own)
+    alive = {k: m.to(task.device) for k, m in masks.items()}
+    early = _masked(model, alive)
     optimiser = training.recipe.descent(model.parameters())
     for step in range(first, len(draws.batches)):
         if step == snapshot:
-            kept = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            early = {k: v.detach().clone() for k, v in model.state_dict().items()}
         part = task.train.batch(draws.batches[step])
         f = call_model(model, move(part.x, task.device, task.dtype))
         y = move(part.y, task.device)
@@ -107,10 +124,10 @@ def train_masked(
         for group in optimiser.param_groups:
             group["lr"] = draws.rates[step]
         for name, p in model.named_parameters():
-            if name in own and p.grad is not None:
-                p.grad.mul_(own[name])
+            if name in alive and p.grad is not None:
+                p.grad.mul_(alive[name])
         optimiser.step()
-    return {k: v.detach().clone() for k, v in model.state_dict().items()}, kept
+    return {k: v.detach().clone() for k, v in model.state_dict().items()}, early
 
 
 def _masked(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -122,7 +139,15 @@ def _masked(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def random_mask(masks: Mapping[str, Tensor], seed: int) -> Masks:
-    """Random masks with as many ones in every layer."""
+    """Draw random masks with as many ones in every layer.
+
+    Args:
+        masks: those to match.
+        seed: of the draw.
+
+    Returns:
+        New masks.
+    """
     generator = torch.Generator().manual_seed(seed)
     out = {}
     for name, m in masks.items():
@@ -142,7 +167,15 @@ def _pruned(state: Mapping[str, Tensor], masks: Masks, cut: float) -> Masks:
 
 
 def lottery(task: Task, how: Lottery | None = None, progress: Progress | None = None) -> list[Ticket]:
-    """The dense network and, per round, the ticket and its controls, each trained in full.
+    """Train the dense network and, per round, the ticket and its controls, each in full.
+
+    Args:
+        task: with a training that can be repeated.
+        how: rounds, cut and rewinding.
+        progress: told of every round.
+
+    Returns:
+        One entry a trained network, the dense one first.
 
     Raises:
         TaskError: the task says no training that can be repeated.
@@ -152,7 +185,7 @@ def lottery(task: Task, how: Lottery | None = None, progress: Progress | None = 
         raise TaskError(
             "lottery tickets need a training that can be repeated",
             where="Task(training=...)",
-            remedy="hand over memspace.Training(make, recipe)",
+            remedy="give memspace.Training(make, recipe)",
         )
     training = task.training
     first = draw(training, len(task.train), how.seed).model
@@ -163,18 +196,18 @@ def lottery(task: Task, how: Lottery | None = None, progress: Progress | None = 
         return _scored(task, arm, state, own, total)
 
     dense, early = train_masked(training, task, masks, seed=how.seed, snapshot=how.rewind)
-    found, state = [ticket("ticket", dense, masks)], dense
+    tickets, state = [ticket("ticket", dense, masks)], dense
     for number in progress.track(range(1, how.rounds + 1), "lottery tickets", how.rounds):
         masks = _pruned(state, masks, how.cut)
         state, _ = train_masked(training, task, masks, seed=how.seed, start=early, first=how.rewind)
-        found.append(ticket("ticket", state, masks))
+        tickets.append(ticket("ticket", state, masks))
         if how.controls is None or number in how.controls:
             scattered = random_mask(masks, how.seed + 1000 + number)
             random, _ = train_masked(training, task, scattered, seed=how.seed, start=early, first=how.rewind)
-            found.append(ticket("random", random, scattered))
-            anew, _ = train_masked(training, task, masks, seed=how.seed + 2000 + number)
-            found.append(ticket("new start", anew, masks))
-    return found
+            tickets.append(ticket("random", random, scattered))
+            restarted, _ = train_masked(training, task, masks, seed=how.seed + 2000 + number)
+            tickets.append(ticket("new start", restarted, masks))
+    return tickets
 
 
 def _scored(task: Task, arm: str, state: dict[str, Tensor], masks: Masks, total: int) -> Ticket:

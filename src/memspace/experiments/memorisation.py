@@ -18,8 +18,10 @@ class MeanDifference:
     """A difference of two means with its standard error; NaN where an example was always in, or always out.
 
     Args:
-        value, error: (N,) or (N, Q).
-        inside, outside: (N,) networks that trained with and without the example.
+        value: (N,) or (N, Q).
+        error: of the same shape.
+        inside: number of networks that trained with the example, (N,).
+        outside: number of networks that trained without it, (N,).
     """
 
     value: Tensor
@@ -29,13 +31,17 @@ class MeanDifference:
 
 
 def memorisation(truth: Truth, *, outcome: str = "correct") -> MeanDifference:
-    """mem_i = P(h(x_i) = y_i | i in S) − P(h(x_i) = y_i | i not in S)  (Feldman & Zhang 2020, eq. 1), (N,).
+    """Estimate mem_i = P(h(x_i) = y_i | i in S) − P(h(x_i) = y_i | i not in S)  (Feldman & Zhang 2020, eq. 1).
 
     Args:
         truth: whose queries are all training examples, in order (further queries may follow).
+        outcome: ``correct``; with others the difference of their means, for the loss with the opposite sign.
+
+    Returns:
+        (N,), with standard errors.
 
     Raises:
-        DataError: they are not.
+        DataError: the queries are not these.
     """
     n = truth.design.kept.shape[1]
     q = truth.queries
@@ -45,20 +51,26 @@ def memorisation(truth: Truth, *, outcome: str = "correct") -> MeanDifference:
             where=truth.design.name,
             remedy="measure queries_of(task, train=torch.arange(N), test=...)",
         )
-    kept, y, seeds = _by_subset(truth, outcome)
+    masks, y, seeds = _by_subset(truth, outcome)
     y = y[:, :n]
     binary = outcome == "correct"
-    inside, outside = _moments(kept, y, binary, seeds), _moments(1 - kept, y, binary, seeds)
-    return _difference(kept, seeds, inside, outside)
+    inside, outside = _moments(masks, y, binary, seeds), _moments(1 - masks, y, binary, seeds)
+    return _difference(masks, seeds, inside, outside)
 
 
 def influences(truth: Truth, *, outcome: str = "correct") -> MeanDifference:
-    """infl(i → q) = P(h(x_q) = y_q | i in S) − P(h(x_q) = y_q | i not in S)  (eq. 2), (N, Q).
+    """Estimate infl(i → q) = P(h(x_q) = y_q | i in S) − P(h(x_q) = y_q | i not in S)  (Feldman & Zhang 2020, eq. 2).
 
-    Positive: example i supports query q. With other outcomes: the difference of their means, for the loss with the
-    opposite sign.
+    Positive: example i supports query q.
+
+    Args:
+        truth: of random subsets.
+        outcome: ``correct``; with others the difference of their means, for the loss with the opposite sign.
+
+    Returns:
+        (N, Q), with standard errors.
     """
-    kept, y, seeds = _by_subset(truth, outcome)
+    masks, y, seeds = _by_subset(truth, outcome)
     binary = outcome == "correct"
 
     def moments(mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +78,7 @@ def influences(truth: Truth, *, outcome: str = "correct") -> MeanDifference:
         mean = mask.T @ y / count
         return mean, _variance(mean, mask.T @ y.square() / count, count, binary, seeds)
 
-    return _difference(kept, seeds, moments(kept), moments(1 - kept))
+    return _difference(masks, seeds, moments(masks), moments(1 - masks))
 
 
 def _by_subset(truth: Truth, outcome: str) -> tuple[Tensor, Tensor, int]:
@@ -108,9 +120,17 @@ def _difference(
 
 
 def mean_error(truth: Truth, outcome: str, known: Tensor) -> float:
-    """Standard error of the mean memorisation of these examples (a mask), by leaving out one subset at a time.
+    """Estimate the standard error of the mean memorisation of some examples, by leaving out one subset at a time.
 
     All examples are read off the same networks, so the errors of their scores do not average out.
+
+    Args:
+        truth: of random subsets.
+        outcome: as for :func:`memorisation`.
+        known: mask of the examples, (N,).
+
+    Returns:
+        In the outcome's unit.
     """
     k = len(truth.design.kept)
     means = []

@@ -24,7 +24,10 @@ class Queries:
     """Q examples whose outcomes are measured.
 
     Args:
-        x, y: inputs and labels; split: ``"train"`` or ``"test"``, and index: (Q,) positions in it.
+        x: inputs.
+        y: labels.
+        split: ``"train"`` or ``"test"`` of each.
+        index: positions there, (Q,).
     """
 
     x: Inputs
@@ -37,7 +40,15 @@ class Queries:
 
 
 def queries_of(task: Task, *, train: Tensor | None = None, test: Tensor | None = None) -> Queries:
-    """The training examples and the test examples at these positions, in this order.
+    """Take training examples and test examples as queries, in this order.
+
+    Args:
+        task: with the data.
+        train: positions in the training data.
+        test: positions in the test data.
+
+    Returns:
+        The queries, on the task's device.
 
     Raises:
         DataError: none are asked for, positions that are not there, or test examples of a task that has none.
@@ -74,10 +85,18 @@ def _below(a: Inputs, b: Inputs) -> Inputs:
 
 
 def outcomes(likelihood: Likelihood, f: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Of outputs f (Q, ..., C): ``loss`` (Q,), nats, and where there are classes ``margin`` and ``correct``.
+    """Compute a network's outcomes from its outputs.
 
     The margin is log p_y − log(1 − p_y) = f_y − log Σ_{c≠y} exp f_c (Park et al. 2023, eq. 3); ``correct`` is 1 where
     the most probable class is the label. Of a sequence: means over the positions that count.
+
+    Args:
+        likelihood: the output law.
+        f: outputs (Q, ..., C).
+        y: labels.
+
+    Returns:
+        ``loss`` (Q,), nats, and where there are classes ``margin`` and ``correct``.
     """
     loss = example_losses(likelihood, f, y)
     margin = None if y.is_floating_point() else likelihood.log_odds(f, y.clamp_min(0))
@@ -96,7 +115,16 @@ def outcomes(likelihood: Likelihood, f: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def measured(model: nn.Module, queries: Queries, likelihood: Likelihood) -> dict[str, Tensor]:
-    """Outcomes (Q,) of a network on the queries, in eval mode, on the CPU in float64."""
+    """Measure a network on the queries, in eval mode, on the CPU in float64.
+
+    Args:
+        model: the network.
+        queries: Q examples.
+        likelihood: the output law.
+
+    Returns:
+        Outcomes (Q,) by name.
+    """
     first = next(model.parameters())
     parts = []
     with evaluating(model):

@@ -20,32 +20,59 @@ Points = NDArray[np.float64]
 
 
 def log2_dichotomies(points: int, weights: int) -> float:
-    """log2 C(P, d), bits; exact (Cover 1965, eq. 3)."""
+    """Compute log2 C(P, d), exactly (Cover 1965, eq. 3).
+
+    Args:
+        points: P.
+        weights: d.
+
+    Returns:
+        Bits.
+    """
     terms = [math.lgamma(points) - math.lgamma(k + 1) - math.lgamma(points - k) for k in range(min(weights, points))]
     return 1.0 + float(logsumexp(terms)) / LN2
 
 
 def realisable(points: int, weights: int) -> float:
-    """Probability that a random labelling of P points in general position is realised: C(P, d)/2^P; exact."""
+    """Compute the probability that a random labelling of P points in general position is realised: C(P, d)/2^P; exact.
+
+    Args:
+        points: P.
+        weights: d.
+
+    Returns:
+        A probability.
+    """
     return min(1.0, math.exp(LN2 * (log2_dichotomies(points, weights) - points)))
 
 
 def separable(x: Points, y: NDArray[np.int64]) -> bool:
-    """Whether some w has y_i (w·x_i) > 0 for all i, by linear programming (a strict inequality scales to ≥ 1).
+    """Decide whether some w has y_i (w·x_i) > 0 for all i, by linear programming (a strict inequality scales to ≥ 1).
 
     Args:
-        x: (P, d) points; y: (P,) labels, 0 or 1.
+        x: points (P, d).
+        y: labels (P,), 0 or 1.
+
+    Returns:
+        True where one has.
     """
     signed = x * (2 * y - 1)[:, None]
     d = x.shape[1]
-    found = linprog(np.zeros(d), A_ub=-signed, b_ub=-np.ones(len(x)), bounds=[(None, None)] * d, method="highs")
-    return bool(found.status == 0)
+    solution = linprog(np.zeros(d), A_ub=-signed, b_ub=-np.ones(len(x)), bounds=[(None, None)] * d, method="highs")
+    return bool(solution.status == 0)
 
 
 def linear_unit_bits(x: Points, y: NDArray[np.int64]) -> float:
-    """Bits of the labels the best unit p(y = 1) = σ(w·x) stores: P − least total loss/ln 2.
+    """Compute the bits of the labels the best unit p(y = 1) = σ(w·x) stores: P − least total loss/ln 2.
 
     P where the labels are separable (the loss goes to 0 as w grows); else the loss is convex with one minimum.
+
+    Args:
+        x: points (P, d).
+        y: labels (P,), 0 or 1.
+
+    Returns:
+        Bits.
     """
     if separable(x, y):
         return float(len(x))

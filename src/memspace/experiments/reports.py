@@ -23,17 +23,17 @@ def _subsets(truth: Truth) -> tuple[list[Measurement | Unmeasured], Tables]:
     """Outcomes by subset, seed and query; how much of them is not the seeds' noise."""
     name = truth.design.name
     k, s = truth.design.seeds.shape
-    found: list[Measurement | Unmeasured] = []
+    quantities: list[Measurement | Unmeasured] = []
     for outcome in truth.outcomes:
         if outcome == "correct":
             continue
         if s < 2 or k < 3:
-            found.append(Unmeasured(f"{name}.{outcome}.ceiling", f"{k} subsets × {s} seeds", "use at least 3 × 2"))
+            quantities.append(Unmeasured(f"{name}.{outcome}.ceiling", f"{k} subsets × {s} seeds", "use at least 3 × 2"))
         else:
             m = lds_ceiling(truth, outcome=outcome)
-            found.append(Measurement(**{**m.__dict__, "name": f"{name}.{outcome}.ceiling"}))
-    kept = {"subset": list(range(k)), "kept": [row.nonzero().flatten().tolist() for row in truth.design.kept]}
-    return found, {name: _long(truth), f"{name}-subsets": kept}
+            quantities.append(Measurement(**{**m.__dict__, "name": f"{name}.{outcome}.ceiling"}))
+    subsets = {"subset": list(range(k)), "kept": [row.nonzero().flatten().tolist() for row in truth.design.kept]}
+    return quantities, {name: _long(truth), f"{name}-subsets": subsets}
 
 
 def _long(truth: Truth) -> dict[str, Any]:
@@ -65,18 +65,18 @@ def _left_out(truth: Truth) -> tuple[list[Measurement | Unmeasured], Tables]:
         "exceeds": e.exceeds.flatten().numpy(),
     }
     members = {"group": list(range(g)), "examples": [m.tolist() for m in groups]}
-    own = torch.tensor(
+    itself = torch.tensor(
         [[queries.split[i] == "train" and int(queries.index[i]) in set(m.tolist()) for i in range(q)] for m in groups]
     )
     estimator = f"paired retrainings, {e.seeds} seeds, Benjamini–Hochberg at 5%"
-    found: list[Measurement | Unmeasured] = [
+    quantities: list[Measurement | Unmeasured] = [
         Measurement("left-out.exceeding noise", float(e.exceeds.double().mean()), "1", estimator, g * q),
         Measurement(
-            "left-out.own exceeding noise", float(e.exceeds[own].double().mean()), "1", estimator, int(own.sum())
+            "left-out.own exceeding noise", float(e.exceeds[itself].double().mean()), "1", estimator, int(itself.sum())
         ),
-        from_samples("left-out.own effect", e.mean[own].tolist(), "nats", f"mean over examples, {e.seeds} seeds"),
+        from_samples("left-out.own effect", e.mean[itself].tolist(), "nats", f"mean over examples, {e.seeds} seeds"),
     ]
-    return found, {"left-out": table, "left-out-groups": members}
+    return quantities, {"left-out": table, "left-out-groups": members}
 
 
 def _memorisation(truth: Truth) -> tuple[list[Measurement | Unmeasured], Tables]:
@@ -89,7 +89,7 @@ def _memorisation(truth: Truth) -> tuple[list[Measurement | Unmeasured], Tables]
     error = "binomial" if outcome == "correct" else "sample variance"
     source = "feldman2020 [eq. 1]"
     networks = truth.design.seeds.numel()
-    found: list[Measurement | Unmeasured] = [
+    quantities: list[Measurement | Unmeasured] = [
         from_error(
             "memorisation.mean",
             float(mem.value[known].mean()),
@@ -108,7 +108,7 @@ def _memorisation(truth: Truth) -> tuple[list[Measurement | Unmeasured], Tables]
         high = (mem.value[known] >= 0.3).double().tolist()
         how = f"{networks} networks on 70% each"
         note = "scores above 0.3 by chance are counted too: see the standard error"
-        found.append(from_share("memorisation.share of 0.3 and more", high, how, source=source, note=note))
+        quantities.append(from_share("memorisation.share of 0.3 and more", high, how, source=source, note=note))
     table = {
         "example": list(range(n)),
         "memorisation": mem.value.numpy(),
@@ -128,7 +128,7 @@ def _memorisation(truth: Truth) -> tuple[list[Measurement | Unmeasured], Tables]
         "influence": infl.value[rows, of].numpy(),
         "error": infl.error[rows, of].numpy(),
     }
-    return found, {"memorisation": table} | ({"influence": influence} if len(queries) else {})
+    return quantities, {"memorisation": table} | ({"influence": influence} if len(queries) else {})
 
 
 REPORTS: dict[str, Callable[[Truth], tuple[list[Measurement | Unmeasured], Tables]]] = {

@@ -104,18 +104,22 @@ class RetrainResults(Shown):
         return f"{self.task}: {self.trained:,} networks in {self.seconds:.0f} s"
 
     def _quantities(self) -> list[Measurement | Unmeasured]:
-        return [m for found in self.measurements.values() for m in found]
+        return [m for quantities in self.measurements.values() for m in quantities]
 
     def _tables(self) -> Mapping[str, Callable[[], Columns]]:
         return {name: partial(dict, columns) for name, columns in self.tables.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, the tables and truths apart."""
-        found = {k: [m.to_dict() for m in v] for k, v in self.measurements.items()}
+        """Give plain JSON types.
+
+        Returns:
+            Everything but tables and truths.
+        """
+        measured = {k: [m.to_dict() for m in v] for k, v in self.measurements.items()}
         return {
             "task": self.task,
             "settings": self.settings,
-            "measurements": found,
+            "measurements": measured,
             "tables": sorted(self.tables),
             "networks": self.trained,
             "seconds": self.seconds,
@@ -123,7 +127,15 @@ class RetrainResults(Shown):
 
 
 def designs_of(task: Task, settings: RetrainSettings) -> list[tuple[str, Design, Queries]]:
-    """The networks a study trains: (part, design, queries), in order."""
+    """List the networks a study trains.
+
+    Args:
+        task: with the data.
+        settings: what to retrain.
+
+    Returns:
+        (part, design, queries), in order.
+    """
     n, s = len(task.train), settings
     asked = _queries(task, s)
     made: list[tuple[str, Design, Queries]] = []
@@ -139,9 +151,9 @@ def designs_of(task: Task, settings: RetrainSettings) -> list[tuple[str, Design,
                 made.append((part, design, asked))
         elif part == "left-out":
             groups = _groups(n, s)
-            own = torch.cat(groups)
+            chosen = torch.cat(groups)
             design = left_out(part, n, groups, max(2, s.repeats), seed=s.seed, same_order=task.training is not None)
-            made.append((part, design, _queries(task, s, own)))
+            made.append((part, design, _queries(task, s, chosen)))
         else:
             design = random_parts(part, n, s.networks, 0.7, seed=s.seed, own_seeds=True)
             made.append((part, design, _queries(task, s, torch.arange(n))))
@@ -157,8 +169,17 @@ def retraining_study(
 ) -> RetrainResults:
     """Retrain, measure and tabulate; with a store, what an earlier call finished is not trained again.
 
+    Args:
+        task: with a way to train.
+        settings: what to retrain.
+        store: keeps outcomes of finished networks.
+        progress: told of every network.
+
+    Returns:
+        Measurements and tables by part.
+
     Raises:
-        TaskError: the task cannot train anew.
+        TaskError: the task cannot train again.
         DataError: settings that do not fit the data.
     """
     progress = progress or Silent()
@@ -173,10 +194,10 @@ def retraining_study(
             continue
         truth = retrain_design(task, design, queries, store=store, progress=progress, memory=settings.memory)
         truths[design.name] = truth
-        found, made = REPORTS[part](truth)
+        quantities, made = REPORTS[part](truth)
         if part == "same-order":
-            found = [*found, _repeated(task, truth, store, progress)]
-        measurements.setdefault(part, []).extend(found)
+            quantities = [*quantities, _repeated(task, truth, store, progress)]
+        measurements.setdefault(part, []).extend(quantities)
         tables |= made
     return RetrainResults(
         task.name,

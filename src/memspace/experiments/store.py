@@ -16,10 +16,18 @@ __all__ = ["open_study"]
 
 
 def open_study(folder: Path, task: Task, *, fresh: bool = False) -> Store:
-    """The folder's store, keyed by all that decides a retrained network beside its own examples and seed.
+    """Open the folder's store, keyed by all that decides a retrained network except its own examples and seed.
 
     What was kept for another task, recipe or version is dropped. Nothing is dropped when a study ends: a larger study
     goes on from a smaller one where their networks are the same, and the same one is read.
+
+    Args:
+        folder: created if missing.
+        task: what is retrained.
+        fresh: begin again.
+
+    Returns:
+        The store.
 
     Raises:
         RunFolderError: the folder was written by an incompatible version, or is damaged.

@@ -24,6 +24,11 @@ UNITS = {"loss": "nats", "margin": "nats", "effect": "nats"}
 def write_study(folder: Path, content: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> None:
     """Write ``retrain.json`` and the tables, each file whole or not at all.
 
+    Args:
+        folder: where they go.
+        content: of the JSON file.
+        tables: columns by name, a Parquet file each.
+
     Raises:
         OutputError: the folder cannot be written.
     """

@@ -33,11 +33,14 @@ class Design:
 
     Args:
         name: of the part of a study, for files and messages.
-        kept: (K, N) bool: which examples are trained on.
-        seeds: (K, S) of initialisation and order.
+        kept: which examples are trained on, (K, N) bool.
+        seeds: of initialisation and order, (K, S).
         same_order: True: what is left out has weight 0 in the loss and keeps its place in the batches, so that
             networks of one seed see the same batches (see :func:`memspace.training.many.train_many`). False: batches
             are made of the kept examples alone.
+
+    Raises:
+        DataError: shapes do not fit, or a part keeps no example.
     """
 
     name: str
@@ -63,7 +66,8 @@ class Truth:
     """Outcomes of retrained networks.
 
     Args:
-        design: what was trained; queries: on what it was measured.
+        design: what was trained.
+        queries: on what it was measured.
         outcomes: by name, (K, S, Q) float64.
         seconds: of training and measuring, also of what an earlier run did.
     """
@@ -74,17 +78,41 @@ class Truth:
     seconds: float
 
     def seed(self, s: int) -> Truth:
-        """Seed column s alone."""
+        """Restrict the truth to one seed.
+
+        Args:
+            s: column of the seeds.
+
+        Returns:
+            Outcomes (K, 1, Q).
+        """
         design = replace(self.design, seeds=self.design.seeds[:, s : s + 1])
         return Truth(design, self.queries, {k: v[:, s : s + 1] for k, v in self.outcomes.items()}, self.seconds)
 
     def of_subsets(self, chosen: Tensor) -> Truth:
-        """Some of the parts alone; ``chosen``: (K,) bool."""
+        """Restrict the truth to some of the parts.
+
+        Args:
+            chosen: (K,) bool.
+
+        Returns:
+            Their outcomes.
+        """
         design = replace(self.design, kept=self.design.kept[chosen], seeds=self.design.seeds[chosen])
         return Truth(design, self.queries, {k: v[chosen] for k, v in self.outcomes.items()}, self.seconds)
 
     def support(self, outcome: str) -> Tensor:
-        """(K, S, Q): the outcome with the sign under which more of it is more support: minus the loss."""
+        """Give an outcome the sign under which more of it is more support: minus the loss.
+
+        Args:
+            outcome: ``loss``, ``margin`` or ``correct``.
+
+        Returns:
+            (K, S, Q).
+
+        Raises:
+            DataError: it was not measured.
+        """
         if outcome not in self.outcomes:
             raise DataError(
                 f"no outcome {outcome!r} was measured, only {', '.join(self.outcomes)}",
@@ -108,8 +136,15 @@ def retrain_design(
 
     Args:
         task: has a ``training`` (many networks at once), or a ``refit`` (one after another; not ``same_order``).
+        design: which networks.
+        queries: what they are measured on.
         store: keeps what is finished; the same design and queries are not trained again.
+        progress: told of every network.
         at_once: networks in a group, as of :func:`memspace.training.many.train_many`.
+        memory: bytes that a group may take.
+
+    Returns:
+        Outcomes of every network.
 
     Raises:
         TaskError: the task cannot train this way.
@@ -120,11 +155,11 @@ def retrain_design(
     progress = progress or Silent()
     k, s = design.seeds.shape
     name = f"{design.name}-{_digest(design, queries, at_once)}"
-    kept: list[dict[str, Tensor]] = []
+    finished: list[dict[str, Tensor]] = []
     done = 0
     while store is not None and done < k * s and store.has(f"{name}-{done}"):
-        kept.append(store.load_tensors(f"{name}-{done}"))
-        done += len(kept[-1]["loss"])
+        finished.append(store.load_tensors(f"{name}-{done}"))
+        done += len(finished[-1]["loss"])
     handle = progress.start(f"retraining ({design.name})", k * s)
     progress.advance(handle, done)
     size = FEWEST
@@ -138,13 +173,13 @@ def retrain_design(
             part["seconds"] = torch.tensor([seconds], dtype=torch.float64)
             if store is not None:
                 store.save_tensors(f"{name}-{done}", part)
-            kept.append(part)
+            finished.append(part)
             done += len(rows)
             progress.advance(handle, len(rows) - within.told)
             size = max(FEWEST, min(MOST, int(len(rows) * SECONDS / max(seconds, 1e-3))))
     finally:
         progress.finish(handle)
-    joined = {n: torch.cat([p[n] for p in kept]) for n in kept[0]}
+    joined = {n: torch.cat([p[n] for p in finished]) for n in finished[0]}
     total = float(joined.pop("seconds").sum())
     return Truth(design, queries, {n: t.reshape(k, s, -1) for n, t in joined.items()}, total)
 
@@ -181,10 +216,8 @@ def _check(task: Task, design: Design) -> None:
             remedy="make it for this task",
         )
     if task.training is None and (design.same_order or task.refit is None):
-        why = "with the same batches" if task.refit is not None else "anew"
-        raise TaskError(
-            f"the task cannot train a network {why}", where=task.name, remedy="hand over Task(training=...)"
-        )
+        why = "with the same batches" if task.refit is not None else "again"
+        raise TaskError(f"the task cannot train a network {why}", where=task.name, remedy="give Task(training=...)")
 
 
 def _alike(design: Design, rows: Tensor) -> Tensor:
@@ -201,9 +234,9 @@ def _outcomes(
 ) -> dict[str, Tensor]:
     """Outcomes (R, Q) of the networks of these rows of the (K·S) table."""
     per = design.seeds.shape[1]
-    kept = design.kept[rows // per]
+    masks = design.kept[rows // per]
     seeds = design.seeds.flatten()[rows].tolist()
-    index = None if design.same_order else kept.nonzero()[:, 1].reshape(len(rows), -1)
+    index = None if design.same_order else masks.nonzero()[:, 1].reshape(len(rows), -1)
     networks: list[nn.Module]
     if task.training is None:
         assert index is not None
@@ -217,14 +250,14 @@ def _outcomes(
             task.likelihood,
             seeds=seeds,
             index=index,
-            weights=kept.double() if design.same_order else None,
+            weights=masks.double() if design.same_order else None,
             progress=progress,
             at_once=at_once,
             memory=memory,
         )
         networks = [many.model(m) for m in range(len(many))]
-    found = [measured(n, queries, task.likelihood) for n in networks]
-    made = {name: torch.stack([f[name] for f in found]) for name in found[0]}
+    by_network = [measured(n, queries, task.likelihood) for n in networks]
+    made = {name: torch.stack([f[name] for f in by_network]) for name in by_network[0]}
     bad = int((~torch.isfinite(made["loss"])).any(1).sum())
     if bad:
         raise NonFiniteError(
@@ -236,7 +269,7 @@ def _outcomes(
 
 
 def _digest(design: Design, queries: Queries, at_once: int | None) -> str:
-    """What decides the outcomes, beside the task."""
+    """What decides the outcomes, except the task."""
     digest = hashlib.sha256(json.dumps([design.same_order, list(queries.split), at_once]).encode())
     for t in (design.kept, design.seeds, queries.index):
         digest.update(json.dumps(list(t.shape)).encode())

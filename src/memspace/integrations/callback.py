@@ -7,7 +7,8 @@ from typing import Any, TypedDict
 
 from torch import nn
 
-from memspace.recorder.recorder import Recorder, WatchSettings
+from memspace.recorder.recorder import Recorder
+from memspace.recorder.settings import WatchSettings
 from memspace.recorder.watch import watch
 from memspace.task.likelihood import Likelihood
 
