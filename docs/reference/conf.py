@@ -21,9 +21,22 @@ suppress_warnings = ["ref.python"]  # a shape such as (n,) that is also some att
 _MARKS = re.compile(r"(``.+?``|\*\*?\w[^*]*[\w.?!]\*\*?(?!\w)|^\s*\* )|[|*]")
 
 
+_ROLE = re.compile(r":(func|class|data|exc):`([A-Za-z_]\w*(?:\.\w+)*)`")
+
+
 def _formulas(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Have bars and stars of formulas mean themselves; docstrings hold no substitutions."""
-    lines[:] = [_MARKS.sub(lambda m: m[0] if m[1] else f"\\{m[0]}", line) for line in lines]
+    """Have bars and stars of formulas mean themselves, and short names the module's own."""
+    module = sys.modules.get(getattr(obj, "__module__", None) or "")
+    for k, line in enumerate(lines):
+        line = _MARKS.sub(lambda m: m[0] if m[1] else f"\\{m[0]}", line)
+        lines[k] = _ROLE.sub(lambda m: _placed(m, module), line)
+
+
+def _placed(role: re.Match[str], module: Any) -> str:
+    """A name of the module that defines the object, whichever module the object is shown under."""
+    kind, name = role.groups()
+    known = module is not None and name.split(".")[0] in vars(module)
+    return f":{kind}:`~{module.__name__}.{name}`" if known else role[0]
 
 
 def _imported(app: Any, env: Any, node: Any, text: Any) -> Any:

@@ -59,7 +59,9 @@ class Documented:
     def parameters(self) -> list[str]:
         """What callers pass: parameters of a function, of ``__init__``, or fields of a dataclass."""
         if isinstance(self.node, ast.ClassDef):
-            fields = "dataclass" in self.decorators or "NamedTuple" in map(ast.unparse, self.node.bases)
+            fields = "dataclass" in self.decorators or {"NamedTuple", "TypedDict"} & set(
+                map(ast.unparse, self.node.bases)
+            )
             return _fields(self.node) if fields else _init(self.node)
         return _parameters(self.node, method=self.owner is not None and "staticmethod" not in self.decorators)
 

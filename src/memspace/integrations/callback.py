@@ -16,9 +16,14 @@ __all__ = ["WatchOptions", "WatchingCallback"]
 
 
 class WatchOptions(TypedDict, total=False):
-    """Arguments of :func:`memspace.watch` that a callback passes on; ``out`` is ``runs/watch`` unless given.
+    """Arguments of :func:`memspace.watch` that a callback passes on.
 
-    ``resume``: where the trainer goes on from a checkpoint, the recording goes on from that step unless it is False.
+    Args:
+        likelihood: the output law.
+        out: folder of the trajectory, ``runs/watch`` unless given; None keeps nothing.
+        to: where live numbers go.
+        resume: where the trainer goes on from a checkpoint, the recording goes on from that step unless it is False.
+        settings: probe, checkpoints, spacing, budget.
     """
 
     likelihood: Likelihood | None
@@ -29,10 +34,14 @@ class WatchOptions(TypedDict, total=False):
 
 
 class WatchingCallback:
-    """Holds the recorder of one training.
+    """Holds the recorder of one training, in ``run`` once the training has begun.
 
-    Attributes:
-        run: the recorder, once the training has begun.
+    Args:
+        train: training data; None: the trainer's own.
+        options: what is passed on to :func:`memspace.watch`.
+
+    Raises:
+        TypeError: an option that is none of ``watch``'s.
     """
 
     def __init__(self, train: Any, options: WatchOptions) -> None:
