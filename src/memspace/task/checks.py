@@ -17,8 +17,8 @@ from memspace.errors import (
     ShapeError,
     StochasticModelError,
     TaskError,
-    UnsupportedLayerError,
 )
+from memspace.task.attached import check_attached, detached, ends_in_kernels
 from memspace.task.data import READ_AT_ONCE, Data, Inputs, call_model, move
 from memspace.task.first_calls import first_calls_of, near
 from memspace.task.kernels import as_written, differentiable_kernels, without_gradient_hooks
@@ -159,13 +159,7 @@ def _same_as_first(task: Task, forward: Callable[[Inputs], Tensor]) -> Tensor | 
         return None
     well = torch.equal(f.detach(), first.used) and bool(torch.isfinite(first.used).all())
     well = well and near(first.used[first.at :][:1], first.alone.f)
-    return f.detach() if well and not _detached(task.model, f) and not _through_kernels_without_gradient(f) else None
-
-
-def _detached(model: nn.Module, f: Tensor) -> bool:
-    """Whether no trainable parameter is in the graph of f."""
-    own = {id(p) for p in model.parameters() if p.requires_grad}
-    return not any(id(getattr(node, "variable", None)) in own for node in _nodes(f))
+    return f.detach() if well and not detached(task.model, f) and not ends_in_kernels(f) else None
 
 
 def _check_weights(model: nn.Module) -> None:
@@ -350,44 +344,6 @@ def _check_alone(task: Task) -> None:
             where=type(task.model).__name__,
             remedy="let it keep the axis of examples: .squeeze(-1) or .flatten(1) instead of .squeeze()",
         )
-
-
-def check_attached(task: Task) -> None:
-    """Gradients reach the outputs."""
-    x = move(task.train.batch(range(min(2, len(task.train)))).x, task.device, task.dtype)
-    with torch.enable_grad():
-        f = call_model(task.model, x)
-    if f.is_inference() or not f.requires_grad:
-        raise TaskError(
-            "the outputs are detached from the parameters: nothing has a gradient",
-            where=type(task.model).__name__,
-            remedy="take torch.no_grad(), torch.inference_mode(), .detach() and .data out of its forward",
-        )
-    if _through_kernels_without_gradient(f):
-        whole = [n for n, m in task.model.named_modules() if "quantized" in type(m).__module__]
-        raise UnsupportedLayerError(
-            "gradients end in an operation that torch cannot differentiate: every layer before it would seem idle",
-            where=f"module {whole[0]}" if whole and whole[0] else type(task.model).__name__,
-            remedy="hand over the network before it was quantised; what rounding costs is measured on a copy"
-            if whole
-            else "write it with differentiable operations, or freeze the layers before it and call them in no_grad",
-        )
-
-
-def _through_kernels_without_gradient(f: Tensor) -> bool:
-    """Whether the graph of f holds a kernel without a derivative, whose backward gives no gradient but a warning."""
-    return any("NotImplemented" in type(node).__name__ + node.name() for node in _nodes(f))
-
-
-def _nodes(f: Tensor) -> Iterator[Any]:
-    """Every operation in the graph of f, once."""
-    seen, left = set(), [f.grad_fn]
-    while left:
-        node = left.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            yield node
-            left.extend(n for n, _ in node.next_functions)
 
 
 def _first_difference(model: nn.Module, x: Inputs) -> str:
