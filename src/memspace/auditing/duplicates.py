@@ -175,7 +175,21 @@ def find_duplicates(
     most: float = math.inf,
     progress: Progress | None = None,
 ) -> Pairs:
-    """As :func:`memspace.duplicates` with the whitening at hand; above ``most`` pairs only equal inputs count."""
+    """Look for duplicates with the whitening at hand.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        kernel: the metric of the network's kernel.
+        within: ``train`` or ``train-test``.
+        rate: false positives per example asked about.
+        seed: of sketches and of the direction of the outputs.
+        most: pairs beyond which only equal inputs are looked for.
+        progress: told of the passes.
+
+    Returns:
+        the pairs, and how many there are.
+    """
     asked = task.test if within == ACROSS and task.test is not None else task.train
     keys = _digests(task.train)
     asked_keys = keys if within == WITHIN else _digests(asked)
@@ -183,29 +197,47 @@ def find_duplicates(
     rows: list[Row] = [("exact", i, j, 1.0, 0.0, "bytes") for i, j in exact]
     pairs = len(task.train) * len(asked)
     views = _views(task, space, kernel, asked, seed, progress) if pairs <= most else {}
-    near: Value | Absent
+    near: Value | Absent | None = _refused(task, asked, within, beyond=pairs > most, views=bool(views))
     beyond = None
-    if len(task.train) < FEWEST or len(asked) < FEWEST:
-        near = Absent(f"fewer than {FEWEST} examples", "hand over more")
-    elif pairs > most:
-        reason = f"{pairs:,} pairs are more than an audit compares"
-        near = Absent(reason, f"run `memspace duplicates TASK --within {within}`")
-    elif not views:
-        reason = "too many parameters in every layer, and inputs that are no vectors"
-        near = Absent(reason, "choose fewer parameters")
-    else:
-        best: dict[tuple[int, int], tuple[float, float, str]] = {}
-        for by, make in views.items():
-            points = make(task.train)
-            queries = points if within == WITHIN else make(asked)
-            for i, j, similarity, p in _near(points, queries, within, rate / len(views), exact):
-                if keys[i] != asked_keys[j] and ((i, j) not in best or p * len(views) < best[i, j][1]):
-                    best[i, j] = (similarity, p * len(views), by)
-        ordered = sorted(best.items(), key=lambda pair: pair[1][1])
+    if near is None:
+        closest = _closest(views, task.train, asked, within, rate, exact)
+        alike = {(i, j): closeness for (i, j), closeness in closest.items() if keys[i] != asked_keys[j]}
+        ordered = sorted(alike.items(), key=lambda pair: pair[1][1])
         rows += [("near", *pair, *closeness) for pair, closeness in ordered]
-        near = Value(len(best), len(asked), how=_how(space, list(views), rate))
+        near = Value(len(alike), len(asked), how=_how(space, list(views), rate))
         beyond = _beyond_chance(near, rate)
     return Pairs(_table(task, asked, rows), within, Value(len(exact), len(asked)), near, beyond)
+
+
+def _refused(task: Task, asked: Data, within: str, *, beyond: bool, views: bool) -> Absent | None:
+    """Why near pairs are not looked for; ``beyond``: there are too many pairs; ``views``: something to compare by."""
+    if len(task.train) < FEWEST or len(asked) < FEWEST:
+        return Absent(f"fewer than {FEWEST} examples", "hand over more")
+    if beyond:
+        reason = f"{len(task.train) * len(asked):,} pairs are more than an audit compares"
+        return Absent(reason, f"run `memspace duplicates TASK --within {within}`")
+    if not views:
+        return Absent("too many parameters in every layer, and inputs that are no vectors", "choose fewer parameters")
+    return None
+
+
+def _closest(
+    views: dict[str, Callable[[Data], Tensor]],
+    train: Data,
+    asked: Data,
+    within: str,
+    rate: float,
+    exact: list[tuple[int, int]],
+) -> dict[tuple[int, int], tuple[float, float, str]]:
+    """(train, other) → (similarity, p, by) of neighbours closer than chance, by the view with the smaller chance."""
+    closest: dict[tuple[int, int], tuple[float, float, str]] = {}
+    for by, make in views.items():
+        points = make(train)
+        queries = points if within == WITHIN else make(asked)
+        for i, j, similarity, p in _near(points, queries, within, rate / len(views), exact):
+            if (i, j) not in closest or p * len(views) < closest[i, j][1]:
+                closest[i, j] = (similarity, p * len(views), by)
+    return closest
 
 
 def _how(space: ParameterSpace, views: list[str], rate: float) -> str:
@@ -271,12 +303,12 @@ def _near(
         if same:
             clean[i] = False
     p = chance(neighbours, clean if bool(clean.any()) else None)
-    found = []
+    neighbouring = []
     for q, k in (p < rate).nonzero().tolist():
         i = int(neighbours.index[q, k])
         pair = (min(i, q), max(i, q)) if same else (i, q)
-        found.append((*pair, 1 - float(neighbours.distance[q, k]) ** 2 / 2, float(p[q, k])))
-    return found
+        neighbouring.append((*pair, 1 - float(neighbours.distance[q, k]) ** 2 / 2, float(p[q, k])))
+    return neighbouring
 
 
 def _exact(keys: list[bytes], asked: list[bytes], same: bool) -> list[tuple[int, int]]:
@@ -289,15 +321,15 @@ def _exact(keys: list[bytes], asked: list[bytes], same: bool) -> list[tuple[int,
 
 def _digests(data: Data) -> list[bytes]:
     """A hash of each example's input."""
-    found = []
+    digests = []
     for part in data.batches(512):
         leaves = _leaves(part.x)
         for k in range(len(part)):
             digest = hashlib.blake2b(digest_size=16)
             for leaf in leaves:
                 digest.update(leaf[k].contiguous().cpu().numpy().tobytes())
-            found.append(digest.digest())
-    return found
+            digests.append(digest.digest())
+    return digests
 
 
 def _leaves(x: Inputs) -> list[Tensor]:

@@ -181,7 +181,7 @@ def _other(
             return _refits(task, plan, folds, repeats, settings.seed, progress) or NO_REFITS
 
         r = read(task, space, plan, settings, None, progress, refits)
-        table, share, estimator = ranked(r.workspace(settings, progress))
+        table, share, estimator = ranked(r, r.workspace(settings, progress))
     seconds = {
         "refits": 0.0 if isinstance(r.held_out, Absent) else r.held_out.seconds,
         "total": time.perf_counter() - begun,

@@ -7,15 +7,14 @@ from typing import Any
 
 import torch
 
+from memspace.auditing.reading import Reading
 from memspace.errors import TaskError
 from memspace.measurement import Measurement
 from memspace.measures.declaration import measurement_of
 from memspace.measures.outputs_judged import OutputsJudged
 from memspace.measures.targets import Targets, outlier_share
-from memspace.measures.values import LeaveOneOutOutputs, TrainingOutputs
 from memspace.measures.workspace import Workspace
 from memspace.measures.wrong_labels import noise
-from memspace.task.task import Task
 from memspace.value import Absent
 
 __all__ = ["COLUMNS", "cannot_judge", "ranked", "sorted_rows"]
@@ -27,10 +26,11 @@ COLUMNS = {
 }
 
 
-def ranked(workspace: Workspace) -> tuple[dict[str, list[Any]], Measurement, str]:
+def ranked(r: Reading, workspace: Workspace) -> tuple[dict[str, list[Any]], Measurement, str]:
     """Rank labels by how likely they are wrong.
 
     Args:
+        r: the network, read.
         workspace: the values of an audit.
 
     Returns:
@@ -39,38 +39,44 @@ def ranked(workspace: Workspace) -> tuple[dict[str, list[Any]], Measurement, str
     Raises:
         TaskError: labels of this kind are not judged.
     """
-    task, outputs = _read(workspace)
-    index = task.train.numbers(torch.arange(outputs.n))
+    outputs = r.training
+    index = r.task.train.numbers(torch.arange(outputs.n))
     targets = workspace.get(Targets)
     if not isinstance(targets, Absent):
         rows = {"index": index.tolist(), "train_loss": outputs.loss.tolist()} | targets.columns(outputs.y)
         return sorted_rows(rows, "p_outlier"), measurement_of(outlier_share, targets.share), targets.estimator
     several = workspace.get(OutputsJudged)
     if isinstance(several, Absent):
-        loo = workspace.get(LeaveOneOutOutputs)
-        raise cannot_judge(_why(task, outputs, known=not isinstance(loo, Absent)))
+        raise cannot_judge(targets.reason or several.reason or _why(r))
     pairs = several.pairs()
     named: dict[str, list[Any]] = {"index": index[torch.tensor(pairs.pop("row"))].tolist()} | pairs
     columns = {name: named[name] for name in COLUMNS["p_wrong_label"]}
     return columns, measurement_of(noise, several.noise), several.estimator
 
 
-def _read(workspace: Workspace) -> tuple[Task, TrainingOutputs]:
-    """What every reading holds."""
-    task, outputs = workspace.get(Task), workspace.get(TrainingOutputs)
-    if isinstance(task, Absent) or isinstance(outputs, Absent):
-        raise cannot_judge("the network was not read")
-    return task, outputs
-
-
 def sorted_rows(columns: Mapping[str, Any], by: str) -> dict[str, list[Any]]:
-    """Rows with the largest of ``by`` first, of the columns that there are."""
+    """Return rows with the largest of one column first, of the columns that there are.
+
+    Args:
+        columns: of a table.
+        by: the column that ranks.
+
+    Returns:
+        columns of the list.
+    """
     order = torch.tensor(columns[by], dtype=torch.float64).argsort(descending=True, stable=True).tolist()
     return {name: [columns[name][i] for i in order] for name in COLUMNS[by] if name in columns}
 
 
 def cannot_judge(what: str) -> TaskError:
-    """The error for labels that no rule judges."""
+    """Return the error for labels that no rule judges.
+
+    Args:
+        what: why not.
+
+    Returns:
+        the error, to be raised.
+    """
     return TaskError(
         f"labels cannot be judged one by one: {what}",
         where="label issues",
@@ -78,12 +84,13 @@ def cannot_judge(what: str) -> TaskError:
     )
 
 
-def _why(task: Task, outputs: TrainingOutputs, *, known: bool) -> str:
-    """Why nothing is judged; ``known``: whether there are leave-one-out outputs."""
+def _why(r: Reading) -> str:
+    """Why nothing is judged."""
+    law, outputs = r.task.likelihood, r.training
     if outputs.sequence:
         return "each example has a label at several positions"
-    if not known:
+    if isinstance(r.left_out, Absent):
         return f"{outputs.f.shape[-1]:,} outputs per example are too many"
-    if outputs.y.is_floating_point() and task.likelihood.classifies:
+    if outputs.y.is_floating_point() and law.classifies:
         return "they are probabilities"
-    return f"the output law is {task.likelihood.name} with {outputs.f.shape[-1]:,} outputs"
+    return f"the output law is {law.name} with {outputs.f.shape[-1]:,} outputs"

@@ -29,7 +29,6 @@ class Targets:
 
     Args:
         p: (n,) probability that any of the example's numbers is an outlier.
-        each: (n, C) of every one.
         z: (n, C) leave-one-out residuals in standard deviations of the noise.
         output: (n,) where |z| is largest.
         share: of the examples.
@@ -39,7 +38,6 @@ class Targets:
     """
 
     p: Tensor
-    each: Tensor
     z: Tensor
     output: Tensor
     share: Value
@@ -86,13 +84,13 @@ def judged_targets(
         return Absent()
     z, several = residuals[0], residuals[1:]
     models = [fit_outliers(z[:, c]) for c in range(z.shape[1])]
-    each = torch.stack([m.p_outlier(several[..., c]).mean(0) for c, m in enumerate(models)], 1)
-    p = 1 - (1 - each).prod(1)
+    p_each = torch.stack([m.p_outlier(several[..., c]).mean(0) for c, m in enumerate(models)], 1)
+    p = 1 - (1 - p_each).prod(1)
     scale = torch.tensor([m.scale for m in models], dtype=torch.float64, device=z.device)
     middle = several.mean(0) / scale
     share, expected = _counted(p, models, curvature.estimator, reliable=damping.reliable)
     by = f"leave-one-out ({curvature.estimator})"
-    return Targets(p, each, middle, middle.abs().argmax(1), share, expected, law.mean(loo.f.double()), by)
+    return Targets(p, middle, middle.abs().argmax(1), share, expected, law.mean(loo.f.double()), by)
 
 
 def _counted(p: Tensor, models: Sequence[OutlierModel], by: str, *, reliable: bool) -> tuple[Value, Value]:

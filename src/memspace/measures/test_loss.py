@@ -89,10 +89,10 @@ class LabelLaws:
 def _margins(held_out: Tensor, value: float, train: float, floor: float = 0.0) -> tuple[float, float, str]:
     """How far the loss may lie below and above, and why that may not hold ("" if it does)."""
     mean = float(held_out.mean())
-    found = intervals.of_mean(held_out.cpu().numpy(), lower=floor)
-    low, high = found.ends if found.ends is not None else (floor, 2 * mean - floor)
+    sampled = intervals.of_mean(held_out.cpu().numpy(), lower=floor)
+    low, high = sampled.ends if sampled.ends is not None else (floor, 2 * mean - floor)
     again = float(intervals.margin(np.hypot(AGAIN * (value - floor), ANOTHER_SET * max(mean - train, 0.0))))
-    return float(np.hypot(mean - low, again)), float(np.hypot(high - mean, again)), found.doubt
+    return float(np.hypot(mean - low, again)), float(np.hypot(high - mean, again)), sampled.doubt
 
 
 def expect(held_out: Tensor, refits: Refitted, *, floor: float = 0.0) -> Expected:
