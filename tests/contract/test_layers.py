@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from memspace.passes.layers.linear import Linear
+from memspace.passes.layers.registry import register_layer
+from memspace.passes.layers.tied import Tied
 from memspace.passes.row_parts.token import TokenPart
 from memspace.testing import check_layer
 
@@ -76,6 +78,11 @@ def test_a_layer_with_positions_before_examples_keeps_its_contract(layer: nn.Mod
 def test_a_layer_without_a_rule_is_refused() -> None:
     with pytest.raises(AssertionError, match="PReLU: no rule knows"):
         check_layer(nn.PReLU(4), torch.randn(B, 4))
+
+
+def test_a_rule_without_types_is_not_registered() -> None:
+    with pytest.raises(TypeError, match="Tied names no types"):
+        register_layer(Tied)
 
 
 def test_parameters_that_the_rule_does_not_hold_are_named() -> None:

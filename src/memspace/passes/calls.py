@@ -23,6 +23,8 @@ from memspace.task.restored import fresh_buffers
 
 __all__ = ["Call"]
 
+LEAVE_OUT = "leave its parameters out: requires_grad=False, or patterns such as Task(parameters='!NAME.*')"
+
 
 class Call:
     """Inputs, gradient edges of the outputs, and (for composite modules) the call opened up.
@@ -81,7 +83,7 @@ class Call:
             raise UnsupportedLayerError(
                 "the input of this layer is overwritten in place later in the same forward pass",
                 where=self.name,
-                remedy="replace the in-place operation that follows it, or take the layer off the fast path",
+                remedy=f"replace the in-place operation that follows it, or {LEAVE_OUT}",
             )
 
     @property
@@ -115,7 +117,7 @@ class Call:
             raise UnsupportedLayerError(
                 f"the layer was called on {len(g)} rows for {batch} examples",
                 where=self.name,
-                remedy="take the layer off the fast path",
+                remedy=LEAVE_OUT,
             )
         return g
 
@@ -126,7 +128,7 @@ class Call:
                 self._replay = replay(module, self._args, self._kwargs, batch)
             except UnknownCallError as error:
                 raise UnsupportedLayerError(
-                    f"{type(module).__name__} {error}", where=self.name, remedy="take the layer off the fast path"
+                    f"{type(module).__name__} {error}", where=self.name, remedy=LEAVE_OUT
                 ) from error
         return self._replay
 
@@ -167,7 +169,7 @@ class Call:
             raise UnsupportedLayerError(
                 f"{type(module).__name__} cannot be differentiated example by example",
                 where=self.name,
-                remedy="take the layer off the fast path",
+                remedy=LEAVE_OUT,
             ) from error
         return {n: v.reshape(len(v), -1) for n, v in grads.items()}
 

@@ -38,8 +38,13 @@ def register_layer(rule: type[Rule]) -> type[Rule]:
 
     Returns:
         the class itself.
+
+    Raises:
+        TypeError: the rule names no types, so that no module would ever be asked of it.
     """
     made = rule()
+    if not made.types:
+        raise TypeError(f"{rule.__name__} names no types: types = (YourLayer,)")
     for kind in rule.types:
         _BY_TYPE.setdefault(kind, []).insert(0, made)
     return rule

@@ -214,7 +214,7 @@ class LayerRule(ABC):
         raise UnsupportedLayerError(
             f"{self.name} layers have no product form",
             where=read.block.name,
-            remedy="leave the layer out of the parameters that this measure is asked for",
+            remedy="leave its parameters out: patterns such as Task(parameters='!NAME.*')",
         )
 
     def whole(self, block: Block, gradients: Sequence[Tensor]) -> Tensor:
