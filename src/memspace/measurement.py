@@ -41,6 +41,8 @@ class Measurement(Shown):
             text is shown as it is.
         reliable: False where the estimator's own diagnostics say that the number should not be trusted.
         note: one sentence of context, for example why it is unreliable.
+        better: ``"larger"``, ``"smaller"``, or empty where neither is better.
+        shown: how a person reads it: ``"number"``, ``"share"`` (a percentage) or ``"ratio"``.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Measurement(Shown):
     source: str = ""
     reliable: bool = True
     note: str = ""
+    better: str = ""
+    shown: str = "number"
 
     def __post_init__(self) -> None:
         check_fields(self, besides=("value", "interval"))
@@ -110,6 +114,8 @@ class Measurement(Shown):
             "citation": cite(self.source),
             "reliable": self.reliable and finite,
             "note": self.note if finite else (self.note or f"the estimate came out as {self.value}"),
+            "better": self.better,
+            "shown": self.shown,
         }
 
     @staticmethod
@@ -126,6 +132,8 @@ class Measurement(Shown):
             source=d.get("source", ""),
             reliable=bool(d.get("reliable", True)),
             note=d.get("note", ""),
+            better=d.get("better", ""),
+            shown=d.get("shown", "number"),
         )
 
 

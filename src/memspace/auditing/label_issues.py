@@ -23,7 +23,7 @@ from memspace.display import Columns, Shown
 from memspace.limits import COUNT, WHOLE
 from memspace.measurement import Measurement
 from memspace.measures.cross_fit import cross_fit, folds_of
-from memspace.measures.declaration import measurement_of
+from memspace.measures.declaration import measurement_of, register_units
 from memspace.measures.held_out import refit_held_out
 from memspace.measures.judge import Unseen, judge
 from memspace.measures.values import HeldOut
@@ -39,6 +39,9 @@ from memspace.value import Absent
 __all__ = ["LabelIssues", "label_issues"]
 
 NEIGHBOURS = 5
+
+
+register_units({"for_suggested_influence": "nats", "for_label_influence": "nats"})
 
 
 @dataclass(frozen=True, repr=False)

@@ -40,26 +40,6 @@ WAYS = "ways.json"  # how modules are read, known since some were seen to be rea
 HELD_OUT = "held-out"  # the stage of networks trained anew, which no reading of this network decides
 ROUNDING = 1e-4  # of outputs on the probe: far above float32's rounding, far below a change of the forward
 
-# Units of the columns that have one, written into each table; counts, indices and shares have none.
-_UNITS = {
-    "train_loss": "nats",
-    "self_influence": "nats",
-    "loo_loss": "nats",
-    "bits": "bits",
-    "eigenvalue": "nats",
-    "fisher_trace": "nats",
-    "influence": "nats",
-    "for_suggested_influence": "nats",
-    "for_label_influence": "nats",
-    "probe_loss": "nats",
-    "length": "nats^½",
-    "action": "nats per learning-rate time",
-    "squared": "nats",
-    "single_step_squared": "nats",
-    "excess": "nats",
-    "leave_one_out_gap": "nats",
-}
-
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all.
@@ -234,7 +214,10 @@ def _write_text(path: Path, text: str) -> None:
 
 def _table(columns: Mapping[str, Any], schema: int, run: str = "") -> pa.Table:
     """A table whose metadata say which schema and run it belongs to and, by column, the unit where one is known."""
-    units = _UNITS | dict(units_of_columns())
+    from memspace.auditing.chapter import declared_chapters  # as they are imported, chapters declare their tables
+
+    declared_chapters()
+    units = units_of_columns()
     known = {name: units[name] for name in columns if name in units}
     about = {"memspace_schema": str(schema), "memspace_version": VERSION, "units": json.dumps(known)}
     return pa.table(dict(columns)).replace_schema_metadata(about | ({"memspace_run": run} if run else {}))

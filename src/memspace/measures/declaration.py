@@ -19,7 +19,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from memspace.errors import SettingsError
@@ -41,6 +41,7 @@ __all__ = [
     "needs_of",
     "provider_of",
     "provides",
+    "register_units",
     "table",
     "units_of_columns",
 ]
@@ -117,6 +118,19 @@ class MeasureDeclaration(Declared):
     def meaning(self) -> str:
         """The first line of the function's docstring."""
         return (self.function.__doc__ or "").strip().split("\n")[0]
+
+    def stated(self, name: str, value: Value) -> Measurement:
+        """Give a value of this measure its unit, estimator and source.
+
+        Args:
+            name: the measure's, or that of a family's member.
+            value: the number with its error.
+
+        Returns:
+            the measurement.
+        """
+        found = stated(name, value, self.unit, self.estimator, self.source)
+        return replace(found, better=self.better, shown=self.shown)
 
 
 @dataclass(frozen=True)
@@ -245,6 +259,15 @@ def declared_measures() -> tuple[MeasureDeclaration, ...]:
     return tuple(_measures.values())
 
 
+def register_units(units: Mapping[str, str]) -> None:
+    """State the units of columns that are written into tables outside of an audit's chapters.
+
+    Args:
+        units: column → unit.
+    """
+    _units.update(units)
+
+
 def provider_of(kind: Any) -> Provider | None:
     """Return the function that provides values of a type, or None."""
     return _providers.get(kind)
@@ -277,7 +300,7 @@ def measurement_of(function: Callable[..., Any], value: Value) -> Measurement:
     declared = declaration_of(function)
     if not isinstance(declared, MeasureDeclaration):
         raise SettingsError(f"{_place(function)} is not a measure", where="memspace.measures", remedy="declare it")
-    return stated(declared.name, value, declared.unit, declared.estimator, declared.source)
+    return declared.stated(declared.name, value)
 
 
 def needs_of(function: Callable[..., Any]) -> dict[str, Need]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from memspace.attempt import attempt
 from memspace.errors import SettingsError
-from memspace.measurement import Measurement, Unmeasured, stated
+from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.cost import Facts, Stage
 from memspace.measures.declaration import (
     Declared,
@@ -173,12 +174,13 @@ def _stated(declared: MeasureDeclaration, suffix: str, value: Any) -> Measuremen
     if isinstance(value, Absent):
         return Unmeasured(name, value.reason, value.remedy) if value.reason else None
     if isinstance(value, Measurement) and value.name == name and value.unit.startswith(declared.unit):
-        return value  # an engine that states its own numbers, under the declared name and unit
+        # an engine that states its own numbers, under the declared name and unit
+        return replace(value, better=declared.better, shown=declared.shown)
     if not isinstance(value, Value):
         what = f"it returned a {type(value).__name__}"
         remedy = "return a Value, an Absent, a measurement of that name and unit, or a mapping of these"
         raise SettingsError(what, where=f"the measure {name!r}", remedy=remedy)
-    return stated(name, value, declared.unit, declared.estimator, declared.source)
+    return declared.stated(name, value)
 
 
 def _undefined(found: Measurement) -> Unmeasured:

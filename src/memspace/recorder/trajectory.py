@@ -19,6 +19,7 @@ from memspace.auditing.store import write_table, write_tensors, write_text
 from memspace.errors import RunFolderError
 from memspace.files import clear, writing
 from memspace.geometry.path import every_second
+from memspace.measures.declaration import register_units
 from memspace.task.recording import (
     INDEX,
     LOOKS,
@@ -31,6 +32,18 @@ from memspace.task.recording import (
 from memspace.version import VERSION
 
 __all__ = ["COLUMNS", "Trajectory"]
+
+register_units(
+    {
+        "probe_loss": "nats",
+        "length": "nats^½",
+        "action": "nats per learning-rate time",
+        "squared": "nats",
+        "single_step_squared": "nats",
+        "excess": "nats",
+        "leave_one_out_gap": "nats",
+    }
+)
 
 ROWS = 4096  # of the table of probe evaluations; then every second is dropped
 OUTPUTS = 2**22  # bytes of probe outputs kept next to a checkpoint

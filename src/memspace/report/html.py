@@ -85,13 +85,6 @@ RECORDING = Page(
         ("watch.leave_one_out_gap", "Leave-one-out gap", "Expected rise of the loss on new examples."),
     ),
 )
-_SHARES = (
-    "labels.noise",
-    "generalisation.test_accuracy",
-    "efficiency.smallest_share",
-    "compare.disagreement",
-)
-_RATIOS = ("action.inefficiency",)
 _ORDER = {"bad": 0, "warn": 1, "good": 2, "note": 3}
 _WORDS = {"bad": "Act on this", "warn": "Watch", "good": "Good", "note": "Know"}
 
@@ -175,9 +168,9 @@ def _headlines(results: Results, wanted: tuple[tuple[str, str, str], ...]) -> li
         unit = "" if m.unit == "1" else m.unit
         if not math.isfinite(m.value):
             number, unit = plain(m.value), ""
-        elif name in _SHARES:
+        elif m.shown == "share":
             number, unit = f"{100 * m.value:.1f}%", ""
-        elif name in _RATIOS:
+        elif m.shown == "ratio":
             number = f"{format_value(m)}×"
         else:
             number = format_value(m)

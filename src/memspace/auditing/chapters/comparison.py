@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -123,7 +124,8 @@ def _distance(found: NetworkComparison) -> Chapter:
         counted = counted if counted.shape == same.shape else torch.ones_like(same, dtype=torch.bool)
         how = "share of predicted classes that differ"
         shared = groups[counted] if same.dim() > 1 else None  # the positions of a sequence are not independent
-        measured.append(from_share("compare.disagreement", same.cpu()[counted], how, groups=shared))
+        share = from_share("compare.disagreement", same.cpu()[counted], how, groups=shared)
+        measured.append(replace(share, shown="share"))
     findings = [_far(g)]
     bars = [("lower bound", g.lower), ("path found", g.length.value), ("straight line", g.straight.value)]
     if g.given is not None:
