@@ -95,7 +95,8 @@ def _module(module: object, shown: set[int]) -> str:
     name = module.__name__  # type: ignore[attr-defined]
     elsewhere = [n for n, value in vars(module).items() if id(value) in shown]
     left_out = f"   :exclude-members: {', '.join(elsewhere)}\n" if elsewhere else ""
-    return f"{name}\n{'-' * len(name)}\n\n.. automodule:: {name}\n   :members:\n{left_out}"
+    members = "" if name.removeprefix("memspace.") in SHOWN else f"   :members:\n{left_out}"
+    return f"{name}\n{'-' * len(name)}\n\n.. automodule:: {name}\n{members}"
 
 
 def _public(name: str) -> object:
@@ -119,5 +120,5 @@ def _title(text: str) -> str:
 
 if __name__ == "__main__":
     write_sources(OUT / "source")
-    quiet = ["-q", "-W", "--keep-going", "-d", str(OUT / "doctrees")]
+    quiet = ["-q", "-E", "-W", "--keep-going", "-d", str(OUT / "doctrees")]
     sys.exit(sphinx([*quiet, "-b", "html", str(OUT / "source"), str(OUT / "html")]))

@@ -222,7 +222,7 @@ class Likelihood(ABC):
         return None
 
     def coordinates(self, f: Tensor) -> Tensor | None:
-        """φ(f), (..., M), with ‖dφ‖² = dfᵀ H df, in flat space or on a sphere of :attr:`radius`; None if unknown.
+        """φ(f), (..., M), with ‖dφ‖² = dfᵀ H df, in flat space or on a sphere of ``radius``; None if unknown.
 
         Outputs that are independent, or one alone, have flat coordinates ∫√H_cc df_c, here integrated numerically.
         """
