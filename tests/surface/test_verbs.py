@@ -210,3 +210,40 @@ def test_capacity_is_that_of_the_task_or_of_fully_connected_networks() -> None:
 def test_a_study_without_test_data_is_refused_before_any_training() -> None:
     with pytest.raises(MemspaceError, match="classes and test data"):
         memspace.study(model(), (X, Y))
+
+
+@pytest.mark.parametrize("path", [(1, 2), torch.zeros(2, 2), [None], [{"a": 1}]])
+def test_a_path_is_made_of_states(path) -> None:
+    job = trained_task()
+    state = job.model.state_dict()
+    with pytest.raises(MemspaceError, match=r"no state dict|a state lacks"):
+        memspace.geodesic(job, state, {k: v + 1 for k, v in state.items()}, path=path)
+
+
+@pytest.mark.parametrize("bad", [3, {"weight": 1}, {"weight": torch.zeros(2, 2)}, [1]])
+def test_an_end_is_a_state_of_the_model(bad) -> None:
+    job = trained_task()
+    with pytest.raises(MemspaceError, match=r"state dict|do not fit|not a dict"):
+        memspace.geodesic(job, job.model.state_dict(), bad)
+    with pytest.raises(MemspaceError, match=r"state dict|do not fit|not a dict"):
+        memspace.compare(job, job.model.state_dict(), bad)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda t: memspace.prune(t, []), "no share to keep"),
+        (lambda t: memspace.compare(t, t.model.state_dict(), t.model.state_dict(), names=("a",)), "1 names of two"),
+        (
+            lambda t: memspace.influence(t, [0], target=lambda: 1, damping=0.1),
+            "cannot be called with outputs and labels",
+        ),
+        (lambda t: memspace.capacity(t, widths=(10**9,)), "widths is out of range"),
+        (lambda t: memspace.write(t, 10**30, 0), "no room in a tensor"),
+        (lambda t: memspace.write(t, X[:1], 10**30), "no room in a tensor"),
+    ],
+)
+def test_what_a_verb_cannot_use_is_told_in_a_sentence(call, says) -> None:
+    with pytest.raises(MemspaceError, match=says) as said:
+        call(trained_task())
+    assert "\n" not in str(said.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -144,9 +145,7 @@ def target_of(
     if isinstance(target, Target):
         return target
     if callable(target):
-        function = target
-        name = getattr(target, "__name__", "custom")
-        return Target(name, lambda law, f, y: function(f, y), unit="1")
+        return Target(getattr(target, "__name__", "custom"), partial(_called, target), unit="1")
     if target == "loss":
         return TARGETS[target]
     kind, _, rest = target.partition(":")
@@ -177,6 +176,15 @@ def _without_classes(kind: str, law: Likelihood) -> TaskError:
         where="target",
         remedy="use loss, or a function of (f, y)",
     )
+
+
+def _called(function: Callable[[Tensor, Tensor], Tensor], law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
+    """What a user's function makes of outputs and labels; one that cannot be called with them is refused."""
+    try:
+        return function(f, y)
+    except TypeError as error:
+        what = f"the target cannot be called with outputs and labels: {' '.join(str(error).split())[:200]}"
+        raise TaskError(what, where="target", remedy="give a function (f, y) -> one number per query") from error
 
 
 def _unknown(target: str) -> TaskError:

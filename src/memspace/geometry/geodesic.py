@@ -28,6 +28,7 @@ from memspace.measurement import Measurement
 from memspace.metric.fisher import build
 from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress, Silent
+from memspace.task.checkpoint import as_state, check_fit
 from memspace.task.checks import holding
 from memspace.task.task import Task
 
@@ -225,6 +226,9 @@ def geodesic(
         TaskError: the output law has no embedding.
         WeightsMismatchError: a state is not one of this task's model.
     """
+    path = tuple(as_state(state, "memspace.geodesic") for state in path)
+    for state in (a, b):
+        check_fit(task.model, state, "memspace.geodesic")
     began, progress, settings = time.perf_counter(), progress or Silent(), settings or GeodesicSettings()
     levels, limit = settings.levels, settings.limit
     space = ParameterSpace.of(task)

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from memspace.arguments import described
 from memspace.errors import CheckpointError, UnsafeCheckpointError, WeightsMismatchError
 from memspace.task.fingerprint import fingerprint
 from memspace.task.plain import own_name
 
-__all__ = ["check_fit", "fingerprint", "load_weights", "read_state"]
+__all__ = ["as_state", "check_fit", "fingerprint", "load_weights", "read_state"]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -102,13 +103,34 @@ def _word(t: Tensor) -> str:
     return str(t.dtype).removeprefix("torch.")
 
 
+def as_state(given: Any, where: str) -> Mapping[str, Tensor]:
+    """Take a state dict as it is.
+
+    Args:
+        given: what stands where a state dict is due.
+        where: it was given, for the message.
+
+    Returns:
+        the state dict.
+
+    Raises:
+        WeightsMismatchError: it is none: no mapping, or one of other things than tensors.
+    """
+    if isinstance(given, Mapping):
+        other = [name for name, value in given.items() if not hasattr(value, "shape")]
+        if not other or all(str(name).endswith("_extra_state") for name in other):
+            return given
+    what = f"{described(given)} is no state dict"
+    raise WeightsMismatchError(what, where=where, remedy="give a copy of this model's state_dict()")
+
+
 def check_fit(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Raise unless a state dict has the model's keys, shapes and kinds of number, all of them and no others.
 
     Raises:
         WeightsMismatchError: names the first keys that are missing, unexpected or of another shape.
     """
-    own = model.state_dict()
+    state, own = as_state(state, where), model.state_dict()
     missing = [k for k in own if k not in state]
     unexpected = [k for k in state if k not in own]
     both = [k for k in own if k in state]

@@ -64,6 +64,8 @@ def tensor_of(value: Any, where: str) -> Any:
         )
     if isinstance(value, np.ndarray | np.generic):
         return value if is_text(value) else _of_numpy(np.asarray(value), where)
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise DataError(f"{str(value)[:20]}... has no room in a tensor", where=where, remedy="give smaller numbers")
     if isinstance(value, bool | int | float):
         return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
     if isinstance(value, list | tuple) and _numbers(value):

@@ -7,12 +7,14 @@ from typing import Annotated
 
 from memspace.experiments.capacity import CapacitySettings
 from memspace.experiments.capacity_study import CapacityResults, architectures, study_capacity
-from memspace.limits import COUNT
+from memspace.limits import COUNT, Limit
 from memspace.progress import Progress
 from memspace.task.task import Task
 from memspace.verbs.verb import verb
 
 __all__ = ["capacity"]
+
+WIDTH = Limit(1, 2**16, whole=True)  # a matrix of such a side has four thousand million entries
 
 
 @verb
@@ -43,7 +45,7 @@ def capacity(
         TaskError: the task does not say how its network is made, or its outputs are not classes.
         SettingsError: a number is out of its range.
     """
-    found = architectures(task, tuple(COUNT(w, "widths") for w in widths), depth)
+    found = architectures(task, tuple(WIDTH(w, "widths") for w in widths), depth)
     settings = settings or CapacitySettings()
     studies = tuple(study_capacity(a, settings, forgetting=forgetting, progress=progress) for a in found)
     return CapacityResults(task.name, studies)

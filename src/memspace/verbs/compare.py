@@ -9,6 +9,7 @@ from pathlib import Path
 from memspace.auditing.chapters.comparison import comparison_results
 from memspace.auditing.compare import CompareSettings, NetworkComparison, compare_networks
 from memspace.auditing.store import Store
+from memspace.errors import SettingsError
 from memspace.files import locked
 from memspace.geometry.stacked import State
 from memspace.passes.processes import current
@@ -54,8 +55,11 @@ def compare(
 
     Raises:
         MemspaceError: bad input, in one sentence.
+        SettingsError: there are not two names.
     """
     settings = settings or CompareSettings()
+    if len(names) != 2:
+        raise SettingsError(f"there are {len(names)} names of two networks", where="names", remedy="give two")
     for name, state in zip(names, (a, b), strict=True):
         check_fit(task.model, state, f"memspace.compare, {name}")
         with holding(task.model, state):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from memspace.auditing.chapters.pruning import comparison
 from memspace.auditing.store import write_text
+from memspace.errors import SettingsError
 from memspace.limits import KEPT, one_of
 from memspace.measures.compensated import PruneSettings
 from memspace.measures.pruned import PrunedNetwork, measured
@@ -55,6 +56,8 @@ def prune(
     """
     settings, progress = settings or PruneSettings(), progress or Silent()
     shares = [KEPT(s, "keep") for s in (keep if isinstance(keep, Sequence) else [keep])]
+    if not shares:
+        raise SettingsError("no share to keep is given", where="keep", remedy="give a number from 0 to 1, or several")
     one_of(method, METHODS, "method")
     space = checked_space(task)
     with untouched(task.model):
