@@ -34,7 +34,7 @@ class BlockDiagonal(FisherMetric):
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """P."""
+        """Number of parameters P."""
         return self.blocks[-1].block.stop
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:

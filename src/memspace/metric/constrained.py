@@ -42,7 +42,7 @@ class RowMetric:
 
     @property
     def size(self) -> int:
-        """P."""
+        """Number of parameters P."""
         return self.rows.shape[1]
 
     def matvec(self, v: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class Density:
     size: int
 
     def integrate(self, fn: SpectralFunction) -> Estimate:
-        """Tr fn(F) with its standard error over probes."""
+        """tr fn(F) with its standard error over probes."""
         values = [self.size * float((w * fn(x)).sum()) for x, w in zip(self.nodes, self.weights, strict=True)]
         mean, error = mean_and_error(values)
         return Estimate(mean, error, len(values), len(values) - 1)

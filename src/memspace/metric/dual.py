@@ -103,7 +103,7 @@ class Dual(FisherMetric):
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """P."""
+        """Number of parameters P."""
         return self.rows.size
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:

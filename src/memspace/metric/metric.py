@@ -81,7 +81,7 @@ class FisherMetric(ABC):
 
     @abstractmethod
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Tr fn(F) over all P eigenvalues (zero ones included); tr F without ``fn``."""
+        """tr fn(F) over all P eigenvalues (zero ones included); tr F without ``fn``."""
 
     def matvec(self, v: Tensor) -> Tensor:
         """F v."""
@@ -93,7 +93,7 @@ class FisherMetric(ABC):
         return self.apply(lambda x: 1 / (x + damping), v)
 
     def inner(self, u: Tensor, v: Tensor) -> Tensor:
-        """Uᵀ F v over the last axis."""
+        """uᵀ F v over the last axis."""
         return (u * self.matvec(v)).sum(-1)
 
     def norm(self, v: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class FisherMetric(ABC):
         return self.trace(lambda x: torch.log(x + damping))
 
     def effective_dimension(self, damping: float) -> Estimate:
-        """Tr F(F+λI)⁻¹: the number of directions the data determine (MacKay 1992)."""
+        """tr F(F+λI)⁻¹: the number of directions the data determine (MacKay 1992)."""
         self._positive(damping)
         return self.trace(lambda x: x / (x + damping))
 

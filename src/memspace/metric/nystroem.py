@@ -44,7 +44,7 @@ class LowRank(FisherMetric):
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """P."""
+        """Number of parameters P."""
         return self.vectors.shape[1]
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Dense(FisherMetric):
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """P."""
+        """Number of parameters P."""
         return len(self.values)
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Diagonal(FisherMetric):
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """P."""
+        """Number of parameters P."""
         return len(self.values)
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class Kronecker(FisherMetric):
 
     @property
     def size(self) -> int:  # type: ignore[override]
-        """P."""
+        """Number of parameters P."""
         return self.blocks[-1].block.stop
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:

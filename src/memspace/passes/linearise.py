@@ -92,7 +92,7 @@ class FisherOperator:
 
     @property
     def size(self) -> int:
-        """P."""
+        """Number of parameters P."""
         return self._space.size
 
     def __call__(self, v: Tensor) -> Tensor:

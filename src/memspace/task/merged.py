@@ -16,7 +16,7 @@ __all__ = ["kept_classes", "lost_trace", "merged_root"]
 
 
 def lost_trace(p: Tensor) -> Tensor:
-    """Tr(H − H') by how many classes are kept.
+    """tr(H − H') by how many classes are kept.
 
     Args:
         p: probabilities (..., C), largest first.

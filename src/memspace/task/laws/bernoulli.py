@@ -57,7 +57,7 @@ class Bernoulli(Likelihood):
         return torch.nn.functional.binary_cross_entropy_with_logits(f, y.to(f.dtype), reduction="none").sum(-1)
 
     def residual(self, f: Tensor, y: Tensor) -> Tensor:
-        """P − y, as (1 − y)p − y(1 − p): of a sure prediction p − 1 is rounding."""
+        """p − y, as (1 − y)p − y(1 − p): of a sure prediction p − 1 is rounding."""
         y = y.to(f.dtype)
         return (1 - y) * torch.sigmoid(f) - y * torch.sigmoid(-f)
 

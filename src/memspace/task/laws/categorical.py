@@ -83,7 +83,7 @@ class Categorical(LawOfClasses):
         return torch.log_softmax(f, -1)
 
     def residual(self, f: Tensor, y: Tensor) -> Tensor:
-        """P − onehot(y), or p − y for a distribution; 0 at padded positions.
+        """p − onehot(y), or p − y for a distribution; 0 at padded positions.
 
         The entry of the label is minus the sum of the others: 1 − p of a sure prediction is rounding.
         """
@@ -111,7 +111,7 @@ class Categorical(LawOfClasses):
         return 1 + int(kept_classes(ordered, share).max())
 
     def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
-        """P ∘ (u − p·u), with u counted from the likeliest class: a shift of u changes nothing but the rounding."""
+        """p ∘ (u − p·u), with u counted from the likeliest class: a shift of u changes nothing but the rounding."""
         p = torch.softmax(f, -1)
         u = u - u.gather(-1, p.argmax(-1, keepdim=True).expand(*u.shape[:-1], 1))
         return p * (u - (p * u).sum(-1, keepdim=True))

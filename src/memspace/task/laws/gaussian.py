@@ -186,5 +186,5 @@ class Gaussian(Likelihood):
             )
 
     def mean(self, f: Tensor) -> Tensor:
-        """F itself."""
+        """f itself."""
         return f
