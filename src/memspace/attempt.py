@@ -24,7 +24,7 @@ STOPS = (Interrupted, OutputError, RunFolderError, WorkerError)  # the whole wor
 
 
 def attempt(name: str, measure: Callable[[], T], remedy: str = "") -> T | Unmeasured:
-    """What ``measure()`` returns, or why there is nothing.
+    """Call a measure, or say why there is nothing.
 
     Foreign errors (torch's ``RuntimeError``, arithmetic, linear algebra) and memspace's own refusals become the reason,
     named by their type. Any other exception is a fault of the model or of memspace: it costs no finished work either,
@@ -32,22 +32,27 @@ def attempt(name: str, measure: Callable[[], T], remedy: str = "") -> T | Unmeas
     Of several processes all hear where it failed on one, and all go without it.
 
     Args:
-        name: of the measure, or of its group; remedy: what would make it measurable.
+        name: of the measure, or of its group.
+        measure: computes it.
+        remedy: what would make it measurable.
+
+    Returns:
+        What ``measure()`` returns, or the reason why there is nothing.
     """
     failure: Failure | None = None
-    found: T | None = None
+    result: T | None = None
     try:
-        found = measure()
+        result = measure()
     except STOPS:
         raise
     except MemspaceError as error:
         failure = name, f"{error.what} ({error.where})", remedy or error.remedy
     except Exception as error:
-        said = (str(error).strip() or "no message").splitlines()[0][:LONGEST]
-        reason = f"it failed with {type(error).__name__}: {said}"
+        message = (str(error).strip() or "no message").splitlines()[0][:LONGEST]
+        reason = f"it failed with {type(error).__name__}: {message}"
         # numpy's LinAlgError is a ValueError, torch's a RuntimeError
         if not isinstance(error, RuntimeError | ArithmeticError) and type(error).__name__ != "LinAlgError":
             warnings.warn(f"{name} was not measured: {reason}", RuntimeWarning, stacklevel=2)
         failure = name, reason, remedy or "the rest is measured; report it where the message tells you nothing"
     failure = settled_by_all.get()(name, failure)
-    return Unmeasured(*failure) if failure is not None else found  # type: ignore[return-value]
+    return Unmeasured(*failure) if failure is not None else result  # type: ignore[return-value]

@@ -136,7 +136,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows no ½ shows its code, not a traceback
             stream.reconfigure(errors="backslashreplace")
     try:
-        with _team() as speaks, json_alone() if as_json else nullcontext():
+        with _group() as speaks, json_alone() if as_json else nullcontext():
             app(standalone_mode=False)
     except MemspaceError as error:
         failure = error
@@ -154,12 +154,12 @@ def main() -> None:
     raise SystemExit(failure.exit_code)
 
 
-def _team() -> AbstractContextManager[Callable[[], bool]]:
+def _group() -> AbstractContextManager[Callable[[], bool]]:
     if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1").strip() in ("", "0", "1"):
         return nullcontext(lambda: True)
-    from memspace.workers import team_of_torchrun
+    from memspace.workers import group_of_torchrun
 
-    return team_of_torchrun()
+    return group_of_torchrun()
 
 
 def _refuse_empty(words: Sequence[str]) -> None:

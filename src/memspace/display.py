@@ -29,10 +29,18 @@ class Quantity(Protocol):
     """A row of a table of results: a measurement, or why there is none."""
 
     def cells(self) -> tuple[str, str, str, str, str]:
-        """Give name, value, 95% interval, unit and remark, as people read them."""
+        """Give name, value, 95% interval, unit and remark, as people read them.
+
+        Returns:
+            Five strings.
+        """
 
     def record(self) -> dict[str, Any]:
-        """Give the same as plain values, for a data frame."""
+        """Give the same as plain values, for a data frame.
+
+        Returns:
+            Values by column.
+        """
 
 
 class Shown:

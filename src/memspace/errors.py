@@ -31,7 +31,13 @@ __all__ = [
 
 
 class MemspaceError(Exception):
-    """A failure with advice. ``what`` happened, ``where``, and the ``remedy``."""
+    """A failure with advice.
+
+    Args:
+        what: happened.
+        where: it did.
+        remedy: what to do.
+    """
 
     exit_code: ClassVar[int] = 1
 

@@ -29,6 +29,12 @@ LOCK = ".lock"
 def writing(path: Path) -> Iterator[None]:
     """Turn a failing write into one sentence.
 
+    Args:
+        path: what is written.
+
+    Yields:
+        Nothing.
+
     Raises:
         OutputError: the disk is full, read-only or not a folder.
     """
@@ -47,12 +53,21 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def written(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file next to ``path`` and put it in its place."""
+    """Let a function fill a file next to a path and put it in its place.
+
+    Args:
+        path: of the file.
+        write: fills the file at the path it gets.
+    """
     written_together({path: write})
 
 
 def written_together(files: Mapping[Path, Callable[[Path], Any]]) -> None:
-    """Fill all files before the first is put in its place: where one cannot be written, all stay as they were."""
+    """Fill all files before the first is put in its place: where one cannot be written, all stay as they were.
+
+    Args:
+        files: for each path what fills the file.
+    """
     temporary: dict[Path, Path] = {}
     try:
         for path, write in files.items():
@@ -79,7 +94,11 @@ def _new_file(path: Path) -> Path:
 
 
 def clear(folder: Path) -> None:
-    """Take a folder away if it is there; of a link, the link alone."""
+    """Take a folder away if it is there; of a link, the link alone.
+
+    Args:
+        folder: to take away.
+    """
     if folder.is_symlink():
         with writing(folder):
             folder.unlink()
@@ -89,7 +108,14 @@ def clear(folder: Path) -> None:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file's content."""
+    """Compute the SHA-256 of a file's content.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Hexadecimal digits.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -97,6 +123,12 @@ def digest_of(path: Path) -> str:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time work in a folder; the lock of a process that ended ends with it.
+
+    Args:
+        folder: to work in; created if missing.
+
+    Yields:
+        Nothing.
 
     Raises:
         RunFolderError: another process works there.

@@ -40,14 +40,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """Ends of a 95% interval, None where there are none, and the reason for which they may not cover ("" if none)."""
+    """A 95% interval.
+
+    Args:
+        ends: its ends, None where there are none.
+        doubt: the reason for which they may not cover ("" if none).
+    """
 
     ends: tuple[float, float] | None
     doubt: str = ""
 
 
 def margin(error: Any, df: float | None = None, level: float = LEVEL) -> Any:
-    """Half the width of a 95% interval of a standard error: by Student's t where ``df`` is given, else normal.
+    """Compute half the width of a 95% interval of a standard error: by Student's t where ``df`` is given, else normal.
 
     Args:
         error: standard error: a number, array or tensor.
@@ -67,24 +72,36 @@ def margin(error: Any, df: float | None = None, level: float = LEVEL) -> Any:
 def around(
     value: float, error: float, df: float | None = None, *, lower: float = -math.inf, upper: float = math.inf
 ) -> tuple[float, float]:
-    """``value`` ± :func:`margin`, cut at the bounds that the quantity cannot pass."""
+    """Compute ``value`` ± :func:`margin`, cut at the bounds that the quantity cannot pass.
+
+    Args:
+        value: the estimate.
+        error: its standard error.
+        df: degrees of freedom of the error, None for many.
+        lower: bound of the quantity.
+        upper: bound of the quantity.
+
+    Returns:
+        The interval's ends.
+    """
     half = margin(error, df)
     return max(lower, value - half), min(upper, value + half)
 
 
 def of_mean(samples: Any, *, groups: Any = None, lower: float = -math.inf, upper: float = math.inf) -> Interval:
-    """Interval of a mean by Hall's transformation of Student's t, which corrects for skewness and stays monotone.
+    """Compute the interval of a mean by Hall's transformation of Student's t, monotone and corrected for skewness.
 
     T + g T²/3√n + g² T³/27n + g/6√n with the sample's skewness g is closer to Student's t than T is (Hall 1992,
-    eq. 2.1). On exponential, gamma and log-normal samples and on
-    cross-entropy losses it covers as well as the bootstrap-t, and better than t, BCa and empirical likelihood.
+    eq. 2.1). On exponential, gamma and log-normal samples and on cross-entropy losses it covers as well as the
+    bootstrap-t, and better than t, BCa and empirical likelihood.
 
     Args:
         samples: (n,) numbers.
         groups: (n,) labels of what was drawn independently, where samples come in groups (the positions of one
             sequence); the mean is over samples, its error over groups.
-        lower, upper: bounds that every sample keeps, 0 for losses. The interval is cut there, and samples with a
-            lower bound are taken as skewed: fewer than twenty, or a tail longer than the sample shows, are doubtful.
+        lower: bound that every sample keeps, 0 for losses. The interval is cut there, and samples with a lower bound
+            are taken as skewed: fewer than twenty, or a tail longer than the sample shows, are doubtful.
+        upper: bound that every sample keeps; the interval is cut there.
 
     Returns:
         The ends, and a doubt where the sample is too small, constant, or its tail too long. A rare event that the
@@ -108,10 +125,14 @@ def of_mean(samples: Any, *, groups: Any = None, lower: float = -math.inf, upper
 
 
 def of_share(hits: float, n: float) -> Interval:
-    """Clopper–Pearson interval of a share: covers at least 95% whatever the true share; [1, 1] never.
+    """Compute the Clopper–Pearson interval of a share: it covers at least 95% whatever the true share; [1, 1] never.
 
     Args:
-        hits, n: how many of how many; need not be whole numbers (effective sample sizes).
+        hits: number of hits; need not be whole (effective sample sizes).
+        n: number of tries, alike.
+
+    Returns:
+        The ends, none without tries.
     """
     if not 0 <= hits <= n or n <= 0:
         return Interval(None, "no examples")
@@ -121,12 +142,15 @@ def of_share(hits: float, n: float) -> Interval:
 
 
 def of_grouped_share(right: Any, groups: Any = None) -> Interval:
-    """Clopper–Pearson at the effective sample size that groups leave (Korn & Graubard 1998).
+    """Compute the Clopper–Pearson interval at the effective sample size that groups leave (Korn & Graubard 1998).
 
     Args:
         right: (n,) of 0 and 1, or each example's own share of right positions.
         groups: (n,) labels of what was drawn independently, for example the sequence a position belongs to; by
             default every entry is.
+
+    Returns:
+        The ends, none with fewer than two groups.
     """
     x = floats(right)
     value = float(x.mean()) if len(x) else math.nan
@@ -143,14 +167,18 @@ def of_grouped_share(right: Any, groups: Any = None) -> Interval:
 
 
 def of_change(before: Any, after: Any, *, groups: Any = None, level: float = LEVEL) -> Interval:
-    """Interval of mean(after) − mean(before), both 0 or 1 (or shares of a sequence's positions) on the same examples.
+    """Compute the interval of mean(after) − mean(before), both 0 or 1 (or shares of positions) on the same examples.
 
     Wald's interval with one more example that gained and one that lost (Bonett & Price 2012).
 
     Args:
-        before, after: (n,) of 0 and 1.
+        before: (n,) of 0 and 1.
+        after: (n,) of 0 and 1.
         groups: (n,) labels of what was drawn independently; the error grows by what the groups' own spread shows.
         level: of the interval.
+
+    Returns:
+        The ends, none without examples.
     """
     change = floats(after) - floats(before)
     n = len(change)
@@ -173,7 +201,17 @@ def of_change(before: Any, after: Any, *, groups: Any = None, level: float = LEV
 
 
 def of_difference(first: float, n: float, second: float, m: float) -> Interval:
-    """Interval of a share of n less an independent share of m: Newcombe 1998, method 10, from exact ends."""
+    """Compute the interval of a share of n less an independent share of m: Newcombe 1998, method 10, from exact ends.
+
+    Args:
+        first: the share of n.
+        n: number of tries behind it.
+        second: the share of m.
+        m: number of tries behind it.
+
+    Returns:
+        The ends, none without tries.
+    """
     one, other = of_share(first * n, n).ends, of_share(second * m, m).ends
     if one is None or other is None:
         return Interval(None, "no examples")
@@ -183,10 +221,14 @@ def of_difference(first: float, n: float, second: float, m: float) -> Interval:
 
 
 def of_ratio(above: Any, below: Any) -> Interval:
-    """Fieller's interval of mean(above) / mean(below), both measured on the same n samples.
+    """Compute Fieller's interval of mean(above) / mean(below), both measured on the same samples.
+
+    Args:
+        above: (n,) numbers.
+        below: (n,) numbers.
 
     Returns:
-        No ends where the mean below cannot be told from zero.
+        The ends, none where the mean below cannot be told from zero.
     """
     a, b = floats(above), floats(below)
     n = len(a)
@@ -206,13 +248,19 @@ def of_ratio(above: Any, below: Any) -> Interval:
 def of_independent_ratio(
     above: float, above_ends: tuple[float, float] | None, below: float, below_ends: tuple[float, float] | None
 ) -> tuple[float, float] | None:
-    """Interval of a ratio of two positive numbers measured apart, from the interval of each.
+    """Compute the interval of a ratio of two positive numbers measured apart, from the interval of each.
 
     On a logarithmic scale each end lies as far from the value as the two ends that push it there lie from theirs, in
     the root of the sum of squares (Zou & Donner 2008).
 
+    Args:
+        above: the number above.
+        above_ends: its interval.
+        below: the number below.
+        below_ends: its interval.
+
     Returns:
-        None where an interval is missing or reaches zero.
+        The ends; None where an interval is missing or reaches zero.
     """
     if above_ends is None or below_ends is None:
         return None
@@ -226,7 +274,14 @@ def of_independent_ratio(
 
 
 def floats(values: Any) -> Floats:
-    """Numbers, an array or a tensor as (n,) float64."""
+    """Turn numbers, an array or a tensor into (n,) float64.
+
+    Args:
+        values: any of these.
+
+    Returns:
+        A flat array on the CPU.
+    """
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     elif not hasattr(values, "dtype"):

@@ -33,7 +33,8 @@ class Limit:
     """A range of numbers.
 
     Args:
-        low, high: its ends, both inside unless ``below`` says that ``high`` is not.
+        low: its lower end, inside.
+        high: its upper end, inside unless ``below`` says that it is not.
         whole: only whole numbers; one written as 4.0 counts as 4.
         below: values are smaller than ``high``.
     """
@@ -69,7 +70,15 @@ class Limit:
         return float(number)
 
     def optional(self, value: Any, name: str) -> Any:
-        """Check a value that may be None."""
+        """Check a value that may be None.
+
+        Args:
+            value: a number, a tensor or array that holds one, or None.
+            name: of the setting, as the user writes it.
+
+        Returns:
+            The value as an int or a float, or None.
+        """
         return None if value is None else self(value, name)
 
     @property

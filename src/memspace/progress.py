@@ -16,21 +16,51 @@ class Progress(ABC):
 
     @abstractmethod
     def start(self, what: str, total: int) -> int:
-        """Announce a piece of work of ``total`` ticks; returns its handle."""
+        """Announce a piece of work.
+
+        Args:
+            what: it is, in words.
+            total: ticks of it.
+
+        Returns:
+            Its handle.
+        """
 
     @abstractmethod
     def advance(self, handle: int, ticks: int = 1) -> None:
-        """Report ``ticks`` done."""
+        """Report ticks done.
+
+        Args:
+            handle: of the piece of work.
+            ticks: number of them.
+        """
 
     @abstractmethod
     def finish(self, handle: int) -> None:
-        """Close the piece of work."""
+        """Close the piece of work.
+
+        Args:
+            handle: of the piece of work.
+        """
 
     def note(self, text: str) -> None:  # noqa: B027 - a listener need not hear it
-        """Tell one sentence about the work; told to nobody where a listener does not say otherwise."""
+        """Tell one sentence about the work; nobody hears it where a listener does not say otherwise.
+
+        Args:
+            text: the sentence.
+        """
 
     def track(self, items: Iterable[T], what: str, total: int) -> Iterator[T]:
-        """Iterate over ``items``, advancing one tick each; closes itself also after an exception."""
+        """Iterate over items, advancing one tick each; closes itself also after an exception.
+
+        Args:
+            items: to iterate over.
+            what: the work is, in words.
+            total: number of items.
+
+        Yields:
+            The items.
+        """
         handle = self.start(what, total)
         try:
             for item in items:

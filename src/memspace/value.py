@@ -78,8 +78,8 @@ class Value:
         """
         numbers = intervals.floats(samples)
         value = math.fsum(numbers) / len(numbers) if len(numbers) else math.nan
-        found = intervals.of_mean(numbers, groups=groups, lower=lower, upper=upper)
-        return _doubted(value, len(numbers), found, words)
+        interval = intervals.of_mean(numbers, groups=groups, lower=lower, upper=upper)
+        return _doubted(value, len(numbers), interval, words)
 
     @staticmethod
     def share(right: Any, *, n: int | None = None, groups: Any = None, **words: Any) -> Value:
@@ -99,8 +99,10 @@ class Value:
         hits = intervals.floats(right)
         value = float(hits.mean()) if len(hits) else math.nan
         whole = groups is None and all(h in (0.0, 1.0) for h in hits)
-        found = intervals.of_share(float(hits.sum()), len(hits)) if whole else intervals.of_grouped_share(hits, groups)
-        return _doubted(value, len(hits), found, words)
+        interval = (
+            intervals.of_share(float(hits.sum()), len(hits)) if whole else intervals.of_grouped_share(hits, groups)
+        )
+        return _doubted(value, len(hits), interval, words)
 
     @staticmethod
     def change(before: Any, after: Any, *, groups: Any = None, **words: Any) -> Value:

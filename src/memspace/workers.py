@@ -18,21 +18,29 @@ from torch.distributed.rendezvous import rendezvous
 from memspace.errors import WorkerError
 from memspace.passes.processes import across
 
-__all__ = ["local_device", "team_of_torchrun"]
+__all__ = ["group_of_torchrun", "local_device"]
 
 
 def local_device(device: str) -> str:
-    """``cuda`` is this process's own GPU where torchrun started several."""
-    own = os.environ.get("LOCAL_RANK")
-    return f"cuda:{own}" if device == "cuda" and own is not None else device
+    """Name this process's own GPU where torchrun started several.
+
+    Args:
+        device: as the user wrote it.
+
+    Returns:
+        ``cuda:k`` for ``cuda`` under torchrun; else the same.
+    """
+    rank = os.environ.get("LOCAL_RANK")
+    return f"cuda:{rank}" if device == "cuda" and rank is not None else device
 
 
 @contextmanager
-def team_of_torchrun() -> Iterator[Callable[[], bool]]:
-    """Everything inside is shared among torchrun's processes.
+def group_of_torchrun() -> Iterator[Callable[[], bool]]:
+    """Share everything inside among torchrun's processes; all but the first are silent.
 
-    Processes but the first are silent. Gives a function that tells whether this process is the first to report a
-    failure: one sentence for the whole run, whoever lives to say it.
+    Yields:
+        A function that tells whether this process is the first to report a failure: one sentence for the whole run,
+        whoever lives to say it.
 
     Raises:
         WorkerError: (inside) another process ended.
@@ -42,8 +50,8 @@ def team_of_torchrun() -> Iterator[Callable[[], bool]]:
 
     def speaks() -> bool:
         try:
-            told: int = store.add("memspace/failure", 1)
-            return told == 1
+            reports: int = store.add("memspace/failure", 1)
+            return reports == 1
         except RuntimeError:  # the store went with its process
             return bool(rank == 0)
 

@@ -169,7 +169,7 @@ def test_a_task_with_refit_alone_is_retrained_in_turn() -> None:
         retrain_design(alone, replace(design, same_order=True), queries)
     found = retraining_study(alone, RetrainSettings(parts=("same-order",), subsets=3, queries=4))
     assert all(isinstance(m, Unmeasured) for m in found.measurements["same-order"])
-    with pytest.raises(TaskError, match="anew"):
+    with pytest.raises(TaskError, match="again"):
         retrain_design(replace(job, training=None), design, queries)
 
 
