@@ -9,14 +9,14 @@ import torch
 from memspace.experiments.designs import random_parts
 from memspace.experiments.lds import correlations, lds
 from memspace.experiments.memorisation import mean_error, memorisation
-from memspace.experiments.outcomes import Queries
+from memspace.experiments.outcomes import OutcomeQueries
 from memspace.experiments.truth import Design, Truth
 from memspace.intervals import around, margin
 
 
 def truth_of(design: Design, loss: torch.Tensor, split: str = "test") -> Truth:
     q = loss.shape[2]
-    queries = Queries(torch.zeros(q, 1), torch.zeros(q, dtype=torch.long), (split,) * q, torch.arange(q))
+    queries = OutcomeQueries(torch.zeros(q, 1), torch.zeros(q, dtype=torch.long), (split,) * q, torch.arange(q))
     return Truth(design, queries, {"loss": loss, "correct": (loss < 0).double()}, 0.0)
 
 

@@ -14,13 +14,13 @@ from memspace.experiments.designs import left_out, random_parts
 from memspace.experiments.lds import correlations, lds, lds_ceiling, split_half
 from memspace.experiments.left_out import effects
 from memspace.experiments.memorisation import influences, memorisation
-from memspace.experiments.outcomes import Queries
+from memspace.experiments.outcomes import OutcomeQueries
 from memspace.experiments.truth import Design, Truth
 
 
 def truth_of(design: Design, loss: Tensor, split: str = "test") -> Truth:
     q = loss.shape[2]
-    queries = Queries(torch.zeros(q, 1), torch.zeros(q, dtype=torch.long), (split,) * q, torch.arange(q))
+    queries = OutcomeQueries(torch.zeros(q, 1), torch.zeros(q, dtype=torch.long), (split,) * q, torch.arange(q))
     return Truth(design, queries, {"loss": loss, "correct": (loss < 0).double()}, 0.0)
 
 

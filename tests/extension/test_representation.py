@@ -20,7 +20,7 @@ BANDED = '''
 import torch
 from memspace.metric.context import BuildContext
 from memspace.metric.metric import FisherMetric
-from memspace.metric.representation import Need, Representation, representation, representation_named
+from memspace.metric.representation import MemoryNeed, Representation, representation, representation_named
 from memspace.metric.spectral import Dense
 
 
@@ -28,8 +28,8 @@ from memspace.metric.spectral import Dense
 class Halves(Representation):
     name = "halves"
 
-    def need(self, context: BuildContext) -> Need:
-        return Need(16 * context.space.size**2, "a matrix of halves")
+    def need(self, context: BuildContext) -> MemoryNeed:
+        return MemoryNeed(16 * context.space.size**2, "a matrix of halves")
 
     def build(self, context: BuildContext) -> FisherMetric:
         whole, half = representation_named("dense").build(context).to_dense(), context.space.size // 2

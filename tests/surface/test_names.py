@@ -53,3 +53,12 @@ def test_a_star_import_gives_every_name():
     names = {}
     exec("from memspace import *", names)
     assert set(memspace.__all__) <= set(names)
+
+
+def test_no_two_classes_have_one_name():
+    places: dict[str, list[str]] = {}
+    for path in SOURCE.parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(SOURCE.parent)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

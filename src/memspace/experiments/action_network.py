@@ -14,7 +14,7 @@ from memspace.task.builtin.options import corrupt
 from memspace.task.data import first_tensor
 from memspace.task.task import Task
 
-__all__ = ["Examples", "Residual", "ResidualNetwork", "Split", "examples_of"]
+__all__ = ["DataSplit", "Examples", "Residual", "ResidualNetwork", "examples_of"]
 
 SEVERITY = 3  # of the eight of every corruption: where small networks lose some decisions and keep others
 
@@ -79,7 +79,7 @@ class ResidualNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class Split:
+class DataSplit:
     """One seed's training and validation examples.
 
     Args:
@@ -130,7 +130,7 @@ class Examples:
     noise: float
     classes: int
 
-    def split(self, seed: int) -> Split:
+    def split(self, seed: int) -> DataSplit:
         """Draw a seed's examples from the pool; validation labels stay right.
 
         Args:
@@ -142,7 +142,7 @@ class Examples:
         order = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(seed + 31))
         a, b = order[: self.train], order[self.train : self.train + self.valid]
         truth = self.y[a]
-        return Split(self.x[a], corrupt(truth, self.noise, self.classes, seed), truth, self.x[b], self.y[b])
+        return DataSplit(self.x[a], corrupt(truth, self.noise, self.classes, seed), truth, self.x[b], self.y[b])
 
 
 def examples_of(

@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from memspace.experiments.action_methods import LAW, Method, Trainer
-from memspace.experiments.action_network import Examples, ResidualNetwork, Split
+from memspace.experiments.action_network import DataSplit, Examples, ResidualNetwork
 from memspace.geometry.distance import squared_distances
 from memspace.measures.calibration import calibration_error
 from memspace.measures.complexity import fisher_rao_norm
@@ -153,7 +153,7 @@ def train_one(examples: Examples, shape: Shape, how: Method, job: StudyTraining)
 
 
 def _run(
-    model: nn.Module, trainer: Trainer, split: Split, shape: Shape, job: StudyTraining, watch: _Watch | None
+    model: nn.Module, trainer: Trainer, split: DataSplit, shape: Shape, job: StudyTraining, watch: _Watch | None
 ) -> float:
     recipe = Recipe(1, shape.batch, job.rate, 0.0)
     model.train()
@@ -196,7 +196,7 @@ def _points(steps: int) -> set[int]:
 class _Watch:
     """Reads the network along its training: on test examples, wrong labels, and a probe of training examples."""
 
-    def __init__(self, model: nn.Module, examples: Examples, split: Split) -> None:
+    def __init__(self, model: nn.Module, examples: Examples, split: DataSplit) -> None:
         self._model, self._examples, self._split = model, examples, split
         self._last: Tensor | None = None
         self._squared: list[Tensor] = []
@@ -223,7 +223,7 @@ class _Watch:
         return {"length": length, "action": length**2 / 2}
 
 
-def fitted(f: Tensor, split: Split) -> float:
+def fitted(f: Tensor, split: DataSplit) -> float:
     """Compute the share of the wrong training labels that are predicted.
 
     Args:
@@ -237,7 +237,7 @@ def fitted(f: Tensor, split: Split) -> float:
     return float((f.argmax(-1) == split.y)[wrong].double().mean()) if bool(wrong.any()) else 0.0
 
 
-def _measured(model: nn.Module, examples: Examples, split: Split, f_valid: Tensor) -> dict[str, float]:
+def _measured(model: nn.Module, examples: Examples, split: DataSplit, f_valid: Tensor) -> dict[str, float]:
     e = examples
     theta = {n: p.detach() for n, p in model.named_parameters()}
 

@@ -14,13 +14,13 @@ from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 from memspace.training.loss import example_losses
 
-__all__ = ["Queries", "measured", "outcomes", "queries_of"]
+__all__ = ["OutcomeQueries", "measured", "outcomes", "queries_of"]
 
 BATCH = 512
 
 
 @dataclass(frozen=True)
-class Queries:
+class OutcomeQueries:
     """Q examples whose outcomes are measured.
 
     Args:
@@ -39,7 +39,7 @@ class Queries:
         return len(self.y)
 
 
-def queries_of(task: Task, *, train: Tensor | None = None, test: Tensor | None = None) -> Queries:
+def queries_of(task: Task, *, train: Tensor | None = None, test: Tensor | None = None) -> OutcomeQueries:
     """Take training examples and test examples as queries, in this order.
 
     Args:
@@ -73,7 +73,9 @@ def queries_of(task: Task, *, train: Tensor | None = None, test: Tensor | None =
     split = tuple(name for name, _, at in parts for _ in range(len(at)))
     xs = [move(b.x, task.device) for b in batches]
     x = xs[0] if len(xs) == 1 else _below(xs[0], xs[1])
-    return Queries(x, torch.cat([b.y for b in batches]).to(task.device), split, torch.cat([b.index for b in batches]))
+    return OutcomeQueries(
+        x, torch.cat([b.y for b in batches]).to(task.device), split, torch.cat([b.index for b in batches])
+    )
 
 
 def _below(a: Inputs, b: Inputs) -> Inputs:
@@ -114,7 +116,7 @@ def outcomes(likelihood: Likelihood, f: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def measured(model: nn.Module, queries: Queries, likelihood: Likelihood) -> dict[str, Tensor]:
+def measured(model: nn.Module, queries: OutcomeQueries, likelihood: Likelihood) -> dict[str, Tensor]:
     """Measure a network on the queries, in eval mode, on the CPU in float64.
 
     Args:

@@ -16,7 +16,7 @@ from memspace.display import Columns, Shown
 from memspace.errors import SettingsError
 from memspace.experiments.designs import left_out, random_parts
 from memspace.experiments.lds import correlations
-from memspace.experiments.outcomes import Queries, queries_of
+from memspace.experiments.outcomes import OutcomeQueries, queries_of
 from memspace.experiments.reports import REPORTS, Tables
 from memspace.experiments.truth import Design, Truth, retrain_design
 from memspace.limits import BYTES, COUNT, PART, SEED, SEVERAL, one_of
@@ -126,7 +126,7 @@ class RetrainResults(Shown):
         }
 
 
-def designs_of(task: Task, settings: RetrainSettings) -> list[tuple[str, Design, Queries]]:
+def designs_of(task: Task, settings: RetrainSettings) -> list[tuple[str, Design, OutcomeQueries]]:
     """List the networks a study trains.
 
     Args:
@@ -138,7 +138,7 @@ def designs_of(task: Task, settings: RetrainSettings) -> list[tuple[str, Design,
     """
     n, s = len(task.train), settings
     asked = _queries(task, s)
-    made: list[tuple[str, Design, Queries]] = []
+    made: list[tuple[str, Design, OutcomeQueries]] = []
     for part in s.parts:
         if part == "half":
             made.append((part, random_parts("half", n, s.subsets, 0.5, seeds=s.seeds, seed=s.seed), asked))
@@ -210,7 +210,7 @@ def retraining_study(
     )
 
 
-def _queries(task: Task, settings: RetrainSettings, train: Tensor | None = None) -> Queries:
+def _queries(task: Task, settings: RetrainSettings, train: Tensor | None = None) -> OutcomeQueries:
     data = task.test if task.test is not None else task.train
     if settings.at is not None:
         at = torch.tensor(settings.at, dtype=torch.long)

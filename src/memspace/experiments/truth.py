@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from memspace.auditing.store import Store
 from memspace.errors import DataError, NonFiniteError, TaskError
-from memspace.experiments.outcomes import Queries, measured
+from memspace.experiments.outcomes import OutcomeQueries, measured
 from memspace.progress import Progress, Silent
 from memspace.task.task import Task
 from memspace.training.many import MEMORY, train_many
@@ -73,7 +73,7 @@ class Truth:
     """
 
     design: Design
-    queries: Queries
+    queries: OutcomeQueries
     outcomes: dict[str, Tensor]
     seconds: float
 
@@ -125,7 +125,7 @@ class Truth:
 def retrain_design(
     task: Task,
     design: Design,
-    queries: Queries,
+    queries: OutcomeQueries,
     *,
     store: Store | None = None,
     progress: Progress | None = None,
@@ -230,7 +230,13 @@ def _alike(design: Design, rows: Tensor) -> Tensor:
 
 
 def _outcomes(
-    task: Task, design: Design, rows: Tensor, queries: Queries, progress: Progress, at_once: int | None, memory: int
+    task: Task,
+    design: Design,
+    rows: Tensor,
+    queries: OutcomeQueries,
+    progress: Progress,
+    at_once: int | None,
+    memory: int,
 ) -> dict[str, Tensor]:
     """Outcomes (R, Q) of the networks of these rows of the (K·S) table."""
     per = design.seeds.shape[1]
@@ -268,7 +274,7 @@ def _outcomes(
     return made
 
 
-def _digest(design: Design, queries: Queries, at_once: int | None) -> str:
+def _digest(design: Design, queries: OutcomeQueries, at_once: int | None) -> str:
     """What decides the outcomes, except the task."""
     digest = hashlib.sha256(json.dumps([design.same_order, list(queries.split), at_once]).encode())
     for t in (design.kept, design.seeds, queries.index):

@@ -25,13 +25,20 @@ from memspace.extensions import load_extensions
 from memspace.metric.context import BuildContext
 from memspace.metric.metric import FisherMetric
 
-__all__ = ["Need", "Representation", "check_need", "known_representations", "representation", "representation_named"]
+__all__ = [
+    "MemoryNeed",
+    "Representation",
+    "check_need",
+    "known_representations",
+    "representation",
+    "representation_named",
+]
 
 BUILT_IN = "memspace.metric.representations"
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """Memory that a representation holds.
 
     Args:
@@ -54,7 +61,7 @@ class Representation(ABC):
 
     name: ClassVar[str]
 
-    def need(self, context: BuildContext) -> Need | None:
+    def need(self, context: BuildContext) -> MemoryNeed | None:
         """Return what it must hold in memory, or None where that is little; asked before anything is read."""
         return None
 

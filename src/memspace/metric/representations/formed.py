@@ -9,7 +9,7 @@ import torch
 from memspace.metric.block import BlockDiagonal, DenseBlock
 from memspace.metric.context import BuildContext
 from memspace.metric.metric import FisherMetric
-from memspace.metric.representation import Need, Representation, representation
+from memspace.metric.representation import MemoryNeed, Representation, representation
 from memspace.metric.spectral import Dense, Diagonal
 from memspace.passes.engine import run_pass
 from memspace.passes.statistics import DenseFisher, DiagonalFisher
@@ -30,10 +30,10 @@ class AsDense(Representation):
 
     name = "dense"
 
-    def need(self, context: BuildContext) -> Need:
+    def need(self, context: BuildContext) -> MemoryNeed:
         """Two P × P matrices."""
         size = context.space.size
-        return Need(16 * size**2, f"a dense {size} × {size} metric", INSTEAD)
+        return MemoryNeed(16 * size**2, f"a dense {size} × {size} metric", INSTEAD)
 
     def build(self, context: BuildContext) -> FisherMetric:
         """Sum the outer products of all rows."""
@@ -48,9 +48,9 @@ class AsBlocks(Representation):
 
     name = "block"
 
-    def need(self, context: BuildContext) -> Need:
+    def need(self, context: BuildContext) -> MemoryNeed:
         """Two square matrices per block."""
-        return Need(16 * sum(b.size**2 for b in context.blocks), "a dense matrix per block", INSTEAD)
+        return MemoryNeed(16 * sum(b.size**2 for b in context.blocks), "a dense matrix per block", INSTEAD)
 
     def build(self, context: BuildContext) -> FisherMetric:
         """Sum the outer products of the rows of every block."""

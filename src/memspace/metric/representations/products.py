@@ -8,7 +8,7 @@ from memspace.metric.context import BuildContext
 from memspace.metric.implicit import Implicit
 from memspace.metric.metric import FisherMetric
 from memspace.metric.nystroem import nystroem
-from memspace.metric.representation import Need, Representation, representation
+from memspace.metric.representation import MemoryNeed, Representation, representation
 
 __all__ = ["AsImplicit", "AsNystroem"]
 
@@ -33,9 +33,9 @@ class AsNystroem(Representation):
 
     name = "nystroem"
 
-    def need(self, context: BuildContext) -> Need:
+    def need(self, context: BuildContext) -> MemoryNeed:
         """One vector of the basis at least."""
-        return Need(EACH * context.space.size, "a Nyström basis of one vector")
+        return MemoryNeed(EACH * context.space.size, "a Nyström basis of one vector")
 
     def build(self, context: BuildContext) -> FisherMetric:
         """Multiply F by random vectors, as many as memory holds and no more than ``RANK``."""

@@ -11,7 +11,7 @@ from memspace.metric.draw import TOLERANCE
 from memspace.metric.dual import Dual, select_rows
 from memspace.metric.exact import output_root, read_jacobian
 from memspace.metric.metric import FisherMetric
-from memspace.metric.representation import Need, Representation, representation
+from memspace.metric.representation import MemoryNeed, Representation, representation
 from memspace.passes.collect import CollectRows
 from memspace.passes.engine import run_pass
 from memspace.passes.kinds import Kind
@@ -25,10 +25,10 @@ class AsDual(Representation):
 
     name = "dual"
 
-    def need(self, context: BuildContext) -> Need:
+    def need(self, context: BuildContext) -> MemoryNeed:
         """Three square matrices of all rows."""
         rows = context.n * context.cotangents(_read_kind(context))
-        return Need(3 * 8 * rows**2, f"a Gram matrix of {rows} rows ({context.n} examples)")
+        return MemoryNeed(3 * 8 * rows**2, f"a Gram matrix of {rows} rows ({context.n} examples)")
 
     def build(self, context: BuildContext) -> FisherMetric:
         """Read Jacobian rows and mix them to Fisher rows, or read those of sampled labels as they are."""
