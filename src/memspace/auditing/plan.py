@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from memspace.auditing.facts import factor_facts, model_facts, shapes_of, signal_products, squares
@@ -43,6 +43,7 @@ class Plan:
         kind: which cotangents the metric is made of (see ``memspace.passes.kinds``).
         principal_rows: how many Fisher rows the Gram matrix of the dual holds at most.
         on_disk: bytes of Kronecker factors and bases kept in memory-mapped files (0: in memory).
+        facts: what the costs were computed from.
     """
 
     representation: str
@@ -61,6 +62,7 @@ class Plan:
     stages: tuple[Stage, ...]
     principal_rows: int = PRINCIPAL_ROWS
     on_disk: int = 0
+    facts: Facts | None = None
 
     @property
     def samples(self) -> int:
@@ -122,7 +124,7 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types."""
-        return asdict(self) | {"passes": self.passes, "most_passes": self.most}
+        return asdict(replace(self, facts=None)) | {"passes": self.passes, "most_passes": self.most}
 
 
 def size(count: int) -> str:
@@ -208,6 +210,7 @@ def make_plan(task: Task, space: ParameterSpace, settings: AuditSettings) -> Pla
         stages,
         sketch,
         on_disk,
+        facts,
     )
 
 

@@ -7,16 +7,19 @@ from collections.abc import Callable
 from memspace.auditing.common import held_out_of
 from memspace.auditing.ekfac_backend import ekfac_backend
 from memspace.auditing.exact_backend import exact_backend
-from memspace.auditing.plan import AuditSettings, Plan
+from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.reading import Reading
 from memspace.auditing.store import Store
 from memspace.measures.values import HeldOut
+from memspace.measures.workspace import Workspace
 from memspace.passes.space import ParameterSpace
-from memspace.progress import Progress
+from memspace.passes.verify import checked_space
+from memspace.progress import Progress, Silent
+from memspace.task.checks import untouched
 from memspace.task.task import Task
 from memspace.value import Absent
 
-__all__ = ["read"]
+__all__ = ["read", "read_task"]
 
 
 def read(
@@ -32,3 +35,26 @@ def read(
     refits = held_out_of(task, plan, settings, store, progress) if held_out is None else held_out()
     backend = exact_backend if plan.representation == "dual" else ekfac_backend
     return backend(task, space, plan, settings, store, progress, refits)
+
+
+def read_task(
+    task: Task, settings: AuditSettings | None = None, progress: Progress | None = None
+) -> tuple[Workspace, Plan]:
+    """Check a task, plan its audit and read it, without chapters: the values that measures need.
+
+    Args:
+        task: the network and its data.
+        settings: of the audit.
+        progress: told of every pass.
+
+    Returns:
+        the workspace in which measures are made, and the plan.
+
+    Raises:
+        MemspaceError: bad input, in one sentence.
+    """
+    settings, progress = settings or AuditSettings(), progress or Silent()
+    space = checked_space(task)
+    with untouched(task.model):
+        plan = make_plan(task, space, settings)
+        return read(task, space, plan, settings, None, progress).workspace(settings, progress), plan

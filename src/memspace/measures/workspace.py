@@ -49,6 +49,7 @@ class Workspace:
     """
 
     def __init__(self, given: Mapping[Any, object]) -> None:
+        self.given = dict(given)
         self._values: dict[Any, object] = dict(given)
 
     def get(self, kind: type[T]) -> T | Absent:
