@@ -103,6 +103,7 @@ def duplicates(
     either kernel (half of it each; inputs that are not one tensor of real numbers have the first alone).
 
     Args:
+        task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
         within: ``train``: pairs of training examples; ``train-test``: test examples that resemble a training example.
         rate: false positives per example asked about, by each kernel's own null.
 

@@ -108,6 +108,15 @@ def distil(
     training (or always the same). Accuracies are of held-out data, over initialisations not used before; real
     examples get the same number of steps at the best step size of a grid.
 
+    Args:
+        task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
+        recipe: how many examples, steps and iterations; see :class:`memspace.DistilSettings`.
+        seed: random seed of examples and initialisations.
+        progress: told what is being done.
+
+    Returns:
+        the examples, and the accuracy they give next to that of real ones.
+
     Raises:
         TaskError: no repeatable training, no test data, no classes, or inputs that are not one float tensor.
     """

@@ -50,6 +50,7 @@ def forget(
     generalised linear models at their optimum in the limit of many; else first order in the size of the set.
 
     Args:
+        task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
         examples: positions of training examples.
         damping: γ of (F + γI)⁻¹, the L2 decay of the mean loss; chosen where not given: by the training's time for
             SGD, else by forgetting other examples and one refit, else by the evidence (flagged).

@@ -75,6 +75,7 @@ def reweight(
     the step is a damped Newton step, (F + γI)⁻¹ in between: the influence of i on the clean loss.
 
     Args:
+        task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
         clean: clean examples, anything ``Data`` takes; their loss is a mean.
         damping: γ of the preconditioned form; from the training's time where not given.
         state: weights to be at instead of the model's own, for example of an early checkpoint: a network that has

@@ -78,6 +78,7 @@ def write(
     minimum-norm update; else it ends at a local minimum, or where its steps are used up.
 
     Args:
+        task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
         x, y: the new examples, as a batch of the task's data: inputs (m, ...), labels (m, ...). Or, without ``y``,
             anything :class:`memspace.Data` takes.
         damping: γ (default: tr F times 1e-5).
