@@ -46,11 +46,17 @@ HOW_TO_MAKE = {
 
 
 def typed(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, refusing arguments that are not what its annotations say.
+    """Have a function refuse arguments that are not what its annotations say.
+
+    Args:
+        function: with annotations.
+
+    Returns:
+        The function behind the check.
 
     Raises:
-        TaskError: something else stands where a task is due.
-        SettingsError: any other argument is of a wrong type, out of its range, missing, or not known.
+        TaskError: (when called) something else stands where a task is due.
+        SettingsError: (when called) any other argument is of a wrong type, out of its range, missing, or not known.
     """
     signature = inspect.signature(function)
     hints: dict[str, Any] = {}
@@ -78,9 +84,10 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def check_fields(made: Any, besides: Iterable[str] = (), of: type | None = None) -> None:
-    """Raise where a field of a dataclass is not what its annotation says, as :func:`typed` does for arguments.
+    """Refuse fields of a dataclass that are not what their annotations say, as :func:`typed` does for arguments.
 
     Args:
+        made: an instance.
         besides: fields that are read elsewhere.
         of: the class whose fields are meant, where a user may have derived another from it.
     """
@@ -100,7 +107,16 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def check_names(given: Mapping[str, Any], of: type, where: str) -> None:
-    """Raise where a keyword is no field of the dataclass ``of``; says which one may be meant."""
+    """Refuse a keyword that is no field of a dataclass; the message says which one may be meant.
+
+    Args:
+        given: keywords.
+        of: the dataclass.
+        where: for the message.
+
+    Raises:
+        SettingsError: a keyword is no field.
+    """
     known = [field.name for field in dataclasses.fields(of)]
     for name in given:
         if name not in known:
@@ -110,7 +126,14 @@ def check_names(given: Mapping[str, Any], of: type, where: str) -> None:
 
 
 def described(value: Any) -> str:
-    """A value in a few words: numbers and short strings as they are, all else by its kind."""
+    """Describe a value in a few words.
+
+    Args:
+        value: any.
+
+    Returns:
+        For example ``a list of 3``.
+    """
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
     if isinstance(value, str):
@@ -140,7 +163,7 @@ def _check(value: Any, annotation: Any, name: str, where: str) -> Any:
     if len(known) < len(kinds):
         return value
     named = [c.__name__ for c in choices if isinstance(c, type)]
-    words = " or ".join(dict.fromkeys(said for _, said in known if said != "None"))
+    words = " or ".join(dict.fromkeys(word for _, word in known if word != "None"))
     makes = [HOW_TO_MAKE[n] for n in named if n in HOW_TO_MAKE]
     remedy = makes[0] if makes else f"give {words}"
     if isinstance(value, type) and any(isinstance(c, type) and issubclass(value, c) for c in choices):
@@ -182,11 +205,11 @@ def _kind(choice: Any) -> Kind | None:
     """How to tell values of one annotation; None where it cannot be told from the value's class."""
     origin = typing.get_origin(choice) or choice
     if origin in _PLAIN:
-        fits, said = _PLAIN[origin]
+        fits, word = _PLAIN[origin]
         entries = _entries(choice)
         if entries is None:
-            return fits, said
-        return (lambda v: fits(v) and _all(v, entries[0])), f"{said} of {entries[1]}"
+            return fits, word
+        return (lambda v: fits(v) and _all(v, entries[0])), f"{word} of {entries[1]}"
     if not isinstance(choice, type) or getattr(choice, "_is_protocol", False):
         return None
     if choice.__module__.startswith("memspace."):
@@ -244,8 +267,8 @@ def _nan(value: Any) -> bool:
 
 
 def _as_number(value: Any, kind: type) -> Any:
-    own = _item(value)
-    return own if type(own) is kind else kind(own)
+    number = _item(value)
+    return number if type(number) is kind else kind(number)
 
 
 def _listed(value: Any) -> bool:

@@ -77,13 +77,21 @@ class Measurement(Shown):
         return None if self.interval is None else (self.interval[1] - self.interval[0]) / (2 * intervals.margin(1.0))
 
     def cells(self) -> tuple[str, str, str, str, str]:
-        """Give name, value, 95% interval, unit and what speaks against it, as people read them."""
+        """Give name, value, 95% interval, unit and what speaks against it, as people read them.
+
+        Returns:
+            Five strings.
+        """
         interval = "" if self.interval is None else format_interval(self)
         remark = "" if self.reliable else "not reliable"
         return self.name, format_value(self), interval, "" if self.unit == "1" else self.unit, remark
 
     def record(self) -> dict[str, Any]:
-        """Give plain values, for a data frame."""
+        """Give plain values, for a data frame.
+
+        Returns:
+            Values by column.
+        """
         low, high = self.interval or (math.nan, math.nan)
         return {
             "name": self.name,
@@ -101,7 +109,11 @@ class Measurement(Shown):
         return (self,)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; NaN and infinities become None with the reason in ``note``."""
+        """Give plain JSON types; NaN and infinities become None with the reason in ``note``.
+
+        Returns:
+            The fields, and the source as a citation.
+        """
         finite = math.isfinite(self.value)
         return {
             "name": self.name,
@@ -120,7 +132,14 @@ class Measurement(Shown):
 
     @staticmethod
     def from_dict(d: dict[str, Any]) -> Measurement:
-        """Inverse of :meth:`to_dict`."""
+        """Invert :meth:`to_dict`.
+
+        Args:
+            d: what it gave.
+
+        Returns:
+            The measurement.
+        """
         interval = d.get("interval")
         return Measurement(
             name=d["name"],
@@ -139,18 +158,32 @@ class Measurement(Shown):
 
 @dataclass(frozen=True)
 class Unmeasured(Shown):
-    """A quantity that was not measured: never a zero, always a reason and what would make it measurable."""
+    """A quantity that was not measured: never a zero, always a reason and what would make it measurable.
+
+    Args:
+        name: of the quantity.
+        reason: why there is no value.
+        remedy: what would make it measurable.
+    """
 
     name: str
     reason: str
     remedy: str
 
     def cells(self) -> tuple[str, str, str, str, str]:
-        """Give the name and why there is no value."""
+        """Give the name and why there is no value.
+
+        Returns:
+            Five strings.
+        """
         return self.name, "–", "", "", f"not measured: {self.reason}; {self.remedy}"
 
     def record(self) -> dict[str, Any]:
-        """Give plain values, for a data frame."""
+        """Give plain values, for a data frame.
+
+        Returns:
+            Values by column.
+        """
         return {
             "name": self.name,
             "value": math.nan,
@@ -167,7 +200,11 @@ class Unmeasured(Shown):
         return (self,)
 
     def to_dict(self) -> dict[str, str]:
-        """Plain JSON types."""
+        """Give plain JSON types.
+
+        Returns:
+            The fields.
+        """
         return {"name": self.name, "reason": self.reason, "remedy": self.remedy}
 
 

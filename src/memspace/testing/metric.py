@@ -62,8 +62,8 @@ class _Checked:
         """Require a number to be exact, or within its own standard errors."""
         value = float(expected)
         allowed = ERRORS * found.standard_error + self.tolerance * max(abs(value), 1e-300)
-        said = f"{what} is {found.value:.6g} ± {found.standard_error:.2g}, of its own matrix it is {value:.6g}"
-        assert abs(found.value - value) <= allowed, said
+        message = f"{what} is {found.value:.6g} ± {found.standard_error:.2g}, of its own matrix it is {value:.6g}"
+        assert abs(found.value - value) <= allowed, message
 
 
 def check_metric(metric: FisherMetric, dense: Tensor | None = None, *, tolerance: float = 1e-6, seed: int = 0) -> None:
@@ -97,8 +97,8 @@ def _matrix(checked: _Checked, dense: Tensor | None) -> None:
     assert bool(torch.isfinite(matrix).all()), "the matrix holds NaN or infinite entries"
     checked.near(matrix, matrix.T, "the transpose of the matrix")
     lowest, scale = float(torch.linalg.eigvalsh((matrix + matrix.T) / 2).min()), float(matrix.norm())
-    said = f"the matrix has the negative eigenvalue {lowest:.2g} at a norm of {scale:.2g}"
-    assert lowest >= -checked.tolerance * scale, said
+    message = f"the matrix has the negative eigenvalue {lowest:.2g} at a norm of {scale:.2g}"
+    assert lowest >= -checked.tolerance * scale, message
     if dense is not None:
         checked.near(matrix, dense.double(), "the matrix, against the reference,")
 
@@ -137,10 +137,10 @@ def _numbers(checked: _Checked) -> None:
 
 
 def _eigenvalues(checked: _Checked) -> None:
-    found, largest = checked.metric.eigenvalues().double(), float(checked.spectrum[0][-1])
-    assert bool((found[1:] <= found[:-1]).all()), "the eigenvalues are not in descending order"
-    said = f"the largest eigenvalue is {float(found[0]):.6g}, of the matrix it is {largest:.6g}"
-    assert abs(float(found[0]) - largest) <= max(checked.tolerance, 1e-6) * max(largest, 1e-300), said
+    values, largest = checked.metric.eigenvalues().double(), float(checked.spectrum[0][-1])
+    assert bool((values[1:] <= values[:-1]).all()), "the eigenvalues are not in descending order"
+    message = f"the largest eigenvalue is {float(values[0]):.6g}, of the matrix it is {largest:.6g}"
+    assert abs(float(values[0]) - largest) <= max(checked.tolerance, 1e-6) * max(largest, 1e-300), message
 
 
 def _refusals(checked: _Checked) -> None:

@@ -45,7 +45,7 @@ def capacity(
         TaskError: the task does not say how its network is made, or its outputs are not classes.
         SettingsError: a number is out of its range.
     """
-    found = architectures(task, tuple(WIDTH(w, "widths") for w in widths), depth)
+    chosen = architectures(task, tuple(WIDTH(w, "widths") for w in widths), depth)
     settings = settings or CapacitySettings()
-    studies = tuple(study_capacity(a, settings, forgetting=forgetting, progress=progress) for a in found)
+    studies = tuple(study_capacity(a, settings, forgetting=forgetting, progress=progress) for a in chosen)
     return CapacityResults(task.name, studies)

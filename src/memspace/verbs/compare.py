@@ -64,9 +64,9 @@ def compare(
         check_fit(task.model, state, f"memspace.compare, {name}")
         with holding(task.model, state):
             check_task(task)
-    found = compare_networks(task, a, b, path=path, settings=settings, progress=progress)
-    results = comparison_results(task, found, names, asdict(settings) | ({"command": command} if command else {}))
+    comparison = compare_networks(task, a, b, path=path, settings=settings, progress=progress)
+    results = comparison_results(task, comparison, names, asdict(settings) | ({"command": command} if command else {}))
     if out is not None and current().rank == 0:  # one folder, one writer
         with locked(Path(out)):
             Store(Path(out), {"compare": list(names)}, fresh=True).save_results(results, render(results, COMPARISON))
-    return replace(found, results=results)
+    return replace(comparison, results=results)

@@ -37,7 +37,7 @@ def retrain(
         measurements by part with their 95% intervals, tables, and the outcomes of every network.
 
     Raises:
-        TaskError: the task cannot train anew.
+        TaskError: the task cannot train again.
         DataError: settings that do not fit the data.
         OutputError: the folder cannot be written.
     """

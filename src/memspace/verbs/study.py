@@ -50,6 +50,6 @@ def study(
         return action_study(examples, s, progress=progress)
     with locked(Path(out)):
         store = open_study_folder(Path(out), examples, s, fresh=fresh)
-        found = action_study(examples, s, store=store, progress=progress)
-        write_text(Path(out) / "study.json", json.dumps(clean(found.to_dict()), indent=1, ensure_ascii=False))
-    return found
+        results = action_study(examples, s, store=store, progress=progress)
+        write_text(Path(out) / "study.json", json.dumps(clean(results.to_dict()), indent=1, ensure_ascii=False))
+    return results

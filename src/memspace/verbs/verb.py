@@ -69,8 +69,8 @@ def verb(function: Callable[Concatenate[S, P], R]) -> Verb[S, P, R]:
             return run(first, *rest, **keywords)
         if not isinstance(first, nn.Module):
             raise _no_task(first, where)
-        task, own = _with_data(first, rest, keywords, _names_of(function), where)
-        return run(task, **own)
+        task, arguments = _with_data(first, rest, keywords, _names_of(function), where)
+        return run(task, **arguments)
 
     return cast(Verb[S, P, R], called)
 
@@ -108,10 +108,10 @@ class _Names:
 
 @functools.cache
 def _names_of(function: Callable[..., Any]) -> _Names:
-    own = list(inspect.signature(function).parameters.values())[1:]
-    single = [p for p in own if p.kind is not p.VAR_KEYWORD]
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    single = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
     hints = typing.get_type_hints(function)
-    options = [typing.get_args(hints[p.name])[0] for p in own if p.kind is p.VAR_KEYWORD]
+    options = [typing.get_args(hints[p.name])[0] for p in parameters if p.kind is p.VAR_KEYWORD]
     return _Names(
         (*(p.name for p in single), *(name for kind in options for name in kind.__annotations__)),
         tuple(p.name for p in single if p.default is p.empty),
@@ -145,22 +145,22 @@ def _with_data(
     if len(rest) > 2 or any(name in keywords for name in ("train", "test")[: len(rest)]):
         what = f"{len(rest)} arguments follow the model" if len(rest) > 2 else "data are given twice"
         raise SettingsError(what, where=where, remedy="give (model, train, test) in this order, all else by name")
-    given = dict(zip(("train", "test"), rest, strict=False)) | keywords
-    for name in given:
+    named = dict(zip(("train", "test"), rest, strict=False)) | keywords
+    for name in named:
         if name not in names.every and name not in BY_NAME:
             raise _unknown(name, [*names.every, *BY_NAME], where)
-    missing = [name for name in names.needed if name not in given]
+    missing = [name for name in names.needed if name not in named]
     if missing:
         remedy = f"after a model and its data give {missing[0]}=..."
         raise SettingsError(f"{missing[0]} is missing", where=where, remedy=remedy)
-    if given.get("train") is None:
+    if named.get("train") is None:
         raise TaskError("no training data are given", where=where, remedy=f"call {where}(model, train)")
-    if isinstance(given["train"], Task):
+    if isinstance(named["train"], Task):
         raise TaskError("a model is given and a Task besides", where=where, remedy="give the Task alone")
-    about = {"name": type(model).__name__} | {k: v for k, v in given.items() if k in BY_NAME}
+    about = {"name": type(model).__name__} | {k: v for k, v in named.items() if k in BY_NAME}
     if about.get("likelihood", model) is None:
         del about["likelihood"]
-    return Task(model=model, **about), {k: v for k, v in given.items() if k in names.every}
+    return Task(model=model, **about), {k: v for k, v in named.items() if k in names.every}
 
 
 def _unknown(name: str, known: list[str], where: str) -> SettingsError:
