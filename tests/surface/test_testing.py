@@ -12,9 +12,13 @@ from torch import nn
 
 import memspace
 from memspace import testing
+from memspace.measures.complexity import information
+from memspace.measures.declaration import measure
+from memspace.measures.values import TrainingOutputs
 from memspace.metric.spectral import Dense
 from memspace.passes.layers import registry
 from memspace.passes.layers.formed import FormedRule
+from memspace.value import Value
 
 F = torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -55,8 +59,22 @@ def broken_metric() -> Dense:
     return Dense.of(root @ root.T, "exact")
 
 
+def tiny_task() -> memspace.Task:
+    return memspace.Task(model=nn.Linear(3, 2).double(), train=(F, torch.tensor([0, 1, 0, 1, 1, 0])))
+
+
+@measure("test.surface.unseeded", chapter="nowhere", unit="1", estimator="chance")
+def unseeded(training: TrainingOutputs) -> Value:
+    """Another number every time."""
+    return Value(float(torch.rand(())), training.n)
+
+
 # contract: a call that it lets through, and one that it refuses
 CALLS = {
+    "check_measure": (
+        lambda: testing.check_measure(information, tiny_task()),
+        lambda: testing.check_measure(unseeded, tiny_task()),
+    ),
     "check_law": (lambda: testing.check_law(memspace.Gaussian(0.5), F), lambda: testing.check_law(Wrong(0.5), F)),
     "check_layer": (
         lambda: testing.check_layer(nn.Linear(3, 2), torch.randn(4, 3)),
