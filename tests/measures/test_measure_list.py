@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from memspace.auditing.chapter import declared_chapters
+from memspace.auditing.chapters import CHAPTERS
 from memspace.auditing.measure_list import as_markdown
 from memspace.bibliography import works
 from memspace.measures.declaration import MeasureDeclaration, declared_measures, needs_of, provider_of
 from memspace.measures.workspace import Measured
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "measures.md"
-declared_chapters()  # as they are imported, chapters declare their measures
 BUILT_IN = tuple(m for m in declared_measures() if m.function.__module__.startswith("memspace."))
 
 
@@ -33,7 +32,7 @@ def test_what_chapters_need_is_provided_or_read() -> None:
 
     read = {str(annotation) for annotation in Reading.__annotations__.values()}
     words = {word for annotation in read for word in re.findall(r"\w+", annotation)} | {"Budget", "StoredBits"}
-    for chapter in declared_chapters():
+    for chapter in CHAPTERS:
         for function in chapter.functions:
             for need in needs_of(function).values():
                 known = need.kind is Measured or provider_of(need.kind) is not None

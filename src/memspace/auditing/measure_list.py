@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from memspace.auditing.chapter import declared_chapters
+from memspace.auditing.chapters import CHAPTERS
 from memspace.bibliography import cite
 from memspace.measures.declaration import MeasureDeclaration, declaration_of, declared_measures
 
@@ -26,11 +26,12 @@ def as_markdown() -> str:
         a page of tables, one a chapter.
     """
     parts, listed = [HEAD], set()
-    for chapter in declared_chapters():
-        measures = [m for f in chapter.all_measures if isinstance(m := declaration_of(f), MeasureDeclaration)]
+    for chapter in CHAPTERS:
+        measures = [m for f in chapter.measures if isinstance(m := declaration_of(f), MeasureDeclaration)]
         listed |= {m.name for m in measures}
         parts.append(f"## {chapter.title}\n\n{chapter.question}\n\n{_table(measures)}")
-    others = [m for m in declared_measures() if m.name not in listed]
+    own = (m for m in declared_measures() if m.function.__module__.startswith("memspace."))
+    others = [m for m in own if m.name not in listed]
     for id in dict.fromkeys(m.chapter for m in others):
         parts.append(f"## Outside an audit: {id}\n\n{_table(m for m in others if m.chapter == id)}")
     return "\n".join(parts)
