@@ -133,7 +133,7 @@ def test_options_of_a_metric_are_known_by_name() -> None:
         (lambda: memspace.fisher(task, "dense", sample=3), "'sample'"),
         (lambda: memspace.fisher(task, "dense", seed=-1), "seed is out of range"),
         (lambda: build(task, memspace.verified_space(task)), "no representation is given"),
-        (lambda: memspace.fisher(task, "dense", "dual"), "stands where the parameters are due"),
+        (lambda: memspace.fisher(task, "dense", "dual"), "is given where the parameters belong"),
     ):
         with pytest.raises(memspace.MemspaceError, match=says):
             call()

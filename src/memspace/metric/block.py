@@ -1,4 +1,4 @@
-"""F without what joins its blocks: a dense matrix per block of the parameter space."""
+"""F without the entries between blocks: a dense matrix per block of the parameter space."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ __all__ = ["BlockDiagonal", "DenseBlock"]
 
 @dataclass(frozen=True)
 class DenseBlock:
-    """One block of the parameter space with its own matrix."""
+    """One block of the parameter space with its matrix.
+
+    Args:
+        block: where its parameters lie.
+        metric: F of the block alone.
+    """
 
     block: Block
     metric: Dense
@@ -25,7 +30,14 @@ class DenseBlock:
 
 @dataclass(frozen=True)
 class BlockDiagonal(FisherMetric):
-    """Block-diagonal F, dense within blocks (float64): biased between blocks, exact inside each and in the trace."""
+    """Block-diagonal F, dense within blocks (float64): exact inside every block and in the trace, zero between blocks.
+
+    Args:
+        blocks: in the order of the flat layout.
+        kind: of the cotangents (see ``memspace.passes.kinds``).
+        representation: its name.
+        sampling: standard error of tr F from labels drawn, where measured.
+    """
 
     blocks: tuple[DenseBlock, ...]
     kind: str = "exact"
@@ -38,25 +50,25 @@ class BlockDiagonal(FisherMetric):
         return self.blocks[-1].block.stop
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
-        """Exact for the represented matrix."""
+        """Apply a function of the represented matrix, exactly."""
         return torch.cat([b.metric.apply(fn, v[..., b.block.start : b.block.stop]) for b in self.blocks], -1)
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Exact for the represented matrix; without ``fn`` with the error of sampled labels."""
+        """Trace the represented matrix, exactly; without ``fn`` with the error of sampled labels."""
         value = sum(b.metric.trace(fn).value for b in self.blocks)
         return Estimate(value, 0.0 if fn else self.sampling)
 
     def diagonal(self) -> Tensor:
-        """Exact diagonal of F."""
+        """Return the diagonal of F, exact."""
         return torch.cat([b.metric.vectors.square() @ b.metric.values for b in self.blocks])
 
     def eigenvalues(self) -> Tensor:
-        """All P."""
+        """Return all P eigenvalues, zeros among them."""
         return torch.cat([b.metric.values for b in self.blocks]).sort(descending=True).values
 
     def eigh(self, k: int) -> Eigenpairs:
-        """Exact for the represented matrix; each vector lives in one block."""
-        found = [b.metric.eigh(k) for b in self.blocks]
-        values, order = torch.cat([f.values for f in found]).topk(min(k, self.size))
-        vectors = torch.block_diag(*[f.vectors for f in found])[order]  # type: ignore[no-untyped-call]
+        """Return eigenpairs of the represented matrix, exact; every vector is zero outside one block."""
+        pairs = [b.metric.eigh(k) for b in self.blocks]
+        values, order = torch.cat([p.values for p in pairs]).topk(min(k, self.size))
+        vectors = torch.block_diag(*[p.vectors for p in pairs])[order]  # type: ignore[no-untyped-call]
         return Eigenpairs.exact(values, vectors)

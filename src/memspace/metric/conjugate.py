@@ -1,15 +1,16 @@
-"""Conjugate gradients on a stack of right-hand sides, and how far what they give is from the solution.
+"""Conjugate gradients on a stack of right-hand sides, with an estimate of each solution's error.
 
-A residual says little of that where a problem is badly scaled: measured, 1% of it left scores 10 to 30% off. With A =
-F + γI, e = x − x* and r = −Ae the error in the norm of A is √(rᵀA⁻¹r), and known are
+Where a problem is badly scaled the residual says little about the error: measured, scores were 10 to 30% off at a
+relative residual of 1%. With A = F + γI, e = x − x* and r = −Ae, the error in the norm of A is √(rᵀA⁻¹r). Three
+quantities estimate ‖e‖²_A:
 
-* of the steps' decreases Δ_j = α_j ρ_j of ‖e‖²_A (Hestenes & Stiefel 1952, Strakoš & Tichý 2002) the largest
-  Σ_{l≥i} Δ_l over Δ_i so far, times the last one (Meurant et al. 2021): low while convergence stalls;
-* rᵀM̂⁻¹r/θ, θ the smallest Ritz value of M̂⁻¹A: above ‖e‖²_A once θ has converged;
-* ‖r‖²/γ: above ‖e‖²_A always, up to rounding.
+* The steps decrease it by Δ_j = α_j ρ_j (Hestenes & Stiefel 1952, Strakoš & Tichý 2002). The last Δ times the largest
+  Σ_{l≥i} Δ_l / Δ_i so far (Meurant et al. 2021) is too low while convergence stalls.
+* rᵀM̂⁻¹r/θ, with θ the smallest Ritz value of M̂⁻¹A, is an upper bound once θ has converged.
+* ‖r‖²/γ is always an upper bound, up to rounding.
 
-The larger of the first two, or the third where that is smaller, is the error stated. Residuals are kept and each new
-one is made orthogonal to them: rounding undoes that otherwise, and badly scaled problems take several times the steps.
+The error stated is the larger of the first two, or the third where that is smaller. Every new residual is made
+orthogonal to the earlier ones: rounding undoes that otherwise, and badly scaled problems take several times the steps.
 """
 
 from __future__ import annotations
@@ -26,20 +27,21 @@ from memspace.metric.metric import FisherMetric
 
 __all__ = ["Solution", "conjugate_gradients", "solve_damped"]
 
-BASIS = 2**24  # numbers of earlier residuals that are held where nothing else is said
+BASIS = 2**24  # numbers of earlier residuals that are held by default
 FLAT = 1e-6  # of ‖x‖_A: below, ‖x‖_F is rounding
 TINY = 1e-14  # relative residual that no further step lowers
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What conjugate gradients found.
+    """Solutions of conjugate gradients, with their errors.
 
     Args:
-        x: (k, P).
+        x: (k, P), float64.
         residual: (k,) ‖b − Ax‖/‖b‖.
         error: (k,) estimated ‖x − x*‖_A/‖x*‖_F, of A = F + γI; infinite where no γ was given.
-        iterations: steps; converged: the tolerance was met by all.
+        iterations: steps taken.
+        converged: whether all solutions met the tolerance.
     """
 
     x: Tensor
@@ -59,33 +61,34 @@ def conjugate_gradients(
     damping: float | None = None,
     basis: int | None = None,
 ) -> Solution:
-    """Solve A x = b for a stack of right-hand sides (k, P), in float64.
+    """Solve A x = b for a stack of right-hand sides, in float64.
 
-    Every right-hand side has its own recurrence and leaves the stack when it is done.
+    Every right-hand side has its own recurrence and leaves the stack when it has converged.
 
     Args:
-        operator: v ↦ A v on stacks, positive definite.
-        tolerance: of each solution; without ``damping`` on ‖b − A x‖/‖b‖, with it on the estimated error, relative:
+        operator: v ↦ A v on stacks (k, P), positive definite.
+        b: (k, P) right-hand sides.
+        tolerance: of every solution; without ``damping`` on ‖b − A x‖/‖b‖, with it on the estimated relative error
             ‖x − x*‖_A/‖x*‖_F, which is at least ‖x − x*‖_F/‖x*‖_F, the root mean square error of scores.
-        limit: steps at most; ``converged`` is False where it was met.
-        preconditioner: r ↦ M̂⁻¹ r on stacks, M̂ positive definite and near A.
-        damping: γ of A = F + γI, F positive semi-definite. Where the tolerance is met, one product more then finds
-            what rounding has left.
-        basis: numbers of earlier residuals that may be held, in float64.
+        limit: steps at most; ``converged`` is False where they ran out.
+        preconditioner: r ↦ M̂⁻¹ r on stacks, M̂ positive definite and near A; None: none.
+        damping: γ of A = F + γI, F positive semi-definite. Where the tolerance is met, one further product then
+            measures the true residual, rounding included.
+        basis: numbers of earlier residuals that may be held, in float64; None: 2^24.
 
     Returns:
-        the solutions, their residuals, and with ``damping`` their errors.
+        The solutions (k, P) float64, their residuals, and with ``damping`` their errors.
     """
     run = _Run(b.double(), preconditioner, damping, BASIS if basis is None else basis)
     while run.steps < limit and len(run.active):
         run.step(operator)
-        run.look(tolerance)
+        run.check(tolerance)
     converged = not len(run.active) and bool(torch.isfinite(run.x).all())
     error = torch.full_like(run.scale, math.inf)
     if damping is not None:
         run.settle(operator if converged else None)
         error = run.errors()
-    residual = run.left.norm(dim=1) / run.scale.clamp_min(1e-300)
+    residual = run.residual.norm(dim=1) / run.scale.clamp_min(1e-300)
     return Solution(run.x, residual, error, run.steps, converged)
 
 
@@ -105,13 +108,14 @@ def solve_damped(
         operator: v ↦ F v on stacks (k, P), F positive semi-definite.
         b: (k, P) right-hand sides.
         damping: γ > 0.
-        near: a metric near F, whose damped solves precondition (EKFAC; after ASTRA, Wang et al. 2025); None: none does.
-        tolerance: of each solution's estimated error, relative, see :func:`conjugate_gradients`.
+        near: a metric near F whose damped solves precondition (EKFAC; after ASTRA, Wang et al. 2025); None: no
+            preconditioner.
+        tolerance: on every solution's estimated relative error, see :func:`conjugate_gradients`.
         limit: steps at most.
         basis: numbers of earlier residuals that may be held, in float64; None: 2^24.
 
     Returns:
-        solutions (k, P) float64, with their residuals and estimated errors.
+        The solutions (k, P) float64, with their residuals and estimated errors.
     """
     return conjugate_gradients(
         lambda p: operator(p) + damping * p,
@@ -125,7 +129,7 @@ def solve_damped(
 
 
 class _Run:
-    """One solve: the recurrences of all right-hand sides, and what tells how far they are.
+    """One solve: the recurrences of all right-hand sides and their error estimates.
 
     Args:
         b: (k, P) float64.
@@ -134,10 +138,10 @@ class _Run:
 
     def __init__(self, b: Tensor, preconditioner: Operator | None, damping: float | None, room: int) -> None:
         self.b, self._preconditioner, self._damping = b, preconditioner, damping
-        self.x, self.left, self.scale, self.steps = torch.zeros_like(b), b.clone(), b.norm(dim=1), 0
+        self.x, self.residual, self.scale, self.steps = torch.zeros_like(b), b.clone(), b.norm(dim=1), 0
         self.active = (self.scale > 0).nonzero().flatten()
-        self._p = self._conditioned(self.left)
-        self._energy = (self.left * self._p).sum(1)  # rᵀM̂⁻¹r
+        self._p = self._conditioned(self.residual)
+        self._energy = (self.residual * self._p).sum(1)  # rᵀM̂⁻¹r
         self._taken = torch.zeros(len(b), dtype=torch.long, device=b.device)
         # α, β and the decrease of ‖e‖²_A of every step that a right-hand side has taken
         self._alpha, self._beta, self._drop = (b.new_zeros(len(b), 0) for _ in range(3))
@@ -147,13 +151,13 @@ class _Run:
         self._remember()
 
     def step(self, operator: Operator) -> None:
-        """One step of those that are not done."""
+        """Take one step of those that have not converged."""
         now, every = self.active, len(self.active) == len(self.b)
         p, energy = self._p[now], self._energy[now]
         product = operator(p).double()
         alpha = energy / (p * product).sum(1)
         self.x[now] += alpha.unsqueeze(1) * p
-        r = self.left[now] - alpha.unsqueeze(1) * product
+        r = self.residual[now] - alpha.unsqueeze(1) * product
         z = self._conditioned(r)
         if self._rows.shape[1]:
             rows = self._rows if every else self._rows[now]
@@ -166,48 +170,48 @@ class _Run:
         at = self._taken[now]
         self._alpha[now, at], self._beta[now, at], self._drop[now, at] = alpha, beta, alpha * energy
         self._taken[now] += 1
-        self.left[now], self._energy[now] = r, fresh
+        self.residual[now], self._energy[now] = r, fresh
         self._p[now] = z + beta.unsqueeze(1) * p
         self.steps += 1
         self._remember()
 
-    def look(self, tolerance: float) -> None:
-        """Find those that are not done. A Ritz value found meanwhile may show that one thought done is not."""
-        size = self.left.norm(dim=1) / self.scale.clamp_min(1e-300)
+    def check(self, tolerance: float) -> None:
+        """Update which have not converged; a new Ritz value may show that an earlier verdict came too soon."""
+        size = self.residual.norm(dim=1) / self.scale.clamp_min(1e-300)
         done = size <= (tolerance if self._damping is None else TINY)
         if self._damping is not None:
             near = ~done & (self._decrease() <= tolerance * self._length())
             fresh = near & torch.zeros_like(near).index_fill(0, self.active, value=True)
             self._theta = min(self._theta, self._smallest(fresh))
             done |= near & (self.errors() <= tolerance)
-        done |= ~torch.isfinite(size) | ~(self._energy > 0)  # nothing is left, or nothing finite is to be had
+        done |= ~torch.isfinite(size) | ~(self._energy > 0)  # the residual is zero, or no longer finite
         self.active = (~done).nonzero().flatten()
 
     def settle(self, operator: Operator | None) -> None:
-        """Replace what the recurrences say is left, which does not know what rounding has left, by b − Ax."""
+        """Replace the recurrences' residual, which knows nothing of rounding, by b − Ax."""
         self._theta = min(self._theta, self._smallest(self._taken > 0))
         if operator is None:
             return
-        self.left = self.b - operator(self.x).double()
-        self._energy = (self.left * self._conditioned(self.left)).sum(1)
+        self.residual = self.b - operator(self.x).double()
+        self._energy = (self.residual * self._conditioned(self.residual)).sum(1)
 
     def errors(self) -> Tensor:
-        """(k,) ‖x − x*‖_A/‖x*‖_F."""
+        """Return the estimates (k,) of ‖x − x*‖_A/‖x*‖_F."""
         assert self._damping is not None
         ritz = (self._energy.clamp_min(0) / self._theta).sqrt()
-        bound = self.left.norm(dim=1) / math.sqrt(self._damping)
+        bound = self.residual.norm(dim=1) / math.sqrt(self._damping)
         error = torch.minimum(torch.maximum(self._decrease(), ritz), bound) / self._length()
         error = torch.where(torch.isfinite(error), error, torch.full_like(error, math.inf))
         return torch.where(self.scale > 0, error, torch.zeros_like(error))
 
     def _length(self) -> Tensor:
-        """‖x‖_F, from what the residual says of Ax."""
-        whole = (self.x * (self.b - self.left)).sum(1)
+        """‖x‖_F, with Ax = b − r."""
+        whole = (self.x * (self.b - self.residual)).sum(1)
         inside = whole - (self._damping or 0.0) * self.x.square().sum(1)
         return inside.maximum(FLAT**2 * whole).clamp_min(0).sqrt()
 
     def _decrease(self) -> Tensor:
-        """‖e‖_A as the decreases so far tell it."""
+        """‖e‖_A estimated from the decreases so far."""
         if not self.steps:
             return torch.full_like(self.scale, math.inf)
         to_come = self._drop.flip(1).cumsum(1).flip(1)
@@ -216,17 +220,17 @@ class _Run:
         return (share.amax(1) * last).clamp_min(0).sqrt()
 
     def _smallest(self, which: Tensor) -> float:
-        """The smallest Ritz value of M̂⁻¹A, of the tridiagonal matrices that the steps of some have made."""
+        """The smallest Ritz value of M̂⁻¹A, from the tridiagonal matrices of the chosen recurrences."""
         if not bool(which.any()):
             return math.inf
         most = int(self._taken[which].max())
         alpha, beta = self._alpha[which, :most], self._beta[which, :most].clamp_min(0)
         real = alpha > 0
         inverse = torch.where(real, 1 / alpha.clamp_min(1e-300), torch.zeros_like(alpha))
-        own = inverse + pad((beta * inverse)[:, :-1], (1, 0))
-        own = torch.where(real, own, 2 * own.amax(1, keepdim=True))  # beyond the last step: not the smallest
-        beside = torch.where(real[:, 1:], beta[:, :-1].sqrt() * inverse[:, :-1], torch.zeros_like(own[:, 1:]))
-        matrix = torch.diag_embed(own) + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
+        main = inverse + pad((beta * inverse)[:, :-1], (1, 0))
+        main = torch.where(real, main, 2 * main.amax(1, keepdim=True))  # beyond the last step: not the smallest
+        off = torch.where(real[:, 1:], beta[:, :-1].sqrt() * inverse[:, :-1], torch.zeros_like(main[:, 1:]))
+        matrix = torch.diag_embed(main) + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
         if not bool(torch.isfinite(matrix).all()):
             return math.inf
         values = torch.linalg.eigvalsh(matrix)[:, 0]
@@ -236,11 +240,11 @@ class _Run:
         return r.clone() if self._preconditioner is None else self._preconditioner(r).double()
 
     def _remember(self) -> None:
-        """Keep the residuals r/√(rᵀM̂⁻¹r), the first ones: what converges early is what rounding brings back."""
+        """Store residuals r/√(rᵀM̂⁻¹r), the first ones: rounding brings back the directions that converge early."""
         now = self.active[self._taken[self.active] < self._most]
         if not len(now):
             return
         at = self._taken[now]
         if self._rows.shape[1] <= int(at.max()):
             self._rows = pad(self._rows, (0, 0, 0, min(self._most, max(8, 2 * int(at.max()))) - self._rows.shape[1]))
-        self._rows[now, at] = self.left[now] / self._energy[now].clamp_min(1e-300).sqrt().unsqueeze(1)
+        self._rows[now, at] = self.residual[now] / self._energy[now].clamp_min(1e-300).sqrt().unsqueeze(1)

@@ -1,11 +1,11 @@
-"""The quadratic model of a change of weights with some weights' changes prescribed: optimal brain surgery, jointly.
+"""The quadratic model of a change of weights where some changes are prescribed: optimal brain surgery, jointly.
 
-    m(δ) = gᵀδ + ½ δᵀ(F + γI)δ,   F = (1/n) GᵀG,   δ_S given, δ_K free
+    m(δ) = gᵀδ + ½ δᵀ(F + γI)δ,   F = (1/n) GᵀG,   δ_S prescribed, δ_K free
 
-has its least value at δ_K = −(F+γI)_KK⁻¹ (g_K + F_KS δ_S). By Woodbury's identity only matrices of R × R are solved,
-R the number of rows of G, however many weights there are. For one weight q with δ_q = −θ_q and g = 0 this is optimal
-brain surgery (Hassibi & Stork 1993): damage θ_q²/(2[(F+γI)⁻¹]_qq); for many at once it is exact too, unlike a sum of
-single damages.
+is least at δ_K = −(F+γI)_KK⁻¹ (g_K + F_KS δ_S). By Woodbury's identity only R × R matrices are solved, with R the
+number of rows of G, however many weights there are. For one weight q with δ_q = −θ_q and g = 0 this is optimal brain
+surgery (Hassibi & Stork 1993): damage θ_q²/(2[(F+γI)⁻¹]_qq). It is exact for many weights at once too, unlike a sum
+of single damages.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _COLUMNS = 4096  # weights whose part of the rows is multiplied at a time
 
 @dataclass(frozen=True)
 class RowMetric:
-    """F = (1/n) Σ row rowᵀ by its formed rows.
+    """F = (1/n) GᵀG with its rows formed in memory.
 
     Args:
-        rows: G, (R, P).
-        n: examples averaged over.
+        rows: G (R, P).
+        n: number of examples averaged over.
         parts: slices of the weights between which F is taken to be zero; one slice over all for the whole F.
     """
 
@@ -37,7 +37,15 @@ class RowMetric:
 
     @staticmethod
     def joint(rows: Tensor, n: int) -> RowMetric:
-        """The whole F."""
+        """Build the whole F, no part of it taken to be zero.
+
+        Args:
+            rows: G (R, P).
+            n: number of examples averaged over.
+
+        Returns:
+            The metric.
+        """
         return RowMetric(rows, n, (slice(0, rows.shape[1]),))
 
     @property
@@ -46,19 +54,42 @@ class RowMetric:
         return self.rows.shape[1]
 
     def matvec(self, v: Tensor) -> Tensor:
-        """F v for one v (P,), float64."""
+        """Multiply one vector by F.
+
+        Args:
+            v: (P,).
+
+        Returns:
+            F v (P,), float64.
+        """
         out = torch.zeros(self.size, dtype=torch.float64, device=self.rows.device)
         for part in self.parts:
             out[part] = _pull(self.rows[:, part], _push(self.rows[:, part], v[part])) / self.n
         return out
 
     def damage(self, change: Tensor, gradient: Tensor, damping: float) -> float:
-        """m(δ), in the unit of the gradient's objective."""
+        """Evaluate the quadratic model m(δ) = gᵀδ + ½ δᵀ(F + γI)δ.
+
+        Args:
+            change: δ (P,).
+            gradient: g (P,).
+            damping: γ.
+
+        Returns:
+            m(δ), in the unit of the gradient's objective.
+        """
         d = change.double()
         return float(gradient.double() @ d + 0.5 * (d @ self.matvec(d)) + 0.5 * damping * (d @ d))
 
     def factor(self, free: Tensor) -> Factored:
-        """The part of F over the weights that are ``free`` (P,), ready to be solved at any damping."""
+        """Decompose the part of F over the free weights, ready to be solved at any damping.
+
+        Args:
+            free: (P,) bool, True where a weight may change.
+
+        Returns:
+            The decomposition.
+        """
         pieces = []
         for part in self.parts:
             columns = free[part].nonzero().squeeze(1) + part.start
@@ -89,14 +120,27 @@ class _Piece:
 
 @dataclass(frozen=True)
 class Factored:
-    """:class:`RowMetric` over free weights, with the eigenvectors of G_K G_Kᵀ of every part."""
+    """:class:`RowMetric` over free weights, with the eigenvectors of G_K G_Kᵀ of every part.
+
+    Args:
+        metric: F over all weights.
+        free: (P,) bool, True where a weight may change.
+        pieces: the decompositions, one a part.
+    """
 
     metric: RowMetric
     free: Tensor
     pieces: tuple[_Piece, ...]
 
     def without(self, removed: Tensor) -> Factored:
-        """The same with the weights ``removed`` (P,) no longer free; costs only their columns where they are fewer."""
+        """Take weights from the free ones; costs only their columns where those are fewer than the others.
+
+        Args:
+            removed: (P,) bool, True where a weight is no longer free.
+
+        Returns:
+            The decomposition over the free weights that are left.
+        """
         free, pieces = self.free & ~removed, []
         for p in self.pieces:
             gone = removed[p.columns]
@@ -105,24 +149,35 @@ class Factored:
             pieces.append(_Piece.of(p.part, columns, rows, gram))
         return Factored(self.metric, free, tuple(pieces))
 
-    def change(self, held: Tensor, gradient: Tensor, damping: float) -> Tensor:
-        """The least m(δ)'s δ (P,), float64: ``held`` where weights are not free, the optimum elsewhere. Exact.
+    def change(self, prescribed: Tensor, gradient: Tensor, damping: float) -> Tensor:
+        """Minimise m(δ) over the free weights, exactly.
 
         Args:
-            held: (P,) the changes prescribed; entries at free weights are not read.
+            prescribed: (P,) the changes of weights that are not free; entries at free weights are not read.
             gradient: g (P,).
+            damping: γ > 0.
+
+        Returns:
+            δ (P,), float64: as prescribed where weights are not free, the optimum elsewhere.
         """
         n = self.metric.n
-        out = torch.where(self.free, torch.zeros_like(held), held).double()
+        out = torch.where(self.free, torch.zeros_like(prescribed), prescribed).double()
         for p in self.pieces:
             g = gradient[p.columns].double()
-            prescribed = _push(self.metric.rows[:, p.part], out[p.part])  # free entries are still zero
-            row = p.solve(prescribed - _push(p.rows, g) / damping, damping, n)
+            pushed = _push(self.metric.rows[:, p.part], out[p.part])  # free entries are still zero
+            row = p.solve(pushed - _push(p.rows, g) / damping, damping, n)
             out[p.columns] = -_pull(p.rows, row) - g / damping
         return out
 
     def inverse_diagonal(self, damping: float) -> Tensor:
-        """Diagonal of (F+γI)_KK⁻¹ at the free weights, (P,), float64; zero elsewhere. Exact."""
+        """Compute the diagonal of (F+γI)_KK⁻¹, exactly.
+
+        Args:
+            damping: γ > 0.
+
+        Returns:
+            (P,), float64; zero at weights that are not free.
+        """
         n = self.metric.n
         out = torch.zeros(self.metric.size, dtype=torch.float64, device=self.free.device)
         for p in self.pieces:

@@ -65,7 +65,7 @@ class BuildContext:
 
     @cached_property
     def spread(self) -> tuple[SampleSpread, ...]:
-        """The statistic of that spread, to be read by a pass; empty where it cannot be told."""
+        """The statistic of that spread, to be read by a pass; empty where one label per example shows none."""
         return (SampleSpread(self.blocks, str(self.kind)),) if self.sampled else ()
 
     @property
@@ -74,37 +74,46 @@ class BuildContext:
         return self.spread[0].standard_error() if self.spread else 0.0
 
     def operator(self, parts: int) -> FisherOperator:
-        """Return exact products F v.
+        """Return the operator of exact products F v, whose cost does not grow with the number of classes.
 
         Args:
-            parts: what share of memory they may take, one in so many.
+            parts: products may take the memory budget divided by this.
 
         Returns:
-            the operator; a class more costs no cotangent more.
+            The operator, stacks (k, P) to stacks (k, P).
         """
         batch, memory = self.batch or PRODUCTS_AT_ONCE, self.memory // parts
         return FisherOperator(self.task, self.space, index=self.index, batch=batch, kind=str(self.kind), memory=memory)
 
     def options(self, kind: Kind | None = None) -> PassOptions:
-        """Return options of passes whose cotangents fit into memory next to one transformed copy of them.
+        """Return options of passes whose cotangents, and one transformed copy of them, fit into memory.
 
         Args:
             kind: of the cotangents that are read; None: the metric's.
 
         Returns:
-            the options.
+            The options.
 
         Raises:
-            MemoryBudgetError: one example's cotangents do not fit; says what would.
+            MemoryBudgetError: one example's cotangents do not fit; the remedy names what would.
         """
         count = self.cotangents(kind or self.kind)
-        each = 2 * torch.finfo(self.task.dtype).bits // 8 * count * self._numbers()
+        per_example = 2 * torch.finfo(self.task.dtype).bits // 8 * count * self._numbers()
         what = f"one example's {count:,} cotangents (one per output and position)"
-        self.check_memory(each, what, 'kind="mc" with a few samples, kind="topk", or the representation implicit')
-        return PassOptions(index=self.index, batch=self.batch, most=self.memory // each, seed=self.seed)
+        self.check_memory(
+            per_example, what, 'kind="mc" with a few samples, kind="topk", or the representation implicit'
+        )
+        return PassOptions(index=self.index, batch=self.batch, most=self.memory // per_example, seed=self.seed)
 
     def cotangents(self, kind: Kind) -> int:
-        """Count the cotangents per example; for topk the most that a few examples need."""
+        """Count the cotangents per example; for topk the most that a few examples need.
+
+        Args:
+            kind: of the cotangents.
+
+        Returns:
+            How many: samples for sampled labels, else outputs times positions.
+        """
         if not kind.several:
             return kind.samples
         first = torch.arange(min(PROBED, len(self.task.train))) if self.index is None else self.index[:PROBED]
@@ -118,11 +127,11 @@ class BuildContext:
 
         Args:
             need: bytes.
-            what: needs them, for people.
-            instead: what needs less, for people.
+            what: the object that needs them, as messages name it.
+            instead: alternatives that need less, as messages name them.
 
         Raises:
-            MemoryBudgetError: there are more bytes needed than allowed.
+            MemoryBudgetError: more bytes are needed than allowed.
         """
         if need > self.memory:
             raise MemoryBudgetError(
@@ -132,7 +141,7 @@ class BuildContext:
             )
 
     def _numbers(self) -> int:
-        """How many one output cotangent of one example takes, at the outputs and pulled back to every block."""
+        """Numbers that one output cotangent of one example takes, at the outputs and pulled back to every block."""
         task = self.task
         with evaluating(task.model), Capture(task.model, self.space) as capture:
             x = task.train.batch([0] if self.index is None else self.index[:1]).x

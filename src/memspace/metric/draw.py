@@ -1,9 +1,9 @@
-"""Which Fisher rows to hold where not all fit: a draw that leaves F unbiased and its trace as it is.
+"""A draw of Fisher rows where not all fit, that leaves F unbiased and its trace unchanged.
 
-Holding the largest and dropping the others takes curvature away: with 8% of the trace dropped, leave-one-out effects
-came out 20% too large on digits, with 40% twice too large. So the largest are held for certain and of the others each
-is drawn with a chance p proportional to its squared norm and divided by √p (Horvitz & Thompson 1952): the mean over
-draws is F, and every draw has F's trace.
+Dropping all but the largest takes curvature away: with 8% of the trace dropped, leave-one-out effects came out 20% too
+large on digits, with 40% twice too large. So the largest rows are held for certain. Each of the others is drawn with a
+probability p proportional to its squared norm and divided by √p (Horvitz & Thompson 1952). The mean over draws is F,
+and every draw has F's trace.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ class Draw:
     """Rows to hold.
 
     Args:
-        index: (R,) which of the rows; chance: (R,) of each being among them, float64.
-        drawn: the share of the trace in rows whose chance is below one.
+        index: (R,) positions of the rows.
+        chance: (R,) their inclusion probabilities, float64.
+        drawn: the share of the trace in rows whose probability is below one.
     """
 
     index: Tensor
@@ -34,23 +35,27 @@ class Draw:
 
 
 def draw_rows(sizes: Tensor, limit: int, tolerance: float = TOLERANCE, seed: int = 0) -> Draw:
-    """Every row that carries anything, largest first, or ``limit`` of them by a draw.
+    """Choose every row that is not zero, largest first, or draw ``limit`` of them.
 
     Args:
         sizes: (M,) squared norms of the rows; negative ones are rounding.
-        limit: at most so many, at least one.
-        tolerance: rows are dropped freely while their share of the trace stays below this.
+        limit: rows at most, at least one.
+        tolerance: the smallest rows are dropped while their share of the trace stays below this.
+        seed: of the draw.
+
+    Returns:
+        The rows to hold, with their inclusion probabilities.
     """
     sizes = sizes.double().clamp_min(0)
     order = sizes.argsort(descending=True)
     ranked = sizes[order]
     total = float(ranked.sum())
     needed = int((total - ranked.cumsum(0) > tolerance * total).sum()) + 1
-    if min(needed, len(ranked)) <= limit:  # of rows that are all alike rounding asks for one more than there are
-        count = max(1, int((ranked[:needed] > 0).sum()))  # a metric of zero is a metric still
+    if min(needed, len(ranked)) <= limit:  # for equal rows rounding asks for one row too many
+        count = max(1, int((ranked[:needed] > 0).sum()))  # one row even where F is zero
         return Draw(order[:count], torch.ones_like(ranked[:count]), 0.0)
     chance = _chances(ranked, limit)
-    # A systematic draw from a random order: as many rows as chances sum to, each with exactly its chance.
+    # A systematic draw from a random order: as many rows as probabilities sum to, each with exactly its probability.
     generator = torch.Generator().manual_seed(seed)
     mixed = torch.randperm(len(ranked), generator=generator).to(sizes.device)
     start = torch.rand(1, generator=generator, dtype=torch.float64).to(sizes.device)
@@ -71,10 +76,17 @@ def _chances(ranked: Tensor, limit: int) -> Tensor:
 
 
 def spread_of_draw(added: Tensor, chance: Tensor) -> float:
-    """Standard error of a sum over rows, from what each row held adds (already over its chance).
+    """Estimate the standard error of a sum over drawn rows (Hájek 1964, for draws of fixed size).
 
-    For draws of fixed size (Hájek 1964): the spread about the rows' common ratio to their chance, so that what is
-    proportional to the squared norms, as the trace is, has none.
+    It is the spread about the rows' common ratio to their probability: zero for a sum proportional to the squared
+    norms, as the trace is.
+
+    Args:
+        added: (R,) what every row held adds, already divided by its probability.
+        chance: (R,) inclusion probabilities.
+
+    Returns:
+        The standard error, in the unit of ``added``.
     """
     loose = 1 - chance
     weight = float(loose.sum())

@@ -1,4 +1,4 @@
-"""EKFAC, written once: Kronecker factors, their eigenbases, corrected eigenvalues; metric, leverage and influence.
+"""EKFAC: Kronecker factors, their eigenbases, corrected eigenvalues; metric, leverage and influence.
 
 Each stage is one pass over the examples. ``EkfacPasses`` runs the two that make the metric, ``Ekfac`` the further ones
 that read by it. The tensors of a stage go through ``keep``, by which an interrupted audit resumes.
@@ -41,7 +41,7 @@ def bases_of(
         disk: where the bases are kept; None: in memory.
 
     Returns:
-        bases by block name, and the products of the factors' eigenvalues (out, in), float64.
+        Bases by block name, and the products of the factors' eigenvalues (out, in), float64.
     """
     bases, products = {}, {}
     for name, f in factors.items() if isinstance(factors, Mapping) else factors:
@@ -68,18 +68,18 @@ def kronecker_of(
     kind: str,
     sampling: float = 0.0,
 ) -> Kronecker:
-    """Assemble a metric from blocks of eigenvalues in their bases.
+    """Build a metric from blocks of eigenvalues in their bases.
 
     Args:
         blocks: in the order of the flat layout.
         bases: eigenbases by block name.
         values: eigenvalues (out, in) by block name.
         corrected: True: second moments of rotated gradients (EKFAC); False: products of the factors' (KFAC).
-        kind: of the cotangents it was made of.
+        kind: of the cotangents read.
         sampling: standard error of tr F from labels drawn, where measured.
 
     Returns:
-        the metric; exact only where gradients factorise.
+        The metric; exact only where gradients factorise.
     """
     parts = tuple(KroneckerBlock(b, bases[b.name], values[b.name]) for b in blocks)
     return Kronecker(parts, corrected, kind, sampling)
@@ -87,12 +87,12 @@ def kronecker_of(
 
 @dataclass(frozen=True)
 class Eigenbases:
-    """What the first stage gives.
+    """Eigenbases of the Kronecker factors, the result of the first stage.
 
     Args:
         bases: by block name.
-        products: of the factors' eigenvalues (out, in), float64: those of KFAC.
-        tensors: what the other statistics of the same pass hold.
+        products: products of the factors' eigenvalues (out, in) by block name, float64: the eigenvalues of KFAC.
+        tensors: of the other statistics of the same pass, by name.
     """
 
     bases: dict[str, Bases]
@@ -110,9 +110,9 @@ class EkfacPasses:
         kind: of the cotangents (see ``memspace.passes.kinds``).
         options: of the passes; their seed is that of the labels sampled for the factors.
         only: blocks to read; None: all.
-        keep: runs a stage, or returns what it gave before.
+        keep: runs a stage, or returns its stored tensors.
         disk: where factors and bases are kept; None: in memory.
-        redraw: sample other labels for the eigenvalues than for the factors (by the next seed).
+        redraw: whether the eigenvalues get labels of their own, sampled by the next seed.
     """
 
     task: Task
@@ -136,33 +136,33 @@ class EkfacPasses:
             further: statistics gathered by the same pass.
 
         Returns:
-            bases, the products of eigenvalues, and what ``further`` holds.
+            Bases, the products of eigenvalues, and the tensors of ``further``.
         """
         factors = KroneckerFactors(self.blocks, self.kind, self.disk)
         tensors = self._stage("factors", [factors, *further], self.options.but(what="Kronecker factors"))
         names = [name for name in tensors if name.startswith(("a/", "g/", "t/"))]
-        # Taken out one by one, so that the bases take the memory that the sums leave.
+        # Taken out one by one, so that the bases reuse the memory of the sums.
         factors.restore({name: tensors.pop(name) for name in names} | {"n": tensors["n"]})
         bases, products = bases_of(factors.taken(), self.disk)
         return Eigenbases(bases, products, tensors)
 
-    def corrected(self, found: Eigenbases, *further: Statistic[Any]) -> Ekfac:
+    def corrected(self, eigenbases: Eigenbases, *further: Statistic[Any]) -> Ekfac:
         """Read the eigenvalues in these bases (stage ``eigenvalues``).
 
         Args:
-            found: the first stage's bases.
+            eigenbases: the first stage's result.
             further: statistics gathered by the same pass.
 
         Returns:
-            EKFAC, with what ``further`` holds.
+            EKFAC, with the tensors of ``further``.
         """
         seed = self.options.seed + 1 if self.redraw else self.options.seed
-        table = CorrectedEigenvalues(self.blocks, found.bases, self.kind)
+        table = CorrectedEigenvalues(self.blocks, eigenbases.bases, self.kind)
         tensors = self._stage(
             "eigenvalues", [table, *further], self.options.but(seed=seed, what="corrected eigenvalues")
         )
         values = {b.name: tensors.pop(f"eig/{b.name}") / tensors["n"] for b in self.blocks}
-        return Ekfac(self, found.bases, values, int(tensors["n"]), tensors)
+        return Ekfac(self, eigenbases.bases, values, int(tensors["n"]), tensors)
 
     def _stage(self, name: str, statistics: Sequence[Statistic[Any]], options: PassOptions) -> dict[str, Tensor]:
         return self.keep(name, lambda: read_tensors(self.task, self.space, statistics, options))
@@ -181,20 +181,27 @@ class SolvedQueries:
     rotated: frozenset[str]
 
     def less(self, other: SolvedQueries) -> SolvedQueries:
-        """Subtract those of as many other queries: the solution of the difference of outcomes."""
+        """Subtract the solutions of as many other queries, which solves for the difference of outcomes.
+
+        Args:
+            other: solutions of q other queries, in the same bases.
+
+        Returns:
+            The differences, query by query.
+        """
         return SolvedQueries({k: v - other.columns[k] for k, v in self.columns.items()}, self.rotated)
 
 
 @dataclass(frozen=True)
 class Ekfac:
-    """EKFAC of a network, and what further passes read by it; M = n(F̂ + γI).
+    """EKFAC of a network, with further passes that use it; M = n(F̂ + γI).
 
     Args:
-        passes: the passes that made it.
+        passes: the passes that read it.
         bases: eigenbases by block name.
         values: eigenvalues of F̂ (out, in) by block name, float64.
         n: examples that F̂ is the mean over.
-        tensors: what the other statistics of the second pass hold.
+        tensors: of the other statistics of the second pass, by name.
     """
 
     passes: EkfacPasses
@@ -214,11 +221,25 @@ class Ekfac:
         return float(self.tensors["variance"].sqrt() / self.tensors["n"]) if "variance" in self.tensors else 0.0
 
     def inverse(self, damping: float) -> dict[str, Tensor]:
-        """Return the eigenvalues of M⁻¹ (out, in) by block name, at γ = ``damping``."""
+        """Return the eigenvalues of M⁻¹.
+
+        Args:
+            damping: γ > 0.
+
+        Returns:
+            (out, in) by block name, float64.
+        """
         return {name: 1 / (self.n * (values + damping)) for name, values in self.values.items()}
 
     def inverses(self, dampings: Sequence[float]) -> dict[str, Tensor]:
-        """Return the eigenvalues of M⁻¹ (D, out, in) by block name, at every one of the D dampings."""
+        """Return the eigenvalues of M⁻¹ at several dampings.
+
+        Args:
+            dampings: D values of γ > 0.
+
+        Returns:
+            (D, out, in) by block name, float64.
+        """
         return {k: torch.stack([1 / (self.n * (v + g)) for g in dampings]) for k, v in self.values.items()}
 
     def leverage(
@@ -231,13 +252,13 @@ class Ekfac:
         """Read every example's leverage and self-influence in one pass.
 
         Args:
-            weights: eigenvalues (D, out, in) by block name that stand for M⁻¹, as ``inverses`` gives.
+            weights: eigenvalues (D, out, in) of M⁻¹ by block name, as ``inverses`` returns.
             options: of the pass.
             further: statistics gathered by the same pass.
             kind: ``jacobian``; ``empirical``: the residual's own direction alone, for sequences and many outputs.
 
         Returns:
-            ``leverage`` (n, D, C, C) with the kind ``jacobian``; ``parts`` (n, D, L) nats; what ``further`` holds.
+            ``leverage`` (n, D, C, C) with the kind ``jacobian``; ``parts`` (n, D, L) nats; the tensors of ``further``.
         """
         table = KroneckerLeverage(self.passes.blocks, self.bases, weights, kind)
         return read_tensors(self.passes.task, self.passes.space, [table, *further], options)
@@ -246,8 +267,8 @@ class Ekfac:
         """Solve for the gradients of some queries' losses.
 
         Args:
-            queries: examples, with the labels whose loss is meant.
-            damping: γ.
+            queries: examples, with the labels whose loss is differentiated.
+            damping: γ > 0.
             batch: queries at a time; None: by the size of the network's signals.
 
         Returns:
@@ -258,6 +279,13 @@ class Ekfac:
         return SolvedQueries(gradients.finish(), frozenset(gradients.rotated))
 
     def scores(self, queries: SolvedQueries) -> KroneckerInfluence:
-        """Return the statistic ``influence`` (n, Q) of examples on solved queries, to be read by a pass."""
+        """Return the statistic of influences on solved queries.
+
+        Args:
+            queries: M⁻¹∇q of Q queries.
+
+        Returns:
+            A statistic to be read by a pass: ``influence`` (n, Q), nats.
+        """
         bases = {name: self.bases[name] for name in queries.rotated}
         return KroneckerInfluence(self.passes.blocks, queries.columns, bases)

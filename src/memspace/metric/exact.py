@@ -1,7 +1,7 @@
-"""The exact dual, written once: Jacobian rows, the Fisher rows to hold, their Gram matrix, leverage.
+"""The exact dual: Jacobian rows, the Fisher rows to hold, their Gram matrix, leverage.
 
 The tensors of the stages ``rows`` and ``gram`` go through ``keep``, by which an interrupted audit resumes. The module
-``principal`` makes the dual of many examples without holding the Jacobian's rows.
+``principal`` builds the dual of many examples without holding the Jacobian's rows.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Jacobian:
 
     Args:
         rows: C consecutive rows per example, in factored form.
-        f: (n, C) outputs.
-        y: labels.
+        f: (n, C) outputs; (n, ..., C) for outputs with positions.
+        y: (n, ...) labels.
     """
 
     rows: Rows
@@ -60,8 +60,8 @@ class Exact:
     @property
     def trace(self) -> Tensor:
         """tr F of every example, (n,), nats."""
-        own = self.root.transpose(1, 2) @ self.leverage.own @ self.root
-        return own.diagonal(dim1=1, dim2=2).sum(-1)
+        moments = self.root.transpose(1, 2) @ self.leverage.own @ self.root
+        return moments.diagonal(dim1=1, dim2=2).sum(-1)
 
 
 def read_jacobian(
@@ -73,10 +73,10 @@ def read_jacobian(
         task: the network and its data.
         space: the parameters, laid out in blocks.
         options: of the pass; None: all training examples.
-        keep: runs the stage, or returns what it gave before.
+        keep: runs the stage, or returns its stored tensors.
 
     Returns:
-        rows, outputs and labels, where the model is.
+        Rows, outputs and labels, on the model's device.
     """
     options = (options or PassOptions()).but(what="Jacobian rows")
 
@@ -98,18 +98,18 @@ def exact_dual(
     keep: Keep = unkept,
     progress: Progress | None = None,
 ) -> Exact:
-    """Decompose the Gram matrix of the examples' Fisher rows, as the stage ``gram``.
+    """Build the dual metric by the Gram matrix of the examples' Fisher rows, as the stage ``gram``.
 
     Args:
         task: the network, with its output law.
         jacobian: of the examples that F is the mean over.
-        limit: Fisher rows held at most; of more the largest are held, and a draw of the others (see ``draw``).
+        limit: Fisher rows held at most; beyond it the largest are held, and a draw of the others (see ``draw``).
         seed: of that draw.
-        keep: runs the stage, or returns what it gave before.
-        progress: told of the three steps.
+        keep: runs the stage, or returns its stored tensors.
+        progress: notified of the three steps; None: silent.
 
     Returns:
-        metric and leverage; exact where every row is held, else F is unbiased and its trace as it is.
+        Metric and leverage; exact where every row is held, else F̂ is unbiased and has the trace of F.
     """
     progress = progress or Silent()
     step = progress.start("eigendecomposition of the Gram matrix", 3)
@@ -125,7 +125,7 @@ def exact_dual(
 
 
 def output_root(law: Likelihood, jacobian: Jacobian, kind: str) -> Tensor:
-    """Return a root of what a kind of cotangents makes of the outputs' Fisher matrix.
+    """Return a root S of the outputs' curvature H = S Sᵀ that a kind of cotangents stands for.
 
     Args:
         law: the output law.
@@ -161,5 +161,5 @@ def _rows_from(space: ParameterSpace, tensors: dict[str, Tensor]) -> Rows:
 
 
 def _on(task: Task, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors where the model is: what was kept comes back on the CPU."""
+    """Tensors on the model's device; stored ones come back on the CPU."""
     return {k: v.to(task.device) for k, v in tensors.items()}

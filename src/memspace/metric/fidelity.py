@@ -1,4 +1,4 @@
-"""How far a representation is from the exact metric: its products against exact ones on random vectors."""
+"""The distance of a representation from the exact metric: its products against exact ones on random vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ __all__ = ["Probe", "exact_probe", "fidelity"]
 
 @dataclass(frozen=True)
 class Probe:
-    """Random vectors and their exact products, to measure fidelity against."""
+    """Random vectors and their exact products, to measure fidelity against.
+
+    Args:
+        vectors: v (k, P), float64.
+        products: F v (k, P), float64.
+        trace: tr F; not a number where unknown.
+    """
 
     vectors: Tensor
     products: Tensor
@@ -33,7 +39,7 @@ def exact_probe(operator: FisherOperator, count: int, seed: int, trace: Estimate
         trace: tr F, exact or with its error.
 
     Returns:
-        the probes with their products, float64.
+        The probes with their products, float64.
     """
     generator = torch.Generator().manual_seed(seed)
     v = torch.randn(count, operator.size, generator=generator, dtype=torch.float64)
@@ -41,7 +47,15 @@ def exact_probe(operator: FisherOperator, count: int, seed: int, trace: Estimate
 
 
 def fidelity(metric: FisherMetric, probe: Probe) -> Fidelity:
-    """Distance of a representation from exact products F v on random probes v."""
+    """Measure a representation's distance from exact products, √(Σ‖(F̂−F)v‖² / Σ‖Fv‖²) over random probes v.
+
+    Args:
+        metric: the representation F̂.
+        probe: random vectors with their exact products.
+
+    Returns:
+        The relative error with its standard error (delta method), and the ratio of traces.
+    """
     difference = (metric.matvec(probe.vectors.double()) - probe.products.double()).square().sum(-1)
     reference = probe.products.double().square().sum(-1)
     ratio = float(difference.sum() / reference.sum())

@@ -23,7 +23,17 @@ __all__ = ["FisherOptions", "build"]
 
 
 class FisherOptions(TypedDict, total=False):
-    """What may be said about a metric by name, see :func:`build`; ``DEFAULTS`` holds what is meant otherwise."""
+    """Options of :func:`build`; ``DEFAULTS`` holds their defaults.
+
+    Args:
+        kind: exact, mc, topk or empirical: which F is built.
+        samples: labels per example, for mc.
+        lost: share of the trace of every position's output information that topk may leave out.
+        memory: bytes it may hold.
+        batch: examples at a time; None: by the size of the network's signals.
+        seed: of sampled labels and probes.
+        index: positions of the training examples to read; None: all.
+    """
 
     kind: str
     samples: Annotated[int, COUNT]
@@ -60,30 +70,30 @@ def build(
             representation comes second: ``memspace.fisher(task, "ekfac")``.
         representation: block, dense, diagonal, dual, ekfac, implicit, kfac, nystroem, or one that another package adds.
         **options: by name. ``kind``: exact (default), mc (sampled labels), topk (improbable classes merged: never above
-            the exact one) or empirical; products (implicit, nystroem) are exact or empirical: there a class more costs
-            no cotangent more. ``samples``: labels per example for mc (1); from 2 on the trace has a standard error.
-            ``lost``: share of the trace of each position's output information that topk may leave out (0.01).
+            the exact one) or empirical. Products (implicit, nystroem) are exact or empirical: their cost does not grow
+            with the number of classes. ``samples``: labels per example for mc (1); from 2 on the trace has a standard
+            error. ``lost``: share of the trace of every position's output information that topk may leave out (0.01).
             ``memory``: bytes it may hold (4 GiB). ``batch``: examples at a time (by the size of the network's signals).
             ``seed``: of sampled labels and probes (0). ``index``: only these training examples (all).
 
     Returns:
-        the metric (P, P), nats; its ``coverage`` says what share of the parameters was read, and how.
+        The metric (P, P), nats; its ``coverage`` says what share of the parameters was read, and how.
 
     Raises:
         SettingsError: an unknown representation or kind, or none.
-        MemoryBudgetError: the representation or one example's cotangents do not fit; says what would.
-        UnsupportedLayerError: a module's gradients are not autograd's by any way.
+        MemoryBudgetError: the representation or one example's cotangents do not fit; the remedy names what would.
+        UnsupportedLayerError: no method reproduces autograd's gradients of a module.
     """
     name = space if isinstance(space, str) else representation
     if name is None or (isinstance(space, str) and representation is not None):
-        what = "no representation is given" if name is None else f"{space!r} stands where the parameters are due"
+        what = "no representation is given" if name is None else f"{space!r} is given where the parameters belong"
         raise SettingsError(what, where="memspace.fisher", remedy='call memspace.fisher(task, space, "ekfac")')
     chosen = representation_named(name)
     context = _context(task, verified_space(task) if isinstance(space, str) else space, {**DEFAULTS, **options})
     check_need(chosen, context)
     metric = chosen.build(context)
     covered = coverage(context.space, sum(p.numel() for p in task.model.parameters()), name)
-    object.__setattr__(metric, "coverage", covered)  # a frozen dataclass, of which this is no field
+    object.__setattr__(metric, "coverage", covered)  # an attribute, no field, of a frozen dataclass
     return metric
 
 

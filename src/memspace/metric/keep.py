@@ -1,4 +1,4 @@
-"""Stages of a pipeline: each is a name and the tensors it makes, so that whoever runs it may keep them."""
+"""Stages of a pipeline: a stage is a name and the tensors it computes, so that the caller may store them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Keep = Callable[[str, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 
 
 def unkept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Run a stage and keep nothing of it.
+    """Run a stage and store nothing.
 
     Args:
-        name: of the stage; a store would keep its tensors under it.
-        make: runs the stage.
+        name: of the stage; a store would file its tensors under it.
+        make: computes the stage.
 
     Returns:
-        the stage's tensors by name.
+        The stage's tensors by name.
     """
     return make()
 
@@ -33,7 +33,7 @@ def unkept(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor
 def read_tensors(
     task: Task, space: ParameterSpace, statistics: Sequence[Statistic[Any]], options: PassOptions
 ) -> dict[str, Tensor]:
-    """Run one pass and return what its statistics hold.
+    """Run one pass and return the tensors of its statistics.
 
     Args:
         task: the network and its data.
@@ -42,7 +42,7 @@ def read_tensors(
         options: of the pass.
 
     Returns:
-        the tensors of all statistics by name.
+        The tensors of all statistics by name.
     """
     run_pass(task, space, statistics, options)
     tensors: dict[str, Tensor] = {}

@@ -1,7 +1,7 @@
 """Krylov methods on a symmetric positive semi-definite operator given by products: Lanczos and block Lanczos.
 
-An operator takes a stack of vectors (k, P) and gives their products (k, P): what one linearisation serves is asked
-for at once.
+An operator takes a stack of vectors (k, P) and returns their products (k, P), so that one linearisation of the network
+serves all of them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ Operator = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Tridiagonal:
-    """Lanczos: A ≈ V T Vᵀ on the Krylov space of a start vector; ``nodes``/``weights`` its Gauss quadrature."""
+    """Lanczos: A ≈ V T Vᵀ on the Krylov space of a start vector, with its Gauss quadrature.
+
+    Args:
+        nodes: (steps,) eigenvalues of T, ascending.
+        weights: (steps,) squared first components of T's eigenvectors, summing to 1.
+        vectors: (steps, steps) eigenvectors of T, in columns.
+        basis: V (steps, P), orthonormal rows.
+    """
 
     nodes: Tensor
     weights: Tensor
@@ -36,9 +43,17 @@ class Tridiagonal:
 
 
 def lanczos(operator: Operator, starts: Tensor, steps: int) -> list[Tridiagonal]:
-    """``steps`` of Lanczos from each of the starts (k, P), with full reorthogonalisation, float64.
+    """Run Lanczos from several vectors, with full reorthogonalisation, float64.
 
-    The runs go in step, one stacked product each; a run stops early on an invariant subspace.
+    The runs advance together, one stacked product a step; a run stops early on an invariant subspace.
+
+    Args:
+        operator: v ↦ A v on stacks (k, P), positive semi-definite.
+        starts: (k, P).
+        steps: at most.
+
+    Returns:
+        One decomposition a start.
     """
     starts = starts.double()
     bases = [[q] for q in starts / starts.norm(dim=1, keepdim=True)]
@@ -50,9 +65,9 @@ def lanczos(operator: Operator, starts: Tensor, steps: int) -> list[Tridiagonal]
         still = []
         for i, w in zip(active, products, strict=True):
             alphas[i].append(float(bases[i][-1] @ w))
-            held = torch.stack(bases[i])
+            basis = torch.stack(bases[i])
             for _ in range(2):  # twice is enough (Kahan)
-                w = w - held.t() @ (held @ w)
+                w = w - basis.t() @ (basis @ w)
             beta = float(w.norm())
             if k + 1 == steps or beta < 1e-12 * max(1.0, abs(alphas[i][0])):
                 continue
@@ -62,7 +77,7 @@ def lanczos(operator: Operator, starts: Tensor, steps: int) -> list[Tridiagonal]
         active = still
         if not active:
             break
-    return [_tridiagonal(a, b, basis) for a, b, basis in zip(alphas, betas, bases, strict=True)]
+    return [_tridiagonal(a, b, q) for a, b, q in zip(alphas, betas, bases, strict=True)]
 
 
 def _tridiagonal(alphas: Sequence[float], betas: Sequence[float], basis: Sequence[Tensor]) -> Tridiagonal:
@@ -79,9 +94,9 @@ class Eigenpairs:
     Args:
         values: (k,), largest first.
         vectors: (k, P), orthonormal rows.
-        residuals: ‖F v − λ v‖/λ of each; an eigenvalue of F lies within λ·residual of λ.
-        products: how many products F v it took (0 where the spectrum is at hand).
-        converged: every residual is within the tolerance asked for.
+        residuals: (k,) ‖F v − λ v‖/λ; an eigenvalue of F lies within λ·residual of λ.
+        products: number of products F v computed (0 where the decomposition is stored).
+        converged: whether every residual is within the tolerance.
     """
 
     values: Tensor
@@ -92,7 +107,15 @@ class Eigenpairs:
 
     @staticmethod
     def exact(values: Tensor, vectors: Tensor) -> Eigenpairs:
-        """From a spectrum at hand."""
+        """Build pairs of a stored decomposition, with residuals of zero.
+
+        Args:
+            values: (k,), largest first.
+            vectors: (k, P), orthonormal rows.
+
+        Returns:
+            The pairs.
+        """
         return Eigenpairs(values, vectors, torch.zeros_like(values), 0, True)
 
 
@@ -104,35 +127,38 @@ def top_eigenpairs(
     tolerance: float,
     limit: int = 500,
 ) -> Eigenpairs:
-    """The k largest eigenpairs by block Lanczos with full reorthogonalisation (Golub & Underwood 1977), float64.
+    """Find the k largest eigenpairs by block Lanczos with full reorthogonalisation (Golub & Underwood 1977), float64.
 
     Args:
-        operator: positive semi-definite, on stacks.
+        operator: v ↦ A v on stacks, positive semi-definite.
         start: (b, P) block to start from: random, or vectors known to be near; multiplicities above b may be missed.
+        k: number of pairs.
         tolerance: on ‖A v − λ v‖/λ of every pair. Eigenvalues converge with the square of it over the relative gap.
-        limit: products at most, where the tolerance is not reached by then ``converged`` is False. The basis
-            holds that many vectors.
+        limit: products at most, and vectors of the basis; ``converged`` is False where they ran out.
+
+    Returns:
+        The pairs with their residuals, at most k and P.
     """
     size = start.shape[1]
     k, limit = min(k, size), min(limit, size)
     block = _orthonormal(start.double())[:limit]
     room = block.new_empty(min(limit, 4 * k + len(block)), size)
-    h, held = block.new_zeros(0, 0), 0
+    h, filled = block.new_zeros(0, 0), 0
     while True:
         image = operator(block).double()
-        products = held + len(block)
+        products = filled + len(block)
         if products > len(room):
             room = torch.cat([room, room.new_empty(min(limit, 2 * products) - len(room), size)])
-        room[held:products] = block
+        room[filled:products] = block
         basis = room[:products]
         rest, inside = _project_out(basis, image)
         h = torch.nn.functional.pad(h, (0, len(block), 0, len(block)))
-        h[held:], h[:, held:] = inside, inside.t()
+        h[filled:], h[:, filled:] = inside, inside.t()
         theta, y = torch.linalg.eigh((h + h.t()) / 2)
         values, turn = theta.flip(0)[:k].clamp_min(0), y.flip(1)[:, :k].t()
-        # What A moves a Ritz vector out of the basis by comes from the last block alone.
-        out = ((turn[:, held:] @ (rest @ rest.t())) * turn[:, held:]).sum(1).clamp_min(0).sqrt()
-        # Values that are rounding of the largest one have no relative accuracy to ask for.
+        # The part of A times a Ritz vector that lies outside the basis comes from the last block alone.
+        out = ((turn[:, filled:] @ (rest @ rest.t())) * turn[:, filled:]).sum(1).clamp_min(0).sqrt()
+        # Values that are rounding of the largest one have no relative accuracy.
         residuals = torch.where(values > 1e-12 * values[0], out / values.clamp_min(1e-300), torch.zeros_like(out))
         done = len(values) == k and bool((residuals <= tolerance).all())
         if done or products >= limit:
@@ -140,7 +166,7 @@ def top_eigenpairs(
         block = _next_block(basis, rest, float(image.norm()), len(start))
         if not len(block) or products + len(block) > limit:
             break
-        held = products
+        filled = products
     return Eigenpairs(values, turn @ basis, residuals, products, done)
 
 
@@ -154,13 +180,13 @@ def _project_out(basis: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 def _next_block(basis: Tensor, rest: Tensor, scale: float, width: int) -> Tensor:
     """An orthonormal block outside the basis: along ``rest``, or random where the Krylov space has closed."""
     q, r = torch.linalg.qr(rest.t())
-    if float(r.diagonal().abs().min()) > 1e-5 * scale:  # scaled up by less than 1e5, it is outside to 1e-11 still
+    if float(r.diagonal().abs().min()) > 1e-5 * scale:  # scaled up by less than 1e5: orthogonal to the basis to 1e-11
         straight: Tensor = q.t()
         return straight
     for v in (rest, None):
         block = torch.randn(width, basis.shape[1], dtype=basis.dtype, device=basis.device) if v is None else v
         floor = 1e-12 * scale
-        for _ in range(2):  # what was small before scaling may have kept a part inside the basis
+        for _ in range(2):  # a block that was small before scaling may still overlap the basis
             block = _orthonormal(_project_out(basis, block)[0], floor)
             floor = 1e-10
         if len(block):
@@ -176,12 +202,28 @@ def _orthonormal(v: Tensor, floor: float = 1e-10) -> Tensor:
 
 
 def rademacher(count: int, size: int, generator: torch.Generator) -> Tensor:
-    """±1 probes, (count, size), float64."""
+    """Draw ±1 probes.
+
+    Args:
+        count: number of probes.
+        size: P.
+        generator: of random numbers.
+
+    Returns:
+        (count, size), float64.
+    """
     return torch.randint(0, 2, (count, size), generator=generator).double() * 2 - 1
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of independent estimates and its standard error."""
+    """Average independent estimates.
+
+    Args:
+        values: the estimates.
+
+    Returns:
+        Their mean and its standard error; not a number for a single one.
+    """
     n = len(values)
     mean = math.fsum(values) / n
     if n < 2:

@@ -1,9 +1,10 @@
 """The spectrum of F that a random wide network must have (Karakida et al. 2019).
 
 For weights N(0, σ_w²/fan-in), biases N(0, σ_b²), independent standard inputs and a linear output with unit Gaussian
-noise, the rows of the root of F are nearly orthogonal between outputs; between examples their inner products
-concentrate on two numbers, κ₁ (own) and κ₂ (another's). The Gram matrix of the rows then has one large eigenvalue per
-output, and mean, second moment and maximum follow. Deviations shrink as 1/width. At initialisation only.
+noise, the rows of the root of F are nearly orthogonal between outputs. Between examples their inner products
+concentrate on two numbers, κ₁ (an example with itself) and κ₂ (with another). The Gram matrix of the rows then has one
+large eigenvalue per output, and mean, second moment and maximum follow. Deviations shrink as 1/width. The prediction
+holds at initialisation only.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ Moment = Callable[[float, float], float]
 
 @dataclass(frozen=True)
 class Activation:
-    """E φ(u)φ(v) and E φ'(u)φ'(v) for Gaussian u, v of variance q and covariance c, as functions of (q, c)."""
+    """Moments of an activation φ at Gaussian u, v of variance q and covariance c, as functions of (q, c).
+
+    Args:
+        value: E φ(u)φ(v).
+        slope: E φ'(u)φ'(v).
+    """
 
     value: Moment
     slope: Moment
@@ -48,13 +54,13 @@ def _erf_slope(q: float, c: float) -> float:
 
 
 def _quadrature(fn: Callable[[_Array], _Array]) -> Moment:
-    """E fn(u) fn(v) by Gauss–Hermite: u, v share a part of variance c and have one of q − c each."""
+    """E fn(u) fn(v) by Gauss–Hermite: u and v share a part of variance c and have independent ones of q − c."""
     x, w = np.polynomial.hermite_e.hermegauss(64)
     w = w / w.sum()
 
     def moment(q: float, c: float) -> float:
-        shared, own = math.sqrt(max(c, 0.0)), math.sqrt(max(q - abs(c), 0.0))
-        inner = fn(shared * x[:, None] + own * x[None, :]) @ w
+        shared, independent = math.sqrt(max(c, 0.0)), math.sqrt(max(q - abs(c), 0.0))
+        inner = fn(shared * x[:, None] + independent * x[None, :]) @ w
         return float(w @ inner**2)
 
     return moment
@@ -96,16 +102,20 @@ def mean_field(
     weight_variance: float = 2.0,
     bias_variance: float = 0.0,
 ) -> MeanField:
-    """The prediction for a fully connected network with a linear output.
+    """Compute the prediction for a fully connected network with a linear output.
+
+    Where κ₂ is 0 (odd activation, no bias) no eigenvalue stands out and ``largest`` is only a lower bound.
 
     Args:
         widths: of the input and every hidden layer, (M_0, ..., M_{L-1}); all large.
-        outputs: C, small beside the widths.
+        outputs: C, small compared with the widths.
         examples: N.
         activation: a key of ``ACTIVATIONS``.
-        weight_variance: σ_w², weights having variance σ_w²/fan-in; ``bias_variance``: σ_b².
+        weight_variance: σ_w², weights having variance σ_w²/fan-in.
+        bias_variance: σ_b².
 
-    Where κ₂ is 0 (odd activation, no bias) no eigenvalue stands out and ``largest`` is only a lower bound.
+    Returns:
+        The predicted statistics, to leading order in 1/width.
 
     Raises:
         ValueError: no hidden layer, an unknown activation, or a size below 1.
@@ -115,11 +125,11 @@ def mean_field(
     if activation not in ACTIVATIONS:
         raise ValueError(f"unknown activation {activation!r}; one of {', '.join(ACTIVATIONS)}")
     phi = ACTIVATIONS[activation]
-    own, cross = [1.0], [0.0]  # mean φ² of a layer's units, and mean product between two examples; the input's first
+    same, cross = [1.0], [0.0]  # mean φ² of a layer's units, and mean product between two examples; the input's first
     slopes: list[tuple[float, float]] = []
     for _ in widths[1:]:
-        q, c = weight_variance * own[-1] + bias_variance, weight_variance * cross[-1] + bias_variance
-        own.append(phi.value(q, q))
+        q, c = weight_variance * same[-1] + bias_variance, weight_variance * cross[-1] + bias_variance
+        same.append(phi.value(q, q))
         cross.append(phi.value(q, c))
         slopes.append((phi.slope(q, q), phi.slope(q, c)))
     back, back_cross = [1.0], [1.0]  # squared cotangent of a layer, summed over units; the output's first
@@ -127,7 +137,7 @@ def mean_field(
         back.append(weight_variance * back[-1] * slope)
         back_cross.append(weight_variance * back_cross[-1] * slope_cross)
     # Inner products of two rows, Σ over layers of fan-in × forward × backward.
-    norm = sum(m * b * a for m, b, a in zip(widths, reversed(back), own, strict=True))
+    norm = sum(m * b * a for m, b, a in zip(widths, reversed(back), same, strict=True))
     inner = sum(m * b * a for m, b, a in zip(widths, reversed(back_cross), cross, strict=True))
     size = sum(a * b for a, b in pairwise(widths))  # to leading order
     n = examples

@@ -1,8 +1,8 @@
-"""F by its products with a few random vectors: a low-rank matrix below F, with a bound on what it misses.
+"""F by its products with a few random vectors: a low-rank matrix below F, with a bound on the difference.
 
-F̂ = Y (Ωᵀ Y)⁺ Yᵀ with Y = F Ω: the projection of F^½ on the span of F^½ Ω, so that 0 ⪯ F̂ ⪯ F and eigenvalues are
-never above those of F. Ω = the orthonormalised products of a Gaussian block (one step of subspace iteration), since
-a trained network's eigenvalues decay slowly behind a few large ones (Halko et al. 2011, alg. 4.3, 5.5).
+F̂ = Y (Ωᵀ Y)⁺ Yᵀ with Y = F Ω: the projection of F^½ on the span of F^½ Ω. So 0 ⪯ F̂ ⪯ F, and no eigenvalue is above
+that of F. Ω are the orthonormalised products of a Gaussian block (one step of subspace iteration), since a trained
+network's eigenvalues decay slowly behind a few large ones (Halko et al. 2011, alg. 4.3, 5.5).
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ class LowRank(FisherMetric):
     Args:
         vectors: U (r, P), orthonormal rows, float64.
         values: (r,), largest first.
-        bound: ‖F − F̂‖ (largest eigenvalue of what is missed) is below it but for a chance of ``chance``.
+        bound: on ‖F − F̂‖, the largest eigenvalue of the difference.
         missed: estimate of tr(F − F̂), from the same probes.
-        products: how many products F v it took.
+        products: number of products F v computed.
+        chance: probability that the bound fails.
+        kind: of the cotangents (see ``memspace.passes.kinds``).
+        representation: its name.
     """
 
     vectors: Tensor
@@ -48,42 +51,50 @@ class LowRank(FisherMetric):
         return self.vectors.shape[1]
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
-        """Exact for the represented matrix; what it misses counts as null space and gets fn(0)."""
+        """Apply a function of the represented matrix, exactly; its null space gets fn(0)."""
         zero = fn(self.values.new_zeros(1))
         out = zero * v.double() + ((v.double() @ self.vectors.t()) * (fn(self.values) - zero)) @ self.vectors
         return out.to(v.dtype)
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Exact for the represented matrix."""
+        """Trace the represented matrix, exactly."""
         if fn is None:
             return Estimate(float(self.values.sum()))
         zero = float(fn(self.values.new_zeros(1)))
         return Estimate(float(fn(self.values).sum()) + zero * (self.size - len(self.values)))
 
     def diagonal(self) -> Tensor:
-        """Exact for the represented matrix."""
+        """Return the diagonal of the represented matrix, exact."""
         return self.values @ self.vectors.square()
 
     def eigenvalues(self) -> Tensor:
-        """The non-zero ones: lower bounds of F's, by no more than ``bound`` (Weyl)."""
+        """Return the non-zero eigenvalues: below those of F, by ``bound`` at most (Weyl)."""
         return self.values
 
     def eigh(self, k: int) -> Eigenpairs:
-        """Exact for the represented matrix; at most as many as its rank."""
+        """Return eigenpairs of the represented matrix, exact; at most as many as its rank."""
         return Eigenpairs.exact(self.values[:k], self.vectors[:k])
 
 
 def nystroem(
     operator: Operator, size: int, rank: int, *, seed: int, kind: str = "exact", rounding: float = 2.2e-16
 ) -> LowRank:
-    """The Nyström representation from 2·rank products, and a bound from six more.
+    """Build the Nyström representation from 2·rank products, and its bound from six more.
 
-    The bound: for a fixed matrix E and r Gaussian vectors, ‖E‖ ≤ 10 √(2/π) max ‖E z‖ but for a chance of 10^-r
-    (Halko et al. 2011, lemma 4.1), here with E = F − F̂ and vectors independent of F̂.
+    For a fixed matrix E and r Gaussian vectors z, ‖E‖ ≤ 10 √(2/π) max ‖E z‖ with a probability of 1 − 10^-r (Halko et
+    al. 2011, lemma 4.1), here with E = F − F̂ and vectors independent of F̂.
 
     Args:
+        operator: v ↦ F v on stacks (k, P).
+        size: P.
+        rank: of F̂, at most.
+        seed: of the random vectors.
+        kind: of the cotangents.
         rounding: relative error of the products (the machine epsilon of the model's dtype); directions in which F is
             of that size are left out.
+
+    Returns:
+        F̂ with its bound.
     """
     generator = torch.Generator().manual_seed(seed)
     omega = torch.randn(rank, size, generator=generator, dtype=torch.float64)
@@ -97,6 +108,6 @@ def nystroem(
     z = torch.randn(PROBES, size, generator=generator, dtype=torch.float64)
     rest = operator(z).double() - ((z @ vectors.t()) * singular.square()) @ vectors
     bound = 10 * math.sqrt(2 / math.pi) * float(rest.norm(dim=1).max())
-    each = (z * rest).sum(1)
-    missed = Estimate(float(each.mean()), float(each.std() / math.sqrt(PROBES)), PROBES, PROBES - 1)
+    squares = (z * rest).sum(1)
+    missed = Estimate(float(squares.mean()), float(squares.std() / math.sqrt(PROBES)), PROBES, PROBES - 1)
     return LowRank(vectors, singular.square(), bound, missed, 2 * rank + PROBES, kind=kind)

@@ -1,7 +1,7 @@
 """The dual on some of the principal rows of many examples, without ever holding the others.
 
-One pass finds every example's principal Fisher rows and their sizes, a second reads those to hold: all that carry
-anything, or a draw of them that leaves F unbiased (``metric.draw``).
+One pass finds every example's principal Fisher rows and their sizes. A second reads those to hold: all that are not
+zero, or a draw of them that leaves F unbiased (``metric.draw``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["principal_dual"]
 
 
 class _Mixed(TableStatistic):
-    """Hands the view combinations of each example's Fisher root rows."""
+    """Gives the view combinations of every example's Fisher root rows as cotangents."""
 
     def __init__(self, law: Likelihood, mixes: Tensor, place: Tensor) -> None:
         super().__init__()
@@ -49,21 +49,32 @@ def principal_dual(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Dual:
-    """F of the training examples (or those at ``index``) through at most ``limit`` rows.
+    """Build the dual metric of the training examples on a limited number of rows.
 
-    Exact where no more than ``limit`` rows carry anything, else a draw by ``seed``; ``drawn`` says of how much. Holds a
-    factor pair per row and a limit × limit float64 matrix.
+    Exact where at most ``limit`` rows are not zero, else a draw; ``drawn`` is the share of the trace it concerns. Holds
+    a factor pair per row and a limit × limit float64 matrix.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        limit: rows held at most.
+        index: positions (n,) of the training examples to read; None: all.
+        seed: of the draw.
+        progress: notified of the passes; None: silent.
+
+    Returns:
+        The metric.
     """
     every = torch.arange(len(task.train)) if index is None else index
     table = OwnFisher(space.blocks)
     run_pass(task, space, [table], PassOptions(index=index, progress=progress, what="sizes of Fisher rows"))
     values, vectors = torch.linalg.eigh(table.finish()["own"].double())
-    found = draw_rows(values.flatten(), limit, seed=seed)
+    draw = draw_rows(values.flatten(), limit, seed=seed)
     chance = torch.zeros_like(values.flatten())
-    chance[found.index] = found.chance
+    chance[draw.index] = draw.chance
     chance = chance.view_as(values)
     counts = (chance > 0).sum(1)
-    places = (chance > 0).byte().argsort(dim=1, descending=True, stable=True)  # of the rows held, first
+    places = (chance > 0).byte().argsort(dim=1, descending=True, stable=True)  # the rows held come first
     parts: list[Rows] = []
     chances: list[Tensor] = []
     for count in range(1, values.shape[1] + 1):
@@ -72,9 +83,9 @@ def principal_dual(
             continue
         place = torch.zeros(len(task.train), dtype=torch.long, device=of.device)
         place[every.to(of.device)[of]] = torch.arange(len(of), device=of.device)
-        held = places[of][:, :count]
-        odds = chance[of].gather(1, held)  # (B, R)
-        mixes = vectors[of].gather(2, held.unsqueeze(1).expand(-1, vectors.shape[1], -1)) / odds.sqrt().unsqueeze(1)
+        chosen = places[of][:, :count]
+        odds = chance[of].gather(1, chosen)  # (B, R)
+        mixes = vectors[of].gather(2, chosen.unsqueeze(1).expand(-1, vectors.shape[1], -1)) / odds.sqrt().unsqueeze(1)
         give = _Mixed(task.likelihood, mixes, place)
         rows = CollectRows(space.blocks, "given", len(of))
         at_once = examples_at_once(task, task.train, min(OUTPUTS, count))
@@ -86,4 +97,4 @@ def principal_dual(
         )
         parts.append(rows.finish())
         chances.append(odds.flatten())
-    return Dual.of(Selection(joined(parts), torch.cat(chances), found.drawn), len(every))
+    return Dual.of(Selection(joined(parts), torch.cat(chances), draw.drawn), len(every))

@@ -43,8 +43,8 @@ class MemoryNeed:
 
     Args:
         bytes: how much.
-        what: is held, for people.
-        instead: representations that need less.
+        what: the object held, as messages name it.
+        instead: representations that need less, as messages name them.
     """
 
     bytes: int
@@ -55,14 +55,21 @@ class MemoryNeed:
 class Representation(ABC):
     """One way to hold F.
 
-    Args:
-        name: by which it is asked for.
+    Attributes:
+        name: the name that users write.
     """
 
     name: ClassVar[str]
 
     def need(self, context: BuildContext) -> MemoryNeed | None:
-        """Return what it must hold in memory, or None where that is little; asked before anything is read."""
+        """Return the memory it must hold, before anything is read.
+
+        Args:
+            context: the network, the kind of cotangents, and the means to read it.
+
+        Returns:
+            The memory; None where it is little.
+        """
         return None
 
     @abstractmethod
@@ -73,7 +80,7 @@ class Representation(ABC):
             context: the network, the kind of cotangents, and the means to read it.
 
         Returns:
-            F of the examples; its own docstring says what of it is exact.
+            F of the examples; the docstring of its class says what is exact.
         """
 
 
@@ -85,13 +92,13 @@ def representation(kind: R) -> R:
     """Register a class of representation by its ``name``.
 
     Args:
-        kind: the class; it is made without arguments.
+        kind: the class; it is instantiated without arguments.
 
     Returns:
-        the class.
+        The class.
 
     Raises:
-        SettingsError: another class has the name.
+        SettingsError: another class has the same name.
     """
     known = _known.get(kind.name)
     if known is not None and type(known).__qualname__ != kind.__qualname__:
@@ -110,7 +117,11 @@ def _import_built_in() -> None:
 
 
 def known_representations() -> tuple[str, ...]:
-    """Return the names of all representations, those of extensions among them, in alphabetical order."""
+    """Return the names of all representations, those of extensions included.
+
+    Returns:
+        In alphabetical order.
+    """
     _import_built_in()
     load_extensions()
     return tuple(sorted(_known))
@@ -123,10 +134,10 @@ def representation_named(name: str) -> Representation:
         name: as a user writes it.
 
     Returns:
-        the representation.
+        The representation.
 
     Raises:
-        SettingsError: nothing has that name; says which there are.
+        SettingsError: no representation has that name; the message lists them.
     """
     _import_built_in()
     if name not in _known and name not in known_representations():  # extensions are looked for only where needed
@@ -138,8 +149,12 @@ def representation_named(name: str) -> Representation:
 def check_need(chosen: Representation, context: BuildContext) -> None:
     """Refuse a representation that memory does not hold.
 
+    Args:
+        chosen: the representation.
+        context: the network and the memory budget.
+
     Raises:
-        MemoryBudgetError: it needs more than is allowed; says what needs less.
+        MemoryBudgetError: it needs more than is allowed; the remedy names what needs less.
     """
     need = chosen.need(context)
     if need is not None:

@@ -67,7 +67,7 @@ def gram(rows: Rows) -> Tensor:
         rows: R rows.
 
     Returns:
-        inner products (R, R), in the rows' own dtype.
+        Inner products (R, R), in the rows' own dtype.
     """
     count = len(rows)
     panels = 1 if count < 2 * PANEL else min(8, count // PANEL)

@@ -1,4 +1,4 @@
-"""Representations whose spectrum is at hand: dense, diagonal, and Kronecker blocks (KFAC and EKFAC)."""
+"""Representations with a stored spectrum: dense, diagonal, and Kronecker blocks (KFAC and EKFAC)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ class Dense(FisherMetric):
     """F by its eigendecomposition (float64): exact, for small networks or one block.
 
     Args:
-        sampling: standard error of tr F from labels drawn, where measured (here and below).
+        vectors: (P, P) eigenvectors, in columns.
+        values: (P,) eigenvalues, ascending.
+        kind: of the cotangents (see ``memspace.passes.kinds``).
+        representation: its name.
+        sampling: standard error of tr F from labels drawn, where measured.
     """
 
     vectors: Tensor
@@ -32,7 +36,16 @@ class Dense(FisherMetric):
 
     @staticmethod
     def of(matrix: Tensor, kind: str = "exact", sampling: float = 0.0) -> Dense:
-        """From F itself, (P, P)."""
+        """Decompose a matrix.
+
+        Args:
+            matrix: F (P, P).
+            kind: of the cotangents.
+            sampling: standard error of tr F from labels drawn.
+
+        Returns:
+            The metric; eigenvalues below zero are rounding and set to 0.
+        """
         values, vectors = torch.linalg.eigh(matrix.double())
         return Dense(vectors, values.clamp_min(0), kind, sampling=sampling)
 
@@ -42,25 +55,32 @@ class Dense(FisherMetric):
         return len(self.values)
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
-        """Exact."""
+        """Apply a function of F, exactly."""
         return ((v.double() @ self.vectors) * fn(self.values) @ self.vectors.t()).to(v.dtype)
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Exact for the matrix itself; without ``fn`` with the error of sampled labels."""
+        """Trace F, exactly; without ``fn`` with the error of sampled labels."""
         return _trace(fn, [self.values], self.sampling)
 
     def eigenvalues(self) -> Tensor:
-        """All P."""
+        """Return all P eigenvalues, zeros among them."""
         return self.values.flip(0)
 
     def eigh(self, k: int) -> Eigenpairs:
-        """Exact."""
+        """Return eigenpairs, exact."""
         return Eigenpairs.exact(self.values.flip(0)[:k], self.vectors.flip(1)[:, :k].t())
 
 
 @dataclass(frozen=True)
 class Diagonal(FisherMetric):
-    """F without its off-diagonal: biased; exact for the diagonal itself."""
+    """The diagonal of F: exact there, zero elsewhere.
+
+    Args:
+        values: (P,).
+        kind: of the cotangents (see ``memspace.passes.kinds``).
+        representation: its name.
+        sampling: standard error of tr F from labels drawn, where measured.
+    """
 
     values: Tensor
     kind: str = "exact"
@@ -73,23 +93,23 @@ class Diagonal(FisherMetric):
         return len(self.values)
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
-        """Exact for the represented diagonal."""
+        """Apply a function of the diagonal, exactly."""
         return (v * fn(self.values)).to(v.dtype)
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Exact for the represented diagonal; without ``fn`` with the error of sampled labels."""
+        """Trace the diagonal, exactly; without ``fn`` with the error of sampled labels."""
         return _trace(fn, [self.values], self.sampling)
 
     def diagonal(self) -> Tensor:
-        """Exact diagonal of F."""
+        """Return the diagonal of F, exact."""
         return self.values
 
     def eigenvalues(self) -> Tensor:
-        """The diagonal, sorted."""
+        """Return the diagonal, sorted."""
         return self.values.sort(descending=True).values
 
     def eigh(self, k: int) -> Eigenpairs:
-        """Unit vectors."""
+        """Return the largest entries with their unit vectors."""
         values, at = self.values.double().topk(min(k, self.size))
         vectors = torch.zeros(len(at), self.size, dtype=torch.float64, device=at.device)
         vectors[torch.arange(len(at)), at] = 1
@@ -98,7 +118,13 @@ class Diagonal(FisherMetric):
 
 @dataclass(frozen=True)
 class KroneckerBlock:
-    """One block: eigenvalues (out, in) in Kronecker bases."""
+    """One block: eigenvalues in Kronecker bases.
+
+    Args:
+        block: where its parameters lie.
+        bases: eigenvectors of both factors.
+        values: (out, in) eigenvalues.
+    """
 
     block: Block
     bases: Bases
@@ -110,8 +136,11 @@ class Kronecker(FisherMetric):
     """Block-diagonal F in Kronecker eigenbases (biased: no correlations between blocks or outside the bases).
 
     Args:
+        blocks: in the order of the flat layout.
         corrected: False: eigenvalues are products of the factors' (KFAC, Martens & Grosse 2015); True: second moments
             of the rotated gradients (EKFAC, George et al. 2018), which makes the trace exact.
+        kind: of the cotangents (see ``memspace.passes.kinds``).
+        sampling: standard error of tr F from labels drawn, where measured.
     """
 
     blocks: tuple[KroneckerBlock, ...]
@@ -121,7 +150,7 @@ class Kronecker(FisherMetric):
 
     @property
     def representation(self) -> str:  # type: ignore[override]
-        """Its usual name."""
+        """``EKFAC`` or ``KFAC``."""
         return "EKFAC" if self.corrected else "KFAC"
 
     @property
@@ -130,7 +159,7 @@ class Kronecker(FisherMetric):
         return self.blocks[-1].block.stop
 
     def apply(self, fn: SpectralFunction, v: Tensor) -> Tensor:
-        """Exact for the represented matrix."""
+        """Apply a function of the represented matrix, exactly."""
         out = torch.empty_like(v)
         for part in self.blocks:
             matrix = part.block.view(v).to(part.values.dtype)
@@ -139,33 +168,33 @@ class Kronecker(FisherMetric):
         return out
 
     def trace(self, fn: SpectralFunction | None = None) -> Estimate:
-        """Exact for the represented matrix; without ``fn`` with the error of sampled labels."""
+        """Trace the represented matrix, exactly; without ``fn`` with the error of sampled labels."""
         return _trace(fn, [b.values for b in self.blocks], self.sampling)
 
     def eigenvalues(self) -> Tensor:
-        """All P."""
+        """Return all P eigenvalues, zeros among them."""
         return torch.cat([b.values.flatten() for b in self.blocks]).sort(descending=True).values
 
     def diagonal(self) -> Tensor:
-        """Exact for the represented matrix: (U_g∘U_g) Λ (U_a∘U_a)ᵀ per block."""
+        """Return the diagonal of the represented matrix, exact: (U_g∘U_g) Λ (U_a∘U_a)ᵀ per block."""
         out = torch.empty(self.size, dtype=torch.float64, device=self.blocks[0].values.device)
         for part in self.blocks:
             out[part.block.start : part.block.stop] = part.bases.squared().back(part.values.double()).flatten()
         return out
 
     def eigh(self, k: int) -> Eigenpairs:
-        """Exact for the represented matrix: outer products of the factors' eigenvectors."""
+        """Return eigenpairs of the represented matrix, exact: outer products of the factors' eigenvectors."""
         values, at = torch.cat([b.values.double().flatten() for b in self.blocks]).topk(min(k, self.size))
         vectors = torch.zeros(len(at), self.size, dtype=torch.float64, device=at.device)
         for part in self.blocks:
             for row in ((at >= part.block.start) & (at < part.block.stop)).nonzero().flatten().tolist():
                 i, j = divmod(int(at[row]) - part.block.start, part.block.shape[1])
-                each = part.block.shape[0] // part.block.groups
+                height = part.block.shape[0] // part.block.groups  # rows of a group
                 left, right = (
-                    _column(_of_group(part.bases.g, i // each), i % each, each),
-                    _column(_of_group(part.bases.a, i // each), j, part.block.shape[1]),
+                    _column(_of_group(part.bases.g, i // height), i % height, height),
+                    _column(_of_group(part.bases.a, i // height), j, part.block.shape[1]),
                 )
-                first = part.block.start + i // each * each * part.block.shape[1]
+                first = part.block.start + i // height * height * part.block.shape[1]
                 vector = torch.outer(left.to(at.device), right.to(at.device)).flatten()
                 vectors[row, first : first + len(vector)] = vector
         return Eigenpairs.exact(values, vectors)

@@ -1,8 +1,8 @@
-"""From which error on an approximate metric, and what is solved with it, is not to be relied on.
+"""Bounds on the errors of an approximate metric and of its solutions, beyond which they are not reliable.
 
-Three readings of one question. The distance of a solution from the exact one, in the norm of F, is the root of the
-mean square by which the scores made of it are wrong, relative to the scores. The residual ‖b − Ax‖/‖b‖ is cheap but
-weighs stiff directions most; the fidelity error is that of a product with a random vector and knows no right-hand side.
+There are three errors. The distance of a solution from the exact one in the norm of F is the root mean square error of
+its scores, relative to the scores. The residual ‖b − Ax‖/‖b‖ is cheap but weighs stiff directions most. The fidelity
+error is that of a product with a random vector and knows no right-hand side.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from memspace.metric.krylov import Operator
 
 __all__ = ["FIDELITY", "RESIDUAL", "SOLUTION", "SolutionError", "beyond", "solution_error"]
 
-SOLUTION = 0.2  # a score stands for more than nought, and apart from one half as large, within two such errors
-RESIDUAL = 1.0  # what x = 0 leaves: beyond it the solution fulfils its equation worse than none
-FIDELITY = 0.5  # of a product: beyond it less than seven eighths of its direction is right (cos² = 1 − 0.25 at best)
-ROUND, ROUNDS = 2, 4  # steps of conjugate gradients between two looks at what is left, and looks at most
-CLEAR = 0.25  # of a bound: an error estimated so small needs no further step
+SOLUTION = 0.2  # two such errors still tell a score from zero and from one half as large
+RESIDUAL = 1.0  # that of x = 0: beyond it the solution fulfils its equation worse than none
+FIDELITY = 0.5  # of a product: beyond it cos² between it and the exact one is below 1 − 0.25 at best
+ROUND, ROUNDS = 2, 4  # steps of conjugate gradients between two checks of the error, and checks at most
+CLEAR = 0.25  # share of a bound: an error below it needs no further step
 
 
 @dataclass(frozen=True)
 class SolutionError:
-    """How far solutions x of A x = b, A = F + γI, are from the exact ones.
+    """Errors of solutions x of A x = b, A = F + γI.
 
     Args:
-        relative: (k,) ‖x − x*‖_F/‖x*‖_F, x* as near as conjugate gradients came, with what they left.
+        relative: (k,) ‖x − x*‖_F/‖x*‖_F, with x* from conjugate gradients and their remaining error added.
         cosine: (k,) between x and x* in the norm of F: near 1 the order of scores holds, whatever their size.
         residual: (k,) ‖b − Ax‖/‖b‖.
-        settled: whether what they left does not matter to the verdict; else ``relative`` is a lower bound.
-        products: of stacks of k vectors.
+        settled: whether the remaining error is too small to matter to the verdict; else ``relative`` is a lower bound.
+        products: number of products computed, with stacks of k vectors.
     """
 
     relative: Tensor
@@ -45,47 +45,55 @@ class SolutionError:
 
     @property
     def typical(self) -> float:
-        """Root of the mean square over the right-hand sides."""
+        """Root mean square of the relative errors over right-hand sides."""
         return float(self.relative.square().mean().sqrt())
 
 
 def solution_error(
     operator: Operator, b: Tensor, x: Tensor, damping: float, preconditioner: Operator, bound: float = SOLUTION
 ) -> SolutionError:
-    """Hold solutions against exact products, and where the verdict is open go on from them by conjugate gradients.
+    """Estimate the errors of approximate solutions, going on from them by conjugate gradients where needed.
 
-    With r what is left, rᵀM̂⁻¹r ≈ ‖x − x*‖²_A says from one product how far it is to go. Steps are taken only until
-    that is small, or the way gone is beyond the bound by itself: 1 product of F where the approximation is good, 4 at
-    the first look, 13 at most.
+    With r the residual, rᵀM̂⁻¹r ≈ ‖x − x*‖²_A estimates the remaining error from one product. Steps are taken only until
+    that is small, or until the distance covered is beyond the bound by itself. That costs 1 product with F where the
+    approximation is good, 4 at the second check, 13 at most.
 
     Args:
-        operator: v ↦ F v for stacks (k, P), exact.
-        b, x: (k, P); damping: γ of A = F + γI; preconditioner: r ↦ M̂⁻¹ r, what x was found with.
+        operator: v ↦ F v on stacks (k, P), exact.
+        b: (k, P) right-hand sides.
+        x: (k, P) their approximate solutions.
+        damping: γ of A = F + γI.
+        preconditioner: r ↦ M̂⁻¹ r on stacks, the approximation that x was found with.
+        bound: on the relative error, whose verdict is to be settled.
+
+    Returns:
+        The errors, and whether they settle the verdict.
     """
     start = x.double()
     b = b.double()
     image = operator(start).double()
-    products, now, here = 1, start, image
-    left = b - image - damping * start
-    residual = left.norm(dim=1) / b.norm(dim=1).clamp_min(1e-300)
-    for look in range(ROUNDS + 1):
-        scale = (now * here).sum(1).clamp_min(1e-300)
-        gone = ((now - start) * (here - image)).sum(1).clamp_min(0) / scale
-        open_ = (left * preconditioner(left).double()).sum(1).clamp_min(0) / scale
-        small = _root(open_) <= CLEAR * bound
-        settled = small or _root(gone) - _root(open_) > bound
-        if settled or look == ROUNDS:
+    products, refined, refined_image = 1, start, image
+    remainder = b - image - damping * start
+    residual = remainder.norm(dim=1) / b.norm(dim=1).clamp_min(1e-300)
+    for check in range(ROUNDS + 1):
+        scale = (refined * refined_image).sum(1).clamp_min(1e-300)
+        covered = ((refined - start) * (refined_image - image)).sum(1).clamp_min(0) / scale
+        to_go = (remainder * preconditioner(remainder).double()).sum(1).clamp_min(0) / scale
+        small = _root(to_go) <= CLEAR * bound
+        settled = small or _root(covered) - _root(to_go) > bound
+        if settled or check == ROUNDS:
             break
         step = conjugate_gradients(
-            lambda p: operator(p) + damping * p, left, tolerance=1e-8, limit=ROUND, preconditioner=preconditioner
+            lambda p: operator(p) + damping * p, remainder, tolerance=1e-8, limit=ROUND, preconditioner=preconditioner
         )
-        now = now + step.x
-        here = operator(now).double()
+        refined = refined + step.x
+        refined_image = operator(refined).double()
         products += step.iterations + 1
-        left = b - here - damping * now
+        remainder = b - refined_image - damping * refined
     lengths = (scale * (start * image).sum(1).clamp_min(1e-300)).sqrt()
-    cosine = ((start * here).sum(1) / lengths).clamp(-1, 1)
-    return SolutionError((gone + open_).sqrt() if small else gone.sqrt(), cosine, residual, settled, products)
+    cosine = ((start * refined_image).sum(1) / lengths).clamp(-1, 1)
+    relative = (covered + to_go).sqrt() if small else covered.sqrt()
+    return SolutionError(relative, cosine, residual, settled, products)
 
 
 def _root(squares: Tensor) -> float:
@@ -93,7 +101,16 @@ def _root(squares: Tensor) -> float:
 
 
 def beyond(value: float, bound: float, what: str) -> str:
-    """The sentence of a number beyond its bound; empty where it is within."""
+    """Say that a number is beyond its bound.
+
+    Args:
+        value: the number.
+        bound: the largest reliable value.
+        what: name of the number, the subject of the sentence.
+
+    Returns:
+        The sentence; empty where the number is within the bound.
+    """
     if value <= bound:
         return ""
-    return f"{what} is {value:.2g}, beyond the {bound:g} up to which it is relied on"
+    return f"{what} is {value:.2g}, above {bound:g}, up to which it is reliable"

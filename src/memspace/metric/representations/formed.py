@@ -1,4 +1,4 @@
-"""F as numbers: all of its entries, those inside the blocks, or its diagonal."""
+"""F in entries: all of them, those inside the blocks, or the diagonal."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class AsDense(Representation):
     name = "dense"
 
     def need(self, context: BuildContext) -> MemoryNeed:
-        """Two P × P matrices."""
+        """Return the memory of two P × P matrices."""
         size = context.space.size
         return MemoryNeed(16 * size**2, f"a dense {size} × {size} metric", INSTEAD)
 
@@ -44,12 +44,12 @@ class AsDense(Representation):
 
 @representation
 class AsBlocks(Representation):
-    """F inside every block, nothing between blocks: exact there."""
+    """F inside every block, exact there; zero between blocks."""
 
     name = "block"
 
     def need(self, context: BuildContext) -> MemoryNeed:
-        """Two square matrices per block."""
+        """Return the memory of two square matrices per block."""
         return MemoryNeed(16 * sum(b.size**2 for b in context.blocks), "a dense matrix per block", INSTEAD)
 
     def build(self, context: BuildContext) -> FisherMetric:
@@ -64,7 +64,7 @@ class AsBlocks(Representation):
 
 @representation
 class AsDiagonal(Representation):
-    """The diagonal of F: exact, and nothing else of it."""
+    """The diagonal of F: exact there, zero elsewhere."""
 
     name = "diagonal"
 

@@ -11,7 +11,7 @@ __all__ = ["AsEkfac", "AsKfac"]
 
 
 def _passes(context: BuildContext) -> EkfacPasses:
-    """The passes; both see the same sampled labels, so that what they build is one matrix's projection."""
+    """Both passes with the same sampled labels, so that EKFAC is a projection of one matrix."""
     return EkfacPasses(context.task, context.space, str(context.kind), context.options(), redraw=False)
 
 
@@ -23,8 +23,8 @@ class AsKfac(Representation):
 
     def build(self, context: BuildContext) -> FisherMetric:
         """Read the factors in one pass."""
-        found = _passes(context).factored()
-        return kronecker_of(context.blocks, found.bases, found.products, False, str(context.kind))
+        eigenbases = _passes(context).factored()
+        return kronecker_of(context.blocks, eigenbases.bases, eigenbases.products, False, str(context.kind))
 
 
 @representation

@@ -13,7 +13,7 @@ from memspace.metric.representation import MemoryNeed, Representation, represent
 __all__ = ["AsImplicit", "AsNystroem"]
 
 RANK = 128  # of the Nyström representation, unless memory holds less
-EACH = 32  # bytes per parameter of one of its vectors, with its products
+VECTOR_BYTES = 32  # per parameter, of one vector of the basis with its products
 
 
 @representation
@@ -23,23 +23,23 @@ class AsImplicit(Representation):
     name = "implicit"
 
     def build(self, context: BuildContext) -> FisherMetric:
-        """Read nothing yet: every product is a pass."""
+        """Build the operator; every product is a pass over the data."""
         return Implicit(context.operator(2), context.space.size, seed=context.seed, kind=str(context.kind))
 
 
 @representation
 class AsNystroem(Representation):
-    """A low-rank matrix below F, with a bound on what it misses."""
+    """A low-rank matrix below F, with a bound on the difference."""
 
     name = "nystroem"
 
     def need(self, context: BuildContext) -> MemoryNeed:
-        """One vector of the basis at least."""
-        return MemoryNeed(EACH * context.space.size, "a Nyström basis of one vector")
+        """Return the memory of one vector of the basis, the least it can do with."""
+        return MemoryNeed(VECTOR_BYTES * context.space.size, "a Nyström basis of one vector")
 
     def build(self, context: BuildContext) -> FisherMetric:
         """Multiply F by random vectors, as many as memory holds and no more than ``RANK``."""
         size, rounding = context.space.size, torch.finfo(context.task.dtype).eps
-        rank = min(RANK, size, context.memory // (EACH * size))
+        rank = min(RANK, size, context.memory // (VECTOR_BYTES * size))
         kind = str(context.kind)
         return nystroem(context.operator(4), size, rank, seed=context.seed, kind=kind, rounding=rounding)

@@ -26,18 +26,18 @@ class AsDual(Representation):
     name = "dual"
 
     def need(self, context: BuildContext) -> MemoryNeed:
-        """Three square matrices of all rows."""
+        """Return the memory of three square matrices, a row and a column per Fisher row."""
         rows = context.n * context.cotangents(_read_kind(context))
         return MemoryNeed(3 * 8 * rows**2, f"a Gram matrix of {rows} rows ({context.n} examples)")
 
     def build(self, context: BuildContext) -> FisherMetric:
-        """Read Jacobian rows and mix them to Fisher rows, or read those of sampled labels as they are."""
+        """Read Jacobian rows and mix them to Fisher rows; rows of sampled labels are Fisher rows already."""
         if context.kind.name == "mc":
             return _of_sampled_labels(context)
         kind = str(context.kind)
         jacobian = read_jacobian(context.task, context.space, context.options(_read_kind(context)))
         root = output_root(context.task.likelihood, jacobian, kind)
-        tolerance = 0.0 if jacobian.f.dim() > 2 else TOLERANCE  # a share of a sequence's many rows is not nothing
+        tolerance = 0.0 if jacobian.f.dim() > 2 else TOLERANCE  # a small share of a sequence's many rows still counts
         selection = select_rows(jacobian.rows, root, len(jacobian.rows), tolerance)
         return Dual.of(selection, context.n, kind)
 
