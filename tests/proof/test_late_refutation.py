@@ -42,9 +42,9 @@ def test_an_audit_reads_all_anew_after_a_late_refutation(monkeypatch: pytest.Mon
 
     def read(*given: Any) -> Any:
         found = plain(*given)
-        seen.append(set(given[1].refuted))
+        seen.append(set(given[0].space.refuted))
         if len(seen) == 1:  # a module turns out to be wrong after the first pass had ended
-            overruled(task, given[1], RefutedError({"0"}), task.train.batch([0, 1]))
+            overruled(task, given[0].space, RefutedError({"0"}), task.train.batch([0, 1]))
         return found
 
     monkeypatch.setattr(audit, "read", read)
@@ -91,8 +91,8 @@ def _watched(monkeypatch: pytest.MonkeyPatch, after: Callable[[int, Any], None])
 
     def read(*given: Any) -> Any:
         found = plain(*given)
-        seen.append(set(given[1].refuted))
-        after(len(seen), given[1])
+        seen.append(set(given[0].space.refuted))
+        after(len(seen), given[0].space)
         return found
 
     monkeypatch.setattr(audit, "read", read)

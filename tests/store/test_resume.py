@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from memspace.auditing.audit import audit_task
+from memspace.auditing.common import ReadingJob
 from memspace.auditing.plan import AuditSettings, make_plan
 from memspace.auditing.read import read as reading_of
 from memspace.auditing.results import Results, clean
@@ -146,7 +147,7 @@ def test_ctrl_c_in_a_pass_of_the_reading(
     plan = make_plan(task, space, settings)
 
     def read(store: Store) -> Any:
-        return reading_of(task, space, plan, settings, store, Silent())
+        return reading_of(ReadingJob(task, space, plan, settings, store, Silent()))
 
     whole = read(Store(tmp_path / "whole", KEY))
     refits = _Counted(monkeypatch, common_module, "refit_held_out")
@@ -176,7 +177,7 @@ def test_ctrl_c_in_a_pass_of_the_exact_reading(
     plan = make_plan(task, space, settings)
 
     def read(store: Store) -> Any:
-        return reading_of(task, space, plan, settings, store, Silent())
+        return reading_of(ReadingJob(task, space, plan, settings, store, Silent()))
 
     whole = read(Store(tmp_path / "whole", KEY))
     assert Store(tmp_path / "whole", KEY).has("diagonal")

@@ -16,6 +16,7 @@ from memspace.attempt import attempt
 from memspace.attribution.question import queries_of
 from memspace.auditing.chapter import ChapterDeclaration, declared_chapters, make_chapter
 from memspace.auditing.claims import reviewed
+from memspace.auditing.common import ReadingJob
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.read import read
 from memspace.auditing.reading import Reading
@@ -111,7 +112,7 @@ def _read(
         _go_on(space, store)
     while True:
         start, space.late = time.perf_counter(), False
-        r = read(task, space, plan, settings, store, progress, refits)
+        r = read(ReadingJob(task, space, plan, settings, store, progress), refits)
         costs = {"reading": time.perf_counter() - start}
         if not isinstance(r.held_out, Absent):
             costs["held-out refits"] = r.held_out.seconds

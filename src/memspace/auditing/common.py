@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,7 +14,10 @@ from memspace.auditing.reading import NO_REFITS, NO_TEST_DATA
 from memspace.auditing.store import Store
 from memspace.measures.held_out import refit_held_out
 from memspace.measures.values import HeldOut, TestOutputs, TrainingOutputs
+from memspace.metric.keep import Keep
+from memspace.passes.engine import PassOptions
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
 from memspace.task.data import Data
 from memspace.task.task import Task
@@ -22,6 +26,7 @@ from memspace.value import Absent
 
 __all__ = [
     "Queries",
+    "ReadingJob",
     "explained",
     "held_out_of",
     "outputs_on_test_data",
@@ -35,6 +40,37 @@ __all__ = [
 QUERIES = 12
 
 
+@dataclass(frozen=True)
+class ReadingJob:
+    """What a backend is to read, and how.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        plan: of the audit.
+        settings: of the audit.
+        store: where stages are kept, or None.
+        progress: told of every pass.
+    """
+
+    task: Task
+    space: ParameterSpace
+    plan: Plan
+    settings: AuditSettings
+    store: Store | None
+    progress: Progress
+
+    @property
+    def keep(self) -> Keep:
+        """Runs a stage, or takes it from the store."""
+        return partial(stage, self.store)
+
+    @property
+    def options(self) -> PassOptions:
+        """Of every pass."""
+        return PassOptions(seed=self.settings.seed, most=self.plan.batch, progress=self.progress)
+
+
 def stage(store: Store | None, name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """A stage's tensors: from the store where an interrupted run left them, else computed and kept."""
     if store is not None and store.has(name):
@@ -45,21 +81,19 @@ def stage(store: Store | None, name: str, compute: Callable[[], dict[str, Tensor
     return tensors
 
 
-def held_out_of(
-    task: Task, plan: Plan, settings: AuditSettings, store: Store | None, progress: Progress
-) -> HeldOut | Absent:
-    """Outputs of refits that did not see the examples, where the task can train; kept as a stage."""
-    if refit_of(task) is None or plan.folds == 0:
+def held_out_of(job: ReadingJob) -> HeldOut | Absent:
+    """Return outputs of refits that did not see the examples, where the task can train; kept as a stage."""
+    if refit_of(job.task) is None or job.plan.folds == 0:
         return NO_REFITS
 
     def compute() -> dict[str, Tensor]:
-        fresh = refit_held_out(task, plan.folds, plan.held_out, settings.seed, progress)
+        fresh = refit_held_out(job.task, job.plan.folds, job.plan.held_out, job.settings.seed, job.progress)
         assert fresh is not None
         seconds = torch.tensor(fresh.seconds, dtype=torch.float64)
         return {"index": fresh.index, "f": fresh.f, "seconds": seconds}
 
-    t = stage(store, "held-out", compute)
-    return HeldOut(t["index"], t["f"], plan.folds, float(t["seconds"]))
+    kept = job.keep("held-out", compute)
+    return HeldOut(kept["index"], kept["f"], job.plan.folds, float(kept["seconds"]))
 
 
 def total(per_position: Tensor) -> Tensor:

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from memspace.attempt import attempt
-from memspace.auditing.common import QUERIES, Queries, outputs_on_test_data, queries_of, stage, total
+from memspace.auditing.common import QUERIES, Queries, ReadingJob, outputs_on_test_data, queries_of, total
 from memspace.auditing.damping import Calibration
 from memspace.auditing.plan import AuditSettings, Plan
 from memspace.auditing.reading import NO_LEVERAGE, Reading
-from memspace.auditing.store import Store
 from memspace.measures.cost import EIGH, Facts, Stage
 from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import first_order_losses, loo_outputs
@@ -31,7 +30,6 @@ from memspace.measures.values import (
 )
 from memspace.metric.ekfac import Ekfac, EkfacPasses
 from memspace.metric.fidelity import exact_probe, fidelity
-from memspace.metric.keep import Keep
 from memspace.metric.metric import Estimate, Fidelity, SpectralFunction
 from memspace.metric.spectral import Kronecker
 from memspace.passes.engine import MANY, PassOptions
@@ -40,7 +38,6 @@ from memspace.passes.offload import Disk
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistic import Statistic
 from memspace.passes.statistics import DiagonalFisher, GradientNorms, Outputs, SampleSpread
-from memspace.progress import Progress
 from memspace.task.task import Task
 from memspace.value import Absent, present
 
@@ -89,36 +86,23 @@ class _LeftOut:
     mean_trace: tuple[float, float]
 
 
-def ekfac_backend(
-    task: Task,
-    space: ParameterSpace,
-    plan: Plan,
-    settings: AuditSettings,
-    store: Store | None,
-    progress: Progress,
-    held_out: HeldOut | Absent,
-) -> Reading:
+def ekfac_backend(job: ReadingJob, held_out: HeldOut | Absent) -> Reading:
     """Read EKFAC, leverage under it, and its fidelity to exact products.
 
     Args:
-        task: the network and its data.
-        space: the parameters, laid out in blocks.
-        plan: of the audit.
-        settings: of the audit.
-        store: where stages are kept, or None.
-        progress: told of every pass.
+        job: what to read, and how.
         held_out: outputs of networks that did not see the examples, or why there are none.
 
     Returns:
         what the chapters stand on.
     """
-    keep = partial(stage, store)
-    read = _read(task, space, plan, PassOptions(seed=settings.seed, most=plan.batch, progress=progress), keep)
+    task, space, settings = job.task, job.space, job.settings
+    read = _read(job)
     damping = _damping(read, space, settings, held_out)
     training = TrainingOutputs(read.f, read.y, read.loss, task.likelihood.weight(read.f, read.y))
     test = outputs_on_test_data(task)
     queries = queries_of(task, settings, training, test)
-    table = keep("leverage", lambda: _leverage(read, queries, damping.value))
+    table = job.keep("leverage", lambda: _leverage(read, queries, damping.value))
     influence = SelfInfluence(table["parts"][:, 1].double())
     left_out = _left_out(read, table, influence)
     return Reading(
@@ -145,9 +129,10 @@ def _curvature(read: _Read, space: ParameterSpace, settings: AuditSettings, left
     return Curvature(metric, read.diagonal, layers, left_out.trace, left_out.mean_trace, near, how, len(read.f))
 
 
-def _read(task: Task, space: ParameterSpace, plan: Plan, options: PassOptions, keep: Keep) -> _Read:
+def _read(job: ReadingJob) -> _Read:
     """Run the two passes that make the metric, and outputs and diagonal with the first."""
-    passes = EkfacPasses(task, space, plan.kind, options, keep=keep, disk=Disk() if plan.on_disk else None)
+    task, space, plan, options = job.task, job.space, job.plan, job.options
+    passes = EkfacPasses(task, space, plan.kind, options, keep=job.keep, disk=Disk() if plan.on_disk else None)
     bases = passes.factored(DiagonalFisher(space.blocks, plan.kind), Outputs())
     first = bases.tensors
     diagonal = torch.cat([first[f"diag/{b.name}"].flatten() for b in space.blocks]) / first["n"]

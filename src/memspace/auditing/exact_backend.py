@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from memspace.auditing.common import QUERIES, outputs_on_test_data, queries_of, query_data, stage
+from memspace.auditing.common import QUERIES, ReadingJob, outputs_on_test_data, queries_of, query_data
 from memspace.auditing.damping import Calibration
-from memspace.auditing.plan import AuditSettings, Plan
+from memspace.auditing.plan import AuditSettings
 from memspace.auditing.reading import Reading
 from memspace.auditing.stationary import known_damping, settled
-from memspace.auditing.store import Store
 from memspace.measures.cost import EIGH, Facts, Stage
 from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import loo_outputs
@@ -34,41 +32,29 @@ from memspace.metric.metric import SpectralFunction
 from memspace.passes.engine import PassOptions
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DiagonalFisher
-from memspace.progress import Progress
 from memspace.task.task import Task
 from memspace.value import Absent, present
 
 __all__ = ["exact_backend"]
 
 
-def exact_backend(
-    task: Task,
-    space: ParameterSpace,
-    plan: Plan,
-    settings: AuditSettings,
-    store: Store | None,
-    progress: Progress,
-    held_out: HeldOut | Absent,
-) -> Reading:
+def exact_backend(job: ReadingJob, held_out: HeldOut | Absent) -> Reading:
     """Read metric, leverage and influence exactly.
 
     Args:
-        task: the network and its data.
-        space: the parameters, laid out in blocks.
-        plan: of the audit.
-        settings: of the audit.
-        store: where stages are kept, or None.
-        progress: told of every pass.
+        job: what to read, and how.
         held_out: outputs of networks that did not see the examples, or why there are none.
 
     Returns:
         what the chapters stand on.
     """
-    law, keep = task.likelihood, partial(stage, store)
-    options = PassOptions(most=plan.batch, progress=progress)
+    task, space, settings, keep = job.task, job.space, job.settings, job.keep
+    law, options = task.likelihood, job.options
     jacobian = read_jacobian(task, space, options, keep)
     f, y = jacobian.f, jacobian.y
-    exact = exact_dual(task, jacobian, limit=plan.principal_rows, seed=settings.seed, keep=keep, progress=progress)
+    exact = exact_dual(
+        task, jacobian, limit=job.plan.principal_rows, seed=settings.seed, keep=keep, progress=job.progress
+    )
     damping = _damping(task, space, exact, settings, held_out)
     loo = settled(task, f, y, exact.leverage, damping)
     residual = law.residual(f.double(), y)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from memspace.arguments import typed
+from memspace.auditing.common import ReadingJob
 from memspace.auditing.other_labels import COLUMNS, cannot_judge, ranked, sorted_rows
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.quick import Quick, read_quick
@@ -183,7 +184,7 @@ def _other(
         def refits() -> HeldOut | Absent:
             return _refits(task, plan, folds, repeats, settings.seed, progress) or NO_REFITS
 
-        r = read(task, space, plan, settings, None, progress, refits)
+        r = read(ReadingJob(task, space, plan, settings, None, progress), refits)
         table, share, estimator = ranked(r, r.workspace(settings, progress))
     seconds = {
         "refits": 0.0 if isinstance(r.held_out, Absent) else r.held_out.seconds,

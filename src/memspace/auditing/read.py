@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from memspace.auditing.common import held_out_of
+from memspace.auditing.common import ReadingJob, held_out_of
 from memspace.auditing.ekfac_backend import ekfac_backend
 from memspace.auditing.exact_backend import exact_backend
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.reading import Reading
-from memspace.auditing.store import Store
 from memspace.measures.values import HeldOut
 from memspace.measures.workspace import Workspace
-from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import untouched
@@ -22,19 +20,18 @@ from memspace.value import Absent
 __all__ = ["read", "read_task"]
 
 
-def read(
-    task: Task,
-    space: ParameterSpace,
-    plan: Plan,
-    settings: AuditSettings,
-    store: Store | None,
-    progress: Progress,
-    held_out: Callable[[], HeldOut | Absent] | None = None,
-) -> Reading:
-    """Run the plan's heavy stages; ``held_out``: other refits than an audit's."""
-    refits = held_out_of(task, plan, settings, store, progress) if held_out is None else held_out()
-    backend = exact_backend if plan.representation == "dual" else ekfac_backend
-    return backend(task, space, plan, settings, store, progress, refits)
+def read(job: ReadingJob, refits: Callable[[], HeldOut | Absent] | None = None) -> Reading:
+    """Run the plan's heavy stages.
+
+    Args:
+        job: what to read, and how.
+        refits: returns other refits than an audit's.
+
+    Returns:
+        what the backend of the plan reads.
+    """
+    held_out = held_out_of(job) if refits is None else refits()
+    return (exact_backend if job.plan.representation == "dual" else ekfac_backend)(job, held_out)
 
 
 def read_task(
@@ -57,4 +54,5 @@ def read_task(
     space = checked_space(task)
     with untouched(task.model):
         plan = make_plan(task, space, settings)
-        return read(task, space, plan, settings, None, progress).workspace(settings, progress), plan
+        reading = read(ReadingJob(task, space, plan, settings, None, progress))
+        return reading.workspace(settings, progress), plan
