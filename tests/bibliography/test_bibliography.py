@@ -37,7 +37,9 @@ def test_every_citation_in_prose_has_an_entry() -> None:
 
 
 def _names(cited: str, short: str) -> bool:
-    """Whether a citation is of this work; a word before it may be caught that is no author."""
+    """Whether a citation is of this work; a word before it may be caught, or a particle of a name missed."""
+    if short.endswith(f" {cited}"):
+        return True
     before = cited.removesuffix(short)
     return before != cited and not re.search(r"&\s*$", before)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, Unpack
 
 import torch
 import torch.distributed as dist
@@ -25,11 +25,45 @@ from memspace.task.plain import plain
 from memspace.task.selection import as_patterns, split_patterns
 from memspace.task.task import Task
 
-__all__ = ["NaturalGradient"]
+__all__ = ["NaturalGradient", "ReadingOptions"]
 
 KEPT = "fisher"  # under which name the optimiser's state holds what belongs to no single parameter
 PREFIX = "metric/"
 WHERE = "NaturalGradient"
+
+
+class ReadingOptions(TypedDict, total=False):
+    """How :class:`NaturalGradient` reads its metric; ``DEFAULTS`` holds what is meant otherwise.
+
+    Args:
+        factors: steps between readings; early on they come more often: every step during the first 16, every count/8
+            steps then.
+        refresh: steps between eigenbases (an eigendecomposition of every factor), early on more often alike.
+        memory: weight of the past in the averages, in [0, 1).
+        kind: of the metric, ``"mc"``, ``"mc:k"``, ``"exact"`` or ``"topk:share"``.
+        examples: of the batch that are read at most.
+        parameters: shell patterns over names, as in ``Task``.
+        seed: of the sampled labels.
+    """
+
+    factors: int
+    refresh: int
+    memory: float
+    kind: str
+    examples: int
+    parameters: str | Sequence[str]
+    seed: Annotated[int, SEED]
+
+
+DEFAULTS: ReadingOptions = {
+    "factors": 10,
+    "refresh": 100,
+    "memory": 0.95,
+    "kind": "mc",
+    "examples": 256,
+    "parameters": (),
+    "seed": 0,
+}
 
 
 class NaturalGradient(torch.optim.Optimizer):
@@ -53,16 +87,9 @@ class NaturalGradient(torch.optim.Optimizer):
         damping: λ > 0, in the unit of F (nats per squared unit of the parameters).
         momentum: weight of the past steps, in [0, 1).
         weight_decay: γ of γ/2·‖θ‖² in the loss, as in ``torch.optim.SGD``.
-        factors: steps between readings; early on they come more often: every step during the first 16, every count/8
-            steps then.
-        refresh: steps between eigenbases (an eigendecomposition of every factor), early on more often alike.
-        memory: weight of the past in the averages, in [0, 1).
-        kind: of the metric, ``"mc"``, ``"mc:k"``, ``"exact"`` or ``"topk:share"``.
-        examples: of the batch that are read at most.
         longest: trust region: no step is longer than this in the metric, √(ΔθᵀFΔθ) in nats^½ (None: no limit, which
             only a damping near the largest eigenvalues survives: the metric changes within the first steps).
-        parameters: shell patterns over names, as in ``Task``.
-        seed: of the sampled labels.
+        **reading: how the metric is read, as :class:`ReadingOptions` lists it.
 
     Raises:
         SettingsError: a number out of its range, or an unknown kind.
@@ -80,21 +107,16 @@ class NaturalGradient(torch.optim.Optimizer):
         damping: float = 1e-2,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
-        factors: int = 10,
-        refresh: int = 100,
-        memory: float = 0.95,
-        kind: str = "mc",
-        examples: int = 256,
         longest: float | None = 0.1,
-        parameters: str | Sequence[str] = (),
-        seed: Annotated[int, SEED] = 0,
+        **reading: Unpack[ReadingOptions],
     ) -> None:
+        options: ReadingOptions = {**DEFAULTS, **reading}
         defaults: dict[str, Any] = {"lr": lr, "damping": damping, "momentum": momentum, "weight_decay": weight_decay}
-        defaults |= {"factors": factors, "refresh": refresh, "longest": longest}
-        _check({**defaults, "memory": memory, "examples": examples})
-        if Kind.of(kind).name not in ("mc", "exact", "topk"):
+        defaults |= {"factors": options["factors"], "refresh": options["refresh"], "longest": longest}
+        _check({**defaults, "memory": options["memory"], "examples": options["examples"]})
+        if Kind.of(options["kind"]).name not in ("mc", "exact", "topk"):
             raise SettingsError(
-                f"the metric is of kind mc, exact or topk, not {kind}",
+                f"the metric is of kind mc, exact or topk, not {options['kind']}",
                 where="NaturalGradient",
                 remedy="change that argument",
             )
@@ -105,8 +127,7 @@ class NaturalGradient(torch.optim.Optimizer):
                 remedy="train in one process, or with another optimiser",
             )
         self._model, self._law = model, (likelihood or Categorical()).trained_with
-        self._patterns, self._kind, self._memory, self._seed = as_patterns(parameters), kind, memory, seed
-        self._examples = examples
+        self._options, self._patterns = options, as_patterns(options["parameters"])
         self._plain = _own(model)
         only, without = split_patterns(self._patterns)
         self._space = ParameterSpace(self._plain, only=only, without=without)
@@ -184,8 +205,8 @@ class NaturalGradient(torch.optim.Optimizer):
                 remedy="call the model in the loop with gradients enabled, or give step(batch=(inputs, labels))",
             )
         like = self.param_groups[0]["params"][0]
-        if len(first_tensor(x)) > self._examples:
-            x, y = take(x, slice(self._examples)), None if y is None else y[: self._examples]
+        if len(first_tensor(x)) > self._options["examples"]:
+            x, y = take(x, slice(self._options["examples"])), None if y is None else y[: self._options["examples"]]
         x, y = move(x, like.device, like.dtype), None if y is None else y.to(like.device)
         self._reading = True
         try:
@@ -208,11 +229,13 @@ class NaturalGradient(torch.optim.Optimizer):
         with torch.no_grad():
             f: Tensor = call_model(self._plain, x)
         refuse_one_class(self._law, f, WHERE)
-        labels = self._law.sample(f, torch.Generator().manual_seed(self._seed))
+        labels = self._law.sample(f, torch.Generator().manual_seed(self._options["seed"]))
         self._space = verified_space(
             Task(model=self._plain, train=Data((x, labels)), likelihood=self._law, parameters=self._patterns)
         )
-        fisher = RunningFisher(self._space, self._law, self._kind, self._memory, self._seed)
+        fisher = RunningFisher(
+            self._space, self._law, self._options["kind"], self._options["memory"], self._options["seed"]
+        )
         fisher.restore(self._saved(), f.device)
         return fisher
 

@@ -48,21 +48,21 @@ def check_measure(
     before = {name: tensor.clone() for name, tensor in task.model.state_dict().items()}
     random = torch.get_rng_state()
     workspace, plan = read_task(task)
-    given = {**workspace.given, **(values or {})}
-    _check_needs(declared, given)
+    inputs = {**workspace.given, **(values or {})}
+    _check_needs(declared, inputs)
     assert plan.facts is not None
     _check_cost(declared, plan.facts)
-    first, second = (Workspace(given).measure(declared, Measured(())) for _ in range(2))
+    first, second = (Workspace(inputs).measure(declared, Measured(())) for _ in range(2))
     assert first, f"{declared.name} says nothing about this task: give one on which it applies"
     assert _same(first, second), f"{declared.name} gives other numbers when it is made again: {first} and {second}"
-    for found in first:
-        if isinstance(found, Measurement):
-            _check_interval(found)
+    for quantity in first:
+        if isinstance(quantity, Measurement):
+            _check_interval(quantity)
     after = task.model.state_dict()
     changed = [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
     assert not changed, f"{declared.name} changes the model: {', '.join(changed)}"
     assert torch.equal(random, torch.get_rng_state()), f"{declared.name} moves torch's random state: seed a generator"
-    _check_absence(declared, given)
+    _check_absence(declared, inputs)
     return tuple(first)
 
 
