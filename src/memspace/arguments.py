@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import difflib
 import functools
 import inspect
 import math
@@ -26,7 +25,7 @@ from typing import Any, ParamSpec, TypeVar
 from memspace.errors import SettingsError, TaskError
 from memspace.limits import Limit
 
-__all__ = ["check_fields", "check_names", "described", "typed"]
+__all__ = ["check_fields", "described", "typed"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -104,25 +103,6 @@ def check_fields(made: Any, besides: Iterable[str] = (), of: type | None = None)
 @functools.cache
 def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind, include_extras=True)
-
-
-def check_names(given: Mapping[str, Any], of: type, where: str) -> None:
-    """Refuse a keyword that is no field of a dataclass; the message says which one may be meant.
-
-    Args:
-        given: keywords.
-        of: the dataclass.
-        where: for the message.
-
-    Raises:
-        SettingsError: a keyword is no field.
-    """
-    known = [field.name for field in dataclasses.fields(of)]
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            remedy = f"{near[0]} may be meant" if near else f"a {of.__name__} has {', '.join(known)}"
-            raise SettingsError(f"there is no argument {name}", where=where, remedy=remedy)
 
 
 def described(value: Any) -> str:

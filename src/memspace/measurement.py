@@ -19,7 +19,6 @@ __all__ = [
     "Unmeasured",
     "from_change",
     "from_error",
-    "from_ratio",
     "from_samples",
     "from_share",
     "stated",
@@ -279,26 +278,6 @@ def from_change(name: str, before: Any, after: Any, estimator: str, *, source: s
         the change with its 95% interval.
     """
     return stated(name, Value.change(before, after, **options), "1", estimator, source)
-
-
-def from_ratio(
-    name: str, above: Any, below: Any, unit: str, estimator: str, *, source: str = "", note: str = ""
-) -> Measurement:
-    """Return :meth:`Value.ratio` as a measurement.
-
-    Args:
-        name: see :class:`Measurement`.
-        above: (n,) samples of the numerator.
-        below: (n,) samples of the denominator.
-        unit: see :class:`Measurement`.
-        estimator: see :class:`Measurement`.
-        source: see :class:`Measurement`.
-        note: see :class:`Measurement`.
-
-    Returns:
-        the ratio with its 95% interval.
-    """
-    return stated(name, Value.ratio(above, below, note=note), unit, estimator, source)
 
 
 def from_error(

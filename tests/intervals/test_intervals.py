@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from memspace import intervals
-from memspace.measurement import from_change, from_error, from_ratio, from_samples, from_share
+from memspace.measurement import from_change, from_error, from_samples, from_share, stated
+from memspace.value import Value
 
 
 def margins(mean, spread):
@@ -148,7 +149,7 @@ def test_fieller_covers_a_ratio(n):
         low, high = intervals.of_ratio(a, b).ends
         hits += low <= 3 <= high
     assert hits / 600 >= 0.92
-    m = from_ratio("ratio", [1.0, 2.0, 3.0], [1.0, -1.0, 0.1], "1", "ratio")
+    m = stated("ratio", Value.ratio([1.0, 2.0, 3.0], [1.0, -1.0, 0.1]), "1", "ratio")
     assert m.interval is None
     assert not m.reliable
 

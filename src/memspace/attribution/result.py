@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from memspace.display import Columns, Shown
@@ -147,10 +146,3 @@ class Influence(Shown):
             if d.name == name:
                 return d
         raise KeyError(name)
-
-    def mean_with(self, others: tuple[Influence, ...]) -> Influence:
-        """The mean of scores of the same queries over several networks or checkpoints; parts are dropped."""
-        every = (self, *others)
-        scores = torch.stack([i.scores for i in every]).mean(0)
-        outcome = torch.stack([i.outcome for i in every]).mean(0)
-        return replace(self, scores=scores, outcome=outcome, parts=None, tokens=None)

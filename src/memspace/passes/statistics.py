@@ -21,7 +21,6 @@ __all__ = [
     "FactorSums",
     "GradientNorms",
     "KroneckerFactors",
-    "OutputTable",
     "Outputs",
     "SampleSpread",
     "SumStatistic",
@@ -215,9 +214,6 @@ class Outputs(TableStatistic):
         """Keep one batch."""
         self._append("f", view.f)
         self._append("y", view.y)
-
-
-OutputTable = Outputs
 
 
 class GradientNorms(TableStatistic):
