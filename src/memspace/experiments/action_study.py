@@ -16,6 +16,7 @@ import signal
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -380,14 +381,15 @@ class _Trainer:
             yield future.result()
 
 
-_HELD: list[tuple[Examples, Shape, dict[str, Method]]] = []  # of a worker process: what all its trainings share
+# Of a worker process: what all its trainings share.
+_SHARED: ContextVar[tuple[Examples, Shape, dict[str, Method]]] = ContextVar("shared")
 
 
 def _begin(examples: Examples, shape: Shape, methods: dict[str, Method]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the work
-    _HELD[:] = [(examples, shape, methods)]
+    _SHARED.set((examples, shape, methods))
 
 
 def _train(job: StudyTraining) -> Outcome:
-    examples, shape, methods = _HELD[0]
+    examples, shape, methods = _SHARED.get()
     return train_one(examples, shape, methods[job.method], job)
