@@ -7,6 +7,7 @@ import math
 from memspace.auditing.chapter import ChapterDeclaration
 from memspace.auditing.claims import above
 from memspace.auditing.results import Figure, Finding, Series
+from memspace.auditing.thresholds import ALIGNED
 from memspace.measures.disentanglement import FACTOR_MEASURES, FactorScores, LayerCodes
 from memspace.measures.workspace import Measured
 
@@ -39,7 +40,7 @@ def single_units(scores: FactorScores, measured: Measured) -> Finding | None:
         "Units can be read one by one.",
         "disentanglement",
         # Beyond what one more rotation would give, and by as much again: a trace of alignment is none to read units by.
-        claims=(above(MIG, max(ends[1] if ends else math.inf, 2 * rotated["mig"])),),
+        claims=(above(MIG, max(ends[1] if ends else math.inf, ALIGNED * rotated["mig"])),),
         otherwise=Finding(
             "note",
             "Factors are not seen in single units",

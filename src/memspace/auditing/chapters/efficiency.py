@@ -6,9 +6,8 @@ from memspace.auditing.chapter import ChapterDeclaration
 from memspace.auditing.chapters.pruning import curve_series
 from memspace.auditing.claims import below
 from memspace.auditing.results import Figure, Finding
-from memspace.auditing.thresholds import REMOVABLE
+from memspace.auditing.thresholds import ACCURACY_COST, REMOVABLE
 from memspace.measures.pruning_measures import (
-    ACCURACY_COST,
     CURVE_MEASURES,
     ByFilters,
     ByFisher,

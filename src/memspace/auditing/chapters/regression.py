@@ -7,7 +7,7 @@ from memspace.auditing.chapters.verdict import verdict
 from memspace.auditing.claims import Finding, above
 from memspace.auditing.pictures import item
 from memspace.auditing.results import Gallery
-from memspace.auditing.thresholds import ESTIMATE_OFF
+from memspace.auditing.thresholds import ESTIMATE_OFF, LIKELY, ONE_TARGET
 from memspace.measures.explained import TargetSpread
 from memspace.measures.targets import Targets
 from memspace.measures.values import TestOutputs
@@ -34,11 +34,11 @@ def verdict_on_targets(targets: Targets, measured: Measured) -> Finding | None:
     share, expected = measured.get("outliers.share"), measured.get("outliers.expected")
     if share is None or expected is None:
         return None
-    likely = int((targets.p > 0.5).sum())
+    likely = int((targets.p > LIKELY).sum())
     word = "target looks like an outlier" if likely == 1 else "targets look like outliers"
     titles = f"{likely} {word}", "No target looks like an outlier", "Whether targets are outliers cannot be told"
     evidence = f"Estimated share {share.value:.1%}, {expected.value:.1f} targets."
-    claim = above(expected.name, 0.5)
+    claim = above(expected.name, ONE_TARGET)
     finding = verdict(titles, "warn", evidence, column="p_outlier", share=share.name, claim=claim)
     return finding if likely or finding.otherwise is None else finding.otherwise
 
@@ -50,7 +50,7 @@ def suspicious_targets(task: Task, targets: Targets) -> Gallery | None:
     items = tuple(
         item(task, task.train, i, f"{float(p[i]):.0%} outlier", f"{float(z[i].abs().max()):.1f} σ")
         for i in order
-        if float(p[i]) > 0.5
+        if float(p[i]) > LIKELY
     )
     if not items:
         return None

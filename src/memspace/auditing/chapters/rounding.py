@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from memspace.auditing.claims import above, below
 from memspace.auditing.results import Figure, Finding, Series
-from memspace.measures.pruning_measures import ACCURACY_COST
+from memspace.auditing.thresholds import ACCURACY_COST, ROUNDING_LEAD, ROUNDING_NOTICED
 from memspace.measures.rounded_weights import BITS, LayersRounded, WeightsRounded, accuracy_change
 from memspace.measures.sensitivity import LayerCost
 from memspace.measures.workspace import Measured
 from memspace.value import Value
 
 __all__ = ["bits_needed", "layer_figure", "weakest_layer"]
-
-TWICE = 2.0  # the weakest layer costs more than so many times the next
-NOTICED = 0.01  # nats that it costs at least
 
 
 def bits_needed(rounded: WeightsRounded, measured: Measured) -> Finding | None:
@@ -68,7 +65,7 @@ def weakest_layer(layers: LayersRounded) -> Finding | None:
             continue
         first, second = sorted(costs, key=lambda c: -float(c.measured.mean()))[:2]
         cost, other = float(first.measured.mean()), float(second.measured.mean())
-        if cost > TWICE * other and cost > NOTICED and _surely_more(first, second):
+        if cost > ROUNDING_LEAD * other and cost > ROUNDING_NOTICED and _surely_more(first, second):
             return Finding(
                 "note",
                 f"{first.label} bears rounding least",

@@ -8,6 +8,7 @@ from memspace.auditing.chapters.verdict import verdict
 from memspace.auditing.claims import above
 from memspace.auditing.pictures import class_name, item
 from memspace.auditing.results import Figure, Finding, Gallery, Series
+from memspace.auditing.thresholds import LIKELY
 from memspace.intervals import of_share
 from memspace.measures.judge import Judged
 from memspace.measures.values import TrainingOutputs
@@ -43,7 +44,7 @@ def verdict_on_labels(labels: WrongLabels, measured: Measured) -> Finding | None
 def suspicious_labels(task: Task, outputs: TrainingOutputs, labels: Judged) -> Gallery | None:
     """Show the labels that are more likely wrong than right."""
     p, suggested, truth = labels.p, labels.suggested, task.true_labels
-    shown = [i for i in p.argsort(descending=True)[:SHOWN].tolist() if float(p[i]) > 0.5]
+    shown = [i for i in p.argsort(descending=True)[:SHOWN].tolist() if float(p[i]) > LIKELY]
     if not shown:
         return None
     items = []
