@@ -56,6 +56,19 @@ class Documented:
         return bool(self.decorators & {"property", "cached_property", "setter"})
 
     @property
+    def declared(self) -> bool:
+        """Whether it is declared as a measure, a provider or a table: its parameters are values of an audit.
+
+        Those are described by their classes, and what it returns by the declaration.
+        """
+        return bool(self.decorators & {"measure", "provides", "table"})
+
+    @property
+    def is_measure(self) -> bool:
+        """Whether the first line of its docstring is the meaning that ``memspace measures`` shows: a noun phrase."""
+        return "measure" in self.decorators
+
+    @property
     def parameters(self) -> list[str]:
         """What callers pass: parameters of a function, of ``__init__``, or fields of a dataclass."""
         if isinstance(self.node, ast.ClassDef):

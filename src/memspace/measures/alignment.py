@@ -1,7 +1,7 @@
 """Scores of codes against known factors: MIG, DCI, SAP, and the orthogonality of directions. Pure functions.
 
-All scores lie in 0..1 and take codes ``z`` (M, d) and integer levels ``v`` (M, K). A factor with a single level says
-nothing and is left out; where none is left, or where a score compares codes and there is only one, it is NaN.
+All scores lie in 0..1 and take codes ``z`` (M, d) and integer levels ``v`` (M, K). A factor with a single level is
+left out; where none is left, or where a score compares codes and there is only one, it is NaN.
 Settings follow Locatello et al. 2019 (20 bins, linear SVM with C = 0.01, balanced classes) except DCI's regressor.
 """
 
@@ -31,10 +31,17 @@ def _bins(z: Codes, count: int = 20) -> Levels:
 
 
 def mig(z: Codes, v: Levels) -> float:
-    """Mutual information gap: mean gap between the two codes most informative about a factor, over its entropy.
+    """Compute the mutual information gap: between a factor's two most informative codes, over the factor's entropy.
 
-    Plug-in mutual information of 20 equal-width bins (Chen et al. 2018a); its bias, about 19 (levels − 1)/(2M) nats
-    for every code, cancels in the gap except where a code is exact.
+    The estimate is the plug-in mutual information of 20 equal-width bins (Chen et al. 2018a). Its bias is about
+    19 (levels − 1)/(2M) nats for every code, and cancels in the gap except where a code is exact.
+
+    Args:
+        z: (M, d) codes.
+        v: (M, K) levels of the factors.
+
+    Returns:
+        the mean gap over the factors that vary, in [0, 1]; NaN where none varies.
     """
     b = _bins(z)
     gaps = []
@@ -48,11 +55,20 @@ def mig(z: Codes, v: Levels) -> float:
 
 
 def dci(z: Codes, v: Levels, seed: int = 0) -> tuple[float, float, float]:
-    """Disentanglement, completeness, informativeness (Eastwood & Williams 2018).
+    """Compute disentanglement, completeness and informativeness (Eastwood & Williams 2018).
 
     Importances are the impurity decreases of a random forest per factor (50 trees, depth 8, every code offered at
-    every split, so that an exact code takes all the importance); gradient boosting, as in Locatello et al., costs ten
-    times as much. Half the samples train, the other half give the informativeness (accuracy).
+    every split, so that an exact code takes all the importance). Gradient boosting, as in Locatello et al., costs ten
+    times as much. Half the samples train, the other half give the informativeness.
+
+    Args:
+        z: (M, d) codes.
+        v: (M, K) levels of the factors.
+        seed: random seed of the forests.
+
+    Returns:
+        disentanglement and completeness in [0, 1], and informativeness, a share of right predictions. The first two are
+        NaN where no code is informative; all three where no factor varies.
     """
     half = len(z) // 2
     importance, accuracy = [], []
@@ -67,12 +83,12 @@ def dci(z: Codes, v: Levels, seed: int = 0) -> tuple[float, float, float]:
         return math.nan, math.nan, math.nan
     r = np.stack(importance, 1)  # (codes, factors)
     by_code = r.sum(1)
-    if by_code.sum() <= 0:  # no code tells anything of any factor: there is nothing to keep apart
+    if by_code.sum() <= 0:  # no code is informative about any factor: there is nothing to separate
         return math.nan, math.nan, float(np.mean(accuracy))
     used = by_code > 0
     disentangled = float((_concentration(r)[used] * by_code[used]).sum() / by_code.sum())
-    told = r.sum(0) > 0  # factors of which some code tells
-    return disentangled, float(_concentration(r.T[told]).mean()), float(np.mean(accuracy))
+    explained = r.sum(0) > 0  # factors that some code is informative about
+    return disentangled, float(_concentration(r.T[explained]).mean()), float(np.mean(accuracy))
 
 
 def _concentration(p: Codes) -> Codes:
@@ -86,7 +102,16 @@ def _concentration(p: Codes) -> Codes:
 
 
 def sap(z: Codes, v: Levels, seed: int = 0) -> float:
-    """Mean gap in held-out accuracy between the two codes that predict a factor best (Kumar et al. 2018)."""
+    """Compute the mean gap in held-out accuracy between the two codes that predict a factor best (Kumar et al. 2018).
+
+    Args:
+        z: (M, d) codes; half the samples train a linear classifier on each.
+        v: (M, K) levels of the factors.
+        seed: random seed of the classifiers.
+
+    Returns:
+        the mean gap over the factors that vary, in [0, 1]; NaN where none varies.
+    """
     half = len(z) // 2
     scale = np.maximum(z.std(0), 1e-12)
     gaps = []
@@ -104,9 +129,13 @@ def sap(z: Codes, v: Levels, seed: int = 0) -> float:
 
 
 def orthogonality(directions: Tensor) -> Tensor:
-    """1 − mean |cos| off the diagonal, per example: (M, K, d) → (M,).
+    """Compute 1 − mean |cos| over pairs of directions, per example.
 
-    Directions without length are left out; NaN for an example with fewer than two others.
+    Args:
+        directions: (M, K, d); those without length are left out.
+
+    Returns:
+        (M,) in [0, 1]; NaN for an example with fewer than two directions of some length.
     """
     norm = directions.norm(dim=-1)
     alive = (norm > NEGLIGIBLE * norm.amax(1, keepdim=True)) & (norm > 0)
@@ -120,5 +149,12 @@ def orthogonality(directions: Tensor) -> Tensor:
 
 
 def random_cosine(dimension: int) -> float:
-    """E |cos| of two independent isotropic directions: Γ(d/2) / (√π Γ((d+1)/2)), about √(2/(πd))."""
+    """Compute E |cos| of two independent isotropic directions, Γ(d/2) / (√π Γ((d+1)/2)): about √(2/(πd)).
+
+    Args:
+        dimension: d.
+
+    Returns:
+        the expectation, exact.
+    """
     return math.exp(math.lgamma(dimension / 2) - math.lgamma((dimension + 1) / 2)) / math.sqrt(math.pi)

@@ -1,8 +1,8 @@
 """The smallest perturbation that changes a decision, searched by projected gradient descent: an upper bound.
 
-Within a radius the smallest gap is driven down by projected steps from several starts, the step halved wherever it did
-not help (Madry et al. 2018; the halving as in Croce & Hein 2020); the radius is bisected, starting at the linearised
-distance in the direction it comes from, each search starting from the best perturbation so far.
+Within a radius projected steps from several starts reduce the smallest gap; a step that did not help is halved (Madry
+et al. 2018; the halving as in Croce & Hein 2020); the radius is bisected, starting at the linearised distance in the
+direction it comes from, each search starting from the best perturbation so far.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ DOUBLINGS = 6  # of it, before giving up
 
 @dataclass(frozen=True)
 class AttackSearch:
-    """How hard to search.
+    """The effort of a search for small perturbations.
 
     Args:
         norm: 2, or ``math.inf`` for the largest entry.
-        steps: gradient steps a search; restarts: random starts beside the best perturbation so far.
+        steps: gradient steps of one descent.
+        restarts: random starts in addition to the best perturbation so far.
         bisections: of the radius.
         bounds: (least, largest) value an input may take, or None.
+        seed: random seed of the starts.
         batch: perturbations followed at a time.
     """
 
@@ -52,9 +54,12 @@ class AttackSearch:
 
 @dataclass(frozen=True)
 class Found:
-    """The smallest perturbations found, (n, ...), and their lengths (n,): infinite where none was found.
+    """The smallest perturbations that a search met.
 
-    ``passes``: forward and backward passes of single inputs that the search took.
+    Args:
+        perturbation: (n, ...) change of each input.
+        distance: (n,) length of each, in units of the input; infinite where no decision changed.
+        passes: forward and backward passes of single inputs that the search took.
     """
 
     perturbation: Tensor
@@ -108,9 +113,20 @@ def _steepest(gradient: Tensor, norm: float) -> Tensor:
 def search(
     task: Task, x: Tensor, decision: Tensor, radius: Tensor, start: Tensor, how: AttackSearch
 ) -> tuple[Tensor, int]:
-    """One descent of the smallest gap within the radius (n,), from ``start``: the perturbation, and the passes taken.
+    """Descend the smallest gap to another decision within a radius, once from a given start.
 
-    An input whose decision has changed is left where it is.
+    An input whose decision has changed is not moved further.
+
+    Args:
+        task: the network.
+        x: (n, ...) inputs.
+        decision: decision on each input as it is.
+        radius: (n,) greatest length of a perturbation.
+        start: (n, ...) first perturbation.
+        how: norm, steps and bounds.
+
+    Returns:
+        the perturbations (n, ...), and the passes taken.
     """
     target = _Target(task, how.bounds)
     z = _descend(target, x, decision, radius, start, how)[0]
@@ -133,24 +149,33 @@ def _descend(
         value, slope = target.gap(x_ + moved, decision[alive])
         better = value < gap[alive]
         step[alive] = torch.where(better, step[alive], step[alive] / 2)
-        kept = alive[better]
-        z[kept], gap[kept], gradient[kept] = moved[better], value[better], slope[better]
+        lower = alive[better]
+        z[lower], gap[lower], gradient[lower] = moved[better], value[better], slope[better]
     return z, gap
 
 
 def minimal_perturbations(
     task: Task, x: Tensor, reading: InputReading, how: AttackSearch, progress: Progress | None = None
 ) -> Found:
-    """The smallest perturbation of each input that was found to change its decision; decisions on it are checked.
+    """Search for the smallest perturbation of each input that changes its decision; each is checked by a forward pass.
+
+    Distances are upper bounds: a smaller perturbation may exist.
 
     Args:
-        x: inputs (n, ...); ``reading``: of the same inputs, for the first radius.
+        task: the network.
+        x: (n, ...) inputs.
+        reading: of the same inputs, for the first radius.
+        how: effort of the search.
+        progress: where the search reports.
+
+    Returns:
+        the perturbations with their lengths.
     """
     linear, slope = (reading.linear, reading.slope) if how.norm == 2 else (reading.linear_max, reading.slope_max)
     far = 10 * float(_length(x, how.norm).max()) + 1  # where outputs are flat the linearised distance has no end
     handle = (progress := progress or Silent()).start(f"attack, norm {how.norm:g}", len(x))
     generator = torch.Generator().manual_seed(how.seed)
-    found, lengths, passes = [], [], 0
+    perturbations, lengths, passes = [], [], 0
     size = max(1, how.batch // (1 + how.restarts))
     try:
         with evaluating(task.model):
@@ -160,13 +185,13 @@ def minimal_perturbations(
                 first = (linear[at] * FIRST).clamp(max=far).to(x)
                 start = _steepest(slope[at], how.norm) * first.reshape(_one_each(x))
                 z, length = _smallest(target, x[at], reading.decision[at], first, start, how, generator)
-                found.append(z)
+                perturbations.append(z)
                 lengths.append(length)
                 passes += target.passes
                 progress.advance(handle, len(rows))
     finally:
         progress.finish(handle)
-    return Found(torch.cat(found), torch.cat(lengths), passes)
+    return Found(torch.cat(perturbations), torch.cat(lengths), passes)
 
 
 def _smallest(
@@ -205,7 +230,7 @@ def _tries(
     how: AttackSearch,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """From the best perturbation so far, shrunk to the radius; where that fails, from random starts all at once."""
+    """Starts: the best perturbation so far, shrunk to the radius; where that fails, random ones all at once."""
     z, gap = _descend(target, x, decision, radius, best.clone(), how)
     failed = (gap > 0).nonzero().flatten()
     if len(failed) and how.restarts:
@@ -228,12 +253,12 @@ def _shortened(
     target: _Target, x: Tensor, decision: Tensor, z: Tensor, length: Tensor, norm: float
 ) -> tuple[Tensor, Tensor]:
     """Perturbations cut back along their own line to the boundary, by bisection; lengths of what still changes it."""
-    found = torch.isfinite(length)
+    changes = torch.isfinite(length)
     low, high = torch.zeros_like(length), torch.ones_like(length)
     for _ in range(12):
         target.passes += len(x) // 3  # a forward pass is about a third of both
         middle = (low + high) / 2
         gap = target.boundary.gaps(target.task.model(x + z * middle.reshape(_one_each(z))), decision).amin(-1)
         low, high = torch.where(gap > 0, middle, low), torch.where(gap > 0, high, middle)
-    z = z * torch.where(found, high, torch.zeros_like(high)).reshape(_one_each(z))
-    return z, torch.where(found, _length(z, norm), torch.full_like(length, math.inf)).double()
+    z = z * torch.where(changes, high, torch.zeros_like(high)).reshape(_one_each(z))
+    return z, torch.where(changes, _length(z, norm), torch.full_like(length, math.inf)).double()

@@ -1,4 +1,4 @@
-"""An opinion on every label from the inputs alone, by a predictor that did not see it: a forest, read out of its bags.
+"""An opinion on every label from the inputs alone, by a predictor that did not see it: a forest, out of bag.
 
 A network trained long on few examples is a poor judge of its own labels: it fits the wrong ones too. A forest of
 extremely randomised trees (Geurts et al. 2006) on the raw inputs errs in other ways, costs seconds, and its trees did
@@ -22,13 +22,17 @@ WIDEST, MOST, CLASSES = 4096, 10_000, 200
 
 
 def forest_opinion(x: Tensor, y: Tensor, classes: int, seed: int) -> Tensor | None:
-    """Out-of-bag log-probabilities (n, C), float64.
+    """Fit a forest to the inputs and return its out-of-bag log-probabilities.
 
     Args:
-        x: (n, ...) real inputs; y: (n,) labels from 0 to classes − 1.
+        x: (n, ...) real inputs.
+        y: (n,) labels from 0 to classes − 1.
+        classes: C.
+        seed: random seed of the forest.
 
     Returns:
-        None where there is too little or too much for a forest to be fitted in seconds, or one class alone.
+        (n, C) float64; None where only one class occurs, or n, the inputs or the classes are too few or too many for a
+        fit of seconds.
     """
     from sklearn.ensemble import ExtraTreesClassifier
 
@@ -51,5 +55,13 @@ def forest_opinion(x: Tensor, y: Tensor, classes: int, seed: int) -> Tensor | No
 
 
 def forest_seconds(n: int, width: int) -> float:
-    """What :func:`forest_opinion` takes a core, roughly, for n inputs of so many numbers."""
+    """Estimate the time :func:`forest_opinion` takes.
+
+    Args:
+        n: inputs.
+        width: numbers in an input.
+
+    Returns:
+        seconds of one core, roughly.
+    """
     return 0.3 + 2.2e-6 * n * math.log2(max(n, 2)) * math.sqrt(width)

@@ -20,8 +20,8 @@ BINS, FEWEST = 10, 8  # bins of equally many examples; the fewest a bin may hold
 def calibration_error(f: Tensor, truth: Tensor) -> Value:
     """Return the root mean square of (accuracy − confidence) over bins of equally many examples (Kumar et al. 2019).
 
-    The square of a bin's gap has its sampling variance taken off, so that a perfectly calibrated predictor gets zero in
-    the mean (the plug-in mean of |gap| never does). The interval is that of the mean square, by its normal error.
+    The square of a bin's gap has its sampling variance subtracted, so that a perfectly calibrated predictor gets zero
+    in the mean (the plug-in mean of |gap| never does). The interval is that of the mean square, by its normal error.
 
     Args:
         f: (n, C) log-probabilities of the classes.
@@ -43,7 +43,7 @@ def calibration_error(f: Tensor, truth: Tensor) -> Value:
     error = float(np.sqrt((share**2 * (2 * spread**2 + 4 * np.maximum(means**2 - spread, 0) * spread)).sum()))
     half = intervals.margin(error)
     value, low, high = (float(np.sqrt(max(v, 0.0))) for v in (squared, squared - half, squared + half))
-    how = f"root mean square over {len(parts)} bins of equally many examples, sampling variance taken off"
+    how = f"root mean square over {len(parts)} bins of equally many examples, sampling variance subtracted"
     enough = len(parts) > 1
     note = "" if enough else f"{n} examples are too few for two bins"
     return Value(value, n, (low, high), how, enough, note)

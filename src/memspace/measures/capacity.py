@@ -20,7 +20,12 @@ __all__ = ["BitsByExample", "BitsByLayer"]
 
 @dataclass(frozen=True)
 class BitsByLayer:
-    """Bits in use by layer, (L,), which sum to ``total``."""
+    """Bits in use by layer.
+
+    Args:
+        bits: (L,) of each layer.
+        total: their sum.
+    """
 
     bits: list[float]
     total: float
@@ -89,7 +94,7 @@ def _of_all(bits: float, curvature: Curvature, damping: DampingChoice) -> Value:
     better="larger",
 )
 def bits_left(curvature: Curvature, layers: BitsByLayer, stored: StoredBits) -> Value:
-    """Room that is left in the memory."""
+    """Capacity that is left in the memory."""
     note = "assumes that a bit of the data costs what a bit of a random label costs; the capacity is a lower bound"
     return Value(stored.bits - layers.total, curvature.n, how=f"{stored.bits:,.0f} bits stored", note=note)
 
@@ -102,7 +107,7 @@ def bits_left(curvature: Curvature, layers: BitsByLayer, stored: StoredBits) -> 
     source="cook1982",
 )
 def bits_given_the_rest(examples: BitsByExample) -> Value:
-    """Bits that an example adds to what all others have told the weights, on average."""
+    """Bits that an example adds to what the weights contain of all others, on average."""
     return Value.mean(examples.bits.tolist(), lower=0.0)
 
 

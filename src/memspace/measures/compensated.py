@@ -1,6 +1,6 @@
 """Pruning by the inverse of the Fisher matrix: what stays makes up for what goes (the optimal brain surgery family).
 
-Round by round, at the weights as they are by then: the Fisher rows and the gradient are read anew; weights whose
+In rounds, at the weights as they are by then: the Fisher rows and the gradient are computed again; weights whose
 removal costs least, θ*_q²/(2[(F+γI)⁻¹]_qq) with θ* the free optimum, are removed together; all others take the change
 of least m(δ) (``memspace.metric.constrained``). Hassibi & Stork 1993; in rounds as Singh & Alistarh 2020; the joint
 solve replaces one weight at a time. γ near zero trusts the rows, γ → ∞ is pruning by magnitude: a few are tried, for
@@ -44,9 +44,10 @@ class Pruned:
 
     Args:
         method: how they were chosen.
-        share: of the prunable weights kept.
-        flat: all weights (P,); kept: False exactly at the weights removed.
-        objective: measured objective of the change, None where the method knows none.
+        share: of the prunable weights that remain.
+        flat: (P,) all weights.
+        kept: (P,) False exactly at the weights removed.
+        objective: measured objective of the change; None where the method has none.
     """
 
     method: str
@@ -88,7 +89,15 @@ class PruneSettings:
 
 
 def schedule(shares: Sequence[float], step: float) -> list[float]:
-    """Shares kept after each round: those asked for, with rounds between where one would cut more than ``step``."""
+    """List the shares after each round: those asked for, with rounds between where one would cut too much.
+
+    Args:
+        shares: of weights that shall remain.
+        step: least share of the remaining weights that one round leaves.
+
+    Returns:
+        descending shares; every share asked for is among them.
+    """
     out, now = [], 1.0
     for share in sorted(set(shares), reverse=True):
         while share < now * step * (1 - 1e-9):
@@ -102,16 +111,27 @@ def schedule(shares: Sequence[float], step: float) -> list[float]:
 def fisher_rows(
     task: Task, space: ParameterSpace, count: int, *, seed: int, memory: int, structure: str = "joint"
 ) -> RowMetric:
-    """Rows of the Fisher matrix at the model's weights: all of them where ``count`` allows, else of sampled labels.
+    """Collect rows of the Fisher matrix at the model's weights: all of them where they fit, else of sampled labels.
+
+    Args:
+        task: the network and its training data.
+        space: the parameters.
+        count: rows at most.
+        seed: random seed of sampled labels and examples.
+        memory: bytes that the rows may take.
+        structure: ``joint``, or ``layers`` for a metric that is block-diagonal by layer.
+
+    Returns:
+        the rows as a metric; exact where all fit, else unbiased.
 
     Raises:
         MemoryBudgetError: not even a few rows fit.
     """
-    n, each = len(task.train), torch.finfo(task.dtype).bits // 8 * space.size
-    most = min(count, memory // (4 * each))
+    n, row_bytes = len(task.train), torch.finfo(task.dtype).bits // 8 * space.size
+    most = min(count, memory // (4 * row_bytes))
     if most < min(16, n):
         raise MemoryBudgetError(
-            f"16 Fisher rows of {space.size:,} weights need {64 * each / 2**30:.1f} GiB",
+            f"16 Fisher rows of {space.size:,} weights need {64 * row_bytes / 2**30:.1f} GiB",
             where="memory budget",
             remedy="raise --memory or prune by --method fisher-diagonal",
         )
@@ -137,20 +157,32 @@ def prune_compensated(
     surgery: PruneSettings | None = None,
     progress: Progress | None = None,
 ) -> list[Pruned]:
-    """Networks with each share of the ``prunable`` weights kept, largest first; each goes on from the one before.
+    """Remove weights in rounds, with the change of the remaining ones that costs least under the Fisher metric.
 
-    Weights that are not prunable (biases, norms) take part in the compensation.
+    Weights that are not prunable (biases, norms) take part in the compensation. Each round continues from the one
+    before.
+
+    Args:
+        task: the network and its training data.
+        space: the parameters.
+        prunable: (P,) True where a weight may go.
+        shares: of the prunable weights that shall remain.
+        surgery: settings; None: the defaults.
+        progress: where the rounds report.
+
+    Returns:
+        one network for each share, the largest first.
     """
     surgery, progress = surgery or PruneSettings(), progress or Silent()
     generator = torch.Generator().manual_seed(surgery.seed + 1)
     index = torch.randperm(len(task.train), generator=generator)[: surgery.examples].sort().values
     objective = Objective(task, space, surgery.objective, index)
     theta, free = space.flat(task.model), torch.ones_like(prunable)
-    total, found = int(prunable.sum()), []
-    own = {k: v.clone() for k, v in task.model.state_dict().items() if isinstance(v, Tensor)}
+    total, networks = int(prunable.sum()), []
+    state = {k: v.clone() for k, v in task.model.state_dict().items() if isinstance(v, Tensor)}
     rounds = schedule(shares, surgery.step)
     for number, share in enumerate(progress.track(rounds, "pruning by fisher-inverse", len(rounds))):
-        with holding(task.model, own | space.unpack(theta)):
+        with holding(task.model, state | space.unpack(theta)):
             metric = fisher_rows(
                 task,
                 space,
@@ -161,8 +193,8 @@ def prune_compensated(
             )
         theta, free, value = _round(metric, objective, theta, free, prunable, round(share * total))
         if share in shares:
-            found.append(Pruned("fisher-inverse", share, theta, free, value))
-    return found
+            networks.append(Pruned("fisher-inverse", share, theta, free, value))
+    return networks
 
 
 def _round(

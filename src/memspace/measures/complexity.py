@@ -1,4 +1,4 @@
-"""Complexity of a trained network, counted four ways that are always told apart (see docs/theory.md)."""
+"""Complexity of a trained network, counted in four ways that are never mixed (see docs/theory.md)."""
 
 from __future__ import annotations
 
@@ -40,10 +40,18 @@ GAINS = np.logspace(-1, 1, 21)
 
 
 def fisher_rao_norm(likelihood: Likelihood, f: Tensor, y: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
-    """Per-example terms of θᵀFθ: with the model's Fisher information, and the empirical form, (n,) nats each.
+    """Compute the terms of θᵀFθ per example, with the model's Fisher information and in the empirical form.
+
+    The empirical form is that of Liang et al. 2019, equation 8.
 
     Args:
-        moved: Jθ per example, (n, ..., C). liang2019 [eq. 8] (the empirical form is theirs).
+        likelihood: the output law.
+        f: (n, ..., C) outputs.
+        y: labels.
+        moved: (n, ..., C) Jθ per example.
+
+    Returns:
+        two tensors (n,) in nats: exact, and empirical.
     """
     f, moved = f.double(), moved.double()
     weight = likelihood.weight(f, y).unsqueeze(-1)
@@ -53,7 +61,18 @@ def fisher_rao_norm(likelihood: Likelihood, f: Tensor, y: Tensor, moved: Tensor)
 
 
 def gain_curve(likelihood: Likelihood, f: Tensor, y: Tensor, moved: Tensor, gains: np.ndarray) -> np.ndarray:
-    """θᵀFθ after the last layer is multiplied by each gain c: accuracy never changes, every Fisher quantity does."""
+    """Compute θᵀFθ after the last layer is multiplied by each gain: accuracy never changes, every Fisher quantity does.
+
+    Args:
+        likelihood: the output law.
+        f: (n, ..., C) outputs.
+        y: labels.
+        moved: (n, ..., C) Jθ per example.
+        gains: (G,) factors c.
+
+    Returns:
+        (G,) means over the examples, nats.
+    """
     out = []
     for c in gains:
         exact, _ = fisher_rao_norm(likelihood, c * f.double(), y, c * moved.double())
@@ -62,16 +81,34 @@ def gain_curve(likelihood: Likelihood, f: Tensor, y: Tensor, moved: Tensor, gain
 
 
 def information_bits(metric: FisherMetric, damping: float) -> float:
-    """½ Σ log2(1 + λ_k/γ), γ = α/N: what the data told the weights under the prior N(0, I/α), in bits."""
+    """Compute ½ Σ log2(1 + λ_k/γ), the information that the weights took from the data under the prior N(0, I/α).
+
+    Args:
+        metric: F, of eigenvalues λ.
+        damping: γ = α/N.
+
+    Returns:
+        bits; as exact as the metric's trace.
+    """
     return metric.trace(lambda x: torch.log1p(x / damping)).value / (2 * LN2)
 
 
 def description_bits(
     loss: float, n: int, theta: Tensor, metric: FisherMetric, damping: float
 ) -> tuple[float, float, float]:
-    """Bits to send the labels with this network: residual loss, weights against the prior, their precision.
+    """Compute the length of the labels coded with this network: residual loss, weights, and the weights' precision.
 
-    The Laplace evidence code: N·L + ½ α‖θ‖² + ½ log det(I + F/γ), α = Nγ (MacKay 1992).
+    The Laplace evidence code: N·L + ½ α‖θ‖² + ½ log det(I + F/γ) with α = Nγ (MacKay 1992).
+
+    Args:
+        loss: L, mean training loss, nats.
+        n: N, training examples.
+        theta: (P,) weights.
+        metric: F.
+        damping: γ.
+
+    Returns:
+        the three terms, bits.
     """
     residual = n * loss / LN2
     prior = 0.5 * n * damping * float(theta.double().square().sum()) / LN2
@@ -80,7 +117,13 @@ def description_bits(
 
 @dataclass(frozen=True)
 class FirstOrderChange:
-    """How outputs change to first order when all weights grow in proportion: ``moved`` = Jθ (m, ..., C), at ``f``."""
+    """The change of the outputs to first order when all weights grow in proportion.
+
+    Args:
+        f: (m, ..., C) outputs.
+        y: labels.
+        moved: (m, ..., C) Jθ.
+    """
 
     f: Tensor
     y: Tensor
@@ -110,7 +153,7 @@ class DescriptionLength:
 
     @property
     def total(self) -> float:
-        """Bits with the network, its own cost included."""
+        """Bits with the network, its weights included."""
         return self.residual + self.weights + self.precision
 
 
@@ -120,7 +163,7 @@ def _norm_cost(facts: Facts) -> Stage:
 
 @provides(cost=_norm_cost)
 def first_order_change(task: Task, space: ParameterSpace, outputs: TrainingOutputs, budget: Budget) -> FirstOrderChange:
-    """Read Jθ on a random part of the training data, by one pass in forward mode."""
+    """Compute Jθ on a random subset of the training data, by one pass in forward mode."""
     generator = torch.Generator().manual_seed(budget.seed + 6)
     index = torch.randperm(outputs.n, generator=generator)[:NORM_EXAMPLES].sort().values
     columns = FisherOperator(task, space, index=index).directional(space.flat(task.model))
@@ -142,7 +185,7 @@ def description_length(
         saved, evidence = _variance_saved(sigma, outputs, weights, precision)
     else:
         saved = 1 - total / null if null > 0 else math.nan
-        evidence = f"{total:,.0f} bits with the network, its own cost included; {null:,.0f} bits by frequencies alone."
+        evidence = f"{total:,.0f} bits with the network, its weights included; {null:,.0f} bits by frequencies alone."
     return DescriptionLength(residual, weights, precision, null, saved, evidence)
 
 
@@ -155,8 +198,8 @@ def _null_outputs(law: Likelihood, outputs: TrainingOutputs) -> Tensor:
 def _variance_saved(sigma: Tensor, outputs: TrainingOutputs, weights: float, precision: float) -> tuple[float, str]:
     """What a network with normal noise σ saves as a code of its targets, in their variance: 1 − 4^(−bits a target).
 
-    Both codes are taken at the σ that suits them best, so that neither the targets' unit nor the law's σ matters;
-    without weights to pay for it would be R².
+    Both codes use the σ that suits them best, so that neither the targets' unit nor the law's σ matters. If weights
+    cost nothing, it would be R².
     """
     y, f = outputs.y.double(), outputs.f.double()
     residual = (y - f).reshape(-1, y.shape[-1])
@@ -165,12 +208,12 @@ def _variance_saved(sigma: Tensor, outputs: TrainingOutputs, weights: float, pre
     if not bool((null > 0).all()):
         return 0.0, "The targets do not vary."
     left = torch.maximum(left, 1e-12 * null)
-    given = sigma.expand(len(left)).square()
+    prior = sigma.expand(len(left)).square()
     bits = 0.5 * len(targets) * float(torch.log2(null / left).sum())
-    cost = precision + weights * float((given / left).log().mean().exp())
+    cost = precision + weights * float((prior / left).log().mean().exp())
     saved = (bits - cost) / targets.numel()
     share = 1 - 4.0 ** -min(max(saved, -50.0), 500.0)
-    return share, f"{bits:,.0f} bits saved on the targets, {cost:,.0f} bits for the network's own weights."
+    return share, f"{bits:,.0f} bits saved on the targets, {cost:,.0f} bits for the network's weights."
 
 
 @measure(
@@ -207,7 +250,7 @@ def empirical_norm_of_weights(task: Task, change: FirstOrderChange) -> Value:
     source="mackay1992",
 )
 def information(curvature: Curvature, damping: DampingChoice) -> Value:
-    """What the data told the weights under the prior N(0, I/α), α = Nγ."""
+    """Information that the weights took from the data under the prior N(0, I/α), α = Nγ."""
     return _at_damping(curvature, damping, lambda g: information_bits(curvature.metric, g))
 
 
@@ -224,7 +267,7 @@ def effective_parameters(curvature: Curvature, damping: DampingChoice) -> Value:
 
 
 def _at_damping(curvature: Curvature, damping: DampingChoice, count: Callable[[float], float]) -> Value:
-    """A function of γ at the damping used; its range over half to twice γ is no 95% interval, and told in the note."""
+    """A function of γ at the damping used; its range over half to twice γ is not a 95% interval but a note."""
     g = damping.value
     low, high = sorted((count(2 * g), count(g / 2)))
     note = f"exact for this metric and γ; {low:.3g} to {high:.3g} with γ doubled and halved"
@@ -255,7 +298,7 @@ def distance_from_null(task: Task, outputs: TrainingOutputs) -> Value:
     better="smaller",
 )
 def bits_with_network(outputs: TrainingOutputs, damping: DampingChoice, length: DescriptionLength) -> Value:
-    """Bits to send the training labels with the network, its own weights included."""
+    """Bits to send the training labels with the network, its weights included."""
     how = f"residual {length.residual:.0f} + weights {length.weights:.0f} + precision {length.precision:.0f}"
     return Value(length.total, outputs.n, how=how, reliable=damping.found)
 
@@ -296,7 +339,11 @@ def distance_from_initialisation(task: Task, after: TrainingOutputs) -> Value | 
 
 @dataclass(frozen=True)
 class NormByGain:
-    """θᵀFθ (nats) after the last layer is multiplied by each of :data:`GAINS`."""
+    """The Fisher–Rao norm θᵀFθ as a function of the last layer's scale.
+
+    Args:
+        norms: nats, after the last layer is multiplied by each of :data:`GAINS`.
+    """
 
     norms: np.ndarray
 
@@ -318,7 +365,7 @@ def norm_by_gain(task: Task, change: FirstOrderChange) -> NormByGain | Absent:
     shown="ratio",
 )
 def range_over_gains(change: FirstOrderChange, by_gain: NormByGain) -> Value:
-    """How much of the Fisher–Rao norm is a matter of the last layer's gain."""
+    """How much of the Fisher–Rao norm depends on the last layer's gain."""
     norms = by_gain.norms
     return Value(float(norms.max() / max(norms.min(), 1e-300)), len(change.f))
 

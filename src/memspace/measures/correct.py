@@ -10,10 +10,18 @@ __all__ = ["accuracy", "by_example", "correct", "per_prediction"]
 
 
 def correct(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
-    """How right each position's decision is, ``f.shape[:-1]``, float64: 0 to 1, and 0 where padded.
+    """Compute how right each position's decision is.
 
-    Of several binary labels it is the share that is right; of a distribution over classes, the share of the predicted
-    one.
+    For several binary labels it is the share of right ones; for a distribution over classes, the share of the
+    predicted class.
+
+    Args:
+        law: the output law.
+        f: (n, ..., C) outputs.
+        y: labels.
+
+    Returns:
+        float64 of shape ``f.shape[:-1]``, from 0 to 1; 0 at padding.
     """
     weight = law.weight(f, y).double()
     hits = law.hits(f, y).double()
@@ -21,18 +29,29 @@ def correct(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
 
 
 def by_example(values: Tensor) -> Tensor:
-    """Sums over positions, (n,)."""
+    """Sum over the positions of each example.
+
+    Args:
+        values: (n, ...).
+
+    Returns:
+        (n,) sums.
+    """
     return values.flatten(1).sum(1) if values.dim() > 1 else values
 
 
 def per_prediction(totals: Tensor, counted: Tensor) -> Tensor:
-    """(n,) numbers whose mean is Σ totals / Σ counted and whose spread gives its standard error over examples.
+    """Turn sums over positions into numbers whose mean is Σ totals / Σ counted.
 
-    The linearised ratio R + (totals − R·counted)/mean(counted) (Cochran 1977, §6.4); where all examples have as many
-    positions it is each one's own mean.
+    Their spread gives the ratio's standard error over examples: R + (totals − R·counted)/mean(counted), the
+    linearised ratio (Cochran 1977, §6.4). Where all examples have equally many positions, it is each example's mean.
 
     Args:
-        totals, counted: (n,) sums over an example's positions, and how many there are.
+        totals: (n,) sums over an example's positions.
+        counted: (n,) number of positions that count.
+
+    Returns:
+        (n,) float64, in the unit of the totals per position.
     """
     totals, counted = totals.double(), counted.double()
     mean = counted.mean().clamp_min(1e-300)
@@ -41,5 +60,14 @@ def per_prediction(totals: Tensor, counted: Tensor) -> Tensor:
 
 
 def accuracy(law: Likelihood, f: Tensor, y: Tensor) -> float:
-    """Share of right decisions among all positions that count."""
+    """Return the share of right decisions among all positions that count.
+
+    Args:
+        law: the output law.
+        f: (n, ..., C) outputs.
+        y: labels.
+
+    Returns:
+        a share in [0, 1].
+    """
     return float(correct(law, f, y).sum() / law.weight(f, y).double().sum().clamp_min(1))

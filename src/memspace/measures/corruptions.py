@@ -23,7 +23,17 @@ __all__ = ["CORRUPTIONS", "Corrupted", "Corruption", "corrupt", "picture_shape"]
 
 @dataclass(frozen=True)
 class Corruption:
-    """``apply(x, severity, scale, generator)`` on (n, c, h, w) pictures or (n, D) vectors; severities ascend."""
+    """A named corruption of inputs at ascending severities.
+
+    Args:
+        name: for people.
+        unit: of the severity.
+        severities: ascending.
+        apply: maps inputs, severity, scale of the inputs and generator to corrupted inputs: pictures (n, c, h, w) or
+            vectors (n, D).
+        pictures: whether it needs pictures.
+        random: whether it differs from draw to draw.
+    """
 
     name: str
     unit: str
@@ -99,10 +109,13 @@ CORRUPTIONS = (
 
 @dataclass(frozen=True)
 class Corrupted:
-    """One corruption: share of decisions kept at each severity (S,), and where each input's first changed (n,).
+    """The decisions under one corruption.
 
-    ``first``: the lowest severity with another decision, averaged over draws where the corruption is random; one
-    grid step beyond the last where none changed it.
+    Args:
+        corruption: which.
+        kept: (S,) share of decisions that stay, at each severity.
+        first: (n,) lowest severity at which an input's decision changes, averaged over draws of a random corruption.
+            One grid step beyond the last where none changes it.
     """
 
     corruption: Corruption
@@ -111,12 +124,27 @@ class Corrupted:
 
 
 def fitting(pictures: bool) -> list[Corruption]:
-    """The corruptions that make sense of pictures, or of vectors."""
+    """Return the corruptions that make sense for pictures, or for vectors.
+
+    Args:
+        pictures: whether the inputs are pictures.
+
+    Returns:
+        the corruptions, in the order of :data:`CORRUPTIONS`.
+    """
     return [c for c in CORRUPTIONS if (c.name != "mask" if pictures else not c.pictures)]
 
 
 def picture_shape(task: Task, x: Tensor) -> tuple[int, int, int] | None:
-    """(c, h, w) where the inputs are pictures."""
+    """Return the shape of the inputs as pictures.
+
+    Args:
+        task: may state the shape of its inputs.
+        x: (n, ...) inputs.
+
+    Returns:
+        (c, h, w); None where the inputs are not pictures.
+    """
     shape = tuple(x.shape[1:])
     if task.input_shape is not None and math.prod(task.input_shape) == x[0].numel():
         shape = task.input_shape
@@ -129,10 +157,18 @@ def picture_shape(task: Task, x: Tensor) -> tuple[int, int, int] | None:
 def corrupt(
     task: Task, x: Tensor, decision: Tensor, *, draws: int = 4, seed: int = 0, progress: Progress | None = None
 ) -> tuple[Corrupted, ...]:
-    """Every corruption that fits the inputs ``x`` (n, ...), against the decisions on the inputs as they are.
+    """Apply every corruption that fits the inputs and compare the decisions with those on the clean inputs.
 
     Args:
+        task: the network.
+        x: (n, ...) inputs.
+        decision: decision on each clean input.
         draws: of corruptions that are random.
+        seed: random seed of these.
+        progress: where the corruptions report.
+
+    Returns:
+        one entry for each corruption.
     """
     shape, boundary = picture_shape(task, x), boundary_of(task.likelihood)
     chosen = fitting(shape is not None)

@@ -21,15 +21,19 @@ EIGH = 11  # operations of a symmetric eigendecomposition over the cube of its s
 class Stage:
     """One step of an audit.
 
-    A forward is an example going through the network once (a stack of tangents or weights goes through as one), a
-    backward one cotangent of an example pulled back. What a layer pulls back inside itself (recurrent, attention), and
-    a backward taken block by block, are parts of one.
+    A forward is an example that passes through the network once (a stack of tangents or weights counts as one); a
+    backward is one cotangent of an example pulled back. What a layer pulls back inside itself (recurrent, attention) is
+    part of one, and so is a backward taken block by block.
 
     Args:
-        examples: how many the step reads; forwards, backwards: per example.
-        memory: bytes; why: what it is for.
-        most: forwards and backwards at most, where they depend on the data; None: they do not.
-        work: float64 operations beside the passes (products and decompositions of matrices).
+        name: for people.
+        examples: how many the step reads.
+        forwards: per example.
+        backwards: per example.
+        memory: bytes.
+        why: purpose of the step.
+        most: greatest forwards and backwards per example, where they depend on the data; None: they do not.
+        work: float64 operations outside the passes (products and decompositions of matrices).
         seconds: of one core, roughly, for what is neither (forests, tests of scores).
     """
 
@@ -46,31 +50,49 @@ class Stage:
 
 @dataclass(frozen=True)
 class Facts:
-    """What costs depend on.
+    """The quantities that costs depend on.
 
     Args:
-        n, test: training and test examples (0: no test data).
-        outputs, positions: of an example; columns: cotangents pulled where unit outputs are asked for.
-        samples: labels sampled per example; parameters: P; blocks: layers that rounding moves one by one.
-        dual: whether the exact dual is read; first_order: whether leave-one-out is of first order.
-        classifies: whether predictions are decisions; boundary: whether it is known where they change.
+        n: training examples.
+        test: test examples; 0 without test data.
+        outputs: numbers in the output of one position.
+        positions: of an example.
+        columns: cotangents pulled back per example where unit outputs are asked for.
+        samples: labels sampled per example.
+        parameters: P.
+        blocks: layers that rounding moves one by one.
+        dual: whether the exact dual is computed.
+        first_order: whether leave-one-out is of first order.
+        classifies: whether predictions are decisions.
+        boundary: whether the law says where decisions change.
         inputs: whether the metric can be pulled back to inputs.
-        picture: whether inputs are pictures; filters: whether there are convolutions to filter.
-        signals: whether Fisher products come from signals read once (``held``), read for every stack (``read``), or
-            not from signals (empty); vectors: of a stack that go at a time, where they do not.
-        manner: of the generic way for parameters off the fast path, None where there are none; fast: whether there are
-            others.
-        widest: numbers in the largest tensor of an example's graph, by which batches are made.
-        depth: blocks of the chain that depth is measured along, 0 where there is none.
+        picture: whether inputs are pictures.
+        filters: whether there are convolutions to filter.
+        signals: where Fisher products come from: ``held`` (signals stored once), ``read`` (signals computed for every
+            stack), or empty (no signals).
+        vectors: of a stack that are processed at a time without signals.
+        manner: generic backend of the parameters outside the fast path; None where there are none.
+        fast: whether some parameters are on the fast path.
+        widest: numbers in the largest tensor of an example's graph; it sets the batch size.
+        depth: blocks of the chain that depth is measured along; 0 where there is none.
         affine: whether the outputs are affine in the parameters.
-        forest: numbers in an input that forests are fitted on, 0 where none is; forests: one an output at most.
-        factors, rendered: generating factors that vary, and those whose directions are followed; described: inputs.
-        rotation: multiplications that bring an example's gradient of one cotangent into EKFAC's bases;
-            decompositions: sum of the cubes of the sides that these bases are found for.
-        principal: Fisher rows of the dual that are decomposed; floats: numbers that one of its rows is made of.
-        folds, held_out: refits, and examples left out of each; checkpoints: of the recorded training.
-        checked: examples that the checks and the proof of the layout read; check: their forwards and backwards, each.
-        signals_memory, bases_memory, dual_memory: bytes.
+        forest: numbers in an input that forests are fitted on; 0 where none is.
+        forests: how many are fitted, one per output at most.
+        factors: generating factors that vary.
+        rendered: generating factors whose directions are followed.
+        described: inputs whose factors are known.
+        rotation: multiplications that rotate one example's gradient of one cotangent into EKFAC's bases.
+        decompositions: sum of the cubes of the sides of these bases.
+        principal: Fisher rows of the dual that are decomposed.
+        floats: numbers in one of the dual's rows.
+        folds: refits.
+        held_out: examples left out of each refit.
+        checkpoints: of the recorded training.
+        checked: examples that the checks and the proof of the layout read.
+        check: forwards and backwards of each checked example.
+        signals_memory: bytes.
+        bases_memory: bytes.
+        dual_memory: bytes.
     """
 
     n: int
@@ -119,28 +141,57 @@ class Facts:
         return self.test or self.n
 
     def batch(self, cotangents: int) -> int:
-        """Examples at a time of a pass with so many cotangents an example."""
+        """Return the batch size of a pass.
+
+        Args:
+            cotangents: pulled back per example.
+
+        Returns:
+            examples at a time.
+        """
         rows = 1 if cotangents == 1 else OUTPUTS
         return max(LEAST, min(MOST, TRANSIENT // (self.widest * rows)))
 
     def proofs(self, examples: int, cotangents: int) -> float:
-        """Backwards per example by which a pass proves itself: its ends, or all where they go in one batch."""
+        """Count the backwards by which a pass proves itself: at its ends, or everywhere where it is one batch.
+
+        Args:
+            examples: of the pass.
+            cotangents: pulled back per example.
+
+        Returns:
+            backwards per example.
+        """
         if examples >= MANY:
             return 2 * min(END, self.batch(cotangents)) / examples
         return min(1.0, 2 * self.batch(cotangents) / max(examples, 1))
 
     def read(self, cotangents: int, proven: float = 0.0) -> tuple[float, float]:
-        """Forwards and backwards per example of a pass that pulls so many cotangents back, with its proofs."""
+        """Count the forwards and backwards of a pass, with its proofs.
+
+        Args:
+            cotangents: pulled back per example.
+            proven: backwards per example of the proofs.
+
+        Returns:
+            forwards and backwards per example.
+        """
         if self.manner is None:
             return 1, cotangents + proven
         again = cotangents if self.manner == MAPPED_ONCE else 1
         return 1 + again, cotangents * (1 + self.fast) + proven
 
     def product(self, examples: int, probes: int, products: int, *, proven: bool) -> tuple[float, float]:
-        """Forwards and backwards per example of so many Fisher products in a row, of stacks of ``probes`` vectors.
+        """Count the forwards and backwards of Fisher products in a row.
 
         Args:
-            proven: whether the signals of these examples were read before, and have proven themselves.
+            examples: of the metric.
+            probes: vectors in each stack.
+            products: in a row.
+            proven: whether the signals of these examples were computed and proven before.
+
+        Returns:
+            forwards and backwards per example.
         """
         if self.signals:
             times = 1 if self.signals == "held" else products

@@ -1,4 +1,4 @@
-"""Out-of-sample outputs of every training example: networks trained by the task's own recipe without its fold."""
+"""Out-of-sample outputs of every training example: networks trained by the task's recipe without its fold."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Choosing the damping γ of (F + γI)⁻¹ from the data.
 
-With a way to retrain, γ is where the leave-one-out estimate agrees with networks that really did not see the examples,
+With a way to retrain, γ is where the leave-one-out estimate agrees with networks trained without the examples,
 or where predicted changes agree with networks retrained on parts of the data. Without one it is the training's own
 scale or the maximum of the Laplace evidence (MacKay 1992), which is known to leave the leave-one-out estimate too
 high, and says so. Every choice is made here, by the rule that makes it.
@@ -105,10 +105,10 @@ class DampingChoice:
             the choice.
         """
         value = positions * (1 / time + decay)
-        said = f"γ = {value:.2g}: one over the training's learning-rate time {time:.3g}, plus its decay {decay:g}"
+        statement = f"γ = {value:.2g}: one over the training's learning-rate time {time:.3g}, plus its decay {decay:g}"
         if not calibrated:
-            said += "; uncalibrated: pass a way to retrain (Task.training or refit) to have it measured"
-        return DampingChoice(value=value, rule="training time", reliable=calibrated, statement=said)
+            statement += "; uncalibrated: pass a way to retrain (Task.training or refit) to have it measured"
+        return DampingChoice(value=value, rule="training time", reliable=calibrated, statement=statement)
 
     @staticmethod
     def evidence(metric: FisherMetric, theta: Tensor, n: int) -> DampingChoice:
@@ -123,16 +123,16 @@ class DampingChoice:
             the choice; never reliable.
         """
         squared = float(theta.double().square().sum())
-        value, found = evidence_root(lambda gamma: metric.effective_dimension(gamma).value, squared, n)
+        value, inside = evidence_root(lambda gamma: metric.effective_dimension(gamma).value, squared, n)
         return DampingChoice(
             value=value,
             rule="evidence",
             reliable=False,
             statement=f"γ = {value:.2g} maximises the Laplace evidence; leave-one-out estimates made with it are known "
             f"to come out too high ({NO_REFIT})"
-            if found
+            if inside
             else "the evidence has no maximum in reach; γ is the end of the search range",
-            found=found,
+            found=inside,
         )
 
     @staticmethod
@@ -195,19 +195,19 @@ class DampingChoice:
             value = grid[k] * (grid[k + 1] / grid[k]) ** max(-0.5, min(0.5, shift))
         best = float(curve[k])
         reliable = inside and best > 2 * error
-        said = (
+        statement = (
             f"γ = {value:.2g}: predicted and real outcomes of {networks} networks trained on halves of the data agree "
             f"most there (mean correlation {best:.2f} ± {error:.2f} over {probes} probes)"
         )
         if not inside:
-            said += "; that is the end of the grid"
+            statement += "; that is the end of the grid"
         elif not reliable:
-            said += "; no more than noise"
+            statement += "; no more than noise"
         return DampingChoice(
             value=value,
             rule="group agreement",
             reliable=reliable,
-            statement=said,
+            statement=statement,
             criterion="mean correlation with differences between halves",
             unit="1",
             grid=tuple(grid),
@@ -238,7 +238,15 @@ def first_choice(given: float | None, *rules: Rule, otherwise: Callable[[], Damp
 
 
 def expected_loss(f: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy against a distribution over the true class, Σ_k truth_k · −log softmax(f)_k, (n,)."""
+    """Compute the cross-entropy against a distribution over the true class, Σ_k truth_k · −log softmax(f)_k.
+
+    Args:
+        f: (n, C) outputs.
+        truth: (n, C) probabilities.
+
+    Returns:
+        (n,) nats, float64.
+    """
     return -(torch.log_softmax(f.double(), -1) * truth).sum(-1)
 
 
@@ -266,7 +274,14 @@ def _alike(estimate: Tensor, target: Tensor) -> bool:
 
 
 def damping_unit(metric: FisherMetric) -> float:
-    """Ten mean eigenvalues of those that are not zero: the grid moves with the metric's unit."""
+    """Return ten times the mean non-zero eigenvalue, so that the grid scales with the metric's unit.
+
+    Args:
+        metric: F.
+
+    Returns:
+        γ of one relative unit; 1 where F is zero.
+    """
     trace = metric.trace().value
     if trace <= 0:
         return 1.0

@@ -6,7 +6,7 @@ A measure is a pure function. The annotations of its parameters say what it need
     @measure("complexity.information", chapter="complexity", unit="bits", estimator="½ Σ log2(1+λ/γ)",
              source="mackay1992")
     def information(curvature: Curvature, damping: DampingChoice) -> Value:
-        '''What the data told the weights under the prior N(0, I/α).'''
+        '''Information that the weights took from the data under the prior N(0, I/α).'''
         return Value(information_bits(curvature.metric, damping.value), curvature.n)
 
 A need that is absent makes the measure absent for the same reason; a need annotated ``X | None`` does not, and one
@@ -80,14 +80,25 @@ class Declared:
     cost: CostOf | None
 
     def stages(self, facts: Facts) -> tuple[Stage, ...]:
-        """Return the stages this function runs, without those of the values it needs."""
-        found = None if self.cost is None else self.cost(facts)
-        return () if found is None else (found,) if isinstance(found, Stage) else tuple(found)
+        """Return the stages this function runs, without those of the values it needs.
+
+        Args:
+            facts: what the plan knows.
+
+        Returns:
+            the stages; empty where it runs nothing over the data.
+        """
+        stages = None if self.cost is None else self.cost(facts)
+        return () if stages is None else (stages,) if isinstance(stages, Stage) else tuple(stages)
 
 
 @dataclass(frozen=True)
 class Provider(Declared):
-    """A function whose return value other declared functions need. ``kind`` is the type it provides."""
+    """A function whose return value other declared functions need.
+
+    Args:
+        kind: the type it provides.
+    """
 
     kind: Any
 
@@ -129,8 +140,8 @@ class MeasureDeclaration(Declared):
         Returns:
             the measurement.
         """
-        found = stated(name, value, self.unit, self.estimator, self.source)
-        return replace(found, better=self.better, shown=self.shown)
+        measurement = stated(name, value, self.unit, self.estimator, self.source)
+        return replace(measurement, better=self.better, shown=self.shown)
 
 
 @dataclass(frozen=True)
@@ -194,7 +205,7 @@ def measure(
 
 
 def provides(cost: CostOf | None = None) -> Callable[[F], F]:
-    """Declare a function whose return value several declared functions share; it runs once an audit.
+    """Declare a function whose return value several declared functions share; it runs once per audit.
 
     The annotation of the return value names the type it provides: ``-> NoiseCurve | Absent``.
 
@@ -203,6 +214,9 @@ def provides(cost: CostOf | None = None) -> Callable[[F], F]:
 
     Returns:
         a decorator that registers the function and returns it unchanged.
+
+    Raises:
+        SettingsError: another function provides the same type.
     """
 
     def declare(function: F) -> F:
@@ -255,7 +269,11 @@ def needing(**kinds: Any) -> Callable[[F], F]:
 
 
 def declared_measures() -> tuple[MeasureDeclaration, ...]:
-    """Return every measure registered so far, in the order of registration."""
+    """Return every measure registered so far.
+
+    Returns:
+        the declarations, in the order of registration.
+    """
     return tuple(_measures.values())
 
 
@@ -269,19 +287,37 @@ def register_units(units: Mapping[str, str]) -> None:
 
 
 def provider_of(kind: Any) -> Provider | None:
-    """Return the function that provides values of a type, or None."""
+    """Return the function that provides values of a type.
+
+    Args:
+        kind: the type.
+
+    Returns:
+        the provider; None where there is none.
+    """
     return _providers.get(kind)
 
 
 def units_of_columns() -> Mapping[str, str]:
-    """Return column → unit, of all declared tables."""
+    """Return the units of the columns of all declared tables.
+
+    Returns:
+        column → unit.
+    """
     return dict(_units)
 
 
 def declaration_of(function: Callable[..., Any]) -> Declared:
-    """Return what a function was declared as; a function without a declaration costs nothing."""
-    found = getattr(function, "__declared__", None)
-    return found if isinstance(found, Declared) else Declared(function, None)
+    """Return the declaration of a function.
+
+    Args:
+        function: declared or not.
+
+    Returns:
+        its declaration; without one, a declaration of no cost.
+    """
+    declaration = getattr(function, "__declared__", None)
+    return declaration if isinstance(declaration, Declared) else Declared(function, None)
 
 
 def measurement_of(function: Callable[..., Any], value: Value) -> Measurement:
@@ -304,7 +340,13 @@ def measurement_of(function: Callable[..., Any], value: Value) -> Measurement:
 
 
 def needs_of(function: Callable[..., Any]) -> dict[str, Need]:
-    """Return what the parameters of a declared function need, by name.
+    """Return what the parameters of a declared function need.
+
+    Args:
+        function: its parameters are annotated with the types of the values they take.
+
+    Returns:
+        parameter → need.
 
     Raises:
         SettingsError: a parameter has no annotation.
@@ -328,8 +370,8 @@ def _without(hint: Any, left_out: tuple[Any, ...]) -> Any:
     """A union without some of its members; anything else as it is."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return hint
-    kept = [a for a in typing.get_args(hint) if a not in left_out]
-    return kept[0] if len(kept) == 1 else hint
+    members = [a for a in typing.get_args(hint) if a not in left_out]
+    return members[0] if len(members) == 1 else hint
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

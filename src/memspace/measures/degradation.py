@@ -1,11 +1,11 @@
-"""Predicted against measured: what a given change of the weights costs, to second order and in truth; why they part.
+"""Predicted against measured cost of a change of the weights, and why the two differ.
 
 To second order KL(p_θ ‖ p_{θ+δ}) ≈ ½ δᵀFδ. With f the outputs and Jδ their differential,
 
     KL / ½δᵀFδ  =  [KL(f ‖ f+Jδ) / ½δᵀFδ]  ×  [KL(f ‖ f(θ+δ)) / KL(f ‖ f+Jδ)],
 
 a factor of the *output law* (a softmax that saturates) times one of the *network* (outputs that do not follow their
-differential). Changing −δ tells odd orders (the third) from even ones (the fourth).
+differential). The change −δ separates odd orders (the third) from even ones (the fourth).
 """
 
 from __future__ import annotations
@@ -30,14 +30,18 @@ CERTAIN = 0.99
 
 @dataclass(frozen=True)
 class Degradation:
-    """One change of weights, per example on the same examples; nats.
+    """The cost of one change δ of the weights, predicted and measured on the same examples; nats per example.
 
     Args:
-        predicted: by name: the exact ½δᵀFδ (``exact``) and those of other metrics.
-        kl: measured, ``kl_error`` its standard error over examples; ``loss``: change of the loss.
-        law, network: the two factors of kl over the exact prediction; their product is :attr:`ratio`.
-        odd, even: (KL(δ) ∓ KL(−δ))/2 over the exact prediction; even less 1 is what orders from the fourth on add.
-        certain: share of examples whose top class has probability above 0.99 after the change (NaN without classes).
+        predicted: ½δᵀFδ by name of the metric; ``exact`` is the exact one.
+        kl: measured divergence.
+        kl_error: its standard error over examples.
+        loss: change of the loss.
+        law: factor of the output law in kl over the exact prediction.
+        network: factor of the network; the product of both is :attr:`ratio`.
+        odd: (KL(δ) − KL(−δ))/2 over the exact prediction.
+        even: (KL(δ) + KL(−δ))/2 over the exact prediction; even − 1 is the share of orders from the fourth on.
+        certain: share of examples whose top class has a probability above 0.99 after the change; NaN without classes.
     """
 
     predicted: Mapping[str, float]
@@ -57,12 +61,12 @@ class Degradation:
 
     @property
     def holds(self) -> bool:
-        """Whether the second order is good to a tenth."""
+        """Whether the second order is accurate to a tenth."""
         return HOLDS[0] <= self.ratio <= HOLDS[1]
 
     @property
     def reason(self) -> str:
-        """What parts prediction and measurement most, from the measured factors."""
+        """Why prediction and measurement differ most, from the measured factors."""
         if math.isnan(self.ratio):
             return ""
         if self.holds:
@@ -87,10 +91,17 @@ def degradation(
     *,
     index: Tensor | None = None,
 ) -> Degradation:
-    """Second-order prediction and measurement of a change δ (P,), on training examples (all, or those at ``index``).
+    """Predict to second order, and measure, what a change of the weights costs on training examples.
 
     Args:
+        task: the network and its training data.
+        space: the parameters.
+        change: (P,) δ.
         metrics: further predictions ½ δᵀF̂δ, by name; built on the same examples for a fair comparison.
+        index: (m,) training examples; None: all.
+
+    Returns:
+        prediction, measurement, and the factors by which they differ.
     """
     law, theta = task.likelihood, space.flat(task.model)
     d = FisherOperator(task, space, index=index).directional(change)

@@ -1,4 +1,4 @@
-"""Does a layer keep known factors apart? MIG, DCI, SAP and Fisher orthogonality, each with a random null.
+"""Does a layer separate known factors? MIG, DCI, SAP and Fisher orthogonality, each with a random null.
 
 A random rotation of the representation is the null of MIG, DCI and SAP: it keeps all information and destroys
 alignment. Orthogonality of factor directions cannot have that null: under an isotropic metric a rotation leaves every
@@ -35,7 +35,7 @@ __all__ = ["FACTOR_MEASURES", "Disentanglement", "FactorScores", "LayerCodes", "
 SAMPLES = 1000
 ROTATIONS = 5
 FOLDS = 5
-FEWEST = 100  # inputs: below, a bin of MIG's histograms holds fewer than five and a held-out half says little
+FEWEST = 100  # inputs: below, a bin of MIG's histograms has fewer than five and a held-out half is too small
 SECONDS = 0.1  # that the scores of one factor take a core
 FORESTS = "random forests, 50 trees, half the samples held out"
 SCORES = {  # suffix → estimator, source
@@ -49,7 +49,14 @@ SCORES = {  # suffix → estimator, source
 
 @dataclass(frozen=True)
 class Disentanglement:
-    """What was measured; ``layer`` and ``codes`` say on what."""
+    """Scores of how far a layer separates known factors.
+
+    Args:
+        measurements: the scores and their nulls.
+        unmeasured: what is absent, with reasons.
+        layer: the layer's name.
+        codes: what the codes are, for people.
+    """
 
     measurements: tuple[Measurement, ...]
     unmeasured: tuple[Unmeasured, ...]
@@ -103,13 +110,13 @@ def _codes_cost(facts: Facts) -> Stage | None:
     if not facts.described:
         return None
     scored = (1 + FOLDS + ROTATIONS) * facts.factors * SECONDS
-    examples, why = min(SAMPLES, facts.described), "factors held apart by a layer"
+    examples, why = min(SAMPLES, facts.described), "factors separated by a layer"
     return Stage("disentanglement", examples, 1, 0, 0, why, seconds=scored)
 
 
 @provides(cost=_codes_cost)
 def layer_codes(task: Task, factors: Factors, budget: Budget) -> LayerCodes:
-    """Read the layer on a random part of the inputs."""
+    """Read the layer on a random subset of the inputs."""
     generator = torch.Generator().manual_seed(budget.seed + 10)
     chosen = torch.randperm(len(factors.values), generator=generator)[:SAMPLES]
     signal, _, layer = read_layer(task, factors.inputs[chosen], task.layer)
@@ -155,14 +162,21 @@ def _scores(z: Codes, v: Levels, seed: int) -> dict[str, float]:
 
 
 def _doubt(score: float, n: int) -> str:
-    """Why a score is not to be trusted; empty where it is."""
+    """Why a score is not reliable; empty where it is."""
     if not math.isfinite(score):
-        return "no code tells anything of any factor"
+        return "no code is informative about any factor"
     return "" if n >= FEWEST else f"made of {n} inputs; {FEWEST} or more are needed"
 
 
 def one_more(values: np.ndarray) -> tuple[float, float] | None:
-    """Where one more draw of a score in [0, 1] falls in 95 of 100 cases, from a few draws; None where unknown."""
+    """Predict where one more draw of a score in [0, 1] falls in 95 of 100 cases, from a few draws.
+
+    Args:
+        values: (R,) draws.
+
+    Returns:
+        the interval, by Student's t; None where the spread is unknown.
+    """
     # The mean of so few has an error of its own: √(1 + 1/n) times the spread, by Student's t.
     spread = float(values.std(ddof=1)) * math.sqrt(1 + 1 / len(values))
     if not math.isfinite(spread):
@@ -179,7 +193,7 @@ def _angles_cost(facts: Facts) -> Stage | None:
 
 @provides(cost=_angles_cost)
 def angles_of_factors(task: Task, factors: Factors, budget: Budget) -> FactorAngles | Absent:
-    """Move the ordered factors and read the angles between what that does."""
+    """Move the ordered factors and compute the angles between the changes."""
     if factors.render is None:
         return Absent("the inputs cannot be rendered from their factors", "pass Factors(render=...)")
     if len(ordered_factors(factors)) < 2:
@@ -195,7 +209,7 @@ Part = Callable[..., Value | Absent | None]
 
 
 def _score_measures(key: str) -> tuple[Part, Part]:
-    """Declare one score and its null; the null says nothing where the score is absent and has said why."""
+    """Declare one score and its null; where the score is absent with a reason, so is the null, without one."""
     estimator, source = SCORES[key]
     name, chapter = f"disentanglement.{key}", "disentanglement"
 
@@ -295,7 +309,7 @@ def disentangle(task: Task, *, seed: int, progress: Progress) -> Disentanglement
     Args:
         task: with factors; without them, what comes back says why nothing was measured.
         seed: random seed.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         the measurements, and what is absent.

@@ -1,4 +1,4 @@
-"""What can be cut: accuracy and loss against the share of weights kept, measured on a pruned copy.
+"""What can be cut: accuracy and loss against the share of weights that remain, measured on a pruned copy.
 
 Saliencies: magnitude |θ|, and optimal brain damage ½ F_ii θ_i² (LeCun et al. 1990) with the exact or
 Monte-Carlo Fisher diagonal. Only weight matrices are cut; biases and norm layers stay.
@@ -27,11 +27,17 @@ __all__ = ["Needed", "PruningCurve", "accuracy_curve", "needed_share", "prunable
 
 @dataclass(frozen=True)
 class PruningCurve:
-    """Per share kept: accuracy and loss on ``n`` examples, with 95% intervals (S, 2).
+    """Accuracy and loss by the share of weights that remain, each with 95% intervals.
 
     Args:
-        accuracy, accuracy_ends: empty where the output law has no classes.
-        right: (S, n) 1 where an example is right, for sequences the share of its positions that are.
+        method: by which weights are chosen.
+        kept: (S,) shares.
+        accuracy: (S,); empty where the output law has no classes.
+        accuracy_ends: (S, 2) interval of the accuracy.
+        loss: (S,) nats.
+        loss_ends: (S, 2) interval of the loss.
+        right: (S, n) 1 where an example is right; for sequences the share of its positions that are.
+        n: examples.
     """
 
     method: str
@@ -45,9 +51,17 @@ class PruningCurve:
 
 
 def prunable(space: ParameterSpace, task: Task) -> Tensor:
-    """True for the entries of weight matrices, flat (P,)."""
-    own = space.parameters(task.model)
-    return space.pack({n: torch.full_like(p, float(p.dim() > 1)).detach() for n, p in own.items()}) > 0.5
+    """Mark the entries of weight matrices.
+
+    Args:
+        space: the parameters.
+        task: the network.
+
+    Returns:
+        (P,) True at entries of matrices, False at vectors.
+    """
+    parameters = space.parameters(task.model)
+    return space.pack({n: torch.full_like(p, float(p.dim() > 1)).detach() for n, p in parameters.items()}) > 0.5
 
 
 def pruning_curve(
@@ -61,7 +75,21 @@ def pruning_curve(
     kept: tuple[float, ...],
     progress: Progress,
 ) -> PruningCurve:
-    """Cut the weights of least saliency, globally, to each share of ``kept``, without retraining."""
+    """Cut the weights of least saliency, globally, to each share, without retraining.
+
+    Args:
+        task: the network.
+        space: the parameters.
+        saliency: (P,) what a weight is worth.
+        method: name of the saliency.
+        data: on which accuracy and loss are measured.
+        index: (m,) examples of ``data``; None: all.
+        kept: shares of the prunable weights that remain.
+        progress: where the forward passes report.
+
+    Returns:
+        the curve over the shares.
+    """
     theta, mask = space.flat(task.model), prunable(space, task)
     order = torch.where(mask, saliency.to(theta), torch.inf).argsort()
     total = int(mask.sum())
@@ -86,7 +114,21 @@ def accuracy_curve(
     kept: Sequence[float],
     progress: Progress,
 ) -> PruningCurve:
-    """Accuracy and loss of networks given as flat weights, one per share of ``kept``."""
+    """Measure accuracy and loss of networks given as flat weights.
+
+    Args:
+        task: the network.
+        space: the parameters.
+        networks: (P,) weights, one tensor per share.
+        method: name of the curve.
+        data: on which accuracy and loss are measured.
+        index: (m,) examples of ``data``; None: all.
+        kept: shares, one per network.
+        progress: where the forward passes report.
+
+    Returns:
+        the curve over the shares.
+    """
     law = task.likelihood
     accuracies, accuracy_ends, losses, loss_ends, rights, n = [], [], [], [], [], 0
     for flat in progress.track(networks, f"pruning by {method}", len(kept)):
@@ -138,17 +180,18 @@ class Needed:
 
 
 def needed_share(curves: Sequence[PruningCurve], drop: float = 0.01) -> Needed | None:
-    """What must be kept, over methods and grid at once: true in 95 of 100 samples of examples.
+    """Find the smallest share that must be kept, over methods and grid at once, with 95% confidence over examples.
 
-    For each method shares are tested from the largest down, by the paired interval of the change of accuracy, and the
+    For each method shares are tested from the largest down, by the paired interval of the change of accuracy. The
     first that fails ends the descent: in a fixed order no level is lost (Angelopoulos et al. 2021).
     The level is divided by the number of methods, so that choosing among them on the same examples is allowed.
 
     Args:
         curves: with the unpruned network first; all on the same examples.
+        drop: loss of accuracy that is allowed.
 
     Returns:
-        None where there are no accuracies.
+        the share with its lower end and method; None where there are no accuracies.
     """
     measured = [c for c in curves if len(c.accuracy)]
     if not measured:

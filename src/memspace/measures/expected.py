@@ -24,7 +24,11 @@ __all__ = ["LeaveOneOutDoubt", "beyond_a_guess", "expected_calibration", "expect
 
 @dataclass(frozen=True)
 class LeaveOneOutDoubt:
-    """Why leave-one-out losses do not hold; an empty ``reason`` where nothing speaks against them."""
+    """Why leave-one-out losses may be wrong.
+
+    Args:
+        reason: empty where nothing speaks against them.
+    """
 
     reason: str
 
@@ -33,7 +37,7 @@ class LeaveOneOutDoubt:
 def doubt_of_losses(
     task: Task, outputs: TrainingOutputs, without: LeaveOneOutLosses, loo: LeaveOneOutOutputs | None
 ) -> LeaveOneOutDoubt:
-    """Hold leave-one-out losses against a guess."""
+    """Compare leave-one-out losses with a guess."""
     known = None if loo is None else loo.f
     return LeaveOneOutDoubt(beyond_a_guess(task.likelihood, outputs.f, outputs.y, without.loss, known))
 
@@ -73,7 +77,7 @@ def beyond_a_guess(law: Likelihood, f: Tensor, y: Tensor, loo_loss: Tensor, loo_
     guess = float(law.nll(torch.zeros((), dtype=torch.float64, device=f.device).expand_as(f), y).sum())
     if not float(loo_loss.sum()) > guess:
         return ""
-    return "worse than a uniform guess: to leave one example out changes more than a first order tells"
+    return "worse than a uniform guess: leaving one example out changes more than a first order can predict"
 
 
 def expected_test_loss(
@@ -130,7 +134,7 @@ def _alone(
     loo_loss: Tensor,
     floor: float,
 ) -> Expected:
-    """Without refits: as good as the damping, which only theory can vouch for."""
+    """The estimate without refits: as accurate as the damping, which only theory supports."""
     if loo is not None and labels is not None:
         losses, against = expected_loss(loo, labels.truth), "against the inferred true label"
     else:

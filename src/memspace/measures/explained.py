@@ -1,6 +1,6 @@
-"""What is said of real targets: the share of the targets' variance explained, and the noise of what is left.
+"""Measures of real targets: the share of the targets' variance explained, and the noise of the residuals.
 
-Neither moves with the law's σ, the share not with the unit of the targets either.
+Neither depends on the law's σ; the share does not depend on the unit of the targets either.
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ from memspace.value import Absent, Value
 
 __all__ = ["TargetSpread", "loo_gap", "r2_loo", "r2_test", "r2_train", "sigma"]
 
-NAMED = 8  # outputs that get a measurement of their own
+NAMED = 8  # outputs with a measurement each
 
 
 @dataclass(frozen=True)
 class TargetSpread:
-    """Mean and standard deviation (C,) of each output's training targets; 1 where all are equal."""
+    """Spread of each output's training targets.
+
+    Args:
+        centre: (C,) means.
+        scale: (C,) standard deviations; 1 where all targets are equal.
+    """
 
     centre: Tensor
     scale: Tensor
@@ -180,7 +185,7 @@ def loo_gap(
     loo: LeaveOneOutOutputs | None,
     test: TestOutputs | None,
 ) -> Value | None:
-    """How far the estimate made without test data is from the measured one."""
+    """Difference between the leave-one-out estimate and the measured test error."""
     if loo is None or test is None:
         return None
     mean = task.likelihood.mean

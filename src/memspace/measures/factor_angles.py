@@ -20,13 +20,15 @@ STEP = 0.1  # levels, of the central differences along a factor
 
 @dataclass(frozen=True)
 class FactorAngles:
-    """Pointwise orthogonality of factor directions, each (M,), NaN where fewer than two factors move anything.
+    """Pointwise orthogonality of factor directions, NaN where fewer than two factors move anything.
 
     Args:
-        output: under the output's Fisher metric; null: of random output directions under the same metrics.
-        halved: as ``output``, with differences of half the step.
-        layer: in the layer's own coordinates, Euclidean.
-        dimension: the rank of the output metric; width: that of the layer.
+        output: (M,) under the output's Fisher metric.
+        null: (M,) of random output directions under the same metrics.
+        halved: (M,) as ``output``, with differences of half the step.
+        layer: (M,) in the layer's own coordinates, Euclidean.
+        dimension: rank of the output metric.
+        width: of the layer.
     """
 
     output: Tensor
@@ -38,16 +40,32 @@ class FactorAngles:
 
 
 def ordered_factors(factors: Factors) -> list[int]:
-    """Factors with more than three levels: fewer are taken as kinds without an order, which have no direction."""
+    """List the factors with more than three levels; fewer are taken as kinds without an order, which have no direction.
+
+    Args:
+        factors: of the inputs.
+
+    Returns:
+        positions of the factors.
+    """
     return [k for k, s in enumerate(factors.sizes) if s > 3]
 
 
 def factor_angles(task: Task, factors: Factors, count: int, seed: int, layer: str | None = None) -> FactorAngles:
-    """Angles between the directions in which ordered factors move the outputs, at ``count`` random inputs.
+    """Compute angles between the directions in which ordered factors move the outputs, at random inputs.
 
-    g_ab = (∂_a f)ᵀ H (∂_b f), derivatives along a factor by central differences of the renderer through the network;
-    orthogonality 1 − mean |g_ab|/√(g_aa g_bb) is taken at each input and averaged by the caller. ``factors`` must
-    have a renderer.
+    g_ab = (∂_a f)ᵀ H (∂_b f), with derivatives along a factor by central differences of the renderer through the
+    network. Orthogonality 1 − mean |g_ab|/√(g_aa g_bb) is computed at each input; the caller averages.
+
+    Args:
+        task: the network.
+        factors: with a renderer.
+        count: inputs.
+        seed: random seed of inputs and null directions.
+        layer: name of the layer compared with; None: the default layer.
+
+    Returns:
+        orthogonality at each input.
     """
     assert factors.render is not None
     generator = torch.Generator().manual_seed(seed)

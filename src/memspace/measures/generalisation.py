@@ -87,7 +87,7 @@ def tic_gap(
     damping: DampingChoice,
     doubt: LeaveOneOutDoubt,
 ) -> Value:
-    """How much the loss on new data is above that on the training data, by Takeuchi's criterion."""
+    """Excess of the loss on new data over the training loss, by Takeuchi's criterion."""
     how = f"γ={damping.value:.2g}; {curvature.estimator}"
     reliable = damping.reliable and not doubt.reason
     return Value(_gap(outputs, influence), outputs.n, how=how, reliable=reliable, per=outputs.per)
@@ -149,7 +149,7 @@ def loo_estimate_as_given(
 
 @measure("damping", chapter="generalisation", unit="nats", estimator="γ of (F + γI)⁻¹")
 def damping_used(outputs: TrainingOutputs, damping: DampingChoice) -> Value:
-    """The damping that all influence and leave-one-out is read at."""
+    """The damping at which influence and leave-one-out are computed."""
     return Value(damping.value, outputs.n, how=damping.rule, reliable=damping.reliable, note=damping.statement)
 
 
@@ -169,7 +169,7 @@ def calibration_to_expect(
     unseen: Unseen,
     labels: Judged | None,
 ) -> Value | Absent:
-    """How far confidence is from accuracy on data like the training data."""
+    """Difference between confidence and accuracy on data like the training data."""
     value = None
     if labels is not None:
         value = expected_calibration(task.likelihood, outputs.y, labels, unseen, damping, curvature.estimator)
@@ -190,7 +190,7 @@ def calibration_to_expect(
 def measured_calibration(
     task: Task, test: TestOutputs | None, labels: Judged | None, loo: LeaveOneOutOutputs | None
 ) -> Value | None:
-    """How far confidence is from accuracy on the test data, where that can be estimated without them."""
+    """Difference between confidence and accuracy on the test data, where it can be estimated without them."""
     if test is None or labels is None or loo is None:
         return None
     log_p = task.likelihood.log_probabilities(test.f.double())
@@ -244,7 +244,7 @@ def _sequence_of(positions: Tensor) -> Tensor:
     source="zou2008",
 )
 def loo_relative_error(measured: Measured, spread: TargetSpread | None) -> Value | None:
-    """How far the estimate made without test data is from the measured loss; the interval joins both, in logarithms."""
+    """Relative error of the leave-one-out estimate against the test loss; the interval joins both, in logarithms."""
     estimate, test = measured.get(ESTIMATE), measured.get(MEASURED)
     # A density's nats change with the targets' unit: no ratio of them is a verdict.
     if estimate is None or test is None or spread is not None:
@@ -269,7 +269,7 @@ def loo_relative_error(measured: Measured, spread: TargetSpread | None) -> Value
 def true_label_estimate(
     outputs: TrainingOutputs, labels: Judged | None, loo: LeaveOneOutOutputs | None
 ) -> Absent | None:
-    """Say why the loss to expect is read against the labels as given, where it is."""
+    """Reason why the expected loss refers to the labels as given, where it does."""
     if labels is not None or outputs.sequence:
         return None
     reason = "no model of wrong labels for this output law"

@@ -1,4 +1,4 @@
-"""Networks trained by the task's own recipe without some examples: the truth the damping is calibrated on."""
+"""Networks trained by the task's recipe without some examples: the truth the damping is calibrated on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["refit_held_out"]
 
 
 def refit_held_out(task: Task, folds: int, left_out: int, seed: int, progress: Progress) -> HeldOut | None:
-    """Refit some networks, each without its own examples.
+    """Train some networks, each without examples of its own, and return their outputs on these.
 
     Args:
         task: which may know how to train.

@@ -43,7 +43,7 @@ PREDICTORS: dict[str, tuple[str, Callable[[InputReading, str], Tensor]]] = {
     estimator="largest eigenvalue of the metric pulled back to the input, exact by the C × C dual",
 )
 def input_sensitivity(study: InputStudy) -> Value | Absent:
-    """How fast a prediction changes along the input's weakest direction, on average."""
+    """How fast a prediction changes along the input's most sensitive direction, on average."""
     return study.unreadable if study.reading is None else Value.mean(study.reading.top, lower=0.0)
 
 
@@ -86,22 +86,22 @@ def _distance_measures(norm: str) -> tuple[Part, ...]:
     @measure(name, chapter=chapter, unit="input units", estimator=searched, better="larger")
     def distance(task: Task, study: InputStudy) -> Value | Absent | None:
         """Length of the smallest step of the input that changes a decision."""
-        found = _found(study, norm)
-        if found is None and norm == "l2" and study.reading is not None:
+        attack = _found(study, norm)
+        if attack is None and norm == "l2" and study.reading is not None:
             kind = "have no known boundary" if task.likelihood.classifies else "are numbers, not decisions"
             law = f"predictions of the {task.likelihood.name} law {kind}"
             return Absent(law, "read λ_max of the input metric instead")
-        return None if found is None else _median(found.distance, study)
+        return None if attack is None else _median(attack.distance, study)
 
     over = "median of measured over linearised distance"
 
     @measure(f"{name}.over_linear", chapter=chapter, unit="1", estimator=over, shown="ratio")
     def over_linear(study: InputStudy) -> Value | None:
-        """How far the linearised distance is from the measured one."""
-        found = _found(study, norm)
-        if found is None or study.reading is None:
+        """Ratio of the measured distance to the linearised one."""
+        attack = _found(study, norm)
+        if attack is None or study.reading is None:
             return None
-        return _median(found.distance / PREDICTORS["linear"][1](study.reading, norm), study)
+        return _median(attack.distance / PREDICTORS["linear"][1](study.reading, norm), study)
 
     return distance, over_linear, *(_rank_measure(norm, key) for key in PREDICTORS)
 
@@ -115,12 +115,12 @@ def _rank_measure(norm: str, key: str) -> Part:
     @measure(f"input.distance_{norm}.rank_{key}", chapter=chapter, unit="1", estimator=rule, better="larger")
     def rank(study: InputStudy) -> Value | None:
         """How well a reading of the metric ranks inputs by how easily they are flipped."""
-        found = _found(study, norm)
-        if found is None or study.reading is None:
+        attack = _found(study, norm)
+        if attack is None or study.reading is None:
             return None
-        missed = int(found.distance.isinf().sum())
+        missed = int(attack.distance.isinf().sum())
         note = f"none found for {missed} examples: counted as farthest" if missed else ""
-        distance = found.distance.cpu().numpy()
+        distance = attack.distance.cpu().numpy()
         rho, ends = spearman(read(study.reading, norm).cpu().numpy(), distance, study.seed)
         return Value(rho, len(distance), ends, note=note)
 
@@ -131,7 +131,7 @@ def _rank_measure(norm: str, key: str) -> Part:
     "input.certified",
     chapter="robustness",
     unit="input units",
-    estimator="median radius that no perturbation crosses: gap over √2 × the product of the layers' norms",
+    estimator="median radius of unchanged decisions: gap over √2 × the product of the layers' norms",
     better="larger",
 )
 def certified(study: InputStudy) -> Value | Absent:
@@ -146,14 +146,14 @@ def _median(each: Tensor, study: InputStudy) -> Value:
 
 
 def _corruption_rank(corruption: str, key: str) -> Part:
-    """Declare how well a reading, or an attack, ranks inputs by the corruption that they bear."""
+    """Declare how well a reading, or an attack, ranks inputs by the corruption that they withstand."""
     words = "the measured smallest perturbation" if key == "attack" else PREDICTORS[key][0]
     rule = f"Spearman ρ of {words} with the first severity of {corruption} that changes the decision"
     chapter = "robustness" if key == "linear" else "attack"
 
     @measure(f"input.{corruption}.rank_{key}", chapter=chapter, unit="1", estimator=rule, better="larger")
     def rank(study: InputStudy) -> Value | None:
-        """How well distances rank inputs by the corruption they bear."""
+        """How well distances rank inputs by the corruption they withstand."""
         met = next((c for c in study.corruptions if c.corruption.name == corruption), None)
         if met is None or study.reading is None or study.found is None:
             return None
@@ -191,7 +191,7 @@ def study_inputs(task: Task, settings: AttackSettings, progress: Progress | None
     Args:
         task: inputs are drawn from its test data, or from the training data where there are none.
         settings: how many inputs, and how hard to search.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         what was found, with measurements and what is absent.

@@ -23,25 +23,29 @@ from memspace.task.task import Task
 __all__ = ["InputReading", "input_jacobian", "inputs_at", "read_inputs", "unreadable"]
 
 OUTPUTS = 256  # each costs a backward pass
-HELD = 2**23  # numbers of input gradients held at a time
+HELD = 2**23  # numbers of input gradients in memory at a time
 
 
 @dataclass(frozen=True)
 class InputReading:
-    """What the metric at each of n inputs says. Lengths are Euclidean, in units of the input.
+    """The metric at each of n inputs. Lengths are Euclidean, in units of the input.
 
     Args:
-        f: outputs (n, C); ``decision``: the predicted class (n,), or labels (n, C) of a Bernoulli law.
-        top: λ_max(G), nats per squared unit; ``trace``: tr G.
-        direction: its unit eigenvector, of the inputs' shape; the sign that narrows the smallest gap.
-        boundary: Fisher–Rao distance of the prediction to the nearest other decision, nats^½ (NaN: no decisions).
-        fisher: boundary/√λ_max(G(x)). A reading, not a bound: G falls where the network is sure, and need not stay
-            so on the way.
-        margin: the smallest gap, in units of the outputs.
-        linear, linear_max: min_k gap_k/‖∇gap_k‖, with the Euclidean norm and, for perturbations measured by their
-            largest entry, with its dual, the sum of magnitudes. Exact for linear outputs; else the first step of
-            DeepFool (Moosavi-Dezfooli et al. 2016, eq. 8).
-        slope, slope_max: the gradient of the gap that gives each, of the inputs' shape.
+        f: (n, C) outputs.
+        decision: (n,) predicted classes, or (n, C) labels of a Bernoulli law.
+        top: (n,) λ_max(G), nats per squared unit.
+        trace: (n,) tr G, nats per squared unit.
+        direction: unit eigenvector of λ_max, of the inputs' shape, with the sign that narrows the smallest gap.
+        boundary: (n,) Fisher–Rao distance of the prediction to the nearest other decision, nats^½; NaN without
+            decisions.
+        fisher: (n,) boundary/√λ_max(G(x)). An estimate, not a bound: G falls where the network is sure, and may change
+            along the path.
+        margin: (n,) smallest gap, in units of the outputs.
+        linear: (n,) min_k gap_k/‖∇gap_k‖. Exact for linear outputs; else the first step of DeepFool
+            (Moosavi-Dezfooli et al. 2016, eq. 8).
+        linear_max: (n,) the same for perturbations measured by their largest entry, with the sum of magnitudes as norm.
+        slope: gradient of the gap that gives ``linear``, of the inputs' shape.
+        slope_max: gradient of the gap that gives ``linear_max``.
     """
 
     f: Tensor
@@ -59,7 +63,14 @@ class InputReading:
 
 
 def unreadable(task: Task) -> Unmeasured | None:
-    """Why the metric cannot be pulled back to this task's inputs, or None where it can."""
+    """Check whether the metric can be pulled back to this task's inputs.
+
+    Args:
+        task: the network and its data.
+
+    Returns:
+        why it cannot; None where it can.
+    """
     x = task.train.batch([0]).x
     name = "input"
     if not isinstance(x, Tensor):
@@ -68,7 +79,7 @@ def unreadable(task: Task) -> Unmeasured | None:
         return Unmeasured(
             name,
             "inputs are whole numbers (tokens): there is no small step between two of them",
-            "hand over a model that takes embeddings, with the embeddings as inputs",
+            "pass a model that takes embeddings, with the embeddings as inputs",
         )
     x = move(x, task.device, task.dtype)
     assert isinstance(x, Tensor)
@@ -87,30 +98,53 @@ def unreadable(task: Task) -> Unmeasured | None:
 
 
 def inputs_at(task: Task, data: Data, index: Tensor) -> Tensor:
-    """The inputs at ``index``, one tensor, on the model's device."""
+    """Return some inputs as one tensor, on the model's device.
+
+    Args:
+        task: the network.
+        data: its inputs are single tensors.
+        index: (m,) positions.
+
+    Returns:
+        (m, ...) inputs.
+    """
     moved = move(data.batch(index).x, task.device, task.dtype)
     assert isinstance(moved, Tensor)
     return moved
 
 
 def input_jacobian(task: Task, x: Tensor, rows: int | None = None) -> tuple[Tensor, Tensor]:
-    """Outputs (n, C) and their input gradients (n, C, D), D numbers an input; exact, one backward pass an output.
+    """Compute outputs and their gradients by the input; exact, one backward pass per output.
 
     Args:
-        rows: only the first so many outputs' gradients.
+        task: the network.
+        x: (n, ...) inputs of D numbers.
+        rows: number of leading outputs whose gradients are computed; None: all.
+
+    Returns:
+        outputs (n, C) and gradients (n, C, D).
     """
     with evaluating(task.model), torch.enable_grad():
         leaf = x.detach().requires_grad_()
         f = task.model(leaf.clone())  # a copy, so that a layer may work in place
         count = f.shape[-1] if rows is None else rows
-        found = [
+        gradients = [
             torch.autograd.grad(f[..., k].sum(), leaf, retain_graph=k + 1 < count)[0].flatten(1) for k in range(count)
         ]
-    return f.detach(), torch.stack(found, 1) if found else x.new_zeros(len(x), 0, math.prod(x.shape[1:]))
+    return f.detach(), torch.stack(gradients, 1) if gradients else x.new_zeros(len(x), 0, math.prod(x.shape[1:]))
 
 
 def read_inputs(task: Task, x: Tensor, progress: Progress | None = None) -> InputReading:
-    """The metric at every one of the inputs ``x`` (n, ...), exact."""
+    """Compute the metric at every input, exactly.
+
+    Args:
+        task: the network.
+        x: (n, ...) inputs.
+        progress: where the passes report.
+
+    Returns:
+        the reading of all inputs.
+    """
     numbers = x[0].numel() * max(1, input_jacobian(task, x[:1], rows=0)[0].shape[-1])
     size = max(1, min(256, HELD // numbers))
     parts = (progress or Silent()).track(_parts(x, size), "metric at the inputs", -(-len(x) // size))
@@ -141,11 +175,11 @@ def _read(task: Task, x: Tensor) -> InputReading:
         tiny = torch.finfo(torch.float64).tiny
         linear, way = (gap / slope.norm(dim=-1).clamp_min(tiny)).min(-1)
         linear_max, way_max = (gap / slope.abs().sum(-1).clamp_min(tiny)).min(-1)
-        each = torch.arange(len(x), device=x.device)
-        ways = slope[each, way], slope[each, way_max]
+        row = torch.arange(len(x), device=x.device)
+        ways = slope[row, way], slope[row, way_max]
         boundary = law.boundary.distance(f)
         fisher = boundary / top.clamp_min(tiny).sqrt()
-        towards = (slope[each, nearest] * direction).sum(1)
+        towards = (slope[row, nearest] * direction).sum(1)
         direction = torch.where(towards[:, None] > 0, -direction, direction)
     shaped, toward, toward_max = (v.reshape(x.shape).to(x) for v in (direction, *ways))
     trace = values.clamp_min(0).sum(-1)

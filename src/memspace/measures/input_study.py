@@ -29,14 +29,15 @@ STEP = 0.1  # nats: of the predicted divergence at which prediction and measurem
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """How many inputs are looked at, and how hard.
+    """How many inputs are read, and how hard each is attacked.
 
     Args:
         examples: drawn from the test data, or from the training data where there are none.
-        search: how hard to search for each perturbation; its norm, bounds and seed are taken from here.
-        both_norms: also perturbations measured by their largest entry.
-        clip: keep perturbed inputs within the range of values seen.
+        search: effort of each search; its norm, bounds and seed are set from here.
+        both_norms: also search perturbations measured by their largest entry.
+        clip: restrict perturbed inputs to the range of values that occur in the data.
         draws: of random corruptions.
+        seed: random seed.
     """
 
     examples: Annotated[int, RANKED] = 500
@@ -93,7 +94,11 @@ class InputStudy(Shown):
         return {"examples": self.table}
 
     def table(self) -> dict[str, list[float]]:
-        """A row an example: readings, distances found, certified radii, severities survived."""
+        """Return one row per example: metric, distances, certified radii, severities survived.
+
+        Returns:
+            column → values.
+        """
         out: dict[str, list[float]] = {"example": self.index.tolist()}
         if self.reading is not None:
             for name in ("top", "trace", "boundary", "fisher", "margin", "linear", "linear_max"):
@@ -113,7 +118,7 @@ def probed_inputs(task: Task, settings: AttackSettings, progress: Progress) -> I
     Args:
         task: inputs are drawn from its test data, or from the training data where there are none.
         settings: how many inputs, and how hard to search.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         what was found, without measurements.
@@ -140,20 +145,22 @@ def _attacked(task: Task, study: InputStudy, settings: AttackSettings, progress:
     assert boundary is not None
     bounds = (float(x.min()), float(x.max())) if settings.clip else None
     search = replace(settings.search, norm=2.0, bounds=bounds, seed=settings.seed)
-    found = minimal_perturbations(task, x, reading, search, progress)
+    smallest = minimal_perturbations(task, x, reading, search, progress)
     found_max = None
     if settings.both_norms:
         found_max = minimal_perturbations(task, x, reading, replace(search, norm=math.inf), progress)
     corrupted = corrupt(task, x, reading.decision, draws=settings.draws, seed=settings.seed, progress=progress)
     runs = sum(len(c.corruption.severities) * (settings.draws if c.corruption.random else 1) for c in corrupted)
-    passes = study.passes + found.passes + (0 if found_max is None else found_max.passes) + len(x) * runs // 3
+    passes = study.passes + smallest.passes + (0 if found_max is None else found_max.passes) + len(x) * runs // 3
     bound = lipschitz_bound(task, x[:1])
     certified: tuple[Tensor, Tensor] | Absent = Absent()
     if isinstance(bound, str):
         certified = Absent(bound, "a Sequential of plain layers has one")
     else:
         certified = certified_radius(boundary, bound, reading.margin, reading.boundary)
-    return replace(study, found=found, found_max=found_max, certified=certified, corruptions=corrupted, passes=passes)
+    return replace(
+        study, found=smallest, found_max=found_max, certified=certified, corruptions=corrupted, passes=passes
+    )
 
 
 def _step_ratio(task: Task, x: Tensor, reading: InputReading) -> Tensor:

@@ -21,7 +21,7 @@ from memspace.value import Absent
 
 __all__ = ["Judged", "Unseen", "covering", "judge", "judge_classes"]
 
-FOREST_NUMBERS = 2**28  # numbers in all inputs beyond which no forest is asked
+FOREST_NUMBERS = 2**28  # numbers in all inputs beyond which no forest is fitted
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Unseen:
 
 @provides()
 def unseen_outputs(damping: DampingChoice, refits: HeldOut | None, loo: LeaveOneOutOutputs | None) -> Unseen:
-    """Bring together what did not see the labels."""
+    """Collect the predictions made without the example's label."""
     return Unseen(refits, None if loo is None else loo.f, damping.reliable and refits is not None)
 
 
@@ -185,7 +185,7 @@ def judge_classes(
     tensors, names = list(opinions.values()), list(opinions)
     model = fit_label_model(tensors, y, seed)
     if not blind:
-        statement = "labels are judged without any network that did not see them: hand over a way to refit"
+        statement = "labels are judged without any network that did not see them: pass a way to refit"
         model = replace(model, reliable=False, statement=statement)
     truth, laws = model.posterior(tensors, y), model.laws(tensors, y)
     if refits is None:
@@ -217,7 +217,7 @@ def _of_label(table: Tensor, y: Tensor) -> Tensor:
 
 
 def _dealt(truth: Tensor, y: Tensor, belief: Tensor) -> Tensor:
-    """The same probabilities of being wrong, dealt out so that the least believed label gets the largest."""
+    """The same probabilities of being wrong, reassigned so that the least believed label gets the largest."""
     right = _of_label(truth, y)
     dealt = torch.empty_like(right)
     dealt[belief.argsort(stable=True)] = right.sort().values

@@ -6,8 +6,8 @@ a wrong label of true class k reads l with chance Q_kl:
 
     p(observed = l) = (1 − ε) π_l + ε Σ_k π_k Q_kl.
 
-a, b are fitted anew at every ε of a grid (profile likelihood), so that what overlapping classes explain is not read as
-noise. Probabilities are means over ε and over the patterns Q of ``measures.noise_patterns``, by their evidence.
+a, b are fitted again at every ε of a grid (profile likelihood), so that overlap of classes does not count as noise.
+Probabilities are means over ε and over the patterns Q of ``measures.noise_patterns``, by their evidence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from memspace.measures.noise_patterns import TEMPER, Hypothesis, hypotheses
 __all__ = ["LabelModel", "fit_label_model"]
 
 DROP = 3.32  # nats below the maximum: 99% for an exact likelihood; the calibration is only nearly right
-CLEAR = 0.05  # overlap of classes below which a share is told from it
+CLEAR = 0.05  # overlap of classes below which a share can be distinguished from it
 MOST = 5_000  # examples the calibration is fitted on
 NEGLIGIBLE = 1e-6  # chance of a hypothesis that is left out of means
 
@@ -38,9 +38,9 @@ class LabelModel:
 
     Args:
         noise: ε, the share of wrong labels: mean over the examples of the probability of being wrong.
-        interval: where ε lies, 95%; where it is not told from overlap, from 0 up to all that overlap might hide.
-        overlap: chance that the likeliest class is not the true one, mean over the examples: what ε must be told from.
-        reliable: whether ε is told from the overlap.
+        interval: where ε lies, 95%; where overlap may explain it, from 0 to all that overlap might hide.
+        overlap: chance that the likeliest class is not the true one, mean over the examples: what ε must exceed.
+        reliable: whether ε can be distinguished from the overlap.
         statement: one sentence of what was found.
         n: examples fitted on.
         hypotheses: patterns of wrong labels, each at a grid of ε, with their probabilities.
@@ -60,7 +60,15 @@ class LabelModel:
         return max(self.hypotheses, key=lambda h: float(h.chances.sum())).pattern
 
     def posterior(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Tensor:
-        """p(true class | input, observed label), (n, C) float64, from opinions that did not see the label."""
+        """Compute p(true class | input, observed label), the mean over hypotheses by their evidence.
+
+        Args:
+            opinions: (n, C) outputs or log-probabilities, one or several, of predictors that did not see the label.
+            y: (n,) observed labels.
+
+        Returns:
+            (n, C) float64.
+        """
         z, labels = _arrays(opinions, y)
         total = np.zeros(z.shape[1:])
         for h, k in self._considered():
@@ -69,7 +77,15 @@ class LabelModel:
         return torch.from_numpy(total).to(y.device)
 
     def laws(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
-        """p(true class | input) and p(observed class | input), (n, C) each, whatever the label reads."""
+        """Compute p(true class | input) and p(observed class | input), whatever the label reads.
+
+        Args:
+            opinions: as :meth:`posterior`.
+            y: (n,) observed labels; not used for the laws, only for their device.
+
+        Returns:
+            two tables (n, C) float64: of the true and of the observed class.
+        """
         z, _ = _arrays(opinions, y)
         true, observed, total = np.zeros(z.shape[1:]), np.zeros(z.shape[1:]), 0.0
         for h, k in self._considered():
@@ -80,23 +96,55 @@ class LabelModel:
         return torch.from_numpy(true / total).to(y.device), torch.from_numpy(observed / total).to(y.device)
 
     def admitted_laws(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Iterator[Tensor]:
-        """p(true class | input), (n, C), under every hypothesis that the labels do not exclude."""
+        """Iterate over p(true class | input) under every hypothesis that the labels do not exclude.
+
+        Args:
+            opinions: as :meth:`posterior`.
+            y: (n,) observed labels; only for their device.
+
+        Yields:
+            (n, C) float64.
+        """
         z, _ = _arrays(opinions, y)
         for h, k in self._admitted():
             yield torch.from_numpy(calibrated(z, h.fits[k])).to(y.device)
 
     def admitted_posteriors(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Iterator[Tensor]:
-        """:meth:`posterior` under every hypothesis that the labels do not exclude."""
+        """Iterate over :meth:`posterior` under every hypothesis that the labels do not exclude.
+
+        Args:
+            opinions: as :meth:`posterior`.
+            y: (n,) observed labels.
+
+        Yields:
+            (n, C) float64.
+        """
         z, labels = _arrays(opinions, y)
         for h, k in self._admitted():
             yield torch.from_numpy(_posterior(z, labels, h, k)).to(y.device)
 
     def p_wrong(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Tensor:
-        """Probability that the observed label is wrong, (n,)."""
+        """Compute the probability that the observed label is wrong.
+
+        Args:
+            opinions: as :meth:`posterior`.
+            y: (n,) observed labels.
+
+        Returns:
+            (n,) float64.
+        """
         return 1 - self.posterior(opinions, y).gather(1, y.unsqueeze(1)).squeeze(1)
 
     def suggested(self, opinions: Tensor | Sequence[Tensor], y: Tensor) -> Tensor:
-        """The likeliest true class other than the observed label, (n,)."""
+        """Return the likeliest true class other than the observed label.
+
+        Args:
+            opinions: as :meth:`posterior`.
+            y: (n,) observed labels.
+
+        Returns:
+            (n,) classes.
+        """
         return self.posterior(opinions, y).scatter(1, y.unsqueeze(1), -math.inf).argmax(1)
 
     def _admitted(self) -> Iterator[tuple[Hypothesis, int]]:
@@ -117,15 +165,18 @@ def fit_label_model(opinions: Tensor | Sequence[Tensor], y: Tensor, seed: int = 
     Args:
         opinions: (n, C) outputs or log-probabilities, one or several, of predictors that did not see the label.
         y: (n,) observed labels.
-        seed: of the order of examples: halves by which a pattern is judged, a draw where there are very many.
+        seed: random seed of the order of examples: of the halves that judge a pattern, and of the draw from very many.
+
+    Returns:
+        the model, with the share of wrong labels.
     """
     z, labels = _arrays(opinions, y)
     order = np.random.default_rng(seed).permutation(len(labels))[:MOST]
     z, labels = z[:, order], labels[order]
-    found = hypotheses(z, labels)
-    low, high, mode, likeliest = _range(found)
+    patterns = hypotheses(z, labels)
+    low, high, mode, likeliest = _range(patterns)
     overlap = float((1 - calibrated(z, likeliest[0].fits[likeliest[1]]).max(1)).mean())
-    made = LabelModel(0.0, (0.0, 0.0), overlap, False, "", len(y), found)
+    made = LabelModel(0.0, (0.0, 0.0), overlap, False, "", len(y), patterns)
     noise = float(made.p_wrong([torch.from_numpy(o) for o in z], torch.from_numpy(labels)).mean())
     reliable = overlap <= max(CLEAR, mode) and len(labels) >= 30 and len(np.unique(labels)) > 1
     interval, statement = _concluded(noise, (low, high), mode, overlap, reliable)

@@ -1,6 +1,6 @@
 """Test examples that are training examples: how many, and what the network does on the others.
 
-A test loss measured on copies of training examples says how well those were stored, so this is told before all else.
+A test loss measured on copies of training examples says how well those were stored, so this is reported first.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class WithoutCopies:
 
 @provides()
 def without_copies(task: Task, test: TestOutputs | None, leaked: LeakedExamples | None) -> WithoutCopies | Absent:
-    """Leave copies of training examples out of the test data."""
+    """Remove copies of training examples from the test data."""
     if test is None or leaked is None or task.test is None:
         return Absent()
     copies = sorted(set(leaked.pairs.places("exact", "other_index")))

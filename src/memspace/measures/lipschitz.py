@@ -32,30 +32,34 @@ _SLOPES: dict[type[nn.Module], float] = {
 
 
 def lipschitz_bound(task: Task, x: Tensor) -> float | str:
-    """L with ‖f(x) − f(x')‖ ≤ L‖x − x'‖ for all x, x'; or why none is known.
+    """Compute L with ‖f(x) − f(x')‖ ≤ L‖x − x'‖ for all x, x'.
 
     The product of spectral norms of a ``Sequential``'s layers (Szegedy et al. 2014, section 4.3): never below the
     true constant, often far above.
 
     Args:
+        task: the network.
         x: one input (1, ...), for the sizes of the pictures that convolutions see.
+
+    Returns:
+        L, outputs per unit of the input; or why no bound is known.
     """
     bound = 1.0
     with torch.no_grad(), evaluating(task.model):
         for module in _layers(task.model):
             stretch = _stretch(module, x)
             if stretch is None:
-                return f"no bound is known here for a layer of the kind {type(module).__name__}"
+                return f"no Lipschitz bound for layer type {type(module).__name__}"
             bound *= stretch
             x = module(x)
     return bound
 
 
 def certified_radius(law: Boundary, bound: float, margin: Tensor, distance: Tensor) -> tuple[Tensor, Tensor]:
-    """Radii within which no decision changes: by the gaps, and by the Fisher–Rao distance.
+    """Compute radii within which no decision changes: by the gaps, and by the Fisher–Rao distance.
 
     A gap moves by at most ``stretch``·L‖d‖; the Fisher–Rao length of a step is at most √sup λ_max(H)·L‖d‖. The second
-    radius is never the larger: the distance to the boundary saturates where gaps grow on.
+    radius is never the larger: the distance to the boundary saturates where gaps continue to grow.
 
     Args:
         law: the boundary of the output law.
@@ -64,7 +68,7 @@ def certified_radius(law: Boundary, bound: float, margin: Tensor, distance: Tens
         distance: (n,) Fisher–Rao distances to the boundary, nats^½.
 
     Returns:
-        Two tensors (n,) in units of the input.
+        two tensors (n,) in units of the input.
     """
     bound = max(bound, torch.finfo(torch.float64).tiny)
     return margin / (law.stretch * bound), distance / (math.sqrt(law.largest_information) * bound)
@@ -99,7 +103,7 @@ def _stretch(module: nn.Module, x: Tensor) -> float | None:
 
 
 def _convolution(module: nn.Conv2d, x: Tensor) -> float | None:
-    """Zero-padded convolution is part of a circular one on the padded grid, whose norm is its largest over frequencies.
+    """A zero-padded convolution is part of a circular one on the padded grid; its norm is the largest over frequencies.
 
     Sedghi et al. 2019, for the circular one.
     """

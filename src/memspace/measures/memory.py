@@ -30,19 +30,23 @@ __all__ = [
 
 @dataclass(frozen=True)
 class InfluenceDoubt:
-    """Why the metric behind influence is not to be relied on; an empty ``reason`` where nothing speaks against it."""
+    """Why the metric behind influence is not reliable.
+
+    Args:
+        reason: empty where nothing speaks against it.
+    """
 
     reason: str
 
 
 @provides()
 def doubt_of_influence(curvature: Curvature) -> InfluenceDoubt:
-    """Hold an approximate metric against exact Fisher products."""
+    """Compare an approximate metric with exact Fisher products."""
     name, fidelity = curvature.metric.representation, curvature.fidelity
     if fidelity is None:
         return InfluenceDoubt("")
     if isinstance(fidelity, Unmeasured):
-        return InfluenceDoubt(f"{name} was not held against exact products")
+        return InfluenceDoubt(f"{name} was not compared with exact products")
     return InfluenceDoubt(beyond(fidelity.relative_error, FIDELITY, f"the relative error of {name}"))
 
 
@@ -118,7 +122,7 @@ def _doubted(samples: Tensor, how: str, outputs: TrainingOutputs, doubt: str) ->
     shown="share",
 )
 def top_percent_share(influence: SelfInfluence, damping: DampingChoice) -> Value:
-    """How much of what is stored of single examples belongs to few of them."""
+    """Share of all self-influence that belongs to the top 1% of the examples."""
     total = influence.total
     share = float(total[most_memorised(influence)[: top_count(len(total))]].sum() / total.sum())
     return Value(share, len(total), reliable=damping.reliable, note="exact for these data and this damping")
@@ -128,7 +132,7 @@ def top_percent_share(influence: SelfInfluence, damping: DampingChoice) -> Value
 def example_columns(
     task: Task, outputs: TrainingOutputs, influence: SelfInfluence, without: LeaveOneOutLosses
 ) -> dict[str, list[Any]]:
-    """Tell each training example's losses, self-influence, label and prediction."""
+    """Return each training example's losses, self-influence, label and prediction."""
     columns: dict[str, list[Any]] = {
         "index": task.train.numbers(torch.arange(outputs.n)).tolist(),
         "train_loss": outputs.loss.tolist(),

@@ -16,7 +16,13 @@ STEEPEST = 30.0
 
 @dataclass(frozen=True)
 class Fit:
-    """π = softmax(Σ_k weight_k z_k + offset); ``loss``: −log likelihood with the offsets' prior, nats."""
+    """A calibration π = softmax(Σ_k weight_k z_k + offset).
+
+    Args:
+        weight: (K,) of the opinions.
+        offset: (C,) of the classes.
+        loss: −log likelihood with the offsets' prior, nats.
+    """
 
     weight: np.ndarray
     offset: np.ndarray
@@ -24,44 +30,91 @@ class Fit:
 
 
 def centred(opinions: Sequence[np.ndarray]) -> np.ndarray:
-    """Opinions (K, n, C), each example's mean taken off, which no softmax sees."""
+    """Stack opinions and subtract each example's mean, which no softmax sees.
+
+    Args:
+        opinions: K tables (n, C).
+
+    Returns:
+        (K, n, C).
+    """
     return np.stack([f - f.mean(1, keepdims=True) for f in opinions])
 
 
 def uniform(classes: int) -> np.ndarray:
-    """Q (C, C) of a wrong label that may be any other class alike."""
+    """Return the pattern of wrong labels that are any other class alike.
+
+    Args:
+        classes: C.
+
+    Returns:
+        Q (C, C), rows of sum 1.
+    """
     return (1 - np.eye(classes)) / max(classes - 1, 1)
 
 
 def transitions(share: float, towards: np.ndarray) -> np.ndarray:
-    """p(observed | true), (C, C)."""
+    """Compute p(observed | true) = (1 − ε) I + ε Q.
+
+    Args:
+        share: ε, of wrong labels.
+        towards: Q (C, C).
+
+    Returns:
+        (C, C), rows by true class.
+    """
     read: np.ndarray = np.maximum((1 - share) * np.eye(len(towards)) + share * towards, 0.0)
     return read
 
 
 def calibrated(z: np.ndarray, fit: Fit) -> np.ndarray:
-    """π (n, C)."""
+    """Compute p(true class | input), π.
+
+    Args:
+        z: (K, n, C) opinions, centred.
+        fit: the calibration.
+
+    Returns:
+        (n, C).
+    """
     logits = np.tensordot(fit.weight, z, 1) + fit.offset
     p = np.exp(logits - logits.max(1, keepdims=True))
-    found: np.ndarray = p / p.sum(1, keepdims=True)
-    return found
+    law: np.ndarray = p / p.sum(1, keepdims=True)
+    return law
 
 
 def posterior(z: np.ndarray, y: np.ndarray, fit: Fit, share: float, towards: np.ndarray) -> np.ndarray:
-    """p(true class | input, observed label), (n, C)."""
+    """Compute p(true class | input, observed label).
+
+    Args:
+        z: (K, n, C) opinions, centred.
+        y: (n,) observed labels.
+        fit: the calibration.
+        share: ε, of wrong labels.
+        towards: Q (C, C).
+
+    Returns:
+        (n, C).
+    """
     joint = calibrated(z, fit) * transitions(share, towards)[:, y].T
-    found: np.ndarray = joint / np.maximum(joint.sum(1, keepdims=True), 1e-300)
-    return found
+    law: np.ndarray = joint / np.maximum(joint.sum(1, keepdims=True), 1e-300)
+    return law
 
 
 def fit_calibration(z: np.ndarray, y: np.ndarray, share: float, towards: np.ndarray, start: Fit | None = None) -> Fit:
-    """Weights and offsets of greatest likelihood of the observed labels.
+    """Fit weights and offsets of greatest likelihood of the observed labels.
 
     With r the posterior of the true label, the gradient by the logits is r − π.
 
     Args:
-        z: (K, n, C) opinions; y: (n,); share: ε; towards: Q.
-        start: where to begin (default: the plain mean of the opinions).
+        z: (K, n, C) opinions, centred.
+        y: (n,) observed labels.
+        share: ε, of wrong labels.
+        towards: Q (C, C).
+        start: where to begin; None: the plain mean of the opinions.
+
+    Returns:
+        the calibration.
     """
     k, _, classes = z.shape
     read = transitions(share, towards)[:, y].T
@@ -81,5 +134,5 @@ def fit_calibration(z: np.ndarray, y: np.ndarray, share: float, towards: np.ndar
     if start is not None:
         first = np.concatenate([start.weight, start.offset])
     bounds = [(0.0, STEEPEST)] * k + [(None, None)] * classes
-    found = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
-    return Fit(found.x[:k], found.x[k:], float(found.fun))
+    best = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
+    return Fit(best.x[:k], best.x[k:], float(best.fun))

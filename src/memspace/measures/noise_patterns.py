@@ -1,10 +1,10 @@
 """Where wrong labels may go, and how likely each pattern and each share of them is, given the labels.
 
 Three patterns: a wrong label may be any other class alike; one class alone has them all (of two classes); or each class
-has a rate and a target of its own, estimated from the labels. None is chosen: they are weighed by their evidence, the
+has a rate and a target of its own, estimated from the labels. None is chosen: they are weighted by their evidence, the
 likelihood averaged over the share. That of an estimated pattern is taken on labels it was not estimated on. All
 likelihoods are raised to the power ``TEMPER``: predictions of different examples come from the same few networks and
-their calibration is only nearly right, so that n labels say less than n independent ones would.
+their calibration is only nearly right, so that n labels carry less information than n independent ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 SHARES = (0.0, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.13, 0.16, 0.2, 0.25, 0.3, 0.36, 0.43, 0.5, 0.6)
 EXPECTED = 0.15  # mean of the exponential prior of ε: larger shares must be shown by the data
 TEMPER = 0.5  # chosen on benchmarks/noise_trial.py: at 1 the probabilities were too sure, at 0.25 shares too vague
-MOST_WRONG = 0.95  # times the share at which a label would say nothing of its class
+MOST_WRONG = 0.95  # times the share at which a label would carry no information about its class
 HALF = 0.5  # a pattern of classes by which more than half of a class is wrong would rename it
 LIKELY_SHARE = 0.1  # the share at which rates and targets are estimated where none is seen under the uniform pattern
 A_FEW = 5  # labels of a class from which it is known that most of them can't be wrong
@@ -39,8 +39,9 @@ class Hypothesis:
         pattern: ``uniform``, ``one class`` or ``class by class``.
         towards: (C, C) rates: p(observed | true) is (1 − ε) I + ε ``towards``. Rows add up to 1; a diagonal that is
             not 0 belongs to a class with more or fewer wrong labels than others.
-        shares: (G,) the grid; fits: the calibration of greatest likelihood at each.
-        score: (G,) −log density of pattern and share given the labels, up to a constant that all hypotheses share.
+        shares: (G,) the grid.
+        fits: the calibration of greatest likelihood at each share.
+        score: (G,) −log density of pattern and share given the labels, up to a constant common to all hypotheses.
         chances: (G,) probability of pattern and share; over all hypotheses they add up to 1.
     """
 
@@ -62,25 +63,29 @@ class _Profile:
 
 
 def hypotheses(z: Floats, y: NDArray[np.int64]) -> tuple[Hypothesis, ...]:
-    """All patterns that the number of classes and labels admits.
+    """Fit all patterns that the number of classes and labels admits.
 
     Args:
-        z: (K, n, C) opinions, centred; y: (n,) labels.
+        z: (K, n, C) opinions, centred.
+        y: (n,) observed labels.
+
+    Returns:
+        the patterns, weighted by their evidence.
     """
     classes, n = z.shape[2], len(y)
     flat = uniform(classes)
-    found = [_profiled(z, y, "uniform", flat)]
+    patterns = [_profiled(z, y, "uniform", flat)]
     groups = [[0]]
     if classes == 2 and min(np.bincount(y, minlength=2)) > 0:
-        found += [_profiled(z, y, "one class", _one_class(k, y)) for k in (0, 1)]
+        patterns += [_profiled(z, y, "one class", _one_class(k, y)) for k in (0, 1)]
         groups.append([1, 2])
     elif classes > 2 and classes**2 <= n:
-        found.append(_estimated(z, y, flat, found[0]))
+        patterns.append(_estimated(z, y, flat, patterns[0]))
         groups.append([1])
-    prior = np.zeros(len(found))
+    prior = np.zeros(len(patterns))
     for group in groups:
         prior[group] = 1 / len(group)
-    return _weighed(found, prior)
+    return _weighed(patterns, prior)
 
 
 def _weighed(found: list[_Profile], prior: Floats) -> tuple[Hypothesis, ...]:
@@ -159,9 +164,11 @@ def _estimated(z: Floats, y: NDArray[np.int64], flat: Floats, under_uniform: _Pr
         towards = _rates(z[:, one], y[one], share, flat)
         plain, shaped = (_profiled(z[:, other], y[other], "", q, 2).evidence for q in (flat, towards))
         gain += shaped - plain
-    found = _profiled(z, y, "class by class", _rates(z, y, share, flat))
-    kept = next((k for k in range(1, len(found.shares)) if _renames(z, y, found, k)), len(found.shares))
-    return replace(found, shares=found.shares[:kept], fits=found.fits[:kept], evidence=under_uniform.evidence + gain)
+    profile = _profiled(z, y, "class by class", _rates(z, y, share, flat))
+    admitted = next((k for k in range(1, len(profile.shares)) if _renames(z, y, profile, k)), len(profile.shares))
+    return replace(
+        profile, shares=profile.shares[:admitted], fits=profile.fits[:admitted], evidence=under_uniform.evidence + gain
+    )
 
 
 def _rates(z: Floats, y: NDArray[np.int64], share: float, flat: Floats, rounds: int = 8) -> Floats:

@@ -18,7 +18,7 @@ OBJECTIVES = ("function", "loss")
 
 
 class Objective:
-    """Per example, nats (summed over positions):
+    """A function of the weights that pruning keeps small, per example, in nats (summed over positions):
 
     * ``function``: KL(p_θ0 ‖ p_θ), how far predictions moved from the network as it was; its gradient at θ0 is zero
       and it needs no labels;
@@ -27,7 +27,10 @@ class Objective:
     The second-order term of both is the Fisher information at θ (of ``loss``: the Gauss–Newton part).
 
     Args:
-        index: which training examples it is measured on (None: all).
+        task: the network and its training data.
+        space: the parameters.
+        name: ``function`` or ``loss``.
+        index: (m,) training examples it is measured on; None: all.
 
     Raises:
         ValueError: an unknown name.
@@ -42,17 +45,24 @@ class Objective:
 
     @property
     def curvature(self) -> float:
-        """What the objective adds to the Fisher information: its coefficient of I."""
+        """Coefficient of I that the objective adds to the Fisher information."""
         return (self._task.decay or 0.0) if self.name == "loss" else 0.0
 
     def __call__(self, flat: Tensor) -> float:
         """Mean over the examples at the weights ``flat`` (P,)."""
         f, _ = outputs(self._task, self._task.train, state=self._space.unpack(flat), index=self.index)
-        each = self._each(self._before.double(), f.double(), self._y)
-        return float(each.sum()) / len(f) + 0.5 * self.curvature * float(flat.double().square().sum())
+        terms = self._each(self._before.double(), f.double(), self._y)
+        return float(terms.sum()) / len(f) + 0.5 * self.curvature * float(flat.double().square().sum())
 
     def gradient(self, flat: Tensor) -> Tensor:
-        """Its gradient (P,), float64."""
+        """Compute the gradient by the weights.
+
+        Args:
+            flat: (P,) weights.
+
+        Returns:
+            (P,) float64, nats per unit of weight.
+        """
         task, start = self._task, 0
         at = {n: p.detach().clone().requires_grad_() for n, p in self._space.unpack(flat).items()}
         total = torch.zeros(self._space.size, dtype=torch.float64, device=flat.device)
@@ -61,8 +71,8 @@ class Objective:
                 f = function_of_parameters(task, move(part.x, task.device, task.dtype))(at)
                 before = self._before[start : start + len(part)]
                 start += len(part)
-                each = self._each(before, f, move(part.y, task.device))
-                grads = torch.autograd.grad(each.sum(), list(at.values()), allow_unused=True)
+                terms = self._each(before, f, move(part.y, task.device))
+                grads = torch.autograd.grad(terms.sum(), list(at.values()), allow_unused=True)
                 filled = (torch.zeros_like(p) if g is None else g for g, p in zip(grads, at.values(), strict=True))
                 total += self._space.pack(dict(zip(at, filled, strict=True))).double()
         return total / len(self.index) + self.curvature * flat.double()

@@ -28,8 +28,8 @@ FAR = 2.0  # the same of outliers far out, most of which lie at √2 k
 STEPS = 500
 FREEDOM = (math.inf, 10.0, 5.0, 3.0)
 STARTS = ((0.05, 5.0), (0.2, 4.0), (0.02, 10.0))  # (ε, k) that the fit begins at
-SURE = 0.9  # probability of outliers, or of none, from which they are told from tails
-HEAVY = 5.0  # degrees of freedom from which down tails are so heavy that what lies beyond them is a matter of taste
+SURE = 0.9  # probability of outliers, or of none, from which they are distinguished from tails
+HEAVY = 5.0  # degrees of freedom below which tails are so heavy that outliers beyond them have no clear meaning
 SKEWED = 3.0  # standard errors of the skewness of normal noise
 UNLIKELY = 0.02  # probability below which a noise is left out of the interval
 FEWEST = 10  # residuals that two scales are fitted to
@@ -38,12 +38,19 @@ FEWEST = 10  # residuals that two scales are fitted to
 def standardised_residuals(
     law: Likelihood, f: Tensor, y: Tensor, loo_f: Tensor, leverage: Tensor, *, own: bool, u: Tensor
 ) -> Tensor | None:
-    """Leave-one-out residuals, standard normal where the law is right, of u's shape; None where it has no numbers.
+    """Compute leave-one-out residuals that are standard normal where the law is right.
 
     Args:
-        f, loo_f: (n, C) outputs with and without the example; y: (n, C) targets; leverage: V (n, C, C).
-        own: V holds the example's own curvature (see ``measures.leave_one_out.loo_outputs``).
-        u: (..., n, C) places in (0, 1) within the step of a discrete law.
+        law: the output law.
+        f: (n, C) outputs.
+        y: (n, C) targets.
+        loo_f: (n, C) outputs without the example.
+        leverage: (n, C, C) V.
+        own: V contains the example's own curvature (see ``measures.leave_one_out.loo_outputs``).
+        u: (..., n, C) positions in (0, 1) within the step of a discrete law.
+
+    Returns:
+        residuals of u's shape; None where the law has none.
     """
     v = leverage.double()
     if own:  # V₋ᵢ = (I − V H)⁻¹ V
@@ -55,13 +62,16 @@ def standardised_residuals(
 
 @dataclass(frozen=True)
 class Noise:
-    """One noise, fitted.
+    """One fitted noise.
 
     Args:
-        share: ε, 0 where it has no outliers; share_error: its standard error from the likelihood's curvature.
-        scale: s; ratio: k; freedom: degrees of freedom of its tails, infinite where it is normal.
+        share: ε, of outliers; 0 where it has none.
+        share_error: standard error of the share, from the likelihood's curvature.
+        scale: s.
+        ratio: k.
+        freedom: degrees of freedom of the tails; infinite for a normal noise.
         far: whether outliers are far out, and none in the middle.
-        weight: its probability among all noises.
+        weight: probability among all noises.
     """
 
     share: float
@@ -73,7 +83,14 @@ class Noise:
     weight: float
 
     def p_outlier(self, z: Tensor) -> Tensor:
-        """Probability of each standardised residual to be an outlier under this noise, of the shape of z."""
+        """Compute the probability of each standardised residual to be an outlier under this noise.
+
+        Args:
+            z: residuals.
+
+        Returns:
+            probabilities of the shape of z.
+        """
         return _posterior(z.double() / self.scale, self)
 
 
@@ -83,7 +100,7 @@ class OutlierModel:
 
     Args:
         noises: all that were fitted.
-        doubt: why outliers are not told from the noise of right targets, or nothing.
+        doubt: why outliers are not distinguished from the noise of right targets; empty where they are.
     """
 
     noises: tuple[Noise, ...]
@@ -96,7 +113,7 @@ class OutlierModel:
 
     @property
     def told(self) -> bool:
-        """Whether outliers are told from the noise of right targets."""
+        """Whether outliers are distinguished from the noise of right targets."""
         return not self.doubt
 
     @property
@@ -105,7 +122,14 @@ class OutlierModel:
         return math.fsum(v.weight * v.scale for v in self.noises)
 
     def p_outlier(self, z: Tensor) -> Tensor:
-        """Probability of each standardised residual to be an outlier, of the shape of z."""
+        """Compute the probability of each standardised residual to be an outlier, the mean over all noises.
+
+        Args:
+            z: residuals.
+
+        Returns:
+            probabilities of the shape of z, float64.
+        """
         total = torch.zeros_like(z, dtype=torch.float64)
         for noise in self.noises:
             if noise.share > 0 and noise.weight > 0:
@@ -113,7 +137,11 @@ class OutlierModel:
         return total
 
     def ends(self) -> tuple[float, float]:
-        """95% interval of the share of outliers: of every noise that the residuals do not exclude."""
+        """Return the 95% interval of the share of outliers, over every noise that the residuals do not exclude.
+
+        Returns:
+            lower and upper end.
+        """
         low, high = math.inf, 0.0
         for noise in self.noises:
             if noise.weight < UNLIKELY:
@@ -127,7 +155,14 @@ class OutlierModel:
 
 
 def fit_outliers(z: Tensor) -> OutlierModel:
-    """Fit every noise to standardised residuals (n,), and weigh them against one another."""
+    """Fit every noise to standardised residuals, and weigh them by their evidence.
+
+    Args:
+        z: (n,) residuals.
+
+    Returns:
+        the noises with their probabilities.
+    """
     z = z.detach().double().flatten()
     n = len(z)
     plain = max(float(z.square().mean().sqrt()), 1e-12)
@@ -154,7 +189,7 @@ def fit_outliers(z: Tensor) -> OutlierModel:
 
 
 def _doubt(z: Tensor, model: OutlierModel) -> str:
-    """Why outliers are not told: tails may explain them, tails are heavy next to them, or the noise is skewed."""
+    """Why outliers are not distinguished: tails explain them, tails are heavy next to them, or the noise is skewed."""
     heavy = math.fsum(v.weight for v in model.noises if v.freedom <= HEAVY)
     if 1 - SURE < model.weight < SURE or (model.weight >= SURE and heavy > 1 - SURE):
         return "outliers can't be told from noise with heavy tails"

@@ -19,7 +19,7 @@ from memspace.value import Absent, Value
 __all__ = ["FORESTS", "OutputsJudged", "judge_outputs", "label_columns"]
 
 MOST = 200  # outputs judged: a noise model takes about a second each
-FORESTS = 16  # outputs up to which a forest is asked too
+FORESTS = 16  # outputs up to which a forest is fitted too
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,11 @@ class OutputsJudged:
     estimator: str
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return columns by example, of the output whose label is likeliest wrong."""
+        """Return columns by example, for the output whose label is likeliest wrong.
+
+        Returns:
+            column → values.
+        """
         p, output = self.p.max(1)
         at = output.unsqueeze(1)
         tensors = {"label": self.y.gather(1, at), "suggested_label": self.suggested.gather(1, at)}
@@ -53,7 +57,11 @@ class OutputsJudged:
         return {"output": output.tolist(), **columns, "p_wrong_label": p.tolist()}
 
     def pairs(self) -> dict[str, list[Any]]:
-        """Return every label of every example, the likeliest wrong one first; ``row``: which example."""
+        """Return every label of every example, the likeliest wrong one first; ``row`` is the example.
+
+        Returns:
+            column → values.
+        """
         order = self.p.flatten().argsort(descending=True, stable=True)
         outputs = self.p.shape[1]
         tensors = {"label": self.y, "suggested_label": self.suggested, "p_wrong_label": self.p, "train_loss": self.loss}
@@ -77,7 +85,7 @@ def outputs_judged(
 
 @table("examples")
 def label_columns(judged: OutputsJudged) -> dict[str, list[Any]]:
-    """Tell each example's likeliest wrong label."""
+    """Return each example's likeliest wrong label."""
     return judged.columns()
 
 
@@ -112,7 +120,7 @@ def judge_outputs(task: Task, outputs: TrainingOutputs, unseen: Unseen, seed: in
 
 
 def _by_output(law: Likelihood, y: Tensor, unseen: Unseen, count: int) -> list[Unseen]:
-    """What did not see the labels of each output."""
+    """Predictions made without the labels of each output."""
     refits = unseen.refits
     out = None if refits is None else _decided(law, y, refits.f, refits.index)
     loo = None if unseen.loo is None else _decided(law, y, unseen.loo, torch.arange(len(y)))

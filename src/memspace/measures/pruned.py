@@ -40,9 +40,18 @@ class PrunedNetwork(Shown):
 
 
 def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measurement, ...]:
-    """Accuracy (where there are classes) and loss before and after, their paired change, and the KL between the two.
+    """Measure loss and, with classes, accuracy before and after pruning, their paired change, and the KL between both.
 
-    On test data where there are any, else on training data; per example, a sequence's positions averaged (KL: summed).
+    On test data where there are any, else on training data; per example, with a sequence's positions averaged (KL:
+    summed).
+
+    Args:
+        task: the network as it was.
+        space: the parameters.
+        pruned: the pruned weights.
+
+    Returns:
+        the measurements.
     """
     data, word = split(task.test, task.train)
     law = task.likelihood
@@ -54,11 +63,11 @@ def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measure
         flat, w = (values.double() * weight).reshape(len(f), -1), weight.reshape(len(f), -1)
         return per_prediction(flat.sum(1), w.sum(1))
 
-    found = []
+    measurements = []
     least = -math.inf if law.continuous else 0.0  # a density's loss may be negative
     if law.classifies:
         was, now = each(correct(law, f, y)), each(correct(law, g, y))
-        found += [
+        measurements += [
             from_share("pruning.accuracy_before", was, f"{word} accuracy before"),
             from_share("pruning.accuracy_after", now, f"{word} accuracy after"),
             from_change("pruning.accuracy_change", was, now, f"change of {word} accuracy, paired"),
@@ -66,17 +75,17 @@ def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measure
     was, now = each(law.nll(f.double(), y)), each(law.nll(g.double(), y))
     nats = "nats per position" if f.dim() > 2 else "nats"
     kl = (law.kl(f.double(), g.double()) * weight).reshape(len(f), -1).sum(1)
-    found += [
+    measurements += [
         from_samples("pruning.loss_before", was, nats, f"{word} loss before", lower=least),
         from_samples("pruning.loss_after", now, nats, f"{word} loss after", lower=least),
         from_samples("pruning.loss_change", now - was, nats, f"change of {word} loss, paired"),
         from_samples("pruning.kl", kl, "nats", f"KL from the network to the pruned one, {word} data", lower=0.0),
     ]
     zero = int((~pruned.kept).sum())
-    found.append(Measurement("pruning.removed", float(zero), "weights", "weights set to zero", space.size))
+    measurements.append(Measurement("pruning.removed", float(zero), "weights", "weights set to zero", space.size))
     if pruned.objective is not None:
-        note = "the objective that was made least, so it is too good by a little"
-        found.append(
+        note = "the objective that pruning minimised, so slightly too small"
+        measurements.append(
             Measurement(
                 "pruning.objective",
                 pruned.objective,
@@ -86,4 +95,4 @@ def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measure
                 note=note,
             )
         )
-    return tuple(found)
+    return tuple(measurements)

@@ -22,14 +22,25 @@ METHODS = ("magnitude", "fisher-diagonal", "fisher-inverse", "geometric-median")
 
 
 def cut(theta: Tensor, saliency: Tensor, mask: Tensor, shares: Sequence[float], method: str) -> list[Pruned]:
-    """The weights of least saliency set to zero, globally; those outside ``mask`` stay."""
+    """Set the weights of least saliency to zero, globally.
+
+    Args:
+        theta: (P,) weights.
+        saliency: (P,) what a weight is worth.
+        mask: (P,) True where a weight may go.
+        shares: of these weights that remain.
+        method: name of the saliency.
+
+    Returns:
+        one network for each share, the largest first.
+    """
     order, total = torch.where(mask, saliency.to(theta), torch.inf).argsort(), int(mask.sum())
-    found = []
+    networks = []
     for share in sorted(set(shares), reverse=True):
-        kept = torch.ones_like(mask)
-        kept[order[: total - round(share * total)]] = False
-        found.append(Pruned(method, share, torch.where(kept, theta, torch.zeros_like(theta)), kept))
-    return found
+        remaining = torch.ones_like(mask)
+        remaining[order[: total - round(share * total)]] = False
+        networks.append(Pruned(method, share, torch.where(remaining, theta, torch.zeros_like(theta)), remaining))
+    return networks
 
 
 def prune(
@@ -41,15 +52,23 @@ def prune(
     surgery: PruneSettings | None = None,
     progress: Progress | None = None,
 ) -> list[Pruned]:
-    """Networks with each share of the weight matrices' entries kept, largest first, without retraining.
+    """Remove entries of the weight matrices without retraining.
 
     Args:
+        task: the network and its training data.
+        space: the parameters.
         method: ``magnitude`` |θ|; ``fisher-diagonal`` ½ F_ii θ_i² (optimal brain damage, LeCun et al. 1990);
             ``fisher-inverse``, with compensation (``memspace.measures.compensated``); ``geometric-median``: whole
             filters (``memspace.measures.filters``), whose share is the largest possible below the one asked for.
+        shares: of the entries that remain, in (0, 1].
+        surgery: settings of ``fisher-inverse``, and the memory of ``fisher-diagonal``; None: the defaults.
+        progress: where rounds report.
+
+    Returns:
+        one network for each share, the largest first.
 
     Raises:
-        TaskError: geometric-median without a layer to filter, or down to one filter a layer above the share.
+        TaskError: geometric-median without a layer to filter, or one filter per layer exceeds the share.
         ValueError: an unknown method, or a share outside (0, 1].
     """
     if method not in METHODS:
@@ -70,11 +89,11 @@ def prune(
             where="geometric-median",
             remedy="prune single weights by another method",
         )
-    found = prune_filters(task, space, mask, shares)
-    if len(found) < len(set(shares)):
+    networks = prune_filters(task, space, mask, shares)
+    if len(networks) < len(set(shares)):
         raise TaskError(
             f"one filter in every layer still keeps more than {min(shares):.0%} of the weights",
             where="geometric-median",
             remedy="keep a larger share",
         )
-    return found
+    return networks

@@ -1,7 +1,7 @@
 """What can be cut: accuracy against weights kept, by several methods, each measured on a pruned copy.
 
 Compensated pruning reads a few hundred examples' rows and measures its objective on as many, so that it costs less than
-one epoch whatever the data's size; where even that is dear, it is left out with the reason.
+one epoch whatever the data's size. Where even that is too expensive, it is left out with a reason.
 """
 
 from __future__ import annotations
@@ -51,7 +51,13 @@ STATED = (0.5, 0.2, 0.1)  # shares at which accuracy (or loss) is a measurement 
 
 @dataclass(frozen=True)
 class PruningJudge:
-    """The examples on which pruned copies are judged: ``index`` of ``data``, ``word``: "test" or "training"."""
+    """The examples on which pruned copies are judged.
+
+    Args:
+        data: test data, or training data without them.
+        index: (m,) positions in ``data``.
+        word: ``"test"`` or ``"training"``.
+    """
 
     data: Data
     index: Tensor
@@ -60,7 +66,11 @@ class PruningJudge:
 
 @dataclass(frozen=True)
 class MethodCurve:
-    """Accuracy and loss against the share of weights that one method keeps."""
+    """Accuracy and loss by the share of weights that one method keeps.
+
+    Args:
+        curve: over the shares.
+    """
 
     curve: PruningCurve
 
@@ -121,9 +131,9 @@ def _inverse_cost(facts: Facts) -> list[Stage]:
     tried = 1 + rounds * (1 + len(CHOICE) * len(CHANGE))
     examples, read = min(facts.n, EXAMPLES), min(facts.n, ROWS)
     exact = facts.n * facts.outputs * facts.positions <= ROWS
-    each = facts.outputs * facts.positions if exact else max(1, ROWS // facts.n)
-    forwards, backwards = facts.read(each, facts.proofs(read, each))
-    rows = read * each
+    per_example = facts.outputs * facts.positions if exact else max(1, ROWS // facts.n)
+    forwards, backwards = facts.read(per_example, facts.proofs(read, per_example))
+    rows = read * per_example
     # A Gram matrix a round and a choice, and an inverse's diagonal a choice.
     work = 2 * rounds * ((1 + 3 * len(CHOICE)) * rows**2 * facts.parameters + (1 + len(CHOICE)) * EIGH * rows**3)
     judged = min(facts.judged, MOST_JUDGED)
@@ -170,21 +180,34 @@ def _of_networks(
     task: Task, space: ParameterSpace, networks: Sequence[Pruned], method: str, judge: PruningJudge, budget: Budget
 ) -> PruningCurve:
     """The curve of pruned networks, with the whole one first."""
-    kept = [1.0, *(p.share for p in networks)]
+    shares = [1.0, *(p.share for p in networks)]
     flats = [space.flat(task.model), *(p.flat for p in networks)]
     return accuracy_curve(
-        task, space, flats, method, data=judge.data, index=judge.index, kept=kept, progress=budget.progress
+        task, space, flats, method, data=judge.data, index=judge.index, kept=shares, progress=budget.progress
     )
 
 
 def every_curve(*methods: MethodCurve | None) -> list[PruningCurve]:
-    """Return the curves of the methods that could be measured."""
+    """Return the curves of the methods that could be measured.
+
+    Args:
+        methods: of each method, or None.
+
+    Returns:
+        the curves in order.
+    """
     return [m.curve for m in methods if m is not None]
 
 
 @dataclass(frozen=True)
 class LeastShare:
-    """The smallest share of weights that some method needs, over ``methods`` tried on ``n`` examples."""
+    """The smallest share of weights that some method needs.
+
+    Args:
+        needed: the share, its lower end and the method.
+        methods: how many were tried.
+        n: examples.
+    """
 
     needed: Needed
     methods: int
@@ -247,7 +270,7 @@ def _measures_of(kind: type[MethodCurve], key: str, source: str = "") -> tuple[P
             return None
         return _stated(needed, curve.n, f"a grid of {len(curve.kept)}, {curve.n:,} {judge.word} examples")
 
-    return (share, *(_declared_at(kind, key, kept, classes) for kept in STATED for classes in (True, False)))
+    return (share, *(_declared_at(kind, key, stated, classes) for stated in STATED for classes in (True, False)))
 
 
 def _declared_at(kind: type[MethodCurve], key: str, kept: float, classes: bool) -> Part:
@@ -264,7 +287,7 @@ def _declared_at(kind: type[MethodCurve], key: str, kept: float, classes: bool) 
     )
     @needing(method=kind | None)
     def at(task: Task, method: MethodCurve | None, judge: PruningJudge, outputs: TrainingOutputs) -> Value | None:
-        """What is left with so many of the weights."""
+        """Accuracy, or loss without classes, with this share of the weights."""
         if method is None or task.likelihood.classifies != classes:
             return None
         return _at_share(method.curve, kept, judge.word, "" if classes else outputs.per)

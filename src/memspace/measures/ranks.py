@@ -12,10 +12,17 @@ DRAWS = 1000
 
 
 def spearman(a: ArrayLike, b: ArrayLike, seed: int = 0) -> tuple[float, tuple[float, float] | None]:
-    """Spearman's ρ and its 95% percentile bootstrap interval over examples.
+    """Compute Spearman's ρ and its 95% percentile bootstrap interval over examples.
 
-    NaN without an interval where one side is constant. Infinite values rank together at their end: an example that was
-    never reached is farther than all others.
+    Infinite values rank together at their end: an example that was never reached is farther than all others.
+
+    Args:
+        a: (n,) numbers.
+        b: (n,) numbers.
+        seed: random seed of the bootstrap.
+
+    Returns:
+        ρ and the interval; NaN without an interval where one side is constant.
     """
     x, y = np.asarray(a, float), np.asarray(b, float)
     index = np.random.default_rng(seed).integers(0, len(x), (DRAWS, len(x)))
@@ -30,7 +37,15 @@ def spearman(a: ArrayLike, b: ArrayLike, seed: int = 0) -> tuple[float, tuple[fl
 
 
 def bootstrap_median(values: ArrayLike, seed: int = 0) -> tuple[float, tuple[float, float]]:
-    """Median and its 95% percentile bootstrap interval."""
+    """Compute the median and its 95% percentile bootstrap interval.
+
+    Args:
+        values: (n,) numbers.
+        seed: random seed of the bootstrap.
+
+    Returns:
+        the median and the interval, in the unit of the values.
+    """
     x = np.asarray(values, float)
     index = np.random.default_rng(seed).integers(0, len(x), (DRAWS, len(x)))
     low, high = np.quantile(np.median(x[index], axis=1), (0.025, 0.975), method="nearest")

@@ -1,4 +1,4 @@
-"""How many examples are there twice: within the training data, and between them and the test data."""
+"""How many examples occur twice: within the training data, and between them and the test data."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Pairs:
         table: see :class:`memspace.auditing.duplicates.Duplicates`.
         within: ``train`` or ``train-test``.
         exact: how many are equal.
-        near: how many are near, or why that was not looked for.
-        beyond: how many near ones more than chance gives; None where near ones were not looked for.
+        near: how many are near, or why that was not searched for.
+        beyond: how many near ones more than chance gives; None where near ones were not searched for.
     """
 
     table: Mapping[str, list[Any]]
@@ -66,14 +66,22 @@ class Pairs:
 
 @dataclass(frozen=True)
 class RepeatedExamples:
-    """Training examples that are there twice."""
+    """Training examples that occur twice.
+
+    Args:
+        pairs: of training examples.
+    """
 
     pairs: Pairs
 
 
 @dataclass(frozen=True)
 class LeakedExamples:
-    """Test examples that are training examples, or look like them."""
+    """Test examples that are training examples, or look like them.
+
+    Args:
+        pairs: of a training and a test example.
+    """
 
     pairs: Pairs
 

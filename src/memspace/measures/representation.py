@@ -21,7 +21,7 @@ MAX_CODES = 10
 
 @contextmanager
 def _tapped(model: nn.Module, layer: str | None) -> Iterator[tuple[list[Tensor], str]]:
-    """A list that receives the layer's signal at every forward pass, and what it is called; the hook always goes."""
+    """A list that receives the layer's signal at every forward pass, and its name; the hook is always removed."""
     modules = dict(model.named_modules())
     if layer is not None and layer not in modules:
         known = ", ".join([n for n in modules if n][-5:])
@@ -33,33 +33,50 @@ def _tapped(model: nn.Module, layer: str | None) -> Iterator[tuple[list[Tensor],
     linear = [n for n, m in modules.items() if isinstance(m, nn.Linear)]
     into = layer is None and bool(linear)
     name = layer if layer is not None else linear[-1] if linear else ""
-    kept: list[Tensor] = []
+    signals: list[Tensor] = []
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
         signal = args[0] if into else output
-        kept.append((signal if isinstance(signal, Tensor) else signal[0]).detach())
+        signals.append((signal if isinstance(signal, Tensor) else signal[0]).detach())
 
     handle = modules[name].register_forward_hook(hook)
     try:
-        yield kept, f"the input of {name}" if into else name or "the output"
+        yield signals, f"the input of {name}" if into else name or "the output"
     finally:
         handle.remove()
 
 
 @torch.no_grad()
 def read_layer(task: Task, inputs: Tensor, layer: str | None) -> tuple[Tensor, Tensor, str]:
-    """The layer's signal (M, d), the outputs (M, ..., C), both float64 on the CPU, and the layer's name."""
+    """Read a layer's signal and the outputs on some inputs.
+
+    Args:
+        task: the network.
+        inputs: (M, ...).
+        layer: name of the layer, whose output is read; None: the input of the last linear layer.
+
+    Returns:
+        the signal (M, d) and the outputs (M, ..., C), both float64 on the CPU, and the layer's name.
+    """
     zs, fs = [], []
-    with evaluating(task.model), _tapped(task.model, layer) as (kept, name):
+    with evaluating(task.model), _tapped(task.model, layer) as (signals, name):
         for part in torch.split(inputs, 512):
-            kept.clear()
+            signals.clear()
             fs.append(call_model(task.model, move(part, task.device, task.dtype)).double().cpu())
-            zs.append(kept[0].flatten(1).double().cpu())
+            zs.append(signals[0].flatten(1).double().cpu())
     return torch.cat(zs), torch.cat(fs), name
 
 
 def representation(task: Task, inputs: Tensor, layer: str | None = None) -> tuple[Tensor, str]:
-    """A layer's output (M, d) on inputs, float64; by default the input of the last linear layer. And its name.
+    """Return a layer's output on some inputs.
+
+    Args:
+        task: the network.
+        inputs: (M, ...).
+        layer: name of the layer; None: the input of the last linear layer.
+
+    Returns:
+        (M, d) float64 on the CPU, and the layer's name.
 
     Raises:
         TaskError: there is no such layer.
@@ -69,9 +86,15 @@ def representation(task: Task, inputs: Tensor, layer: str | None = None) -> tupl
 
 
 def codes_of(z: Tensor) -> tuple[Codes, str]:
-    """The representation as codes of unit variance: its units where few, else its leading principal components.
+    """Turn a representation into codes of unit variance: its units where few, else its leading principal components.
 
-    Units that never change are left out: they hold nothing, and a rotation would spread the others over them.
+    Units that never change are dropped: they carry no information, and a rotation would spread the others over them.
+
+    Args:
+        z: (M, d) signal of a layer.
+
+    Returns:
+        codes (M, at most 10), and a description for people.
     """
     z = z - z.mean(0)
     scale = z.std(0, correction=0)
@@ -82,8 +105,8 @@ def codes_of(z: Tensor) -> tuple[Codes, str]:
         what = f"{z.shape[1]} units"
     else:
         _, s, vh = torch.linalg.svd(z, full_matrices=False)
-        kept = (s[:MAX_CODES].square().sum() / s.square().sum()).item()
-        what = f"{MAX_CODES} leading principal components of {z.shape[1]} units, {kept:.0%} of the variance"
+        captured = (s[:MAX_CODES].square().sum() / s.square().sum()).item()
+        what = f"{MAX_CODES} leading principal components of {z.shape[1]} units, {captured:.0%} of the variance"
         z = z @ vh[:MAX_CODES].t()
     if dead:
         what += f" ({dead} that never change left out)"

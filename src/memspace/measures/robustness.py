@@ -1,4 +1,4 @@
-"""How much the weights may move before the memory suffers: Gaussian noise and rounding, predicted and measured.
+"""How much the weights may change before predictions do: Gaussian noise and rounding, predicted and measured.
 
 To second order E KL(p_θ ‖ p_{θ+σε}) = ½σ² tr F. The prediction is made from the metric, the measurement by moving a
 copy of the weights; both on the same examples.
@@ -27,9 +27,22 @@ __all__ = ["Departure", "NoiseCurve", "departure", "noise_curve", "quantised", "
 
 @dataclass(frozen=True)
 class NoiseCurve:
-    """Per σ: predicted and measured KL (nats), its standard error, loss and accuracy with standard errors.
+    """Divergence, loss and accuracy by the standard deviation σ of weight noise.
 
-    ``kl_df``: degrees of freedom behind ``kl_error``; behind the other errors there are draws/2 − 1.
+    Args:
+        sigma: (S,) weight units, ascending.
+        predicted: (S,) KL to second order, nats.
+        kl: (S,) measured KL, nats.
+        kl_error: (S,) standard errors.
+        loss: (S,) nats.
+        loss_error: (S,) standard errors, on draws/2 − 1 degrees of freedom.
+        accuracy: (S,) shares; 0 without classes.
+        accuracy_error: (S,) standard errors, on draws/2 − 1 degrees of freedom.
+        draws: of the noise, both signs counted.
+        n: examples.
+        base_loss: without noise, nats.
+        base_accuracy: without noise.
+        kl_df: degrees of freedom behind ``kl_error``.
     """
 
     sigma: np.ndarray
@@ -72,7 +85,7 @@ def noise_curve(
     predicted: tuple[float, ...],
     pairs: int,
 ) -> NoiseCurve:
-    """KL, loss and accuracy under weight noise at the σ for which ½σ² tr F equals each of ``predicted`` (nats).
+    """Measure KL, loss and accuracy under weight noise at the σ for which ½σ² tr F equals each predicted divergence.
 
     Draws come in pairs ±ε, which cancels every odd order; the standard error is over pairs.
 
@@ -81,10 +94,10 @@ def noise_curve(
         space: the parameters that move.
         trace: tr F on the same examples, nats.
         budget: seed and progress.
-        exact_trace: whether ``trace`` is exact for them; then ½σ² εᵀFε, whose mean is known, serves as a control
-            variate of each pair's KL (one forward-mode product a pair), which takes out most of the spread over
-            directions at small σ.
-        index: (m,) training examples that are looked at; None: all.
+        exact_trace: whether ``trace`` is exact for them. Then ½σ² εᵀFε, whose mean is known, serves as a control
+            variate of each pair's KL (one forward-mode product per pair). At small σ this removes most of the spread
+            over directions.
+        index: (m,) training examples; None: all.
         predicted: divergences predicted to second order, nats, ascending.
         pairs: draws of the noise, each with both signs.
 
@@ -128,7 +141,7 @@ def noise_curve(
 
 
 def _controlled(values: np.ndarray, control: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of ``values`` (S, D) and its standard error, with a control of known ``mean`` taken out by regression.
+    """Mean of ``values`` (S, D) and its standard error, with a control of known ``mean`` removed by regression.
 
     The estimate is the regression line at the control's mean; its error, on D − 2 degrees of freedom, holds that of
     the line's slope: s² (1/D + (c̄ − μ)²/Σ(c − c̄)²).
@@ -145,9 +158,12 @@ def _controlled(values: np.ndarray, control: np.ndarray, mean: np.ndarray) -> tu
 
 @dataclass(frozen=True)
 class Departure:
-    """The predicted KL (nats) from which prediction and measurement differ by more than a share; its 95% interval.
+    """The predicted KL from which prediction and measurement differ by more than a given share.
 
-    ``value`` None: never within the curve; ``high`` infinite: not for certain within the curve.
+    Args:
+        value: nats; None: prediction and measurement agree over the whole curve.
+        low: lower end of the 95% interval, nats.
+        high: upper end; infinite where the difference is not certain within the curve.
     """
 
     value: float | None
@@ -156,7 +172,15 @@ class Departure:
 
 
 def departure(curve: NoiseCurve, share: float = 0.1) -> Departure:
-    """Where the second order stops being good to ``share``; the interval comes from that of the measured KL."""
+    """Find where the second order stops being accurate.
+
+    Args:
+        curve: predicted and measured divergence.
+        share: relative difference that counts as accurate.
+
+    Returns:
+        the divergence, with an interval from that of the measured KL.
+    """
     off = np.abs(curve.kl / curve.predicted - 1)
     half = curve.kl_margin / curve.predicted
     low, high = _last_crossing(curve, off + half, share), _last_crossing(curve, np.maximum(off - half, 0), share)
@@ -178,9 +202,15 @@ def _last_crossing(curve: NoiseCurve, off: np.ndarray, share: float) -> float | 
 
 
 def sigma_at_accuracy_loss(curve: NoiseCurve, loss: float = 0.01) -> tuple[float, tuple[float, float] | None] | None:
-    """σ at which the mean accuracy has fallen by ``loss`` (interpolated in log σ); None where it never does.
+    """Find the σ at which the mean accuracy has fallen by a given amount, interpolated in log σ.
 
-    With its 95% interval from that of the accuracies, or None where an end lies outside the curve.
+    Args:
+        curve: accuracy by σ.
+        loss: fall of the accuracy.
+
+    Returns:
+        σ with its 95% interval, from that of the accuracies; the interval is None where an end lies outside the curve.
+        None where accuracy never falls so far.
     """
     drop = curve.base_accuracy - curve.accuracy
     half = curve.accuracy_margin
@@ -200,7 +230,16 @@ def _first_fall(curve: NoiseCurve, drop: np.ndarray, loss: float) -> float | Non
 
 
 def quantised(task: Task, space: ParameterSpace, bits: int) -> dict[str, Tensor]:
-    """The space's weights rounded to ``bits`` bits: symmetric, one scale per output row; vectors are left alone."""
+    """Round weight matrices to few bits: symmetric, one scale per output row.
+
+    Args:
+        task: the network.
+        space: the parameters.
+        bits: of a weight, sign included.
+
+    Returns:
+        name → rounded matrix; vectors are left out.
+    """
     levels = 2 ** (bits - 1) - 1
     out = {}
     for name, p in space.parameters(task.model).items():
@@ -214,5 +253,13 @@ def quantised(task: Task, space: ParameterSpace, bits: int) -> dict[str, Tensor]
 
 
 def split(data: Data | None, fallback: Data) -> tuple[Data, str]:
-    """Test data where there are any, else the training data, with the word for it."""
+    """Return the test data where there are any, else the training data.
+
+    Args:
+        data: test data or None.
+        fallback: training data.
+
+    Returns:
+        the data, and ``"test"`` or ``"training"``.
+    """
     return (data, "test") if data is not None else (fallback, "training")

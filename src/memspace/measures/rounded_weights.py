@@ -50,7 +50,11 @@ class WeightsRounded:
 
 @dataclass(frozen=True)
 class LayersRounded:
-    """What each layer costs when it alone is rounded, by bits."""
+    """Cost of rounding each layer alone.
+
+    Args:
+        costs: bits → one entry per layer.
+    """
 
     costs: Mapping[int, tuple[LayerCost, ...]]
 
@@ -73,7 +77,7 @@ def _cost(facts: Facts) -> list[Stage]:
 
 @provides(cost=_cost)
 def weights_rounded(task: Task, space: ParameterSpace, training: TrainingOutputs, budget: Budget) -> WeightsRounded:
-    """Round all weights, predict what that costs and measure it."""
+    """Round all weights; predict and measure the cost."""
     index, theta = moved_examples(training.n, budget), space.flat(task.model)
     operator = FisherOperator(task, space, index=index)
     before, y = outputs(task, task.train, index=index)
@@ -102,7 +106,7 @@ def _layer_cost(facts: Facts) -> Stage | None:
 def layers_rounded(
     task: Task, space: ParameterSpace, training: TrainingOutputs, budget: Budget
 ) -> LayersRounded | Absent:
-    """Round each layer alone."""
+    """Round each layer alone; predict and measure the cost."""
     if len(space.blocks) < 2:
         return Absent()
     index = moved_examples(training.n, budget)
@@ -112,12 +116,19 @@ def layers_rounded(
 
 
 def accuracy_change(bits: int) -> str:
-    """Return the name of the measure of what rounding costs in accuracy."""
+    """Return the name of the measure of the accuracy that rounding costs.
+
+    Args:
+        bits: of a weight.
+
+    Returns:
+        the name.
+    """
     return f"robustness.quantised_{bits}bit.accuracy_change"
 
 
 def _measures_at(bits: int) -> tuple[Callable[..., Value | None], ...]:
-    """Declare the measures of rounding to so many bits."""
+    """Declare the measures of rounding to some number of bits."""
     name, how = f"robustness.quantised_{bits}bit", f"weights rounded to {bits} bits, one scale per row"
     chapter = "robustness"
 

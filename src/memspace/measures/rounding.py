@@ -1,4 +1,4 @@
-"""Weights of few bits: rounded to nearest, or one group after another with the rest making up for it.
+"""Weights of few bits: rounded to nearest, or in groups with compensation by the other weights.
 
 Both use one symmetric scale per output row (as ``robustness.quantised``), fixed before rounding. With compensation
 (Frantar et al. 2023, GPTQ; the idea is optimal brain surgery, Frantar & Alistarh 2022) columns of a layer are rounded
@@ -24,7 +24,16 @@ DAMPINGS = (1e-2, 1.0, 100.0)  # in units of the rows' mean eigenvalue; the leas
 
 
 def scales(task: Task, space: ParameterSpace, bits: int) -> Tensor:
-    """Distance between neighbouring levels at each weight (P,); zero for what is not rounded (vectors)."""
+    """Compute the distance between neighbouring levels at each weight.
+
+    Args:
+        task: the network.
+        space: the parameters.
+        bits: of a weight, sign included.
+
+    Returns:
+        (P,) weight units; 0 for vectors, which are not rounded.
+    """
     levels = 2 ** (bits - 1) - 1
     named = {}
     for name, p in space.parameters(task.model).items():
@@ -38,16 +47,34 @@ def scales(task: Task, space: ParameterSpace, bits: int) -> Tensor:
 
 
 def rounded(task: Task, space: ParameterSpace, bits: int) -> Tensor:
-    """All weights (P,), matrices rounded to nearest; each moves by at most half a step Δ, Δ²/12 in the mean square."""
-    own = {k: p.detach() for k, p in space.parameters(task.model).items()}
-    return space.pack(own | quantised(task, space, bits))
+    """Round weight matrices to the nearest level: each weight moves by at most Δ/2, and by Δ²/12 in the mean square.
+
+    Args:
+        task: the network.
+        space: the parameters.
+        bits: of a weight, sign included.
+
+    Returns:
+        (P,) all weights.
+    """
+    parameters = {k: p.detach() for k, p in space.parameters(task.model).items()}
+    return space.pack(parameters | quantised(task, space, bits))
 
 
 def rounded_compensated(task: Task, space: ParameterSpace, bits: int, surgery: PruneSettings | None = None) -> Tensor:
-    """All weights (P,), matrices on the same levels as :func:`rounded`'s, vectors free to compensate.
+    """Round matrices to the levels of :func:`rounded` in groups, with the remaining weights making up for each.
 
-    Several dampings are tried; of these and plain rounding the one whose predictions diverge least on training
+    Several dampings are tried. Of these and plain rounding the one whose predictions diverge least on training
     examples is returned.
+
+    Args:
+        task: the network and its training data.
+        space: the parameters.
+        bits: of a weight, sign included.
+        surgery: settings; None: the defaults.
+
+    Returns:
+        (P,) all weights; vectors, which are not rounded, change too.
     """
     surgery = surgery or PruneSettings()
     theta, step = space.flat(task.model), scales(task, space, bits)
@@ -69,9 +96,9 @@ def rounded_compensated(task: Task, space: ParameterSpace, bits: int, surgery: P
         free = free.without(removed)
         for k, damping in enumerate(DAMPINGS):
             target = (now[k][group] / step[group]).round().clamp(-limit, limit) * step[group]
-            held = nothing.clone()
-            held[group] = target - now[k][group]
-            now[k] = now[k] + free.change(held, nothing, max(unit, 1e-12) * damping)
+            fixed = nothing.clone()
+            fixed[group] = target - now[k][group]
+            now[k] = now[k] + free.change(fixed, nothing, max(unit, 1e-12) * damping)
             now[k][group] = target.double()
     tried = [rounded(task, space, bits), *(w.to(theta) for w in now)]
     return min(tried, key=objective)

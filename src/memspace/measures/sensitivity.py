@@ -1,4 +1,4 @@
-"""What a stated change of the weights costs, as a whole and layer by layer: predicted by F and measured.
+"""The cost of a given change of the weights, in total and layer by layer: predicted by F and measured.
 
 To second order KL(p_θ ‖ p_θ+δ) = ½ δᵀFδ for the change δ that really happens. Neither tr F of a layer, which is the
 cost of equal noise on every weight, nor the diagonal ½ Σ F_ii δ_i² says what rounding or pruning costs: the first does
@@ -23,7 +23,13 @@ __all__ = ["LayerCost", "layer_costs", "measured_kl", "predicted_kl"]
 
 @dataclass(frozen=True)
 class LayerCost:
-    """KL that the change of one layer alone makes, per example (n,), nats: ``predicted`` ½ δᵀFδ, and ``measured``."""
+    """Divergence that the change of one layer alone makes, per example.
+
+    Args:
+        label: of the layer.
+        predicted: (n,) ½ δᵀFδ, nats.
+        measured: (n,) KL, nats.
+    """
 
     label: str
     predicted: Tensor
@@ -31,39 +37,58 @@ class LayerCost:
 
 
 def predicted_kl(operator: FisherOperator, task: Task, change: Tensor) -> Tensor:
-    """½ δᵀF_iδ of each example i, exact for that example, by one forward-mode pass.
+    """Compute ½ δᵀF_iδ of each example i, exact for that example, by one forward-mode pass.
 
     Args:
-        operator: of the examples.
-        change: δ (P,).
+        operator: F of the examples.
+        task: the network.
+        change: (P,) δ.
 
     Returns:
         (n,) nats, summed over an example's positions.
     """
     d = operator.directional(change)
     law, f, moved = task.likelihood, d["f"].double(), d["moved"].double()
-    each = 0.5 * (law.fisher_matvec(f, moved) * moved).sum(-1) * law.weight(f, d["y"])
-    return each.reshape(len(f), -1).sum(1)
+    terms = 0.5 * (law.fisher_matvec(f, moved) * moved).sum(-1) * law.weight(f, d["y"])
+    return terms.reshape(len(f), -1).sum(1)
 
 
 def measured_kl(task: Task, space: ParameterSpace, flat: Tensor, before: Tensor, y: Tensor, index: Tensor) -> Tensor:
-    """KL of each training example's predictions, from outputs ``before`` to those at weights ``flat``, (n,) nats."""
+    """Compute the KL from each training example's predictions to those at other weights.
+
+    Args:
+        task: the network and its training data.
+        space: the parameters.
+        flat: (P,) weights.
+        before: (n, ..., C) outputs at the model's weights.
+        y: labels.
+        index: (n,) training examples.
+
+    Returns:
+        (n,) nats, summed over an example's positions.
+    """
     after, _ = outputs(task, task.train, state=space.unpack(flat), index=index)
     law = task.likelihood
-    each = law.kl(before.double(), after.double()) * law.weight(before, y).double()
-    return each.reshape(len(before), -1).sum(1)
+    terms = law.kl(before.double(), after.double()) * law.weight(before, y).double()
+    return terms.reshape(len(before), -1).sum(1)
 
 
 def layer_costs(
     task: Task, space: ParameterSpace, moved: Tensor, index: Tensor, progress: Progress
 ) -> tuple[LayerCost, ...]:
-    """What each layer's part of the change from the model's weights to ``moved`` (P,) costs alone.
+    """Predict and measure what each layer's part of a change costs alone.
+
+    A block costs one forward-mode and one forward pass.
 
     Args:
-        index: training examples.
+        task: the network and its training data.
+        space: the parameters.
+        moved: (P,) weights after the change.
+        index: (n,) training examples.
+        progress: where the layers report.
 
     Returns:
-        One entry per block that changes, in the space's order. A block costs one forward-mode and one forward pass.
+        one entry per block that changes, in the space's order.
     """
     theta = space.flat(task.model)
     operator = FisherOperator(task, space, index=index)

@@ -29,7 +29,15 @@ TABLED = 20_000  # eigenvalues that are written into the table
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Readings of a set of eigenvalues; ``flat`` is the share of the P directions below 1e-6 of the largest."""
+    """Summary of a set of eigenvalues.
+
+    Args:
+        largest: λ_max, nats.
+        trace: sum, nats.
+        effective_rank: exp of the entropy of λ/tr F.
+        participation: (Σ λ)² / Σ λ².
+        flat: share of the P directions below 1e-6 of the largest.
+    """
 
     largest: float
     trace: float
@@ -39,7 +47,15 @@ class Spectrum:
 
 
 def spectrum_summary(values: Tensor, size: int) -> Spectrum:
-    """From the non-zero eigenvalues of F (the other of the P are zero)."""
+    """Summarise the eigenvalues of F.
+
+    Args:
+        values: non-zero eigenvalues, nats.
+        size: P; the other eigenvalues are zero.
+
+    Returns:
+        the summary.
+    """
     v = values.double().clamp_min(0)
     total, top = float(v.sum()), float(v.max()) if len(v) else 0.0
     if total <= 0:
@@ -67,7 +83,12 @@ class DirectionCounts:
 
 @dataclass(frozen=True)
 class EstimatedSpectrum:
-    """The spectral density of the exact Fisher by stochastic Lanczos on ``examples`` examples."""
+    """The spectral density of the exact Fisher, estimated by stochastic Lanczos.
+
+    Args:
+        density: over eigenvalues.
+        examples: it was estimated on.
+    """
 
     density: Density
     examples: int
@@ -75,11 +96,11 @@ class EstimatedSpectrum:
 
 @provides()
 def direction_counts(curvature: Curvature, space: ParameterSpace) -> DirectionCounts:
-    """Decompose the metric."""
+    """Compute the eigenvalues of the metric."""
     metric, doubt = curvature.metric, ""
     if isinstance(metric, Dual) and metric.chance is not None:
         rows = f"{len(metric.values):,} drawn rows"
-        doubt = f"{rows} span no more directions than that: more than these may be curved"
+        doubt = f"{rows} span no more directions than that: the curvature may have more"
     values = metric.eigenvalues()
     return DirectionCounts(values, spectrum_summary(values, space.size), doubt)
 
@@ -96,7 +117,7 @@ def _lanczos_cost(facts: Facts) -> Stage | None:
 def estimated_spectrum(
     task: Task, space: ParameterSpace, curvature: Curvature, budget: Budget
 ) -> EstimatedSpectrum | Absent:
-    """Read the spectrum of the exact Fisher by its products, where the metric is an approximation."""
+    """Estimate the spectrum of the exact Fisher from its products, where the metric is an approximation."""
     if curvature.metric.representation == "dual":
         return Absent()
     generator = torch.Generator().manual_seed(budget.seed + 4)
@@ -124,7 +145,7 @@ def estimated_spectrum(
     source="amari1998, kunstner2019",
 )
 def trace(curvature: Curvature) -> Value:
-    """How far the predictions move when all weights are shaken alike."""
+    """How far the predictions move under equal noise on all weights."""
     if curvature.trace is not None:
         return Value.mean(curvature.trace, lower=0.0, how="exact", note="interval: sampling of the examples")
     mean, error = curvature.mean_trace

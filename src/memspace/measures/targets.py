@@ -20,7 +20,7 @@ from memspace.value import Absent, Value
 
 __all__ = ["Targets", "expected_outliers", "outlier_columns", "outlier_share"]
 
-DRAWS = 32  # places within the step of a discrete law, over which its probability is averaged
+DRAWS = 32  # positions within the step of a discrete law, over which its probability is averaged
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _counted(p: Tensor, models: Sequence[OutlierModel], by: str, *, reliable: bo
     share = Value(total / n, n, (low, high), by, reliable and not doubts, "; ".join(doubts))
     expected = replace(share, value=total, interval=(low * n, high * n))
     if n < FEWEST:
-        note = f"fewer than {FEWEST} examples: which of them are outliers cannot be told"
+        note = f"fewer than {FEWEST} examples: outliers among them cannot be distinguished"
         share = replace(share, interval=(0.0, 1.0), reliable=False, note=note)
         expected = replace(expected, interval=(0.0, float(n)), reliable=False, note=note)
     return share, expected
@@ -111,8 +111,8 @@ def _counted(p: Tensor, models: Sequence[OutlierModel], by: str, *, reliable: bo
 def _share_ends(p: Tensor, error: float, models: Sequence[OutlierModel]) -> tuple[float, float]:
     """Ends of the share of outliers: of every noise not excluded, of the count expected, of the count that surely are.
 
-    How much of the middle a wide part takes along is the model's assumption, which no sample shows: outliers that all
-    lie far out make the fitted share too large, their count (p > ½) does not.
+    How much of the middle belongs to a wide component is the model's assumption, which no sample can show. Outliers
+    that all lie far out make the fitted share too large; their count (p > ½) does not.
     """
     n, expected = len(p), float(p.sum())
     fitted = [m.ends() for m in models]
@@ -151,5 +151,5 @@ def expected_outliers(targets: Targets) -> Value:
 
 @table("examples")
 def outlier_columns(targets: Targets, outputs: TrainingOutputs) -> dict[str, list[Any]]:
-    """Tell each example's target that is furthest off."""
+    """Return each example's target that is furthest off."""
     return targets.columns(outputs.y)

@@ -1,6 +1,6 @@
 """The loss to expect on data like the training data, from networks that did not see the examples.
 
-The plain mean of held-out losses is noisy, too high and asks after the labels as given. Three things are mended:
+The plain mean of held-out losses is noisy, too high and refers to the labels as given. Three things are corrected:
 
 - each held-out loss is replaced by its mean over the label, under the calibrated law of the noise model: what one
   label happened to be drops out;
@@ -31,7 +31,15 @@ AGAIN, ANOTHER_SET = 0.09, 0.1
 
 @dataclass(frozen=True)
 class Expected:
-    """An expected loss, nats per prediction, with its 95% interval and how it came about."""
+    """An expected loss per prediction.
+
+    Args:
+        value: nats.
+        interval: 95%, nats.
+        how: estimator, for people.
+        reliable: whether it holds.
+        note: for people.
+    """
 
     value: float
     interval: tuple[float, float]
@@ -133,7 +141,10 @@ def expect_by_law(f: Tensor, y: Tensor, laws: LabelLaws, refits: Refitted, *, lo
     lacked = refits.lacked(mean)
     ends = [true, *(_mean_under(law, surprise) for law in laws.admitted)]
     if not laws.told:
-        value, against = (true + observed) / 2, "half way between true and observed labels, which can't be told apart"
+        value, against = (
+            (true + observed) / 2,
+            "half way between true and observed labels, which cannot be separated",
+        )
         ends += [observed, mean]
     else:
         value, against = true, "against the true label under the noise model"

@@ -1,4 +1,4 @@
-"""What measures need: each value is there as a whole, or absent as a whole with a reason."""
+"""What measures need: a value is present as a whole, or absent as a whole with a reason."""
 
 from __future__ import annotations
 
@@ -90,7 +90,12 @@ class TrainingOutputs:
 
 @dataclass(frozen=True)
 class TestOutputs:
-    """The network on its test data: outputs ``f`` and labels ``y``."""
+    """The network on its test data.
+
+    Args:
+        f: (n, C) or (n, positions, C) outputs.
+        y: labels.
+    """
 
     __test__ = False  # not a test case, though pytest would collect it by its name
 
@@ -125,7 +130,11 @@ class Curvature:
 
 @dataclass(frozen=True)
 class SelfInfluence:
-    """Self-influence gᵀM⁻¹g of every training example, by block: ``parts`` (n, L), nats."""
+    """Self-influence gᵀM⁻¹g of every training example.
+
+    Args:
+        parts: (n, L) by block, nats.
+    """
 
     parts: Tensor
 
@@ -137,21 +146,33 @@ class SelfInfluence:
 
 @dataclass(frozen=True)
 class Leverage:
-    """Leverage matrices V of the training examples' outputs: ``matrices`` (n, C, C)."""
+    """Leverage matrices V of the training examples' outputs.
+
+    Args:
+        matrices: (n, C, C).
+    """
 
     matrices: Tensor
 
 
 @dataclass(frozen=True)
 class LeaveOneOutLosses:
-    """Loss (n,) that each training example would have without itself, nats, summed over positions."""
+    """Loss of each training example without itself.
+
+    Args:
+        loss: (n,) nats, summed over positions.
+    """
 
     loss: Tensor
 
 
 @dataclass(frozen=True)
 class LeaveOneOutOutputs:
-    """Outputs (n, C) that each training example would get without itself."""
+    """Outputs of each training example without itself.
+
+    Args:
+        f: (n, C).
+    """
 
     f: Tensor
 
@@ -188,6 +209,10 @@ class QueryInfluence:
 
 @dataclass(frozen=True)
 class StoredBits:
-    """Bits of random labels that the architecture stores, as ``memspace capacity`` measures them."""
+    """Bits of random labels that the architecture stores, as ``memspace capacity`` measures them.
+
+    Args:
+        bits: stored.
+    """
 
     bits: float

@@ -1,4 +1,4 @@
-"""What noise on every weight costs: three numbers of the curve of ``measures.robustness``."""
+"""The cost of noise on every weight: three numbers of the curve of ``measures.robustness``."""
 
 from __future__ import annotations
 
@@ -18,12 +18,20 @@ from memspace.value import Absent, Value
 __all__ = ["PREDICTED", "SMALL", "moved_examples"]
 
 PREDICTED = (0.001, 0.002, 0.005, 0.01, 0.03, 0.1, 0.3, 1.0)  # nats, at which divergences are measured
-SMALL = 2  # the place in PREDICTED where second order must still be good
+SMALL = 2  # the entry of PREDICTED where second order must still be accurate
 EXAMPLES = 2000  # training examples whose predictions are compared, at most
 
 
 def moved_examples(n: int, budget: Budget) -> Tensor:
-    """Draw the training examples on which the weights are moved, (m,)."""
+    """Draw the training examples on which the weights are moved.
+
+    Args:
+        n: training examples.
+        budget: seed.
+
+    Returns:
+        (m,) positions, ascending.
+    """
     generator = torch.Generator().manual_seed(budget.seed + 7)
     return torch.randperm(n, generator=generator)[:EXAMPLES].sort().values
 
@@ -44,15 +52,15 @@ def _cost(facts: Facts) -> Stage:
 def weight_noise(
     task: Task, space: ParameterSpace, outputs: TrainingOutputs, curvature: Curvature, budget: Budget
 ) -> NoiseCurve:
-    """Move all weights at random and measure how the predictions follow."""
-    index, each = moved_examples(outputs.n, budget), curvature.trace
-    trace = curvature.mean_trace[0] if each is None else float(each[index.to(each.device)].mean())
+    """Move all weights at random and measure how the predictions change."""
+    index, traces = moved_examples(outputs.n, budget), curvature.trace
+    trace = curvature.mean_trace[0] if traces is None else float(traces[index.to(traces.device)].mean())
     return noise_curve(
         task,
         space,
         trace,
         budget,
-        exact_trace=each is not None,
+        exact_trace=traces is not None,
         index=index,
         predicted=PREDICTED,
         pairs=_pairs(len(index)),

@@ -26,7 +26,11 @@ T = TypeVar("T")
 
 
 class Measured(Mapping[str, Measurement]):
-    """The measurements of a chapter made so far, by name; what answers, findings and figures read."""
+    """The measurements of a chapter made so far, by name; read by answers, findings and figures.
+
+    Args:
+        measurements: in order.
+    """
 
     def __init__(self, measurements: Iterable[Measurement]) -> None:
         self._by_name = {m.name: m for m in measurements}
@@ -114,13 +118,13 @@ class Workspace:
             if not isinstance(declared, MeasureDeclaration):
                 what = f"{function.__qualname__} is not declared by @measure"
                 raise SettingsError(what, where="memspace.measures", remedy="declare it")
-            for found in self.measure(declared, Measured(measurements)):
-                if isinstance(found, Unmeasured):
-                    unmeasured.append(found)
-                elif math.isnan(found.value):
-                    unmeasured.append(_undefined(found))
+            for outcome in self.measure(declared, Measured(measurements)):
+                if isinstance(outcome, Unmeasured):
+                    unmeasured.append(outcome)
+                elif math.isnan(outcome.value):
+                    unmeasured.append(_undefined(outcome))
                 else:
-                    measurements.append(found)
+                    measurements.append(outcome)
         return tuple(measurements), tuple(unmeasured)
 
     def measure(self, declared: MeasureDeclaration, measured: Measured) -> list[Measurement | Unmeasured]:
@@ -135,8 +139,8 @@ class Workspace:
         """
         done = self.call(declared.function, declared.name, measured)
         members = done if isinstance(done, Mapping) else {"": done}
-        found = (_stated(declared, suffix, value) for suffix, value in members.items())
-        return [m for m in found if m is not None]
+        outcomes = (_stated(declared, suffix, value) for suffix, value in members.items())
+        return [m for m in outcomes if m is not None]
 
 
 def planned_stages(functions: Iterable[Callable[..., Any]], facts: Facts) -> tuple[Stage, ...]:
@@ -168,7 +172,7 @@ def planned_stages(functions: Iterable[Callable[..., Any]], facts: Facts) -> tup
 
 
 def _stated(declared: MeasureDeclaration, suffix: str, value: Any) -> Measurement | Unmeasured | None:
-    """What a measure returned, under its declared name, unit, estimator and source."""
+    """The returned value of a measure, under its declared name, unit, estimator and source."""
     name = f"{declared.name}.{suffix}" if suffix else declared.name
     if value is None:
         return None

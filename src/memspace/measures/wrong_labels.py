@@ -1,4 +1,4 @@
-"""How many labels are wrong, and how well the wrong ones are found where they are known."""
+"""How many labels are wrong, and how well a ranking finds them where the wrong ones are known."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def expected_wrong(labels: WrongLabels | None) -> Value | None:
     better="larger",
 )
 def average_precision(known: KnownWrong, outputs: TrainingOutputs, influence: SelfInfluence) -> dict[str, Value]:
-    """How well a ranking puts wrong labels first, by what they are ranked."""
+    """How well a ranking puts wrong labels first, by the quantity that ranks."""
     from sklearn.metrics import average_precision_score
 
     flags = known.wrong.cpu().numpy()
@@ -156,5 +156,5 @@ def suggestion_accuracy(known: KnownWrong) -> Value:
 
 @table("examples")
 def wrong_label_columns(labels: Judged) -> dict[str, list[Any]]:
-    """Tell how likely each label is wrong, and what it would be."""
+    """Return the probability that each label is wrong, and the suggested label."""
     return {"p_wrong_label": labels.p.tolist(), "suggested_label": labels.suggested.tolist()}
