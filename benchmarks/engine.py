@@ -4,7 +4,7 @@ Three workloads (a: MLP, b: CNN, c: transformer), every work item of each in tur
 with a training epoch T_epoch (forward and backward at batch 256), in one process, after a warm-up: medians of
 ``--repeats``. Two larger ones (d: ResNet-18, e: pretrained sentence encoder) with a few items, one repeat beyond the
 warm-up, and kronfluence. ``--only`` takes a workload (``b``), an item (``norms``), both (``b/norms``), ``scaling`` or
-``fidelity``; the last is no part of a full run, it makes the table of ``docs/which-fisher.md``.
+``fidelity``; the last is no part of a full run, it makes the table of ``docs/measured/which-fisher.md``.
 
 Memory is the process's resident high-water mark, reset before each item's warm-up (``engine_clock.peak_memory``).
 """

@@ -1,9 +1,9 @@
 """The memory benchmark's two workloads: real images, a tenth of the training labels wrong, repeatable trainings.
 
 Activations are smooth (GELU) and pooling is by means, so that a gradient through the whole training means something.
-The convolutional recipe was chosen by three things that no method under test enters (docs/retraining.md): loss on
-images that nothing else uses, seconds per training, and how far the outcome with a tenth of the examples at weight ½
-tells that at weight 0.
+The convolutional recipe was chosen by three things that no method under test enters (docs/measured/retraining.md):
+loss on images that nothing else uses, seconds per training, and how far the outcome with a tenth of the examples at
+weight ½ tells that at weight 0.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from memspace.measurement import Measurement
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-GUIDES = sorted(p for p in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md") if p.name != "references.md")
+GUIDES = sorted(p for p in (*(ROOT / "docs").rglob("*.md"), ROOT / "README.md") if p.name != "references.md")
 # A name, perhaps a second, then a year: "Koh & Liang 2017", "Le Cun et al. 1990", "Rice (1980)".
 IN_PROSE = re.compile(
     r"[A-Z][\w'’-]+(?:, [A-Z][\w'’-]+)*(?: (?:&|and)\s+[A-Z][\w'’-]+|\s+et al\.)?,?\s+\(?(?:19|20)\d\d[a-z]?\b"

@@ -9,7 +9,7 @@ import pytest
 import memspace
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DEEP = ("memspace.integrations", "memspace.testing")  # what is documented to be imported from below the top
 EXTENDING = "extending.md"  # extensions import from the modules they extend; its examples are run
 
