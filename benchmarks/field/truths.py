@@ -15,16 +15,9 @@ from benchmarks.field.refits import Refits
 from benchmarks.field.tasks import Job
 from memspace.auditing.results import Results
 from memspace.measurement import Measurement
+from memspace.measures.declaration import declared_measures
 
 __all__ = ["Draw", "coverage", "label_verdict", "outlier_verdict"]
-
-# Estimates from training data alone, and the measurement on fresh examples that they estimate.
-ESTIMATES = {
-    "generalisation.loo_estimate": "generalisation.test_loss",
-    "generalisation.calibration_estimate": "generalisation.test_calibration",
-}
-# What is measured on the test examples: the same measurement on many more is its truth.
-ON_TEST = ("generalisation.test_", "efficiency.", "input.")
 
 
 @dataclass(frozen=True)
@@ -67,13 +60,13 @@ def coverage(results: Results, large: Results | None, draw: Draw, job: Job, mode
     every = {m.name: m for c in results.chapters for m in c.measurements if m.interval is not None}
     if large is not None:
         truths = {m.name: m for c in large.chapters for m in c.measurements if math.isfinite(m.value)}
+        told = {d.name: d.truth for d in declared_measures()}
         for name, m in every.items():
-            same = name.startswith(ON_TEST) or name.endswith("accuracy_change")
-            target = ESTIMATES.get(name, name if same else None)
+            target = told.get(name)
             if target is None or target not in truths:
                 continue
             truth = truths[target]
-            if name in ESTIMATES or truth.n >= 8 * m.n:
+            if target != name or truth.n >= 8 * m.n:
                 found.append(_record(m, truth.value, truth.interval))
     share = float(draw.wrong.double().mean())
     planted = {"labels.noise": share, "labels.expected_wrong": float(draw.wrong.sum())}

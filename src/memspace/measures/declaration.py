@@ -20,6 +20,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, TypeVar
 
 from memspace.errors import SettingsError
@@ -43,6 +44,7 @@ __all__ = [
     "provides",
     "register_units",
     "table",
+    "truth",
     "units_of_columns",
 ]
 
@@ -129,6 +131,12 @@ class MeasureDeclaration(Declared):
     def meaning(self) -> str:
         """The first line of the function's docstring."""
         return (self.function.__doc__ or "").strip().split("\n")[0]
+
+    @property
+    def truth(self) -> str | None:
+        """The measurement on many fresh examples that tells whether this one is right, where one was stated."""
+        name = getattr(self.function, "__truth__", None)
+        return self.name if name == "" else name
 
     def stated(self, name: str, value: Value) -> Measurement:
         """Give a value of this measure its unit, estimator and source.
@@ -268,6 +276,25 @@ def needing(**kinds: Any) -> Callable[[F], F]:
     return declare
 
 
+def truth(name: str = "") -> Callable[[F], F]:
+    """State what tells whether a measure's interval holds: a measurement on many examples that were not used for it.
+
+    The field trial compares the two.
+
+    Args:
+        name: of that measurement; empty: the measure itself, of which the audit sees a sample.
+
+    Returns:
+        a decorator that returns the function unchanged; it goes below ``@measure``.
+    """
+
+    def declare(function: F) -> F:
+        function.__truth__ = name  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
 def declared_measures() -> tuple[MeasureDeclaration, ...]:
     """Return every measure registered so far.
 
@@ -339,7 +366,8 @@ def measurement_of(function: Callable[..., Any], value: Value) -> Measurement:
     return declared.stated(declared.name, value)
 
 
-def needs_of(function: Callable[..., Any]) -> dict[str, Need]:
+@cache
+def needs_of(function: Callable[..., Any]) -> Mapping[str, Need]:
     """Return what the parameters of a declared function need.
 
     Args:

@@ -11,7 +11,7 @@ from memspace.intervals import of_independent_ratio
 from memspace.measures.calibration import calibration_error
 from memspace.measures.correct import by_example, correct, per_prediction
 from memspace.measures.damping import DampingChoice
-from memspace.measures.declaration import measure
+from memspace.measures.declaration import measure, truth
 from memspace.measures.expected import LeaveOneOutDoubt, expected_calibration
 from memspace.measures.explained import TargetSpread
 from memspace.measures.judge import Judged, Unseen
@@ -122,6 +122,7 @@ def tic_estimate(
     source="rad2020",
     better="smaller",
 )
+@truth(MEASURED)
 def loo_estimate(outputs: TrainingOutputs, curvature: Curvature, expected: Expected) -> Value:
     """Loss to expect on data like the training data."""
     how = f"{expected.how}; {curvature.estimator}"
@@ -161,6 +162,7 @@ def damping_used(outputs: TrainingOutputs, damping: DampingChoice) -> Value:
     source="kumar2019",
     better="smaller",
 )
+@truth("generalisation.test_calibration")
 def calibration_to_expect(
     task: Task,
     outputs: TrainingOutputs,
@@ -187,6 +189,7 @@ def calibration_to_expect(
     source="kumar2019",
     better="smaller",
 )
+@truth()
 def measured_calibration(
     task: Task, test: TestOutputs | None, labels: Judged | None, loo: LeaveOneOutOutputs | None
 ) -> Value | None:
@@ -204,6 +207,7 @@ def measured_calibration(
     estimator="mean over test examples",
     better="smaller",
 )
+@truth()
 def measured_loss(task: Task, test: TestOutputs, outputs: TrainingOutputs) -> Value:
     """Mean loss of a prediction on the test data."""
     law = task.likelihood
@@ -220,6 +224,7 @@ def measured_loss(task: Task, test: TestOutputs, outputs: TrainingOutputs) -> Va
     better="larger",
     shown="share",
 )
+@truth()
 def measured_accuracy(task: Task, test: TestOutputs | None) -> Value | None:
     """Share of the test data that it gets right."""
     law = task.likelihood

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memspace.measures.attack import Found
 from memspace.measures.corruptions import CORRUPTIONS, Corrupted
-from memspace.measures.declaration import measure
+from memspace.measures.declaration import measure, truth
 from memspace.measures.input_metric import InputReading
 from memspace.measures.input_study import STEP, AttackSettings, InputStudy, probed_inputs
 from memspace.measures.ranks import bootstrap_median, spearman
@@ -42,6 +42,7 @@ PREDICTORS: dict[str, tuple[str, Callable[[InputReading, str], Tensor]]] = {
     unit=SQUARED,
     estimator="largest eigenvalue of the metric pulled back to the input, exact by the C × C dual",
 )
+@truth()
 def input_sensitivity(study: InputStudy) -> Value | Absent:
     """How fast a prediction changes along the input's most sensitive direction, on average."""
     return study.unreadable if study.reading is None else Value.mean(study.reading.top, lower=0.0)
@@ -53,6 +54,7 @@ def input_sensitivity(study: InputStudy) -> Value | Absent:
     unit=SQUARED,
     estimator="trace of the metric pulled back to the input, C backward passes an input",
 )
+@truth()
 def input_trace(study: InputStudy) -> Value | None:
     """How fast a prediction changes under noise on all of the input, on average."""
     return None if study.reading is None else Value.mean(study.reading.trace, lower=0.0)
@@ -65,6 +67,7 @@ def input_trace(study: InputStudy) -> Value | None:
     estimator=f"median over examples of measured over predicted KL, {STEP} nats predicted, along the weakest direction",
     shown="ratio",
 )
+@truth()
 def input_step_ratio(study: InputStudy) -> Value | None:
     """How well the second order predicts the effect of a small step of the input."""
     if study.step_ratio is None:
@@ -84,6 +87,7 @@ def _distance_measures(norm: str) -> tuple[Part, ...]:
     searched = "median; projected gradient descent, radius bisected: an upper bound"
 
     @measure(name, chapter=chapter, unit="input units", estimator=searched, better="larger")
+    @truth()
     def distance(task: Task, study: InputStudy) -> Value | Absent | None:
         """Length of the smallest step of the input that changes a decision."""
         attack = _found(study, norm)
@@ -96,6 +100,7 @@ def _distance_measures(norm: str) -> tuple[Part, ...]:
     over = "median of measured over linearised distance"
 
     @measure(f"{name}.over_linear", chapter=chapter, unit="1", estimator=over, shown="ratio")
+    @truth()
     def over_linear(study: InputStudy) -> Value | None:
         """Ratio of the measured distance to the linearised one."""
         attack = _found(study, norm)
@@ -113,6 +118,7 @@ def _rank_measure(norm: str, key: str) -> Part:
     rule = f"Spearman ρ with the measured distance, {words}; bootstrap over examples"
 
     @measure(f"input.distance_{norm}.rank_{key}", chapter=chapter, unit="1", estimator=rule, better="larger")
+    @truth()
     def rank(study: InputStudy) -> Value | None:
         """How well a reading of the metric ranks inputs by how easily they are flipped."""
         attack = _found(study, norm)
@@ -134,6 +140,7 @@ def _rank_measure(norm: str, key: str) -> Part:
     estimator="median radius of unchanged decisions: gap over √2 × the product of the layers' norms",
     better="larger",
 )
+@truth()
 def certified(study: InputStudy) -> Value | Absent:
     """Radius within which no step changes the decision, proven."""
     return study.certified if isinstance(study.certified, Absent) else _median(study.certified[0], study)
@@ -152,6 +159,7 @@ def _corruption_rank(corruption: str, key: str) -> Part:
     chapter = "robustness" if key == "linear" else "attack"
 
     @measure(f"input.{corruption}.rank_{key}", chapter=chapter, unit="1", estimator=rule, better="larger")
+    @truth()
     def rank(study: InputStudy) -> Value | None:
         """How well distances rank inputs by the corruption they withstand."""
         met = next((c for c in study.corruptions if c.corruption.name == corruption), None)

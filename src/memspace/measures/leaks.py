@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memspace.measures.correct import by_example, correct, per_prediction
-from memspace.measures.declaration import measure, provides
+from memspace.measures.declaration import measure, provides, truth
 from memspace.measures.repeats import LeakedExamples
 from memspace.measures.values import TestOutputs, TrainingOutputs
 from memspace.task.task import Task
@@ -72,6 +72,7 @@ def leaked_share(test: WithoutCopies) -> Value:
     better="larger",
     shown="share",
 )
+@truth()
 def accuracy_without_copies(task: Task, test: WithoutCopies) -> Value | None:
     """Share of the other test examples that it gets right."""
     if not test.copies or not len(test.f) or not task.likelihood.classifies:
@@ -87,6 +88,7 @@ def accuracy_without_copies(task: Task, test: WithoutCopies) -> Value | None:
     estimator="test examples that are not in the training data",
     better="smaller",
 )
+@truth()
 def loss_without_copies(task: Task, test: WithoutCopies, outputs: TrainingOutputs) -> Value | Absent | None:
     """Mean loss of a prediction on the other test examples."""
     if not test.copies:

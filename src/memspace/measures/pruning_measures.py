@@ -16,7 +16,7 @@ from torch import Tensor
 from memspace.errors import NonFiniteError
 from memspace.measures.compensated import CHANGE, CHOICE, Pruned, PruneSettings, schedule
 from memspace.measures.cost import EIGH, Facts, Stage
-from memspace.measures.declaration import measure, needing, provides
+from memspace.measures.declaration import measure, needing, provides, truth
 from memspace.measures.efficiency import Needed, PruningCurve, accuracy_curve, needed_share, prunable, pruning_curve
 from memspace.measures.filters import filtered_layers, prune_filters
 from memspace.measures.pruning import prune
@@ -235,6 +235,7 @@ def least_share(
     better="smaller",
     shown="share",
 )
+@truth()
 def smallest_share(least: LeastShare, judge: PruningJudge) -> Value:
     """Share of the weights that must stay; the others can be cut."""
     return _stated(least.needed, least.n, f"{least.methods} methods, {least.n:,} {judge.word} examples")
@@ -262,6 +263,7 @@ def _measures_of(kind: type[MethodCurve], key: str, source: str = "") -> tuple[P
         shown="share",
     )
     @needing(method=kind)
+    @truth()
     def share(method: MethodCurve, judge: PruningJudge) -> Value | None:
         """Share of the weights that must stay by this method."""
         curve = method.curve
@@ -286,6 +288,7 @@ def _declared_at(kind: type[MethodCurve], key: str, kept: float, classes: bool) 
         shown="share" if classes else "number",
     )
     @needing(method=kind | None)
+    @truth()
     def at(task: Task, method: MethodCurve | None, judge: PruningJudge, outputs: TrainingOutputs) -> Value | None:
         """Accuracy, or loss without classes, with this share of the weights."""
         if method is None or task.likelihood.classifies != classes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from memspace.measures.cost import Facts, Stage
-from memspace.measures.declaration import measure, provides
+from memspace.measures.declaration import measure, provides, truth
 from memspace.measures.robustness import split
 from memspace.measures.rounding import rounded
 from memspace.measures.sensitivity import LayerCost, layer_costs, measured_kl, predicted_kl
@@ -152,6 +152,7 @@ def _measures_at(bits: int) -> tuple[Callable[..., Value | None], ...]:
     paired = "accuracy of the rounded network less the original's, paired"
 
     @measure(accuracy_change(bits), chapter=chapter, unit="1", estimator=paired, better="larger", shown="share")
+    @truth()
     def change(weights: WeightsRounded) -> Value | None:
         """What rounding costs in accuracy."""
         if weights.right_before is None:
