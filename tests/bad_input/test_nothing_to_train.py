@@ -10,7 +10,7 @@ import memspace
 from memspace.errors import TaskError
 
 X, Y = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3
-FLOAT = "hand over the network as it was before it was quantised"
+FLOAT = "pass the network as it was before it was quantised"
 
 
 class Stored(nn.Module):

@@ -18,7 +18,7 @@ from memspace.auditing.plan import AuditSettings
 from memspace.auditing.results import Results
 from memspace.errors import TaskError
 from memspace.measurement import Unmeasured
-from memspace.task.counts import count_residuals
+from memspace.task.laws.poisson import count_residuals
 from memspace.task.likelihood import Bernoulli, Gaussian, Likelihood, Poisson
 from memspace.task.task import Task
 

@@ -1,4 +1,4 @@
-"""Examples come in index order, whatever was handed over."""
+"""Examples come in index order, whatever the user passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever kind of data is handed over, the network sees the same examples in the same order."""
+"""Whatever kind of data is passed, the network sees the same examples in the same order."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_a_write_into_the_data_that_no_probe_could_see_is_noticed() -> None:
     task = Task(Sometimes(), (x, Y))
     outputs(task, task.train, batch=4)
     outputs(task, task.train, index=torch.arange(5))
-    with pytest.raises(DataError, match="was written to after it was handed over"):
+    with pytest.raises(DataError, match="was written to after it was passed"):
         task.train.batch([0])
 
 

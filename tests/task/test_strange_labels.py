@@ -125,7 +125,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], int, Likelihood | None, str]] = {
     "huge classes": (lambda: Y + 10**12, C, None, "largest 1000000000002"),
     "missing numbers": (_missing, C, None, "15 labels are missing"),
     "missing integers": (lambda: pd.Series([None, *Y.tolist()[1:]], dtype="Int64"), C, None, "are missing"),
-    "None in a list": (lambda: [None, *Y.tolist()[1:]], C, None, "holds None beside numbers"),
+    "None in a list": (lambda: [None, *Y.tolist()[1:]], C, None, "holds None next to numbers"),
     "missing strings": (lambda: pd.Series([None, *WORDS[1:]]), C, None, "1 are missing"),
     "masked": (lambda: np.ma.array(Y.numpy(), mask=TWO.numpy() > 0), C, None, "15 values of a masked array"),
     "complex": (lambda: Y.to(torch.complex64), C, None, "found complex64"),

@@ -146,9 +146,10 @@ def chain_of(model: nn.Module, profile: ModelProfile) -> Chain:
     """
     modules, turns, calls = candidates(model), Counter[str](), []
     for call in profile.calls:
-        if call.name in modules and call.given is not None and call.made is not None:
-            versions = (0, 0) if call.kept else (-1, -1)  # the meta tensors' own is 0
-            calls.append(ModuleCall(call.name, modules[call.name], turns[call.name], call.given, call.made, versions))
+        if call.name in modules and call.state_in is not None and call.state_out is not None:
+            versions = (0, 0) if call.intact else (-1, -1)  # the meta tensors' own is 0
+            states = call.state_in, call.state_out
+            calls.append(ModuleCall(call.name, modules[call.name], turns[call.name], *states, versions))
             turns[call.name] += 1
     return _chain(calls, 1, named=False)
 

@@ -25,10 +25,10 @@ from memspace.passes.layers.registry import registered_rules
 from memspace.passes.profile import note_followed
 from memspace.passes.proof import mismatched, uncalled
 from memspace.passes.space import ParameterSpace
-from memspace.task.attached import check_attached
 from memspace.task.checks import check_task, depends_on_batch, evaluating, untouched
 from memspace.task.data import call_model, move, take
 from memspace.task.first_calls import alone_of
+from memspace.task.gradients import check_attached
 from memspace.task.task import Task
 
 __all__ = ["checked_space", "fitting_space", "of_its_batch", "verified_space"]

@@ -1,8 +1,8 @@
-"""The network and the data brought together: which reading of a batch the network takes, and what it gives back.
+"""The network and the data brought together: which reading of a batch the network takes, and what it returns.
 
 Networks as libraries have them return named tuples and dicts, take tensors that all examples share, or work in place
-on their inputs. All of memspace calls ``task.model(x)`` and expects a tensor of outputs; what else a network needs is
-put around its ``forward`` once, here, in a copy of its outermost module that shares all parameters and children.
+on their inputs. All of memspace calls ``task.model(x)`` and expects a tensor of outputs. Whatever else a network needs
+is put around its ``forward`` once, here, in a copy of its outermost module that shares all parameters and children.
 """
 
 from __future__ import annotations
@@ -48,7 +48,15 @@ class Adapter:
         return bool(self.shared) or self.pick is not None or self.copies
 
     def inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The inputs of a call as the network takes them."""
+        """Arrange the inputs of a call as the network takes them.
+
+        Args:
+            args: positional inputs.
+            kwargs: keyword inputs.
+
+        Returns:
+            Both, with the shared ones.
+        """
         if self.copies:
             args = tuple(copied(a) for a in args)
             kwargs = {k: copied(v) for k, v in kwargs.items()}
@@ -57,50 +65,68 @@ class Adapter:
             placed.insert(k, self.shared[k])
         return tuple(placed), kwargs | {k: v for k, v in self.shared.items() if isinstance(k, str)}
 
-    def outputs(self, found: Any) -> Any:
-        """The outputs in what a call returned."""
-        return found if self.pick is None or isinstance(found, Tensor) else part_of(found, self.pick)
+    def outputs(self, returned: Any) -> Any:
+        """Take the outputs out of what a call returned.
+
+        Args:
+            returned: by the network.
+
+        Returns:
+            The entry named by ``pick``; tensors as they are.
+        """
+        return returned if self.pick is None or isinstance(returned, Tensor) else part_of(returned, self.pick)
 
 
 def adapted(model: nn.Module, adapter: Adapter) -> nn.Module:
-    """The model itself where nothing is needed, else a copy of its outermost module around the same contents."""
+    """Put an adapter around a network.
+
+    Args:
+        model: the network.
+        adapter: what goes around its ``forward``.
+
+    Returns:
+        The model itself where nothing is needed, else a copy of its outermost module around the same contents.
+    """
     if not adapter.needed or isinstance(model, torch.jit.ScriptModule):
         return model
     kind = type(model)
-    own = model.__dict__.get("forward")  # a forward replaced on the instance
+    replaced = model.__dict__.get("forward")  # a forward replaced on the instance
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = adapter.inputs(args, kwargs)
-        return adapter.outputs(own(*args, **kwargs) if own is not None else kind.forward(self, *args, **kwargs))
+        return adapter.outputs(
+            replaced(*args, **kwargs) if replaced is not None else kind.forward(self, *args, **kwargs)
+        )
 
     names = {"forward": forward, "_adapter": adapter, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    if own is not None:  # for who asks what the model computes
-        names["_own_forward"] = staticmethod(own)
+    if replaced is not None:  # for who asks what the model computes
+        names["_own_forward"] = staticmethod(replaced)
     made: Any = type(kind.__name__, (kind,), names)
     new: nn.Module = made.__new__(made)
     new.__dict__ = {k: v for k, v in vars(model).items() if k != "forward"}
     return new
 
 
-def logits_of(found: Any, count: int | None = None) -> Any:
-    """Where the outputs are in what a network returned: the entry ``logits``, else the only one that can be them.
+def logits_of(returned: Any, count: int | None = None) -> Any:
+    """Find the outputs in what a network returned: the entry ``logits``, else the only one that can be them.
 
     Args:
+        returned: by the network.
         count: of examples, where known: outputs have as many rows.
 
     Returns:
-        an entry's name or place; None for a tensor, and where it is not clear.
+        An entry's name or place; None for a tensor, and where it is not clear.
     """
-    if isinstance(found, Tensor):
+    if isinstance(returned, Tensor):
         return None
-    if isinstance(found, Mapping):
-        named = dict(found.items())
-    elif hasattr(found, "_asdict"):
-        named = found._asdict()
-    elif isinstance(found, tuple | list):
-        named = dict(enumerate(found))
+    if isinstance(returned, Mapping):
+        named = dict(returned.items())
+    elif hasattr(returned, "_asdict"):
+        named = returned._asdict()
+    elif isinstance(returned, tuple | list):
+        named = dict(enumerate(returned))
     else:
-        named = vars(found) if hasattr(found, "__dict__") else {}
+        named = vars(returned) if hasattr(returned, "__dict__") else {}
     if isinstance(named.get("logits"), Tensor):
         return "logits"
     rows = [
@@ -116,7 +142,8 @@ class Together:
     """A model and data that fit.
 
     Args:
-        model, data: as the passes read them.
+        model: as the passes read it.
+        data: as the passes read them.
         adapter: what is around the model's forward.
         shape: of the outputs of two examples (of one, where there is but one); None where the model refused them.
     """
@@ -141,10 +168,18 @@ def brought_together(
     state.
 
     Args:
+        model: the network.
+        data: any.
+        law: the output law, which tells a label from an input where both readings run.
+        dtype: of floating inputs.
+        device: of the network.
         first: what a plain network did with these data, if it is one: nothing goes through it again.
 
+    Returns:
+        Both, and what is around the model.
+
     Raises:
-        DataError: the data cannot be read, or it is not clear what in them is the label.
+        DataError: the data cannot be read, or it is not clear which part of them is the label.
     """
     if first is not None:
         return Together(model, data.read_as(Layout(), dtype), shape=tuple(first.used.shape))
@@ -166,16 +201,16 @@ def brought_together(
             remedy="let the dataset return (input, label) pairs, with a tuple of inputs where there are several",
         )
     chosen = good[0] if good else (len(readings) - 1 if places else 0)
-    found = tried[chosen]
+    reading = tried[chosen]
     data = data.read_as(readings[chosen], dtype)
-    if found is None:
+    if reading is None:
         return Together(model, data)
-    adapter, shape = found
+    adapter, shape = reading
     return Together(adapted(model, adapter), data, adapter, shape)
 
 
 def _with_shared(layout: Layout, data: Data, raw: Any, index: Tensor) -> Layout:
-    """The layout with what in the inputs has no axis of examples set apart."""
+    """Set apart the inputs that have no axis of examples."""
     try:
         x = layout.split(raw, data.name)[0]
     except MemspaceError:
@@ -191,7 +226,7 @@ def _with_shared(layout: Layout, data: Data, raw: Any, index: Tensor) -> Layout:
 
 
 def _is_shared(batch: Any, one: Any, count: int) -> bool:
-    """Whether an input of a batch of ``count`` examples, and of one example alone, has no axis of examples."""
+    """Tell whether an input, in a batch of ``count`` examples and in one example alone, has no axis of examples."""
     if isinstance(batch, Tensor):
         if batch.dim() == 0 or not isinstance(one, Tensor) or one.dim() == 0:
             return batch.dim() == 0 or len(batch) != count
@@ -209,7 +244,10 @@ def _tried(
     device: torch.device,
     known: Adapter,
 ) -> tuple[Adapter, tuple[int, ...] | None] | None:
-    """What the network needs around it under this reading, and its outputs' shape; None where it refuses the data."""
+    """Find what the network needs around it under this reading, and its outputs' shape.
+
+    None where the network refuses the data.
+    """
     try:
         x, y = layout.split(raw, data.name)
     except MemspaceError:
@@ -225,14 +263,14 @@ def _tried(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of readings that are tried in vain
-            found = call_model(adapted(model, Adapter(shared=shared)), batch)
+            returned = call_model(adapted(model, Adapter(shared=shared)), batch)
     except Exception:  # whatever a network raises at inputs it does not take
         return None
-    if _keeps_a_cache(model, found):
+    if _keeps_a_cache(model, returned):
         shared = shared | {"use_cache": False}
     written = any(t._version > 0 for t in leaves(batch))
-    pick = logits_of(found, len(leaves(batch)[0]))
-    f = found if pick is None else part_of(found, pick)
+    pick = logits_of(returned, len(leaves(batch)[0]))
+    f = returned if pick is None else part_of(returned, pick)
     if isinstance(raw, tuple) and len(raw) > 2 and isinstance(f, Tensor):
         try:
             law.check(f, move(data.encode(y), device), data.name)
@@ -241,24 +279,41 @@ def _tried(
     return Adapter(shared, pick, written), tuple(f.shape) if isinstance(f, Tensor) else None
 
 
-def _keeps_a_cache(model: nn.Module, found: Any) -> bool:
-    """Whether the network filled a cache of keys and values, which serves generation alone, and can be told not to.
+def _keeps_a_cache(model: nn.Module, returned: Any) -> bool:
+    """Tell whether the network filled a cache of keys and values, for generation alone, and can be told not to.
 
-    Its blocks write into that cache at every call, so that a block called again alone would read what it wrote.
+    Its blocks write into that cache at every call, so that a block called again alone would read its own keys.
     """
-    cached = found.get("past_key_values") if isinstance(found, Mapping) else getattr(found, "past_key_values", None)
+    cached = (
+        returned.get("past_key_values") if isinstance(returned, Mapping) else getattr(returned, "past_key_values", None)
+    )
     return cached is not None and "use_cache" in inspect.signature(model.forward).parameters
 
 
-def part_of(found: Any, pick: Any) -> Any:
-    """The entry or attribute ``pick`` of what a network returned."""
-    if isinstance(found, Mapping) or isinstance(pick, int):
-        return found[pick]
-    return getattr(found, pick)
+def part_of(returned: Any, pick: Any) -> Any:
+    """Take one entry or attribute of what a network returned.
+
+    Args:
+        returned: by the network.
+        pick: a name or a place.
+
+    Returns:
+        That part.
+    """
+    if isinstance(returned, Mapping) or isinstance(pick, int):
+        return returned[pick]
+    return getattr(returned, pick)
 
 
 def copied(x: Any) -> Any:
-    """Inputs in memory of their own."""
+    """Copy inputs into memory of their own.
+
+    Args:
+        x: a tensor, or nested tuples and dicts of tensors.
+
+    Returns:
+        Inputs of the same structure.
+    """
     if isinstance(x, Tensor):
         return x.clone()
     if isinstance(x, dict):

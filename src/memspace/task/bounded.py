@@ -1,7 +1,7 @@
 """Embeddings with ``max_norm``, read without shortening the user's weights.
 
 Torch shortens the rows that are looked up in place, in every forward pass. Here the shortened rows are used and the
-weights left alone; the derivative is torch's own, that of the shortened row taken for the row.
+weights left alone. The derivative is torch's own, which takes the shortened row for the row.
 """
 
 from __future__ import annotations
@@ -14,26 +14,51 @@ __all__ = ["BOUNDED", "BoundedBag", "BoundedEmbedding", "within_norm"]
 
 
 def within_norm(weight: Tensor, max_norm: float, norm_type: float) -> Tensor:
-    """Rows no longer than ``max_norm``, with the derivative of the rows as they are."""
-    held = weight.detach()
-    return weight + (torch.renorm(held, norm_type, 0, max_norm) - held)
+    """Scale rows down to a largest norm, with the derivative of the rows as they are.
+
+    Args:
+        weight: (V, D) rows.
+        max_norm: the largest norm.
+        norm_type: p of the p-norm.
+
+    Returns:
+        (V, D); rows that are short enough are unchanged.
+    """
+    rows = weight.detach()
+    return weight + (torch.renorm(rows, norm_type, 0, max_norm) - rows)
 
 
 class BoundedEmbedding(nn.Embedding):
     """An embedding whose forward pass leaves its weight as it is."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The rows looked up, none longer than ``max_norm``."""
+        """Look rows up, none longer than ``max_norm``.
+
+        Args:
+            input: whole numbers, any shape.
+
+        Returns:
+            The rows, (..., D).
+        """
         assert self.max_norm is not None
         weight = within_norm(self.weight, self.max_norm, self.norm_type)
         return nnf.embedding(input, weight, self.padding_idx, None, 2.0, self.scale_grad_by_freq)
 
 
 class BoundedBag(nn.EmbeddingBag):
-    """The same for bags."""
+    """A bag of embeddings whose forward pass leaves its weight as it is."""
 
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
-        """The rows looked up, none longer than ``max_norm``, by bag."""
+        """Look rows up, none longer than ``max_norm``, and reduce them by bag.
+
+        Args:
+            input: whole numbers, (B, L) or one list (N,).
+            offsets: (B,) where each bag starts in a list.
+            per_sample_weights: weights of the rows, of the shape of ``input``.
+
+        Returns:
+            (B, D).
+        """
         assert self.max_norm is not None
         weight = within_norm(self.weight, self.max_norm, self.norm_type)
         return nnf.embedding_bag(

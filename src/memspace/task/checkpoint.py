@@ -15,14 +15,19 @@ from torch import Tensor, nn
 
 from memspace.arguments import described
 from memspace.errors import CheckpointError, UnsafeCheckpointError, WeightsMismatchError
-from memspace.task.fingerprint import fingerprint
 from memspace.task.plain import own_name
 
-__all__ = ["as_state", "check_fit", "fingerprint", "load_weights", "read_state"]
+__all__ = ["as_state", "check_fit", "load_weights", "read_state"]
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file: safetensors, or a torch file read with ``weights_only=True``.
+    """Read the state dict in a file: safetensors, or a torch file with ``weights_only=True``.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Each name with its tensor, on the CPU.
 
     Raises:
         CheckpointError: missing, truncated or of no known format.
@@ -57,7 +62,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _calls(path: Path) -> bool:
-    """True for a bare pickle that names a function or class; read opcode by opcode, never run."""
+    """Tell whether a file is a bare pickle that names a function or class; it is read opcode by opcode, never run."""
     try:
         with path.open("rb") as file:
             return any(op.name in ("GLOBAL", "STACK_GLOBAL", "INST") for op, _, _ in pickletools.genops(file))
@@ -80,6 +85,10 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a checkpoint into the model, all keys or none.
 
+    Args:
+        model: whose weights and buffers are replaced.
+        path: of the checkpoint.
+
     Raises:
         WeightsMismatchError: names the first keys that are missing, unexpected or of another shape.
     """
@@ -91,7 +100,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def _kind(t: Tensor) -> str:
-    """What sort of numbers a tensor holds: loading one sort into another changes what they mean."""
+    """Name the sort of numbers a tensor holds: loading one sort into another changes what they mean."""
     if t.is_complex():
         return "complex"
     if t.is_quantized:
@@ -125,28 +134,33 @@ def as_state(given: Any, where: str) -> Mapping[str, Tensor]:
 
 
 def check_fit(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Raise unless a state dict has the model's keys, shapes and kinds of number, all of them and no others.
+    """Check that a state dict has exactly the model's keys, shapes and kinds of number.
+
+    Args:
+        model: the network.
+        state: names and tensors.
+        where: the place that the error names.
 
     Raises:
         WeightsMismatchError: names the first keys that are missing, unexpected or of another shape.
     """
-    state, own = as_state(state, where), model.state_dict()
-    missing = [k for k in own if k not in state]
-    unexpected = [k for k in state if k not in own]
-    both = [k for k in own if k in state]
-    shapes = [k for k in both if own[k].shape != state[k].shape]
-    kinds = [k for k in both if k not in shapes and _kind(state[k]) != _kind(own[k])]
+    state, expected = as_state(state, where), model.state_dict()
+    missing = [k for k in expected if k not in state]
+    unexpected = [k for k in state if k not in expected]
+    both = [k for k in expected if k in state]
+    shapes = [k for k in both if expected[k].shape != state[k].shape]
+    kinds = [k for k in both if k not in shapes and _kind(state[k]) != _kind(expected[k])]
     faults = []
     for word, keys in (("missing", missing), ("unexpected", unexpected)):
         if keys:
             faults.append(f"{len(keys)} {word} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})")
     if shapes:
         k = shapes[0]
-        faults.append(f"{len(shapes)} of another shape ({k}: {tuple(state[k].shape)} for {tuple(own[k].shape)})")
+        faults.append(f"{len(shapes)} of another shape ({k}: {tuple(state[k].shape)} for {tuple(expected[k].shape)})")
     if kinds:
         k = kinds[0]
-        said = f"{k}: {_word(state[k])} for {_word(own[k])}"
-        faults.append(f"{len(kinds)} of another kind of number ({said})")
+        dtypes = f"{k}: {_word(state[k])} for {_word(expected[k])}"
+        faults.append(f"{len(kinds)} of another kind of number ({dtypes})")
     if faults:
         raise WeightsMismatchError(
             "the weights do not fit the model: " + "; ".join(faults),

@@ -1,4 +1,4 @@
-"""Bad input, caught before any work starts: one sentence each. And reading a model without leaving a trace."""
+"""Bad input, caught before any work starts, one sentence each; and models read without leaving a trace."""
 
 from __future__ import annotations
 
@@ -11,22 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from memspace.errors import (
-    LabelError,
-    NonFiniteError,
-    ShapeError,
-    StochasticModelError,
-    TaskError,
-)
-from memspace.task.attached import check_attached, detached, ends_in_kernels
+from memspace.errors import LabelError, NonFiniteError, ShapeError, StochasticModelError, TaskError
 from memspace.task.data import READ_AT_ONCE, Data, Inputs, call_model, move
 from memspace.task.first_calls import first_calls_of, near
+from memspace.task.gradients import check_attached, detached, ends_in_kernels
 from memspace.task.kernels import as_written, differentiable_kernels, without_gradient_hooks
+from memspace.task.metadata import check_metadata
 from memspace.task.repeated import check_padding, check_repeatable
 from memspace.task.restored import restored
 from memspace.task.samplers import same_draws
 from memspace.task.selection import chosen_names, split_patterns, trained, what_can_be_trained
-from memspace.task.told import check_told
+from memspace.task.tensors import leaves
 
 if TYPE_CHECKING:
     from memspace.task.task import Task
@@ -38,10 +33,16 @@ SHIFTS = "prepare_decoder_input_ids_from_labels"  # of transformers' models with
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model as it is read: eval mode, full precision, kernels that can be differentiated, no sparse gradients,
-    no hooks on gradients.
+    """Read the model as it is meant: eval mode, full precision, kernels that can be differentiated.
 
-    Modes, buffers and attributes are as before afterwards, also after an exception.
+    Sparse gradients and hooks on gradients are switched off too. Modes, buffers and attributes are as before
+    afterwards, also after an exception.
+
+    Args:
+        model: the network.
+
+    Yields:
+        The same model.
     """
     modes = [(m, m.training) for m in model.modules()]
     sparse = [m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.sparse]
@@ -61,8 +62,15 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[nn.Module]:
-    """As :func:`evaluating`, and afterwards torch's random state and each parameter's ``grad`` and ``requires_grad``
-    are as before.
+    """Read the model as :func:`evaluating` does, and restore gradients and random state as well.
+
+    Afterwards torch's random state and each parameter's ``grad`` and ``requires_grad`` are as before.
+
+    Args:
+        model: the network.
+
+    Yields:
+        The same model.
     """
     grads = [(p, p.grad, p.requires_grad) for p in model.parameters()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
@@ -78,15 +86,22 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def holding(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[nn.Module]:
-    """The model with the weights and buffers of a state dict inside; its own tensors are put back afterwards.
+    """Put a state dict's weights and buffers into the model; its own tensors are put back afterwards.
 
     A copy of the model would not do: a forward replaced on an instance goes on using the layer it was made for.
+
+    Args:
+        model: the network.
+        state: names and tensors.
+
+    Yields:
+        The same model, with the numbers of ``state``.
 
     Raises:
         KeyError: the state lacks a parameter or a buffer that is part of the model's own.
     """
-    kept = model.state_dict()
-    tensors = {n: t for n, t in (*model.named_parameters(), *model.named_buffers()) if n in kept}
+    saved = model.state_dict()
+    tensors = {n: t for n, t in (*model.named_parameters(), *model.named_buffers()) if n in saved}
     before = [(t, t.data) for t in tensors.values()]
     try:
         for n, t in tensors.items():
@@ -98,16 +113,18 @@ def holding(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[nn.Module
 
 
 def check_task(task: Task, forward: Callable[[Inputs], Tensor] | None = None) -> None:
-    """Raise the first fault found in the task; see ``memspace.errors`` for the kinds.
+    """Raise the first fault of a task; see ``memspace.errors`` for the kinds.
 
     Nothing of the task is changed, nor torch's random state, which random models and random data draw from. A plain
     network that does what it did when the task was made is called once (see ``memspace.task.first_calls``).
 
     Args:
-        forward: how it is called then, with gradients on; whoever goes on with its graph gives another way.
+        task: to be checked.
+        forward: how a plain network is called, with gradients on; a caller that uses the graph gives its own.
 
     Raises:
-        MemspaceError: the fault.
+        TaskError: the model cannot be differentiated at all.
+        MemspaceError: any other fault.
     """
     if torch.is_inference_mode_enabled():
         raise TaskError(
@@ -119,7 +136,7 @@ def check_task(task: Task, forward: Callable[[Inputs], Tensor] | None = None) ->
         raise TaskError(
             "the model is a compiled TorchScript program, in which other weights cannot be put",
             where=task.name,
-            remedy="hand over the nn.Module it was made from, with the same weights",
+            remedy="pass the nn.Module it was made from, with the same weights",
         )
     _check_weights(task.model)
     chosen_names(task.model, *split_patterns(task.parameters))
@@ -130,7 +147,7 @@ def check_task(task: Task, forward: Callable[[Inputs], Tensor] | None = None) ->
             check_repeatable(data)
             f = _check_forward(task, data) if same is None else same
             _check_labels_and_inputs(task, data, f)
-        check_told(task, f.shape[-1])
+        check_metadata(task, f.shape[-1])
         if same is None:
             _check_deterministic(task)
             _check_alone(task)
@@ -189,7 +206,7 @@ def _check_weights(model: nn.Module) -> None:
 
 
 def _check_no_dropout_draws(model: nn.Module) -> None:
-    """Which network is meant, the one with the masks or the one without, is for the user to say."""
+    """Refuse a model that draws dropout masks: only the user knows whether the one with or without masks is meant."""
     for name, module in model.named_modules():
         share = getattr(module, "p", 0.0) if isinstance(module, nn.modules.dropout._DropoutNd) else 0.0
         if isinstance(module, nn.MultiheadAttention | nn.RNNBase):
@@ -198,20 +215,13 @@ def _check_no_dropout_draws(model: nn.Module) -> None:
             raise StochasticModelError(
                 f"the model is in training mode and draws dropout masks (p = {share:g})",
                 where=f"module {name}" if name else type(model).__name__,
-                remedy="call model.eval() before handing it over",
+                remedy="call model.eval() before passing it",
             )
-
-
-def _tensors(x: Inputs) -> list[Tensor]:
-    if isinstance(x, Tensor):
-        return [x]
-    values = x.values() if isinstance(x, dict) else x
-    return [t for v in values for t in _tensors(v)] if isinstance(x, dict | tuple) else []
 
 
 def _check_forward(task: Task, data: Data) -> Tensor:
     batch = data.batch(range(min(4, len(data))))
-    shapes = ", ".join(str(tuple(t.shape)) for t in _tensors(batch.x))
+    shapes = ", ".join(str(tuple(t.shape)) for t in leaves(batch.x))
     try:
         with torch.no_grad():
             f = call_model(task.model, move(batch.x, task.device, task.dtype))
@@ -229,9 +239,9 @@ def _check_forward(task: Task, data: Data) -> Tensor:
             remedy="let it return real outputs: logits rather than classes",
         )
     if not isinstance(f, Tensor) or f.dim() < 2 or f.shape[0] != len(batch):
-        found = f"a tensor of shape {tuple(f.shape)}" if isinstance(f, Tensor) else f"a {type(f).__name__}"
+        returned = f"a tensor of shape {tuple(f.shape)}" if isinstance(f, Tensor) else f"a {type(f).__name__}"
         raise ShapeError(
-            f"the model returns {found} for {len(batch)} examples, not (examples, outputs)",
+            f"the model returns {returned} for {len(batch)} examples, not (examples, outputs)",
             where=type(task.model).__name__,
             remedy="wrap the model so that it returns one row of outputs per example"
             + ("" if isinstance(f, Tensor) else ", or an object with logits"),
@@ -240,7 +250,7 @@ def _check_forward(task: Task, data: Data) -> Tensor:
 
 
 def _other_inputs(model: nn.Module, x: Inputs, reason: str) -> str:
-    """What to do about inputs that the model refuses."""
+    """Say what to do about inputs that the model refuses."""
     if hasattr(model, SHIFTS) and isinstance(x, dict) and "decoder_input_ids" not in x:
         return f"give every example an entry decoder_input_ids: model.{SHIFTS}(labels) makes them"
     if "offsets" in reason:
@@ -248,7 +258,7 @@ def _other_inputs(model: nn.Module, x: Inputs, reason: str) -> str:
     wanted, _, got = reason.partition("got")
     if "Long" in wanted and ("Float" in got or "Double" in got):
         return "cast the inputs that are indices to whole numbers, x.long()"
-    whole = [t for t in _tensors(x) if not t.is_floating_point()]
+    whole = [t for t in leaves(x) if not t.is_floating_point()]
     if whole and any(word in reason for word in ("dtype", "Long", "Byte", "scalar type")):
         kind = str(whole[0].dtype).removeprefix("torch.")
         return f"cast the {kind} inputs as in training, for example x.float(): whole numbers are passed as they are"
@@ -266,7 +276,7 @@ def _check_labels_and_inputs(task: Task, data: Data, probe: Tensor) -> None:
         like = probe[:1].expand(len(batch), *probe.shape[1:])
         task.likelihood.check(like, y, f"{data.name}, examples {int(batch.index[0])}..{int(batch.index[-1])}")
         bad = torch.zeros(len(batch), dtype=torch.bool)
-        for t in _tensors(batch.x):
+        for t in leaves(batch.x):
             if t.is_floating_point():
                 bad |= ~torch.isfinite(t.flatten(1) if t.dim() > 1 else t[:, None]).all(1).cpu()
         damaged += batch.index[bad].tolist()
@@ -313,18 +323,28 @@ def _check_deterministic(task: Task) -> None:
 
 
 def depends_on_batch(model: nn.Module, what: str, where: str, remedy: str) -> StochasticModelError:
-    """What to raise where an example's outputs depend on its batch; layers that do so by their nature are named."""
+    """Make the error for outputs that depend on the batch; layers that do so by their nature are named.
+
+    Args:
+        model: the network.
+        what: the sentence.
+        where: the place, where no such layer is in the model.
+        remedy: what to do, where no such layer is in the model.
+
+    Returns:
+        The error, to be raised.
+    """
     dynamic = [n for n, m in model.named_modules() if "quantized.dynamic" in type(m).__module__]
     if dynamic:
         what = f"{what}: its dynamically quantised layers round by the range of the whole batch"
         where = f"module {dynamic[0]}" if dynamic[0] else where
-        remedy = "hand over the network before it was quantised; what rounding costs is measured on a copy"
+        remedy = "pass the network before it was quantised; what rounding costs is measured on a copy"
     return StochasticModelError(what, where=where, remedy=remedy)
 
 
 @torch.no_grad()
 def _check_alone(task: Task) -> None:
-    """One example alone: passes that differentiate example by example read it so."""
+    """Check one example alone: passes that differentiate example by example read it so."""
     if len(task.train) == 1:
         return
     x = move(task.train.batch([0]).x, task.device, task.dtype)
@@ -338,16 +358,16 @@ def _check_alone(task: Task) -> None:
             remedy="let it take any number of examples: no .squeeze() without an axis, no batch statistics",
         ) from error
     if not isinstance(f, Tensor) or f.dim() < 2 or len(f) != 1:
-        found = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
+        returned = tuple(f.shape) if isinstance(f, Tensor) else type(f).__name__
         raise ShapeError(
-            f"the model returns outputs of shape {found} for a batch of one example",
+            f"the model returns outputs of shape {returned} for a batch of one example",
             where=type(task.model).__name__,
             remedy="let it keep the axis of examples: .squeeze(-1) or .flatten(1) instead of .squeeze()",
         )
 
 
 def _first_difference(model: nn.Module, x: Inputs) -> str:
-    """The first module whose output differs between two passes that go on drawing from one random state."""
+    """Name the first module whose output differs between two passes that go on drawing from one random state."""
     first, second = _outputs_by_module(model, x), _outputs_by_module(model, x)
     for (name, a), (_, b) in zip(first, second, strict=False):
         if a.shape != b.shape or not torch.equal(a, b):
@@ -356,7 +376,7 @@ def _first_difference(model: nn.Module, x: Inputs) -> str:
 
 
 def _outputs_by_module(model: nn.Module, x: Inputs) -> list[tuple[str, Tensor]]:
-    """Every submodule's output in the order of the calls; no hook stays."""
+    """Collect every submodule's output in the order of the calls; no hook stays."""
     record: list[tuple[str, Tensor]] = []
 
     def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:

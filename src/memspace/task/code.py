@@ -1,8 +1,8 @@
-"""What a model computes besides its weights: the code it runs and the plain values it holds, fed to a hash.
+"""What a model computes besides its weights, fed to a hash: the code it runs and the plain values it holds.
 
-Functions are read as bytecode with their constants, defaults, closures and the functions, classes and values of the
-user's own modules that they name, so a changed helper or constant counts as much as a changed forward; comments,
-formatting and line numbers do not. Installed packages are taken by name.
+Functions are read as bytecode with their constants, defaults and closures, and with the functions, classes and values
+of the user's own modules that they name. So a changed helper or constant counts as much as a changed forward;
+comments, formatting and line numbers do not. Installed packages are taken by name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["update_code", "update_value"]
 
 MOST, DEPTH = 1000, 12  # members of a container, and levels, that are looked at
 _LIBRARIES = tuple({sysconfig.get_path(k) for k in ("stdlib", "platstdlib", "purelib", "platlib")})
-_KEPT = {  # by nn.Module itself: weights are hashed elsewhere, the rest is bookkeeping
+_BOOKKEEPING = {  # by nn.Module itself: weights are hashed elsewhere, the rest is bookkeeping
     "training",
     "_parameters",
     "_buffers",
@@ -34,16 +34,26 @@ _KEPT = {  # by nn.Module itself: weights are hashed elsewhere, the rest is book
     "call_super_init",
 }
 
-_UNSAID = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__", "__firstlineno__"}
+_IGNORED = {"__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__", "__firstlineno__"}
 
 
 def update_code(digest: Any, value: Any) -> None:
-    """Feed what a model, a function or any object does and holds to a hash."""
+    """Add what a model, a function or any object does and holds to a hash.
+
+    Args:
+        digest: a ``hashlib`` object.
+        value: the object; its containers are read up to 1,000 members and 12 levels.
+    """
     _Walk(digest).value(value, DEPTH)
 
 
 def update_value(digest: Any, value: Any) -> None:
-    """Feed plain data to a hash: numbers, text, tensors, arrays, and containers of them, to the last element."""
+    """Add plain data to a hash: numbers, text, tensors, arrays, and containers of them, to the last element.
+
+    Args:
+        digest: a ``hashlib`` object.
+        value: the data.
+    """
     _Walk(digest, most=None).value(value, DEPTH)
 
 
@@ -53,18 +63,18 @@ class _Walk:
         self._classes: set[type] = set()
         self._seen: dict[int, Any] = {}  # holds what was met, so that no identity is used again
 
-    def say(self, *words: Any) -> None:
+    def feed(self, *words: Any) -> None:
         for word in words:
             data = word if isinstance(word, bytes) else str(word).encode("utf-8", "surrogatepass")
             self._digest.update(len(data).to_bytes(8, "little") + data)
 
     def value(self, v: Any, depth: int) -> None:
         if v is None or isinstance(v, bool | int | float | complex | str | bytes | torch.dtype | torch.device):
-            self.say(type(v).__name__, v if isinstance(v, bytes | str) else repr(v))
+            self.feed(type(v).__name__, v if isinstance(v, bytes | str) else repr(v))
         elif isinstance(v, Tensor | np.ndarray):
             self._array(v)
         elif depth == 0 or id(v) in self._seen:
-            self.say("again", type(v).__qualname__)
+            self.feed("again", type(v).__qualname__)
         elif isinstance(v, list | tuple):
             self._list(v, depth)
         else:
@@ -74,11 +84,11 @@ class _Walk:
     def _array(self, v: Any) -> None:
         if isinstance(v, Tensor):
             v = v.detach()
-            self.say("tensor", tuple(v.shape), v.dtype)
+            self.feed("tensor", tuple(v.shape), v.dtype)
             if v.is_meta:
                 return
             if v.is_quantized:
-                self.say(v.qscheme())
+                self.feed(v.qscheme())
                 v = v.dequantize()
             v = (v if v.layout == torch.strided else v.to_dense()).resolve_conj().resolve_neg().cpu().contiguous()
             # As bytes: numpy knows neither bfloat16 nor the short floats.
@@ -86,11 +96,11 @@ class _Walk:
         elif v.dtype.hasobject:
             self._list(v.tolist() if v.ndim else [v.item()], DEPTH)
         else:
-            self.say("array", v.shape, v.dtype)
+            self.feed("array", v.shape, v.dtype)
             self._digest.update(np.ascontiguousarray(v).reshape(-1).view(np.uint8).data if v.size else b"")
 
     def _list(self, v: Any, depth: int) -> None:
-        self.say(type(v).__name__, len(v))
+        self.feed(type(v).__name__, len(v))
         for item in v if self._most is None else v[: self._most]:
             self.value(item, depth - 1)
 
@@ -101,13 +111,13 @@ class _Walk:
             self._mapping(dict(v), depth)
         elif isinstance(v, set | frozenset):
             plain = (repr(i) if isinstance(i, str | int | float | bytes) else type(i).__qualname__ for i in v)
-            self.say("set", *sorted(plain)[: self._most])
+            self.feed("set", *sorted(plain)[: self._most])
         elif isinstance(v, types.ModuleType):
-            self.say("module", v.__name__)
+            self.feed("module", v.__name__)
         elif isinstance(v, enum.Enum):
-            self.say(type(v).__qualname__, v.name)
+            self.feed(type(v).__qualname__, v.name)
         elif isinstance(v, functools.partial):
-            self.say("partial")
+            self.feed("partial")
             self.value((v.func, v.args, v.keywords), depth - 1)
         elif isinstance(v, types.MethodType):
             self.value(v.__func__, depth - 1)
@@ -124,37 +134,37 @@ class _Walk:
             self._mapping(getattr(v, "__dict__", {}), depth)
 
     def _mapping(self, v: dict[Any, Any], depth: int) -> None:
-        self.say("mapping", len(v))
+        self.feed("mapping", len(v))
         for key in sorted(v, key=repr)[: self._most]:
-            self.say(repr(key) if isinstance(key, str | int | float | bool | tuple) else type(key).__qualname__)
+            self.feed(repr(key) if isinstance(key, str | int | float | bool | tuple) else type(key).__qualname__)
             self.value(v[key], depth - 1)
 
     def _module(self, v: nn.Module, depth: int) -> None:
         self._class(type(v), depth)
-        held = {k: w for k, w in vars(v).items() if k not in _KEPT and not (isinstance(w, dict) and not w)}
-        hooks = {k: list(w.values()) if k.endswith("_hooks") else w for k, w in held.items()}
+        attributes = {k: w for k, w in vars(v).items() if k not in _BOOKKEEPING and not (isinstance(w, dict) and not w)}
+        hooks = {k: list(w.values()) if k.endswith("_hooks") else w for k, w in attributes.items()}
         self._mapping(hooks, depth)
         for name, child in v.named_children():
-            self.say("child", name)
+            self.feed("child", name)
             self.value(child, DEPTH)
 
     def _class(self, v: type, depth: int) -> None:
-        self.say("class", v.__module__, v.__qualname__)
+        self.feed("class", v.__module__, v.__qualname__)
         if v in self._classes:
             return
         self._classes.add(v)
         for base in v.__mro__:
             if _foreign(base.__module__):
                 continue
-            self.say(base.__qualname__)
+            self.feed(base.__qualname__)
             for name in sorted(vars(base)):
-                if name not in _UNSAID:
-                    self.say(name)
+                if name not in _IGNORED:
+                    self.feed(name)
                     self.value(vars(base)[name], depth - 1)
 
     def _function(self, v: types.FunctionType, depth: int) -> None:
         v = inspect.unwrap(v) if hasattr(v, "__wrapped__") else v
-        self.say("function", v.__module__, v.__qualname__)
+        self.feed("function", v.__module__, v.__qualname__)
         if _foreign(v.__module__):
             return
         self._code(v.__code__, v.__globals__, depth)
@@ -167,7 +177,7 @@ class _Walk:
         self.value((v.__defaults__, v.__kwdefaults__, tuple(cells)), depth - 1)
 
     def _code(self, code: types.CodeType, names: dict[str, Any], depth: int) -> None:
-        self.say("code", code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_flags)
+        self.feed("code", code.co_code, code.co_names, code.co_varnames, code.co_freevars, code.co_flags)
         for constant in code.co_consts:
             if isinstance(constant, types.CodeType):
                 self._code(constant, names, depth)
@@ -177,22 +187,22 @@ class _Walk:
             return
         for name in code.co_names:
             if name in names:
-                found = names[name]
-                self.say("global", name)
-                if isinstance(found, types.ModuleType) and not _foreign(found.__name__):
+                value = names[name]
+                self.feed("global", name)
+                if isinstance(value, types.ModuleType) and not _foreign(value.__name__):
                     for part in code.co_names:  # a helper module's members that are spoken of here
-                        self.value(vars(found).get(part), depth - 1)
+                        self.value(vars(value).get(part), depth - 1)
                 else:
-                    self.value(found, depth - 1)
+                    self.value(value, depth - 1)
 
 
 @functools.cache
 def _foreign(module: str | None) -> bool:
     """Whether a module is installed or built in, not the user's own."""
-    found = sys.modules.get(module or "")
+    loaded = sys.modules.get(module or "")
     if module in (None, "builtins") or (module or "").split(".")[0] in ("torch", "numpy", "memspace", "builtins"):
         return True
-    file = getattr(found, "__file__", None)
-    if found is None or module == "__main__" or file is None:
+    file = getattr(loaded, "__file__", None)
+    if loaded is None or module == "__main__" or file is None:
         return module in sys.builtin_module_names
     return file.startswith(_LIBRARIES) or "site-packages" in file or "dist-packages" in file

@@ -1,4 +1,4 @@
-"""Examples in a fixed order: what every pass reads, whatever the user handed over.
+"""Examples in a fixed order: what every pass reads, whatever the user passes.
 
 A loader that shuffles is read through its dataset in index order, so that "example 17" means the same thing in every
 pass, in every table and in the report.
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from memspace.arguments import typed
 from memspace.errors import DataError, LabelError
+from memspace.task.indexed import Items, Padded, Source
 from memspace.task.layout import Layout, layouts
 from memspace.task.samplers import generators_of, same_draws
-from memspace.task.sources import Held, Items, Source, source_of
-from memspace.task.tensors import is_text, leaves, tensor_of
+from memspace.task.sources import source_of
+from memspace.task.tensors import is_text, leaves, mapped, tensor_of
 
 __all__ = ["Batch", "Data", "Inputs", "call_model", "first_tensor", "move", "take"]
 
@@ -29,7 +30,13 @@ Inputs = Any  # a tensor, a tuple of tensors (positional arguments) or a dict of
 
 @dataclass(frozen=True)
 class Batch:
-    """``index`` (B,) positions in the data, ``x`` the inputs, ``y`` the labels (B, ...)."""
+    """Some examples.
+
+    Args:
+        index: (B,) positions in the data.
+        x: inputs, tensors with B rows.
+        y: labels (B, ...).
+    """
 
     index: Tensor
     x: Inputs
@@ -40,7 +47,16 @@ class Batch:
 
 
 def move(x: Inputs, device: torch.device, dtype: torch.dtype | None = None) -> Inputs:
-    """Move inputs to a device; floating tensors also to ``dtype``."""
+    """Move inputs to a device; floating tensors also to a dtype.
+
+    Args:
+        x: a tensor, or nested tuples and dicts of tensors.
+        device: where to.
+        dtype: of the floating tensors; None: as they are.
+
+    Returns:
+        Inputs of the same structure.
+    """
     if isinstance(x, Tensor):
         return x.to(device=device, dtype=dtype if dtype is not None and x.is_floating_point() else x.dtype)
     if isinstance(x, dict):
@@ -51,7 +67,15 @@ def move(x: Inputs, device: torch.device, dtype: torch.dtype | None = None) -> I
 
 
 def take(x: Inputs, index: Any) -> Inputs:
-    """Index the example axis of every tensor in ``x``."""
+    """Restrict the example axis of every tensor to an index.
+
+    Args:
+        x: a tensor, or nested tuples and dicts of tensors.
+        index: anything that indexes an axis of a tensor.
+
+    Returns:
+        Inputs of the same structure.
+    """
     if isinstance(x, Tensor):
         return x[index]
     if isinstance(x, dict):
@@ -60,12 +84,27 @@ def take(x: Inputs, index: Any) -> Inputs:
 
 
 def first_tensor(x: Inputs) -> Tensor:
-    """The first tensor of a batch of inputs; its first axis runs over examples."""
+    """Return the first tensor of a batch of inputs; its first axis runs over examples.
+
+    Args:
+        x: a tensor, or nested tuples and dicts of tensors.
+
+    Returns:
+        The tensor (B, ...).
+    """
     return leaves(x)[0]
 
 
 def call_model(model: Any, x: Inputs) -> Any:
-    """``model(x)``, ``model(*x)`` for a tuple, ``model(**x)`` for a dict."""
+    """Evaluate ``model(x)``, ``model(*x)`` for a tuple, ``model(**x)`` for a dict.
+
+    Args:
+        model: any callable.
+        x: inputs.
+
+    Returns:
+        Whatever the model returns.
+    """
     if isinstance(x, dict):
         return model(**x)
     if isinstance(x, tuple):
@@ -74,20 +113,26 @@ def call_model(model: Any, x: Inputs) -> Any:
 
 
 def as_labels(y: Any) -> Any:
-    """Raw labels of a batch: numbers as a tensor, narrow integers as the int64 that torch indexes with; strings as are.
+    """Read raw labels of a batch as a tensor, narrow integers as the int64 that torch indexes with.
+
+    Args:
+        y: labels as the source gives them.
+
+    Returns:
+        A tensor (B, ...); strings as they are.
 
     Raises:
-        LabelError: they are neither.
+        LabelError: they are neither numbers nor strings.
     """
     if is_text(y):
         return y
-    found = tensor_of(y, "labels")
-    if not isinstance(found, Tensor):
+    labels = tensor_of(y, "labels")
+    if not isinstance(labels, Tensor):
         word = "None" if y is None else f"of the kind {type(y).__name__}"
         raise LabelError(
             f"the labels are {word}, not numbers", where="labels", remedy="give every example a label: 0, 1, 2, ..."
         )
-    return _whole(found)
+    return _whole(labels)
 
 
 class Data:
@@ -111,7 +156,7 @@ class Data:
         self._layout: Layout | None = None
         self._dtype: torch.dtype | None = None
         self._labels: Any = None
-        self.kept: Tensor | None = None
+        self.labelled: Tensor | None = None
         self.meaning: object = None
         if isinstance(source, Data):
             self.__dict__.update(source.__dict__, name=name)
@@ -120,7 +165,7 @@ class Data:
             self._reader: Source = source_of(source, name)
 
     def __len__(self) -> int:
-        return len(self._reader) if self.kept is None else len(self.kept)
+        return len(self._reader) if self.labelled is None else len(self.labelled)
 
     @property
     def varies(self) -> bool:
@@ -130,52 +175,85 @@ class Data:
     @property
     def collated(self) -> bool:
         """Whether batches are made by a user's own collate function."""
-        return isinstance(self._reader, Held) or (isinstance(self._reader, Items) and self._reader.joined)
+        return isinstance(self._reader, Padded) or (isinstance(self._reader, Items) and self._reader.joined)
 
     @property
     def padded(self) -> bool:
         """Whether the length of an example in a batch depends on the others of the batch."""
-        return isinstance(self._reader, Held)
+        return isinstance(self._reader, Padded)
 
     def read_as(self, layout: Layout | None, dtype: torch.dtype | None) -> Data:
-        """The same examples, with another reading of what is input, floating inputs in ``dtype``."""
+        """Return the same examples under another reading of what is input.
+
+        Args:
+            layout: the reading; None: the first that the rules allow.
+            dtype: of floating inputs; None: as they are.
+
+        Returns:
+            New data over the same source.
+        """
         other = copy.copy(self)
         other._layout, other._dtype, other._labels = layout, dtype, None
         return other
 
     def encoded(self, encode: Callable[[Any], Tensor]) -> Data:
-        """The same examples, with raw labels of a batch (a tensor, or a list of strings) turned into numbers by it."""
+        """Return the same examples with another encoding of their labels.
+
+        Args:
+            encode: turns raw labels of a batch (a tensor, or a list of strings) into numbers.
+
+        Returns:
+            New data over the same source.
+        """
         other = copy.copy(self)
         other.encode, other._labels = encode, None
         return other
 
-    def meant(self, meaning: object, encode: Callable[[Any], Tensor], labels: Tensor, kept: Tensor | None) -> Data:
-        """The same examples, or those at ``kept``, with labels encoded; ``meaning`` is what a task found them to be.
+    def meant(self, meaning: object, encode: Callable[[Any], Tensor], labels: Tensor, labelled: Tensor | None) -> Data:
+        """Return the same examples, or some of them, with their labels encoded.
 
         Args:
+            meaning: how a task reads outputs and labels.
+            encode: turns raw labels of a batch into numbers.
             labels: all of them, encoded.
-            kept: ascending places in these data; None: all.
+            labelled: ascending places in these data of the examples to keep; None: all.
+
+        Returns:
+            New data over the same source.
         """
         other = self.encoded(encode)
-        other.meaning, other._labels = meaning, labels if kept is None else labels[kept]
-        if kept is not None:
-            other.kept = kept if self.kept is None else self.kept[kept]
+        other.meaning, other._labels = meaning, labels if labelled is None else labels[labelled]
+        if labelled is not None:
+            other.labelled = labelled if self.labelled is None else self.labelled[labelled]
         return other
 
     def numbers(self, index: Tensor) -> Tensor:
-        """The places in the data as given of the examples at ``index``: others may have no label and be left out."""
-        return index if self.kept is None else self.kept.to(index.device)[index]
+        """Return the places of examples in the data as the user gave them; unlabelled ones are left out here.
+
+        Args:
+            index: (B,) positions in these data.
+
+        Returns:
+            (B,) positions in the data as given.
+        """
+        return index if self.labelled is None else self.labelled.to(index.device)[index]
 
     def places(self, numbers: Tensor) -> Tensor:
-        """The inverse of :meth:`numbers`: where examples of the data as given stand among those that are read.
+        """Find examples of the data as given among those that are read: the inverse of :meth:`numbers`.
+
+        Args:
+            numbers: (B,) positions in the data as given.
+
+        Returns:
+            (B,) positions in these data.
 
         Raises:
             DataError: an example was left out, since it has no label.
         """
-        if self.kept is None:
+        if self.labelled is None:
             return numbers
-        place = torch.searchsorted(self.kept, numbers.cpu().long()).clamp_max(len(self.kept) - 1)
-        absent = numbers.cpu()[self.kept[place] != numbers.cpu()]
+        place = torch.searchsorted(self.labelled, numbers.cpu().long()).clamp_max(len(self.labelled) - 1)
+        absent = numbers.cpu()[self.labelled[place] != numbers.cpu()]
         if len(absent):
             raise DataError(
                 f"example {int(absent[0])} is not among the labelled examples", where=self.name, remedy="name others"
@@ -183,41 +261,89 @@ class Data:
         return place.to(numbers.device)
 
     def raw(self, index: Sequence[int] | Tensor) -> Any:
-        """The batch at ``index`` as the source gives it, in tensors."""
+        """Read a batch as the source gives it, in tensors.
+
+        Args:
+            index: (B,) positions.
+
+        Returns:
+            Nested dicts and tuples of tensors, not yet split into inputs and labels.
+        """
         return self._reader.raw(self.numbers(torch.as_tensor(index, dtype=torch.long)))
 
     def batch(self, index: Sequence[int] | Tensor) -> Batch:
-        """The examples at ``index``, in that order."""
+        """Read the examples at some positions, in that order.
+
+        Args:
+            index: (B,) positions.
+
+        Returns:
+            The batch, labels encoded.
+        """
         where = torch.as_tensor(index, dtype=torch.long)
         return self._batch(where, self.raw(where))
 
     def inputs(self, index: Sequence[int] | Tensor) -> Inputs:
-        """The inputs of the examples at ``index`` alone: their labels need not be readable."""
-        other = self.encoded(lambda _: torch.zeros(0))
-        return other.batch(index).x
+        """Read inputs alone: the labels need not be readable.
+
+        Args:
+            index: (B,) positions.
+
+        Returns:
+            The inputs of these examples.
+        """
+        return self.encoded(lambda _: torch.zeros(0)).batch(index).x
 
     def again(self, index: Sequence[int] | Tensor) -> Batch:
-        """As :meth:`batch`, read anew from where the examples come from."""
+        """Read as :meth:`batch` does, once more from where the examples come from.
+
+        Args:
+            index: (B,) positions.
+
+        Returns:
+            The batch, labels encoded.
+        """
         where = torch.as_tensor(index, dtype=torch.long)
         return self._batch(where, self._reader.again(self.numbers(where)))
 
     def raw_labels(self, size: int = READ_AT_ONCE) -> Iterator[Any]:
-        """The labels of all examples before ``encode``, batch by batch: tensors or lists of strings."""
+        """Iterate over the labels of all examples before ``encode``.
+
+        Args:
+            size: examples per batch.
+
+        Yields:
+            A tensor or a list of strings per batch.
+        """
         for start in range(0, len(self), size):
             yield self._split(self.raw(torch.arange(start, min(start + size, len(self)))))[1]
 
     def batches(self, size: int, index: Sequence[int] | Tensor | None = None) -> Iterator[Batch]:
-        """All examples (or those at ``index``) in order, ``size`` at a time."""
+        """Iterate over all examples, or some of them, in order.
+
+        Args:
+            size: examples per batch.
+            index: positions; None: all.
+
+        Yields:
+            The batches.
+        """
         order = torch.arange(len(self)) if index is None else torch.as_tensor(index, dtype=torch.long)
         for start in range(0, len(order), size):
             yield self.batch(order[start : start + size])
 
     def labels(self) -> Any:
-        """All labels, (N, ...), or a list of strings; read once and kept."""
+        """Read all labels; they are read once and kept.
+
+        Returns:
+            A copy, (N, ...), or a list of strings.
+
+        Raises:
+            DataError: labels differ in shape between batches.
+        """
         if self._labels is None:
-            parts: list[Any] = [
-                self._encoded(y, f"from example {k * READ_AT_ONCE} on") for k, y in enumerate(self.raw_labels())
-            ]
+            batches = enumerate(self.raw_labels())
+            parts: list[Any] = [self._encoded(y, f"from example {k * READ_AT_ONCE} on") for k, y in batches]
             if isinstance(parts[0], list):
                 self._labels = [v for p in parts for v in p]
                 return list(self._labels)
@@ -241,7 +367,8 @@ class Data:
         assert self._layout is not None
         x = self._layout.without_shared(x)
         if self._dtype is not None:
-            x = _cast(x, self._dtype)
+            dtype = self._dtype
+            x = mapped(lambda v: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v, x)
         span = f"examples {int(where[0])}..{int(where[-1])}" if len(where) else "no examples"
         wrong = [t for t in leaves(x) if not t.dim() or len(t) != len(where)]
         # A collate function may join the parts of all examples into one list, with offsets that tell them apart.
@@ -258,14 +385,6 @@ class Data:
             return self.encode(y)
         except LabelError as error:
             raise LabelError(error.what, where=f"{self.name}, {span}", remedy=error.remedy) from error
-
-
-def _cast(x: Inputs, dtype: torch.dtype) -> Inputs:
-    if isinstance(x, Tensor):
-        return x.to(dtype) if x.is_floating_point() else x
-    if isinstance(x, dict):
-        return {k: _cast(v, dtype) for k, v in x.items()}
-    return tuple(_cast(v, dtype) for v in x) if isinstance(x, tuple) else x
 
 
 def _whole(y: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from memspace.task.law import IGNORE, Likelihood
 
 __all__ = ["LabelEncoding", "find_encoding"]
 
-WHOLE = 2.0**53  # whole numbers held as floats are exact up to here
+WHOLE = 2.0**53  # whole numbers stored as floats are exact up to here
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,13 @@ class LabelEncoding:
 
     Args:
         names: class k is the string ``names[k]``.
-        squeeze: how many last axes of length one are taken off; unsqueeze: one is put on.
+        squeeze: how many last axes of length one are removed.
+        unsqueeze: one last axis of length one is added.
         classes_first: distributions over classes have them along axis 1.
         onehot: the place of the one is the class.
-        whole: whole numbers held as floats, or true and false, are classes.
+        whole: whole numbers stored as floats, or true and false, are classes.
         real: integer targets are real numbers.
-        shift: taken off integer classes (1 where they start at 1).
+        shift: subtracted from integer classes (1 where they start at 1).
         next_token: the label of a position is the next position's; the last has none.
     """
 
@@ -44,10 +45,16 @@ class LabelEncoding:
     next_token: bool = False
 
     def __call__(self, raw: Any) -> Tensor:
-        """Labels of the law.
+        """Encode raw labels.
+
+        Args:
+            raw: labels of a batch as the source gives them.
+
+        Returns:
+            Labels of the law.
 
         Raises:
-            LabelError: a string that is no class, or what is no number.
+            LabelError: a string that is no class, or a value that is no number.
         """
         y: Tensor = as_labels(_numbered(raw, self.names, "labels") if self.names else raw)
         for _ in range(self.squeeze):
@@ -69,7 +76,7 @@ class LabelEncoding:
         return y
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """One clause for people; empty where labels are read as they are."""
         parts = []
         if self.names:
@@ -87,12 +94,21 @@ class LabelEncoding:
 
 
 def find_encoding(law: Likelihood, f: Tensor, y: Any, names: Sequence[str] | None) -> LabelEncoding:
-    """The encoding under which all labels ``y`` fit outputs ``f`` (a few examples', as the law wants them).
+    """Find the encoding under which all labels fit the outputs.
 
     Labels that fit no rule are left as they are, for the law's own check to name the fault.
 
     Args:
+        law: the output law.
+        f: outputs of a few examples (B, ..., C), as the law wants them.
+        y: labels of all examples: a tensor (N, ...) or a list of strings.
         names: names of the classes in the order of the outputs, where they are known.
+
+    Returns:
+        The encoding.
+
+    Raises:
+        LabelError: the labels are strings whose order is not known.
     """
     words: tuple[str, ...] = ()
     if not isinstance(y, Tensor):
@@ -125,26 +141,26 @@ def find_encoding(law: Likelihood, f: Tensor, y: Any, names: Sequence[str] | Non
 
 
 def _surplus(shape: tuple[int, ...], wanted: tuple[int, ...]) -> int:
-    """How many axes of length one stand behind those that are wanted."""
+    """Count the axes of length one behind those that are wanted."""
     more = len(shape) - len(wanted)
     return more if more > 0 and shape == (*wanted, *[1] * more) else 0
 
 
 def _vocabulary(y: Any, f: Tensor, names: Sequence[str] | None) -> tuple[str, ...]:
-    """The classes' names in the order of the outputs: as given, else sorted."""
-    found = sorted({str(v) for v in y})
-    if names is not None and set(found) <= set(names):
+    """Return the classes' names in the order of the outputs: as given, else sorted."""
+    words = sorted({str(v) for v in y})
+    if names is not None and set(words) <= set(names):
         return tuple(names)
-    if len(found) != max(2, f.shape[-1]):
+    if len(words) != max(2, f.shape[-1]):
         raise LabelError(
-            f"the labels are {len(found)} different strings ({', '.join(found[:5])}) and the model has {f.shape[-1]} "
+            f"the labels are {len(words)} different strings ({', '.join(words[:5])}) and the model has {f.shape[-1]} "
             "outputs, so their order is not known",
             where="training data",
             remedy="give class_names in the order of the outputs, or integer labels",
         )
-    if all(v.isdecimal() and v.isascii() for v in found):  # 2 before 10
-        found.sort(key=int)
-    return tuple(found)
+    if all(v.isdecimal() and v.isascii() for v in words):  # 2 before 10
+        words.sort(key=int)
+    return tuple(words)
 
 
 def _numbered(y: Any, names: Sequence[str], where: str) -> Tensor:

@@ -27,7 +27,7 @@ class Factors:
         render: (levels (B, K) float) -> inputs (B, ...); where given, directions along a factor can be differenced.
 
     Raises:
-        DataError: these do not fit one another, or a level is no whole number.
+        DataError: the parts do not fit one another, or a level is no whole number.
     """
 
     names: tuple[str, ...]
@@ -57,11 +57,11 @@ class Factors:
             object.__setattr__(self, name, value)
 
 
-def _numbers(given: object, name: str) -> Tensor:
-    found = tensor_of(given, f"Factors, {name}")
-    if isinstance(found, Tensor):
-        return found
-    raise DataError(f"{name} are a {type(given).__name__}, not numbers", where="Factors", remedy="give a tensor")
+def _numbers(value: object, name: str) -> Tensor:
+    tensor = tensor_of(value, f"Factors, {name}")
+    if isinstance(tensor, Tensor):
+        return tensor
+    raise DataError(f"{name} are a {type(value).__name__}, not numbers", where="Factors", remedy="give a tensor")
 
 
 def _check_levels(values: Tensor, names: tuple[str, ...], sizes: tuple[int, ...]) -> None:
@@ -73,10 +73,10 @@ def _check_levels(values: Tensor, names: tuple[str, ...], sizes: tuple[int, ...]
                 where="Factors",
                 remedy="give the number of the level, 0, 1, 2, ...; sort a continuous factor into levels first",
             )
-        found = len(torch.unique(column))
-        if found > size:
+        levels = len(torch.unique(column))
+        if levels > size:
             raise DataError(
-                f"the factor {name!r} takes {found} levels, but its size is given as {size}",
+                f"the factor {name!r} takes {levels} levels, but its size is given as {size}",
                 where="Factors",
                 remedy="give the number of its levels as its size",
             )

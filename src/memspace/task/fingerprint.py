@@ -1,7 +1,7 @@
 """What the results of a task depend on, as one hash: two tasks of one fingerprint have the same results.
 
-Weights and buffers, the code of the forward, every input and label, the output law with its constants, which parameters
-are read, and what else the task tells. Data are read once, all of them: their labels have to be read anyhow.
+It covers weights and buffers, the code of the forward, every input and label, the output law with its constants, which
+parameters are read, and the task's other fields. All data are read once: their labels have to be read anyhow.
 """
 
 from __future__ import annotations
@@ -23,17 +23,24 @@ PROBE = 16
 
 
 def fingerprint(task: Task) -> str:
-    """SHA-256 over all that the task's results depend on."""
+    """Compute SHA-256 over all that the task's results depend on.
+
+    Args:
+        task: any.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     digest = hashlib.sha256(weights_fingerprint(task).encode())
     update_code(digest, task.model)
     update_code(digest, task.likelihood.unfitted)
     digest.update("\n".join(chosen_names(task.model, *split_patterns(task.parameters))).encode())
     for data in (task.train, task.test):
         digest.update(b"none" if data is None else data_fingerprint(data).encode())
-    for told in (task.true_labels, task.class_names, task.input_shape, task.decay, task.layer, task.name):
-        update_value(digest, told)
-    for done in (task.show, task.refit, task.training, task.factors):
-        update_code(digest, done)
+    for value in (task.true_labels, task.class_names, task.input_shape, task.decay, task.layer, task.name):
+        update_value(digest, value)
+    for code in (task.show, task.refit, task.training, task.factors):
+        update_code(digest, code)
     if task.run is not None:
         update_value(digest, [list(task.run.step), list(task.run.time), list(task.run.one_step)])
         update_value(digest, [dict(task.run.states[0]), dict(task.run.states[-1])])
@@ -41,17 +48,31 @@ def fingerprint(task: Task) -> str:
 
 
 def weights_fingerprint(task: Task) -> str:
-    """SHA-256 over weights and buffers with their names and shapes."""
+    """Compute SHA-256 over weights and buffers with their names and shapes.
+
+    Args:
+        task: any.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     digest = hashlib.sha256()
-    held = {**dict(task.model.named_parameters()), **dict(task.model.named_buffers())}
-    for name, tensor in sorted(held.items()):
+    tensors = {**dict(task.model.named_parameters()), **dict(task.model.named_buffers())}
+    for name, tensor in sorted(tensors.items()):
         digest.update(name.encode())
         update_value(digest, tensor)
     return digest.hexdigest()
 
 
 def data_fingerprint(data: Data) -> str:
-    """SHA-256 over all inputs and labels, in order."""
+    """Compute SHA-256 over all inputs and labels, in order.
+
+    Args:
+        data: any.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     digest = hashlib.sha256(str(len(data)).encode())
     for batch in data.batches(1024):
         update_value(digest, batch.x)
@@ -61,23 +82,36 @@ def data_fingerprint(data: Data) -> str:
 
 @torch.no_grad()
 def behaviour(task: Task) -> list[float]:
-    """What the model answers on a few inputs, as a few numbers that any change of what it computes moves.
+    """Evaluate the model on a few inputs, as a few numbers that any change of what it computes moves.
 
-    Of each output's place the mean and the root mean square over examples spread over the data, so that nothing is lost
-    to cancellation and little is kept. Empty where the model refuses them: the checks of the task say why.
+    For up to 16 examples spread over the data: the mean and the root mean square of each one's outputs. So nothing is
+    lost to cancellation and little has to be stored.
+
+    Args:
+        task: any.
+
+    Returns:
+        Two numbers per example; empty where the model refuses them, which the checks of the task explain.
     """
-    at = torch.linspace(0, len(task.train) - 1, min(PROBE, len(task.train))).long()
+    index = torch.linspace(0, len(task.train) - 1, min(PROBE, len(task.train))).long()
     try:
-        f = call_model(task.model, move(task.train.batch(at).x, task.device, task.dtype))
-        f = f.detach().double().cpu().reshape(len(at), -1)
-        each = torch.cat([f.mean(1), f.square().mean(1).sqrt()])
+        f = call_model(task.model, move(task.train.batch(index).x, task.device, task.dtype))
+        f = f.detach().double().cpu().reshape(len(index), -1)
+        moments = torch.cat([f.mean(1), f.square().mean(1).sqrt()])
     except Exception:  # whatever a user's model raises
         return []
-    return [float(v) for v in each]
+    return [float(v) for v in moments]
 
 
 def parts_of(task: Task) -> dict[str, str]:
-    """What several processes must agree on before they share the work, by what a message calls it."""
+    """List what several processes must agree on before they share the work.
+
+    Args:
+        task: any.
+
+    Returns:
+        Each part's name in messages, with a text that is equal where the part is.
+    """
     law = hashlib.sha256()
     update_value(law, dict(vars(task.likelihood.unfitted)))
     sizes = {d.name: f"{len(d):,} examples" for d in (task.train, task.test) if d is not None}
@@ -91,7 +125,12 @@ def parts_of(task: Task) -> dict[str, str]:
 
 
 def update_digest(digest: Any, x: Inputs) -> None:
-    """Feed every tensor of some inputs to a hash, as recorded trainings do."""
+    """Add every tensor of some inputs to a hash, as recorded trainings do.
+
+    Args:
+        digest: a ``hashlib`` object.
+        x: a tensor, or nested tuples and dicts of tensors.
+    """
     if isinstance(x, Tensor):
         flat = x.detach().cpu().contiguous()
         digest.update((flat.float() if flat.dtype == torch.bfloat16 else flat).numpy().tobytes())

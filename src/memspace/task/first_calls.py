@@ -4,13 +4,13 @@ Most networks take one tensor, give one row of outputs an example and pass every
 
 * a batch of examples from all over the data goes through once without gradients, in the user's own precision and
   kernels (``used``),
-* one of them goes through by itself, as passes read (``alone``), and
+* one of them goes through alone, as passes read (``alone``), and
 * the batch goes through once more as passes read, when the task is checked (see ``checks.check_task``).
 
 The first and the third must agree bit for bit: then the network repeats itself, and has the same outputs with and
-without gradients. The second must agree with its row: then an example's outputs do not depend on its batch, and one
-example alone is no exception. Where anything is not plainly well, all is found out step by step instead, and named.
-What was seen when the task was made is believed only where the third call gives the very same outputs.
+without gradients. The second must agree with its row: then an example's outputs do not depend on its batch, and the
+network takes a single example. Where any of this fails, the checks go step by step instead and name the fault.
+What was observed when the task was made counts only where the third call gives the very same outputs.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class FirstCalls:
     """What a plain network did when its task was made.
 
     Args:
-        index: training examples of the batch in its order, the first example among them; ``test``: how many of the
-            first test examples come after them.
+        index: training examples of the batch in its order, the first example among them.
+        test: how many of the first test examples come after them.
         used: outputs of the batch without gradients, otherwise as in the user's own process.
         alone: the first training example by itself, as passes read; None before it was called.
     """
@@ -70,11 +70,25 @@ class FirstCalls:
         return self.used[: len(self.index)]
 
     def read_by(self, reading: OutputReading) -> FirstCalls:
-        """The same with the outputs read that way."""
+        """Return the same calls with their outputs read in another way.
+
+        Args:
+            reading: of the outputs.
+
+        Returns:
+            New calls; ``alone`` stays as it is.
+        """
         return replace(self, used=reading.of(self.used))
 
     def batch(self, task: Task) -> Tensor:
-        """The batch's inputs, read again."""
+        """Read the batch's inputs again.
+
+        Args:
+            task: the task that was made.
+
+        Returns:
+            The inputs (B, ...), on the task's device and in its dtype.
+        """
         parts = [task.train.inputs(self.index)]
         if self.test and task.test is not None:
             parts.append(task.test.inputs(torch.arange(self.test)))
@@ -84,19 +98,44 @@ class FirstCalls:
 
 
 def first_calls_of(task: Task) -> FirstCalls | None:
-    """What the task's network did when the task was made; None where it is not plain."""
+    """Return what the task's network did when the task was made.
+
+    Args:
+        task: any.
+
+    Returns:
+        The calls; None where the network is not plain.
+    """
     return getattr(task, "_first_calls", None)
 
 
 def alone_of(task: Task) -> Observation | None:
-    """What the task's network did with one example when the task was made; None where it could not be called."""
+    """Return what the task's network did with one example when the task was made.
+
+    Args:
+        task: any.
+
+    Returns:
+        The observation; None where the network could not be called.
+    """
     return getattr(task, "_alone", None)
 
 
 def called_first(
     model: nn.Module, train: Data, test: Data | None, dtype: torch.dtype, device: torch.device
 ) -> FirstCalls | None:
-    """Call a plain network on examples from all over its data; None where network or data are not plain."""
+    """Run a plain network on examples from all over its data.
+
+    Args:
+        model: the network.
+        train: training data.
+        test: test data, if any.
+        dtype: of floating inputs.
+        device: of the network.
+
+    Returns:
+        The calls, ``alone`` not yet among them; None where network or data are not plain.
+    """
     weights = (*model.parameters(), *model.buffers())
     if any(t.is_meta or t.is_inference() for t in weights) or any(isinstance(m, ATTENTION) for m in model.modules()):
         return None
@@ -125,9 +164,15 @@ def called_first(
 
 
 def called_alone(task: Task) -> Observation | None:
-    """Call the network on the first training example by itself, as passes read it; None where it refuses that.
+    """Run the network on the first training example alone, as passes read it.
 
-    What is seen is kept with the task, for ``memspace.passes.profile``; with ``first_calls_of(task)``, too.
+    The observation is kept with the task, for ``memspace.passes.profile``; with ``first_calls_of(task)``, too.
+
+    Args:
+        task: being made.
+
+    Returns:
+        The observation; None where the network refuses that.
     """
     from memspace.task.checks import untouched  # which knows the task
 
@@ -144,7 +189,15 @@ def called_alone(task: Task) -> Observation | None:
 
 
 def near(a: Tensor, b: Tensor) -> bool:
-    """Whether two readings of the same outputs agree to rounding: far below what any check accuses."""
+    """Tell whether two readings of the same outputs agree to rounding, far below what any check reports.
+
+    Args:
+        a: outputs, any shape.
+        b: outputs to compare with.
+
+    Returns:
+        True where shapes and dtypes are equal and no entry differs by more than 100 ε of the largest.
+    """
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     allowed = 100 * torch.finfo(a.dtype).eps * max(1.0, float(a.abs().max()))
@@ -153,9 +206,15 @@ def near(a: Tensor, b: Tensor) -> bool:
 
 @contextmanager
 def as_used(model: nn.Module) -> Iterator[None]:
-    """Eval mode and nothing else: kernels and precision are those of the user's own process.
+    """Put the model into eval mode and change nothing else: kernels and precision are the user's own.
 
     Draws inside begin from a random state of their own, and move nobody else's.
+
+    Args:
+        model: the network.
+
+    Yields:
+        Nothing.
     """
     modes = [(m, m.training) for m in model.modules()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
@@ -176,14 +235,14 @@ def as_used(model: nn.Module) -> Iterator[None]:
 
 
 def _spread(n: int) -> Tensor:
-    """A draw of all, the first and the last, none twice."""
+    """Draw from all positions, with the first and the last, none twice."""
     drawn = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:SPREAD].tolist()
     ends = [*range(min(FIRST, n)), *range(max(0, n - FIRST), n)]
     return torch.tensor(list(dict.fromkeys([*(i for i in drawn if i), *ends])))
 
 
 def _plain_inputs(model: nn.Module, data: Data, index: Tensor, dtype: torch.dtype) -> Tensor:
-    """Inputs that are one tensor in memory, next to one label.
+    """Return inputs that are one tensor in memory, next to one label.
 
     Raises:
         TypeError: they are not.

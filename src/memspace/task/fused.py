@@ -19,13 +19,16 @@ FEW, MORE = 4, 16  # examples spread over the data, with attention more: padding
 
 
 def other_outputs(task: Task) -> str:
-    """Say in one sentence where the model, in eval mode and without gradients, gives other outputs than memspace reads.
+    """Say where the model, in eval mode without gradients, gives other outputs than memspace reads.
 
     Padded positions come out of ``nn.TransformerEncoder`` as zeros then, or are cut off, so that what is pooled over
     them changes. A plain network whose outputs agreed to rounding when the task was made is not called again.
 
+    Args:
+        task: being made.
+
     Returns:
-        the sentence; empty where the outputs agree to rounding, or cannot be had.
+        One sentence; empty where the outputs agree to rounding, or cannot be had.
     """
     first = first_calls_of(task)
     if first is not None and first.alone is not None and near(first.used[first.at :][:1], first.alone.f):
@@ -44,22 +47,22 @@ def other_outputs(task: Task) -> str:
         with torch.no_grad(), as_used(task.model):
             used = call_model(task.model, x)
             counts = task.likelihood.weight(read, move(batch.y, task.device)) > 0
-        said = _apart(read, used, counts)
+        difference = _apart(read, used, counts)
     except Exception:  # whatever is wrong with the user's model or data is named by the check
         return ""
-    if not said:
+    if not difference:
         return ""
     if not attends:
-        return f"the model without gradients gives {said}: here it runs in full precision, without fused kernels"
+        return f"the model without gradients gives {difference}: here it runs in full precision, without fused kernels"
     return (
-        f"the model in eval mode without gradients gives {said}: torch's fused attention empties or cuts off padded "
-        "positions there. Read are the outputs with gradients, as in training; "
+        f"the model in eval mode without gradients gives {difference}: torch's fused attention empties or cuts off "
+        "padded positions there. Read are the outputs with gradients, as in training; "
         "torch.backends.mha.set_fastpath_enabled(False) gives these everywhere"
     )
 
 
 def _apart(read: Tensor, used: Tensor, counts: Tensor) -> str:
-    """How the outputs differ where they count; empty where they agree to rounding."""
+    """Say how the outputs differ where they count; empty where they agree to rounding."""
     shape = tuple(read.shape[1:])
     if read.dim() > 2 and used.dim() == read.dim() and not bool(counts[:, used.shape[1] :].any()):
         read, counts = read[:, : used.shape[1]], counts[:, : used.shape[1]]  # cut off is nothing that counts

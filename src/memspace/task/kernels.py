@@ -1,5 +1,6 @@
-"""What torch puts between a network and its formula, switched off while it is read: fused kernels, lower precision
-inside a forward pass, recomputation of its parts.
+"""Parts of torch between a network and its formula, switched off while it is read.
+
+Fused kernels, lower precision inside a forward pass, recomputation of its parts.
 """
 
 from __future__ import annotations
@@ -53,11 +54,17 @@ _SWITCHES = _Switches()
 
 @contextmanager
 def differentiable_kernels(model: nn.Module) -> Iterator[None]:
-    """Inside, the model's forward pass is the same with and without gradients, and has the derivatives asked for.
+    """Run the model's forward pass alike with and without gradients, with all the derivatives asked for.
 
     * The fused kernel of ``nn.TransformerEncoderLayer`` runs without gradients only, and empties or cuts off padded
       positions there: outputs would differ from those that are differentiated.
     * The recurrent kernels of oneDNN and cuDNN have no derivative in eval mode, or only the first one.
+
+    Args:
+        model: the network.
+
+    Yields:
+        Nothing.
     """
     recurrent = any(isinstance(m, nn.RNNBase) for m in model.modules())
     _SWITCHES.take(recurrent)
@@ -83,7 +90,7 @@ class _Straight:
 
 
 def _tracked(value: Any) -> bool:
-    """Whether a derivative by something may flow through it, in reverse mode or inside a functional transform."""
+    """Tell whether a derivative may flow through a value, in reverse mode or inside a functional transform."""
     if not isinstance(value, torch.Tensor):
         return False
     while torch._C._functorch.is_batchedtensor(value):
@@ -108,9 +115,13 @@ _LOCK = Lock()
 
 @contextmanager
 def as_written() -> Iterator[None]:
-    """Inside, this thread runs a forward pass in the precision of its weights, and keeps what it would compute again.
+    """Run forward passes of this thread in the precision of the weights, without recomputation.
 
-    Autocast inside a forward pass rounds every layer to half precision; the same weights are read without.
+    Autocast inside a forward pass rounds every layer to half precision; the same weights are read without. Checkpointed
+    parts keep what they would compute again.
+
+    Yields:
+        Nothing.
     """
     mine = get_ident()
     with _LOCK:
@@ -132,23 +143,29 @@ def as_written() -> Iterator[None]:
 
 @contextmanager
 def without_gradient_hooks(model: nn.Module) -> Iterator[None]:
-    """Inside, hooks on gradients of parameters and modules rest: they are part of a training, not of the outputs.
+    """Remove hooks on gradients of parameters and modules inside: they belong to a training, not to the outputs.
 
-    A mask or a clip put on a gradient (``weight.register_hook``, ``register_full_backward_hook``) would else make of it
-    something that is no derivative. Hooks inside still go on and come off as usual.
+    A mask or a clip put on a gradient (``weight.register_hook``, ``register_full_backward_hook``) would make of it
+    something that is no derivative. Hooks registered inside work as usual.
+
+    Args:
+        model: the network; its hooks are put back afterwards.
+
+    Yields:
+        Nothing.
     """
     kinds = ("_backward_hooks", "_backward_pre_hooks")
-    held: list[tuple[Any, dict[Any, Any]]] = []
+    removed: list[tuple[Any, dict[Any, Any]]] = []
     for owner in (*model.modules(), *model.parameters()):
         for kind in kinds:
             hooks = getattr(owner, kind, None)
             if hooks:
-                held.append((hooks, dict(hooks)))
+                removed.append((hooks, dict(hooks)))
                 hooks.clear()
     try:
         yield
     finally:
-        for hooks, before in held:
+        for hooks, before in removed:
             added = dict(hooks)
             hooks.clear()
             hooks.update({**before, **added})

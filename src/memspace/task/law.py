@@ -1,14 +1,11 @@
-"""What every output law p(y | f) offers: five things it must say, what follows from them, what only some laws have.
+"""Output laws p(y | f): everything that follows from the definition of one, by calculation.
 
-Shapes: ``f`` is ``(..., C)``, outputs of the network; labels ``y`` are of the shape of f, or ``(...)`` whole numbers
-where they are classes. Leading axes are examples and, for sequences, positions; every method is elementwise over them.
-Unit: nats. ``H`` is the Fisher information of the law in f, a (C, C) matrix per position.
+The definition, with shapes and units, is in ``memspace.task.laws.definition``.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Self
@@ -18,105 +15,106 @@ from torch import Tensor
 
 from memspace.errors import LabelError
 from memspace.task.laws import defaults
-from memspace.task.laws.boundary import Boundary
+from memspace.task.laws.definition import LawDefinition
 
 __all__ = ["IGNORE", "Likelihood", "not_negative", "wrong_kind"]
 
 IGNORE = -100  # the label of a padded position of a sequence, as in torch.nn.functional.cross_entropy
 
 
-class Likelihood(ABC):
+class Likelihood(LawDefinition):
     """An output law p(y | f).
 
-    A law of one's own says the five abstract methods and its ``name``; ``memspace.testing.check_law`` holds it against
-    its own definition, ``memspace.register_law`` lets stored runs name it. Everything else has a default: what follows
-    from the five by calculation, and abilities that are None, empty or False where a law does not have them.
-
-    Attributes:
-        name: for people.
-        continuous: labels are real numbers with a density, so that the loss moves with their unit.
-        independent: label c follows a law of output c alone, so that H is diagonal and H_cc is a function of f_c.
-        classifies: :meth:`predict` gives decisions, so that accuracy means something.
-        gain_free: predictions stay as they are when the outputs are multiplied by a positive number.
-        shift_free: one number added to all outputs of a position changes nothing.
-        least_outputs: the fewest outputs C that the law makes sense for.
-        class_axis: the axis of the model's outputs that becomes the last one, 1 or -1; None: told from the labels.
-        link: what outputs may be instead, told by looking at them (see ``memspace.task.reading.LINKS``); "" for none.
-        radius: of the sphere that :meth:`coordinates` lie on; infinite: of flat space.
-        boundary: where decisions change, None where that has no closed form.
+    A new law defines the five abstract methods of its base and its ``name``. ``memspace.testing.check_law`` checks it
+    against its own definition; ``memspace.register_law`` lets stored runs name it. Everything else has a default.
     """
 
-    name: str
-    continuous: bool = False
-    independent: bool = False
-    classifies: bool = False
-    gain_free: bool = False
-    shift_free: bool = False
-    least_outputs: int = 1
-    class_axis: int | None = -1
-    link: str = ""
-    radius: float = math.inf
-    boundary: Boundary | None = None
-
-    # What a law must say.
-
-    @abstractmethod
-    def nll(self, f: Tensor, y: Tensor) -> Tensor:
-        """-log p(y | f) per position, shape ``f.shape[:-1]``, nats."""
-
-    @abstractmethod
-    def fisher_root(self, f: Tensor) -> Tensor:
-        """A root S with S Sᵀ = H, shape ``(..., C, K)``; each of the K columns costs a backward pass."""
-
-    @abstractmethod
-    def quantile(self, f: Tensor, u: Tensor) -> Tensor:
-        """The label whose cumulative probability first reaches u in (0, 1), of shape :meth:`drawn`.
-
-        At uniform u it is a draw from p(y | f).
-        """
-
-    @abstractmethod
-    def kl(self, f: Tensor, f2: Tensor) -> Tensor:
-        """KL(p(.|f) ‖ p(.|f2)) per position, nats."""
-
-    @abstractmethod
-    def mean(self, f: Tensor) -> Tensor:
-        """E[y | f], shape of f; of classes their probabilities, (..., K)."""
-
-    # What follows from it.
-
     def residual(self, f: Tensor, y: Tensor) -> Tensor:
-        """The gradient of :meth:`nll` in f, shape of f; by automatic differentiation."""
+        """Compute the gradient of :meth:`nll` in f, by automatic differentiation unless a law has a formula.
+
+        Args:
+            f: outputs (..., C).
+            y: labels.
+
+        Returns:
+            (..., C), nats per unit of the outputs.
+        """
         gradient: Tensor = torch.func.grad(lambda at: self.nll(at, y).sum())(f)
         return gradient
 
     def fisher_matvec(self, f: Tensor, u: Tensor) -> Tensor:
-        """H u for ``u`` of the shape of f."""
+        """Compute H u.
+
+        Args:
+            f: outputs (..., C).
+            u: vectors (..., C).
+
+        Returns:
+            (..., C).
+        """
         root = self.fisher_root(f)
         return (root @ (root.mT @ u.unsqueeze(-1))).squeeze(-1)
 
     def merged_root(self, f: Tensor, share: float) -> Tensor:
-        """A root of H' ≤ H with tr H' ≥ (1 − share) tr H at every position; by default H' = H."""
+        """Compute a root of H' ≤ H with tr H' ≥ (1 − share) tr H at every position; by default H' = H.
+
+        Args:
+            f: outputs (..., C).
+            share: of tr H that may be lost.
+
+        Returns:
+            (..., C, K), nats^½.
+        """
         return self.fisher_root(f)
 
     def merged_columns(self, f: Tensor, share: float) -> int:
-        """How many columns :meth:`merged_root` has, without making it."""
+        """Count the columns of :meth:`merged_root` without making it.
+
+        Args:
+            f: outputs (..., C).
+            share: of tr H that may be lost.
+
+        Returns:
+            K.
+        """
         return self.fisher_root(f.reshape(-1, f.shape[-1])[:1]).shape[-1]
 
     def drawn(self, f: Tensor) -> tuple[int, ...]:
-        """How many uniform numbers a draw takes: the shape of u, here that of f."""
+        """Give the shape of the uniform numbers that a draw takes.
+
+        Args:
+            f: outputs (..., C).
+
+        Returns:
+            The shape of u, by default that of f.
+        """
         return tuple(f.shape)
 
     def sample(self, f: Tensor, generator: torch.Generator) -> Tensor:
-        """One label per position drawn from p(y | f)."""
+        """Draw one label per position from p(y | f).
+
+        Args:
+            f: outputs (..., C).
+            generator: of the uniform numbers.
+
+        Returns:
+            Labels.
+        """
         u = torch.rand(self.drawn(f), generator=generator, dtype=torch.float64, device=generator.device)
         return self.quantile(f, u.clamp_min(2.0**-54).to(f.device))
 
     def distance(self, f: Tensor, f2: Tensor) -> Tensor:
-        """Fisher–Rao distance between p(.|f) and p(.|f2) per position, nats^½.
+        """Compute the Fisher–Rao distance between p(·|f) and p(·|f2) per position.
 
         In closed form where the law has :meth:`coordinates`; else along the shortest polygon of 32 sides that a search
         finds (see ``memspace.task.laws.defaults.squared_shortest``).
+
+        Args:
+            f: outputs (..., C).
+            f2: outputs (..., C).
+
+        Returns:
+            (...), nats^½.
         """
         at, at2 = self.coordinates(f), self.coordinates(f2)
         if at is None or at2 is None:
@@ -127,9 +125,16 @@ class Likelihood(ABC):
         return 2 * self.radius * torch.asin((chord / (2 * self.radius)).clamp(max=1.0))
 
     def squared_distance(self, f: Tensor, f2: Tensor) -> Tensor:
-        """The square of :meth:`distance`, nats, with derivatives of any order, also at f = f2.
+        """Compute the square of :meth:`distance`, with derivatives of any order, also at f = f2.
 
         Without :meth:`coordinates`, derivatives beyond the first are exact at f = f2 only.
+
+        Args:
+            f: outputs (..., C).
+            f2: outputs (..., C).
+
+        Returns:
+            (...), nats.
         """
         at, at2 = self.coordinates(f), self.coordinates(f2)
         if at is None or at2 is None:
@@ -137,15 +142,39 @@ class Likelihood(ABC):
         return self.squared_arc((at - at2).square().sum(-1))
 
     def squared_arc(self, chord: Tensor) -> Tensor:
-        """d² of two points of :meth:`coordinates` from the square of the straight line between them."""
+        """Compute d² of two points of :meth:`coordinates` from their squared straight distance.
+
+        Args:
+            chord: squared lengths of straight lines, any shape.
+
+        Returns:
+            Squared lengths along the sphere, of the same shape; in flat space the same numbers.
+        """
         return defaults.squared_arc(chord, self.radius)
 
     def null_output(self, y: Tensor, outputs: int) -> Tensor:
-        """The constant output (C,), C = ``outputs``, of the best predictor that sees no input: the prior over ``y``."""
+        """Find the constant output of the best predictor that sees no input: the prior over y.
+
+        Args:
+            y: labels of any number of examples.
+            outputs: C.
+
+        Returns:
+            (C,).
+        """
         return defaults.best_constant(self, y, outputs)
 
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
-        """Raise LabelError unless ``y`` are valid labels for outputs ``f``: by default finite, of the shape of f."""
+        """Check that labels are valid for outputs: by default finite, and of the shape of f.
+
+        Args:
+            f: outputs (..., C).
+            y: labels.
+            where: the place that the error names.
+
+        Raises:
+            LabelError: they are not.
+        """
         if y.shape != f.shape:
             raise wrong_kind(self.name, y, f, where, f"numbers of shape {tuple(f.shape)}")
         bad = ~torch.isfinite(y) | ~torch.isfinite(self.nll(f.double(), y)).unsqueeze(-1)
@@ -157,112 +186,99 @@ class Likelihood(ABC):
             )
 
     def predict(self, f: Tensor) -> Tensor:
-        """The point prediction: the class where there are classes, else the mean."""
+        """Give the point prediction: the class where there are classes, else the mean.
+
+        Args:
+            f: outputs (..., C).
+
+        Returns:
+            (...) classes, or of the shape of f.
+        """
         return self.mean(f)
 
     def hits(self, f: Tensor, y: Tensor) -> Tensor:
-        """Whether each decision agrees with its label, 0 or 1, of the shape of :meth:`predict`; 0 where padded.
+        """Tell whether each decision agrees with its label.
 
         Against a distribution over classes it is the probability that the label is the predicted class.
+
+        Args:
+            f: outputs (..., C).
+            y: labels.
+
+        Returns:
+            0 or 1, of the shape of :meth:`predict`; 0 where padded.
         """
         return (self.predict(f) == y).to(f.dtype)
 
     def weight(self, f: Tensor, y: Tensor) -> Tensor:
-        """1 per position that counts, 0 for padded positions (label -100); shape ``f.shape[:-1]``."""
+        """Give each position the weight 1, and padded ones (label -100) the weight 0.
+
+        Args:
+            f: outputs (..., C).
+            y: labels.
+
+        Returns:
+            (...).
+        """
         return torch.ones(f.shape[:-1], dtype=f.dtype, device=f.device)
 
     def floor(self, outputs: int) -> float:
-        """What :meth:`nll` is never below at a position, nats: 0 of probabilities, −∞ of a density not told better."""
+        """Give the number that :meth:`nll` is never below at a position.
+
+        Args:
+            outputs: C.
+
+        Returns:
+            Nats: 0 of probabilities, −∞ of a density where no better bound is known.
+        """
         return -math.inf if self.continuous else 0.0
 
     def excess(self, f: Tensor, y: Tensor) -> Tensor:
-        """:meth:`nll` above :meth:`floor` where that is finite: not negative, and it does not move with y's unit."""
+        """Compute :meth:`nll` above :meth:`floor` where that is finite: not negative, and free of y's unit.
+
+        Args:
+            f: outputs (..., C).
+            y: labels.
+
+        Returns:
+            (...), nats.
+        """
         floor = self.floor(f.shape[-1])
         return self.nll(f, y) - floor if floor > -math.inf and floor != 0 else self.nll(f, y)
 
     def straightened(self, loss: Tensor, outputs: int) -> tuple[Tensor, Tensor]:
-        """A growing function of the loss that is nearly linear in the outputs, and its slope.
+        """Compute a growing function of the loss that is nearly linear in the outputs, and its slope.
 
         For decisions log(e^ℓ − 1), the log-odds against the label; else the loss itself.
+
+        Args:
+            loss: ℓ, nats, any shape.
+            outputs: C.
+
+        Returns:
+            The function and its derivative in ℓ, of the shape of ``loss``.
         """
         if not self.classifies:
             return loss, torch.ones_like(loss)
-        held = loss.clamp_min(1e-12)
-        return held + torch.log(-torch.expm1(-held)), 1 / -torch.expm1(-held)
+        positive = loss.clamp_min(1e-12)
+        return positive + torch.log(-torch.expm1(-positive)), 1 / -torch.expm1(-positive)
 
-    # What only some laws have.
-
-    def classes(self, outputs: int) -> int | None:
-        """How many classes a label is one of, given the number C of outputs; None where a label is no class."""
-        return None
-
-    @property
-    def has_classes(self) -> bool:
-        """Whether a label is one class."""
-        return self.classes(self.least_outputs) is not None
-
-    def log_probabilities(self, f: Tensor) -> Tensor | None:
-        """Log p of every class, (..., K); None where a label is no class."""
-        return None
-
-    def log_odds(self, f: Tensor, k: Tensor) -> Tensor | None:
-        """Log p_k − log(1 − p_k) of a class per position, of the shape of ``k``; None where a label is no class."""
-        log_p = self.log_probabilities(f)
-        if log_p is None:
-            return None
-        k = k.unsqueeze(-1)
-        return log_p.gather(-1, k).squeeze(-1) - torch.logsumexp(log_p.scatter(-1, k, -torch.inf), -1)
-
-    def decisions(self, f: Tensor, y: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The D separate choices a label consists of; None where labels are no choices.
-
-        Returns:
-            log-probabilities (n, D, K) of the K values of each choice, and the values chosen (n, D), whole numbers.
-        """
-        return None
-
-    def coordinates(self, f: Tensor) -> Tensor | None:
-        """φ(f), (..., M), with ‖dφ‖² = dfᵀ H df, in flat space or on a sphere of ``radius``; None if unknown.
-
-        Outputs that are independent, or one alone, have flat coordinates ∫√H_cc df_c, here integrated numerically.
-        """
-        return defaults.flat_coordinates(self, f) if self.independent or f.shape[-1] == 1 else None
-
-    def tails(self, y: Tensor, f: Tensor) -> tuple[Tensor, Tensor] | None:
-        """P(Y < y) and P(Y ≤ y) of every number of a label, shape of f; None where labels are no numbers.
-
-        Here found by halving intervals of :meth:`quantile`.
-        """
-        numbers = self.independent and not self.classifies
-        return defaults.bisected_tails(self, y, f) if numbers else None
-
-    def standardised(self, y: Tensor, f: Tensor, spread: Tensor, u: Tensor) -> Tensor | None:
-        """Residuals (..., n, C) that are standard normal where the law is right; None where labels are no numbers.
-
-        By default Φ⁻¹(P(Y < y) + u P(Y = y)), averaged over normal outputs (randomised quantile residuals, Dunn &
-        Smyth 1996), cut at eight standard deviations.
-
-        Args:
-            y: (n, C) targets; f: (n, C) outputs that did not see them; spread: (n, C, C) covariance of these outputs.
-            u: (..., n, C) in (0, 1), the place within the step of a discrete law.
-        """
-        return defaults.quantile_residuals(self, y, f, spread, u)
-
-    def scale(self, f: Tensor) -> Tensor | None:
-        """σ of normal noise, a tensor that multiplies outputs ``f``; None for laws with other noise or none."""
-        return None
+    # What a law leaves open until it is fitted.
 
     def fitted_to(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Likelihood | None:
-        """The law with what it leaves open fitted to outputs and labels; None where nothing is left open, or no fit is.
+        """Fit what the law leaves open to outputs and labels.
 
         Args:
             pairs: (f, y) of the training data in batches; read only where something is to be fitted.
+
+        Returns:
+            The fitted law; None where nothing is left open, or no fit is possible.
         """
         return None
 
     @property
-    def told(self) -> dict[str, str]:
-        """What to say of parameters that were fitted, by name."""
+    def fitted_facts(self) -> dict[str, str]:
+        """A sentence on each parameter that was fitted, by name."""
         return {}
 
     @property
@@ -283,24 +299,53 @@ class Likelihood(ABC):
     # How it is stored.
 
     def arguments(self) -> dict[str, Any]:
-        """What :meth:`from_arguments` makes the law from: its dataclass fields, or its attributes; plain JSON types."""
+        """Give the arguments that :meth:`from_arguments` makes the law from: its dataclass fields, or its attributes.
+
+        Returns:
+            Plain JSON types by name.
+        """
         names = [f.name for f in fields(self) if f.init] if is_dataclass(self) else list(vars(self))
         values = {name: getattr(self, name) for name in names}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> Self:
-        """The law of these arguments; lists are read as tuples."""
+        """Make the law of given arguments; lists are read as tuples.
+
+        Args:
+            arguments: as :meth:`arguments` gives them.
+
+        Returns:
+            The law.
+        """
         return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in arguments.items()})
 
 
 def not_negative(t: Tensor) -> Tensor:
-    """Put what rounding made negative to 0 and keep its derivative, which a clamp would put to 0 as well."""
+    """Set to 0 what rounding made negative and keep its derivative, which a clamp would set to 0 as well.
+
+    Args:
+        t: numbers that are not negative but for rounding.
+
+    Returns:
+        Numbers of the same shape.
+    """
     return torch.where(t < 0, t - t.detach(), t)
 
 
 def wrong_kind(law: str, y: Tensor, f: Tensor, where: str, want: str) -> LabelError:
-    """The error for labels whose dtype or shape the law cannot read; ``want`` says what it reads."""
+    """Make the error for labels whose dtype or shape the law cannot read.
+
+    Args:
+        law: its name.
+        y: the labels.
+        f: the outputs.
+        where: the place that the error names.
+        want: which labels the law reads.
+
+    Returns:
+        The error, to be raised.
+    """
     return LabelError(
         f"{law} labels must be {want}, found {str(y.dtype).removeprefix('torch.')} of shape {tuple(y.shape)} "
         f"for outputs of shape {tuple(f.shape)}",

@@ -1,4 +1,4 @@
-"""What in a raw batch is input and what is label, and how the network takes the inputs.
+"""Which part of a raw batch is input and which is label, and how the network takes the inputs.
 
 The rules, in order:
 
@@ -6,8 +6,7 @@ The rules, in order:
 * in a dict the label is the entry called ``labels``, ``label``, ``label_ids``, ``targets``, ``target`` or ``y``; the
   others are keyword arguments, of which those that ``forward`` does not name are left out. Of a single other entry
   the name does not matter; a ``forward`` that takes one argument and none of the names is given the whole dict;
-* in a tuple of three or more the label follows the inputs that ``forward`` takes; what comes after it (ids) is left
-  out;
+* in a tuple of three or more the label follows the inputs that ``forward`` takes; entries after it (ids) are left out;
 * strings and None are no inputs; numbers and tensors without an axis of examples are given to every call alike.
 
 Where more than one reading is possible the network is asked: the first reading that it accepts counts.
@@ -32,7 +31,14 @@ LABELS = ("labels", "label", "label_ids", "targets", "target", "y")
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model's ``forward`` takes: ``names`` in order; how many it needs; whether it takes any more of each."""
+    """What a model's ``forward`` takes.
+
+    Args:
+        names: of its arguments, in order.
+        required: those without a default.
+        positions: whether it takes any further positional arguments.
+        keywords: whether it takes any further keyword arguments.
+    """
 
     names: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
@@ -41,17 +47,24 @@ class Signature:
 
     @staticmethod
     def of(model: nn.Module) -> Signature:
-        """Read off the model's own ``forward``; where there is none to read, everything is taken."""
+        """Read a model's own ``forward``; where there is none to read, everything is taken.
+
+        Args:
+            model: the network.
+
+        Returns:
+            Its signature.
+        """
         try:
-            found = inspect.signature(model.forward).parameters.values()
+            arguments = inspect.signature(model.forward).parameters.values()
         except (TypeError, ValueError):
             return Signature()
-        named = [p for p in found if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        named = [p for p in arguments if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         return Signature(
             tuple(p.name for p in named),
             tuple(p.name for p in named if p.default is p.empty),
-            any(p.kind is p.VAR_POSITIONAL for p in found),
-            any(p.kind is p.VAR_KEYWORD for p in found),
+            any(p.kind is p.VAR_POSITIONAL for p in arguments),
+            any(p.kind is p.VAR_KEYWORD for p in arguments),
         )
 
 
@@ -63,8 +76,8 @@ class Layout:
         label: where the label is: 1 in a pair, a key of a dict, a place in a tuple.
         keep: of inputs in a dict, the entries used; None: all that are tensors.
         form: ``as given``; ``alone``: the only entry, without its name; ``dict``: the dict as one argument.
-        shared: entries of a dict or places in a tuple that are the same for all examples, without an axis of them:
-            not part of a batch, the network is given them at every call.
+        shared: entries of a dict or places in a tuple without an axis of examples: they are not part of a batch, and
+            the network is given them at every call.
     """
 
     label: Any = 1
@@ -73,7 +86,14 @@ class Layout:
     shared: tuple[Any, ...] = ()
 
     def without_shared(self, x: Any) -> Any:
-        """Inputs that have an axis of examples."""
+        """Remove the inputs that have no axis of examples.
+
+        Args:
+            x: inputs.
+
+        Returns:
+            The others.
+        """
         if not self.shared:
             return x
         if isinstance(x, Mapping):
@@ -81,10 +101,17 @@ class Layout:
         return tuple(v for k, v in enumerate(x) if k not in self.shared)
 
     def split(self, raw: Any, name: str) -> tuple[Any, Any]:
-        """Inputs and label of a raw batch; the inputs are a tensor, a tuple of them or a dict of them.
+        """Split a raw batch into inputs and label.
+
+        Args:
+            raw: the batch.
+            name: of the data, for messages.
+
+        Returns:
+            The inputs (a tensor, a tuple of them or a dict of them) and the label.
 
         Raises:
-            DataError: the batch is not laid out so, or holds no tensor to put into the network.
+            DataError: the batch has another layout, or holds no tensor to put into the network.
         """
         x: Any
         if isinstance(raw, Mapping):
@@ -121,7 +148,15 @@ class Layout:
 
 
 def no_pairs(raw: Any, name: str) -> DataError:
-    """The sentence for a batch in which no label is found."""
+    """Make the error for a batch in which no label is found.
+
+    Args:
+        raw: the batch.
+        name: of the data.
+
+    Returns:
+        The error, to be raised.
+    """
     word = f"{len(raw)} entries" if isinstance(raw, tuple | list) else f"a {type(raw).__name__}"
     return DataError(
         f"{name} does not give (input, label) pairs, but {word}",
@@ -131,10 +166,15 @@ def no_pairs(raw: Any, name: str) -> DataError:
 
 
 def layouts(raw: Any, signature: Signature | None, name: str) -> list[Layout]:
-    """All readings of a raw batch that the rules allow, the likeliest first.
+    """List the readings of a raw batch that the rules allow, the likeliest first.
 
     Args:
+        raw: the batch.
         signature: of the network, or None where none is known yet.
+        name: of the data, for messages.
+
+    Returns:
+        One reading or more.
 
     Raises:
         DataError: no label is found, or more than one.
@@ -143,7 +183,7 @@ def layouts(raw: Any, signature: Signature | None, name: str) -> list[Layout]:
     if isinstance(raw, Mapping):
         label = _label(raw, known, name)
         rest = {k: v for k, v in raw.items() if k != label}
-        return [replace(found, label=label) for found in _keywords(rest, known)]
+        return [replace(reading, label=label) for reading in _keywords(rest, known)]
     if not isinstance(raw, tuple) or len(raw) < 2:
         raise no_pairs(raw, name)
     if len(raw) == 2:
@@ -155,43 +195,43 @@ def layouts(raw: Any, signature: Signature | None, name: str) -> list[Layout]:
 
 def _label(raw: Mapping[str, Any], signature: Signature, name: str) -> str:
     named = [k for k in LABELS if k in raw]
-    found = [k for k in named if k not in signature.required] or named
-    if len(found) > 1:
+    labels = [k for k in named if k not in signature.required] or named
+    if len(labels) > 1:
         raise DataError(
-            f"an example of the {name} has more than one label: {', '.join(found)}",
+            f"an example of the {name} has more than one label: {', '.join(labels)}",
             where=name,
             remedy="leave all but one out, or let the dataset return (inputs, label) pairs",
         )
-    if not found:
+    if not labels:
         raise DataError(
             f"an example of the {name} has the entries {', '.join(map(str, raw))}, none of which is called "
             f"{', '.join(LABELS[:-1])} or {LABELS[-1]}",
             where=name,
             remedy="rename the label, or let the dataset return (inputs, label) pairs",
         )
-    return found[0]
+    return labels[0]
 
 
 def _keywords(x: dict[str, Any], signature: Signature) -> list[Layout]:
     tensors = tuple(k for k, v in x.items() if v is not None and not _is_words(v))
     named = tuple(k for k in tensors if k in signature.names)
     enough = all(k in named for k in signature.required)
-    found = []
+    readings = []
     if signature.keywords:
-        found.append(Layout(keep=tensors))
+        readings.append(Layout(keep=tensors))
     if named and enough:
-        found.append(Layout(keep=named))
-    one = len(signature.required) <= 1 and (bool(signature.names) or signature.positions)
-    if len(tensors) == 1 and one:
-        found.append(Layout(keep=tensors, form="alone"))
-    if one and not (named and enough):
-        found.append(Layout(form="dict", keep=tensors))
-    found = list(dict.fromkeys(found))
-    return found or [Layout(keep=tensors)]
+        readings.append(Layout(keep=named))
+    takes_one = len(signature.required) <= 1 and (bool(signature.names) or signature.positions)
+    if len(tensors) == 1 and takes_one:
+        readings.append(Layout(keep=tensors, form="alone"))
+    if takes_one and not (named and enough):
+        readings.append(Layout(form="dict", keep=tensors))
+    readings = list(dict.fromkeys(readings))
+    return readings or [Layout(keep=tensors)]
 
 
 def _places(raw: tuple[Any, ...], signature: Signature | None, name: str) -> list[Layout]:
-    """A tuple of three or more: as many inputs as the network takes, then the label, then what is left out."""
+    """Read a tuple of three or more: as many inputs as the network takes, then the label, then entries left out."""
     if signature is None:
         raise DataError(
             f"an item of the {name} has {len(raw)} entries, and which is the label depends on the network",

@@ -1,4 +1,4 @@
-"""The output laws: what each offers is in ``memspace.task.law``, the laws themselves in ``memspace.task.laws``."""
+"""The output laws: their interface is in ``memspace.task.law``, the laws themselves in ``memspace.task.laws``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 
 
 def refuse_one_class(law: Likelihood, f: Tensor, where: str) -> None:
-    """Raise where a law is given fewer outputs than it needs: its Fisher information would be zero without a word.
+    """Raise where a law is given fewer outputs than it needs: its Fisher information would be zero without a warning.
 
     Args:
         law: the output law.

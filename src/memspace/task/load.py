@@ -27,13 +27,22 @@ __all__ = ["resolve"]
 def resolve(
     spec: str, options: BuildOptions, progress: Progress, weights: Path | None = None, run: Path | None = None
 ) -> Task:
-    """The task a command line names.
+    """Build the task that a command line names.
 
-    ``module:attribute`` may be a Task, a function that gives one, or one that takes the data folder first. ``run``: the
-    folder of a recorded training of it; without ``weights`` the model takes its last state.
+    ``module:attribute`` may be a Task, a function that gives one, or one that takes the data folder first.
+
+    Args:
+        spec: a built-in name, or ``module:attribute``.
+        options: of a built-in task; their ``data_root`` is what a user's function is given.
+        progress: who is told of a training.
+        weights: a file with other weights.
+        run: the folder of a recorded training of it; without ``weights`` the model takes its last state.
+
+    Returns:
+        The task.
 
     Raises:
-        TaskError: nothing of that name, or what it names is no task.
+        TaskError: nothing has that name, or it names no task.
     """
     if ":" not in spec:
         known = builtin_tasks()
@@ -54,7 +63,7 @@ def resolve(
 
 
 def _with_run(task: Task, folder: Path, last: bool) -> Task:
-    """The task with the training recorded in a folder; ``last``: and with the weights it ended at."""
+    """Add the training recorded in a folder to the task; with ``last`` also the weights it ended at."""
     run = load_run(folder, task.model)
     if last:
         task.model.load_state_dict(run.states[-1])
@@ -64,7 +73,7 @@ def _with_run(task: Task, folder: Path, last: bool) -> Task:
 
 
 def _with_weights(task: Task, path: Path) -> Task:
-    """The task with its weights from a file; a recorded training that does not end at them is left out."""
+    """Load the task's weights from a file; a recorded training that does not end at them is left out."""
     load_weights(task.model, path)
     state = task.model.state_dict()
     description = {**task.description, "weights": path.name}
@@ -82,7 +91,7 @@ def _import(spec: str, options: BuildOptions) -> Task:
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module_name)
+        value: Any = importlib.import_module(module_name)
     except MemspaceError:
         raise
     except Exception as error:
@@ -92,29 +101,29 @@ def _import(spec: str, options: BuildOptions) -> Task:
             remedy="run from the folder that holds it and check that it imports on its own",
         ) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=1)
+        if not hasattr(value, part):
+            near = difflib.get_close_matches(part, dir(value), n=1)
             raise TaskError(
                 f"{module_name} has no attribute {attribute!r}",
                 where=spec,
                 remedy=f"did you mean {near[0]!r}" if near else "name a Task or a function that gives one",
             )
-        found = getattr(found, part)
-    if callable(found) and not isinstance(found, Task):
-        found = _call(found, spec, options.data_root)
-    if not isinstance(found, Task):
+        value = getattr(value, part)
+    if callable(value) and not isinstance(value, Task):
+        value = _call(value, spec, options.data_root)
+    if not isinstance(value, Task):
         raise TaskError(
-            f"{spec} gives a {type(found).__name__}, not a memspace.Task",
+            f"{spec} gives a {type(value).__name__}, not a memspace.Task",
             where=spec,
             remedy="return memspace.Task(model=..., train=...)",
         )
-    return found
+    return value
 
 
 def _call(make: Callable[..., Any], spec: str, data_root: Path | None) -> Any:
-    """What the user's function gives; its own failures in one sentence."""
+    """Call the user's function; its own failures become one sentence."""
     named = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    hint = "call it on its own and mend it"
+    hint = "call it on its own and repair it"
     try:
         needs = [p for p in inspect.signature(make).parameters.values() if p.default is p.empty and p.kind in named]
         if needs and data_root is None:

@@ -1,6 +1,6 @@
-"""One forward pass observed call by call: shapes, links and gradients, without keeping a number of it but the outputs.
+"""One forward pass observed call by call: shapes, links and gradients; of its numbers only the outputs are kept.
 
-Shapes, and which call feeds which, are the architecture's: they stay right when the weights change.
+Shapes, and which call feeds which, belong to the architecture: they stay right when the weights change.
 """
 
 from __future__ import annotations
@@ -27,33 +27,34 @@ class ObservedCall:
     Args:
         name: of the module; empty for the model itself.
         first: shape of the first positional argument, None where that is no tensor.
-        shape: of what it gives: its output, the first of a tuple, a packed sequence's data; None where it is no tensor.
-        given, made: the hidden states that went in and came out, on the meta device: a tensor that one call makes and
-            another is given is one object in both.
-        kept: whether neither was overwritten later in the pass, and they are two.
+        shape: of its output, the first of a tuple, or a packed sequence's data; None where that is no tensor.
+        state_in: the hidden state that went in, on the meta device: a tensor that one call makes and another is given
+            is one object in both.
+        state_out: the hidden state that came out, likewise.
+        intact: whether neither was overwritten later in the pass, and they are two.
         gradients: whether gradients were on.
-        learned: whether what went in depends on trainable parameters.
+        learned: whether the inputs depend on trainable parameters.
     """
 
     name: str
     first: tuple[int, ...] | None
     shape: tuple[int, ...] | None
-    given: Tensor | None
-    made: Tensor | None
-    kept: bool
+    state_in: Tensor | None
+    state_out: Tensor | None
+    intact: bool
     gradients: bool
     learned: bool
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one forward pass told.
+    """What one forward pass showed.
 
     Args:
+        key: of the architecture and of the inputs' form: another pass with the same key has the same calls.
         calls: of every module, in the order in which they ended.
         widest: numbers in the largest tensor that the graph holds, the parameters apart, or in the outputs.
         f: the outputs, detached.
-        key: of the architecture and of the inputs' form: another pass with the same key has the same calls.
     """
 
     key: Hashable
@@ -63,24 +64,24 @@ class Observation:
 
 
 def observed(model: nn.Module, x: Inputs) -> Observation:
-    """Call the model once, with gradients, and tell what its modules did.
+    """Run the model once, with gradients, and record its modules' calls.
 
     Args:
         model: in the state it is to be read in (see ``checks.evaluating``).
         x: inputs of one example, or of a batch.
 
     Returns:
-        the observation; nothing of the graph is kept.
+        The observation; nothing of the graph is kept.
 
     Raises:
         TypeError: the outputs are no tensor.
     """
-    held = [1]
-    own = {p.data_ptr() for p in model.parameters()}
+    sizes = [1]
+    parameters = {p.data_ptr() for p in model.parameters()}
 
     def note(t: Tensor) -> Tensor:
-        if t.data_ptr() not in own:
-            held.append(t.numel())
+        if t.data_ptr() not in parameters:
+            sizes.append(t.numel())
         return t.detach()  # the tensor itself would hold its own graph, and the graph the tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda t: t)
@@ -88,11 +89,19 @@ def observed(model: nn.Module, x: Inputs) -> Observation:
         f = call_model(model, x)
         if not isinstance(f, Tensor):
             raise TypeError(f"the model returns a {type(f).__name__}")
-        return Observation(form_of(model, x), _without_numbers(seen), max(*held, int(f.numel())), f.detach())
+        return Observation(form_of(model, x), _without_numbers(seen), max(*sizes, int(f.numel())), f.detach())
 
 
 def form_of(model: nn.Module, x: Inputs) -> Hashable:
-    """What the shapes of a forward pass depend on: modules, parameters (not their values) and the inputs' shapes."""
+    """Collect everything that the shapes of a forward pass depend on.
+
+    Args:
+        model: the network.
+        x: inputs.
+
+    Returns:
+        Modules, parameters (not their values) and the inputs' shapes, to compare.
+    """
     modules = tuple(
         (name, type(m), tuple((n, _kind(p), p.requires_grad) for n, p in m._parameters.items() if p is not None))
         for name, m in model.named_modules()
@@ -105,7 +114,14 @@ def _kind(t: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
 
 
 def state_of(value: Any) -> Tensor | None:
-    """The hidden state in what a block gets or gives: the tensor itself, or the first of a tuple, list or dict."""
+    """Find the hidden state in a block's inputs or outputs: the tensor itself, or the first of a tuple, list or dict.
+
+    Args:
+        value: a block's inputs or outputs.
+
+    Returns:
+        The tensor; None where there is none.
+    """
     if isinstance(value, Tensor):
         return value
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
@@ -113,7 +129,14 @@ def state_of(value: Any) -> Tensor | None:
 
 
 def version_of(t: Tensor) -> int:
-    """How often the tensor was written to; 0 for what inference mode made, which counts no versions."""
+    """Count how often a tensor was written to.
+
+    Args:
+        t: any tensor.
+
+    Returns:
+        Its version; 0 for tensors made in inference mode, which counts none.
+    """
     return 0 if t.is_inference() else t._version
 
 
@@ -124,8 +147,8 @@ class _Seen:
     name: str
     first: Tensor | None
     shape: tuple[int, ...] | None
-    given: Tensor | None
-    made: Tensor | None
+    state_in: Tensor | None
+    state_out: Tensor | None
     versions: tuple[int, int]
     gradients: bool
     learned: bool
@@ -139,16 +162,18 @@ def _watching(model: nn.Module) -> Iterator[list[_Seen]]:
     handles = []
 
     def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = _given(args, kwargs)
-        entered.setdefault(id(module), []).append(0 if given is None else version_of(given))
+        state_in = _given(args, kwargs)
+        entered.setdefault(id(module), []).append(0 if state_in is None else version_of(state_in))
 
     def leaver(name: str) -> Any:
         def leave(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            given, made = _given(args, kwargs), state_of(output)
-            versions = entered[id(module)].pop(), 0 if made is None else version_of(made)
+            state_in, state_out = _given(args, kwargs), state_of(output)
+            versions = entered[id(module)].pop(), 0 if state_out is None else version_of(state_out)
             first = args[0] if args and isinstance(args[0], Tensor) else None
-            learned = given is not None and given.requires_grad
-            seen.append(_Seen(name, first, _shape(output), given, made, versions, torch.is_grad_enabled(), learned))
+            learned = state_in is not None and state_in.requires_grad
+            seen.append(
+                _Seen(name, first, _shape(output), state_in, state_out, versions, torch.is_grad_enabled(), learned)
+            )
 
         return leave
 
@@ -184,10 +209,10 @@ def _without_numbers(seen: list[_Seen]) -> tuple[ObservedCall, ...]:
 
     calls = []
     for call in seen:
-        given, made = call.given, call.made
-        whole = given is not None and made is not None and given is not made
-        kept = whole and (version_of(given), version_of(made)) == call.versions  # type: ignore[arg-type]
+        state_in, state_out = call.state_in, call.state_out
+        whole = state_in is not None and state_out is not None and state_in is not state_out
+        intact = whole and (version_of(state_in), version_of(state_out)) == call.versions  # type: ignore[arg-type]
         first = None if call.first is None else tuple(call.first.shape)
-        states = emptied(given), emptied(made)
-        calls.append(ObservedCall(call.name, first, call.shape, *states, kept, call.gradients, call.learned))
+        states = emptied(state_in), emptied(state_out)
+        calls.append(ObservedCall(call.name, first, call.shape, *states, intact, call.gradients, call.learned))
     return tuple(calls)

@@ -1,10 +1,10 @@
 """Composite operations written out, wherever more than a plain gradient is taken.
 
-Some of torch's fused operations have derivatives of derivatives that are wrong without a word (layer, instance and
-batch norm hold mean and scale constant, ``det`` its inverse), or no forward mode (distances, bags of embeddings), or a
-wrong rule for several cotangents at once. Inside :func:`written_out` each is computed from elementary operations
-instead: the same numbers up to rounding, and right derivatives of every order. What a model computes while gradients
-are switched off is a constant there, as it is in reverse mode.
+Some of torch's fused operations have second derivatives that are wrong without a warning (layer, instance and batch
+norm treat mean and scale as constant, ``det`` its inverse). Others have no forward mode (distances, bags of
+embeddings), or a wrong rule for several cotangents at once. Inside :func:`written_out` each is computed from elementary
+operations instead: the same numbers up to rounding, and right derivatives of every order. Values that a model computes
+while gradients are switched off are constants there, as they are in reverse mode.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ _HALF = (torch.float16, torch.bfloat16)
 
 @contextmanager
 def written_out() -> Iterator[None]:
-    """Inside, fused operations run as elementary ones that can be differentiated any number of times.
+    """Replace fused operations inside by elementary ones that can be differentiated any number of times.
 
-    Where gradients are on at the entry, what is computed with gradients off is a constant for forward mode too.
+    Where gradients are on at the entry, values computed with gradients off are constants for forward mode too.
+
+    Yields:
+        Nothing.
     """
     with sdpa_kernel(SDPBackend.MATH), _WrittenOut():
         yield
 
 
 class _WrittenOut(TorchFunctionMode):
-    """Puts the functions of this module in the place of torch's."""
+    """Puts the functions of this module in place of torch's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,13 +55,13 @@ class _WrittenOut(TorchFunctionMode):
         return _constant(result, args) if self._gradients and not torch.is_grad_enabled() else result
 
 
-def _constant(result: Any, given: tuple[Any, ...]) -> Any:
-    """New tensors detached; what an operation returns of its arguments (in-place ones do) as it is."""
+def _constant(result: Any, arguments: tuple[Any, ...]) -> Any:
+    """Detach new tensors; arguments that an operation returns (in-place ones do) stay as they are."""
     if isinstance(result, Tensor):
         differentiable = result.is_floating_point() or result.is_complex()
-        return result.detach() if differentiable and not any(result is a for a in given) else result
+        return result.detach() if differentiable and not any(result is a for a in arguments) else result
     if isinstance(result, tuple | list) and not isinstance(result, torch.Size):
-        return type(result)([_constant(r, given) for r in result])
+        return type(result)([_constant(r, arguments) for r in result])
     return result
 
 
@@ -72,7 +75,7 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def _like(out: Tensor, x: Tensor, widened: bool) -> Tensor:
-    """Under autocast some norms give float32, whatever they were given."""
+    """Return float32 where some norms do under autocast, whatever they were given; else the dtype of x."""
     return out if widened and torch.is_autocast_enabled(x.device.type) else out.to(x.dtype)
 
 
@@ -208,8 +211,8 @@ def _pdist(input: Tensor, p: float = 2.0) -> Tensor:
 
 
 def _det(input: Tensor) -> Tensor:
-    found: tuple[Tensor, Tensor] = _slogdet(input)
-    return found[0] * found[1].exp()
+    sign_and_log: tuple[Tensor, Tensor] = _slogdet(input)
+    return sign_and_log[0] * sign_and_log[1].exp()
 
 
 def _slogdet(input: Tensor) -> Any:
@@ -246,10 +249,10 @@ def _embedding(
 ) -> Tensor:
     if max_norm is not None:
         weight = within_norm(weight, max_norm, norm_type)
-    found = nnf.embedding(input, weight)
+    rows = nnf.embedding(input, weight)
     if padding_idx is None:
-        return found
-    return torch.where((input == padding_idx % len(weight)).unsqueeze(-1), found.detach(), found)
+        return rows
+    return torch.where((input == padding_idx % len(weight)).unsqueeze(-1), rows.detach(), rows)
 
 
 def _embedding_bag(
@@ -265,33 +268,43 @@ def _embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Tensor:
-    tokens, weights, held = bags(input, offsets, per_sample_weights, include_last_offset)
+    tokens, weights, filled = bags(input, offsets, per_sample_weights, include_last_offset)
     if padding_idx is not None:
-        held = held & (tokens != padding_idx % len(weight))
-    found = _embedding(tokens, weight, None, max_norm, norm_type)
+        filled = filled & (tokens != padding_idx % len(weight))
+    rows = _embedding(tokens, weight, None, max_norm, norm_type)
     if weights is not None:
-        found = found * weights.unsqueeze(-1)
-    inside = held.unsqueeze(-1)
+        rows = rows * weights.unsqueeze(-1)
+    inside = filled.unsqueeze(-1)
     if mode == "max":
-        largest = found.masked_fill(~inside, float("-inf")).max(1).values
-        return torch.where(held.any(1, keepdim=True), largest, torch.zeros_like(largest))
-    total = (found * inside).sum(1)
-    return total if mode == "sum" else total / held.sum(1, keepdim=True).clamp_min(1)
+        largest = rows.masked_fill(~inside, float("-inf")).max(1).values
+        return torch.where(filled.any(1, keepdim=True), largest, torch.zeros_like(largest))
+    total = (rows * inside).sum(1)
+    return total if mode == "sum" else total / filled.sum(1, keepdim=True).clamp_min(1)
 
 
 def bags(
     tokens: Tensor, offsets: Tensor | None, weights: Tensor | None, include_last_offset: bool
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Bags given as one list and offsets as rows of equal length: tokens, weights, and which places are filled."""
+    """Arrange bags given as one list and offsets as rows of equal length.
+
+    Args:
+        tokens: (N,) one list, or (B, L) rows already.
+        offsets: (B,) where each bag starts in the list; None: rows already.
+        weights: of the tokens, of their shape.
+        include_last_offset: whether the last offset is the end of the list.
+
+    Returns:
+        Tokens (B, L), weights (B, L), and which places are filled (B, L).
+    """
     if offsets is None:
         return tokens, weights, torch.ones_like(tokens, dtype=torch.bool)
     starts = offsets[:-1] if include_last_offset else offsets
     ends = torch.cat([offsets[1:], offsets.new_tensor([len(tokens)])])[: len(starts)]
     longest = int((ends - starts).max()) if len(starts) else 0
     places = starts.unsqueeze(1) + torch.arange(max(1, longest), device=offsets.device)
-    held = places < ends.unsqueeze(1)
-    places = torch.where(held, places, torch.zeros_like(places))
-    return tokens[places], None if weights is None else weights[places], held
+    filled = places < ends.unsqueeze(1)
+    places = torch.where(filled, places, torch.zeros_like(places))
+    return tokens[places], None if weights is None else weights[places], filled
 
 
 _REPLACED: dict[Any, Callable[..., Any]] = {

@@ -1,8 +1,8 @@
 """The network inside its wrappers: compiled, replicated, sharded or half-precision models as plain float32 modules.
 
-Hooks, per-example gradients and functional calls need a module tree that runs as written. The tree is rebuilt where
-anything stands in the way, around the same parameters wherever these can be read as they are; the user's model keeps
-its wrappers, its sharding and its precision.
+Hooks, per-example gradients and functional calls need a module tree that runs as written. Where anything stands in the
+way, the tree is rebuilt around the same parameters, wherever these can be read as they are. The user's model keeps its
+wrappers, its sharding and its precision.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WRAPPERS = {"OptimizedModule": "_orig_mod", "DataParallel": "module", "Distribu
 
 
 def plain(model: nn.Module) -> nn.Module:
-    """The model itself where nothing stands in the way, else a plain copy.
+    """Return the model itself where nothing stands in the way, else a plain copy.
 
     * ``torch.compile``, DataParallel and DistributedDataParallel are taken off; parameters are shared with the model.
     * Parameters that ``torch.distributed.fsdp.fully_shard`` spread over processes are gathered: every process of the
@@ -33,6 +33,12 @@ def plain(model: nn.Module) -> nn.Module:
     * Embeddings with ``max_norm`` look shortened rows up instead of shortening their weight.
     * bfloat16 and float16 parameters and buffers become float32: the same numbers, read in a precision in which sums
       over examples mean something.
+
+    Args:
+        model: as the user has it; not changed.
+
+    Returns:
+        A module tree that runs as written.
 
     Raises:
         TaskError: a lazy module has not been called yet.
@@ -46,11 +52,11 @@ def plain(model: nn.Module) -> nn.Module:
 
 
 def _refuse(model: nn.Module) -> None:
-    """Raise for what cannot be read at all, before anything is done with it."""
+    """Refuse models that cannot be read at all, before anything is done with them."""
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise UnsupportedLayerError(
-                "the module is compiled by TorchScript, which cannot be looked into",
+                "the module is compiled by TorchScript, which cannot be read",
                 where=name or type(model).__name__,
                 remedy="pass the module it was scripted or traced from, with the same weights",
             )
@@ -71,30 +77,44 @@ def _refuse(model: nn.Module) -> None:
 
 
 def stored_dtypes(model: nn.Module) -> tuple[torch.dtype, ...]:
-    """The half-precision dtypes among the parameters."""
-    found = {p.dtype for p in model.parameters()}
-    return tuple(d for d in HALF if d in found)
+    """List the half-precision dtypes among the parameters.
+
+    Args:
+        model: the network.
+
+    Returns:
+        None, one or both of bfloat16 and float16.
+    """
+    dtypes = {p.dtype for p in model.parameters()}
+    return tuple(d for d in HALF if d in dtypes)
 
 
 def own_name(key: str) -> str:
-    """A state dict's key without what wrappers put into it."""
+    """Remove from a state dict's key the parts that wrappers put into it.
+
+    Args:
+        key: of a state dict.
+
+    Returns:
+        The name inside the wrappers.
+    """
     parts = key.removeprefix("module.").split(".")
     return ".".join(p for p in parts if p != "_orig_mod")
 
 
 def _in_the_way(module: nn.Module) -> bool:
-    own = (*module._parameters.values(), *module._buffers.values())
+    tensors = (*module._parameters.values(), *module._buffers.values())
     return (
         type(module).__name__ in _WRAPPERS
         or getattr(module, "_compiled_call_impl", None) is not None
-        or any(t is not None and (hasattr(t, "full_tensor") or t.dtype in HALF) for t in own)
+        or any(t is not None and (hasattr(t, "full_tensor") or t.dtype in HALF) for t in tensors)
         or any(hasattr(v, "_torchdynamo_orig_callable") for v in vars(module).values())
         or _shortens(module)
     )
 
 
 def _shortens(module: nn.Module) -> bool:
-    """Whether its forward pass writes to its weight."""
+    """Tell whether a module's forward pass writes to its weight."""
     return type(module) in BOUNDED and getattr(module, "max_norm", None) is not None
 
 
@@ -104,7 +124,7 @@ class _Rebuilt:
     def __init__(self) -> None:
         self._modules: dict[int, nn.Module] = {}
         self._tensors: dict[int, Any] = {}
-        self._kept: list[Any] = []  # ids are only good while their objects live
+        self._alive: list[Any] = []  # ids are only good while their objects live
 
     def module(self, old: nn.Module, name: str) -> nn.Module:
         """The plain version of one module and all below it."""
@@ -119,9 +139,9 @@ class _Rebuilt:
         new.__dict__ = {k: _rebound(v, old, new) for k, v in vars(old).items()}
         new.__dict__["_compiled_call_impl"] = None
         for hooks in _HOOKS:
-            found = vars(old)[hooks]
-            kept = {k: h for k, h in found.items() if not _of_fsdp(type(getattr(h, "__self__", None)))}
-            new.__dict__[hooks] = type(found)(kept)
+            registered = vars(old)[hooks]
+            others = {k: h for k, h in registered.items() if not _of_fsdp(type(getattr(h, "__self__", None)))}
+            new.__dict__[hooks] = type(registered)(others)
         new._parameters = {n: self._whole(p, f"{name}{n}") for n, p in old._parameters.items()}
         new._buffers = {n: self._whole(b, f"{name}{n}") for n, b in old._buffers.items()}
         new._modules = {n: None if m is None else self.module(m, f"{name}{n}.") for n, m in old._modules.items()}
@@ -141,18 +161,18 @@ class _Rebuilt:
                     raise UnsupportedLayerError(
                         f"a sharded parameter cannot be gathered ({str(error).splitlines()[0][:120]})",
                         where=name,
-                        remedy="make the task on every process of the mesh, or hand over the unsharded model",
+                        remedy="make the task on every process of the mesh, or pass the unsharded model",
                     ) from error
             value = value.float() if value.dtype in HALF else value
             if isinstance(old, nn.Parameter):
                 value = nn.Parameter(value, requires_grad=old.requires_grad)
             self._tensors[id(old)] = value
-            self._kept.append(old)
+            self._alive.append(old)
         return self._tensors[id(old)]
 
 
 def _rebound(value: Any, old: nn.Module, new: nn.Module) -> Any:
-    """A compiled function or method of the old module as the new one's own, as it was written."""
+    """Return a compiled function or method of the old module as the new one's own, as it was written."""
     written = getattr(value, "_torchdynamo_orig_callable", None)
     if written is None:
         return value
@@ -160,7 +180,7 @@ def _rebound(value: Any, old: nn.Module, new: nn.Module) -> Any:
 
 
 def _own_class(kind: type[nn.Module]) -> type[nn.Module]:
-    """The class a module had before ``fully_shard`` gave it one of its own, which puts FSDPModule in front."""
+    """Return the class a module had before ``fully_shard`` gave it one of its own, which puts FSDPModule in front."""
     names = [c.__name__ for c in kind.__mro__]
     return kind.__mro__[names.index("FSDPModule") + 1] if "FSDPModule" in names else kind
 

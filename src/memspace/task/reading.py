@@ -17,12 +17,12 @@ class Link:
     """What outputs may be in place of those that a law wants.
 
     Args:
-        said: one clause for people.
+        description: one clause for people.
         fits: whether outputs (B, ..., C) look like it.
-        inverse: what makes the law's outputs of them.
+        inverse: turns them into the law's outputs.
     """
 
-    said: str
+    description: str
     fits: Callable[[Tensor], bool]
     inverse: Callable[[Tensor], Tensor]
 
@@ -85,9 +85,9 @@ class OutputReading:
         return self.column or self.classes_first or bool(self.link)
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """One clause for people; empty where nothing is done."""
-        parts = [LINKS[self.link].said] if self.link else []
+        parts = [LINKS[self.link].description] if self.link else []
         if self.classes_first:
             parts.append("classes run along axis 1 of the outputs")
         if self.column:
@@ -95,7 +95,14 @@ class OutputReading:
         return "; ".join(parts)
 
     def of(self, f: Tensor) -> Tensor:
-        """The law's outputs (B, ..., C) of the model's."""
+        """Turn the model's outputs into the law's.
+
+        Args:
+            f: outputs as the model gives them, (B,), (B, C), (B, C, ...) or (B, ..., C).
+
+        Returns:
+            (B, ..., C).
+        """
         if self.column:
             f = f.unsqueeze(-1)
         if self.classes_first:
@@ -104,10 +111,17 @@ class OutputReading:
 
 
 def read_so(model: nn.Module, reading: OutputReading) -> nn.Module:
-    """The model with its outputs read that way: a shallow copy of the top module around the same parts.
+    """Return the model with its outputs read that way: a shallow copy of the top module around the same parts.
 
-    The outputs are read outside the module's own call, so that hooks on it see what it gives by itself. A model that
-    is read so already is given back; outputs that are no tensor are left alone.
+    The outputs are read outside the module's own call, so that hooks on it see the outputs before that. Outputs that
+    are no tensor are left alone.
+
+    Args:
+        model: the network.
+        reading: of its outputs.
+
+    Returns:
+        The copy; the model itself where nothing is to be done or it is read so already.
     """
     if not reading.changes or getattr(type(model), "_reading", None) == reading:
         return model
@@ -130,16 +144,17 @@ class Making:
 
     Args:
         make: ``make()``, or ``refit(indices, seed)``.
-        kept: what the indices count: places of the labelled examples in the data as given; None: all of them.
+        reading: of the networks' outputs.
+        labelled: places of the labelled examples in the data as given, which the indices count; None: all of them.
     """
 
     make: Callable[..., Any]
     reading: OutputReading
-    kept: Tensor | None = None
+    labelled: Tensor | None = None
 
     def __call__(self, *args: Any) -> Any:
-        """What ``make`` gives, adapted where it is a module."""
-        if self.kept is not None and args:
-            args = (self.kept[args[0]], *args[1:])
+        """Return what ``make`` gives, adapted where it is a module."""
+        if self.labelled is not None and args:
+            args = (self.labelled[args[0]], *args[1:])
         made = self.make(*args)
         return read_so(made, self.reading) if isinstance(made, nn.Module) else made

@@ -22,13 +22,18 @@ class Recipe:
     """One training of a network by mini-batches of a shuffled training set.
 
     Args:
-        epochs: over the data; batch: examples per step (None: all at once).
+        epochs: over the data.
+        batch: examples per step; None: all at once.
         rate: the learning rate at the start, cosine-annealed to zero over all steps.
         decay: γ of γ/2·‖θ‖² added to the mean loss (coupled, also for Adam).
         checkpoints: how many states a recording keeps, denser early.
         threads: of torch while training (None: as it is set). For small steps one is faster: on a busy machine
             threads wait for each other longer than they work.
-        optimiser: ``"adam"`` (Kingma & Ba 2015; β = 0.9, 0.999, ε = 1e-8) or ``"sgd"``; ``momentum`` is SGD's.
+        optimiser: ``"adam"`` (Kingma & Ba 2015; β = 0.9, 0.999, ε = 1e-8) or ``"sgd"``.
+        momentum: of SGD.
+
+    Raises:
+        SettingsError: a number is out of its range, or the optimiser is another.
     """
 
     epochs: Annotated[int, WHOLE]
@@ -55,30 +60,67 @@ class Recipe:
         return f"SGD with momentum {self.momentum:g}" if self.momentum else "SGD"
 
     def steps(self, n: int) -> int:
-        """Optimiser steps on n examples."""
+        """Count the optimiser steps of a training.
+
+        Args:
+            n: number of training examples.
+
+        Returns:
+            ``epochs`` times the batches of an epoch.
+        """
         return self.epochs * -(-n // self.size(n))
 
     def size(self, n: int) -> int:
-        """Examples per step on n examples."""
+        """Count the examples of a step.
+
+        Args:
+            n: number of training examples.
+
+        Returns:
+            ``batch``, or ``n`` where that is less.
+        """
         return n if self.batch is None else min(self.batch, n)
 
     def rate_at(self, step: int, total: int) -> float:
-        """Learning rate of step 0 ≤ step < total."""
+        """Compute the learning rate of a step, η_t = η_0 (1 + cos(π t/T))/2.
+
+        Args:
+            step: 0 ≤ t < T.
+            total: T, the steps of the training.
+
+        Returns:
+            η_t.
+        """
         return self.rate * (1 + math.cos(math.pi * step / total)) / 2
 
     def time(self, n: int) -> float | None:
-        """Σ η_t/(1 − momentum) of a training on n examples; None for Adam, whose steps are not gradients'."""
+        """Sum Σ η_t/(1 − momentum) over a training.
+
+        Args:
+            n: number of training examples.
+
+        Returns:
+            The learning-rate time; None for Adam, whose steps are not along gradients.
+        """
         if self.optimiser != "sgd":
             return None
         total = self.steps(n)
         return math.fsum(self.rate_at(k, total) for k in range(total)) / (1 - self.momentum)
 
     def descent(self, parameters: Iterable[Tensor], *, fused: bool | None = None) -> torch.optim.Optimizer:
-        """The optimiser on those parameters, at the rate of the start; ``fused`` as torch has it."""
-        given = list(parameters)
+        """Make the optimiser, at the rate of the start.
+
+        Args:
+            parameters: to be trained.
+            fused: as torch has it.
+
+        Returns:
+            An Adam or SGD optimiser.
+        """
+        trained = list(parameters)
         if self.optimiser == "sgd":
-            return torch.optim.SGD(given, self.rate, self.momentum, weight_decay=self.decay, fused=fused)
-        return torch.optim.Adam(given, lr=self.rate, weight_decay=self.decay, fused=fused)
+            return torch.optim.SGD(trained, self.rate, self.momentum, weight_decay=self.decay, fused=fused)
+        return torch.optim.Adam(trained, lr=self.rate, weight_decay=self.decay, fused=fused)
 
 
 @dataclass(frozen=True)
@@ -86,7 +128,7 @@ class Training:
     """A training that can be repeated on other examples: many networks at once, or with a gradient through it.
 
     Args:
-        make: a fresh network; all its randomness from torch's generator, no randomness in its forward pass.
+        make: makes a fresh network; all its randomness is from torch's generator, none is in its forward pass.
         recipe: how it is trained. The loss is the mean over examples of the output law's negative log-likelihood (of
             a sequence, the mean over its positions) plus the decay.
     """

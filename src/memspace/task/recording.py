@@ -1,8 +1,8 @@
-"""A folder that a recorder wrote: checkpoints of a training, what they predict on a probe, a table of looks.
+"""A folder that a recorder wrote: checkpoints of a training, their outputs on a probe, a table of probe evaluations.
 
 ``trajectory.json`` lists the checkpoints and is replaced whole after each, so that a process killed at any moment
-leaves a folder that reads. Per checkpoint one safetensors file holds the state dict as it was, another what it predicts
-on the probe examples; ``looks.parquet`` has a row per look.
+leaves a folder that reads. Each checkpoint has one safetensors file with the state dict as it was, and another with its
+outputs on the probe examples. ``looks.parquet`` has a row per evaluation.
 """
 
 from __future__ import annotations
@@ -46,12 +46,26 @@ MOST_LOOKS, MOST_COLUMNS = 10**5, 200  # a recorder writes 4,096 rows of ten col
 
 
 def state_file(step: int) -> str:
-    """Name of the state dict recorded at an optimiser step."""
+    """Name the file of the state dict recorded at an optimiser step.
+
+    Args:
+        step: of the optimiser.
+
+    Returns:
+        The path inside the folder.
+    """
     return f"states/step-{step:09d}.safetensors"
 
 
 def outputs_file(step: int) -> str:
-    """Name of what that state predicts on the probe."""
+    """Name the file of that state's outputs on the probe.
+
+    Args:
+        step: of the optimiser.
+
+    Returns:
+        The path inside the folder.
+    """
     return f"states/step-{step:09d}.outputs.safetensors"
 
 
@@ -60,9 +74,10 @@ class Recording:
     """A recorded training as it lies on disk.
 
     Args:
-        folder: where; index: the content of ``trajectory.json``.
+        folder: that the recorder wrote.
+        index: the content of ``trajectory.json``.
         run: the checkpoints, each read when asked for.
-        looks: column → values, one row per look at the probe.
+        looks: column → values, one row per evaluation of the probe.
     """
 
     folder: Path
@@ -76,7 +91,10 @@ class Recording:
         return law_from_dict(self.index["law"])
 
     def labels(self) -> Tensor:
-        """The probe examples' labels, (n, ...).
+        """Read the probe examples' labels.
+
+        Returns:
+            (n, ...).
 
         Raises:
             RunFolderError: the file is damaged, or of another number of examples.
@@ -84,7 +102,13 @@ class Recording:
         return self._of_probe(self.folder / PROBE, "y")
 
     def outputs(self, which: int) -> Tensor | None:
-        """What a checkpoint predicts on the probe, (n, ..., C); None where that was too large to be kept.
+        """Read a checkpoint's outputs on the probe.
+
+        Args:
+            which: place of the checkpoint in the run.
+
+        Returns:
+            (n, ..., C); None where that was too large to be stored.
 
         Raises:
             RunFolderError: the file is damaged, or of another number of examples.
@@ -107,6 +131,12 @@ class Recording:
 def load_recording(folder: str | Path) -> Recording:
     """Read the index and the table of a recorded training; states stay on disk.
 
+    Args:
+        folder: that a recorder wrote.
+
+    Returns:
+        The recording.
+
     Raises:
         RunFolderError: nothing was recorded there, by another version, or it is damaged.
     """
@@ -116,13 +146,7 @@ def load_recording(folder: str | Path) -> Recording:
         raise RunFolderError(
             "there is no recorded training", where=str(folder), remedy="record one with memspace.watch(..., out=...)"
         )
-    try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema = index["schema"]
-        if isinstance(schema, bool) or not isinstance(schema, int):
-            raise ValueError("no schema")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path) from error
+    index, schema = _index(path)
     if schema != SCHEMA:
         raise RunFolderError(
             f"the training was recorded with schema {schema}, this memspace reads schema {SCHEMA}",
@@ -131,19 +155,31 @@ def load_recording(folder: str | Path) -> Recording:
         )
     if why := wrong_index(index):
         raise _damaged(path, why)
-    kept = index["checkpoints"]
-    steps, times = tuple(int(c["step"]) for c in kept), tuple(float(c["time"]) for c in kept)
-    states = States([_Reader(folder / state_file(s), index["aliases"]) for s in steps])
-    for s in steps:
-        if not (folder / state_file(s)).is_file():
-            raise _damaged(folder / state_file(s), "a checkpoint's file is missing")
+    checkpoints = index["checkpoints"]
+    steps, times = tuple(int(c["step"]) for c in checkpoints), tuple(float(c["time"]) for c in checkpoints)
+    states = States([_Reader(folder / state_file(step), index["aliases"]) for step in steps])
+    for step in steps:
+        if not (folder / state_file(step)).is_file():
+            raise _damaged(folder / state_file(step), "a checkpoint's file is missing")
     looks = _looks(folder / LOOKS)
     optimiser = str(index.get("optimiser", ""))
     return Recording(folder, index, Run(states, times, steps, 0.0, _one_step(looks), optimiser), looks)
 
 
+def _index(path: Path) -> tuple[dict[str, Any], int]:
+    """Read ``trajectory.json`` and the number of its schema; its other parts are not yet checked."""
+    try:
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schema = index["schema"]
+        if isinstance(schema, bool) or not isinstance(schema, int):
+            raise ValueError("no schema")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path) from error
+    return index, schema
+
+
 def _looks(path: Path) -> dict[str, list[float]]:
-    """The table of looks; a file that is none, or far larger than a recorder writes, is refused before it is read."""
+    """Read the table of evaluations; refuse before that a file that is none, or far larger than a recorder writes."""
     if not path.exists():
         return {}
     try:
@@ -170,11 +206,14 @@ def _one_step(looks: Mapping[str, list[float]]) -> tuple[tuple[int, float], ...]
 
 @typed
 def load_run(folder: str | Path, model: nn.Module | None = None) -> Run:
-    """The checkpoints a recorder wrote, as a task's ``run``; each state is read from disk when asked for.
+    """Load the checkpoints that a recorder wrote as a task's ``run``; each state is read from disk when asked for.
 
     Args:
-        folder: what ``memspace.watch(..., out=folder)`` wrote.
+        folder: that ``memspace.watch(..., out=folder)`` wrote.
         model: where given, the last state must fit it.
+
+    Returns:
+        The run.
 
     Raises:
         RunFolderError: nothing was recorded there, by another version, or it is damaged.

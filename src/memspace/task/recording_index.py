@@ -1,4 +1,4 @@
-"""What ``trajectory.json`` has to hold: a file may hold anything, and what is wrong is said before it is used."""
+"""The content that ``trajectory.json`` must have, checked before it is used: a file may hold anything."""
 
 from __future__ import annotations
 
@@ -30,7 +30,14 @@ def _texts(value: Any) -> bool:
 
 
 def wrong_index(index: Any) -> str:
-    """What is wrong with the content of an index, in a few words; empty where nothing is."""
+    """Say in a few words what is wrong with the content of an index.
+
+    Args:
+        index: as JSON gives it.
+
+    Returns:
+        The fault; empty where there is none.
+    """
     if not isinstance(index, dict):
         return "it is no object"
     for key, fits in _PARTS.items():
@@ -42,10 +49,10 @@ def wrong_index(index: Any) -> str:
         return "its 'optimiser' is not what a recorder writes"
     if not _whole(index.get("slope_examples", 0), 0, MOST_EXAMPLES):
         return "its 'slope_examples' is not what a recorder writes"
-    kept = index["checkpoints"]
-    if not all(a["step"] < b["step"] for a, b in itertools.pairwise(kept)):
+    checkpoints = index["checkpoints"]
+    if not all(a["step"] < b["step"] for a, b in itertools.pairwise(checkpoints)):
         return "the steps of its checkpoints do not increase"
-    if not all(a["time"] <= b["time"] for a, b in itertools.pairwise(kept)):
+    if not all(a["time"] <= b["time"] for a, b in itertools.pairwise(checkpoints)):
         return "the times of its checkpoints go back"
     return ""
 

@@ -13,8 +13,8 @@ from memspace.errors import NonFiniteError, ShapeError, TaskError
 from memspace.task.adapted import Adapter, adapted, copied, logits_of, part_of
 from memspace.task.checks import untouched
 from memspace.task.data import Inputs, call_model
+from memspace.task.metadata import reason_of
 from memspace.task.recipe import Training
-from memspace.task.told import reason_of
 
 __all__ = ["Refit", "guarded_refit", "with_adapter"]
 
@@ -25,7 +25,8 @@ class Refit:
 
     Args:
         train: as the user gave it.
-        example: inputs of one example; ``shape``: the outputs of the audited network there.
+        example: inputs of one example.
+        shape: of the audited network's outputs there; None where it is not known.
     """
 
     train: Callable[[Tensor, int], Any]
@@ -33,12 +34,12 @@ class Refit:
     shape: tuple[int, ...] | None
 
     def __call__(self, index: Tensor, seed: int) -> nn.Module:
-        """The network trained on the examples at ``index``.
+        """Train a network on the examples at ``index``.
 
         Raises:
             TaskError: it raises, or returns no network.
             NonFiniteError: the network's weights are not finite.
-            ShapeError: the network does not give outputs as the audited one does.
+            ShapeError: the network's outputs differ in shape from the audited one's.
         """
         call = f"refit({len(index):,} examples, seed {seed})"
         try:
@@ -68,11 +69,11 @@ class Refit:
             return
         try:
             with untouched(network), torch.no_grad():
-                found = call_model(network, copied(self.example))
+                returned = call_model(network, copied(self.example))
         except Exception:  # the pass that reads it says what is wrong
             return
-        pick = logits_of(found, 1)
-        f = found if pick is None else part_of(found, pick)
+        pick = logits_of(returned, 1)
+        f = returned if pick is None else part_of(returned, pick)
         if isinstance(f, Tensor) and tuple(f.shape[1:]) != self.shape[1:]:
             raise ShapeError(
                 f"refit returns a network with outputs of shape {tuple(f.shape[1:])} an example, "
@@ -94,12 +95,29 @@ class _Made:
 
 
 def guarded_refit(refit: Any, example: Inputs, shape: tuple[int, ...] | None) -> Any:
-    """A user's refit with its faults told in one sentence."""
+    """Make a user's refit one whose faults are told in one sentence.
+
+    Args:
+        refit: a function of indices and seed, None, or one that is guarded already.
+        example: inputs of one example.
+        shape: of the audited network's outputs there.
+
+    Returns:
+        A :class:`Refit`; None and guarded functions as they are.
+    """
     return refit if refit is None or isinstance(refit, Refit) else Refit(refit, example, shape)
 
 
 def with_adapter(training: Training | None, adapter: Adapter) -> Training | None:
-    """A training whose networks are called as the audited one."""
+    """Return a training whose networks are called as the audited one.
+
+    Args:
+        training: any, or None.
+        adapter: what goes around a network's ``forward``.
+
+    Returns:
+        The training; itself where nothing is needed.
+    """
     if training is None or not adapter.needed or isinstance(training.make, _Made):
         return training
     return replace(training, make=_Made(training.make, adapter))

@@ -1,4 +1,4 @@
-"""Data that are not the same at every read: random inputs or labels, and outputs that depend on the padding.
+"""Data that differ between reads: random inputs or labels, and outputs that depend on the padding.
 
 Every number memspace gives assumes that example 17 is the same in every pass.
 """
@@ -27,9 +27,13 @@ PADDED = 8  # examples compared alone and in a batch
 
 
 def check_repeatable(data: Data) -> None:
-    """Read examples all over the data again, several times where there are few; all reads must agree bit for bit.
+    """Check that examples all over the data are bit for bit the same when read again.
 
-    Data in memory that is no user's code is not read again: it cannot differ.
+    Where there are few, they are read several times. Data in memory that is no user's code is not read again: it cannot
+    differ.
+
+    Args:
+        data: training or test data.
 
     Raises:
         DataError: names the first example whose inputs or labels differ.
@@ -67,7 +71,7 @@ def _compare(data: Data, before: Batch, after: Batch) -> None:
 
 
 def _differing(a: Any, b: Any, count: int) -> int | None:
-    """The first row in which two batches differ; NaN equals NaN."""
+    """Find the first row in which two batches differ; NaN equals NaN."""
     if isinstance(a, list) and isinstance(b, list):  # strings
         return next((i for i, (v, w) in enumerate(zip(a, b, strict=True)) if v != w), None)
     for v, w in zip(leaves(a), leaves(b), strict=True):
@@ -91,6 +95,8 @@ def check_padding(task: Task, data: Data, allowed: float) -> None:
     """Compare outputs of single examples with those in a batch of examples that a collate function padded alike.
 
     Args:
+        task: whose network is called.
+        data: training or test data; only those that a collate function pads are compared.
         allowed: difference that rounding may make, relative to the largest output.
 
     Raises:
@@ -117,11 +123,11 @@ def check_padding(task: Task, data: Data, allowed: float) -> None:
 
 
 def _apart(alone: Tensor, padded: Tensor, y: Any, y_padded: Any) -> float:
-    """The largest difference between outputs, at the positions that both have."""
+    """Measure the largest difference between outputs, at the positions that both have."""
     if alone.shape == padded.shape:
         return float((alone - padded).abs().max())
     if isinstance(y, Tensor) and y.shape[1:] == alone.shape[:-1] and y_padded.shape == padded.shape[:-1]:
-        own, other = alone[y[0] >= 0], padded[y_padded >= 0]
-        if own.shape == other.shape:
-            return float((own - other).abs().max()) if own.numel() else 0.0
+        single, batched = alone[y[0] >= 0], padded[y_padded >= 0]
+        if single.shape == batched.shape:
+            return float((single - batched).abs().max()) if single.numel() else 0.0
     return 0.0

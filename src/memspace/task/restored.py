@@ -1,8 +1,8 @@
 """A model's buffers and attributes, put back however its forward pass changes them.
 
 Observers, counters, caches, running means: some forward passes write to the model in eval mode too. While a model is
-read, every forward pass starts from the buffers as they were found, so that no result depends on how often or in
-which order examples were read; and afterwards they are, bit for bit, what they were.
+read, every forward pass starts from the buffers as they were at first. So no result depends on how often or in which
+order examples were read. Afterwards buffers and attributes are, bit for bit, as before.
 """
 
 from __future__ import annotations
@@ -28,14 +28,20 @@ _OPEN: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # models being r
 
 @contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
-    """Buffers as they were at every forward pass inside, and with all attributes afterwards, also after an exception.
+    """Put buffers back before every forward pass inside, and all attributes at the end, also after an exception.
+
+    Args:
+        model: the network.
+
+    Yields:
+        Nothing.
 
     Raises:
         UnsupportedLayerError: a buffer too large to keep a copy of is written to.
     """
     depth = _OPEN.get(model, 0)
     _OPEN[model] = depth + 1
-    kept = None if depth else _Kept(model)
+    snapshot = None if depth else _Snapshot(model)
     try:
         yield
     finally:
@@ -43,19 +49,33 @@ def restored(model: nn.Module) -> Iterator[None]:
             _OPEN[model] = depth
         else:
             _OPEN.pop(model, None)
-        if kept is not None:
-            kept.put_back()
+        if snapshot is not None:
+            snapshot.put_back()
 
 
 def fresh_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Copies of the buffers: inside a functional transform a forward pass may write to these, not to the model's."""
+    """Copy the buffers: inside a functional transform a forward pass may write to these, not to the model's.
+
+    Args:
+        model: the network.
+
+    Returns:
+        Each buffer's name with a copy.
+    """
     return {n: b.clone() for n, b in model.named_buffers()}
 
 
 def written(model: nn.Module) -> Callable[[], bool]:
-    """Note the attributes of all modules; the function given back says whether one was set or changed since."""
+    """Record the attributes of all modules.
+
+    Args:
+        model: the network.
+
+    Returns:
+        A function that tells whether one was set or changed since.
+    """
     noted = [(m, _attributes(m)) for m in model.modules()]
-    return lambda: any(_changed(vars(m), found) for m, found in noted)
+    return lambda: any(_changed(vars(m), before) for m, before in noted)
 
 
 @dataclass(frozen=True)
@@ -70,8 +90,8 @@ class _Buffer:
     copy: Tensor | None
 
 
-class _Kept:
-    """What a model held when its reading began."""
+class _Snapshot:
+    """A model's buffers and attributes when its reading began."""
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers = [
@@ -110,7 +130,7 @@ class _Kept:
             owner._buffers[name] = None
 
     def put_back(self) -> None:
-        """Every buffer and attribute as it was found."""
+        """Put every buffer and attribute back."""
         for handle in self._handles:
             handle.remove()
         for b in self._buffers:
@@ -120,12 +140,12 @@ class _Kept:
             b.owner._buffers[b.name] = b.tensor
         for owner, name in self._missing:
             owner._buffers[name] = None
-        for owner, found in self._attributes:
-            _put_back(owner, found)
+        for owner, before in self._attributes:
+            _put_back(owner, before)
 
 
 def _attributes(module: nn.Module) -> dict[str, tuple[Any, Any]]:
-    """Each attribute of the user's with a shallow copy of what can change in place."""
+    """Collect each attribute of the user's with a shallow copy of what can change in place."""
     return {k: (v, _shallow(v)) for k, v in vars(module).items() if k not in _OWN}
 
 
@@ -133,26 +153,26 @@ def _shallow(value: Any) -> Any:
     return value.copy() if type(value) in (list, dict, set, deque) else None
 
 
-def _put_back(module: nn.Module, found: dict[str, tuple[Any, Any]]) -> None:
-    own = vars(module)
-    for name in [k for k in own if k not in _OWN and k not in found]:
-        del own[name]
-    for name, (value, copy) in found.items():
-        if own.get(name) is not value:
-            own[name] = value
+def _put_back(module: nn.Module, before: dict[str, tuple[Any, Any]]) -> None:
+    attributes = vars(module)
+    for name in [k for k in attributes if k not in _OWN and k not in before]:
+        del attributes[name]
+    for name, (value, copy) in before.items():
+        if attributes.get(name) is not value:
+            attributes[name] = value
         if copy is not None and _differ(value, copy):
             value.clear()
             value.extend(copy) if hasattr(value, "extend") else value.update(copy)
 
 
-def _changed(own: dict[str, Any], found: dict[str, tuple[Any, Any]]) -> bool:
-    if {k for k in own if k not in _OWN} != set(found):
+def _changed(attributes: dict[str, Any], before: dict[str, tuple[Any, Any]]) -> bool:
+    if {k for k in attributes if k not in _OWN} != set(before):
         return True
-    return any(own[k] is not v or (copy is not None and _differ(v, copy)) for k, (v, copy) in found.items())
+    return any(attributes[k] is not v or (copy is not None and _differ(v, copy)) for k, (v, copy) in before.items())
 
 
 def _differ(value: Any, copy: Any) -> bool:
-    """Whether a container holds other things than its shallow copy does."""
+    """Tell whether a container holds other things than its shallow copy does."""
     return len(value) != len(copy) or any(a is not b for a, b in _pairs(value, copy))
 
 

@@ -18,7 +18,7 @@ State = dict[str, Tensor]
 
 
 class States(Sequence[State]):
-    """State dicts that are read one at a time, when asked for; nothing is held.
+    """State dicts that are read one at a time, when asked for; none is kept.
 
     Args:
         readers: one function per state.
@@ -41,7 +41,14 @@ class States(Sequence[State]):
         return (read() for read in self._readers)
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> States:
-        """The same states with every tensor changed as it is read."""
+        """Apply a change to every tensor of the states as it is read.
+
+        Args:
+            change: of a tensor.
+
+        Returns:
+            New states over the same readers.
+        """
 
         def changed(read: Callable[[], State]) -> Callable[[], State]:
             return lambda: {k: change(v) for k, v in read().items()}
@@ -58,8 +65,8 @@ class Run:
         time: learning-rate time of each (the sum of learning rates up to it).
         step: optimiser step of each.
         epochs: how many epochs the training took.
-        optimiser: what made the steps, where that is known: ``"SGD"`` (without momentum), ``"Adam"``, the class's name.
-        one_step: (step, squared Fisher–Rao length of that single step in nats), where a recorder looked.
+        one_step: (step, squared Fisher–Rao length of that single step in nats), where a recorder measured it.
+        optimiser: the optimiser, where it is known: ``"SGD"`` (without momentum), ``"Adam"``, the class's name.
 
     Raises:
         SettingsError: states, times and steps are not one of each per checkpoint.
@@ -99,7 +106,14 @@ class Run:
             object.__setattr__(self, name, value)
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Run:
-        """The run with every tensor changed; what is on disk stays there."""
+        """Apply a change to every tensor of the run; states on disk stay there.
+
+        Args:
+            change: of a tensor.
+
+        Returns:
+            A new run.
+        """
         states = self.states
         if isinstance(states, States):
             return replace(self, states=states.mapped(change))
@@ -107,7 +121,7 @@ class Run:
 
 
 def _check_states(states: Any) -> None:
-    """Refuse what is no sequence of state dicts; those left on disk are not read for it."""
+    """Refuse values that are no sequence of state dicts; those left on disk are not read for it."""
     known = isinstance(states, States) or (
         isinstance(states, Sequence)
         and not isinstance(states, str)

@@ -1,6 +1,6 @@
-"""Which examples a DataLoader gives: exactly those, in the order in which they are then read.
+"""Which examples a DataLoader gives, and the order in which they are then read.
 
-A loader is read by index, so that "example 17" means the same in every pass. What its sampler picks is found first:
+A loader is read by index, so that "example 17" means the same in every pass. First its sampler's choice is found:
 
 * in order, or every example once in a shuffled order: the data set in index order;
 * a subset shuffled: those examples in index order;
@@ -40,29 +40,36 @@ FEW, PASSES = 1000, 8  # indices of which so many passes more are compared
 
 
 def indices_of(loader: DataLoader[Any], name: str) -> Sequence[Any]:
-    """The indices of the examples that a loader over a map-style data set gives, in reading order.
+    """List the indices of the examples that a loader over a map-style data set gives, in reading order.
+
+    Args:
+        loader: the loader.
+        name: of the data, for messages.
+
+    Returns:
+        Keys of the data set, one per example.
 
     Raises:
         DataError: the sampler is empty, has no end, or draws other examples at every pass.
     """
     batches = loader.batch_sampler
     if batches is None:  # the data set gives whole batches, or single examples
-        found = _picked(loader.sampler, name, drop=0)
+        indices = _picked(loader.sampler, name, drop=0)
     elif type(batches) is BatchSampler:
-        found = _picked(batches.sampler, name, drop=batches.batch_size if batches.drop_last else 0)
+        indices = _picked(batches.sampler, name, drop=batches.batch_size if batches.drop_last else 0)
     else:
-        found = _picked(batches, name, drop=0)
-    if not len(found):
+        indices = _picked(batches, name, drop=0)
+    if not len(indices):
         raise DataError(
             f"the loader of the {name} gives no examples",
             where=f"{type(loader.sampler).__name__}" + (" with drop_last" if loader.drop_last else ""),
             remedy="check its sampler and its batch size",
         )
-    return found
+    return indices
 
 
 def _picked(sampler: Any, name: str, drop: int) -> Sequence[Any]:
-    """Indices of a sampler whose batches of ``drop`` leave an incomplete last one out (0: nothing is left out)."""
+    """List the indices of a sampler whose batches of ``drop`` leave an incomplete last one out (0: none is)."""
     kind = type(sampler)
     if kind is SequentialSampler:
         return range(_whole(len(sampler.data_source), drop))
@@ -72,7 +79,7 @@ def _picked(sampler: Any, name: str, drop: int) -> Sequence[Any]:
         n, count = len(sampler.data_source), sampler.num_samples
         if sampler.replacement or count % n:
             how = "with replacement" if sampler.replacement else f"({count:,} of {n:,})"
-            raise _drawn(name, "RandomSampler", f"draws examples anew at every pass {how}")
+            raise _drawn(name, "RandomSampler", f"draws new examples at every pass {how}")
         return range(n) if count >= max(1, drop) else []
     if kind is WeightedRandomSampler:
         return _weighted(sampler, name)
@@ -89,24 +96,24 @@ def _whole(count: int, drop: int) -> int:
 
 
 def _weighted(sampler: Any, name: str) -> Sequence[Any]:
-    """The examples of positive weight, where a pass gives each of them exactly once."""
+    """List the examples of positive weight, where a pass gives each of them exactly once."""
     positive = (sampler.weights > 0).nonzero().flatten().tolist()
     if not sampler.replacement and sampler.num_samples == len(positive):
         return list(positive)
-    raise _drawn(name, "WeightedRandomSampler", "draws examples anew at every pass, by weight")
+    raise _drawn(name, "WeightedRandomSampler", "draws new examples at every pass, by weight")
 
 
 def _drawn(name: str, kind: str, what: str) -> DataError:
     return DataError(
         f"the sampler of the {name} {what}: it is not one set of examples that count alike",
         where=kind,
-        remedy="hand over the dataset itself to read every example once, or a list of indices as the sampler "
+        remedy="pass the dataset itself to read every example once, or a list of indices as the sampler "
         "(an index repeated counts as often)",
     )
 
 
 def _twice(sampler: Any, name: str) -> tuple[list[Any], list[Any]]:
-    """What a pass of any sampler gives, and one that differs from it, where one of a few more does.
+    """Run two passes of any sampler; the second differs from the first where one of a few passes does.
 
     A few batches come in the same order twice by chance. The random state and the sampler's own generator are left as
     they were.
@@ -122,22 +129,22 @@ def _twice(sampler: Any, name: str) -> tuple[list[Any], list[Any]]:
 
 def _once(sampler: Iterable[Any], name: str) -> list[Any]:
     try:
-        found = list(islice(_flat(sampler), LONGEST + 1))
+        indices = list(islice(_flat(sampler), LONGEST + 1))
     except DataError:
         raise
     except Exception as error:  # a user's own code
         raise DataError(
             f"the sampler of the {name} fails ({type(error).__name__}: {error})",
             where=type(sampler).__name__,
-            remedy="repair it, or hand over the dataset itself",
+            remedy="repair it, or pass the dataset itself",
         ) from error
-    if len(found) > LONGEST:
+    if len(indices) > LONGEST:
         raise DataError(
             f"the sampler of the {name} gives more than {LONGEST:,} indices, perhaps without end",
             where=type(sampler).__name__,
-            remedy="hand over the dataset itself",
+            remedy="pass the dataset itself",
         )
-    return found
+    return indices
 
 
 def _flat(given: Iterable[Any]) -> Iterator[Any]:
@@ -151,19 +158,33 @@ def _flat(given: Iterable[Any]) -> Iterator[Any]:
 
 
 def _plain(index: Any) -> Any:
-    """An index as an int, where it is one; data sets may have other keys."""
+    """Return an index as an int, where it is one; data sets may have other keys."""
     return int(index) if isinstance(index, Tensor | np.integer | int) else index
 
 
 def generators_of(owner: Any) -> list[torch.Generator]:
-    """The generators that a loader or a sampler, or a sampler inside it, draws from."""
+    """List the generators that a loader or a sampler, or a sampler inside it, draws from.
+
+    Args:
+        owner: a loader, a sampler, or anything else.
+
+    Returns:
+        The generators; none where the owner has none.
+    """
     owners = (owner, getattr(owner, "sampler", None))
     return [g for o in owners for g in getattr(o, "__dict__", {}).values() if isinstance(g, torch.Generator)]
 
 
 @contextmanager
 def same_draws(generators: Sequence[torch.Generator] = ()) -> Iterator[None]:
-    """Draws inside move no random state: torch's (of the CPU), NumPy's, Python's and those given are put back after."""
+    """Put back every random state that draws inside move: torch's (of the CPU), NumPy's, Python's and those given.
+
+    Args:
+        generators: further generators.
+
+    Yields:
+        Nothing.
+    """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's data may draw from it
     states = [g.get_state() for g in generators]
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Which of a model's parameters are meant: the trainable ones, or those that shell patterns over their names choose."""
+"""Which of a model's parameters are chosen: the trainable ones, or those that match shell patterns."""
 
 from __future__ import annotations
 
@@ -17,12 +17,26 @@ SHOWN = 4  # names an error gives as examples
 
 
 def as_patterns(patterns: str | Sequence[str]) -> tuple[str, ...]:
-    """One pattern or several, as a tuple: a lone string is one pattern, not its letters."""
+    """Return one pattern or several as a tuple: a lone string is one pattern, not its letters.
+
+    Args:
+        patterns: one or several.
+
+    Returns:
+        The patterns.
+    """
     return (patterns,) if isinstance(patterns, str) else tuple(patterns)
 
 
 def split_patterns(patterns: str | Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(chosen, excluded): those without and with a leading ``!``, which is taken off."""
+    """Separate patterns that choose from patterns that exclude.
+
+    Args:
+        patterns: one or several.
+
+    Returns:
+        Those without a leading ``!``, and those with one, which is removed.
+    """
     several = as_patterns(patterns)
     return tuple(p for p in several if not p.startswith("!")), tuple(p[1:] for p in several if p.startswith("!"))
 
@@ -30,10 +44,18 @@ def split_patterns(patterns: str | Sequence[str]) -> tuple[tuple[str, ...], tupl
 def chosen_names(
     model: nn.Module, only: str | Sequence[str] = (), without: str | Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Names of the trainable parameters that match a pattern of ``only`` (all, where empty) and none of ``without``.
+    """Name the trainable parameters that match a pattern of ``only`` and none of ``without``.
 
-    A parameter under several names is chosen or excluded by any of them and given under its first, in the model's
+    A parameter under several names is chosen or excluded by any of them. It is given under its first, in the model's
     order.
+
+    Args:
+        model: the network.
+        only: patterns that choose; empty: all.
+        without: patterns that exclude.
+
+    Returns:
+        The names.
 
     Raises:
         TaskError: a pattern matches no parameter, or only frozen ones, or nothing is left.
@@ -48,7 +70,7 @@ def chosen_names(
     def matched(pattern: str) -> set[str]:
         return {n for n, known in names.items() if any(fnmatchcase(k, pattern) for k in known)}
 
-    kept = {n for pattern in only for n in _some(pattern, matched(pattern), names)} if only else set(names)
+    matching = {n for pattern in only for n in _some(pattern, matched(pattern), names)} if only else set(names)
     for pattern in only:
         if matched(pattern).isdisjoint(trainable):
             raise TaskError(
@@ -57,8 +79,8 @@ def chosen_names(
                 remedy=what_can_be_trained(model, matched(pattern)),
             )
     for pattern in without:
-        kept -= _some(pattern, matched(pattern), names)
-    chosen = tuple(n for n in trainable if n in kept)
+        matching -= _some(pattern, matched(pattern), names)
+    chosen = tuple(n for n in trainable if n in matching)
     if not chosen and (only or without):
         raise TaskError(
             "the patterns leave no trainable parameter",
@@ -69,15 +91,29 @@ def chosen_names(
 
 
 def trained(model: nn.Module) -> list[str]:
-    """Names of the parameters that have a gradient, are real and not empty; complex ones are held as they are."""
+    """Name the parameters that have a gradient, are real and not empty; complex ones are constant.
+
+    Args:
+        model: the network.
+
+    Returns:
+        The names, in the model's order.
+    """
     some = [(n, p) for n, p in model.named_parameters() if p.requires_grad and not p.is_complex()]
     return [n for n, p in some if is_lazy(p) or p.numel()]
 
 
 def what_can_be_trained(model: nn.Module, among: Collection[str] | None = None) -> str:
-    """What to do where none of the parameters (or of those named) has a gradient, as far as one can have any.
+    """Say what to do where none of the parameters (or of those named) has a gradient, as far as one can have any.
 
     Whole numbers have none: of a quantised network the float one it was made from can be read, or float adapters on it.
+
+    Args:
+        model: the network.
+        among: names of parameters; None: all.
+
+    Returns:
+        The remedy of an error.
     """
     named = [(n, p) for n, p in model.named_parameters() if among is None or n in among]
     if any(p.is_floating_point() and p.numel() for _, p in named):
@@ -87,16 +123,16 @@ def what_can_be_trained(model: nn.Module, among: Collection[str] | None = None) 
     whole = any(not t.is_floating_point() and t.dim() > 1 for _, t in (*named, *model.named_buffers()))
     if whole or any("quant" in type(m).__module__ or "quant" in type(m).__name__.lower() for m in model.modules()):
         return (
-            "quantised weights are whole numbers without a gradient: hand over the network as it was before it was "
+            "quantised weights are whole numbers without a gradient: pass the network as it was before it was "
             "quantised (what rounding costs is measured on a copy), or put trainable float adapters on this one"
         )
-    return "hand over a network that has weights"
+    return "pass a network that has weights"
 
 
-def _some(pattern: str, found: set[str], names: dict[str, list[str]]) -> set[str]:
-    """What the pattern matched; an error where that is nothing."""
-    if found:
-        return found
+def _some(pattern: str, matching: set[str], names: dict[str, list[str]]) -> set[str]:
+    """Return the names that a pattern matched; an error where there are none."""
+    if matching:
+        return matching
     known = [k for several in names.values() for k in several]
     near = difflib.get_close_matches(pattern, known, n=SHOWN, cutoff=0.4)
     shown = ", ".join([*near, *(k for k in known if k not in near)][:SHOWN])

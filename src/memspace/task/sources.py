@@ -1,187 +1,36 @@
-"""Where examples come from: one interface, whatever was handed over.
+"""Where examples come from: the source for whatever the user passes.
 
-A source gives *raw* batches (nested dicts and tuples of tensors, see ``memspace.task.tensors``) at any indices;
-``memspace.task.layout`` says what in them is input and what is label.
+The sources themselves are in ``memspace.task.indexed``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, default_collate
 
 from memspace.errors import DataError
+from memspace.task.indexed import InMemory, Items, Source
 from memspace.task.layout import LABELS, no_pairs
 from memspace.task.samplers import indices_of
 from memspace.task.streams import gathered
-from memspace.task.tensors import as_batch, collate, is_array, is_text, leaves, mapped
+from memspace.task.tensors import as_batch, collate, is_array, is_text, leaves
 
-__all__ = ["Items", "Source", "Whole", "source_of"]
-
-PROBED = 32  # examples looked at to see whether a collate function pads
-HELD = 4 * 2**30  # bytes of examples of different lengths that are padded alike and kept
-
-
-class Source(Protocol):
-    """Examples that can be read by index, any number of times."""
-
-    varies: bool  # whether a second read may differ from the first
-
-    def __len__(self) -> int: ...
-
-    def raw(self, index: Tensor) -> Any:
-        """The batch at ``index`` (B,), in that order."""
-        ...
-
-    def again(self, index: Tensor) -> Any:
-        """As :meth:`raw`, read from where the examples come from even where they are kept."""
-        ...
-
-
-class Whole:
-    """All examples in memory, in tensors that may be the user's own.
-
-    Consecutive rows are read without a copy, which for a small network would cost half of a pass. A network that
-    writes into its inputs is given copies (``memspace.task.adapted``); a tensor written to nevertheless is noticed.
-    """
-
-    varies = False
-
-    def __init__(self, batch: Any, count: int, name: str) -> None:
-        self._batch, self._count, self._name = batch, count, name
-        self._held = [t for t in leaves(batch) if not t.is_inference()]
-        self._versions = [t._version for t in self._held]
-
-    def __len__(self) -> int:
-        return self._count
-
-    def raw(self, index: Tensor) -> Any:
-        """The rows at ``index``; what has no axis of examples as it is.
-
-        Raises:
-            DataError: a tensor has been written to since it was handed over.
-        """
-        if any(t._version != v for t, v in zip(self._held, self._versions, strict=True)):
-            raise DataError(
-                "a tensor of the data was written to after it was handed over, by the network or by other code",
-                where=self._name,
-                remedy="copy inputs before changing them in place, and make the task again from data as they were",
-            )
-        step = len(index) > 0 and bool((index[1:] - index[:-1] == 1).all())
-        span = slice(int(index[0]), int(index[-1]) + 1) if step else None
-
-        def taken(v: Any) -> Any:
-            if isinstance(v, Tensor) and v.dim() and len(v) == self._count:
-                part = _gathered(v, index) if span is None else v[span]
-                return part.clone() if part.is_inference() else part  # which autograd would not keep
-            if isinstance(v, list) and len(v) == self._count:
-                return [v[int(i)] for i in index]
-            return v
-
-        return mapped(taken, self._batch)
-
-    def again(self, index: Tensor) -> Any:
-        """The same."""
-        return self.raw(index)
-
-
-class Items:
-    """A map-style data set: the examples at some of its keys, put together by a collate function.
-
-    Args:
-        keys: of the examples in the data set, in reading order.
-        join: the loader's own collate function, or None for memspace's.
-    """
-
-    varies = True
-
-    def __init__(self, dataset: Any, keys: Sequence[Any], join: Any, name: str) -> None:
-        self._dataset, self._keys, self._join, self.name = dataset, keys, join, name
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    @property
-    def joined(self) -> bool:
-        """Whether a user's own collate function makes the batches."""
-        return self._join is not None
-
-    def raw(self, index: Tensor) -> Any:
-        """The items at ``index``, collated."""
-        at = index.tolist()
-        items = [self._item(i) for i in at]
-        if self._join is None:
-            return collate(items, at, self.name)
-        where = f"examples {at[0]}..{at[-1]}"
-        try:
-            return as_batch(self._join(items), self.name)
-        except DataError:
-            raise
-        except Exception as error:  # a user's own code
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"the collate function of the {self.name} fails ({type(error).__name__}: {reason})",
-                where=where,
-                remedy="let it make one batch of any number of examples, all of one shape or padded to one",
-            ) from error
-
-    def again(self, index: Tensor) -> Any:
-        """The same."""
-        return self.raw(index)
-
-    def _item(self, i: int) -> Any:
-        key = self._keys[i]
-        try:
-            return self._dataset[key]
-        except DataError:
-            raise
-        except Exception as error:  # a user's own code
-            reason = " ".join(str(error).split())[:200]
-            at = f"example {i}" if key == i else f"example {i} (index {key!r} of the dataset)"
-            raise DataError(
-                f"{at} of {len(self):,} cannot be read ({type(error).__name__}{': ' if reason else ''}{reason})",
-                where=self.name,
-                remedy="repair that example, or make the length that the dataset states the number it can give",
-            ) from error
-
-    def padded(self) -> Source:
-        """Itself, or, where the collate function pads to the longest of a batch, all examples padded alike.
-
-        Only then does an example look the same whatever it is read with.
-        """
-        if self._join is None or len(self) < 2:
-            return self
-        at = torch.linspace(0, len(self) - 1, min(PROBED, len(self))).long()
-        shapes, widest = set(), 0
-        for i in at:
-            alone = leaves(self.raw(i[None]))
-            shapes.add(tuple(tuple(t.shape) for t in alone))
-            widest = max(widest, sum(t.numel() * t.element_size() for t in alone))
-        firsts = {tuple(s[:1] for s in each) for each in shapes}
-        if len(shapes) < 2 or len(firsts) > 1 or widest * len(self) > HELD:
-            return self  # where the first axis itself varies, examples are joined into a list and nothing is padded
-        return Held(self)
-
-
-class Held(Whole):
-    """A data set whose collate function pads: collated once, all together."""
-
-    varies = True
-
-    def __init__(self, items: Items) -> None:
-        self.items = items
-        super().__init__(items.raw(torch.arange(len(items))), len(items), items.name)
-
-    def again(self, index: Tensor) -> Any:
-        """The items read anew and padded among themselves."""
-        return self.items.raw(index)
+__all__ = ["source_of"]
 
 
 def source_of(given: Any, name: str) -> Source:
-    """The source for whatever was handed over.
+    """Make the source for whatever the user passes.
+
+    Args:
+        given: a pair of arrays, a data set, a loader, an iterable.
+        name: of the data, for messages.
+
+    Returns:
+        Examples that can be read by index.
 
     Raises:
         DataError: it is nothing that holds examples, holds none, or its parts differ in number.
@@ -197,9 +46,7 @@ def source_of(given: Any, name: str) -> Source:
     if is_array(given) or (isinstance(given, tuple) and len(given) == 2 and is_array(given[0]) and given[1] is None):
         one = given if is_array(given) else given[0]
         table = "(table.drop(columns='label'), table['label'])" if hasattr(one, "columns") else "(x, y)"
-        raise DataError(
-            f"the {name} is one {type(one).__name__} without labels", where=name, remedy=f"hand over {table}"
-        )
+        raise DataError(f"the {name} is one {type(one).__name__} without labels", where=name, remedy=f"pass {table}")
     if isinstance(given, IterableDataset):
         return _whole(gathered(given, name, batched=False), name)
     if hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, str | bytes | Mapping):
@@ -214,12 +61,12 @@ def source_of(given: Any, name: str) -> Source:
         f"the {name} given are of type {type(given).__name__}, not a Dataset, a DataLoader or an (x, y) pair of "
         "tensors or arrays",
         where=name,
-        remedy="hand over any of these" + (", with a __len__" if hasattr(given, "__getitem__") else ""),
+        remedy="pass any of these" + (", with a __len__" if hasattr(given, "__getitem__") else ""),
     )
 
 
 def _pair(given: Sequence[Any]) -> bool:
-    """True for (x, y), as against a data set of two examples."""
+    """Tell whether two values are (x, y), as against a data set of two examples."""
     if is_array(given[1]):
         return not isinstance(given[1], Tensor) or given[1].dim() > 0
     if is_array(given[0]) and isinstance(given[1], list | tuple) and len(given[1]) == _rows(given[0]) > 2:
@@ -245,7 +92,7 @@ def _check_examples(item: Any, name: str) -> None:
         raise DataError(
             f"the items of the {name} hold {len(y[0])} rows of inputs and as many labels: batches, or sequences?",
             where="a list",
-            remedy="hand over iter(the list) where they are batches, a DataLoader of the list where each is an example",
+            remedy="pass iter(the list) where they are batches, a DataLoader of the list where each is an example",
         )
 
 
@@ -276,7 +123,7 @@ def _length(given: Any, name: str) -> int:
 
 
 def _whole(batch: Any, name: str) -> Source:
-    """All examples in memory; parts without an axis of examples are kept for every batch."""
+    """Put all examples in memory; parts without an axis of examples are kept for every batch."""
     if isinstance(batch, tuple):
         if len(batch) > 1:
             _check_rows(batch, name)
@@ -290,7 +137,7 @@ def _whole(batch: Any, name: str) -> Source:
     if isinstance(labels, tuple) and any(not isinstance(v, tuple | Tensor | dict) for v in labels):
         bad = next(v for v in labels if not isinstance(v, tuple | Tensor | dict))
         raise DataError(
-            f"the labels of the {name} are a list that holds {bad!r} beside numbers",
+            f"the labels of the {name} are a list that holds {bad!r} next to numbers",
             where=name,
             remedy="give every example a number, or -100 where a classifier's example has no label",
         )
@@ -299,7 +146,7 @@ def _whole(batch: Any, name: str) -> Source:
     elif leaves(labels if labels is not None else batch):
         count = len(leaves(labels if labels is not None else batch)[0])
     else:
-        raise DataError(f"{name} holds no tensor or array", where=name, remedy="hand over (x, y)")
+        raise DataError(f"{name} holds no tensor or array", where=name, remedy="pass (x, y)")
     if count == 0:
         raise _empty(name)
     unequal = [len(t) for t in leaves(batch) if t.dim() and len(t) != count]
@@ -307,11 +154,11 @@ def _whole(batch: Any, name: str) -> Source:
         raise DataError(
             f"{name} holds {unequal[0]} inputs for {count} labels", where=name, remedy="give one label per input"
         )
-    return Whole(batch, count, name)
+    return InMemory(batch, count, name)
 
 
 def _words(labels: Any) -> Any:
-    """The column of a table of labels that has but one, of strings; other labels as they are."""
+    """Return the column of a table of labels that has only one, of strings; other labels as they are."""
     one = hasattr(labels, "columns") and hasattr(labels, "iloc") and len(labels.columns) == 1
     column = labels.iloc[:, 0] if one else None
     return column if column is not None and is_text(column.to_numpy()) else labels
@@ -320,7 +167,7 @@ def _words(labels: Any) -> Any:
 def _check_rows(batch: Sequence[Any], name: str) -> None:
     """Refuse tables whose rows have the same names in different orders: one was shuffled or sorted without the other.
 
-    Rows are matched by position. Tables whose names differ otherwise are taken so: names were made anew.
+    Rows are matched by position. Tables whose names differ otherwise are accepted: names were made again.
     """
     x, y = (getattr(v, "index", None) if hasattr(v, "to_numpy") else None for v in batch[:2])
     if x is None or y is None or callable(x) or callable(y) or x.equals(y):
@@ -329,12 +176,12 @@ def _check_rows(batch: Sequence[Any], name: str) -> None:
         raise DataError(
             "the tables of inputs and labels have the same rows in different orders",
             where=name,
-            remedy="hand over y.loc[x.index], or reset_index(drop=True) of both if they belong together by position",
+            remedy="pass y.loc[x.index], or reset_index(drop=True) of both if they belong together by position",
         )
 
 
 def _column(value: Any, batch: tuple[Any, ...], name: str) -> Any:
-    """A list with one tensor or array per example as one tensor; anything else as it is."""
+    """Stack a list with one tensor or array per example; anything else stays as it is."""
     count = len(batch[1]) if len(batch) > 1 and hasattr(batch[1], "__len__") else 0
     if len(batch) > 1 and value is batch[1]:
         value = _labels(value, name)
@@ -344,7 +191,7 @@ def _column(value: Any, batch: tuple[Any, ...], name: str) -> Any:
 
 
 def _labels(value: Any, name: str) -> Any:
-    """A table of one column of strings as that column; categories that have an order of their own are refused."""
+    """Return a table of one column of strings as that column; refuse categories that have an order of their own."""
     if hasattr(value, "columns") and len(value.columns) == 1 and is_text(value.iloc[:, 0].to_numpy()):
         value = value.iloc[:, 0]
     categories = getattr(getattr(value, "dtype", None), "categories", None)
@@ -353,19 +200,10 @@ def _labels(value: Any, name: str) -> Any:
         raise DataError(
             f"the labels are categories in the order {', '.join(words[:5])}; strings are read in alphabetical order",
             where=name,
-            remedy="hand over their codes (y.cat.codes), or y.astype(str) and class_names in the order of the outputs",
+            remedy="pass their codes (y.cat.codes), or y.astype(str) and class_names in the order of the outputs",
         )
     return list(value) if isinstance(value, tuple) else value
 
 
 def _empty(name: str) -> DataError:
     return DataError(f"{name} holds no examples", where=name, remedy="check the path or the filter that made it")
-
-
-def _gathered(t: Tensor, index: Tensor) -> Tensor:
-    if t.dtype in _SIGNED:  # torch does not index these
-        return t.view(_SIGNED[t.dtype])[index].view(t.dtype)
-    return t[index.to(t.device)]
-
-
-_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}

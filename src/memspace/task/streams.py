@@ -1,4 +1,4 @@
-"""Examples that can only be read one after another: read once, within bounds, and kept."""
+"""Examples that can only be read one after another: read once, within bounds, and kept in memory."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from memspace.task.tensors import as_batch, collate, leaves
 __all__ = ["gathered"]
 
 MOST = 1_000_000  # items read before an iterable counts as endless
-BYTES = 4 * 2**30  # of tensors kept
+BYTES = 4 * 2**30  # of tensors in memory
 
 
 def gathered(given: Iterable[Any], name: str, *, batched: bool) -> Any:
-    """All examples of an iterable as one batch.
+    """Collect all examples of an iterable in one batch.
 
     Args:
+        given: the iterable.
+        name: of the data, for messages.
         batched: whether it gives batches. One whose labels are single numbers gives examples nevertheless.
+
+    Returns:
+        Nested dicts and tuples of tensors.
 
     Raises:
         DataError: it gives nothing, does not end, fails, or its batches do not fit together.
@@ -34,7 +39,7 @@ def gathered(given: Iterable[Any], name: str, *, batched: bool) -> Any:
             raise DataError(
                 f"{name} gives more than {bound} one after another, perhaps without end",
                 where=type(given).__name__,
-                remedy="hand over a dataset that can be read by index, or an iterable that ends: itertools.islice",
+                remedy="pass a dataset that can be read by index, or an iterable that ends: itertools.islice",
             )
         parts.append(as_batch(item, name) if batched else item)
         size += _bytes(item)
@@ -63,14 +68,14 @@ def _items(given: Iterable[Any], name: str) -> Iterator[Any]:
 
 
 def _bytes(item: Any) -> int:
-    """Memory of an item's tensors and arrays."""
+    """Sum the memory of an item's tensors and arrays."""
     if isinstance(item, Mapping):
         return sum(_bytes(v) for v in item.values())
     return sum(_bytes(v) for v in item) if isinstance(item, list | tuple) else int(getattr(item, "nbytes", 0))
 
 
 def _single(item: Any) -> bool:
-    """True for one example, False for a batch: a batch's tensors share a first axis."""
+    """Tell whether an item is one example and not a batch: a batch's tensors share a first axis."""
     tensors = leaves(item)
     return bool(tensors) and (any(t.dim() == 0 for t in tensors) or len({len(t) for t in tensors}) > 1)
 
@@ -103,6 +108,6 @@ def _joined(parts: list[Any], name: str, where: str = "") -> Any:
             raise DataError(
                 f"batch 0 of the {name} is of shape {tuple(first.shape)}, batch {k} of shape {tuple(p.shape)}",
                 where=where or name,
-                remedy="pad all batches to one length, or hand over the dataset by index with its collate_fn",
+                remedy="pad all batches to one length, or pass the dataset by index with its collate_fn",
             )
     return torch.cat(parts)

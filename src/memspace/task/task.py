@@ -17,32 +17,34 @@ from memspace.task.data import Data, move
 from memspace.task.factors import Factors
 from memspace.task.first_calls import called_alone, called_first
 from memspace.task.fused import other_outputs
-from memspace.task.held import held_fixed
+from memspace.task.gradients import constant_parameters
 from memspace.task.likelihood import Categorical, Likelihood
+from memspace.task.meaning import interpret
+from memspace.task.metadata import guarded_show
 from memspace.task.plain import HALF, plain, stored_dtypes
 from memspace.task.recipe import Training
 from memspace.task.refits import guarded_refit, with_adapter
 from memspace.task.run import Run
 from memspace.task.samplers import same_draws
 from memspace.task.selection import as_patterns
-from memspace.task.settle import settle
-from memspace.task.told import guarded_show
 
 __all__ = ["Run", "Task"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A network to audit. Nothing in it is ever modified; the model is read in eval mode and left as it was found.
+    """A network to audit. Nothing in it is ever modified; the model is read in eval mode and left unchanged.
+
+    Outputs and labels are read once when the task is made; see ``memspace.task.meaning`` and ``docs/your-data.md``.
 
     Args:
         model: any ``nn.Module`` whose output is ``(B, C)`` or ``(B, positions, C)``; a wrapped, sharded or
             half-precision one is replaced by a plain float32 one (see ``memspace.task.plain``).
-        train: examples the network was trained on: (x, y) tensors or arrays, a Dataset, a DataLoader, an iterable; what
-            in them is input and what is label is said in :class:`memspace.Data`.
+        train: examples the network was trained on: (x, y) tensors or arrays, a Dataset, a DataLoader, an iterable;
+            :class:`memspace.Data` says which part of them is input and which is label.
         likelihood: the output law.
         test: examples it was not trained on, if any.
-        name: used for the run folder and the report's title.
+        name: of the run folder and in the report's title.
         class_names: one per class; of labels that are strings, these in sorted order.
         input_shape: how to show an input as a picture, for example ``(8, 8)`` or ``(3, 32, 32)``.
         show: turns one input into text, for inputs that are not pictures.
@@ -51,19 +53,24 @@ class Task:
         run: recorded checkpoints of the training, if any.
         refit: ``refit(indices, seed) -> nn.Module``: trains a fresh network by the same recipe on those training
             examples only. Where given, the damping is calibrated on held-out examples.
-        training: the training itself, where it can be repeated by memspace: many networks at once, with examples left
-            out, reweighted or differentiated through. Gives ``refit`` where that is not given.
+        training: the training itself, where memspace can repeat it: many networks at once, with examples left out,
+            reweighted or differentiated through. Gives ``refit`` where that is not given.
         true_labels: for experiments with corrupted labels: the labels before corruption, (N,).
         description: plain facts (settings) shown in the report.
         layer: the module whose output is the representation for the disentanglement chapter (default: the input of
             the last layer).
-        parameters: shell patterns over parameter names: which parameters to audit, for example ``"blocks.*.attn.*"``;
-            one that begins with ``!`` excludes. None given: all trainable ones. The others are held as they are.
+        parameters: shell patterns over names of the parameters to audit, for example ``"blocks.*.attn.*"``; one that
+            begins with ``!`` excludes. Empty: all trainable ones. Parameters outside the selection are treated as
+            frozen.
         shift_labels: the label of a position is the next position's, as causal language models of transformers have
             it. None: where inputs are a dict, labels equal its ``input_ids`` (or are -100) and no output depends on
             later tokens.
 
-    Outputs and labels are read once when the task is made; see ``memspace.task.settle`` and ``docs/your-data.md``.
+    Raises:
+        SettingsError: a field has another type than it should, or is out of its range.
+        TaskError: the model cannot be read.
+        DataError: the data cannot be read.
+        LabelError: outputs or labels can be read in two ways, or no example has a label.
     """
 
     model: nn.Module
@@ -94,8 +101,8 @@ class Task:
         half = stored_dtypes(self.model)
         if half:
             names = " and ".join(str(d).removeprefix("torch.") for d in half)
-            told = {"weights": f"stored in {names}, read in float32"} | self.description
-            object.__setattr__(self, "description", told)
+            description = {"weights": f"stored in {names}, read in float32"} | self.description
+            object.__setattr__(self, "description", description)
             if self.run is not None:
                 object.__setattr__(self, "run", self.run.mapped(_float))
         object.__setattr__(self, "model", plain(self.model))
@@ -103,22 +110,22 @@ class Task:
         self._bring_together()
         object.__setattr__(self, "show", guarded_show(self.show))
         with same_draws():
-            settled = settle(self)
+            interpreted = interpret(self)
             alone = called_alone(self)
-            other = other_outputs(self) if settled else ""
+            other = other_outputs(self) if interpreted else ""
         if other:
             object.__setattr__(self, "description", self.description | {"outputs without gradients": other})
-        held = held_fixed(self.model, alone)
-        if held:
-            object.__setattr__(self, "description", {"held fixed": held} | self.description)
+        constant = constant_parameters(self.model, alone)
+        if constant:
+            object.__setattr__(self, "description", {"held fixed": constant} | self.description)
 
     def _bring_together(self) -> None:
-        given = {"train": Data(self.train, "training data")}
+        parts = {"train": Data(self.train, "training data")}
         if self.test is not None:
-            given["test"] = Data(self.test, "test data")
-        first = called_first(self.model, given["train"], given.get("test"), self.dtype, self.device)
+            parts["test"] = Data(self.test, "test data")
+        first = called_first(self.model, parts["train"], parts.get("test"), self.dtype, self.device)
         object.__setattr__(self, "_first_calls", first)
-        for part, data in given.items():
+        for part, data in parts.items():
             both = brought_together(self.model, data, self.likelihood, self.dtype, self.device, first)
             object.__setattr__(self, part, both.data)
             object.__setattr__(self, "model", both.model)
@@ -128,7 +135,15 @@ class Task:
                 object.__setattr__(self, "refit", guarded_refit(self.refit, example, both.shape))
 
     def data(self, source: Any, name: str) -> Data:
-        """Further examples, read as the model takes them: anything :class:`memspace.Data` takes."""
+        """Read further examples as the model takes them.
+
+        Args:
+            source: anything :class:`memspace.Data` takes.
+            name: of the data, for messages.
+
+        Returns:
+            The data.
+        """
         return brought_together(self.model, Data(source, name), self.likelihood, self.dtype, self.device).data
 
     @property
@@ -140,8 +155,8 @@ class Task:
     def dtype(self) -> torch.dtype:
         """The dtype of the first trainable floating parameter; integers and 8-bit floats are another's storage."""
         kinds = (torch.float32, torch.float64, *HALF)
-        own = sorted(self.model.parameters(), key=lambda p: not p.requires_grad)
-        return next((p.dtype for p in own if p.dtype in kinds), torch.float32)
+        trainable_first = sorted(self.model.parameters(), key=lambda p: not p.requires_grad)
+        return next((p.dtype for p in trainable_first if p.dtype in kinds), torch.float32)
 
 
 def _float(t: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Values as people have them (NumPy, pandas, lists, numbers) as tensors; items as one batch.
 
-What is no number is kept where it may be a label (a list of strings) and is left out of the inputs elsewhere.
+Values that are no numbers are kept where they may be labels (a list of strings) and left out of the inputs elsewhere.
 """
 
 from __future__ import annotations
@@ -18,12 +18,26 @@ __all__ = ["as_batch", "collate", "is_array", "is_text", "leaves", "mapped", "te
 
 
 def is_array(value: Any) -> bool:
-    """True for a tensor, a NumPy array or anything of pandas: one value that holds many examples."""
+    """Tell whether a value is a tensor, a NumPy array or a pandas object: one value that holds many examples.
+
+    Args:
+        value: anything.
+
+    Returns:
+        True where it is.
+    """
     return isinstance(value, Tensor | np.ndarray) or (hasattr(value, "to_numpy") and hasattr(value, "__len__"))
 
 
 def is_text(value: Any) -> bool:
-    """True for a string, or an array or a list of strings."""
+    """Tell whether a value is a string, or an array or a list of strings.
+
+    Args:
+        value: anything.
+
+    Returns:
+        True where it is.
+    """
     if isinstance(value, str | bytes | np.str_):
         return True
     if isinstance(value, np.ndarray):
@@ -32,24 +46,38 @@ def is_text(value: Any) -> bool:
 
 
 def text_of(value: Any) -> list[str]:
-    """A list of the strings in an array or a list of strings."""
+    """List the strings in an array or a list of strings.
+
+    Args:
+        value: the array or list.
+
+    Returns:
+        The strings, bytes decoded.
+    """
     return [v.decode() if isinstance(v, bytes) else str(v) for v in np.asarray(value).reshape(-1).tolist()]
 
 
 def tensor_of(value: Any, where: str) -> Any:
-    """A tensor with the numbers of ``value``; strings, None and whatever holds no numbers come back as they are.
+    """Read the numbers of a value as a tensor.
 
     NumPy's memory is shared where torch allows it. pandas objects become arrays of numbers.
+
+    Args:
+        value: anything.
+        where: the place that errors name.
+
+    Returns:
+        A tensor; strings, None and values that hold no numbers as they are.
 
     Raises:
         DataError: a table holds columns that are no numbers; an array holds objects; a tensor holds no data.
     """
     if isinstance(value, Tensor):
-        return _held(value, where)
+        return _dense(value, where)
     if hasattr(value, "to_numpy") and hasattr(value, "__len__"):
         value = _of_pandas(value, where)
     if hasattr(value, "toarray") and hasattr(value, "nnz"):
-        raise DataError("the values are a SciPy sparse matrix", where=where, remedy="hand over x.toarray()")
+        raise DataError("the values are a SciPy sparse matrix", where=where, remedy="pass x.toarray()")
     if hasattr(value, "batch_sizes") and hasattr(value, "unsorted_indices"):
         raise DataError(
             "a packed sequence has no axis of examples",
@@ -75,13 +103,13 @@ def tensor_of(value: Any, where: str) -> Any:
     return value
 
 
-def _held(value: Tensor, where: str) -> Tensor:
-    """A plain dense tensor that holds numbers, without the graph it came from."""
+def _dense(value: Tensor, where: str) -> Tensor:
+    """Return a plain dense tensor that holds numbers, without the graph it came from."""
     fault = None
     if value.is_meta:
         fault = "are on the meta device and hold no numbers", "load them onto a real device"
     elif value.is_sparse or value.layout is not torch.strided:
-        fault = f"are a sparse tensor ({str(value.layout).removeprefix('torch.')})", "hand over x.to_dense()"
+        fault = f"are a sparse tensor ({str(value.layout).removeprefix('torch.')})", "pass x.to_dense()"
     elif value.is_nested:
         fault = "are a nested tensor", "pad the examples to one length: torch.nested.to_padded_tensor(x, 0.0)"
     if fault is not None:
@@ -90,7 +118,7 @@ def _held(value: Tensor, where: str) -> Tensor:
 
 
 def _numbers(value: Sequence[Any]) -> bool:
-    """True for a list of numbers, or of lists of numbers of one length."""
+    """Tell whether a value is a list of numbers, or of lists of numbers of one length."""
     if not value or not all(isinstance(v, bool | int | float | np.number | np.bool_ | list) for v in value):
         return False
     inner = [v for v in value if isinstance(v, list)]
@@ -100,7 +128,7 @@ def _numbers(value: Sequence[Any]) -> bool:
 
 
 def _of_pandas(value: Any, where: str) -> Any:
-    """A DataFrame, a Series or an Index as an array; missing numbers become NaN."""
+    """Return a DataFrame, a Series or an Index as an array; missing numbers become NaN."""
     columns = (
         [(c, value[c]) for c in value.columns] if hasattr(value, "columns") else [(getattr(value, "name", None), value)]
     )
@@ -145,14 +173,22 @@ def _of_numpy(value: np.ndarray[Any, Any], where: str) -> Tensor:
 
 
 def _unboxed(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """An array of Python's numbers as an array of numbers; of anything else as it is."""
+    """Return an array of Python's numbers as an array of numbers; of anything else as it is."""
     if not all(isinstance(v, bool | int | float | np.number | np.bool_) for v in value.flat):
         return value
     return np.array(value.tolist())
 
 
 def mapped(function: Callable[[Any], Any], x: Any) -> Any:
-    """``function`` of every leaf of nested dicts and tuples, which keep their shape."""
+    """Apply a function to every leaf of nested dicts and tuples, which keep their shape.
+
+    Args:
+        function: of a leaf.
+        x: nested dicts and tuples.
+
+    Returns:
+        The same structure with the results.
+    """
     if isinstance(x, Mapping):
         return {k: mapped(function, v) for k, v in x.items()}
     if isinstance(x, tuple):
@@ -161,7 +197,14 @@ def mapped(function: Callable[[Any], Any], x: Any) -> Any:
 
 
 def leaves(x: Any) -> list[Tensor]:
-    """All tensors of nested dicts and tuples, in order."""
+    """List all tensors of nested dicts, tuples and lists, in order.
+
+    Args:
+        x: nested dicts, tuples and lists.
+
+    Returns:
+        The tensors.
+    """
     if isinstance(x, Tensor):
         return [x]
     values = x.values() if isinstance(x, Mapping) else x if isinstance(x, list | tuple) else ()
@@ -169,24 +212,37 @@ def leaves(x: Any) -> list[Tensor]:
 
 
 def as_batch(value: Any, where: str) -> Any:
-    """A ready-made batch of whatever kind as nested dicts and tuples of tensors, lists of strings, and constants."""
+    """Read a batch of any kind as nested dicts and tuples of tensors, lists of strings, and constants.
+
+    Args:
+        value: the batch.
+        where: the place that errors name.
+
+    Returns:
+        The same structure.
+    """
     if isinstance(value, Mapping):
         return {k: as_batch(v, f"{where}, {k!r}") for k, v in value.items()}
     if is_text(value):
         return value if isinstance(value, str) else text_of(value)
-    found = tensor_of(value, where)
-    if isinstance(found, list | tuple):
-        return tuple(as_batch(v, where) for v in found)
-    return text_of(found) if is_text(found) and not isinstance(found, str) else found
+    batch = tensor_of(value, where)
+    if isinstance(batch, list | tuple):
+        return tuple(as_batch(v, where) for v in batch)
+    return text_of(batch) if is_text(batch) and not isinstance(batch, str) else batch
 
 
 def collate(items: Sequence[Any], index: Sequence[Any], where: str) -> Any:
-    """One batch of single examples, as ``torch.utils.data.default_collate`` makes it, and further:
+    """Collect single examples in one batch, as ``torch.utils.data.default_collate`` does, and more.
 
-    lists of numbers are vectors, strings stay lists of strings, None stays None where all examples have it.
+    Lists of numbers are vectors, strings stay lists of strings, None stays None where all examples have it.
 
     Args:
+        items: the examples.
         index: how messages call each item.
+        where: the place that errors name.
+
+    Returns:
+        Nested dicts and tuples of tensors with one row per item.
 
     Raises:
         DataError: names the first example that does not fit the others.
@@ -233,7 +289,7 @@ def _stacked(tensors: Sequence[Any], index: Sequence[Any], where: str) -> Tensor
                 where=where,
                 remedy="give all of one shape, or a DataLoader whose collate_fn pads them",
             )
-    if len({t.dtype for t in tensors}) > 1:  # 0 beside 0.5, as default_collate reads Python's numbers
+    if len({t.dtype for t in tensors}) > 1:  # 0 next to 0.5, as default_collate reads Python's numbers
         dtype = first.dtype
         for t in tensors:
             dtype = torch.promote_types(dtype, t.dtype)

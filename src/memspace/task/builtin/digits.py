@@ -25,7 +25,15 @@ def _network() -> nn.Module:
 
 @builtin("digits")
 def digits(options: BuildOptions, progress: Progress) -> Task:
-    """1,000 training and 797 test images, a 64-128-128-10 network; test labels are never corrupted."""
+    """Train a 64-128-128-10 network on 1,000 handwritten digits and test it on 797, whose labels are never corrupted.
+
+    Args:
+        options: seed, sizes, share of wrong labels.
+        progress: who is told of the training.
+
+    Returns:
+        The task with its trained network.
+    """
     raw = load_digits()
     x = torch.tensor(raw.data / 16.0, dtype=torch.float32)
     y = torch.tensor(raw.target, dtype=torch.long)

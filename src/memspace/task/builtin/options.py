@@ -1,4 +1,4 @@
-"""What a user may say about a built-in task."""
+"""What a user may choose about a built-in task."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class BuildOptions:
         label_noise: share of training labels replaced by a wrong one.
         data_root: folder (or file) the data are read from.
         cache: folder of trained networks (default: the per-user cache).
-        train_size, test_size, epochs: smaller than the task's own, for quick looks and tests.
+        train_size: training examples, where fewer than the task's own are wanted.
+        test_size: test examples, likewise.
+        epochs: of the training, likewise.
         train_network: False where weights come from elsewhere: without a trained network in the cache, the model is
             left at its initialisation and has no recorded run.
 
@@ -47,7 +49,17 @@ class BuildOptions:
 
 
 def corrupt(y: Tensor, share: float, classes: int, seed: int) -> Tensor:
-    """Labels with exactly round(share·N) of them replaced by a uniformly random other class."""
+    """Replace exactly round(share·N) labels by a uniformly random other class.
+
+    Args:
+        y: right labels, any shape.
+        share: of the labels to replace, in [0, 1].
+        classes: number of classes.
+        seed: of the choice.
+
+    Returns:
+        Labels of the shape of ``y``.
+    """
     generator = torch.Generator().manual_seed(seed + 7919)
     flat = y.reshape(-1).clone()
     chosen = torch.randperm(len(flat), generator=generator)[: round(share * len(flat))]

@@ -46,7 +46,11 @@ def builtin(name: str) -> Callable[[Maker], Maker]:
 
 
 def builtin_tasks() -> Mapping[str, Maker]:
-    """Return the built-in tasks by name, sorted, those of extensions included."""
+    """Return the built-in tasks by name, sorted, those of extensions included.
+
+    Returns:
+        Each name with the function that makes the task.
+    """
     for module in pkgutil.iter_modules(package.__path__):
         import_module(f"{package.__name__}.{module.name}")
     load_extensions()

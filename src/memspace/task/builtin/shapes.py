@@ -25,9 +25,15 @@ RECIPE = Recipe(epochs=12, batch=128, rate=2e-3, decay=1e-4)
 
 
 def render(levels: Tensor) -> Tensor:
-    """Images (B, 1, 32, 32) in [0, 1] from levels (B, 5), continuous in all but the shape.
+    """Draw images from factor levels, continuous in all but the shape.
 
     Orientation covers a quarter turn, so that no two levels of any shape look alike.
+
+    Args:
+        levels: (B, 5) shape, scale, orientation, x and y.
+
+    Returns:
+        (B, 1, 32, 32) in [0, 1].
     """
     levels = levels.to(torch.float64)
     size = 4.0 + 1.2 * levels[:, 1]
@@ -65,7 +71,15 @@ def _network() -> nn.Module:
 
 @builtin("shapes")
 def shapes(options: BuildOptions, progress: Progress) -> Task:
-    """3,000 training images of random factors; the network names shape and scale (12 classes)."""
+    """Train a network to name shape and scale (12 classes) of 3,000 images drawn from random factors.
+
+    Args:
+        options: seed, sizes, share of wrong labels.
+        progress: who is told of the training.
+
+    Returns:
+        The task with its trained network and 2,000 further images with their factors.
+    """
     generator = torch.Generator().manual_seed(options.seed)
     train, test = options.train_size or 3000, options.test_size or 1000
     values = torch.stack([torch.randint(0, s, (train + test + 2000,), generator=generator) for s in SIZES], 1)

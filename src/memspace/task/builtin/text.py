@@ -63,7 +63,14 @@ class _Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Characters to next-character logits."""
+    """Characters to next-character logits.
+
+    Args:
+        vocabulary: number of characters.
+        width: of the hidden states.
+        layers: number of pre-norm blocks.
+        heads: of attention in each block.
+    """
 
     def __init__(self, vocabulary: int, width: int = 64, layers: int = 2, heads: int = 4) -> None:
         super().__init__()
@@ -72,7 +79,14 @@ class Transformer(nn.Module):
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, vocabulary)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T) → (B, T, vocabulary)."""
+        """Compute the logits of every next character.
+
+        Args:
+            x: (B, T) characters as numbers, T at most 64.
+
+        Returns:
+            (B, T, vocabulary).
+        """
         at = torch.arange(x.shape[1], device=x.device).expand_as(x)
         h = self.token(x) + self.position(at)
         for layer in self.layers:
@@ -103,10 +117,21 @@ def _read(root: Path | None) -> str:
 
 @builtin("text")
 def text(options: BuildOptions, progress: Progress) -> Task:
-    """2,000 training and 400 test sequences of 64 characters; an example is a sequence."""
+    """Train a transformer on 2,000 sequences of 64 characters and test it on 400; an example is a sequence.
+
+    Args:
+        options: seed, sizes, share of wrong labels, the text's file or folder.
+        progress: who is told of the training.
+
+    Returns:
+        The task with its trained network.
+
+    Raises:
+        DataError: there is no text, or it is too short.
+    """
     content = _read(options.data_root)
     alphabet = sorted(set(content))
-    code = {c: k for k, c in enumerate(alphabet)}
+    number_of = {c: k for k, c in enumerate(alphabet)}
     train, test = options.train_size or 2000, options.test_size or 400
     need = (train + test) * (CONTEXT + 1)
     if len(content) < need:
@@ -115,7 +140,7 @@ def text(options: BuildOptions, progress: Progress) -> Task:
             where="text",
             remedy="give a longer text",
         )
-    ids = torch.tensor([code[c] for c in content], dtype=torch.long)
+    ids = torch.tensor([number_of[c] for c in content], dtype=torch.long)
     pieces = ids[: len(ids) // (CONTEXT + 1) * (CONTEXT + 1)].reshape(-1, CONTEXT + 1)
     generator = torch.Generator().manual_seed(options.seed)
     pieces = pieces[torch.randperm(len(pieces), generator=generator)[: train + test]]
@@ -124,8 +149,8 @@ def text(options: BuildOptions, progress: Progress) -> Task:
     def network() -> nn.Module:
         return Transformer(len(alphabet))
 
-    def show(one: Any) -> str:
-        return "".join(alphabet[int(k)] for k in one)
+    def show(sequence: Any) -> str:
+        return "".join(alphabet[int(k)] for k in sequence)
 
     ingredients = Ingredients(
         network,

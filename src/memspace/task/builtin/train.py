@@ -28,7 +28,13 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network and the record of its training (None: it was not trained)."""
+    """A trained network and the record of its training.
+
+    Args:
+        model: in eval mode.
+        run: the recorded checkpoints; None: it was not trained.
+        seconds: that the training took.
+    """
 
     model: nn.Module
     run: Run | None
@@ -51,25 +57,39 @@ def fit(
     what: str = "training",
     record: bool = True,
 ) -> Trained:
-    """Train a fresh network by the recipe; the caller's random state is left as it was."""
+    """Train a fresh network by the recipe; the caller's random state is left as it was.
+
+    Args:
+        make: makes the network, from torch's random state.
+        x: training inputs (n, ...).
+        y: training labels (n,) or (n, positions).
+        recipe: optimiser, rate, batches, epochs.
+        seed: of initialisation and order.
+        progress: who is told of the epochs; None: nobody.
+        what: how the progress is called.
+        record: whether checkpoints along the way are kept; the first and the last always are.
+
+    Returns:
+        The network, its run and the seconds it took.
+    """
     progress = progress or Silent()
     start = time.perf_counter()
     with threads(recipe.threads), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = make()
-        n = len(y)
-        size = n if recipe.batch is None else min(recipe.batch, n)
-        steps_per_epoch = -(-n // size)
+        count = len(y)
+        batch = count if recipe.batch is None else min(recipe.batch, count)
+        steps_per_epoch = -(-count // batch)
         total = recipe.epochs * steps_per_epoch
         optimiser = recipe.descent(model.parameters())
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
         wanted = _when(total, recipe.checkpoints) if record else set()
-        states, times, at = [_copy(model)], [0.0], [0]
+        states, times, steps = [_copy(model)], [0.0], [0]
         clock, step = 0.0, 0
         for _ in progress.track(range(recipe.epochs), what, recipe.epochs):
-            order = torch.randperm(n)
+            order = torch.randperm(count)
             for k in range(steps_per_epoch):
-                index = order[k * size : (k + 1) * size] if size < n else slice(None)
+                index = order[k * batch : (k + 1) * batch] if batch < count else slice(None)
                 optimiser.zero_grad(set_to_none=True)
                 torch.autograd.backward(_loss(model(x[index]), y[index]))
                 clock += float(schedule.get_last_lr()[0])
@@ -79,16 +99,23 @@ def fit(
                 if step in wanted:
                     states.append(_copy(model))
                     times.append(clock)
-                    at.append(step)
+                    steps.append(step)
         for p in model.parameters():
             p.grad = None
-    run = Run(tuple(states), tuple(times), tuple(at), float(recipe.epochs), optimiser=recipe.named)
+    run = Run(tuple(states), tuple(times), tuple(steps), float(recipe.epochs), optimiser=recipe.named)
     return Trained(model.eval(), run, time.perf_counter() - start)
 
 
 @contextlib.contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Torch on that many threads inside, as it was afterwards."""
+    """Set torch's number of threads inside, and restore it afterwards.
+
+    Args:
+        count: of threads; None: as it is set.
+
+    Yields:
+        Nothing.
+    """
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)
@@ -110,7 +137,11 @@ def _when(total: int, count: int) -> set[int]:
 
 
 def default_cache() -> Path:
-    """``MEMSPACE_CACHE``, else the platform's per-user cache folder."""
+    """Return the folder of trained networks: ``MEMSPACE_CACHE``, else the platform's per-user cache.
+
+    Returns:
+        The folder, which need not exist.
+    """
     if "MEMSPACE_CACHE" in os.environ:
         return Path(os.environ["MEMSPACE_CACHE"])
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "memspace"
@@ -126,7 +157,22 @@ def cached(
     options: BuildOptions,
     progress: Progress,
 ) -> Trained:
-    """As :func:`fit`, kept in a file keyed by everything that decides the result; a damaged file is trained anew."""
+    """Train as :func:`fit` does, or read the network from a file of an earlier training.
+
+    The file is keyed by everything that decides the result; a damaged one is trained again and replaced.
+
+    Args:
+        make: makes the network, from torch's random state.
+        x: training inputs (n, ...).
+        y: training labels (n,) or (n, positions).
+        recipe: optimiser, rate, batches, epochs.
+        name: of the task, the beginning of the file's name.
+        options: seed, folder, whether a missing network is trained.
+        progress: who is told of the training.
+
+    Returns:
+        The network; untrained and without a run where none is stored and none is to be trained.
+    """
     seed = options.seed
     settings = {k: v for k, v in asdict(recipe).items() if k != "threads"}  # how fast, not what
     digest = hashlib.sha256(json.dumps([_FORMAT, name, settings, seed, torch.__version__, len(y)]).encode())
@@ -137,9 +183,9 @@ def cached(
         model = make()
     digest.update(repr(model).encode())
     path = (options.cache or default_cache()) / f"{name}-{digest.hexdigest()[:24]}.safetensors"
-    found = _read(path, model)
-    if found is not None and found.run is not None:
-        return replace(found, run=replace(found.run, optimiser=recipe.named))
+    stored = _read(path, model)
+    if stored is not None and stored.run is not None:
+        return replace(stored, run=replace(stored.run, optimiser=recipe.named))
     if not options.train_network:
         return Trained(model.eval(), None, 0.0)
     trained = fit(make, x, y, recipe, seed=seed, progress=progress, what=f"training {name}")

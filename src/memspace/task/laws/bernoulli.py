@@ -39,7 +39,11 @@ class _AtEvenOdds(Boundary):
 @register_law
 @dataclass(frozen=True)
 class Bernoulli(Likelihood):
-    """C independent binary labels with logits f: H = diag(p(1−p))."""
+    """C independent binary labels with logits f: H = diag(p(1−p)).
+
+    Args:
+        name: for people.
+    """
 
     name: str = "bernoulli"
 
@@ -53,7 +57,7 @@ class Bernoulli(Likelihood):
         check_fields(self, of=Bernoulli)
 
     def nll(self, f: Tensor, y: Tensor) -> Tensor:
-        """Summed over the C labels."""
+        """−log p(y | f), summed over the C labels."""
         return torch.nn.functional.binary_cross_entropy_with_logits(f, y.to(f.dtype), reduction="none").sum(-1)
 
     def residual(self, f: Tensor, y: Tensor) -> Tensor:
@@ -73,11 +77,11 @@ class Bernoulli(Likelihood):
         return self._variance(f) * u
 
     def quantile(self, f: Tensor, u: Tensor) -> Tensor:
-        """0/1 floats."""
+        """Labels 0 or 1 as floats."""
         return (u > torch.sigmoid(-f)).to(f.dtype)
 
     def kl(self, f: Tensor, f2: Tensor) -> Tensor:
-        """Summed over the C labels."""
+        """KL divergence, summed over the C labels."""
         p, ls = torch.sigmoid(f), torch.nn.functional.logsigmoid
         return not_negative((p * (ls(f) - ls(f2)) + (1 - p) * (ls(-f) - ls(-f2))).sum(-1))
 
@@ -106,7 +110,11 @@ class Bernoulli(Likelihood):
         return torch.stack([sure(-f), sure(f)], -1), y.long()
 
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
-        """Numbers in [0, 1] of the shape of f."""
+        """Check that labels are numbers in [0, 1] of the shape of f.
+
+        Raises:
+            LabelError: they are not.
+        """
         if y.shape != f.shape:
             raise wrong_kind("bernoulli", y, f, where, f"numbers in [0, 1] of shape {tuple(f.shape)}")
         bad = ~((y >= 0) & (y <= 1))

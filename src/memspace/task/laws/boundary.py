@@ -16,7 +16,7 @@ __all__ = ["Boundary", "boundary_of"]
 
 
 class Boundary(ABC):
-    """The boundary between a law's decisions; what is not known of it in closed form does not belong here.
+    """The boundary between a law's decisions, for laws that know it in closed form.
 
     A *gap* is linear in the outputs and positive while the decision stands.
 
@@ -55,11 +55,24 @@ class Boundary(ABC):
 
     @abstractmethod
     def distance(self, f: Tensor) -> Tensor:
-        """Return the exact Fisher–Rao distance (n,), nats^½, from p(·|f) to the nearest law with another decision."""
+        """Return the exact Fisher–Rao distance from p(·|f) to the nearest law with another decision.
+
+        Args:
+            f: outputs (n, C).
+
+        Returns:
+            (n,), nats^½.
+        """
 
 
 def boundary_of(law: Likelihood) -> Boundary:
     """Return the boundary of a law that has one.
+
+    Args:
+        law: any.
+
+    Returns:
+        Its boundary.
 
     Raises:
         TaskError: the law's predictions are no decisions, or their boundary is not known in closed form.

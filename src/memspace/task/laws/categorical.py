@@ -27,13 +27,13 @@ class _BetweenClasses(Boundary):
 
     def gaps(self, f: Tensor, decision: Tensor) -> Tensor:
         """f_y − f_k, infinite for y itself."""
-        own = decision.unsqueeze(-1)
-        return (f.gather(-1, own) - f).scatter(-1, own, math.inf)
+        chosen = decision.unsqueeze(-1)
+        return (f.gather(-1, chosen) - f).scatter(-1, chosen, math.inf)
 
     def gap_rows(self, jacobian: Tensor, decision: Tensor) -> Tensor:
         """∇f_y − ∇f_k, zero for y itself."""
-        own = decision.reshape(-1, 1, 1).expand(-1, 1, jacobian.shape[-1])
-        return jacobian.gather(1, own) - jacobian
+        chosen = decision.reshape(-1, 1, 1).expand(-1, 1, jacobian.shape[-1])
+        return jacobian.gather(1, chosen) - jacobian
 
     def distance(self, f: Tensor) -> Tensor:
         """2 arcsin((√p_y − √p_k)/√2) to the runner-up k, at most π/2.
@@ -53,8 +53,12 @@ class Categorical(LawOfClasses):
     log-likelihood is taken, as ``torch.nn.functional.cross_entropy`` does.
 
     Args:
+        name: for people.
         class_axis: the axis of the model's outputs that runs over classes, 1 as torch's losses have it or -1; None:
-            settled by the labels' shape.
+            decided by the labels' shape.
+
+    Raises:
+        SettingsError: ``class_axis`` is another number.
     """
 
     name: str = "categorical"
@@ -98,11 +102,11 @@ class Categorical(LawOfClasses):
         p = torch.softmax(f, -1)
         likely = torch.nn.functional.one_hot(p.argmax(-1), p.shape[-1]).to(p.dtype)
         others = torch.where(likely > 0, (p * (1 - likely)).sum(-1, keepdim=True), 1 - p)
-        r, off = p.sqrt(), 1 - torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)
-        return torch.diag_embed(r * others) - p.unsqueeze(-1) * r.unsqueeze(-2) * off
+        roots, off_diagonal = p.sqrt(), 1 - torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)
+        return torch.diag_embed(roots * others) - p.unsqueeze(-1) * roots.unsqueeze(-2) * off_diagonal
 
     def merged_root(self, f: Tensor, share: float) -> Tensor:
-        """The improbable classes merged into one (see ``memspace.task.merged``)."""
+        """A root with the improbable classes merged into one (see ``memspace.task.merged``)."""
         return merged_root(torch.softmax(f, -1), share)
 
     def merged_columns(self, f: Tensor, share: float) -> int:
@@ -138,7 +142,11 @@ class Categorical(LawOfClasses):
         return torch.log(counts / counts.sum())
 
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
-        """Integer classes in [0, C) (or -100 for padding), or distributions over them, for two outputs or more."""
+        """Check that labels are classes in [0, C), or -100 for padding, or distributions, for two outputs or more.
+
+        Raises:
+            LabelError: they are not.
+        """
         if f.shape[-1] < self.least_outputs:
             raise LabelError(
                 "a categorical law needs at least two outputs and the model has one",

@@ -14,16 +14,16 @@ __all__ = ["LawOfClasses", "soft"]
 
 
 class LawOfClasses(Likelihood):
-    """A label is a class, or a distribution over the K classes against which the expected loss is taken.
+    """A law whose label is a class, or a distribution over the K classes against which the expected loss is taken.
 
-    A law of one's own says :meth:`log_probabilities` and :meth:`classes`. A label of -100 marks a padded position.
+    A new law defines :meth:`log_probabilities` and :meth:`classes`. A label of -100 marks a padded position.
     """
 
     classifies = True
 
     @abstractmethod
     def log_probabilities(self, f: Tensor) -> Tensor:
-        """Log p of every class, (..., K)."""
+        """log p of every class, (..., K)."""
 
     @abstractmethod
     def classes(self, outputs: int) -> int:
@@ -91,7 +91,11 @@ class LawOfClasses(Likelihood):
         return self.log_probabilities(f).unsqueeze(1), y.unsqueeze(1)
 
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
-        """Integer classes in [0, K) (or -100 for padding), or distributions over them."""
+        """Check that labels are classes in [0, K), or -100 for padding, or distributions over the classes.
+
+        Raises:
+            LabelError: they are not.
+        """
         if soft(f, y):
             _check_distribution(y, where)
             return
@@ -121,7 +125,15 @@ class LawOfClasses(Likelihood):
 
 
 def soft(f: Tensor, y: Tensor) -> bool:
-    """Labels that are distributions: over as many classes as there are outputs."""
+    """Tell whether labels are distributions: over as many classes as there are outputs.
+
+    Args:
+        f: outputs (..., C).
+        y: labels.
+
+    Returns:
+        True where they are floats of the shape of f.
+    """
     return y.is_floating_point() and y.shape[-1:] == f.shape[-1:] and y.dim() == f.dim()
 
 

@@ -1,4 +1,4 @@
-"""What follows from any output law by calculation, where it has no closed form of its own."""
+"""Consequences of any output law by calculation, for laws without a closed form."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from memspace.task.law import Likelihood
+    from memspace.task.laws.definition import LawDefinition
 
 __all__ = [
     "best_constant",
@@ -23,7 +24,7 @@ __all__ = [
 
 SMALL, TERMS = 1e-2, 9  # arcsin²(√u) by its series below this u: what is left out is under 1e-17 of it
 PANELS, NODES = 16, 8  # of the quadrature of ∫√h df
-MOST = 2**24  # numbers of a root held at a time
+MOST = 2**24  # numbers of a root in memory at a time
 SIDES, ROUNDS = 32, 200  # of the polygon that stands for a shortest path, and of the search for it
 HALVINGS = 60  # of (0, 1): beyond the digits of float64
 NORMAL = 9  # nodes of the mean over normal outputs
@@ -54,7 +55,7 @@ def squared_arc(chord: Tensor, radius: float) -> Tensor:
     return (2 * radius) ** 2 * torch.where(small, series, far)
 
 
-def flat_coordinates(law: Likelihood, f: Tensor) -> Tensor:
+def flat_coordinates(law: LawDefinition, f: Tensor) -> Tensor:
     """Integrate φ_c = ∫₀^{f_c} √H_cc df_c by Gauss and Legendre's rule on 16 panels.
 
     The value comes from 128 nodes; its derivatives, up to the eighth, from the same rule on an interval of no length.
@@ -72,7 +73,7 @@ def flat_coordinates(law: Likelihood, f: Tensor) -> Tensor:
     return value + _integral(law, start, f, 1, NODES // 2)
 
 
-def _integral(law: Likelihood, start: Tensor, end: Tensor, panels: int, count: int) -> Tensor:
+def _integral(law: LawDefinition, start: Tensor, end: Tensor, panels: int, count: int) -> Tensor:
     """∫ √H_cc df_c from ``start`` to ``end``, by ``count`` nodes on each panel."""
     nodes, weights = np.polynomial.legendre.leggauss(count)
     shares = ((np.arange(panels)[:, None] + (nodes + 1) / 2) / panels).flatten()
@@ -85,13 +86,13 @@ def _integral(law: Likelihood, start: Tensor, end: Tensor, panels: int, count: i
     return (end - start) * total
 
 
-def squared_shortest(law: Likelihood, f: Tensor, f2: Tensor) -> Tensor:
-    """Search the shortest path between two outputs and return its squared Fisher–Rao length.
+def squared_shortest(law: LawDefinition, f: Tensor, f2: Tensor) -> Tensor:
+    """Find the shortest path between two outputs and return its squared Fisher–Rao length.
 
-    Minimises the energy S Σ dᵀH(middle)d of a polygon of S = 32 sides, from the straight line on; of constant speed at
-    the minimum, where the energy is the squared length. Corners are offsets from the straight line that are held when
-    the result is differentiated: first derivatives are exact (the minimum does not see the offsets), further ones at
-    f = f2.
+    Minimises the energy S Σ dᵀH(middle)d of a polygon of S = 32 sides, starting at the straight line. At the minimum
+    the speed is constant and the energy is the squared length. Corners are offsets from the straight line that stay
+    constant when the result is differentiated. First derivatives are exact (the minimum does not see the offsets),
+    further ones at f = f2.
 
     Args:
         law: any.
@@ -128,7 +129,7 @@ def squared_shortest(law: Likelihood, f: Tensor, f2: Tensor) -> Tensor:
     return energy(f, f2, torch.tensordot(basis, amplitude.detach(), 1))
 
 
-def bisected_tails(law: Likelihood, y: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
+def bisected_tails(law: LawDefinition, y: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
     """Find P(Y < y) and P(Y ≤ y) by halving intervals of u until quantile(f, u) passes y.
 
     Args:
@@ -154,7 +155,7 @@ def bisected_tails(law: Likelihood, y: Tensor, f: Tensor) -> tuple[Tensor, Tenso
     return (upto, upto) if law.continuous else (reached(True), upto)
 
 
-def quantile_residuals(law: Likelihood, y: Tensor, f: Tensor, spread: Tensor, u: Tensor) -> Tensor | None:
+def quantile_residuals(law: LawDefinition, y: Tensor, f: Tensor, spread: Tensor, u: Tensor) -> Tensor | None:
     """Return Φ⁻¹(P(Y < y) + u P(Y = y)) averaged over outputs that are normal around f.
 
     Args:

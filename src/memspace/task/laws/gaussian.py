@@ -28,10 +28,11 @@ class Gaussian(Likelihood):
         sigma: σ in the targets' unit, one number or one per output. None: a :class:`~memspace.Task` fits it, one per
             output, as the root mean square of the training residuals (maximum likelihood), and says so; outside a
             task (``watch``, ``NaturalGradient``, the penalties) it is then 1.
+        name: for people.
         fitted: σ was fitted to residuals and is not part of the training's loss, which is half the squared error.
 
     Raises:
-        ValueError: σ is not positive and finite.
+        SettingsError: σ is not positive and finite.
     """
 
     sigma: float | tuple[float, ...] | None = None
@@ -58,7 +59,7 @@ class Gaussian(Likelihood):
         return self.sigma if isinstance(self.sigma, tuple) else (1.0 if self.sigma is None else self.sigma,)
 
     def fitted_to(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Gaussian | None:
-        """σ of each output by maximum likelihood, the root mean square of its residuals, where none is given."""
+        """Fit σ of each output by maximum likelihood, the root mean square of its residuals, where none is given."""
         if self.sigma is not None:
             return None
         squares = total = spread = torch.zeros(1, dtype=torch.float64)
@@ -97,7 +98,7 @@ class Gaussian(Likelihood):
         return math.fsum(s**-2 for s in sigma) / len(sigma)
 
     @property
-    def told(self) -> dict[str, str]:
+    def fitted_facts(self) -> dict[str, str]:
         """σ where it was fitted."""
         if not self.fitted:
             return {}
@@ -155,7 +156,7 @@ class Gaussian(Likelihood):
         return f / self.scale(f)
 
     def standardised(self, y: Tensor, f: Tensor, spread: Tensor, u: Tensor) -> Tensor:
-        """(σ² + spread)^(-½)(y − f), by Cholesky in units of σ; the same for every u."""
+        """(σ² + spread)^(−½)(y − f), by Cholesky in units of σ; the same for every u."""
         scale = self.scale(f).expand(f.shape[-1])
         v = torch.eye(len(scale), dtype=f.dtype, device=f.device) + spread / scale / scale.unsqueeze(-1)
         root, _ = torch.linalg.cholesky_ex(v)
@@ -168,7 +169,11 @@ class Gaussian(Likelihood):
         return y.reshape(-1, y.shape[-1]).double().mean(0)
 
     def check(self, f: Tensor, y: Tensor, where: str) -> None:
-        """Floats of the shape of f."""
+        """Check that labels are finite floats of the shape of f.
+
+        Raises:
+            LabelError: they are not, or σ is not of as many numbers as there are outputs.
+        """
         if y.shape != f.shape or not y.dtype.is_floating_point:
             raise wrong_kind("gaussian", y, f, where, f"floats of shape {tuple(f.shape)}")
         if isinstance(self.sigma, tuple) and len(self.sigma) != f.shape[-1]:

@@ -40,23 +40,33 @@ def register_law(law: Law) -> Law:
 
 
 def registered_laws() -> Mapping[str, type[Likelihood]]:
-    """Return all registered classes by name, those of extensions included."""
+    """Return all registered classes by name, those of extensions included.
+
+    Returns:
+        Each name with its class.
+    """
     load_extensions()
     return _LAWS
 
 
 def law_to_dict(law: Likelihood) -> dict[str, Any]:
-    """Describe a law as plain JSON types.
+    """Write a law as plain JSON types.
+
+    Args:
+        law: any.
 
     Returns:
         ``kind``, the name of its class, and ``arguments``, empty where the class is not registered.
     """
-    own = registered_laws().get(type(law).__name__) is type(law)
-    return {"kind": type(law).__name__, "arguments": law.arguments() if own else {}}
+    registered = registered_laws().get(type(law).__name__) is type(law)
+    return {"kind": type(law).__name__, "arguments": law.arguments() if registered else {}}
 
 
 def law_from_dict(described: Mapping[str, Any]) -> Likelihood | None:
     """Make the law that :func:`law_to_dict` described.
+
+    Args:
+        described: ``kind`` and ``arguments``.
 
     Returns:
         The law, or None where its class is not registered in this process.

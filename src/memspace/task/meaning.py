@@ -1,7 +1,8 @@
-"""What a task's outputs and labels mean, found once when the task is made: layout, link, encoding, noise.
+"""What a task's outputs and labels mean, decided once when the task is made: layout, link, encoding, noise.
 
-Everything downstream then reads outputs (B, ..., C) as the law wants them and labels of the law. What is found is said
-in the task's ``description``. A task that cannot be read here is left as it is: ``checks.check_task`` names the fault.
+Everything downstream then reads outputs (B, ..., C) as the law wants them and labels of the law. The result is
+described in the task's ``description``. A task that cannot be read here is left as it is: ``checks.check_task`` names
+the fault.
 """
 
 from __future__ import annotations
@@ -26,16 +27,21 @@ from memspace.task.tensors import is_text, text_of
 if TYPE_CHECKING:
     from memspace.task.task import Task
 
-__all__ = ["settle"]
+__all__ = ["interpret"]
 
 EXAMPLES, SHAKEN = 64, 3  # examples by which a link is recognised, and how often the weights are shaken
 
 
-def settle(task: Task) -> bool:
-    """Put the fields of a task that is being made in terms of its law: model, data, law, decay, ways to train, facts.
+def interpret(task: Task) -> bool:
+    """Put the fields of a task that is being made in terms of its law.
+
+    Those are model, data, law, decay, ways to train, and facts.
+
+    Args:
+        task: being made.
 
     Returns:
-        whether outputs and labels were read: not where the data had been read before, or cannot be.
+        Whether outputs and labels were read: not where the data had been read before, or cannot be.
 
     Raises:
         LabelError: outputs or labels can be read in two ways, labels are strings of unknown order, or there are none.
@@ -46,38 +52,38 @@ def settle(task: Task) -> bool:
         object.__setattr__(task, field, value)
 
     with untouched(task.model):
-        found = _meaning(task)
-    if found is None:
+        read = _meaning(task)
+    if read is None:
         return False
-    meaning, raw = found
+    meaning, raw = read
     reading, encoding = meaning.reading, meaning.encoding
-    facts = {"outputs": reading.said, "labels": encoding.said}
+    facts = {"outputs": reading.description, "labels": encoding.description}
     if encoding.names and task.class_names is None and meaning.classes is not None:
         put("class_names", tuple(encoding.names))
     fresh, left_out, first = task.train.meaning is None, False, first_calls_of(task)
     if fresh:
         labels, n = encoding(raw), len(task.train)
-        kept = _labelled(labels, task.train)
-        put("train", task.train.meant(meaning, encoding, labels, kept))
-        left_out = kept is not None
-        if kept is not None:
-            facts["examples without a label"] = f"{n - len(kept):,} of {n:,}, left out"
+        labelled = _labelled(labels, task.train)
+        put("train", task.train.meant(meaning, encoding, labels, labelled))
+        left_out = labelled is not None
+        if labelled is not None:
+            facts["examples without a label"] = f"{n - len(labelled):,} of {n:,}, left out"
             if task.true_labels is not None and len(task.true_labels) == n:
-                put("true_labels", task.true_labels[kept])
-        if task.refit is not None and (reading.changes or kept is not None):
-            put("refit", Making(task.refit, reading, kept))
+                put("true_labels", task.true_labels[labelled])
+        if task.refit is not None and (reading.changes or labelled is not None):
+            put("refit", Making(task.refit, reading, labelled))
         if task.training is not None and reading.changes:
             put("training", replace(task.training, make=Making(task.training.make, reading)))
     if task.test is not None and task.test.meaning is None:
-        n, shown = len(task.test), _encoded(encoding, task.test)
-        if shown is not None:
-            kept = _labelled(shown, task.test)
-            put("test", task.test.meant(meaning, encoding, shown, kept))
-            left_out = left_out or kept is not None
-            if kept is not None:
-                facts["test examples without a label"] = f"{n - len(kept):,} of {n:,}, left out"
+        n, test_labels = len(task.test), _encoded(encoding, task.test)
+        if test_labels is not None:
+            labelled = _labelled(test_labels, task.test)
+            put("test", task.test.meant(meaning, encoding, test_labels, labelled))
+            left_out = left_out or labelled is not None
+            if labelled is not None:
+                facts["test examples without a label"] = f"{n - len(labelled):,} of {n:,}, left out"
     put("model", read_so(task.model, reading))
-    if first is not None:  # of data some of which were left out it told about others
+    if first is not None:  # it is about other examples where some were left out
         put("_first_calls", None if left_out else first.read_by(reading))
     with untouched(task.model):
         fitted = _fitted(task)
@@ -85,10 +91,10 @@ def settle(task: Task) -> bool:
         put("likelihood", fitted)
         if task.decay is not None:  # rounded, since it is part of a fingerprint, as what was fitted is not
             put("decay", float(f"{task.decay * fitted.gain_over_training:.4g}"))
-        facts |= fitted.told
-    told = {k: v for k, v in facts.items() if v}
-    if told:
-        put("description", dict(task.description) | {f"{k} as read" if k in _READ else k: v for k, v in told.items()})
+        facts |= fitted.fitted_facts
+    stated = {k: v for k, v in facts.items() if v}
+    if stated:
+        put("description", dict(task.description) | {f"{k} as read" if k in _READ else k: v for k, v in stated.items()})
     return fresh
 
 
@@ -97,7 +103,7 @@ _READ = ("outputs", "labels")
 
 @dataclass(frozen=True)
 class _Meaning:
-    """How the outputs and labels of a task are to be read; ``classes``: how many, None where a label is no class."""
+    """How to read a task's outputs and labels; ``classes``: how many, None where a label is no class."""
 
     reading: OutputReading
     encoding: LabelEncoding
@@ -105,7 +111,7 @@ class _Meaning:
 
 
 def _meaning(task: Task) -> tuple[_Meaning, Any] | None:
-    """Read a few examples and all labels, given back too; None where the model or the data cannot be read."""
+    """Read a few examples and all labels, which are returned too; None where the model or the data cannot be read."""
     if isinstance(task.train.meaning, _Meaning):
         return task.train.meaning, None
     train, law, first_calls = task.train, task.likelihood, first_calls_of(task)
@@ -149,7 +155,7 @@ def _encoded(encoding: LabelEncoding, data: Data) -> Tensor | None:
 
 
 def _all_labels(data: Data) -> Any:
-    """All labels as given: a tensor, or a list of strings."""
+    """Read all labels as given: a tensor, or a list of strings."""
     parts = list(data.raw_labels())
     if all(is_text(p) for p in parts):
         return [word for p in parts for word in text_of(p)]
@@ -163,13 +169,13 @@ def _forward(task: Task, x: Inputs) -> Tensor | None:
 
 
 def _classes_first(law: Likelihood, f: Tensor, y: Tensor) -> bool:
-    """Whether the classes run along axis 1 of outputs (B, C, ...), as torch's losses have it; by the labels' shape."""
+    """Tell by the labels' shape whether classes run along axis 1 of outputs (B, C, ...), as torch's losses have it."""
     if law.class_axis is not None:
         return law.class_axis == 1
     shapes = {tuple(y.shape), tuple(y.shape[:-1])} if y.shape[-1:] == (1,) else {tuple(y.shape)}
     if y.shape == f.shape:
-        sums = [bool(((y.double().sum(axis) - 1).abs() < 1e-3).all()) for axis in (1, -1)]
-        first, last = sums
+        sums_to_one = [bool(((y.double().sum(axis) - 1).abs() < 1e-3).all()) for axis in (1, -1)]
+        first, last = sums_to_one
     else:
         first = (f.shape[0], *f.shape[2:]) in shapes
         last = tuple(f.shape[:-1]) in shapes
@@ -185,7 +191,7 @@ def _classes_first(law: Likelihood, f: Tensor, y: Tensor) -> bool:
 
 
 def _fits_better(law: Likelihood, f: Tensor, y: Tensor) -> bool:
-    """Whether sequences fit outputs (B, C, T) clearly better than outputs (B, T, C), the usual layout of networks.
+    """Tell whether sequences fit outputs (B, C, T) clearly better than (B, T, C), the usual layout of networks.
 
     By a paired t above 3 over the positions: of the losses under the two readings, for C = T.
     """
@@ -198,7 +204,7 @@ def _fits_better(law: Likelihood, f: Tensor, y: Tensor) -> bool:
 
 
 def _link(task: Task, reading: OutputReading, first: FirstCalls | None) -> str:
-    """What the outputs are where they are no logits or log-rates, whatever the weights are."""
+    """Name the outputs' link where they are no logits or log-rates, whatever the weights are."""
     link = task.likelihood.link
     if not link:
         return ""
@@ -213,7 +219,7 @@ def _link(task: Task, reading: OutputReading, first: FirstCalls | None) -> str:
 
 
 def _shaken(model: nn.Module, x: Inputs, reading: OutputReading) -> Iterator[Tensor]:
-    """Outputs with the weights as they are, and then with other weights.
+    """Compute outputs with the weights as they are, and then with other weights.
 
     Outputs of a trained network may look like probabilities by chance; those that still do for any weights are.
     """
@@ -221,19 +227,19 @@ def _shaken(model: nn.Module, x: Inputs, reading: OutputReading) -> Iterator[Ten
         yield reading.of(call_model(model, x))
         generator = torch.Generator().manual_seed(0)
         args = x if isinstance(x, tuple) else () if isinstance(x, dict) else (x,)
-        for k in range(SHAKEN):
+        for shake in range(SHAKEN):
             weights = {}
-            for name, p in model.named_parameters():
-                if p.is_floating_point():
-                    size = float(p.double().square().mean().sqrt()) if p.numel() else 0.0
-                    noise = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p)
-                    weights[name] = p + noise * (size + 0.1) * 3**k
+            for name, parameter in model.named_parameters():
+                if parameter.is_floating_point():
+                    size = float(parameter.double().square().mean().sqrt()) if parameter.numel() else 0.0
+                    noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
+                    weights[name] = parameter + noise * (size + 0.1) * 3**shake
             f = functional_call(model, weights, args, x if isinstance(x, dict) else {})
             yield torch.nan_to_num(reading.of(f), nan=-1.0)
 
 
 def _predicts_next(task: Task, x: Inputs, y: Tensor) -> bool:
-    """Whether the labels are the input tokens themselves and the model sees no token to come: transformers' rule.
+    """Tell whether labels are the input tokens and the model sees no later token: transformers' rule.
 
     There ``labels`` are ``input_ids`` with -100 where nothing is asked, and the model moves them by one position.
     """
@@ -251,7 +257,7 @@ def _predicts_next(task: Task, x: Inputs, y: Tensor) -> bool:
 
 
 def _labelled(y: Tensor, data: Data) -> Tensor | None:
-    """Positions of the examples with any label but -100; None where all have one.
+    """List the positions of the examples with any label but -100; None where all have one.
 
     Raises:
         LabelError: no example has one.
@@ -271,7 +277,7 @@ def _labelled(y: Tensor, data: Data) -> Tensor | None:
 
 
 def _fitted(task: Task) -> Likelihood | None:
-    """The law with what it leaves open fitted to the training data; None where there is nothing to fit, or no way."""
+    """Fit what the law leaves open to the training data; None where nothing is left open, or no fit is possible."""
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for part in task.train.batches(512):

@@ -1,4 +1,4 @@
-"""What the user tells besides model and data, checked: class names, true labels, ``show``."""
+"""What the user gives besides model and data, checked: class names, true labels, ``show``."""
 
 from __future__ import annotations
 
@@ -12,33 +12,49 @@ from memspace.task.data import first_tensor
 if TYPE_CHECKING:
     from memspace.task.task import Task
 
-__all__ = ["Show", "check_told", "guarded_show", "reason_of"]
+__all__ = ["Show", "check_metadata", "guarded_show", "reason_of"]
 
 
 @dataclass(frozen=True)
 class Show:
-    """A user's ``show(input)`` that always gives text: a report is not lost where it fails for one example."""
+    """A user's ``show(input)`` that always gives text, so that a failure on one example does not end a report.
 
-    say: Callable[[Any], Any]
+    Args:
+        function: as the user gave it.
+    """
 
-    def __call__(self, x: Any) -> str:
-        """What the user's function says, or why it says nothing."""
+    function: Callable[[Any], Any]
+
+    def __call__(self, one: Any) -> str:
+        """Return the user's text for one input, or why there is none."""
         try:
-            return str(self.say(x))
+            return str(self.function(one))
         except Exception as error:  # a user's own code
             return f"show fails for this example ({reason_of(error)})"
 
 
 def guarded_show(show: Any) -> Any:
-    """A user's show that cannot end a report."""
+    """Make a user's ``show`` one that cannot end a report.
+
+    Args:
+        show: a function of one input, None, or one that is guarded already.
+
+    Returns:
+        A :class:`Show`; None and guarded functions as they are.
+    """
     return show if show is None or isinstance(show, Show) else Show(show)
 
 
-def check_told(task: Task, outputs: int) -> None:
-    """Raise where names or labels are too few, or where ``show`` does not work on the first example.
+def check_metadata(task: Task, outputs: int) -> None:
+    """Check that names and labels are enough and that ``show`` works on the first example.
+
+    Args:
+        task: whose ``class_names``, ``true_labels`` and ``show`` are checked.
+        outputs: number C of outputs.
 
     Raises:
-        TaskError, LabelError: naming what is wrong.
+        TaskError: there are fewer class names than outputs, or ``show`` fails or returns no text.
+        LabelError: there is not one true label for each training example.
     """
     if task.class_names is not None and task.likelihood.classifies and outputs > 1 and len(task.class_names) < outputs:
         raise TaskError(
@@ -55,20 +71,27 @@ def check_told(task: Task, outputs: int) -> None:
     if isinstance(task.show, Show):
         x = first_tensor(task.train.batch([0]).x).clone()
         try:
-            said = task.show.say(x[0])
+            text = task.show.function(x[0])
         except Exception as error:  # a user's own code
             raise TaskError(
                 f"show fails on the first training example ({reason_of(error)})",
                 where="show",
                 remedy="let it turn one input, without an axis of examples, into text",
             ) from error
-        if not isinstance(said, str):
+        if not isinstance(text, str):
             raise TaskError(
-                f"show returns {type(said).__name__}, not text", where="show", remedy="let it return a string"
+                f"show returns {type(text).__name__}, not text", where="show", remedy="let it return a string"
             )
 
 
 def reason_of(error: Exception) -> str:
-    """An exception in one line."""
+    """Write an exception in one line.
+
+    Args:
+        error: of a user's own code.
+
+    Returns:
+        Its class and the first 200 characters of its message.
+    """
     text = " ".join(str(error).split())[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
