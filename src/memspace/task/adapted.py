@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,10 +22,11 @@ from memspace.task.data import Data, call_model, move
 from memspace.task.first_calls import FirstCalls
 from memspace.task.layout import Layout, Signature, layouts
 from memspace.task.likelihood import Likelihood
+from memspace.task.recipe import Training
 from memspace.task.samplers import same_draws
 from memspace.task.tensors import leaves
 
-__all__ = ["Adapter", "Together", "adapted", "brought_together", "copied", "logits_of", "part_of"]
+__all__ = ["Adapter", "Together", "adapted", "brought_together", "copied", "logits_of", "part_of", "with_adapter"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,32 @@ def adapted(model: nn.Module, adapter: Adapter) -> nn.Module:
     new: nn.Module = made.__new__(made)
     new.__dict__ = {k: v for k, v in vars(model).items() if k != "forward"}
     return new
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A user's ``make()`` whose networks are called as the audited one."""
+
+    make: Callable[[], nn.Module]
+    adapter: Adapter
+
+    def __call__(self) -> nn.Module:
+        return adapted(self.make(), self.adapter)
+
+
+def with_adapter(training: Training | None, adapter: Adapter) -> Training | None:
+    """Return a training whose networks are called as the audited one.
+
+    Args:
+        training: any, or None.
+        adapter: what goes around a network's ``forward``.
+
+    Returns:
+        The training; itself where nothing is needed.
+    """
+    if training is None or not adapter.needed or isinstance(training.make, _Made):
+        return training
+    return replace(training, make=_Made(training.make, adapter))
 
 
 def logits_of(returned: Any, count: int | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""The calls of a plain network that its checks share: two when the task is made, one when it is read.
+"""The calls of a network when its task is made, and what its checks need not call again.
 
 Most networks take one tensor, give one row of outputs an example and pass every check. For these
 
@@ -11,10 +11,13 @@ The first and the third must agree bit for bit: then the network repeats itself,
 without gradients. The second must agree with its row: then an example's outputs do not depend on its batch, and the
 network takes a single example. Where any of this fails, the checks go step by step instead and name the fault.
 What was observed when the task was made counts only where the third call gives the very same outputs.
+
+For all other networks :func:`other_outputs` compares outputs with and without gradients on a few examples.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections.abc import Iterator
@@ -36,8 +39,19 @@ from memspace.task.samplers import same_draws
 if TYPE_CHECKING:
     from memspace.task.task import Task
 
-__all__ = ["ATTENTION", "FirstCalls", "alone_of", "as_used", "called_alone", "called_first", "first_calls_of", "near"]
+__all__ = [
+    "ATTENTION",
+    "FirstCalls",
+    "alone_of",
+    "as_used",
+    "called_alone",
+    "called_first",
+    "first_calls_of",
+    "near",
+    "other_outputs",
+]
 
+FEW, MANY = 4, 16  # examples whose outputs with and without gradients are compared; more where padding may be rare
 FIRST, SPREAD = 4, 7  # examples at the beginning and at the end, and drawn from all
 OTHER = 20_241  # a seed that nobody's draws begin with: a network that draws must not draw the same again
 ATTENTION = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)  # fused without gradients
@@ -188,6 +202,48 @@ def called_alone(task: Task) -> Observation | None:
     return alone
 
 
+def other_outputs(task: Task) -> str:
+    """Say where the model, in eval mode without gradients, gives other outputs than memspace reads.
+
+    Padded positions come out of ``nn.TransformerEncoder`` as zeros then, or are cut off, so that what is pooled over
+    them changes. A plain network whose outputs agreed to rounding when the task was made is not called again.
+
+    Args:
+        task: being made.
+
+    Returns:
+        One sentence; empty where the outputs agree to rounding, or cannot be had.
+    """
+    first = first_calls_of(task)
+    if first is not None and first.alone is not None and near(first.used[first.at :][:1], first.alone.f):
+        return ""
+    from memspace.task.checks import untouched  # which knows the task
+
+    attends = any(isinstance(m, ATTENTION) for m in task.model.modules())
+    n, most = len(task.train), MANY if attends else FEW
+    index = torch.linspace(0, n - 1, min(most, n)).round().long()
+    try:
+        batch = task.train.batch(index)
+        x = move(batch.x, task.device, task.dtype)
+        with torch.enable_grad(), untouched(task.model):
+            read = call_model(task.model, x).detach()
+        with torch.no_grad(), as_used(task.model):
+            used = call_model(task.model, x)
+            counts = task.likelihood.weight(read, move(batch.y, task.device)) > 0
+        difference = _apart(read, used, counts)
+    except Exception:  # whatever is wrong with the user's model or data is named by the check
+        return ""
+    if not difference:
+        return ""
+    if not attends:
+        return f"the model without gradients gives {difference}: here it runs in full precision, without fused kernels"
+    return (
+        f"the model in eval mode without gradients gives {difference}: torch's fused attention empties or cuts off "
+        "padded positions there. Read are the outputs with gradients, as in training; "
+        "torch.backends.mha.set_fastpath_enabled(False) gives these everywhere"
+    )
+
+
 def near(a: Tensor, b: Tensor) -> bool:
     """Tell whether two readings of the same outputs agree to rounding, far below what any check reports.
 
@@ -253,3 +309,16 @@ def _plain_inputs(model: nn.Module, data: Data, index: Tensor, dtype: torch.dtyp
     if not isinstance(x, Tensor):
         raise TypeError("not one tensor of inputs, or read by the user's code")
     return x
+
+
+def _apart(read: Tensor, used: Tensor, counts: Tensor) -> str:
+    """Say how the outputs differ where they count; empty where they agree to rounding."""
+    shape = tuple(read.shape[1:])
+    if read.dim() > 2 and used.dim() == read.dim() and not bool(counts[:, used.shape[1] :].any()):
+        read, counts = read[:, : used.shape[1]], counts[:, : used.shape[1]]  # cut off is nothing that counts
+    if used.shape != read.shape:
+        return f"outputs of shape {tuple(used.shape[1:])} an example instead of {shape}"
+    allowed = 10 * math.sqrt(torch.finfo(read.dtype).eps) * max(1.0, float(read.abs().max()))
+    off = ((used.to(read.dtype) - read).abs() * counts.unsqueeze(-1)).flatten(1).amax(1)
+    count = int((off > allowed).sum())
+    return f"other outputs (by up to {float(off.max()):.2g}, for {count} of {len(off)} examples)" if count else ""

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from memspace.errors import NonFiniteError, ShapeError, TaskError
-from memspace.task.adapted import Adapter, adapted, copied, logits_of, part_of
+from memspace.task.adapted import copied, logits_of, part_of
 from memspace.task.checks import untouched
 from memspace.task.data import Inputs, call_model
 from memspace.task.metadata import reason_of
-from memspace.task.recipe import Training
 
-__all__ = ["Refit", "guarded_refit", "with_adapter"]
+__all__ = ["Refit", "guarded_refit"]
 
 
 @dataclass(frozen=True)
@@ -83,17 +82,6 @@ class Refit:
             )
 
 
-@dataclass(frozen=True)
-class _Made:
-    """A user's ``make()`` whose networks are called as the audited one."""
-
-    make: Callable[[], nn.Module]
-    adapter: Adapter
-
-    def __call__(self) -> nn.Module:
-        return adapted(self.make(), self.adapter)
-
-
 def guarded_refit(refit: Any, example: Inputs, shape: tuple[int, ...] | None) -> Any:
     """Make a user's refit one whose faults are told in one sentence.
 
@@ -106,18 +94,3 @@ def guarded_refit(refit: Any, example: Inputs, shape: tuple[int, ...] | None) ->
         A :class:`Refit`; None and guarded functions as they are.
     """
     return refit if refit is None or isinstance(refit, Refit) else Refit(refit, example, shape)
-
-
-def with_adapter(training: Training | None, adapter: Adapter) -> Training | None:
-    """Return a training whose networks are called as the audited one.
-
-    Args:
-        training: any, or None.
-        adapter: what goes around a network's ``forward``.
-
-    Returns:
-        The training; itself where nothing is needed.
-    """
-    if training is None or not adapter.needed or isinstance(training.make, _Made):
-        return training
-    return replace(training, make=_Made(training.make, adapter))

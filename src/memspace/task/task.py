@@ -12,18 +12,17 @@ from torch import Tensor, nn
 from memspace.arguments import check_fields, described
 from memspace.errors import SettingsError
 from memspace.limits import SIZE
-from memspace.task.adapted import brought_together
+from memspace.task.adapted import brought_together, with_adapter
 from memspace.task.data import Data, move
 from memspace.task.factors import Factors
-from memspace.task.first_calls import called_alone, called_first
-from memspace.task.fused import other_outputs
+from memspace.task.first_calls import called_alone, called_first, other_outputs
 from memspace.task.gradients import constant_parameters
 from memspace.task.likelihood import Categorical, Likelihood
 from memspace.task.meaning import interpret
 from memspace.task.metadata import guarded_show
 from memspace.task.plain import HALF, plain, stored_dtypes
 from memspace.task.recipe import Training
-from memspace.task.refits import guarded_refit, with_adapter
+from memspace.task.refits import guarded_refit
 from memspace.task.run import Run
 from memspace.task.samplers import same_draws
 from memspace.task.selection import as_patterns
