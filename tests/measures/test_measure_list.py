@@ -10,7 +10,8 @@ import pytest
 from memspace.auditing.chapters import CHAPTERS
 from memspace.auditing.measure_list import as_markdown
 from memspace.bibliography import works
-from memspace.measures.declaration import MeasureDeclaration, declared_measures, needs_of, provider_of
+from memspace.measures.declaration import MeasureDeclaration, declared_measures, provider_of
+from memspace.measures.needs import needs_of
 from memspace.measures.workspace import Measured
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "measures.md"

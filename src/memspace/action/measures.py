@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from memspace.action.depth import Depth
 from memspace.action.training import TrainingAction
 from memspace.measurement import Measurement, Unmeasured
-from memspace.measures.declaration import measure, needing
+from memspace.measures.declaration import measure
+from memspace.measures.needs import needing
 from memspace.value import Absent
 
 __all__ = ["DEPTH_MEASURES", "TRAINING_MEASURES"]

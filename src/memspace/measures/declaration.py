@@ -16,30 +16,26 @@ documentation all read the declaration.
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, TypeVar
 
 from memspace.errors import SettingsError
 from memspace.measurement import Measurement, stated
 from memspace.measures.cost import Facts, Stage
+from memspace.measures.needs import place, without
 from memspace.value import Absent, Value
 
 __all__ = [
     "Declared",
     "MeasureDeclaration",
-    "Need",
     "Provider",
     "TableDeclaration",
     "declaration_of",
     "declared_measures",
     "measure",
     "measurement_of",
-    "needing",
-    "needs_of",
     "provider_of",
     "provides",
     "register_units",
@@ -52,21 +48,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 CostOf = Callable[[Facts], Stage | Sequence[Stage] | None]
 BETTER = ("", "larger", "smaller")
 SHOWN = ("number", "share", "ratio")
-
-
-@dataclass(frozen=True)
-class Need:
-    """A parameter of a declared function.
-
-    Args:
-        kind: the type of the value it takes.
-        optional: whether the function can do without it.
-        explained: whether it is then passed the reason instead of None.
-    """
-
-    kind: Any
-    optional: bool
-    explained: bool = False
 
 
 @dataclass(frozen=True)
@@ -228,11 +209,11 @@ def provides(cost: CostOf | None = None) -> Callable[[F], F]:
     """
 
     def declare(function: F) -> F:
-        kind = _without(_hints(function)["return"], (Absent, type(None)))
+        kind = without(typing.get_type_hints(function)["return"], (Absent, type(None)))
         provider = Provider(function, cost, kind)
         known = _providers.get(kind)
-        if known is not None and _place(known.function) != _place(function):
-            what = f"{_place(known.function)} and {_place(function)} both provide {kind.__name__}"
+        if known is not None and place(known.function) != place(function):
+            what = f"{place(known.function)} and {place(function)} both provide {kind.__name__}"
             raise SettingsError(what, where="memspace.measures.provides", remedy="return a type of its own")
         _providers[kind] = provider
         return _attached(function, provider)
@@ -255,23 +236,6 @@ def table(name: str, units: Mapping[str, str] | None = None, *, cost: CostOf | N
     def declare(function: F) -> F:
         _units.update(units or {})
         return _attached(function, TableDeclaration(function, cost, name, units or {}))
-
-    return declare
-
-
-def needing(**kinds: Any) -> Callable[[F], F]:
-    """State needs that annotations can't: those of a function made several times, for one type each.
-
-    Args:
-        kinds: parameter → type of the value it takes; ``X | None`` where it can do without.
-
-    Returns:
-        a decorator that returns the function unchanged; it goes below ``@measure``.
-    """
-
-    def declare(function: F) -> F:
-        function.__annotations__.update(kinds)
-        return function
 
     return declare
 
@@ -362,52 +326,8 @@ def measurement_of(function: Callable[..., Any], value: Value) -> Measurement:
     """
     declared = declaration_of(function)
     if not isinstance(declared, MeasureDeclaration):
-        raise SettingsError(f"{_place(function)} is not a measure", where="memspace.measures", remedy="declare it")
+        raise SettingsError(f"{place(function)} is not a measure", where="memspace.measures", remedy="declare it")
     return declared.stated(declared.name, value)
-
-
-@cache
-def needs_of(function: Callable[..., Any]) -> Mapping[str, Need]:
-    """Return what the parameters of a declared function need.
-
-    Args:
-        function: its parameters are annotated with the types of the values they take.
-
-    Returns:
-        parameter → need.
-
-    Raises:
-        SettingsError: a parameter has no annotation.
-    """
-    hints = _hints(function)
-    code = function.__code__
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    missing = [n for n in names if n not in hints]
-    if missing:
-        what = f"the parameter {missing[0]} of {_place(function)} has no annotation"
-        raise SettingsError(what, where="memspace.measures", remedy="annotate it with the type of the value it needs")
-    return {n: _need(hints[n]) for n in names}
-
-
-def _need(hint: Any) -> Need:
-    kind = _without(hint, (type(None), Absent))
-    return Need(kind, kind is not hint, Absent in typing.get_args(hint))
-
-
-def _without(hint: Any, left_out: tuple[Any, ...]) -> Any:
-    """A union without some of its members; anything else as it is."""
-    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
-        return hint
-    members = [a for a in typing.get_args(hint) if a not in left_out]
-    return members[0] if len(members) == 1 else hint
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    return typing.get_type_hints(function)
-
-
-def _place(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _attached(function: F, declaration: Declared) -> F:
@@ -418,8 +338,8 @@ def _attached(function: F, declaration: Declared) -> F:
 def _check(declared: MeasureDeclaration) -> None:
     where = f"the measure {declared.name!r}"
     known = _measures.get(declared.name)
-    if known is not None and _place(known.function) != _place(declared.function):
-        what = f"it is declared by {_place(known.function)} and by {_place(declared.function)}"
+    if known is not None and place(known.function) != place(declared.function):
+        what = f"it is declared by {place(known.function)} and by {place(declared.function)}"
         raise SettingsError(what, where=where, remedy="give one of them another name")
     for word in ("name", "chapter", "unit", "estimator"):
         if not getattr(declared, word):

@@ -16,9 +16,10 @@ from torch import Tensor
 from memspace.errors import NonFiniteError
 from memspace.measures.compensated import CHANGE, CHOICE, Pruned, PruneSettings, schedule
 from memspace.measures.cost import EIGH, Facts, Stage
-from memspace.measures.declaration import measure, needing, provides, truth
+from memspace.measures.declaration import measure, provides, truth
 from memspace.measures.efficiency import Needed, PruningCurve, accuracy_curve, needed_share, prunable, pruning_curve
 from memspace.measures.filters import filtered_layers, prune_filters
+from memspace.measures.needs import needing
 from memspace.measures.pruning import prune
 from memspace.measures.robustness import split
 from memspace.measures.values import Budget, Curvature, TrainingOutputs

@@ -11,13 +11,8 @@ from memspace.attempt import attempt
 from memspace.errors import SettingsError
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.cost import Facts, Stage
-from memspace.measures.declaration import (
-    Declared,
-    MeasureDeclaration,
-    declaration_of,
-    needs_of,
-    provider_of,
-)
+from memspace.measures.declaration import Declared, MeasureDeclaration, declaration_of, provider_of
+from memspace.measures.needs import needs_of
 from memspace.value import Absent, Value
 
 __all__ = ["Measured", "Workspace", "planned_stages"]

@@ -14,7 +14,8 @@ from memspace.auditing.read import read_task
 from memspace.bibliography import works
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.cost import Facts, Stage
-from memspace.measures.declaration import MeasureDeclaration, declaration_of, needs_of, provider_of
+from memspace.measures.declaration import MeasureDeclaration, declaration_of, provider_of
+from memspace.measures.needs import needs_of
 from memspace.measures.workspace import Measured, Workspace
 from memspace.task.task import Task
 from memspace.value import Absent
