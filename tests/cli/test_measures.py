@@ -7,6 +7,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from memspace.auditing.chapter import declared_chapters
 from memspace.cli import app
 from memspace.measures.declaration import declared_measures
 from tests.extension.outside import run_outside
@@ -36,6 +37,17 @@ def test_chapters_come_in_the_order_of_the_report() -> None:
     said = CliRunner().invoke(app, ["measures"], env={"COLUMNS": "200"}).output
     assert said.index("complexity.information") < said.index("capacity.bits_used")
     assert "complexity.information" in said
+
+
+def test_pages_that_are_no_audit_are_listed_after_it_and_are_no_part_of_it() -> None:
+    done = CliRunner().invoke(app, ["measures", "--json"])
+    order = list(dict.fromkeys(m["chapter"] for m in json.loads(done.stdout)["measures"]))
+    pages = ["distance", "better", "barrier", "layers", "examples", "live", "pruning"]
+    places = [order.index(page) for page in pages]
+    assert places == sorted(places)
+    audited = {chapter.id for chapter in declared_chapters()}
+    assert not audited & {*pages, "path"}
+    assert max(order.index(chapter) for chapter in audited) < places[0]
 
 
 def test_those_of_an_extension_are_among_them(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from memspace.measures.compensated import PruneSettings
 from memspace.measures.degradation import degradation
 from memspace.measures.filters import distance_sums, filtered_layers, prune_filters
 from memspace.measures.objective import Objective
-from memspace.measures.pruned import measured
+from memspace.measures.pruned import pruning_cost
 from memspace.measures.pruning import METHODS, prune
 from memspace.measures.rounding import rounded, rounded_compensated, scales
 from memspace.metric.fisher import build
@@ -91,7 +91,7 @@ def test_every_method_answers_in_one_way(method: str) -> None:
     assert shares == sorted(shares, reverse=True)
     for p in found:
         assert bool((p.flat[~p.kept] == 0).all())
-        values = {m.name: m for m in measured(task, space, p)}
+        values = {m.name: m for m in pruning_cost(task, space, p, PruneSettings()).measurements}
         assert values["pruning.accuracy_before"].value == 1.0
         change = values["pruning.accuracy_after"].value - values["pruning.accuracy_before"].value
         assert values["pruning.accuracy_change"].value == pytest.approx(change)

@@ -21,18 +21,19 @@ from memspace.action.adjoint import Adjoint, adjoint
 from memspace.action.calls import held, with_state
 from memspace.action.chain import Chain, DepthBlock
 from memspace.action.lengths import interval
+from memspace.action.quantities import state
 from memspace.intervals import margin
-from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.measurement import Measurement, Unmeasured
 from memspace.task.checks import untouched
 from memspace.task.data import Batch, move
 from memspace.task.functional import functional_call
 from memspace.task.observed import state_of
 from memspace.task.task import Task
 from memspace.training.loss import example_losses
+from memspace.value import Absent, Value
 
 __all__ = ["Control", "control"]
 
-SOURCE = "pontryagin1962, e2017"
 ALONE = 64  # examples whose gradients are taken one by one, for the scale of a residual
 MAXIMALITY = 128  # examples that changed parameters are tried on, at most one batch
 
@@ -95,31 +96,23 @@ def control(
         stationary = _stationarity(task, chain, gradient, alone, len(index), decay)
         maximal = _maximality(task, chain, index[: min(MAXIMALITY, batch)], decay, draws, radius, seed)
     n = len(index)
-    how = f"E⟨p, Δh⟩ − (λ/2)‖θ‖², λ = {decay:g}, co-states of {n} training examples"
+    how = f"λ = {decay:g}, co-states of {n} training examples"
     # The problem is that of the training data: read on all of them it is exact, else off by what is left outside.
     outside = max(0.0, 1 - n / len(task.train))
+    of_layers = [_within(Value.mean(values, how=how), outside) for values in hamiltonian]
     rows = {
-        "hamiltonian": tuple(
-            _within(from_samples(f"depth.hamiltonian.{k}", values, "nats per layer", how, source=SOURCE), outside)
-            for k, values in enumerate(hamiltonian)
-        ),
-        "stationarity": tuple(stationary),
+        "hamiltonian": tuple(state("depth.hamiltonian", value, k) for k, value in enumerate(of_layers)),
+        "stationarity": tuple(state("depth.stationarity", value, k) for k, value in stationary.items()),
     }
-    worst = max(stationary, key=lambda m: m.value)
-    summary = Measurement(
-        "depth.stationarity",
-        worst.value,
-        "1",
-        f"largest of the layers; {worst.estimator}",
-        worst.n,
-        worst.interval,
-        SOURCE,
-        worst.reliable,
-        worst.note,
-    )
+    worst = max(stationary.values(), key=lambda value: value.value)
+    measured = [state("depth.stationarity", replace(worst, how=f"largest of the layers, {worst.how}"))]
+    absent = []
     conserved = _conservation(chain, hamiltonian, how, outside)
-    measured = [m for m in (summary, conserved, maximal) if isinstance(m, Measurement)]
-    absent = [m for m in (conserved,) if isinstance(m, Unmeasured)]
+    if isinstance(conserved, Absent):
+        absent.append(Unmeasured("depth.hamiltonian_variation", conserved.reason, conserved.remedy))
+    else:
+        measured.append(state("depth.hamiltonian_variation", conserved))
+    measured.append(state("depth.raised_by_chance", maximal))
     return Control(tuple(measured), tuple(absent), rows)
 
 
@@ -144,13 +137,15 @@ def _stationarity(
     alone: list[tuple[dict[str, Tensor], ...]],
     n: int,
     decay: float,
-) -> list[Measurement]:
+) -> dict[int, Value]:
     """Per module ‖∂H/∂θ‖ over what it would be if nothing cancelled; calls of one module count together."""
-    out: dict[int, Measurement] = {}
+    out: dict[int, Value] = {}
+    seen: set[int] = set()
     for k, block in enumerate(chain.blocks):
         calls = [j for j, b in enumerate(chain.blocks) if b.module is block.module]
-        if id(block.module) in out or not gradient[k]:
+        if id(block.module) in seen or not gradient[k]:
             continue
+        seen.add(id(block.module))
         theta = _trainable(block.module)
         pull = {t: sum((gradient[j][t] for j in calls), torch.zeros(())).double() for t in theta}
         squares = torch.tensor([_squared(_summed([a[j] for j in calls])) for a in alone], dtype=torch.float64)
@@ -159,67 +154,58 @@ def _stationarity(
         value = residual / scale if scale > 0 else 0.0
         outside = max(0.0, 1 - n / len(task.train))  # sampling error of a subset of the training data
         noise = (outside * max(0.0, float(squares.mean()) - _squared(pull)) / n) ** 0.5 / scale if scale > 0 else 0.0
-        out[id(block.module)] = Measurement(
-            f"depth.stationarity.{k}",
+        out[k] = Value(
             value,
-            "1",
-            f"‖∂H/∂θ‖ over root mean square of single examples' plus decay; {n} examples, scale from {len(alone)}",
             n,
             (max(0.0, value - 2 * noise), value + 2 * noise) if noise else None,
-            SOURCE,
-            value > 2 * noise or noise == 0,
-            f"{block.title}: sampling {n} of {len(task.train)} examples alone makes {noise:.2g}"
+            how=f"{n} examples, scale from {len(alone)}",
+            reliable=value > 2 * noise or noise == 0,
+            note=f"{block.title}: sampling {n} of {len(task.train)} examples alone makes {noise:.2g}"
             if noise
             else f"{block.title}: 0 at a stationary point, 1 where nothing cancels",
         )
-    return list(out.values())
+    return out
 
 
 def _summed(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {n: sum((p[n] for p in parts), torch.zeros(())) for n in parts[0]}
 
 
-def _within(m: Measurement, outside: float) -> Measurement:
+def _within(mean: Value, outside: float) -> Value:
     """The interval of a finite population of which a share was not looked at; none where all was."""
-    if m.interval is None or outside == 0:
-        return replace(m, interval=None)
-    low, high = (m.value + outside**0.5 * (end - m.value) for end in m.interval)
-    return replace(m, interval=(low, high))
+    if mean.interval is None or outside == 0:
+        return replace(mean, interval=None)
+    low, high = (mean.value + outside**0.5 * (end - mean.value) for end in mean.interval)
+    return replace(mean, interval=(low, high))
 
 
-def _conservation(chain: Chain, hamiltonian: Tensor, how: str, outside: float) -> Measurement | Unmeasured:
+def _conservation(chain: Chain, hamiltonian: Tensor, how: str, outside: float) -> Value | Absent:
     """Coefficient of variation of the mean Hamiltonian over depth."""
-    name = "depth.hamiltonian_variation"
     if not chain.homogeneous:
         why = "the layers differ in class or shape, so nothing says that H should be the same at all"
-        return Unmeasured(name, why, "choose blocks of one form")
+        return Absent(why, "choose blocks of one form")
     means = hamiltonian.mean(1)
     middle, spread = float(means.mean()), float(means.std(correction=0))
     if middle == 0:
-        return Unmeasured(name, "the Hamiltonian is zero", "measure a network that was trained, not to the end")
+        return Absent("the Hamiltonian is zero", "measure a network that was trained, not to the end")
     value = spread / abs(middle)
     at = hamiltonian - means.unsqueeze(1)
     along = ((means - middle).unsqueeze(1) * at).mean(0) / max(spread, 1e-300)
     effect = along / abs(middle) - spread * at.mean(0) * (1 if middle > 0 else -1) / middle**2
-    mean = _within(from_samples(name, hamiltonian.mean(0), "nats per layer", how), outside)
+    mean = _within(Value.mean(hamiltonian.mean(0)), outside)
     low, high = mean.interval or (middle, middle)
-    variation = Measurement(
-        name,
+    variation = Value(
         value,
-        "1",
-        f"standard deviation over mean of {len(chain)} layers; {how}",
         hamiltonian.shape[1],
         interval(value, effect),
-        SOURCE,
+        how=f"{len(chain)} layers; {how}",
         reliable=not low <= 0 <= high,
         note="constant only for layers of one form, an optimal control and many layers",
     )
     return _within(variation, outside)
 
 
-def _maximality(
-    task: Task, chain: Chain, index: Tensor, decay: float, draws: int, radius: float, seed: int
-) -> Measurement:
+def _maximality(task: Task, chain: Chain, index: Tensor, decay: float, draws: int, radius: float, seed: int) -> Value:
     """The share of random changes of a layer's parameters that raise its Hamiltonian."""
     part = task.train.batch(index)
     generator = torch.Generator().manual_seed(seed + 31)
@@ -240,14 +226,11 @@ def _maximality(
                 tried += 1
     share = raised / max(tried, 1)
     centre, half = _wilson(share, max(tried, 1))
-    return Measurement(
-        "depth.raised_by_chance",
+    return Value(
         share,
-        "1",
-        f"{tried} random changes of relative size {radius:g}, {draws} a layer, {len(index)} training examples",
         tried,
         (max(0.0, centre - half), min(1.0, centre + half)),
-        SOURCE,
+        how=f"{tried} of relative size {radius:g}, {draws} a layer, {len(index)} training examples",
         note="0 at a maximum of H, ½ where H is level; one-sided: none found proves nothing",
     )
 

@@ -134,11 +134,11 @@ def _measured(task: Task, chain: Chain, examples: int, lens: str, seed: int, pro
     s = states(task, chain, task.train, probe, batch)
     steps = steps_of(s.h)
     kinetic, absent = kinetic_action(steps)
-    layers = {"share": shares("depth.share", steps.squared, f"{len(probe)} examples")}
+    layers = {"share": shares("depth.share", steps.squared)}
     progress.advance(handle)
     squared = fisher_steps(task, chain, s, probe, batch)
     kinetic.append(fisher_action(squared))
-    layers["fisher_share"] = shares("depth.fisher_share", squared, f"exact by forward mode, {len(probe)} examples")
+    layers["fisher_share"] = shares("depth.fisher_share", squared)
     progress.advance(handle)
     made, missing, rows = _predictions(task, chain, s, (probe, others), lens, lambda: progress.advance(handle))
     best = control(task, chain, order[: CONTROL * examples].sort().values, seed=seed, batch=batch)

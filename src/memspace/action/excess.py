@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.action.lengths import FEW, action_effect, action_of, doubted, sampled
+from memspace.action.lengths import FEW, UNTOLD, action_effect, action_of, doubted, sampled
+from memspace.action.quantities import state
 from memspace.action.slope import Slope
 from memspace.action.windows import Drift, Readings
 from memspace.measurement import Measurement, Unmeasured
+from memspace.value import Value
 
 __all__ = ["SpentPath", "excess", "excess_in_time", "windows"]
-
-DE_GIORGI = "degiorgi1980, ambrosio2008"
 
 
 @dataclass(frozen=True)
@@ -180,24 +180,12 @@ def excess(spent: SpentPath, parts: dict[str, Tensor]) -> tuple[list[Measurement
     note += f"times the damping would lower it by about {less:.2g}; below zero by {float(parts['slack'].sum()):.2g} "
     note += "the damping alone may bring it"
     if not spent.readings.enough:
-        why = "drift cannot be told from noise: too few checkpoints, or no steps that increase"
+        why = UNTOLD
     elif why and sum(doubt) <= sum(sampled(effect)):
         why = "a few examples with improbable labels carry most of the slope"
     if why:
         note += f"; {why}"
-    measured = [
-        Measurement(
-            "action.excess",
-            cost - gain,
-            "nats",
-            f"∫‖θ̇‖_F ‖∇L‖_{{F⁻¹}} dt less the loss bought (least over all clocks), {how}",
-            n,
-            bounds,
-            DE_GIORGI,
-            reliable,
-            note,
-        )
-    ]
+    measured = [state("action.excess", Value(cost - gain, n, bounds, how=how, reliable=reliable, note=note))]
     if gain <= 0:
         still = Unmeasured(
             "action.spent_over_bought",
@@ -208,19 +196,8 @@ def excess(spent: SpentPath, parts: dict[str, Tensor]) -> tuple[list[Measurement
     ratio = cost / gain
     bounds, sure, _ = doubted(ratio, (effect - ratio * (drop - gain)) / gain, (doubt[0] / gain, doubt[1] / gain), 0.0)
     note = "1 on paths that follow the natural gradient" + (f"; {why}" if why else "")
-    measured.append(
-        Measurement(
-            "action.spent_over_bought",
-            ratio,
-            "1",
-            f"∫‖θ̇‖_F ‖∇L‖_{{F⁻¹}} dt over the loss bought, {how}",
-            n,
-            bounds,
-            DE_GIORGI,
-            reliable and sure,
-            note,
-        )
-    )
+    spent_for = Value(ratio, n, bounds, how=how, reliable=reliable and sure, note=note)
+    measured.append(state("action.spent_over_bought", spent_for))
     return measured, []
 
 
@@ -250,15 +227,12 @@ def excess_in_time(spent: SpentPath, time: Sequence[float]) -> Measurement:
     if reliable and not spent.readings.telling:
         reliable, why = False, FEW
     note = "depends on the clock: learning-rate time is the natural gradient's own only for its own steps"
-    return Measurement(
-        "action.excess_learning_rate_time",
+    value = Value(
         cost - gain,
-        "nats",
-        f"∫(½‖θ̇‖²_F + ½‖∇L‖²_{{F⁻¹}}) dt less the loss bought, in learning-rate time, {len(spent.slopes)} checkpoints, "
-        f"noise taken out, on {n} examples",
         n,
         (bounds[0] - gain, bounds[1] - gain),
-        DE_GIORGI,
-        reliable and spent.readings.enough,
-        note + (f"; {why}" if why else ""),
+        how=f"{len(spent.slopes)} checkpoints, noise taken out, on {n} examples",
+        reliable=reliable and spent.readings.enough,
+        note=note + (f"; {why}" if why else ""),
     )
+    return state("action.excess_learning_rate_time", value)

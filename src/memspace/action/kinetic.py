@@ -13,25 +13,24 @@ basis within single layers. The Fisher form weighs every step by the metric of t
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from memspace.action.chain import Chain
+from memspace.action.quantities import state
 from memspace.action.ratios import ratio_of
 from memspace.action.states import HiddenStates, Tail
-from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.linearised import differential
 from memspace.task.checks import evaluating
 from memspace.task.data import move
 from memspace.task.operations import written_out
 from memspace.task.task import Task
+from memspace.value import Value
 
 __all__ = ["Steps", "fisher_action", "fisher_steps", "kinetic_action", "shares", "steps_of"]
-
-UNIT = "squared features"
-SOURCE = "karkar2020"  # the kinetic energy of residual blocks as their action
 
 
 @dataclass(frozen=True)
@@ -92,28 +91,27 @@ def kinetic_action(steps: Steps) -> tuple[list[Measurement], list[Unmeasured]]:
     how = f"{len(steps.squared)} layers, hidden states of {n} examples"
     whole = "summed over positions and features of an example"
     out = [
-        from_samples("depth.action", steps.action, UNIT, how, source=SOURCE, note=whole),
-        from_samples("depth.least_action", steps.least, UNIT, f"½‖h_L − h_0‖²; {how}", source=SOURCE, note=whole),
+        state("depth.action", Value.mean(steps.action, how=how, note=whole)),
+        state("depth.least_action", Value.mean(steps.least, how=how, note=whole)),
     ]
     if not float(steps.ends.mean()) > 0:
         still = "the last hidden state is the first one"
         return out, [Unmeasured("depth.ratio", still, "choose blocks that change the hidden state")]
     even, bent = "1 where all steps of an example are equally long", "1 where all steps point one way"
     out += [
-        ratio_of("depth.ratio", steps.action, steps.least, f"action over least action; {how}", ""),
-        ratio_of("depth.pace", steps.action, steps.even, f"action over ½ length²; {how}", "", note=even),
-        ratio_of("depth.bend", steps.even, steps.least, f"½ length² over least action; {how}", "", note=bent),
+        state("depth.ratio", ratio_of(steps.action, steps.least, how)),
+        state("depth.pace", ratio_of(steps.action, steps.even, how, even)),
+        state("depth.bend", ratio_of(steps.even, steps.least, how, bent)),
     ]
     return out, []
 
 
-def shares(name: str, squared: Tensor, estimator: str) -> tuple[Measurement, ...]:
+def shares(name: str, squared: Tensor) -> tuple[Measurement, ...]:
     """State what each layer adds to a sum over layers, as a share.
 
     Args:
-        name: of the measurements; the layer's number is added.
+        name: of the family; the layer's number is added.
         squared: (L, n) parts.
-        estimator: how they were computed.
 
     Returns:
         One measurement a layer; none where there is nothing to share.
@@ -121,7 +119,8 @@ def shares(name: str, squared: Tensor, estimator: str) -> tuple[Measurement, ...
     whole = squared.sum(0)
     if not float(whole.mean()) > 0:
         return ()
-    return tuple(ratio_of(f"{name}.{k}", part, whole, estimator, "") for k, part in enumerate(squared))
+    how = f"{squared.shape[1]} examples"
+    return tuple(state(name, ratio_of(part, whole, how), k) for k, part in enumerate(squared))
 
 
 def fisher_steps(task: Task, chain: Chain, s: HiddenStates, index: Tensor, batch: int = 64) -> Tensor:
@@ -168,6 +167,6 @@ def fisher_action(squared: Tensor) -> Measurement:
         The mean over examples, nats.
     """
     layers, n = squared.shape
-    how = f"(L/2) Σ δhᵀJ_lᵀHJ_lδh, {layers} layers, {n} examples, exact by forward mode"
-    action = from_samples("depth.fisher_action", layers / 2 * squared.sum(0), "nats", how)
-    return replace(action, note="what every step would move the predictions by if only it were taken once more")
+    note = "what every step would move the predictions by if only it were taken once more"
+    action = Value.mean(layers / 2 * squared.sum(0), how=f"{layers} layers, {n} examples", note=note)
+    return state("depth.fisher_action", action)

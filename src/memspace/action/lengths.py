@@ -8,35 +8,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from memspace.action.drift import DOUBT, TELLING
+from memspace.action.quantities import state
 from memspace.action.windows import Drift, Readings
 from memspace.geometry.path import Walk
 from memspace.intervals import of_mean
 from memspace.measurement import Measurement, Unmeasured
+from memspace.value import Value
 
 __all__ = [
     "FEW",
+    "UNTOLD",
     "action_effect",
     "action_of",
     "bought",
     "clocked_action",
     "distance_effect",
-    "distance_of",
+    "distance_value",
     "doubted",
-    "drifted",
     "interval",
     "lengths",
-    "recorded_length",
     "sampled",
 ]
 
-CROOKS = "rao1945, crooks2007"  # length and action of a path in the Fisher metric
 VISIBLE = 0.02  # share of noise in the squared steps from which the length as recorded says more about the recording
 FEW = f"speed counts squared, so that it takes {2 * TELLING} checkpoints or more: record more of them"
+UNTOLD = "drift cannot be told from noise: too few checkpoints, or no steps that increase"
 HALF = 0.5  # width of an interval, in its value, above which a number along the path is not reliable
 
 
@@ -93,17 +96,8 @@ def doubted(
     return bounds, False, "it hangs on a few of the examples probed: take more of them"
 
 
-def recorded_length(path: Walk, readings: Readings, checkpoints: int) -> Measurement:
-    """State the length of the polygon through the checkpoints; reliable where a finer recording would not change it.
-
-    Args:
-        path: steps between the checkpoints.
-        readings: of the path without its noise.
-        checkpoints: number of them.
-
-    Returns:
-        The length, nats^½.
-    """
+def _recorded_length(path: Walk, readings: Readings, checkpoints: int) -> Value:
+    """The length of the polygon through the checkpoints; reliable where a finer recording would not change it."""
     n = path.squared.shape[1]
     low, high = interval(path.length, path.length_effect(), 0.0, max(0.0, path.error))
     note = f"a finer recording can only lengthen it; the last halving added {path.error:.2g}"
@@ -116,8 +110,8 @@ def recorded_length(path: Walk, readings: Readings, checkpoints: int) -> Measure
         if not reliable:
             note += f"; {share:.0%} of its squared steps is noise, so that it grows with the rate of recording: "
             note += "action.drift_length does not"
-    how = f"{checkpoints} checkpoints, closed-form Fisher–Rao steps on {n} probe examples"
-    return Measurement("action.length", path.length, "nats^½", how, n, (low, high), CROOKS, reliable, note)
+    how = f"{checkpoints} checkpoints, {n} probe examples"
+    return Value(path.length, n, (low, high), how=how, reliable=reliable, note=note)
 
 
 def distance_effect(squared: Tensor) -> Tensor:
@@ -133,21 +127,35 @@ def distance_effect(squared: Tensor) -> Tensor:
     return (squared - value**2) / (2 * value) if value > 0 else torch.zeros_like(squared)
 
 
-def distance_of(name: str, squared: Tensor, how: str) -> Measurement:
-    """State √(mean d²) of the predictions of two networks (Rao 1945).
+def distance_value(squared: Tensor) -> Value:
+    """Compute √(mean d²) of the predictions of two networks (Rao 1945).
 
     Args:
-        name: of the measurement.
         squared: d² per example, (n,) nats.
-        how: how the distances were computed.
 
     Returns:
-        The distance, nats^½.
+        The distance, nats^½, with its interval over examples.
     """
     value = float(squared.mean().sqrt())
     low, high = interval(value, distance_effect(squared))
     note = "no path between the two networks is shorter"
-    return Measurement(name, value, "nats^½", how, len(squared), (max(0.0, low), high), "rao1945", note=note)
+    return Value(value, len(squared), (max(0.0, low), high), note=note)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The length that action and ratios are taken of: ``what`` it is, its effects and the recording's doubt."""
+
+    what: str
+    length: float
+    effect: Tensor
+    doubt: tuple[float, float]
+    enough: bool  # whether noise could be looked for
+
+    def judged(self, reliable: bool, why: str, note: str = "") -> dict[str, Any]:
+        """Whether to rely on what is made of it, and what to say of that."""
+        untold = "" if self.enough else UNTOLD
+        return {"reliable": reliable and self.enough, "note": _joined(note, untold, why)}
 
 
 def lengths(
@@ -168,87 +176,79 @@ def lengths(
     Returns:
         Measurements, and what could not be measured.
     """
-    n = len(ends)
-    distance = distance_of("action.ambient_distance", ends, "closed form, first to last checkpoint")
+    distance = distance_value(ends)
     ambient, ambient_effect = distance.value, distance_effect(ends)
-    length, effect, doubt, of = path.length, path.length_effect(), (0.0, max(0.0, path.error)), "length as recorded"
-    out = [recorded_length(path, readings, checkpoints)]
+    values = {"action.length": _recorded_length(path, readings, checkpoints)}
     if readings.enough:
-        drift, share = drifted(readings, checkpoints, distance)
-        out += [drift, share]
-        best = readings.best.length
-        length, of, doubt = drift.value, "length without noise", readings.doubt(lambda d: max(d.length, ambient))
-        effect = readings.best.effect() if best >= ambient else ambient_effect
-    low = ambient - sampled(ambient_effect)[0]
-    squared, sure, why = doubted(length, effect, doubt, max(low, 0.0))
-    untold = (
-        "" if readings.enough else "; drift cannot be told from noise: too few checkpoints, or no steps that increase"
-    )
-    reliable = sure and readings.enough
-    out.append(
-        Measurement(
-            "action.constant_speed",
-            length**2 / 2,
-            "nats",
-            f"½L² at T = 1, L the {of}",
-            n,
-            (max(squared[0], 0.0) ** 2 / 2, squared[1] ** 2 / 2),
-            CROOKS,
-            reliable,
-            _joined("the least action of this path over all clocks of unit duration" + untold, why),
-        )
-    )
-    shorter = [("action.inefficiency", ambient, ambient_effect, "ambient distance", 0.0)]
+        drift = _drift_length(readings, checkpoints, distance)
+        values |= {"action.drift_length": drift, "action.noise_share": _noise_share(readings, checkpoints)}
+        effect = readings.best.effect() if readings.best.length >= ambient else ambient_effect
+        doubt = readings.doubt(lambda d: max(d.length, ambient))
+        taken = _Taken("length without noise", drift.value, effect, doubt, True)
+    else:
+        doubt = 0.0, max(0.0, path.error)
+        taken = _Taken("length as recorded", path.length, path.length_effect(), doubt, False)
+    least = max(0.0, ambient - sampled(ambient_effect)[0])
+    values["action.constant_speed"] = _constant_speed(taken, least)
     if line is not None:
-        straight = Measurement(
-            "action.straight_line_length",
-            line.smooth,
-            "nats^½",
-            f"{len(line.squared) + 1} points between first and last checkpoint, {n} probe examples",
-            n,
-            interval(line.smooth, line.length_effect(), line.smooth - line.length, line.upper - line.smooth),
-            CROOKS,
-            note=f"straight in the parameters; the last halving added {line.error:.2g}, a third of it is in the value",
-        )
-        out.append(straight)
-        missed = line.upper - line.length
-        shorter.append(("action.over_straight_line", line.smooth, line.length_effect(), "straight-line length", missed))
-    out.append(distance)
+        values["action.straight_line_length"] = _line_length(line)
+    values["action.ambient_distance"] = distance
     absent: list[Unmeasured] = []
-    for name, below, below_effect, what, more in shorter:
-        if below <= 0:
-            still = "the first and last checkpoint predict the same"
-            absent.append(Unmeasured(name, still, "record checkpoints from the start of training on"))
-            continue
-        ratio = length / below
-        uncertain = doubt[0] / below + ratio * more / below, doubt[1] / below
-        least = 1.0 if name == "action.inefficiency" else 0.0
-        bounds, sure, why = doubted(ratio, effect / below - ratio * below_effect / below, uncertain, least)
-        sure = sure and readings.enough
-        note = _joined(untold.removeprefix("; "), why)
-        out.append(Measurement(name, ratio, "1", f"{of} over {what}", n, bounds, "", sure, note))
-    return out, absent
+    ratios = {"action.inefficiency": _ratio(taken, ambient, ambient_effect, least=1.0)}
+    if line is not None:
+        missed = line.upper - line.length
+        ratios["action.over_straight_line"] = _ratio(taken, line.smooth, line.length_effect(), missed)
+    for name, ratio in ratios.items():
+        if ratio is None:
+            same = "the first and last checkpoint predict the same"
+            absent.append(Unmeasured(name, same, "record checkpoints from the start of training on"))
+        else:
+            values[name] = ratio
+    return [state(name, value) for name, value in values.items()], absent
+
+
+def _constant_speed(taken: _Taken, least: float) -> Value:
+    """½L², never below that of the least length."""
+    ends, sure, why = doubted(taken.length, taken.effect, taken.doubt, least)
+    judged = taken.judged(sure, why, "the least action of this path over all clocks of unit duration")
+    bounds = max(ends[0], 0.0) ** 2 / 2, ends[1] ** 2 / 2
+    return Value(taken.length**2 / 2, len(taken.effect), bounds, how=f"L the {taken.what}", **judged)
+
+
+def _line_length(line: Walk) -> Value:
+    """The length of the straight line, with a third of what its last halving added."""
+    n = line.squared.shape[1]
+    bounds = interval(line.smooth, line.length_effect(), line.smooth - line.length, line.upper - line.smooth)
+    how = f"{len(line.squared) + 1} points between first and last checkpoint, {n} probe examples"
+    note = f"straight in the parameters; the last halving added {line.error:.2g}, a third of it is in the value"
+    return Value(line.smooth, n, bounds, how=how, note=note)
+
+
+def _ratio(taken: _Taken, below: float, effect: Tensor, missed: float = 0.0, least: float = 0.0) -> Value | None:
+    """A length over another, ``below``, which may be too short by ``missed``; None where that is zero."""
+    if below <= 0:
+        return None
+    ratio = taken.length / below
+    doubt = taken.doubt[0] / below + ratio * missed / below, taken.doubt[1] / below
+    bounds, sure, why = doubted(ratio, taken.effect / below - ratio * effect / below, doubt, least)
+    return Value(ratio, len(effect), bounds, how=taken.what, **taken.judged(sure, why))
 
 
 def _joined(*parts: str) -> str:
     return "; ".join(p for p in parts if p)
 
 
-def drifted(readings: Readings, checkpoints: int, ambient: Measurement) -> tuple[Measurement, Measurement]:
-    """State the length of the path without its noise, whatever the rate of recording, and the noise's share.
+def _stretches(readings: Readings, checkpoints: int) -> tuple[str, int]:
+    """Where the drift was read, in words, and on how many examples."""
+    windows = readings.best.windows
+    n = len(windows[0].squared)
+    return f"{len(windows)} stretches of {checkpoints} checkpoints on {n} probe examples", n
 
-    Args:
-        readings: of the path without its noise.
-        checkpoints: number of them.
-        ambient: distance of the ends, below which no length can fall.
 
-    Returns:
-        The length, nats^½, and the share.
-    """
-    drift = readings.best
-    n = len(drift.windows[0].squared)
-    where = f"{len(drift.windows)} stretches of {checkpoints} checkpoints on {n} probe examples"
-    shortest = ambient.value
+def _drift_length(readings: Readings, checkpoints: int, ambient: Value) -> Value:
+    """The length of the path without its noise, never below the distance of its ends."""
+    drift, shortest = readings.best, ambient.value
+    where, n = _stretches(readings, checkpoints)
     length = max(drift.length, shortest)
     doubt = readings.doubt(lambda d: max(d.length, shortest))
     assert ambient.interval is not None
@@ -256,35 +256,19 @@ def drifted(readings: Readings, checkpoints: int, ambient: Measurement) -> tuple
     note = f"more or less noise and fewer checkpoints move it by {max(doubt):.2g} (inside the interval)"
     if drift.length < shortest:
         note += f"; without noise {drift.length:.3g} were left: taken as the distance of its ends, the least possible"
-    low, high = sorted(d.noise_share for d in (readings.noisier, readings.quieter))
+    return Value(length, n, bounds, how=where, reliable=reliable, note=_joined(note, why))
+
+
+def _noise_share(readings: Readings, checkpoints: int) -> Value:
+    """The share of the recording's squared steps that is noise."""
+    drift = readings.best
+    where, n = _stretches(readings, checkpoints)
     share = drift.noise_share
-    return (
-        Measurement(
-            "action.drift_length",
-            length,
-            "nats^½",
-            f"Σ √(D² − noise) at the finest scale at which drift stands out, {where}",
-            n,
-            bounds,
-            "",
-            reliable,
-            _joined(note, why),
-        ),
-        Measurement(
-            "action.noise_share",
-            share,
-            "1",
-            f"of Σ d² between neighbouring checkpoints, what is not drift, {where}",
-            n,
-            (
-                min(low, drift.noise_share_at(1 - DOUBT), share),
-                max(high, drift.noise_share_at(1 + DOUBT), share),
-            ),
-            "",
-            share <= VISIBLE and high <= VISIBLE,
-            "of this recording and not of the training: the finer it is, the more of it is noise",
-        ),
-    )
+    low, high = sorted(d.noise_share for d in (readings.noisier, readings.quieter))
+    bounds = min(low, drift.noise_share_at(1 - DOUBT), share), max(high, drift.noise_share_at(1 + DOUBT), share)
+    reliable = share <= VISIBLE and high <= VISIBLE
+    note = "of this recording and not of the training: the finer it is, the more of it is noise"
+    return Value(share, n, bounds, how=where, reliable=reliable, note=note)
 
 
 def bought(loss: Tensor) -> Measurement:
@@ -297,14 +281,8 @@ def bought(loss: Tensor) -> Measurement:
         The mean over examples, nats.
     """
     fall = loss[0] - loss[-1]
-    return Measurement(
-        "action.loss_bought",
-        float(fall.mean()),
-        "nats",
-        "training loss at the first less the last checkpoint, probe examples",
-        len(fall),
-        interval(float(fall.mean()), fall),
-    )
+    mean = float(fall.mean())
+    return state("action.loss_bought", Value(mean, len(fall), interval(mean, fall)))
 
 
 def action_of(time: Sequence[float]) -> Callable[[Drift], float]:
@@ -355,24 +333,12 @@ def clocked_action(path: Walk, readings: Readings, time: Sequence[float], checkp
     note = "depends on the clock; where the rates are no time (Adam) it compares trainings by that optimiser only"
     if not readings.enough:
         value, effect = path.action(time), path.action_effect(time)
-        bounds, reliable, why = (
-            interval(value, effect),
-            False,
-            "drift cannot be told from noise: too few checkpoints, or no steps that increase",
-        )
+        bounds, reliable, why = interval(value, effect), False, UNTOLD
     else:
         value, effect = action_of(time)(readings.best), action_effect(readings.best, time)
         bounds, reliable, why = doubted(value, effect, readings.doubt(action_of(time)), 0.0)
         if reliable and not readings.telling:  # speed is squared in it: what is fast early may lie between checkpoints
             reliable, why = False, FEW
-    return Measurement(
-        "action.learning_rate_time",
-        value,
-        "nats per learning-rate time",
-        f"½ Σ ℓ²/Δt over {checkpoints} checkpoints on {n} probe examples, noise taken out",
-        n,
-        bounds,
-        CROOKS,
-        reliable,
-        _joined(note, why),
-    )
+    how = f"{checkpoints} checkpoints on {n} probe examples"
+    spent = Value(value, n, bounds, how=how, reliable=reliable, note=_joined(note, why))
+    return state("action.learning_rate_time", spent)

@@ -15,16 +15,18 @@ import torch
 from torch import Tensor
 
 from memspace.action.chain import Chain
-from memspace.action.lengths import interval
+from memspace.action.lengths import distance_effect, interval
+from memspace.action.quantities import state
 from memspace.action.ratios import ratio_of
 from memspace.action.states import HiddenStates, Tail
 from memspace.errors import SettingsError
 from memspace.geometry.distance import squared_distances
-from memspace.geometry.path import walk
-from memspace.measurement import Measurement, Unmeasured, from_samples
+from memspace.geometry.path import Walk, walk
+from memspace.measurement import Measurement, Unmeasured
 from memspace.task.checks import evaluating
 from memspace.task.task import Task
 from memspace.training.loss import example_losses
+from memspace.value import Value
 
 __all__ = ["LENSES", "Readouts", "prediction_action", "readouts"]
 
@@ -32,7 +34,6 @@ LENSES = ("tuned", "logit")
 RIDGES = (1e-1, 1e-2, 1e-3, 1e-4)  # nats per squared entry of M, strongest first: each starts from the one before
 STEPS = 25  # iterations of L-BFGS per ridge
 WIDEST = 1024  # features above which a square map is not fitted
-SOURCE = "belrose2023"
 
 Head = Callable[[Tensor], Tensor]
 
@@ -164,79 +165,53 @@ def prediction_action(
         Measurements, what could not be measured, and one measurement a layer by quantity.
     """
     path = walk(task.likelihood, read.f, s.weight.double())
-    layers, n = path.squared.shape
     ends = squared_distances(task.likelihood, read.f[0], read.f[-1], s.weight.double())
-    how = f"{read.lens} lens"
-    how += f" fitted on {read.fitted_on} other examples" if read.fitted_on else ""
-    how += f", {layers + 1} read-outs on {n} examples, closed-form Fisher–Rao steps"
+    how = _how(read, path)
+    whole, absent = _whole(path, ends, how)
+    return whole, absent, _rows(task, s, read, path, how)
+
+
+def _how(read: Readouts, path: Walk) -> str:
+    layers, n = path.squared.shape
+    fitted = f" fitted on {read.fitted_on} other examples" if read.fitted_on else ""
+    return f"{read.lens} lens{fitted}, {layers + 1} read-outs on {n} examples"
+
+
+def _whole(path: Walk, ends: Tensor, how: str) -> tuple[list[Measurement], list[Unmeasured]]:
+    """Length and action of the read-outs, and both over the least possible between the same ends."""
+    layers, n = path.squared.shape
     length, time = path.length, torch.linspace(0, 1, layers + 1, dtype=torch.float64).tolist()
     action, ambient = path.action(time), float(ends.mean().sqrt())
-    out = [
-        Measurement(
-            "depth.prediction_length",
-            length,
-            "nats^½",
-            how,
-            n,
-            interval(length, path.length_effect()),
-            SOURCE,
-            note="summed over the positions of an example",
-        ),
-        Measurement(
-            "depth.prediction_action", action, "nats", how, n, interval(action, path.action_effect(time)), SOURCE
-        ),
-    ]
+    note = "summed over the positions of an example"
+    values = {
+        "depth.prediction_length": Value(length, n, interval(length, path.length_effect()), how=how, note=note),
+        "depth.prediction_action": Value(action, n, interval(action, path.action_effect(time)), how=how),
+    }
     absent = []
     if ambient > 0:
-        effect = (ends - ambient**2) / (2 * ambient)
-        out.append(
-            Measurement(
-                "depth.prediction_distance",
-                ambient,
-                "nats^½",
-                f"first to last read-out; {how}",
-                n,
-                interval(ambient, effect),
-                "rao1945",
-            )
-        )
-        ratio = length / ambient
+        effect, ratio = distance_effect(ends), length / ambient
         bounds = interval(ratio, path.length_effect() / ambient - ratio * effect / ambient)
-        over = "length over distance of the ends, at least 1"
-        out.append(Measurement("depth.prediction_inefficiency", ratio, "1", f"{over}; {how}", n, bounds, SOURCE))
-        squared = layers / 2 * path.squared.sum(0)
-        out.append(ratio_of("depth.prediction_ratio", squared, ends / 2, f"action over ½ distance²; {how}", SOURCE))
+        values["depth.prediction_distance"] = Value(ambient, n, interval(ambient, effect), how=how)
+        values["depth.prediction_inefficiency"] = Value(ratio, n, bounds, how=how)
+        values["depth.prediction_ratio"] = ratio_of(layers / 2 * path.squared.sum(0), ends / 2, how)
     else:
-        absent.append(
-            Unmeasured(
-                "depth.prediction_inefficiency",
-                "the first layer predicts what the last one does",
-                "choose blocks that change the prediction",
-            )
-        )
-    kl = torch.stack([_divergence(task, _doubled(s), f) for f in read.f])
-    loss = torch.stack([example_losses(task.likelihood, f, s.y) for f in read.f])
+        same = "the first layer predicts what the last one does"
+        absent.append(Unmeasured("depth.prediction_inefficiency", same, "choose blocks that change the prediction"))
+    return [state(name, value) for name, value in values.items()], absent
+
+
+def _rows(task: Task, s: HiddenStates, read: Readouts, path: Walk, how: str) -> dict[str, tuple[Measurement, ...]]:
+    """Layer by layer: the step to the next read-out, what is left to say, and the read-out's loss."""
+    n, final = path.squared.shape[1], _doubled(s)
+    steps = zip(path.steps.tolist(), path.step_effects(), strict=True)
     rows = {
-        "prediction_step": tuple(
-            Measurement(
-                f"depth.prediction_step.{k}", float(step), "nats^½", how, n, interval(float(step), effect), SOURCE
-            )
-            for k, (step, effect) in enumerate(zip(path.steps, path.step_effects(), strict=True))
-        ),
-        "left_to_say": tuple(
-            from_samples(
-                f"depth.left_to_say.{k}", values, "nats", f"KL(final ‖ read-out), per prediction; {how}", source=SOURCE
-            )
-            for k, values in enumerate(kl)
-        ),
-        "readout_loss": tuple(
-            from_samples(
-                f"depth.readout_loss.{k}", values, "nats", f"loss of the read-out, per prediction; {how}", source=SOURCE
-            )
-            for k, values in enumerate(loss)
-        ),
+        "prediction_step": [Value(step, n, interval(step, effect), how=how) for step, effect in steps],
+        "left_to_say": [Value.mean(_divergence(task, final, f), how=how) for f in read.f],
+        "readout_loss": [Value.mean(example_losses(task.likelihood, f, s.y), how=how) for f in read.f],
     }
-    return out, absent, rows
+    return {
+        row: tuple(state(f"depth.{row}", value, k) for k, value in enumerate(values)) for row, values in rows.items()
+    }
 
 
 def _doubled(s: HiddenStates) -> HiddenStates:

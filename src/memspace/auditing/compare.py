@@ -21,8 +21,9 @@ from memspace.limits import COUNT, SEED, SEVERAL
 from memspace.progress import Progress, Silent
 from memspace.task.task import Task
 
-__all__ = ["CompareSettings", "NetworkComparison", "compare_networks"]
+__all__ = ["LINE", "CompareSettings", "NetworkComparison", "NetworkNames", "compare_networks"]
 
+LINE = "straight line"  # what the curve of losses along it is called
 TEST = 1000  # test examples the loss along a path is taken on
 
 
@@ -49,13 +50,27 @@ class CompareSettings:
         check_fields(self)
 
 
+@dataclass(frozen=True)
+class NetworkNames:
+    """What two networks are called on the page that compares them.
+
+    Args:
+        first: the network the path leaves.
+        second: the network it reaches.
+    """
+
+    first: str
+    second: str
+
+
 @dataclass(frozen=True, repr=False)
 class NetworkComparison(Shown):
     """What was found between two states of a task's model.
 
     Args:
         geodesic: the shortest path found, with bounds.
-        matching: how the hidden units were reordered, where they were; unmatched: the straight line before.
+        matching: how the hidden units were reordered, where they were.
+        unmatched: the straight line before that.
         layers: lengths by layer.
         share: (M,) places along the path, from 0 to 1.
         losses: per curve ("geodesic, test examples") the losses (M, n) by example.
@@ -95,7 +110,8 @@ def compare_networks(
 
     Args:
         task: whose model the states are of.
-        a: the first state dict; b: the second.
+        a: the first state dict.
+        b: the second.
         path: states from a to b, if a training recorded them; not used where b is aligned, which moves it off the path.
         settings: alignment, examples and effort.
         progress: told what is being done.
@@ -143,7 +159,7 @@ def _losses(found: Geodesic, seed: int) -> tuple[Tensor, dict[str, Tensor]]:
         probes["test"] = replace(probe_of(task, found.probe.space, some, test=True), held=found.probe.held)
     out = {}
     for data, probe in probes.items():
-        for name, points in (("straight line", line), ("geodesic", fine)):
+        for name, points in ((LINE, line), ("geodesic", fine)):
             with torch.no_grad():
                 f = probe.outputs(points).double()
             loss = task.likelihood.nll(f, probe.y.expand(len(f), *probe.y.shape))

@@ -16,6 +16,7 @@ __all__ = [
     "LABELS_COMPRESSED",
     "LEAKED",
     "LIKELY",
+    "LONGER_LINE",
     "MEMORISED_BY_TOP",
     "ONE_TARGET",
     "RANKS_WELL",
@@ -40,6 +41,8 @@ LABELS_COMPRESSED = 0.25
 LEAKED = 0.01
 # Probability from which a label or target is more likely wrong than right.
 LIKELY = 0.5
+# Straight line over the shortest path found: beyond, the line disturbs predictions more than the search is off.
+LONGER_LINE = 1.25
 # Of all self-influence, held by a hundredth of the examples: twenty times an equal share.
 MEMORISED_BY_TOP = 0.2
 # Outliers expected, from which at least one is: half a target rounds to one.

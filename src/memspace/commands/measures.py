@@ -24,9 +24,10 @@ COSTS = {True: "passes of its own", False: "none of its own"}
 def measures(output: Output) -> None:
     """List the declared measures: unit, estimator, source, which direction is better, and what they cost."""
     from memspace.auditing.chapter import declared_chapters
+    from memspace.auditing.chapters import PAGE_CHAPTERS
     from memspace.measures.declaration import declared_measures
 
-    places = {chapter.id: place for place, chapter in enumerate(declared_chapters())}
+    places = {chapter.id: place for place, chapter in enumerate((*declared_chapters(), *PAGE_CHAPTERS))}
     listed = sorted(declared_measures(), key=lambda m: (places.get(m.chapter, len(places)), m.chapter))
     tell(output, {"measures": [_content(m) for m in listed]}, lambda console: _show(listed, console))
 

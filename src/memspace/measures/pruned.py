@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from memspace.display import Shown
-from memspace.measurement import Measurement, from_change, from_samples, from_share
-from memspace.measures.compensated import Pruned
+from memspace.measurement import Measurement
+from memspace.measures.compensated import Pruned, PruneSettings
 from memspace.measures.correct import correct, per_prediction
+from memspace.measures.declaration import measure
 from memspace.measures.robustness import split
+from memspace.measures.workspace import Workspace
 from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
+from memspace.value import Value
 
-__all__ = ["PrunedNetwork", "measured"]
+__all__ = ["PRUNED_MEASURES", "PrunedNetwork", "PruningCost", "pruning_cost"]
+
+Part = Callable[..., Value | None]
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,19 +45,59 @@ class PrunedNetwork(Shown):
         return f"{self.share:.1%} of the weights kept by {self.method}"
 
 
-def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measurement, ...]:
-    """Measure loss and, with classes, accuracy before and after pruning, their paired change, and the KL between both.
-
-    On test data where there are any, else on training data; per example, with a sequence's positions averaged (KL:
-    summed).
+@dataclass(frozen=True)
+class PruningCost:
+    """What both networks predict, example by example; a sequence's positions are averaged (``kl``: summed).
 
     Args:
-        task: the network as it was.
-        space: the parameters.
-        pruned: the pruned weights.
+        pruned: the smaller network.
+        data: which data it is judged on, ``"test"`` where there are any, else ``"training"``.
+        right: shares of right decisions before and after, (n,) each; None where the law has no classes.
+        loss: before and after, (n,) nats each.
+        kl: (n,) nats from the network to the pruned one.
+        least: what no loss falls below; −∞ for a density's.
+        positions: whether examples are sequences.
+        weights: number of weights of the network.
+        judged: training examples that the objective was measured on.
+    """
+
+    pruned: Pruned
+    data: str
+    right: tuple[Tensor, Tensor] | None
+    loss: tuple[Tensor, Tensor]
+    kl: Tensor
+    least: float
+    positions: bool
+    weights: int
+    judged: int
+
+    @property
+    def where(self) -> str:
+        """The data, in words."""
+        return f"{self.data} data"
+
+    @property
+    def per(self) -> str:
+        """What the loss is counted per."""
+        return "position" if self.positions else ""
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """All that is measured of it."""
+        return Workspace({PruningCost: self}).measure_all(PRUNED_MEASURES)[0]
+
+
+def pruning_cost(task: Task, space: ParameterSpace, pruned: Pruned, surgery: PruneSettings) -> PruningCost:
+    """Read both networks on test data where there are any, else on training data.
+
+    Args:
+        task: the network, its law and data.
+        space: layout of ``pruned``.
+        pruned: the smaller network.
+        surgery: settings it was pruned by.
 
     Returns:
-        the measurements.
+        what both predict.
     """
     data, word = split(task.test, task.train)
     law = task.likelihood
@@ -63,36 +109,92 @@ def measured(task: Task, space: ParameterSpace, pruned: Pruned) -> tuple[Measure
         flat, w = (values.double() * weight).reshape(len(f), -1), weight.reshape(len(f), -1)
         return per_prediction(flat.sum(1), w.sum(1))
 
-    measurements = []
-    least = -math.inf if law.continuous else 0.0  # a density's loss may be negative
-    if law.classifies:
-        was, now = each(correct(law, f, y)), each(correct(law, g, y))
-        measurements += [
-            from_share("pruning.accuracy_before", was, f"{word} accuracy before"),
-            from_share("pruning.accuracy_after", now, f"{word} accuracy after"),
-            from_change("pruning.accuracy_change", was, now, f"change of {word} accuracy, paired"),
-        ]
-    was, now = each(law.nll(f.double(), y)), each(law.nll(g.double(), y))
-    nats = "nats per position" if f.dim() > 2 else "nats"
-    kl = (law.kl(f.double(), g.double()) * weight).reshape(len(f), -1).sum(1)
-    measurements += [
-        from_samples("pruning.loss_before", was, nats, f"{word} loss before", lower=least),
-        from_samples("pruning.loss_after", now, nats, f"{word} loss after", lower=least),
-        from_samples("pruning.loss_change", now - was, nats, f"change of {word} loss, paired"),
-        from_samples("pruning.kl", kl, "nats", f"KL from the network to the pruned one, {word} data", lower=0.0),
-    ]
-    zero = int((~pruned.kept).sum())
-    measurements.append(Measurement("pruning.removed", float(zero), "weights", "weights set to zero", space.size))
-    if pruned.objective is not None:
-        note = "the objective that pruning minimised, so slightly too small"
-        measurements.append(
-            Measurement(
-                "pruning.objective",
-                pruned.objective,
-                "nats",
-                "objective on training examples",
-                min(len(task.train), 2000),
-                note=note,
-            )
-        )
-    return tuple(measurements)
+    return PruningCost(
+        pruned,
+        word,
+        (each(correct(law, f, y)), each(correct(law, g, y))) if law.classifies else None,
+        (each(law.nll(f.double(), y)), each(law.nll(g.double(), y))),
+        (law.kl(f.double(), g.double()) * weight).reshape(len(f), -1).sum(1),
+        -math.inf if law.continuous else 0.0,
+        f.dim() > 2,
+        space.size,
+        min(len(task.train), surgery.examples),
+    )
+
+
+def _accuracy(when: str, place: int) -> Part:
+    """Declare the accuracy before or after."""
+
+    @measure(
+        f"pruning.accuracy_{when}",
+        chapter="pruning",
+        unit="1",
+        estimator=f"accuracy {when}",
+        better="larger",
+        shown="share",
+    )
+    def accuracy(cost: PruningCost) -> Value | None:
+        return None if cost.right is None else Value.share(cost.right[place], how=cost.where)
+
+    accuracy.__doc__ = f"Share of right decisions {when} pruning."
+    return accuracy
+
+
+@measure("pruning.accuracy_change", chapter="pruning", unit="1", estimator="change of accuracy, paired")
+def accuracy_change(cost: PruningCost) -> Value | None:
+    """Accuracy of the pruned network less that of the network."""
+    return None if cost.right is None else Value.change(*cost.right, how=cost.where)
+
+
+def _loss(when: str, place: int) -> Part:
+    """Declare the loss before or after."""
+
+    @measure(f"pruning.loss_{when}", chapter="pruning", unit="nats", estimator=f"loss {when}", better="smaller")
+    def loss(cost: PruningCost) -> Value:
+        return Value.mean(cost.loss[place], lower=cost.least, how=cost.where, per=cost.per)
+
+    loss.__doc__ = f"Mean loss {when} pruning."
+    return loss
+
+
+@measure("pruning.loss_change", chapter="pruning", unit="nats", estimator="change of loss, paired", better="smaller")
+def loss_change(cost: PruningCost) -> Value:
+    """Loss of the pruned network less that of the network."""
+    before, after = cost.loss
+    return Value.mean(after - before, how=cost.where, per=cost.per)
+
+
+@measure(
+    "pruning.kl", chapter="pruning", unit="nats", estimator="KL from the network to the pruned one", better="smaller"
+)
+def divergence(cost: PruningCost) -> Value:
+    """Divergence of the pruned network's predictions."""
+    return Value.mean(cost.kl, lower=0.0, how=cost.where)
+
+
+@measure("pruning.removed", chapter="pruning", unit="weights", estimator="weights set to zero")
+def removed(cost: PruningCost) -> Value:
+    """Number of weights set to zero."""
+    return Value(float((~cost.pruned.kept).sum()), cost.weights)
+
+
+@measure("pruning.objective", chapter="pruning", unit="nats", estimator="objective on training examples")
+def objective(cost: PruningCost) -> Value | None:
+    """Objective that the other weights were changed to make least."""
+    if cost.pruned.objective is None:
+        return None
+    note = "the objective that pruning minimised, so slightly too small"
+    return Value(cost.pruned.objective, cost.judged, note=note)
+
+
+PRUNED_MEASURES: tuple[Part, ...] = (
+    _accuracy("before", 0),
+    _accuracy("after", 1),
+    accuracy_change,
+    _loss("before", 0),
+    _loss("after", 1),
+    loss_change,
+    divergence,
+    removed,
+    objective,
+)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from memspace.auditing.chapters.pruning import comparison
+from memspace.auditing.chapters.pruning import pruning_curves, pruning_results
 from memspace.auditing.store import write_text
 from memspace.errors import SettingsError
 from memspace.limits import KEPT, one_of
 from memspace.measures.compensated import PruneSettings
-from memspace.measures.pruned import PrunedNetwork, measured
+from memspace.measures.pruned import PrunedNetwork, pruning_cost
 from memspace.measures.pruning import METHODS
 from memspace.measures.pruning import prune as pruned_networks
 from memspace.passes.verify import checked_space
@@ -62,9 +62,10 @@ def prune(
     space = checked_space(task)
     with untouched(task.model):
         networks = pruned_networks(task, space, method, shares, surgery=settings, progress=progress)
-        measurements = measured(task, space, networks[-1])
+        cost = pruning_cost(task, space, networks[-1], settings)
         state = {k: v.detach().clone() for k, v in task.model.state_dict().items() if isinstance(v, Tensor)}
         state |= space.unpack(networks[-1].flat)
         if page is not None:
-            write_text(Path(page), render(comparison(task, space, networks, measurements, settings, progress)))
-    return PrunedNetwork(method, networks[-1].share, state, measurements)
+            curves = pruning_curves(task, space, networks, settings, progress)
+            write_text(Path(page), render(pruning_results(task, space, cost, curves, settings)))
+    return PrunedNetwork(method, networks[-1].share, state, cost.measurements)
