@@ -6,9 +6,9 @@ where each public name lives. A name is imported when it is first used, so that 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from memspace.lazy import lazily
 from memspace.version import VERSION as __version__
 
 if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal to the table
@@ -181,14 +181,4 @@ _PLACES = {name: f"memspace.{module}" for module, names in _HOMES.items() for na
 __all__ = ["__version__", *_PLACES]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name from its module, once."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'memspace' has no attribute {name!r}")
-    value = getattr(import_module(_PLACES[name]), _CALLED.get(name, name))
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(globals(), _PLACES, _CALLED)

@@ -2,6 +2,7 @@
 
 import ast
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,16 @@ def test_no_two_classes_have_one_name():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(SOURCE.parent)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_what_extensions_are_written_with_is_there_and_listed_for_type_checkers() -> None:
+    from memspace import extend
+
+    source = Path(extend.__file__ or "").read_text(encoding="utf-8")
+    checked = source.split("if TYPE_CHECKING:")[1].split("_HOMES")[0]
+    assert set(re.findall(r"(\w+) as \1\b", checked)) == set(extend.__all__)
+    for name in extend.__all__:
+        value = getattr(extend, name)
+        assert getattr(value, "__name__", name) == name
+    with pytest.raises(AttributeError, match=r"'memspace\.extend' has no attribute 'nothing'"):
+        extend.nothing  # noqa: B018

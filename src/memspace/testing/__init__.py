@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from memspace.lazy import lazily
 
 if TYPE_CHECKING:
     from memspace.testing.law import check_law as check_law
@@ -19,16 +20,4 @@ _PLACES = {
 }
 
 __all__ = list(_PLACES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a contract from its module, once."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'memspace.testing' has no attribute {name!r}")
-    value = getattr(import_module(_PLACES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(globals(), _PLACES)
