@@ -12,6 +12,7 @@ LONGEST = 30  # words of a sentence
 GENERATED = frozenset({"references.md", "measures.md"})  # written from tables and declarations
 PAGES = [
     ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name not in GENERATED),
 ]
 PLAIN = {
