@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from memspace.arguments import typed
 from memspace.attribution.engines import Solved
-from memspace.attribution.prepared import Goal, Prepared, Ways, judged, prepared, score_pass
+from memspace.attribution.prepared import Prepared, Ways, judged, prepared, score_pass
 from memspace.attribution.question import Asked, Queries, ask, queries_of
 from memspace.attribution.result import Influence, Parts
-from memspace.attribution.settings import InfluenceSettings
 from memspace.errors import TaskError
-from memspace.progress import Progress
 from memspace.task.task import Task
 
 __all__ = ["influence"]
@@ -26,37 +25,33 @@ def influence(
     task: Task,
     queries: Queries = None,
     *,
-    engine: str = "auto",
-    target: Goal = "loss",
-    damping: float | None = None,
     split: str | None = None,
     tokens: str | None = None,
-    settings: InfluenceSettings | None = None,
-    progress: Progress | None = None,
+    **ways: Unpack[Ways],
 ) -> Influence:
-    """To first order, what each training example's presence adds to each query's outcome.
+    """Estimate, to first order, what each training example's presence adds to each query's outcome.
 
     score[q, i] = ∇qᵀ M⁻¹ (−∇ℓ_i), M = N(F + γI): positive where example i supports the outcome. For sequences ℓ_i and
-    q are summed over positions.
+    q are summed over positions. Koh & Liang 2017; Grosse et al. 2023 (EKFAC); Wang et al. 2025 (ASTRA).
 
     Args:
+        task: the network and its data.
         queries: positions in the test data (the training data where there are none), a ``Data`` of other examples, or
             None for all of them.
-        engine: ``ekfac``, ``dual``, ``iterative`` or ``auto`` (see ``memspace.attribution.engines``).
-        target: the outcome: ``loss`` (−loss), ``margin``, ``logit:A-B``, ``logp:K``, a function (f, y) -> one number
-            per query, or a ``Target``.
-        damping: γ; None: chosen, see ``memspace.attribution.damping``.
         split: ``layers`` or ``modes``: also the parts, (Q, N, L); they sum to the scores.
         tokens: for sequences, ``queries``: each position of a query is an outcome of its own; ``training``: also the
             scores by position of the training examples, (Q, N, T).
+        **ways: ``engine``: ``ekfac``, ``dual``, ``iterative`` or ``auto`` (see ``memspace.attribution.engines``).
+            ``target``, the outcome: ``loss`` (−loss), ``margin``, ``logit:A-B``, ``logp:K``, a function (f, y) -> one
+            number per query, or a ``Target``. ``damping``: γ; None: chosen, see ``memspace.attribution.damping``.
+            ``settings``: budget and accuracy. ``progress``: told what is being done.
 
     Returns:
         scores (Q, N) in the outcome's unit, held in memory; ``memspace.attribution.stream`` writes them to a file.
 
     Raises:
+        TaskError: an unknown split, or unknown tokens.
         MemspaceError: bad input, in one sentence.
-
-    Source: Koh & Liang 2017; Grosse et al. 2023 (EKFAC); Wang et al. 2025 (ASTRA).
     """
     start = time.perf_counter()
     if split not in (None, "layers", "modes"):
@@ -64,7 +59,6 @@ def influence(
     if tokens not in (None, "queries", "training"):
         raise TaskError(f"there are no tokens {tokens!r}", where="tokens", remedy="use queries or training")
     data, index = queries_of(task, queries)
-    ways: Ways = {"engine": engine, "target": target, "damping": damping, "settings": settings, "progress": progress}
     ready = prepared(task, data=data, queries=index, **ways)
     apart, memory = tokens == "queries", ready.settings.memory
     asked = ask(task, ready.space, ready.target, data, index, apart=apart, memory=memory, progress=ready.progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -20,10 +20,12 @@ from memspace.progress import Progress, Silent
 from memspace.task.data import Data, move
 from memspace.task.functional import functional_call
 from memspace.task.operations import written_out
+from memspace.task.recipe import Training
 from memspace.task.task import Task
 
 __all__ = ["DistilSettings", "Distilled", "distil", "quantised", "taught"]
 
+LONGEST = 10.0  # norm that the gradient of examples and step sizes is cut to
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # step sizes tried for real examples; the best by training accuracy
 
 
@@ -102,11 +104,11 @@ def distil(
     seed: Annotated[int, SEED] = 0,
     progress: Progress | None = None,
 ) -> Distilled:
-    """Min over x̃, η of E_θ₀ L(θ₀ − Σ η_t ∇ℓ(x̃, θ_t)): synthetic examples that a network learns from in a few steps.
+    """Make synthetic examples that a network learns from in a few steps.
 
-    Adam through the steps (Wang et al. 2018, algorithm 1), every iteration from another initialisation of the task's
-    training (or always the same). Accuracies are of held-out data, over initialisations not used before; real
-    examples get the same number of steps at the best step size of a grid.
+    min over x̃, η of E_θ₀ L(θ₀ − Σ η_t ∇ℓ(x̃, θ_t)), by Adam through the steps (Wang et al. 2018, algorithm 1), every
+    iteration from another initialisation of the task's training (or always the same). Accuracies are of held-out data,
+    over initialisations not used before; real examples get the same number of steps at the best step size of a grid.
 
     Args:
         task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
@@ -121,10 +123,53 @@ def distil(
         TaskError: no repeatable training, no test data, no classes, or inputs that are not one float tensor.
     """
     recipe, progress = recipe or DistilSettings(), progress or Silent()
-    training = training_of(task, "distilling")
-    x, y, tx, ty = _tensors(task)
-    classes = torch.unique(y)
-    labels = classes.repeat_interleave(recipe.per_class)
+    pupils = _Pupils(task, training_of(task, "distilling"), *_tensors(task))
+    lesson = _distilled(pupils, recipe, seed, progress)
+    measurements = _measured(pupils, lesson, recipe, seed)
+    return Distilled(lesson.x, lesson.y, lesson.rates, measurements, _statement(measurements, lesson, recipe))
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """Examples to learn from, and a step size for each step."""
+
+    x: Tensor
+    y: Tensor
+    rates: Tensor
+
+
+@dataclass(frozen=True)
+class _Pupils:
+    """Fresh networks of a task's training, and the data that they are taught and judged on."""
+
+    task: Task
+    training: Training
+    x: Tensor
+    y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+    def start(self, number: int) -> tuple[nn.Module, dict[str, Tensor]]:
+        """The network of one initialisation, and its parameters."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number)
+            model = self.training.make().to(self.x.device, self.x.dtype).eval()
+        return model, {n: p.detach().requires_grad_() for n, p in model.named_parameters()}
+
+    def accuracy(self, number: int, lesson: _Lesson, *, unseen: bool = True) -> float:
+        """How well one initialisation does after the lesson, on test data or on the training data."""
+        law = self.task.likelihood
+        x, y = (self.test_x, self.test_y) if unseen else (self.x, self.y)
+        model, parameters = self.start(number)
+        after = taught(model, parameters, lesson.x, lesson.y, lesson.rates, law.nll)
+        with torch.no_grad():
+            return accuracy(law, functional_call(model, after, (x,)), y)
+
+
+def _distilled(pupils: _Pupils, recipe: DistilSettings, seed: int, progress: Progress) -> _Lesson:
+    """Adam through the steps of a network: the examples, rounded as stored, and the step sizes."""
+    x, y, nll = pupils.x, pupils.y, pupils.task.likelihood.nll
+    labels = torch.unique(y).repeat_interleave(recipe.per_class)
     generator = torch.Generator().manual_seed(seed)
     spread = x.std() if float(x.std()) > 0 else torch.ones(())
     noise = torch.randn(len(labels), *x.shape[1:], generator=generator).to(x)
@@ -132,63 +177,56 @@ def distil(
     steps = torch.full((recipe.steps,), 0.1, dtype=x.dtype, device=x.device).log().requires_grad_()
     optimiser = torch.optim.Adam([made, steps], lr=recipe.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.iterations)
-
-    def start(number: int) -> tuple[nn.Module, dict[str, Tensor]]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(number)
-            model = training.make().to(x.device, x.dtype).eval()
-        return model, {n: p.detach().requires_grad_() for n, p in model.named_parameters()}
-
     for k in progress.track(range(recipe.iterations), "distilling", recipe.iterations):
-        model, at = start(seed if recipe.fixed else 10_000 * (seed + 1) + k)
+        model, parameters = pupils.start(seed if recipe.fixed else 10_000 * (seed + 1) + k)
         index = torch.randint(0, len(y), (min(recipe.batch, len(y)),), generator=generator)
-        after = taught(model, at, made, labels, steps.exp(), task.likelihood.nll)
-        loss = task.likelihood.nll(functional_call(model, after, (x[index],)), y[index]).mean()
+        after = taught(model, parameters, made, labels, steps.exp(), nll)
+        loss = nll(functional_call(model, after, (x[index],)), y[index]).mean()
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss, inputs=[made, steps])
-        torch.nn.utils.clip_grad_norm_([made, steps], 10.0)
+        torch.nn.utils.clip_grad_norm_([made, steps], LONGEST)
         optimiser.step()
         schedule.step()
-    stored, rates = quantised(made.detach(), recipe.bits), steps.detach().exp()
+    return _Lesson(quantised(made.detach(), recipe.bits), labels, steps.detach().exp())
 
-    def accuracies(ex: Tensor, ey: Tensor, r: Tensor, seeds: list[int], data: tuple[Tensor, Tensor]) -> list[float]:
-        out = []
-        for number in seeds:
-            model, at = start(number)
-            after = taught(model, at, ex, ey, r, task.likelihood.nll)
-            with torch.no_grad():
-                f = functional_call(model, after, (data[0],))
-            out.append(accuracy(task.likelihood, f, data[1]))
-        return out
 
+def _measured(pupils: _Pupils, lesson: _Lesson, recipe: DistilSettings, seed: int) -> tuple[Measurement, ...]:
+    """Accuracy on unseen data, over initialisations not used before, next to that of real examples; and the bits."""
     fresh = [-1 - k - 1000 * seed for k in range(recipe.trials)]
-    own = accuracies(stored, labels, rates, fresh, (tx, ty))
-    fixed = accuracies(stored, labels, rates, [seed], (tx, ty))[0]
-    real = []
-    for k, number in enumerate(fresh):
-        chosen = _some(y, classes, recipe.per_class, seed + k)
-        ex, ey = x[chosen], y[chosen]
-        tried = [torch.full_like(rates, r) for r in RATES]
-        best = max(tried, key=lambda r: accuracies(ex, ey, r, [number], (x, y))[0])
-        real += accuracies(ex, ey, best, [number], (tx, ty))
+    scores = [pupils.accuracy(number, lesson) for number in fresh]
+    real = [_by_real_examples(pupils, lesson, recipe.per_class, seed + k, number) for k, number in enumerate(fresh)]
+    n = len(pupils.test_y)
     with torch.no_grad():
-        full = accuracy(task.likelihood, task.model(tx), ty)
-    bits = stored.numel() * recipe.bits
-    told = f"{recipe.steps} steps on {len(labels)} synthetic examples of {recipe.bits} bits a number"
-    found = (
-        from_samples("distil.accuracy.fresh", own, "1", f"{told}; unseen data, over fresh initialisations", upper=1.0),
-        from_share("distil.accuracy.fixed", fixed * len(ty), f"{told}; unseen data, initialisation {seed}", n=len(ty)),
-        from_samples("distil.accuracy.real", real, "1", "as many random real examples, best step size of a grid"),
-        from_share("distil.accuracy.full", full * len(ty), "the task's own network", n=len(ty)),
-        Measurement("distil.bits", float(bits), "bits", "numbers × bits each; labels and step sizes not counted", 1),
+        full = accuracy(pupils.task.likelihood, pupils.task.model(pupils.test_x), pupils.test_y)
+    fixed = pupils.accuracy(seed, lesson)
+    how = f"{recipe.steps} steps on {len(lesson.y)} synthetic examples of {recipe.bits} bits a number; unseen data"
+    grid = "as many random real examples, best step size of a grid"
+    bits = float(lesson.x.numel() * recipe.bits)
+    return (
+        from_samples("distil.accuracy.fresh", scores, "1", f"{how}, over fresh initialisations", upper=1.0),
+        from_share("distil.accuracy.fixed", fixed * n, f"{how}, initialisation {seed}", n=n),
+        from_samples("distil.accuracy.real", real, "1", grid),
+        from_share("distil.accuracy.full", full * n, "the task's own network", n=n),
+        Measurement("distil.bits", bits, "bits", "numbers × bits each; labels and step sizes not counted", 1),
     )
-    mean = found[0].value if not recipe.fixed else fixed
-    statement = (
-        f"{len(labels)} synthetic examples ({bits:,} bits) give {mean:.1%} in {recipe.steps} steps from "
-        f"{'the fixed initialisation' if recipe.fixed else 'fresh initialisations'}; as many real ones "
-        f"{found[2].value:.1%}, all the data {full:.1%}"
+
+
+def _by_real_examples(pupils: _Pupils, lesson: _Lesson, per_class: int, seed: int, number: int) -> float:
+    """What as many real examples teach, at the step size that fits the training data best."""
+    chosen = _some(pupils.y, torch.unique(pupils.y), per_class, seed)
+    x, y = pupils.x[chosen], pupils.y[chosen]
+    tried = [_Lesson(x, y, torch.full_like(lesson.rates, rate)) for rate in RATES]
+    best = max(tried, key=lambda one: pupils.accuracy(number, one, unseen=False))
+    return pupils.accuracy(number, best)
+
+
+def _statement(measurements: Sequence[Measurement], lesson: _Lesson, recipe: DistilSettings) -> str:
+    fresh, fixed, real, full, bits = (m.value for m in measurements)
+    start, reached = ("the fixed initialisation", fixed) if recipe.fixed else ("fresh initialisations", fresh)
+    return (
+        f"{len(lesson.y)} synthetic examples ({bits:,.0f} bits) give {reached:.1%} in {recipe.steps} steps from "
+        f"{start}; as many real ones {real:.1%}, all the data {full:.1%}"
     )
-    return Distilled(stored, labels, rates, found, statement)
 
 
 def _some(y: Tensor, classes: Tensor, count: int, seed: int) -> Tensor:

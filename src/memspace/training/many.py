@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -19,16 +19,28 @@ from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
 from memspace.task.data import Inputs, call_model, first_tensor, move, take
 from memspace.task.likelihood import Likelihood
-from memspace.task.recipe import Training
+from memspace.task.recipe import Recipe, Training
 from memspace.task.tensors import leaves
 from memspace.training.given import check_labels, check_networks, examples_of, seeds_of
 from memspace.training.group import GroupJob, check_repeatable, prepare, stack, train
 from memspace.training.networks import Networks
 
-__all__ = ["train_many"]
+__all__ = ["GroupLimits", "train_many"]
 
 MEMORY = 2 * 2**30  # bytes
 AT_ONCE = 16  # networks in a group on a CPU: more gain nothing and leave the caches (measured: 4, 8, 16, 32, 64)
+
+
+class GroupLimits(TypedDict, total=False):
+    """How many networks are trained in a group.
+
+    Args:
+        at_once: this many; None: as many as memory and caches allow.
+        memory: bytes that a group may take.
+    """
+
+    at_once: Annotated[int | None, COUNT]
+    memory: Annotated[int, BYTES]
 
 
 @typed
@@ -42,8 +54,7 @@ def train_many(
     weights: Tensor | None = None,
     index: Tensor | None = None,
     progress: Progress | None = None,
-    at_once: Annotated[int | None, COUNT] = None,
-    memory: Annotated[int, BYTES] = MEMORY,
+    **limits: Unpack[GroupLimits],
 ) -> Networks:
     """Train M networks, each equal to the one that :func:`memspace.task.builtin.train.fit` makes with its seed.
 
@@ -66,8 +77,8 @@ def train_many(
             normalisation the example still counts. Neither weights nor index: ones.
         index: (M, m): network m trains on these examples alone, shuffled by its own seed: a half-subset costs half.
         progress: told every step of a group.
-        at_once: networks in a group (default: as many as memory and caches allow); it changes results by rounding.
-        memory: bytes that a group may take.
+        **limits: ``at_once``: networks in a group (default: as many as memory and caches allow); it changes results by
+            rounding. ``memory``: bytes that a group may take.
 
     Returns:
         The networks, in order.
@@ -94,16 +105,13 @@ def train_many(
     check_labels(likelihood, f, data[1])
     stacked = stack(model, max(signals) * recipe.size(n), device)
     workers = torch.get_num_threads() if device.type == "cpu" else 1
-    if at_once is None:
+    size = limits.get("at_once")
+    if size is None:
         numbers = sum(t.numel() for t in leaves(example)) * (recipe.size(n) if index is None else n)
         numbers += sum(signals) * recipe.size(n) * (3 if stacked else 0)
-        numbers += 6 * sum(p.numel() for p in model.parameters())  # weights, gradients, two moments, the result twice
-        bytes_each = numbers * first_tensor(example).element_size() + 8 * n * (
-            recipe.epochs if recipe.size(n) < n else 1
-        )
-        at_once = max(1, min(-(-len(seeds) // workers), memory // (bytes_each * workers)))
-        at_once = min(at_once, AT_ONCE) if device.type == "cpu" else at_once
-    size = at_once
+        bytes_each = _bytes_each(model, recipe, n, numbers, first_tensor(example).element_size())
+        most = max(1, min(-(-len(seeds) // workers), limits.get("memory", MEMORY) // (bytes_each * workers)))
+        size = min(most, AT_ONCE) if device.type == "cpu" else most
 
     def job(start: int) -> GroupJob:
         span = slice(start, start + size)
@@ -115,6 +123,12 @@ def train_many(
     run = partial(train, recipe=recipe, data=data, likelihood=likelihood, stacked=stacked)
     total = recipe.steps(n) * len(starts)
     return Networks.joined(_work(map(job, starts), run, total, workers, progress or Silent()))
+
+
+def _bytes_each(model: nn.Module, recipe: Recipe, n: int, numbers: int, width: int) -> int:
+    """Bytes that a network of a group takes, next to ``numbers`` of ``width`` bytes for its inputs and signals."""
+    numbers += 6 * sum(p.numel() for p in model.parameters())  # weights, gradients, two moments, the result twice
+    return numbers * width + 8 * n * (recipe.epochs if recipe.size(n) < n else 1)
 
 
 def _signals(model: nn.Module, example: Inputs) -> tuple[Tensor, list[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from memspace.auditing.chapters.comparison import comparison_results
 from memspace.auditing.compare import CompareSettings, NetworkComparison, compare_networks
@@ -20,7 +21,23 @@ from memspace.task.checks import check_task, holding
 from memspace.task.task import Task
 from memspace.verbs.verb import verb
 
-__all__ = ["compare"]
+__all__ = ["ComparePage", "compare"]
+
+NAMES = ("A", "B")
+
+
+class ComparePage(TypedDict, total=False):
+    """The page that a comparison is written to.
+
+    Args:
+        names: what the two networks are called.
+        out: folder for results.json, the tables and report.html; None writes nothing.
+        command: the command line that asks for it, kept with the settings.
+    """
+
+    names: tuple[str, str]
+    out: str | Path | None
+    command: str
 
 
 @verb
@@ -30,11 +47,9 @@ def compare(
     b: State,
     *,
     path: Sequence[State] = (),
-    names: tuple[str, str] = ("A", "B"),
-    out: str | Path | None = None,
-    command: str = "",
     settings: CompareSettings | None = None,
     progress: Progress | None = None,
+    **page: Unpack[ComparePage],
 ) -> NetworkComparison:
     """Compare two networks of one task: distance with bounds, barrier, layers, examples.
 
@@ -44,11 +59,11 @@ def compare(
         b: state dict of the second network.
         path: states from a to b, for example the checkpoints of a training: a further start for the search, and an
             upper bound of the length.
-        names: what the two are called on the page.
-        out: folder for results.json, the tables and report.html; None writes nothing.
-        command: the command line that asks for it, kept with the settings.
         settings: alignment, examples and effort; see :class:`memspace.CompareSettings`.
         progress: told what is being done.
+        **page: ``names``: what the two are called on the page, ``("A", "B")`` unless given. ``out``: folder for
+            results.json, the tables and report.html; None writes nothing. ``command``: the command line that asks for
+            it, kept with the settings.
 
     Returns:
         the comparison; lengths in nats^½. ``comparison.results`` holds every number with its interval.
@@ -58,6 +73,7 @@ def compare(
         SettingsError: there are not two names.
     """
     settings = settings or CompareSettings()
+    names, out, command = page.get("names", NAMES), page.get("out"), page.get("command", "")
     if len(names) != 2:
         raise SettingsError(f"there are {len(names)} names of two networks", where="names", remedy="give two")
     for name, state in zip(names, (a, b), strict=True):

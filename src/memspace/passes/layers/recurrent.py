@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -70,7 +71,7 @@ def _recurrent(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, A
         for d, direction in enumerate(("", "_reverse")[: 2 if module.bidirectional else 1]):
             at = f"l{layer}{direction}"
             begin = _initial(module, state, layer * (2 if module.bidirectional else 1) + d, x)
-            run = _direction(module, cell, at, x, begin, lengths, bool(direction), inputs, products)
+            run = _direction(_Side(module, cell, at, inputs, products), x, begin, lengths)
             sides.append(run[0])
             lasts.append(run[1])
         x = torch.cat(sides, -1) if len(sides) > 1 else sides[0]
@@ -93,42 +94,45 @@ def _initial(module: nn.RNNBase, state: Any, index: int, x: Tensor) -> tuple[Ten
     return tuple(s[index].detach() for s in states)
 
 
-def _direction(
-    module: nn.RNNBase,
-    cell: Callable[..., tuple[Tensor, ...]],
-    at: str,
-    x: Tensor,
-    state: tuple[Tensor, ...],
-    lengths: Tensor | None,
-    reverse: bool,
-    inputs: dict[str, Tensor],
-    products: dict[str, tuple[Tensor, ...]],
-) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One layer in one direction: outputs (B, T, hidden) and the last state; fills inputs and products."""
+@dataclass(frozen=True)
+class _Side:
+    """One layer in one direction, and what its projections take and give, to be filled in."""
 
-    def weight(what: str) -> Tensor | None:
-        found = getattr(module, f"{what}_{at}", None)
-        return found if isinstance(found, Tensor) else None
+    module: nn.RNNBase
+    cell: Callable[..., tuple[Tensor, ...]]
+    at: str  # suffix of its parameters' names
+    inputs: dict[str, Tensor]
+    products: dict[str, tuple[Tensor, ...]]
 
-    def linear(a: Tensor, w: str, b: str) -> Tensor:
-        matrix = weight(w)
+    def weight(self, what: str) -> Tensor | None:
+        tensor = getattr(self.module, f"{what}_{self.at}", None)
+        return tensor if isinstance(tensor, Tensor) else None
+
+    def linear(self, a: Tensor, w: str, b: str) -> Tensor:
+        matrix = self.weight(w)
         assert matrix is not None
-        z = nn.functional.linear(a, matrix, weight(b))
+        z = nn.functional.linear(a, matrix, self.weight(b))
         return z if z.requires_grad else z.requires_grad_()
 
-    whole = linear(x, "weight_ih", "bias_ih")
+
+def _direction(
+    side: _Side, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """One layer in one direction: outputs (B, T, hidden) and the last state; fills inputs and products."""
+    module, at, inputs, products = side.module, side.at, side.inputs, side.products
+    whole = side.linear(x, "weight_ih", "bias_ih")
     inputs[f"ih_{at}"], products[f"ih_{at}"] = x.detach(), (whole,)
     steps = list(range(x.shape[1]))
     before, hidden, raw, projected = [], [], [], []
     ys: dict[int, Tensor] = {}
-    for t in reversed(steps) if reverse else steps:
+    for t in reversed(steps) if at.endswith("_reverse") else steps:
         before.append(state[0].detach())
-        z = linear(state[0], "weight_hh", "bias_hh")
+        z = side.linear(state[0], "weight_hh", "bias_hh")
         hidden.append(z)
-        fresh = cell(module, whole[:, t], z, state)
+        fresh = side.cell(module, whole[:, t], z, state)
         if module.proj_size:
             raw.append(fresh[0].detach())
-            h = linear(fresh[0], "weight_hr", "bias_hr")
+            h = side.linear(fresh[0], "weight_hr", "bias_hr")
             projected.append(h)
             fresh = (h, *fresh[1:])
         if lengths is not None:  # past its end a sequence keeps its state, and shows nothing
