@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import memspace
-from memspace.auditing.common import explained
+from memspace.auditing.queries import explained
 from memspace.task.builtin.train import fit
 
 

@@ -71,7 +71,7 @@ def test_what_is_audited_is_said(tmp_path):
     plan = plan_audit(Task(model, data, parameters=CHOICES["residual"]), AuditSettings())
     assert (plan.parameters, plan.total, plan.patterns) == (inside, total, CHOICES["residual"])
     assert f"{counted} parameters" in plan.text()
-    assert "parameters chosen by body.*, !*.nb.*; the others are held as they are" in plan.text()
+    assert "parameters chosen by body.*, !*.nb.*; the others stay fixed" in plan.text()
     memspace.audit(
         model, data, parameters=list(CHOICES["residual"]), settings=AuditSettings(damping=0.01), out=tmp_path / "run"
     )

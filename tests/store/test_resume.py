@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from memspace.auditing.audit import audit_task
-from memspace.auditing.common import ReadingJob
+from memspace.auditing.job import ReadingJob
 from memspace.auditing.plan import AuditSettings, make_plan
 from memspace.auditing.read import read as reading_of
 from memspace.auditing.results import Results, clean
@@ -24,7 +24,7 @@ from memspace.task.data import Data
 from memspace.task.task import Task
 
 audit_module = importlib.import_module("memspace.auditing.audit")
-common_module = importlib.import_module("memspace.auditing.common")
+job_module = importlib.import_module("memspace.auditing.job")
 keep_module = importlib.import_module("memspace.metric.keep")
 exact_module = importlib.import_module("memspace.metric.exact")
 ekfac_module = importlib.import_module("memspace.metric.ekfac")
@@ -100,7 +100,7 @@ def test_ctrl_c_between_chapters(task: Task, tmp_path: Path, monkeypatch: pytest
         return plain(declared, workspace)
 
     monkeypatch.setattr(audit_module, "make_chapter", counted)
-    refits = _Counted(monkeypatch, common_module, "refit_held_out")
+    refits = _Counted(monkeypatch, job_module, "refit_held_out")
     before = {k: v.clone() for k, v in task.model.state_dict().items()}
     random = torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
@@ -150,7 +150,7 @@ def test_ctrl_c_in_a_pass_of_the_reading(
         return reading_of(ReadingJob(task, space, plan, settings, store, Silent()))
 
     whole = read(Store(tmp_path / "whole", KEY))
-    refits = _Counted(monkeypatch, common_module, "refit_held_out")
+    refits = _Counted(monkeypatch, job_module, "refit_held_out")
     passes = _Counted(monkeypatch, [ekfac_module, keep_module], "run_pass", stop_at=stop_at)
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):

@@ -57,10 +57,12 @@ class Documented:
 
     @property
     def declared(self) -> bool:
-        """Whether it is declared as a measure, a provider or a table: its parameters are values of an audit.
+        """Whether it is declared as a measure, a provider, a table or a part of a chapter.
 
-        Those are described by their classes, and what it returns by the declaration.
+        Its parameters are values of an audit, described by their classes, and what it returns by the declaration.
         """
+        if self.name.startswith("auditing/chapters/") and self.node.name in _parts_of_chapters():
+            return True
         return bool(self.decorators & {"measure", "provides", "table"})
 
     @property
@@ -123,6 +125,15 @@ def _of(node: ast.stmt) -> Iterator[tuple[ast.ClassDef | None, Function | ast.Cl
 def _classes() -> dict[str, ast.ClassDef]:
     trees = (ast.parse(p.read_text()) for p in PACKAGE.rglob("*.py"))
     return {n.name: n for tree in trees for n in tree.body if isinstance(n, ast.ClassDef)}
+
+
+@cache
+def _parts_of_chapters() -> frozenset[str]:
+    """Functions that some chapter lists: its answer, findings, figures, galleries and notes."""
+    trees = (ast.parse(p.read_text()) for p in (PACKAGE / "auditing" / "chapters").glob("*.py"))
+    calls = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    listed = [c for c in calls if ast.unparse(c.func) == "ChapterDeclaration"]
+    return frozenset(n.id for c in listed for n in ast.walk(c) if isinstance(n, ast.Name))
 
 
 def overrides(item: Documented) -> bool:

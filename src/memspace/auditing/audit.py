@@ -1,4 +1,4 @@
-"""The audit: check, plan, read, write each chapter, keep what is done."""
+"""The audit: check, plan, read, make each chapter, store what is done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from memspace.attempt import attempt
 from memspace.attribution.question import queries_of
 from memspace.auditing.chapter import ChapterDeclaration, declared_chapters, make_chapter
 from memspace.auditing.claims import reviewed
-from memspace.auditing.common import ReadingJob
+from memspace.auditing.job import ReadingJob
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.read import read
 from memspace.auditing.reading import Reading
@@ -41,12 +41,34 @@ Tables = dict[str, dict[str, Any]]
 
 
 def plan_audit(task: Task, settings: AuditSettings) -> Plan:
-    """Check the task and plan its audit; computes nothing else."""
+    """Check the task and plan its audit; computes nothing else.
+
+    Args:
+        task: the network and its data.
+        settings: of the audit.
+
+    Returns:
+        the plan.
+
+    Raises:
+        MemspaceError: the task or the settings cannot be used; see ``memspace.errors``.
+    """
     return _planned(task, settings)[1]
 
 
 def timed_plan(task: Task, settings: AuditSettings) -> tuple[Plan, float]:
-    """As :func:`plan_audit`, with the seconds that the audit takes, roughly."""
+    """Plan an audit and estimate its duration.
+
+    Args:
+        task: the network and its data.
+        settings: of the audit.
+
+    Returns:
+        the plan, and seconds within a factor of about two.
+
+    Raises:
+        MemspaceError: as :func:`plan_audit`.
+    """
     space, plan = _planned(task, settings)
     return plan, estimated_seconds(task, space, plan)
 
@@ -61,10 +83,16 @@ def _planned(task: Task, settings: AuditSettings) -> tuple[ParameterSpace, Plan]
 def audit_task(
     task: Task, settings: AuditSettings, store: Store | None = None, progress: Progress | None = None
 ) -> Results:
-    """Audit a task. The model is left bit for bit as it was found, hooks, modes and random state included.
+    """Audit a task. The model is left bit for bit as it was, with hooks, modes and random state.
 
     Args:
-        store: where finished stages and chapters are kept, so that an interrupted audit can go on.
+        task: the network and its data.
+        settings: of the audit.
+        store: where finished stages and chapters are stored, so that an interrupted audit can resume.
+        progress: where the passes report.
+
+    Returns:
+        the results.
 
     Raises:
         MemspaceError: see ``memspace.errors``; nothing already computed is lost.
@@ -78,7 +106,7 @@ def audit_task(
         plan = make_plan(task, space, settings)
         r, chapters, tables, costs = _read(task, space, plan, settings, store, progress)
     measured = {m.name: m for c in chapters for m in c.measurements}
-    # Chapters are kept as written, and reviewed together: what refutes a finding may stand in a later one.
+    # Chapters are stored as written, and reviewed together: a later one may refute a finding.
     chapters = tuple(replace(c, findings=reviewed(c.findings, measured)) for c in chapters)
     for c in chapters:
         costs[c.id] = c.seconds
@@ -101,11 +129,11 @@ def audit_task(
 def _read(
     task: Task, space: ParameterSpace, plan: Plan, settings: AuditSettings, store: Store | None, progress: Progress
 ) -> tuple[Reading, tuple[Chapter, ...], Tables, dict[str, float]]:
-    """The reading, the chapters and their tables, and seconds; all anew where a pass refuted what others had read.
+    """The reading, the chapters and their tables, and seconds; all again where a pass refutes earlier ones.
 
-    A pass that refutes some modules begins anew by itself. What earlier passes had read of them, in batches that were
-    not proven, may be as wrong, and everything rests on it: also what an interrupted run has left. This is rare, and
-    the second time all is read rightly. Networks trained anew are kept: no reading of this one decides them.
+    A pass that refutes the gradients of some modules starts again by itself. Earlier passes may have read these modules
+    wrongly, in batches that were not proven; so may an interrupted run. Then everything is computed again. This is
+    rare, and the second time is right. Refits are kept: they do not depend on how this network is read.
     """
     refits: Callable[[], HeldOut | Absent] | None = None
     if store is not None:
@@ -129,12 +157,12 @@ def _same(held_out: HeldOut | Absent) -> HeldOut | Absent:
 
 
 def _go_on(space: ParameterSpace, store: Store) -> None:
-    """Read every module as the interrupted run did last, and keep for the next run how this one does."""
+    """Read every module as the interrupted run did last, and store for the next run how this one does."""
     known = store.load_ways()
     if known is not None:
         space.refuted |= {b.module for b in space.blocks} & set(map(str, known["refuted"]))
         space.manner = max(space.manner, known["manner"])
-        space.finished += 1  # what is kept was read by passes, which one of this run may refute
+        space.finished += 1  # stored stages were read by passes that one of this run may refute
     store.ways = lambda: {"refuted": sorted(space.refuted), "manner": space.manner}
 
 
@@ -148,10 +176,12 @@ def _chapters(
     handle = progress.start("chapters", len(declared))
     for one in declared:
         if store is not None and store.has_chapter(one.id):
-            chapter, kept = store.load_chapter(one.id)
-            tables.update(kept)
+            chapter, stored = store.load_chapter(one.id)
+            tables.update(stored)
         else:
-            made = attempt(one.id, partial(make_chapter, one, workspace))  # the other chapters do without it
+            made = attempt(
+                one.id, partial(make_chapter, one, workspace)
+            )  # a failure leaves the other chapters as they are
             chapter, columns = (_absent(one, made), {}) if isinstance(made, Unmeasured) else made
             for name in columns:
                 tables.setdefault(name, {}).update(columns[name])
@@ -184,20 +214,20 @@ def _facts(task: Task, r: Reading, plan: Plan) -> dict[str, str]:
     if rounded:
         facts["arithmetic"] = rounded
     if plan.patterns:
-        facts["parameters chosen by"] = ", ".join(plan.patterns) + "; the others are held as they are"
+        facts["parameters chosen by"] = ", ".join(plan.patterns) + "; the others stay fixed"
     return facts | dict(task.description)
 
 
 def _rounding(device: torch.device) -> str:
     """What torch is set to: less than float32 where allowed, determinism where asked for. Nothing is set here."""
-    said = []
+    modes = []
     if torch.get_float32_matmul_precision() != "highest":
-        said.append(f"float32 matrix products at precision {torch.get_float32_matmul_precision()!r}")
+        modes.append(f"float32 matrix products at precision {torch.get_float32_matmul_precision()!r}")
     if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
-        said.append("convolutions in TF32")
+        modes.append("convolutions in TF32")
     if torch.are_deterministic_algorithms_enabled():
-        said.append("deterministic algorithms")
-    return ", ".join(said)
+        modes.append("deterministic algorithms")
+    return ", ".join(modes)
 
 
 def _settings(settings: AuditSettings, r: Reading) -> dict[str, Any]:

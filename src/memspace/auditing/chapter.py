@@ -88,7 +88,11 @@ def register_chapter(chapter: ChapterDeclaration) -> ChapterDeclaration:
 
 
 def declared_chapters() -> tuple[ChapterDeclaration, ...]:
-    """Return the chapters of an audit in order: the built-in ones, then those of extensions."""
+    """Return the chapters of an audit in order.
+
+    Returns:
+        the built-in chapters, then those of extensions.
+    """
     from memspace.auditing.chapters import CHAPTERS
 
     load_extensions()
@@ -96,7 +100,14 @@ def declared_chapters() -> tuple[ChapterDeclaration, ...]:
 
 
 def stages_of_chapters(facts: Facts) -> tuple[Stage, ...]:
-    """Return the stages that the chapters run beyond the reading, each once."""
+    """Return the stages that the chapters run beyond the reading, each once.
+
+    Args:
+        facts: what the plan knows.
+
+    Returns:
+        the stages in order.
+    """
     return planned_stages((f for chapter in declared_chapters() for f in chapter.functions), facts)
 
 
@@ -142,10 +153,10 @@ def make_chapter(declared: ChapterDeclaration, workspace: Workspace) -> tuple[Ch
 def _parts(functions: Iterable[Part], id: str, workspace: Workspace, measured: Measured) -> Iterable[Any]:
     """What the functions return; a part whose needs are absent is left out, the measures have said why."""
     for function in functions:
-        found = workspace.call(function, id, measured)
-        if found is None or isinstance(found, Absent):
+        part = workspace.call(function, id, measured)
+        if part is None or isinstance(part, Absent):
             continue
-        yield from found if isinstance(found, Sequence) and not isinstance(found, str) else (found,)
+        yield from part if isinstance(part, Sequence) and not isinstance(part, str) else (part,)
 
 
 def _tables(declared: ChapterDeclaration, workspace: Workspace, measured: Measured) -> Tables:

@@ -1,9 +1,8 @@
-"""The one rule by which a finding may speak.
+"""The one rule by which a finding is shown.
 
-A finding names the claims it rests on: "the whole interval of this measurement lies above that bound". It is spoken
+A finding names the claims it rests on: "the whole interval of this measurement lies above that bound". It is shown
 where every claim holds: the measurement was made, is reliable, and its interval, not its point, supports it. It is
-silent where another measurement of the same audit refutes it. What cannot be said is replaced by what the finding
-says ``otherwise``, or left out.
+not shown where another measurement of the same audit refutes it. Then its ``otherwise`` takes its place, or nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ ABOVE, BELOW, RELIABLE, UNRELIABLE = "above", "below", "reliable", "unreliable"
 
 @dataclass(frozen=True)
 class Claim:
-    """What a measurement must show.
+    """The condition on a measurement that a finding rests on.
 
     Args:
         measure: its name.
         relation: ``above`` or ``below``: the whole 95% interval (of an exact value, the value) lies there;
-            ``reliable``: it was measured and may be trusted; ``unreliable``: it says of itself that it should not.
-        bound: for the first two.
+            ``reliable``: it was measured reliably; ``unreliable``: it is marked as not reliable.
+        bound: of ``above`` and ``below``, in the measurement's unit.
     """
 
     measure: str
@@ -36,7 +35,14 @@ class Claim:
     bound: float = 0.0
 
     def holds(self, measured: Mapping[str, Measurement]) -> bool:
-        """Whether it was measured and shows that."""
+        """Return whether the quantity was measured and supports the claim.
+
+        Args:
+            measured: every measurement of the audit by name.
+
+        Returns:
+            False where it was not measured, or is not reliable where the claim needs it.
+        """
         m = measured.get(self.measure)
         if m is None:
             return False
@@ -51,22 +57,52 @@ class Claim:
 
 
 def above(measure: str, bound: float) -> Claim:
-    """The claim that all of the measurement's interval lies above ``bound``."""
+    """Make the claim that the whole interval of a measurement lies above a bound.
+
+    Args:
+        measure: name of the measurement.
+        bound: in its unit.
+
+    Returns:
+        the claim.
+    """
     return Claim(measure, ABOVE, bound)
 
 
 def below(measure: str, bound: float) -> Claim:
-    """The claim that all of the measurement's interval lies below ``bound``."""
+    """Make the claim that the whole interval of a measurement lies below a bound.
+
+    Args:
+        measure: name of the measurement.
+        bound: in its unit.
+
+    Returns:
+        the claim.
+    """
     return Claim(measure, BELOW, bound)
 
 
 def reliable(measure: str) -> Claim:
-    """The claim that the measurement was made and may be trusted."""
+    """Make the claim that a quantity was measured reliably.
+
+    Args:
+        measure: name of the measurement.
+
+    Returns:
+        the claim.
+    """
     return Claim(measure, RELIABLE)
 
 
 def unreliable(measure: str) -> Claim:
-    """The claim that the measurement is marked not reliable."""
+    """Make the claim that a measurement is marked as not reliable.
+
+    Args:
+        measure: name of the measurement.
+
+    Returns:
+        the claim.
+    """
     return Claim(measure, UNRELIABLE)
 
 
@@ -76,12 +112,14 @@ class Finding:
 
     Args:
         level: ``bad``, ``warn``, ``good`` or ``note``; all but a note must rest on claims.
-        title, evidence, action: what is so, the figures, what to do.
-        chapter: where the evidence stands.
-        claims: what must hold for the finding to be spoken.
+        title: the conclusion.
+        evidence: the numbers behind it.
+        action: the advice.
+        chapter: id of the chapter with the evidence.
+        claims: all must hold for the finding to be shown.
         unless: claims of which none may hold: measurements that refute the finding or its advice.
-        first: whether it goes before all others, because it changes how they are to be read.
-        otherwise: what is said instead where a claim does not hold or something refutes it; may be None.
+        first: whether it comes before all others, because it changes how they are to be read.
+        otherwise: finding shown instead where a claim does not hold or something refutes it; may be None.
     """
 
     level: str
@@ -96,7 +134,14 @@ class Finding:
 
     @staticmethod
     def from_dict(d: Mapping[str, Any]) -> Finding:
-        """Inverse of ``dataclasses.asdict``."""
+        """Restore a finding from ``dataclasses.asdict``.
+
+        Args:
+            d: its fields.
+
+        Returns:
+            the finding.
+        """
         words = {k: d[k] for k in ("level", "title", "evidence", "action", "chapter")}
         claims, unless = (tuple(Claim(**c) for c in d.get(k) or ()) for k in ("claims", "unless"))
         instead = d.get("otherwise")
@@ -110,7 +155,15 @@ class Finding:
 
 
 def reviewed(findings: Iterable[Finding], measured: Mapping[str, Measurement]) -> tuple[Finding, ...]:
-    """The findings that may be spoken, beside ``measured``: every measurement of the audit by name."""
+    """Keep the findings that the measurements support.
+
+    Args:
+        findings: of all chapters.
+        measured: every measurement of the audit by name.
+
+    Returns:
+        the findings, with alternatives in place of those that do not hold.
+    """
     spoken = (_spoken(finding, measured) for finding in findings)
     return tuple(f for f in spoken if f is not None)
 
@@ -119,6 +172,6 @@ def _spoken(finding: Finding, measured: Mapping[str, Measurement]) -> Finding | 
     supported = all(c.holds(measured) for c in finding.claims)
     refuted = any(c.holds(measured) for c in finding.unless)
     if supported and not refuted:
-        # A verdict that rests on nothing measured is no verdict.
+        # Only a note may rest on nothing measured.
         return finding if finding.claims or finding.level == "note" else replace(finding, level="note")
     return None if finding.otherwise is None else _spoken(finding.otherwise, measured)

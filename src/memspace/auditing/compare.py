@@ -70,9 +70,9 @@ class NetworkComparison(Shown):
     Args:
         geodesic: the shortest path found, with bounds.
         matching: how the hidden units were reordered, where they were.
-        unmatched: the straight line before that.
+        unmatched: the straight line before matching, where there was one.
         layers: lengths by layer.
-        share: (M,) places along the path, from 0 to 1.
+        share: (M,) positions along the path, from 0 to 1.
         losses: per curve ("geodesic, test examples") the losses (M, n) by example.
         outputs: (2, n, ..., C) at the two ends.
         results: the same as chapters of a page, with every number as a measurement.
@@ -106,15 +106,15 @@ def compare_networks(
     settings: CompareSettings | None = None,
     progress: Progress | None = None,
 ) -> NetworkComparison:
-    """Measure two states of a task's model against each other.
+    """Compare two states of a task's model.
 
     Args:
         task: whose model the states are of.
         a: the first state dict.
         b: the second.
-        path: states from a to b, if a training recorded them; not used where b is aligned, which moves it off the path.
+        path: states from a to b, if a training recorded them; ignored where b is aligned, which moves it off the path.
         settings: alignment, examples and effort.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         the comparison, without ``results``.
@@ -130,16 +130,16 @@ def compare_networks(
     end = b if matching is None else matching.state
     path = () if align else path
     search = GeodesicSettings(examples=settings.examples, limit=settings.effort, seed=seed)
-    found = geodesic(task, a, end, path=path, settings=search, progress=progress)
+    shortest = geodesic(task, a, end, path=path, settings=search, progress=progress)
     unmatched = None
     if matching is not None:
-        probe = replace(found.probe, held=held_between(task, found.probe.space, a, b))
-        unmatched = path_length(probe, torch.stack([_flat(found.probe, s) for s in (a, b)]))
-    layers = layer_lengths(found.probe, found.points, progress)
-    share, losses = _losses(found, seed)
+        probe = replace(shortest.probe, held=held_between(task, shortest.probe.space, a, b))
+        unmatched = path_length(probe, torch.stack([_flat(shortest.probe, s) for s in (a, b)]))
+    layers = layer_lengths(shortest.probe, shortest.points, progress)
+    share, losses = _losses(shortest, seed)
     with torch.no_grad():
-        outputs = found.probe.outputs(found.points[[0, -1]]).double()
-    return NetworkComparison(found, matching, unmatched, layers, share, losses, outputs)
+        outputs = shortest.probe.outputs(shortest.points[[0, -1]]).double()
+    return NetworkComparison(shortest, matching, unmatched, layers, share, losses, outputs)
 
 
 def _flat(probe: PathProbe, state: State) -> Tensor:

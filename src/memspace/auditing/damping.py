@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memspace.auditing.common import total
+from memspace.measures.correct import by_example
 from memspace.measures.damping import GRID, DampingChoice, Rule, damping_unit, first_choice
 from memspace.measures.values import HeldOut
 from memspace.metric.metric import FisherMetric
@@ -66,8 +66,8 @@ class Calibration:
             unit = damping_unit(self.metric)
             grid = tuple(g * unit for g in GRID)
         seen = self.y[held_out.index.to(self.y.device)]
-        target = total(law.excess(held_out.f.double(), seen))
+        target = by_example(law.excess(held_out.f.double(), seen))
         estimates = self.estimates(grid, held_out.index)
-        losses = [e if e.dim() == 1 else total(law.excess(e, seen)) for e in estimates]
+        losses = [e if e.dim() == 1 else by_example(law.excess(e, seen)) for e in estimates]
         what = "networks that did not see the examples"
         return DampingChoice.matched(torch.stack(losses), grid, target, what)

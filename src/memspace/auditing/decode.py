@@ -21,13 +21,18 @@ DEPTH = 20  # levels that values without a declared type may be nested
 
 
 def decode(cls: type[T], value: Any, where: str) -> T:
-    """An instance of a dataclass from what its fields came to as JSON.
+    """Make an instance of a dataclass from the JSON form of its fields.
 
-    None stands for NaN where a number is declared, since JSON has no other word for it. All fields are there and no
-    others, so that a lost or misspelt one does not read as its default.
+    None stands for NaN where a number is declared, since JSON has no NaN. All fields must be there and no others, so
+    that a lost or misspelt one is not taken for its default.
 
     Args:
-        where: what messages call the value.
+        cls: the dataclass.
+        value: the JSON object.
+        where: name of the value in messages.
+
+    Returns:
+        the instance.
 
     Raises:
         ValueError: a part is missing, unknown or of another type.

@@ -1,4 +1,4 @@
-"""Examples the network takes for one another: duplicates within the training data, and test examples among them."""
+"""Duplicates: within the training data, and of test examples among them."""
 
 from __future__ import annotations
 
@@ -55,9 +55,10 @@ class Duplicates(Shown):
         table: columns ``kind`` (exact or near), ``train_index``, ``other_index``, ``similarity`` (cosine), ``p_chance``
             (0 where exact), ``by`` (network, input or bytes), ``label`` and ``other_label`` (None where not one per
             example).
-        within: ``train`` or ``train-test``: what ``other_index`` counts.
-        exact, near: how many pairs.
-        beyond: how many near ones more than chance gives; None where near was not measured.
+        within: ``train`` or ``train-test``: which data ``other_index`` refers to.
+        exact: number of exact pairs.
+        near: number of near pairs.
+        beyond: number of near pairs beyond what chance gives; None where near was not measured.
     """
 
     table: dict[str, list[Any]]
@@ -79,7 +80,10 @@ class Duplicates(Shown):
         return len(self.table["kind"])
 
     def save(self, path: Path | str) -> None:
-        """Write the table as Parquet or CSV, as the name says.
+        """Write the table as Parquet or CSV, by the ending of the name.
+
+        Args:
+            path: ends in ``.parquet`` or ``.csv``.
 
         Raises:
             OutputError: the name ends otherwise, or the file cannot be written.
@@ -96,16 +100,21 @@ def duplicates(
     seed: Annotated[int, SEED] = 0,
     progress: Progress | None = None,
 ) -> Duplicates:
-    """Exact duplicates by their bytes; near ones by two normalised kernels: of whitened gradients, and of inputs.
+    """Find exact duplicates by bytes, and near ones by two normalised kernels: of whitened gradients, and of inputs.
 
-    k(i, j) = uᵀJ_i (F + γI)⁻¹ J_jᵀu for a random direction u of the outputs, F by EKFAC, over √(k(i, i) k(j, j)); a
-    neighbour is suspected where one as close, against the tenth, comes by chance to fewer than ``rate`` of examples in
-    either kernel (half of it each; inputs that are not one tensor of real numbers have the first alone).
+    k(i, j) = uᵀJ_i (F + γI)⁻¹ J_jᵀu for a random direction u of the outputs, F by EKFAC, over √(k(i, i) k(j, j)). A
+    neighbour is suspected where one as close, relative to the tenth, comes by chance to fewer than ``rate`` of examples
+    in either kernel (half of it each; inputs that are not one tensor of real numbers have the first alone).
 
     Args:
         task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
         within: ``train``: pairs of training examples; ``train-test``: test examples that resemble a training example.
-        rate: false positives per example asked about, by each kernel's own null.
+        rate: false positives per example searched for, by each kernel's null.
+        seed: random seed of the metric's examples, of sketches and of u.
+        progress: where the passes report.
+
+    Returns:
+        the suspected pairs and their numbers.
 
     Raises:
         TaskError: an unknown ``within``, or no test data for ``train-test``.
@@ -114,9 +123,7 @@ def duplicates(
         raise TaskError(f"duplicates within {within!r} are not defined", where="within", remedy="use train, train-test")
     space = checked_space(task)
     if within == "train-test" and task.test is None:
-        raise TaskError(
-            "there are no test data", where="train-test", remedy="hand over test data, or look within train"
-        )
+        raise TaskError("there are no test data", where="train-test", remedy="pass test data, or search within train")
     with untouched(task.model):
         kernel = whitening(task, space, seed, progress or Silent())
         return _stated(find_duplicates(task, space, kernel, within, rate=rate, seed=seed, progress=progress))
@@ -136,7 +143,12 @@ def _stated(pairs: Pairs) -> Duplicates:
 
 @dataclass(frozen=True)
 class Whitening:
-    """(F̂ + γI)^-½ by EKFAC: bases by block, and its eigenvalues in them (out, in)."""
+    """(F̂ + γI)^-½ by EKFAC.
+
+    Args:
+        bases: by block.
+        weights: by block, (out, in) eigenvalues in these bases.
+    """
 
     bases: dict[str, Bases]
     weights: dict[str, Tensor]
@@ -149,7 +161,7 @@ def whitening(task: Task, space: ParameterSpace, seed: int, progress: Progress) 
         task: the network and its data.
         space: the parameters, laid out in blocks.
         seed: of the draw of examples and of sampled labels.
-        progress: told of both passes.
+        progress: where both passes report.
 
     Returns:
         bases and weights of the blocks that a sketch can hold.
@@ -176,17 +188,17 @@ def find_duplicates(
     most: float = math.inf,
     progress: Progress | None = None,
 ) -> Pairs:
-    """Look for duplicates with the whitening at hand.
+    """Search for duplicates with a given whitening.
 
     Args:
         task: the network and its data.
         space: the parameters, laid out in blocks.
         kernel: the metric of the network's kernel.
         within: ``train`` or ``train-test``.
-        rate: false positives per example asked about.
+        rate: false positives per example searched for.
         seed: of sketches and of the direction of the outputs.
-        most: pairs beyond which only equal inputs are looked for.
-        progress: told of the passes.
+        most: pairs beyond which only equal inputs are searched for.
+        progress: where the passes report.
 
     Returns:
         the pairs, and how many there are.
@@ -211,9 +223,9 @@ def find_duplicates(
 
 
 def _refused(task: Task, asked: Data, within: str, *, beyond: bool, views: bool) -> Absent | None:
-    """Why near pairs are not looked for; ``beyond``: there are too many pairs; ``views``: something to compare by."""
+    """Why near pairs are not searched for; ``beyond``: too many pairs; ``views``: there is something to compare."""
     if len(task.train) < FEWEST or len(asked) < FEWEST:
-        return Absent(f"fewer than {FEWEST} examples", "hand over more")
+        return Absent(f"fewer than {FEWEST} examples", "pass more examples")
     if beyond:
         reason = f"{len(task.train) * len(asked):,} pairs are more than an audit compares"
         return Absent(reason, f"run `memspace duplicates TASK --within {within}`")
@@ -242,7 +254,7 @@ def _closest(
 
 
 def _how(space: ParameterSpace, views: list[str], rate: float) -> str:
-    """How near pairs were told, for people."""
+    """The criterion of near pairs, for people."""
     left = space.size - sum(b.size for b in sketched(space.blocks, SKETCH))
     out = f"; {left:,} parameters of large layers left out" if left else ""
     by = " and of ".join(_VIEWS[v] for v in views)

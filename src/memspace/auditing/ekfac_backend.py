@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from memspace.attempt import attempt
-from memspace.auditing.common import QUERIES, Queries, ReadingJob, outputs_on_test_data, queries_of, total
 from memspace.auditing.damping import Calibration
+from memspace.auditing.job import ReadingJob, outputs_on_test_data
 from memspace.auditing.plan import AuditSettings, Plan
+from memspace.auditing.queries import QUERIES, Queries, queries_of
 from memspace.auditing.reading import NO_LEVERAGE, Reading
+from memspace.measures.correct import by_example
 from memspace.measures.cost import EIGH, Facts, Stage
 from memspace.measures.damping import DampingChoice
 from memspace.measures.leave_one_out import first_order_losses, loo_outputs
@@ -72,7 +74,7 @@ class _Read:
     @property
     def loss(self) -> Tensor:
         """(n,) nats, summed over positions."""
-        return total(self.task.likelihood.nll(self.f.double(), self.y))
+        return by_example(self.task.likelihood.nll(self.f.double(), self.y))
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _read(job: ReadingJob) -> _Read:
     bases = passes.factored(DiagonalFisher(space.blocks, plan.kind), Outputs())
     first = bases.tensors
     diagonal = torch.cat([first[f"diag/{b.name}"].flatten() for b in space.blocks]) / first["n"]
-    # With one label an example its spread cannot be told from the examples': norms then carry both.
+    # With one label per example its spread is part of the examples' spread: norms then contain both.
     further: list[Statistic[Any]] = [SampleSpread(space.blocks, plan.kind)] if plan.samples > 1 else []
     if plan.samples == 1 and plan.first_order:
         further = [GradientNorms(space.blocks, plan.kind)]
@@ -163,7 +165,7 @@ def _estimates(read: _Read, at_once: int, grid: tuple[float, ...], index: Tensor
         table = read.ekfac.leverage(read.ekfac.inverses(dampings), options, kind=read.kind)
         for d in range(len(dampings)):
             if read.plan.first_order:
-                loss = total(law.nll(f.double(), y))
+                loss = by_example(law.nll(f.double(), y))
                 estimates.append(first_order_losses(loss, table["parts"][:, d].sum(1)))
             else:
                 estimates.append(loo_outputs(law, f, y, table["leverage"][:, d], own=False))
@@ -213,22 +215,29 @@ def _fidelity(read: _Read, space: ParameterSpace, settings: AuditSettings, trace
 
 
 def costs(facts: Facts) -> list[Stage]:
-    """State the passes of this backend."""
-    n, each = facts.n, 1 if facts.first_order else facts.columns
-    kept, turned = facts.signals_memory + facts.bases_memory, 2 * n * facts.rotation
-    s, unit = facts.samples, facts.batch(facts.samples) != facts.batch(each)
+    """State the passes of this backend.
+
+    Args:
+        facts: what the plan knows.
+
+    Returns:
+        the stages in order.
+    """
+    n, per_example = facts.n, 1 if facts.first_order else facts.columns
+    memory, turned = facts.signals_memory + facts.bases_memory, 2 * n * facts.rotation
+    s, unit = facts.samples, facts.batch(facts.samples) != facts.batch(per_example)
     first = facts.read(s, facts.proofs(n, s))
-    last = facts.read(each, facts.proofs(n, each) if unit and n < MANY else 0)
+    last = facts.read(per_example, facts.proofs(n, per_example) if unit and n < MANY else 0)
     probes = facts.product(FIDELITY_EXAMPLES, FIDELITY_PROBES, 1, proven=n < MANY and n <= facts.batch(s))
     stages = [
-        Stage("Kronecker factors", n, *first, kept, "bases of EKFAC, diagonal", work=EIGH * facts.decompositions),
-        Stage("eigenvalues", n, *facts.read(s), kept, "EKFAC's corrected spectrum", work=s * turned),
-        Stage("leverage", n, *last, kept, "every example: leave-one-out, influence", work=(each + 1) * turned),
+        Stage("Kronecker factors", n, *first, memory, "bases of EKFAC, diagonal", work=EIGH * facts.decompositions),
+        Stage("eigenvalues", n, *facts.read(s), memory, "EKFAC's corrected spectrum", work=s * turned),
+        Stage("leverage", n, *last, memory, "every example: leave-one-out, influence", work=(per_example + 1) * turned),
         Stage("queries", min(QUERIES, facts.judged), *facts.read(1, 1), 0, "influence on single predictions"),
         Stage("fidelity", min(n, FIDELITY_EXAMPLES), *probes, 0, "distance of EKFAC from exact products"),
     ]
     if facts.folds:
         m = min(CALIBRATED, facts.folds * facts.held_out)
-        read, why = facts.read(each, facts.proofs(m, each)), "leave-one-out at every damping"
-        stages.insert(2, Stage("damping", m, *read, kept, why, work=2 * m * each * facts.rotation))
+        read, why = facts.read(per_example, facts.proofs(m, per_example)), "leave-one-out at every damping"
+        stages.insert(2, Stage("damping", m, *read, memory, why, work=2 * m * per_example * facts.rotation))
     return stages

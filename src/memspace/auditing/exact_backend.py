@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from memspace.auditing.common import QUERIES, ReadingJob, outputs_on_test_data, queries_of, query_data
 from memspace.auditing.damping import Calibration
+from memspace.auditing.job import ReadingJob, outputs_on_test_data
 from memspace.auditing.plan import AuditSettings
+from memspace.auditing.queries import QUERIES, queries_of, query_data
 from memspace.auditing.reading import Reading
 from memspace.auditing.stationary import known_damping, settled
 from memspace.measures.cost import EIGH, Facts, Stage
@@ -126,7 +127,14 @@ def _layers(metric: Dual) -> Callable[[SpectralFunction], Tensor]:
 
 
 def costs(facts: Facts) -> list[Stage]:
-    """State the passes of this backend."""
+    """State the passes of this backend.
+
+    Args:
+        facts: what the plan knows.
+
+    Returns:
+        the stages in order.
+    """
     n, c, r = facts.n, facts.columns, facts.principal
     rows = n * facts.outputs
     work = 2 * rows * r * (2 * facts.floats + 3 * r) + EIGH * r**3

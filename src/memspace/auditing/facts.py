@@ -1,4 +1,4 @@
-"""What an audit's costs depend on, read off the shapes of one small batch."""
+"""The quantities that an audit's costs depend on, from the shapes of one small batch."""
 
 from __future__ import annotations
 
@@ -31,11 +31,15 @@ CHECKED = 15  # examples that a layout is verified on, step by step: the first f
 
 @dataclass(frozen=True)
 class Shapes:
-    """Of one example.
+    """Shapes of one example.
 
     Args:
-        outputs, positions: of it; labels: axes of its label; sizes: block → numbers of its input and of its cotangent.
-        signal: numbers of all modules' outputs together; widest: of the largest tensor in its graph.
+        outputs: numbers in the output of a position.
+        positions: of the output.
+        plain: whether the network is one of plain calls, as :class:`memspace.passes.profile.ModelProfile` says.
+        sizes: block → numbers of its input and of its cotangent.
+        signal: numbers of all modules' outputs together.
+        widest: numbers of the largest tensor in the example's graph.
     """
 
     outputs: int
@@ -46,31 +50,77 @@ class Shapes:
     widest: int
 
     def held(self, blocks: tuple[Block, ...]) -> int:
-        """Numbers of Jacobian rows that the dual keeps of it."""
+        """Count the numbers of Jacobian rows that the dual stores per example.
+
+        Args:
+            blocks: of the space.
+
+        Returns:
+            numbers.
+        """
         return sum(b.rule.held(b, self.sizes[b.name], self.outputs) for b in blocks if b.name in self.sizes)
 
     def positions_of(self, b: Block) -> int:
-        """Positions of a block's signals."""
+        """Count the positions of a block's signals.
+
+        Args:
+            b: the block.
+
+        Returns:
+            positions, one at least.
+        """
         return max(1, self.sizes[b.name][1] // b.shape[0]) if b.name in self.sizes else 1
 
     def row(self, blocks: tuple[Block, ...]) -> int:
-        """Numbers that one row of one output meets in a product with another."""
+        """Count the numbers of one row of one output that a product with another row reads.
+
+        Args:
+            blocks: of the space.
+
+        Returns:
+            numbers.
+        """
         return sum(min(b.size, sum(self.sizes.get(b.name, (0, b.size)))) for b in blocks)
 
     def rotation(self, blocks: tuple[Block, ...]) -> float:
-        """Multiplications that bring one gradient into EKFAC's bases."""
+        """Count the multiplications that rotate one gradient into EKFAC's bases.
+
+        Args:
+            blocks: of the space.
+
+        Returns:
+            multiplications.
+        """
         return float(sum(b.rule.rotation(b, self.positions_of(b)) for b in blocks))
 
 
 def shapes_of(task: Task, space: ParameterSpace) -> Shapes:
-    """Read the shapes of one example off the network's profile."""
+    """Return the shapes of one example, from the network's profile.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+
+    Returns:
+        the shapes.
+    """
     profile = profile_of(task)
     sizes = _sizes(space, profile)
     return Shapes(profile.shape[-1], profile.positions, profile.plain, sizes, profile.activations, profile.widest)
 
 
 def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool) -> dict[str, Any]:
-    """What the network's form decides: see the fields of :class:`memspace.measures.cost.Facts`."""
+    """Return the facts that depend on the network.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        shapes: of one example.
+        dual: whether the exact dual is planned.
+
+    Returns:
+        fields of :class:`memspace.measures.cost.Facts` by name.
+    """
     probe = task.train.batch(range(min(2, len(task.train))))
     chain = attempt("depth", lambda: chain_of(task.model, profile_of(task)))
     width, forests = _forests(task, probe.x, probe.y, shapes)
@@ -92,7 +142,15 @@ def model_facts(task: Task, space: ParameterSpace, shapes: Shapes, *, dual: bool
 
 
 def check_facts(task: Task, space: ParameterSpace) -> dict[str, Any]:
-    """Count what the checks and the proof of the layout read: one batch, or several step by step."""
+    """Count what the checks and the proof of the layout read: one batch, or several step by step.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+
+    Returns:
+        the fields ``checked`` and ``check`` of :class:`memspace.measures.cost.Facts`.
+    """
     first = first_calls_of(task)
     if first is None or space.axes or not all(b.rule.hooked for b in space.blocks):
         return {"checked": min(len(task.train), CHECKED), "check": (4, 3)}
@@ -101,7 +159,14 @@ def check_facts(task: Task, space: ParameterSpace) -> dict[str, Any]:
 
 
 def factor_facts(task: Task) -> dict[str, Any]:
-    """How many generating factors vary, have an order that inputs can be rendered along, and inputs described."""
+    """Count the generating factors that vary, those along which inputs can be rendered, and the inputs described.
+
+    Args:
+        task: may know its factors.
+
+    Returns:
+        the fields ``factors``, ``rendered`` and ``described`` of :class:`memspace.measures.cost.Facts`.
+    """
     factors = task.factors
     if factors is None:
         return {"factors": 0, "rendered": 0, "described": 0}
@@ -110,7 +175,17 @@ def factor_facts(task: Task) -> dict[str, Any]:
 
 
 def signal_products(space: ParameterSpace, shapes: Shapes, examples: int, vectors: int) -> str:
-    """How Fisher products of stacks of vectors come from the network's signals: see ``Facts.signals``."""
+    """Decide where Fisher products of stacks of vectors get the network's signals from.
+
+    Args:
+        space: the parameters, laid out in blocks.
+        shapes: of one example.
+        examples: of the products.
+        vectors: of a stack that are processed at a time without signals.
+
+    Returns:
+        the field ``signals`` of :class:`memspace.measures.cost.Facts`.
+    """
     plain = space.verified and not any(b.rule.by_example for b in space.blocks)
     if not plain or not shapes.plain or shapes.outputs > VECTORS:
         return ""
@@ -123,20 +198,27 @@ def signal_products(space: ParameterSpace, shapes: Shapes, examples: int, vector
 
 
 def squares(space: ParameterSpace) -> int:
-    """Bytes of one second moment a side and block."""
+    """Count the bytes of one second moment per side and block.
+
+    Args:
+        space: the parameters, laid out in blocks.
+
+    Returns:
+        bytes.
+    """
     return 8 * sum(b.rule.second_moments(b) for b in space.blocks)
 
 
 def _forests(task: Task, x: Any, y: torch.Tensor, shapes: Shapes) -> tuple[int, int]:
-    """Numbers of an input, and how many forests are asked for their opinion of the labels (see ``measures.judge``)."""
+    """Numbers of an input, and how many forests judge labels (see ``measures.judge``)."""
     if not isinstance(x, torch.Tensor) or not (x.is_floating_point() or x.dtype == torch.uint8):
         return 0, 0
     width, asked = prod(x.shape[1:]), 0
     if shapes.plain and not y.is_floating_point() and y.dim() == 1:
         asked = int(shapes.outputs <= CLASSES)
     elif shapes.plain:
-        found = task.likelihood.decisions(torch.zeros(len(y), shapes.outputs, dtype=torch.float64), y)
-        outputs = 0 if found is None else found[0].shape[1]
+        decisions = task.likelihood.decisions(torch.zeros(len(y), shapes.outputs, dtype=torch.float64), y)
+        outputs = 0 if decisions is None else decisions[0].shape[1]
         asked = outputs if outputs <= FORESTS else 0
     fits = 20 <= len(task.train) <= FITTED and width <= WIDEST
     return (width, asked) if fits and asked else (0, 0)
@@ -151,7 +233,7 @@ def _sizes(space: ParameterSpace, profile: ModelProfile) -> dict[str, tuple[int,
             by_module.setdefault(b.module, []).append(b)
     for call in profile.calls:
         if call.shape:
-            given, made = prod(call.shape if call.first is None else call.first), prod(call.shape)
+            taken, made = prod(call.shape if call.first is None else call.first), prod(call.shape)
             for b in by_module.get(call.name, ()):
-                sizes[b.name] = b.rule.sizes(b, given, made, call.shape[-1])
+                sizes[b.name] = b.rule.sizes(b, taken, made, call.shape[-1])
     return sizes

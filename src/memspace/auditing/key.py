@@ -1,4 +1,4 @@
-"""What an interrupted audit must agree in to be gone on with."""
+"""The key that an interrupted audit must match to be resumed."""
 
 from __future__ import annotations
 
@@ -17,9 +17,16 @@ __all__ = ["run_key"]
 
 
 def run_key(task: Task, settings: AuditSettings) -> dict[str, Any]:
-    """The key of a run folder, the same from Python and from the command line.
+    """Make the key of a run folder, the same from Python and from the command line.
 
-    The task's fingerprint, what the model answers on a few inputs, the settings, and the versions that compute.
+    It contains the task's fingerprint, the model's outputs on a few inputs, the settings, and the versions used.
+
+    Args:
+        task: the network and its data.
+        settings: of the audit.
+
+    Returns:
+        the key, of plain types.
     """
     with untouched(task.model):
         answers = behaviour(task)

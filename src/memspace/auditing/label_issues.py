@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from memspace.arguments import typed
-from memspace.auditing.common import ReadingJob
+from memspace.auditing.job import ReadingJob
 from memspace.auditing.other_labels import COLUMNS, cannot_judge, ranked, sorted_rows
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.quick import Quick, read_quick
@@ -81,7 +81,11 @@ class LabelIssues(Shown):
         return len(self.table["index"])
 
     def save(self, path: Path | str, top: int | None = None) -> None:
-        """Write the first ``top`` rows (all) as Parquet or CSV, as the name says.
+        """Write the first rows as Parquet or CSV, by the ending of the name.
+
+        Args:
+            path: ends in ``.parquet`` or ``.csv``.
+            top: rows; None: all.
 
         Raises:
             OutputError: the name ends otherwise, or the file cannot be written.
@@ -215,8 +219,8 @@ def _reasons(
 ) -> dict[str, list[Any]]:
     """For each example: who speaks for the suggested label and who for the observed one, itself apart."""
     x = task.train.batch(examples.cpu()).x
-    said, seen = Data((x, suggested[examples].cpu())), Data((x, quick.at.y[examples].cpu()))
-    towards = quick.influence(said, damping, progress, less=seen)
+    suggestions, seen = Data((x, suggested[examples].cpu())), Data((x, quick.at.y[examples].cpu()))
+    towards = quick.influence(suggestions, damping, progress, less=seen)
     towards[torch.arange(len(examples)), examples] = 0.0
     columns: dict[str, list[Any]] = {}
     for name, sign in (("for_suggested", 1.0), ("for_label", -1.0)):

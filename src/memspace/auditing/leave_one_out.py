@@ -1,4 +1,4 @@
-"""What every training example's prediction would be had it not been trained on, and what that says of test data."""
+"""Every training example's prediction without itself, and the test loss that follows."""
 
 from __future__ import annotations
 
@@ -38,17 +38,20 @@ __all__ = ["LeaveOneOut", "leave_one_out"]
 
 @dataclass(frozen=True, repr=False)
 class LeaveOneOut(Shown):
-    """Per example, in the order of the training data.
+    """Outputs and losses of every training example with and without itself, in the order of the training data.
 
     Args:
-        y: labels; f: (n, C) outputs; loss: (n,) nats.
-        loo_f, loo_loss: the same without the example itself.
+        y: labels.
+        f: (n, C) outputs.
+        loss: (n,) nats.
+        loo_f: (n, C) outputs without the example itself.
+        loo_loss: (n,) nats, without the example itself.
         damping: γ and how it was chosen.
         test_loss: estimate from training data alone; against the inferred true label where labels are judged.
-        numbers: places of the examples in the data as given, where some have no label; None: all in order.
         calibration: expected calibration error likewise; Unmeasured for other output laws than categorical.
         explained: share of the variance of the targets explained without the example itself, R², free of their unit;
             Unmeasured where labels are no numbers, or all the same.
+        numbers: positions of the examples in the data as given, where some have no label; None: all in order.
     """
 
     y: Tensor
@@ -147,8 +150,8 @@ def _read(
         damping = grid.choose(refits)
         return grid, refits, damping, grid.leave_one_out(damping.value)
     known = known_damping(task, space) if settings.damping is None else None
-    given = settings.damping if known is None else known.value
-    grid = read_exact(task, space, plan, settings.seed, progress, given)
+    fixed = settings.damping if known is None else known.value
+    grid = read_exact(task, space, plan, settings.seed, progress, fixed)
     if known is not None and grid.exact is not None:
         return grid, refits, known, settled(task, grid.f, grid.y, grid.exact, known)
     damping = known or grid.choose(refits)
@@ -167,11 +170,11 @@ def _calibration(
 
 
 def _explained(law: Likelihood, loo: Tensor, y: Tensor, by: str, damping: DampingChoice) -> Measurement | Unmeasured:
-    """R² of what would be predicted without each example, where labels are numbers."""
+    """R² of the predictions without the example itself, where labels are numbers."""
     name = "regression.r2_loo"
     if law.classifies:
         return Unmeasured(name, "labels are classes", "read test_loss and calibration")
     m = measurement_of(r2_loo, TargetSpread.of(y).explained(law.mean(loo), y, by))
     if not math.isfinite(m.value):
-        return Unmeasured(name, "the targets do not vary", "hand over examples with different targets")
+        return Unmeasured(name, "the targets do not vary", "pass examples with different targets")
     return replace(m, reliable=m.reliable and damping.reliable, note=m.note or damping.statement)

@@ -20,7 +20,13 @@ CELLS, BYTES = 2**25, 2**31  # of a table: what this many take in memory is a fe
 
 
 def load_results(folder: Path) -> Results:
-    """The results a run folder holds, with their tables.
+    """Load the results of a run folder, with their tables.
+
+    Args:
+        folder: of a finished run.
+
+    Returns:
+        the results.
 
     Raises:
         RunFolderError: no results there, written by an incompatible version, damaged, changed since they were written,

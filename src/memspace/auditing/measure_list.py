@@ -30,8 +30,8 @@ def as_markdown() -> str:
         measures = [m for f in chapter.measures if isinstance(m := declaration_of(f), MeasureDeclaration)]
         listed |= {m.name for m in measures}
         parts.append(f"## {chapter.title}\n\n{chapter.question}\n\n{_table(measures)}")
-    own = (m for m in declared_measures() if m.function.__module__.startswith("memspace."))
-    others = [m for m in own if m.name not in listed]
+    shipped = (m for m in declared_measures() if m.function.__module__.startswith("memspace."))
+    others = [m for m in shipped if m.name not in listed]
     for id in dict.fromkeys(m.chapter for m in others):
         parts.append(f"## Outside an audit: {id}\n\n{_table(m for m in others if m.chapter == id)}")
     return "\n".join(parts)

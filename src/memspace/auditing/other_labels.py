@@ -34,7 +34,7 @@ def ranked(r: Reading, workspace: Workspace) -> tuple[dict[str, list[Any]], Meas
         workspace: the values of an audit.
 
     Returns:
-        the list, the share that looks wrong, and by whom it was judged.
+        the list, the share that looks wrong, and the estimator.
 
     Raises:
         TaskError: labels of this kind are not judged.
@@ -80,7 +80,7 @@ def cannot_judge(what: str) -> TaskError:
     return TaskError(
         f"labels cannot be judged one by one: {what}",
         where="label issues",
-        remedy="hand over labels that are one class, several 0 or 1, or numbers, for each example",
+        remedy="pass labels that are one class, several 0 or 1, or numbers, for each example",
     )
 
 

@@ -1,7 +1,7 @@
-"""What in a run folder is memspace's own: the rest is never overwritten, removed or followed.
+"""Files of a run folder that memspace wrote: the rest is never overwritten, removed or followed.
 
 ``state.json`` is the mark of a run folder. It says what is being computed (``key``), and of what was finished the
-digest of every file, so that files of two runs, or files changed since, are told from those of one run.
+digest of every file, so that files of two runs, or files changed since, are detected.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ MOST = 2**28  # bytes of a JSON file that is read
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
-    """The folder's mark: ``key`` and ``files``; None where it has none.
+    """Read the folder's mark.
+
+    Args:
+        folder: of a run.
+
+    Returns:
+        ``key`` and ``files``; None where there is no mark.
 
     Raises:
         RunFolderError: the mark is damaged, or of an incompatible version.
@@ -51,10 +57,16 @@ def read_state(folder: Path) -> dict[str, Any] | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object with a schema; NaN and infinity are no JSON.
+    """Read a JSON object with a schema; NaN and infinity are not JSON.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        the object.
 
     Raises:
-        RunFolderError: it is none.
+        RunFolderError: the file is damaged.
     """
     try:
         if path.stat().st_size > MOST:
@@ -72,13 +84,14 @@ def _refused(word: str) -> None:
 
 
 def refuse_foreign(folder: Path, marked: bool) -> None:
-    """Raise where the folder holds something of a name that a run would take, and that no run wrote.
+    """Raise where the folder contains something of a name that a run would take, and that no run wrote.
 
     Args:
+        folder: of a run.
         marked: whether the folder has memspace's mark.
 
     Raises:
-        RunFolderError: names it.
+        RunFolderError: names the file.
     """
     if (folder / PARTIAL).is_symlink():
         raise _foreign(folder / PARTIAL, "is a link")
@@ -93,10 +106,15 @@ def refuse_foreign(folder: Path, marked: bool) -> None:
 
 
 def refuse_foreign_tables(folder: Path, names: list[str], files: dict[str, Any]) -> None:
-    """Raise where a table would take the place of one that no run wrote.
+    """Raise where a table would overwrite a file that no run wrote.
+
+    Args:
+        folder: of a run.
+        names: of the tables.
+        files: name → digest, of the last finished run.
 
     Raises:
-        RunFolderError: names it.
+        RunFolderError: names the file.
     """
     for name in names:
         path = folder / f"{name}.parquet"
@@ -112,7 +130,16 @@ def _own_table(path: Path) -> bool:
 
 
 def changed(folder: Path, files: dict[str, Any], name: str) -> bool:
-    """Whether a file is not the one that the folder's last finished run wrote, where its digest is known."""
+    """Return whether a file differs from the one that the folder's last finished run wrote.
+
+    Args:
+        folder: of a run.
+        files: name → digest, of the last finished run.
+        name: of the file.
+
+    Returns:
+        False where its digest is unknown.
+    """
     known = files.get(name)
     if known is None:
         return False
@@ -125,8 +152,13 @@ def changed(folder: Path, files: dict[str, Any], name: str) -> bool:
 def check_schema(schema: Any, version: Any, folder: Path) -> None:
     """Raise unless the schema is the one this version writes.
 
+    Args:
+        schema: as read.
+        version: of memspace that wrote it, as read.
+        folder: of a run, for the message.
+
     Raises:
-        RunFolderError: says which version wrote it.
+        RunFolderError: names the version that wrote it.
     """
     if type(schema) is not int or schema != SCHEMA:
         writer = f" by memspace {version}" if isinstance(version, str) and len(version) < 40 else ""
@@ -139,7 +171,15 @@ def check_schema(schema: Any, version: Any, folder: Path) -> None:
 
 
 def damaged(path: Path, reason: str = "") -> RunFolderError:
-    """What to raise where a file of a run folder cannot be read."""
+    """Make the error for a file of a run folder that cannot be read.
+
+    Args:
+        path: of the file.
+        reason: for people; may be empty.
+
+    Returns:
+        the error, not raised.
+    """
     return RunFolderError(
         "the run folder is damaged" + (f": {reason}" if reason else ""),
         where=str(path),

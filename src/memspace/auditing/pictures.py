@@ -13,7 +13,18 @@ __all__ = ["class_name", "item"]
 
 
 def item(task: Task, data: Data, index: int, caption: str, flag: str = "") -> Item:
-    """One example, drawn where its shape is that of a picture, else as text."""
+    """Show one example: as a picture where its shape is that of one, else as text.
+
+    Args:
+        task: may know how to show an input.
+        data: the example's data.
+        index: position in ``data``.
+        caption: below the example.
+        flag: a short badge; may be empty.
+
+    Returns:
+        the example as shown, with its number as the user counts.
+    """
     one = first_tensor(data.batch([index]).x)[0].clone()
     index = int(data.numbers(torch.tensor(index)))  # as the user counts them
     if task.show is not None:

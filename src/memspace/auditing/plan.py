@@ -38,11 +38,22 @@ class Plan:
     """The stages in order, with the facts they were planned from.
 
     Args:
-        parameters: audited ones; total: all of the model's, the frozen and those not chosen among them.
-        patterns: by which they were chosen, if any.
+        representation: ``dual`` or ``ekfac``.
+        reason: of the choice, for people.
+        n: training examples.
+        outputs: numbers in the output of a position.
+        positions: of an example.
+        parameters: audited ones.
+        total: all of the model's, with the frozen and unselected ones.
+        patterns: by which they were selected, if any.
+        batch: examples at a time.
         kind: which cotangents the metric is made of (see ``memspace.passes.kinds``).
-        principal_rows: how many Fisher rows the Gram matrix of the dual holds at most.
-        on_disk: bytes of Kronecker factors and bases kept in memory-mapped files (0: in memory).
+        folds: refits.
+        held_out: examples left out of each refit.
+        loose: blocks outside the fast path.
+        stages: in order.
+        principal_rows: greatest number of Fisher rows in the Gram matrix of the dual.
+        on_disk: bytes of Kronecker factors and bases in memory-mapped files (0: in memory).
         facts: what the costs were computed from.
     """
 
@@ -71,17 +82,17 @@ class Plan:
 
     @property
     def first_order(self) -> bool:
-        """Whether leave-one-out is first order: the matrices between an example's outputs are out of reach."""
+        """Whether leave-one-out is of first order: the matrices between an example's outputs are too large."""
         return self.representation != "dual" and (self.positions > 1 or self.outputs > MANY_OUTPUTS)
 
     @property
     def passes(self) -> float:
-        """Cost in forward-backward passes over the training data (a pass: one forward and one backward)."""
+        """Cost in passes over the training data, of one forward and one backward each."""
         return sum(s.examples * (s.forwards + s.backwards) / 2 for s in self.stages) / self.n
 
     @property
     def most(self) -> float:
-        """As :attr:`passes`, where all that depends on the data turns out as dear as it can."""
+        """As :attr:`passes`, with the greatest cost of what depends on the data."""
         return sum(s.examples * sum(s.most or (s.forwards, s.backwards)) / 2 for s in self.stages) / self.n
 
     @property
@@ -90,7 +101,11 @@ class Plan:
         return f"{self.parameters:,}" + (f" of {self.total:,}" if self.parameters < self.total else "")
 
     def text(self) -> str:
-        """For people."""
+        """Describe the plan for people.
+
+        Returns:
+            several lines.
+        """
         lines = [
             f"{self.n:,} examples, {self.outputs} outputs"
             + (f" at {self.positions} positions" if self.positions > 1 else "")
@@ -98,14 +113,14 @@ class Plan:
             f"representation: {self.representation} ({self.reason})",
         ]
         if self.patterns:
-            lines.append(f"parameters chosen by {', '.join(self.patterns)}; the others are held as they are")
+            lines.append(f"parameters chosen by {', '.join(self.patterns)}; the others stay fixed")
         if self.samples > 1:
             lines.append(
                 f"metric: {self.samples} sampled labels per example, which give the trace an error (the exact root: "
                 f"{self.positions * self.outputs:,} backward passes each)"
             )
         if self.loose:
-            lines.append(f"off the fast path, per-example gradients by the generic way: {', '.join(self.loose)}")
+            lines.append(f"outside the fast path, with generic per-example gradients: {', '.join(self.loose)}")
         rows = self.n * self.outputs
         if self.representation == "dual" and rows > self.principal_rows:
             lines.append(
@@ -113,7 +128,7 @@ class Plan:
             )
         if self.on_disk:
             lines.append(f"on disk: {size(self.on_disk)} of Kronecker factors and bases, in memory-mapped files")
-        lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  what for")
+        lines.append(f"{'stage':<22}{'examples':>10}{'fwd':>7}{'bwd':>7}{'memory':>11}  purpose")
         for s in self.stages:
             why = s.why if s.most is None else f"{s.why}; at most {s.most[0]:g} and {s.most[1]:g}, by the data"
             passes = f"{s.forwards:>7.4g}{s.backwards:>7.3g}"
@@ -123,12 +138,23 @@ class Plan:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain types."""
+        """Return the plan as plain types, without its facts.
+
+        Returns:
+            field → value, and the passes.
+        """
         return asdict(replace(self, facts=None)) | {"passes": self.passes, "most_passes": self.most}
 
 
 def size(count: int) -> str:
-    """Bytes for people, rounded up so that asking for what is said suffices."""
+    """Format a number of bytes, rounded up so that asking for the stated amount suffices.
+
+    Args:
+        count: bytes.
+
+    Returns:
+        for example ``1.5GiB``.
+    """
     for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
         if count >= unit:
             return f"{math.ceil(10 * count / unit) / 10:g}{name}"
@@ -137,6 +163,14 @@ def size(count: int) -> str:
 
 def make_plan(task: Task, space: ParameterSpace, settings: AuditSettings) -> Plan:
     """Choose representation, batch and stages from the shapes of one small batch and the memory budget.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        settings: of the audit.
+
+    Returns:
+        the plan.
 
     Raises:
         MemoryBudgetError: even the smallest batch does not fit.
@@ -190,8 +224,8 @@ def make_plan(task: Task, space: ParameterSpace, settings: AuditSettings) -> Pla
     )
     stages = stages_of(facts)
     loose = tuple(b.name for b in space.blocks if not b.rule.hooked)
-    kept = 2 * squares(space)  # sums and bases
-    on_disk = kept if chosen == "ekfac" and kept > settings.memory // 2 else 0
+    bases = 2 * squares(space)  # sums and bases
+    on_disk = bases if chosen == "ekfac" and bases > settings.memory // 2 else 0
     total = sum(p.numel() for p in task.model.parameters())
     return Plan(
         chosen,
@@ -241,12 +275,12 @@ def _choose(
     if settings.representation == "ekfac":
         return "ekfac", "asked for"
     if positions == 1 and outputs <= MANY_OUTPUTS and rows <= DUAL_ROWS and fits:
-        held = f"of {rows:,} Fisher rows the largest and a draw of the others" if rows > sketch else "exact"
-        return "dual", f"{held}: {rows:,} Jacobian rows fit"
+        rows_kept = f"of {rows:,} Fisher rows the largest and a draw of the others" if rows > sketch else "exact"
+        return "dual", f"{rows_kept}: {rows:,} Jacobian rows fit"
     if positions > 1:
         return "ekfac", "a sequence model"
     if outputs > MANY_OUTPUTS:
-        return "ekfac", f"{outputs:,} outputs are too many for a cotangent each"
+        return "ekfac", f"{outputs:,} outputs are too many for one cotangent each"
     return "ekfac", f"{rows:,} Jacobian rows are too many for the exact dual"
 
 
@@ -266,15 +300,22 @@ def _held_out(task: Task, n: int, settings: AuditSettings) -> tuple[int, int]:
 
 
 def stages_of(facts: Facts) -> tuple[Stage, ...]:
-    """Every stage that will run, as the code that runs it states its cost."""
-    from memspace.auditing import ekfac_backend, exact_backend  # they read plans themselves
+    """List every stage that will run, with the cost that its code states.
+
+    Args:
+        facts: what the plan knows.
+
+    Returns:
+        the stages in order.
+    """
+    from memspace.auditing import ekfac_backend, exact_backend  # these import plans
     from memspace.auditing.chapter import stages_of_chapters
 
     stages = [Stage("checks", facts.checked, *facts.check, 0, "layouts verified, outputs repeatable")]
     if facts.folds:
-        kept = facts.folds * (facts.n - facts.held_out)
+        trained = facts.folds * (facts.n - facts.held_out)
         what = f"{facts.folds} trainings to calibrate the damping; their passes are the recipe's"
-        stages.append(Stage("held-out refits", kept, 0, 0, 0, what))
+        stages.append(Stage("held-out refits", trained, 0, 0, 0, what))
     stages += (exact_backend if facts.dual else ekfac_backend).costs(facts)
     if facts.test:
         stages.append(Stage("test outputs", facts.test, 1, 0, 0, "test loss and accuracy"))

@@ -1,4 +1,4 @@
-"""A network read for leave-one-out alone: leverage at several dampings at once, none of an audit's other stages."""
+"""Leverage at several dampings in one pass, for leave-one-out outside an audit."""
 
 from __future__ import annotations
 
@@ -35,10 +35,16 @@ class LeverageGrid:
     """Every example's leverage at several dampings.
 
     Args:
-        f, y: (n, C) outputs and labels.
+        task: the network and its training data.
+        space: the parameters, laid out in blocks.
+        f: (n, C) outputs.
+        y: labels.
         metric: F of the training data, for the evidence.
-        grid: D dampings γ, ascending; leverage: (n, D, C, C).
-        own: see ``loo_outputs``; estimator: for people; exact: the dual's leverage, at any damping.
+        grid: D dampings γ, ascending.
+        leverage: (n, D, C, C).
+        own: see ``loo_outputs``.
+        estimator: for people.
+        exact: the dual's leverage, at any damping; None with EKFAC.
     """
 
     task: Task
@@ -66,11 +72,18 @@ class LeverageGrid:
             at = index.to(self.y.device)
             return [self._loo(self.leverage[:, k], at) for k in range(len(grid))]
 
-        given = self.grid[0] if len(self.grid) == 1 else None
-        return Calibration(self.task, self.space, self.metric, self.y, estimates, self.grid).choose(given, refits)
+        only = self.grid[0] if len(self.grid) == 1 else None
+        return Calibration(self.task, self.space, self.metric, self.y, estimates, self.grid).choose(only, refits)
 
     def leverage_at(self, damping: float) -> Tensor:
-        """V (n, C, C) at γ: between two of the grid linear in log γ, beyond it the nearest."""
+        """Return the leverage at γ: linear in log γ between two of the grid, beyond it the nearest.
+
+        Args:
+            damping: γ.
+
+        Returns:
+            V (n, C, C), float64.
+        """
         above = min(max(bisect_left(self.grid, damping), 1), len(self.grid) - 1) if len(self.grid) > 1 else 0
         if above == 0:
             return self.leverage[:, 0].double()
@@ -79,7 +92,14 @@ class LeverageGrid:
         return torch.lerp(self.leverage[:, above - 1].double(), self.leverage[:, above].double(), share)
 
     def leave_one_out(self, damping: float) -> Tensor:
-        """Outputs (n, C) that each example would get without itself, float64."""
+        """Compute the outputs of each example without itself.
+
+        Args:
+            damping: γ.
+
+        Returns:
+            (n, C) float64.
+        """
         return self._loo(self.leverage_at(damping), torch.arange(len(self.f), device=self.f.device))
 
     def _loo(self, leverage: Tensor, at: Tensor) -> Tensor:
@@ -91,7 +111,8 @@ class Quick:
     """EKFAC of the training data: leverage, and influence by two more passes.
 
     Args:
-        at: leverage; ekfac: bases and eigenvalues.
+        at: leverage over the grid.
+        ekfac: bases and eigenvalues.
         parts: (n, D, L) self-influence by block, nats.
     """
 
@@ -105,7 +126,7 @@ class Quick:
         Args:
             x: examples, with the labels whose loss is meant.
             damping: γ.
-            progress: told of the pass.
+            progress: where the pass reports.
             less: as many examples, whose own answer is taken off.
 
         Returns:
@@ -129,7 +150,7 @@ def read_quick(
         space: the parameters, laid out in blocks.
         plan: of an audit.
         seed: of sampled labels.
-        progress: told of every pass.
+        progress: where every pass reports.
         given: this damping alone.
 
     Returns:
@@ -156,7 +177,7 @@ def read_exact(
         space: the parameters, laid out in blocks.
         plan: of an audit.
         seed: of the draw of Fisher rows, where not all are held.
-        progress: told of the pass.
+        progress: where the pass reports.
         given: this damping alone.
 
     Returns:

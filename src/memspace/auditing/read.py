@@ -1,12 +1,12 @@
-"""Reading a network by one of two backends to the same :class:`Reading`: the exact dual, or EKFAC streamed."""
+"""The choice between the two backends that compute a :class:`Reading`: the exact dual, or streamed EKFAC."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from memspace.auditing.common import ReadingJob, held_out_of
 from memspace.auditing.ekfac_backend import ekfac_backend
 from memspace.auditing.exact_backend import exact_backend
+from memspace.auditing.job import ReadingJob, held_out_of
 from memspace.auditing.plan import AuditSettings, Plan, make_plan
 from memspace.auditing.reading import Reading
 from memspace.measures.values import HeldOut
@@ -21,7 +21,7 @@ __all__ = ["read", "read_task"]
 
 
 def read(job: ReadingJob, refits: Callable[[], HeldOut | Absent] | None = None) -> Reading:
-    """Run the plan's heavy stages.
+    """Run the passes that all chapters share.
 
     Args:
         job: what to read, and how.
@@ -42,7 +42,7 @@ def read_task(
     Args:
         task: the network and its data.
         settings: of the audit.
-        progress: told of every pass.
+        progress: where every pass reports.
 
     Returns:
         the workspace in which measures are made, and the plan.

@@ -1,4 +1,4 @@
-"""A network, read: the values that a backend makes, and the workspace of an audit in which measures find them."""
+"""The values that a backend computes, and the workspace of an audit that passes them to measures."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from memspace.value import Absent
 
 __all__ = ["NO_LEVERAGE", "NO_REFITS", "NO_TEST_DATA", "Reading"]
 
-NO_TEST_DATA = Absent("no test data were given", "pass test data to see the estimate checked")
+NO_TEST_DATA = Absent("no test data were given", "pass test data to check the estimate")
 NO_REFITS = Absent("no network was trained without some examples", "pass a way to train again, Task(refit=...)")
 NO_LEVERAGE = Absent(
-    "leverage matrices of sequences are out of reach here", "use the self-influence of the chapter on what is stored"
+    "leverage matrices of sequences are too large", "use the self-influence of the chapter on what is stored"
 )
 NO_STORED_BITS = Absent(
     "the bits of random labels this architecture can store are not measured in an audit",
@@ -41,7 +41,22 @@ NO_STORED_BITS = Absent(
 
 @dataclass(frozen=True)
 class Reading:
-    """What a backend makes of a network, its training data and its test data."""
+    """The values that a backend computes from a network, its training data and its test data.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        training: outputs on the training data.
+        test: outputs on the test data.
+        curvature: the metric and its fidelity.
+        damping: γ and how it was chosen.
+        influence: self-influence of the training examples.
+        queries: influence of the training examples on single predictions.
+        left_out_losses: losses without the example itself.
+        left_out: outputs without the example itself.
+        leverage: of the training examples.
+        held_out: outputs of refits that did not see the examples.
+    """
 
     task: Task
     space: ParameterSpace
@@ -66,7 +81,7 @@ class Reading:
         Returns:
             a workspace in which all other values are made when they are first needed.
         """
-        given: dict[Any, object] = {
+        values: dict[Any, object] = {
             Task: self.task,
             ParameterSpace: self.space,
             Budget: Budget(settings.seed, settings.memory, progress),
@@ -82,4 +97,4 @@ class Reading:
             HeldOut: self.held_out,
             StoredBits: NO_STORED_BITS if settings.capacity is None else StoredBits(settings.capacity),
         }
-        return Workspace(given)
+        return Workspace(values)

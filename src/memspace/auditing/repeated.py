@@ -1,4 +1,4 @@
-"""What an audit compares examples by, and the pairs found: values of the chapter on what is stored."""
+"""The metric that compares examples, and duplicate pairs: values of the chapter on what is stored."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAIRS = 1e8  # compared one with another: a few seconds
 
 
 def _compared(n: int, test: int) -> bool:
-    """Whether any pairs are few enough for the kernel to be read."""
+    """Whether the pairs are few enough to compute the kernel."""
     return n * min(n, test or n) <= PAIRS
 
 
@@ -57,7 +57,7 @@ def _within_costs(facts: Facts) -> Stage | None:
 
 @provides(cost=_within_costs)
 def repeated_examples(task: Task, space: ParameterSpace, kernel: Whitening, budget: Budget) -> RepeatedExamples:
-    """Look for training examples that are there twice."""
+    """Search for duplicate training examples."""
     return RepeatedExamples(find_duplicates(task, space, kernel, WITHIN, seed=budget.seed, most=PAIRS))
 
 
@@ -70,7 +70,7 @@ def _across_costs(facts: Facts) -> Stage | None:
 
 @provides(cost=_across_costs)
 def leaked_examples(task: Task, space: ParameterSpace, kernel: Whitening, budget: Budget) -> LeakedExamples | Absent:
-    """Look for test examples that are training examples."""
+    """Search for test examples that are training examples."""
     if task.test is None:
         return Absent()
     return LeakedExamples(find_duplicates(task, space, kernel, ACROSS, seed=budget.seed, most=PAIRS))

@@ -1,4 +1,4 @@
-"""What an audit found: plain data that is stored, rendered and read again without the model."""
+"""The results of an audit: plain data that is stored, rendered and loaded without the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,17 @@ SCHEMA = 1  # raised whenever results.json or a table changes incompatibly
 
 @dataclass(frozen=True)
 class Series:
-    """One line, set of points or bars of a figure. ``low``/``high`` bound a 95% band; ``text`` is shown on hover."""
+    """One line, set of points or bars of a figure.
+
+    Args:
+        name: in the legend.
+        x: positions, or names of bars.
+        y: values.
+        mode: ``line``, ``points`` or ``bar``.
+        low: lower end of a 95% band.
+        high: upper end of a 95% band.
+        text: shown on hover, one per point.
+    """
 
     name: str
     x: Sequence[float | str]
@@ -34,7 +44,19 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """Data of one plot. ``marks``: (x, label) vertical lines; a scale is ``linear`` or ``log``."""
+    """Data of one plot.
+
+    Args:
+        id: unique in the results.
+        title: above the plot.
+        caption: below the plot.
+        x_label: of the horizontal axis.
+        y_label: of the vertical axis.
+        series: what is drawn.
+        x_scale: ``linear`` or ``log``.
+        y_scale: ``linear`` or ``log``.
+        marks: vertical lines, as (x, label).
+    """
 
     id: str
     title: str
@@ -49,7 +71,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class Item:
-    """One example shown: a picture (rows of grey values or of (r, g, b), each 0..1), or text."""
+    """One example as shown: a picture, or text.
+
+    Args:
+        index: number of the example, as the user counts.
+        caption: below it.
+        picture: rows of grey values or of (r, g, b), each 0..1; None for text.
+        text: where there is no picture.
+        flag: a short badge, e.g. ``label 3 → 8``.
+    """
 
     index: int
     caption: str
@@ -60,7 +90,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Examples shown together. ``query`` stands apart where the items answer to one example."""
+    """Examples shown together.
+
+    Args:
+        id: unique in the results.
+        title: above them.
+        caption: below the title.
+        items: the examples in order.
+        query: the one example that the items answer to, shown apart; None without one.
+    """
 
     id: str
     title: str
@@ -71,7 +109,21 @@ class Gallery:
 
 @dataclass(frozen=True, repr=False)
 class Chapter(Shown):
-    """One chapter of the audit: its measurements, what is absent and why, and what to show."""
+    """One chapter of the audit.
+
+    Args:
+        id: for example ``"geometry"``.
+        title: its heading.
+        question: it answers.
+        answer: in a sentence or two.
+        measurements: in the order shown.
+        unmeasured: what is absent, with reasons.
+        findings: conclusions with advice.
+        figures: plots.
+        galleries: examples.
+        notes: remarks.
+        seconds: it took.
+    """
 
     id: str
     title: str
@@ -89,7 +141,17 @@ class Chapter(Shown):
         return f"{self.title}: {self.answer}"
 
     def value(self, name: str) -> float:
-        """The value of a measurement by name; KeyError where it was not measured."""
+        """Return the value of a measurement.
+
+        Args:
+            name: of the measurement.
+
+        Returns:
+            in its unit.
+
+        Raises:
+            KeyError: it was not measured.
+        """
         for m in self.measurements:
             if m.name == name:
                 return m.value
@@ -98,10 +160,19 @@ class Chapter(Shown):
 
 @dataclass(frozen=True, repr=False)
 class Results(Shown):
-    """A whole audit. ``tables``: name → {column: sequence}, stored beside as Parquet.
+    """A whole audit.
 
-    ``settings`` reproduce the audit; ``facts`` describe model and data (strings); ``plan`` is the printed plan;
-    ``costs``: seconds and passes per stage, peak memory.
+    Args:
+        name: of the task.
+        created: time, ISO 8601.
+        version: of memspace.
+        facts: description of model and data.
+        settings: reproduce the audit.
+        plan: as printed.
+        chapters: in order.
+        costs: seconds and passes per stage, peak memory.
+        tables: name → {column: sequence}, stored as Parquet next to the results.
+        schema: of the stored form.
     """
 
     name: str
@@ -128,14 +199,34 @@ class Results(Shown):
         return "\n\n".join(part for part in (self._title(), *map(str, self.chapters), self._others()) if part)
 
     def chapter(self, id: str) -> Chapter:
-        """A chapter by id; KeyError where there is none."""
+        """Return a chapter.
+
+        Args:
+            id: of the chapter.
+
+        Returns:
+            the chapter.
+
+        Raises:
+            KeyError: there is none.
+        """
         for c in self.chapters:
             if c.id == id:
                 return c
         raise KeyError(id)
 
     def measurement(self, name: str) -> Measurement:
-        """A measurement by name, from any chapter; KeyError where it was not measured."""
+        """Return a measurement of any chapter.
+
+        Args:
+            name: of the measurement.
+
+        Returns:
+            the measurement.
+
+        Raises:
+            KeyError: it was not measured.
+        """
         for c in self.chapters:
             for m in c.measurements:
                 if m.name == name:
@@ -143,7 +234,11 @@ class Results(Shown):
         raise KeyError(name)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, without the tables; NaN and infinities become None."""
+        """Return the results as plain JSON types, without the tables; NaN and infinities become None.
+
+        Returns:
+            field → value.
+        """
         d = {k: v for k, v in self.__dict__.items() if k not in ("chapters", "tables")}
         d["facts"], d["settings"], d["costs"] = dict(self.facts), dict(self.settings), dict(self.costs)
         d["chapters"] = [chapter_to_dict(c) for c in self.chapters]
@@ -151,19 +246,33 @@ class Results(Shown):
 
     @staticmethod
     def from_dict(d: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]] | None = None) -> Results:
-        """Inverse of :meth:`to_dict`.
+        """Restore results from :meth:`to_dict`.
+
+        Args:
+            d: as :meth:`to_dict` returns.
+            tables: name → {column: sequence}.
+
+        Returns:
+            the results.
 
         Raises:
-            ValueError: a part is missing, of another type, or at odds with the others.
+            ValueError: a part is missing, of another type, or contradicts the others.
         """
-        kept = {k: v for k, v in d.items() if k != "tables"}
-        found = decode(Results, kept | {"tables": {}}, "results")
-        check_consistent(found.chapters)
-        return replace(found, tables=tables or {})
+        fields = {k: v for k, v in d.items() if k != "tables"}
+        results = decode(Results, fields | {"tables": {}}, "results")
+        check_consistent(results.chapters)
+        return replace(results, tables=tables or {})
 
 
 def clean(value: Any) -> Any:
-    """Nested plain types with every non-finite float replaced by None and tuples by lists."""
+    """Replace every non-finite float in nested plain types by None, and tuples and arrays by lists.
+
+    Args:
+        value: numbers, strings, mappings, sequences or arrays.
+
+    Returns:
+        the value in JSON types.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -177,6 +286,9 @@ def clean(value: Any) -> Any:
 
 def check_consistent(chapters: Sequence[Chapter]) -> None:
     """Raise where stored chapters contradict themselves.
+
+    Args:
+        chapters: of one run.
 
     Raises:
         ValueError: names the part.
@@ -234,7 +346,14 @@ def _require(holds: bool, otherwise: str) -> None:
 
 
 def chapter_to_dict(c: Chapter) -> dict[str, Any]:
-    """Plain JSON types."""
+    """Return a chapter as plain JSON types.
+
+    Args:
+        c: the chapter.
+
+    Returns:
+        field → value.
+    """
     d = asdict(c)
     d["measurements"] = [m.to_dict() for m in c.measurements]
     d["unmeasured"] = [u.to_dict() for u in c.unmeasured]

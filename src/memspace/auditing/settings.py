@@ -1,4 +1,4 @@
-"""What a user may set about an audit."""
+"""Settings of an audit."""
 
 from __future__ import annotations
 

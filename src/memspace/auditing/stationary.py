@@ -1,4 +1,4 @@
-"""The damping where theory knows it: the weights minimise a penalised loss whose outputs are affine in the weights.
+"""The damping where theory gives it: the weights minimise a penalised loss whose outputs are affine in them.
 
 Then (F + γI)⁻¹/N with γ the penalty's is the inverse Hessian, and leave-one-out one Newton step from exact. Refits on
 parts of the data would only make it worse: they lack more than one example.
@@ -21,16 +21,23 @@ from memspace.task.task import Task
 
 __all__ = ["MOST", "affine", "known_damping", "settled"]
 
-NEAR = 0.05  # of the penalty's gradient: what may be left of the penalised loss's
+NEAR = 0.05  # of the penalty's gradient: largest remaining gradient of the penalised loss
 PROBED, BATCH = 8, 512
-MOST = 100_000  # parameters of a model that is looked at
+MOST = 100_000  # parameters of a model that is examined, at most
 ROWS, CELLS = 3_500, 5_000_000  # outputs of all examples, and outputs of all examples without each, held at once
 
 
 def known_damping(task: Task, space: ParameterSpace) -> DampingChoice | None:
-    """γ of γ/2·‖θ‖², where the outputs are affine in the weights and the penalised mean loss is stationary; else None.
+    """Return γ of γ/2·‖θ‖², where outputs are affine in the weights and the penalised mean loss is stationary.
 
-    γ is the task's ``decay`` where given, else read off the gradient, −⟨∇L, θ⟩/‖θ‖².
+    γ is the task's ``decay`` where given, else estimated from the gradient, −⟨∇L, θ⟩/‖θ‖².
+
+    Args:
+        task: the network and its training data.
+        space: the parameters, laid out in blocks.
+
+    Returns:
+        the choice; None where it does not apply.
     """
     if space.size > MOST or not affine(task, space):
         return None
@@ -42,11 +49,22 @@ def known_damping(task: Task, space: ParameterSpace) -> DampingChoice | None:
     decay = task.decay if task.decay else -float(gradient @ theta) / squared
     if not decay > 0 or float((gradient + decay * theta).norm()) > NEAR * decay * squared**0.5:
         return None
-    return DampingChoice.decay(decay, "given" if task.decay else "read off the gradient")
+    return DampingChoice.decay(decay, "given" if task.decay else "estimated from the gradient")
 
 
 def settled(task: Task, f: Tensor, y: Tensor, leverage: DualLeverage, damping: DampingChoice) -> Tensor:
-    """Leave-one-out outputs at the damping: the exact ones where theory knows it and memory holds them."""
+    """Compute leave-one-out outputs at the damping: exact ones where theory gives γ and they fit in memory.
+
+    Args:
+        task: its output law gives the loss.
+        f: (n, C) outputs.
+        y: labels.
+        leverage: of the dual.
+        damping: γ and the rule that chose it.
+
+    Returns:
+        (n, C) float64; one Newton step where they are not exact.
+    """
     law, n = task.likelihood, len(f)
     if damping.rule == "decay" and leverage.missing is None and f.numel() <= ROWS and n * f.numel() <= CELLS:
         exact = settled_outputs(law, f, y, leverage.gram(damping.value))
@@ -56,22 +74,29 @@ def settled(task: Task, f: Tensor, y: Tensor, leverage: DualLeverage, damping: D
 
 
 def affine(task: Task, space: ParameterSpace) -> bool:
-    """Find out whether f(θ + δ) + f(θ − δ) = 2 f(θ) for a random δ as large as θ.
+    """Check whether f(θ + δ) + f(θ − δ) = 2 f(θ) for a random δ as large as θ.
 
-    Where all trainable parameters are read and a layer's input depends on some, its weight meets them in a product:
-    such a network is not called.
+    Where all trainable parameters are selected and a layer's input depends on some of them, the layer multiplies them
+    with its weight. Such a network is not affine and is not run.
+
+    Args:
+        task: the network and its training data.
+        space: the parameters, laid out in blocks.
+
+    Returns:
+        whether the outputs are affine in the parameters, up to rounding.
     """
     trainable = {n for n, p in task.model.named_parameters() if p.requires_grad}
     if trainable == set(space.names) and profile_of(task).bilinear(task.model):
         return False
     x = move(task.train.batch(range(min(PROBED, len(task.train)))).x, task.device, task.dtype)
-    held = space.parameters(task.model)
+    parameters = space.parameters(task.model)
     generator = torch.Generator().manual_seed(0)
     size = space.flat(task.model).double().norm() / max(space.size, 1) ** 0.5
-    step = {n: (float(size) * torch.randn(p.shape, generator=generator)).to(p) for n, p in held.items()}
+    step = {n: (float(size) * torch.randn(p.shape, generator=generator)).to(p) for n, p in parameters.items()}
 
     def at(sign: float) -> Tensor:
-        moved = {n: p.detach() + sign * step[n] for n, p in held.items()}
+        moved = {n: p.detach() + sign * step[n] for n, p in parameters.items()}
 
         def forward(inputs: Tensor) -> Tensor:
             moved_f: Tensor = functional_call(task.model, moved, (inputs,))
@@ -88,14 +113,14 @@ def affine(task: Task, space: ParameterSpace) -> bool:
 
 def _gradient(task: Task, space: ParameterSpace) -> Tensor:
     """∇ of the mean training loss, flat, float64."""
-    held = space.parameters(task.model)
-    total = {n: torch.zeros_like(p, dtype=torch.float64) for n, p in held.items()}
+    parameters = space.parameters(task.model)
+    total = {n: torch.zeros_like(p, dtype=torch.float64) for n, p in parameters.items()}
     n = len(task.train)
     with evaluating(task.model):
         for start in range(0, n, BATCH):
             batch = task.train.batch(range(start, min(start + BATCH, n)))
             f = call_model(task.model, move(batch.x, task.device, task.dtype))
             loss = task.likelihood.nll(f.double(), move(batch.y, task.device)).sum() / n
-            for name, g in zip(held, torch.autograd.grad(loss, list(held.values())), strict=True):
+            for name, g in zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True):
                 total[name] += g.double()
     return space.pack(total)

@@ -1,4 +1,4 @@
-"""A run folder: results written atomically, partial work kept so that an interrupted audit goes on where it stopped."""
+"""A run folder: results written atomically, partial work stored so that an interrupted audit resumes."""
 
 from __future__ import annotations
 
@@ -36,13 +36,17 @@ from memspace.version import VERSION
 
 __all__ = ["Store", "load_results", "write_table", "write_tensors", "write_text"]
 
-WAYS = "ways.json"  # how modules are read, known since some were seen to be read wrongly
-HELD_OUT = "held-out"  # the stage of networks trained anew, which no reading of this network decides
+WAYS = "ways.json"  # how modules are read, where a pass showed that some were read wrongly
+HELD_OUT = "held-out"  # the stage of refits, which does not depend on how this network is read
 ROUNDING = 1e-4  # of outputs on the probe: far above float32's rounding, far below a change of the forward
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all.
+    """Write a text file whole or not at all.
+
+    Args:
+        path: of the file.
+        text: its content.
 
     Raises:
         OutputError: it cannot be written.
@@ -59,6 +63,11 @@ def _own(t: Tensor) -> Tensor:
 def write_table(path: Path, columns: Mapping[str, Any], schema: int = SCHEMA) -> None:
     """Write a Parquet file whole or not at all.
 
+    Args:
+        path: of the file.
+        columns: name → sequence.
+        schema: of the run's results.
+
     Raises:
         OutputError: it cannot be written.
     """
@@ -66,7 +75,11 @@ def write_table(path: Path, columns: Mapping[str, Any], schema: int = SCHEMA) ->
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write safetensors whole or not at all.
+    """Write a safetensors file whole or not at all.
+
+    Args:
+        path: of the file.
+        tensors: by name.
 
     Raises:
         OutputError: they cannot be written.
@@ -80,16 +93,17 @@ class Store:
     Args:
         folder: created if missing.
         key: what the results depend on (see ``memspace.auditing.key``): partial work under another key is dropped.
+        fresh: whether partial work is dropped in any case.
 
     Raises:
-        RunFolderError: the folder was written by an incompatible version, is damaged, or holds files of others that a
-            run would overwrite.
+        RunFolderError: the folder was written by an incompatible version, is damaged, or contains files of
+            others that a run would overwrite.
         OutputError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, key: Mapping[str, Any], *, fresh: bool = False) -> None:
         self.folder = folder
-        self.ways: Callable[[], Mapping[str, Any]] | None = None  # kept beside every stage and chapter, where given
+        self.ways: Callable[[], Mapping[str, Any]] | None = None  # stored with every stage and chapter, where set
         self._partial = folder / PARTIAL
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -99,22 +113,47 @@ class Store:
         self._key = json.loads(json.dumps(clean(dict(key)), sort_keys=True, default=str))
         self.resumed = state is not None and _same(state["key"], self._key) and not fresh
         if not self.resumed:
-            write_text(folder / STATE, _state(self._key, self._files))  # the mark comes before what it marks
+            write_text(folder / STATE, _state(self._key, self._files))  # the mark comes before the files it marks
             self.clear_partial()
         with writing(folder):
             self._partial.mkdir(exist_ok=True)
 
     def has(self, stage: str) -> bool:
-        """True where the stage's tensors are at hand."""
+        """Return whether the stage's tensors are stored.
+
+        Args:
+            stage: its name.
+
+        Returns:
+            True where they are.
+        """
         return (self._partial / f"{stage}.safetensors").exists()
 
     def save_tensors(self, stage: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep a stage's tensors."""
+        """Store a stage's tensors.
+
+        Args:
+            stage: its name.
+            tensors: by name.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
         self._keep_ways()
         write_tensors(self._partial / f"{stage}.safetensors", tensors)
 
     def load_tensors(self, stage: str) -> dict[str, Tensor]:
-        """A stage's tensors."""
+        """Load a stage's tensors.
+
+        Args:
+            stage: its name.
+
+        Returns:
+            name → tensor.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
         path = self._partial / f"{stage}.safetensors"
         try:
             return dict(load_file(str(path)))
@@ -122,17 +161,42 @@ class Store:
             raise damaged(path) from error
 
     def has_chapter(self, id: str) -> bool:
-        """True where the chapter was finished by an earlier, interrupted run."""
+        """Return whether an earlier, interrupted run finished the chapter.
+
+        Args:
+            id: of the chapter.
+
+        Returns:
+            True where it is stored.
+        """
         return (self._partial / f"{id}.json").exists()
 
     def save_chapter(self, chapter: Chapter, tables: Mapping[str, Any]) -> None:
-        """Keep a chapter and the tables as they stand after it."""
+        """Store a chapter and its tables.
+
+        Args:
+            chapter: finished.
+            tables: as they are after it.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
         self._keep_ways()
         content = {"chapter": chapter_to_dict(chapter), "tables": clean(dict(tables))}
         write_text(self._partial / f"{chapter.id}.json", json.dumps(content))
 
     def load_chapter(self, id: str) -> tuple[Chapter, dict[str, Any]]:
-        """A finished chapter, and the tables as they stood after it."""
+        """Load a finished chapter and its tables.
+
+        Args:
+            id: of the chapter.
+
+        Returns:
+            the chapter, and the tables as they were after it.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
         path = self._partial / f"{id}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -143,12 +207,19 @@ class Store:
             raise damaged(path) from error
 
     def _keep_ways(self) -> None:
-        # Before what was read so: an interruption between the two must not leave a stage of unknown ways.
+        # Before the stage itself: an interruption between the two must not leave a stage of unknown ways.
         if self.ways is not None:
             write_text(self._partial / WAYS, json.dumps(self.ways()))
 
     def load_ways(self) -> dict[str, Any] | None:
-        """What an interrupted run's ``ways`` gave; None where it read nothing."""
+        """Load how an interrupted run computed gradients, as its ``ways`` stated.
+
+        Returns:
+            ``manner`` and ``refuted``; None where it computed none.
+
+        Raises:
+            RunFolderError: the file is damaged.
+        """
         path = self._partial / WAYS
         if not path.exists():
             return None
@@ -162,23 +233,27 @@ class Store:
         return dict(content)
 
     def drop_readings(self) -> None:
-        """Drop the stages and chapters that rest on how the network was read."""
+        """Remove the stages and chapters that depend on how gradients were computed."""
         with writing(self._partial):
             for path in self._partial.iterdir():
                 if path.name != f"{HELD_OUT}.safetensors":
                     path.unlink()
 
     def clear_partial(self) -> None:
-        """Drop what was kept for resuming."""
+        """Remove what was stored for resuming."""
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def save_results(self, results: Results, page: str | None = None) -> None:
         """Write results.json, one Parquet file per table and, where given, report.html: all of them or none.
 
-        What was kept for resuming is dropped once all is written.
+        What was stored for resuming is removed once all is written.
+
+        Args:
+            results: with their tables.
+            page: the report; None: it is not written.
 
         Raises:
-            RunFolderError: a table would take the place of a file that is not memspace's.
+            RunFolderError: a table would overwrite a file that is not memspace's.
             OutputError: they cannot be written.
         """
         refuse_foreign_tables(self.folder, list(results.tables), self._files)
@@ -198,7 +273,17 @@ class Store:
         self.clear_partial()
 
     def write_report(self, html: str) -> Path:
-        """Write report.html; returns its path."""
+        """Write report.html.
+
+        Args:
+            html: the page.
+
+        Returns:
+            its path.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
         path = self.folder / "report.html"
         write_text(path, html)
         return path

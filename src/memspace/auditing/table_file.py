@@ -20,10 +20,16 @@ PARQUET, CSV = (".parquet", ".pq"), ".csv"
 
 
 def table_path(path: Path | str) -> Path:
-    """The path of a table to be written.
+    """Check the path of a table to be written.
+
+    Args:
+        path: ends in ``.parquet`` or ``.csv``.
+
+    Returns:
+        the path.
 
     Raises:
-        OutputError: its name does not end like a kind of table that can be written, or it is a folder.
+        OutputError: its name does not end in a kind of table that can be written, or it is a folder.
     """
     path = Path(path)
     if path.is_dir():
@@ -39,6 +45,10 @@ def table_path(path: Path | str) -> Path:
 
 def save_table(path: Path | str, columns: Mapping[str, Any]) -> None:
     """Write a table whole or not at all: Parquet (with units), or CSV with lists as JSON.
+
+    Args:
+        path: ends in ``.parquet`` or ``.csv``.
+        columns: name → sequence.
 
     Raises:
         OutputError: a name of another kind, or a file that cannot be written.

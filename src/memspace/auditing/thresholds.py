@@ -1,6 +1,6 @@
-"""How much is worth a finding: every threshold by which an audit speaks, each with its reason.
+"""Thresholds of findings, each with its reason.
 
-Whether a measurement supports a finding at all is ruled in ``audit.claims``: its interval has to lie beyond these.
+A measurement supports a finding where its interval lies beyond the threshold: see ``auditing.claims``.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ __all__ = [
     "WASTEFUL",
 ]
 
-# Of a score of random rotations. A trace of alignment beyond one more rotation is none to read units by.
+# Ratio to the score of random rotations; alignment below it is too weak to read units by.
 ALIGNED = 2.0
-# Nats. A rise of the loss along a path that is more than the noise between two trainings.
+# Rise of the loss along a path, nats: more than the noise between two trainings.
 BARRIER = 0.05
-# Of the measured loss. Two samples of a few hundred examples differ by as much, and a choice rarely turns on it.
+# Share of the measured loss: two samples of a few hundred examples differ by as much.
 ESTIMATE_OFF = 0.35
-# Share of wrong labels below which none is said to look wrong: a few hide in every data set.
+# Share of wrong labels below which no finding is made: every data set has a few.
 FEW_WRONG = 0.05
-# Of the labels' bits. A network that saves so much has found a rule and not only stored the examples.
+# Share of the labels' bits: a network that saves more has found a rule and not only stored the examples.
 LABELS_COMPRESSED = 0.25
-# Share of test examples that are copies of training examples. So few move an accuracy by at most as much.
+# Share of test examples that are copies of training examples: they change an accuracy by at most as much.
 LEAKED = 0.01
 # Probability from which a label or target is more likely wrong than right.
 LIKELY = 0.5
 # Straight line over the shortest path found: beyond, the line disturbs predictions more than the search is off.
 LONGER_LINE = 1.25
-# Of all self-influence, held by a hundredth of the examples: twenty times an equal share.
+# Share of all self-influence held by a hundredth of the examples: twenty times an equal share.
 MEMORISED_BY_TOP = 0.2
-# Outliers expected, from which at least one is: half a target rounds to one.
+# Expected number of outliers from which there is at least one: half a target rounds to one.
 ONE_TARGET = 0.5
 # Spearman's ρ from which a ranking by the linearised distance finds most of the inputs nearest to a change.
 RANKS_WELL = 0.8
-# Share of the weights that can go from which it pays to remove them.
+# Share of removable weights from which removal pays.
 REMOVABLE = 0.3
-# Share of training examples that are there twice, from which counts and intervals are off by more than their errors.
+# Share of duplicate training examples from which counts and intervals are off by more than their errors.
 REPEATED = 0.05
-# Of the next layer's cost. A layer that costs so many times more when rounded alone deserves bits of its own.
+# Ratio to the next layer's cost: a layer above it, rounded alone, deserves more bits.
 ROUNDING_LEAD = 2.0
-# Nats. What rounding a layer must cost before it is worth naming.
+# Least cost of rounding a layer, nats, that is worth a finding.
 ROUNDING_NOTICED = 0.01
-# Action spent over bought, or path over shortest distance: half of the training's way did nothing.
+# Ratio of action spent to loss bought, or of path to shortest distance: half of the training's path was wasted.
 WASTEFUL = 2.0

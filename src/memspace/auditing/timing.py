@@ -1,4 +1,4 @@
-"""How long a planned audit takes: passes by the time of a few batches, arithmetic by that of a matrix product."""
+"""The duration of a planned audit: passes by the time of a few batches, arithmetic by that of a matrix product."""
 
 from __future__ import annotations
 
@@ -38,10 +38,18 @@ class _Speed:
 
 
 def estimated_seconds(task: Task, space: ParameterSpace, plan: Plan) -> float:
-    """Seconds that the plan takes, within a factor of about two; refits come on top.
+    """Estimate the time that the plan takes, within a factor of about two, without refits.
 
-    Forwards are timed with others' weights in place and the loss taken, as most of them run; backwards by a pass that
+    Forwards are timed with other weights in place and the loss computed, as most of them run; backwards by a pass that
     squares per-example gradients of one sampled label.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        plan: the stages.
+
+    Returns:
+        seconds.
     """
     count = min(EXAMPLES, plan.batch, plan.n)
     law, theta = task.likelihood, space.flat(task.model)
@@ -71,24 +79,24 @@ def estimated_seconds(task: Task, space: ParameterSpace, plan: Plan) -> float:
 def _speed(task: Task, run: Callable[[int], None], count: int) -> _Speed:
     few = min(FEW, count)
     least, most = _timed(task, run, few), _timed(task, run, count)
-    each = max(0.0, most - least) / (count - few) if count > few else least / few
-    return _Speed(max(0.0, least - few * each), each)
+    example = max(0.0, most - least) / (count - few) if count > few else least / few
+    return _Speed(max(0.0, least - few * example), example)
 
 
 def _timed(task: Task, run: Callable[[int], None], count: int) -> float:
     """The fastest of a few, the first being left out: it warms up, and lets the batch be proven. Long ones run once."""
-    found: list[float] = []
+    times: list[float] = []
     begun = time.perf_counter()
     run(count)
     if (first := time.perf_counter() - begun) > 10 * LONG:
         return first
-    while len(found) < REPEATS and sum(found) < LONG:
+    while len(times) < REPEATS and sum(times) < LONG:
         begun = time.perf_counter()
         run(count)
         if task.device.type == "cuda":
             torch.cuda.synchronize()
-        found.append(time.perf_counter() - begun)
-    return min(found)
+        times.append(time.perf_counter() - begun)
+    return min(times)
 
 
 def _rate(task: Task) -> float:

@@ -94,13 +94,13 @@ def exact_within(repeated: RepeatedExamples) -> Value:
 
 @measure("duplicates.near.train", chapter="stored", unit="pairs", estimator=NEAR, source="facco2017")
 def near_within(repeated: RepeatedExamples) -> Value | Absent:
-    """Pairs of training examples that the network takes for one another."""
+    """Pairs of training examples that the network hardly distinguishes."""
     return repeated.pairs.near
 
 
 @measure("duplicates.near.train.beyond_chance", chapter="stored", unit="pairs", estimator=BEYOND, source="garwood1936")
 def beyond_chance_within(repeated: RepeatedExamples) -> Value | None:
-    """How many more than chance gives."""
+    """Near pairs beyond the most that chance gives."""
     return repeated.pairs.beyond
 
 
@@ -112,7 +112,7 @@ def exact_across(leaked: LeakedExamples) -> Value:
 
 @measure("duplicates.near.train-test", chapter="stored", unit="pairs", estimator=NEAR, source="facco2017")
 def near_across(leaked: LeakedExamples) -> Value | Absent:
-    """Test examples that the network takes for training examples."""
+    """Test examples that the network hardly distinguishes from training examples."""
     return leaked.pairs.near
 
 
@@ -120,7 +120,7 @@ def near_across(leaked: LeakedExamples) -> Value | Absent:
     "duplicates.near.train-test.beyond_chance", chapter="stored", unit="pairs", estimator=BEYOND, source="garwood1936"
 )
 def beyond_chance_across(leaked: LeakedExamples) -> Value | None:
-    """How many more than chance gives."""
+    """Near pairs beyond the most that chance gives."""
     return leaked.pairs.beyond
 
 

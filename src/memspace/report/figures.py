@@ -19,7 +19,14 @@ PALETTE_DARK = ("#56b4e9", "#f0a35e", "#2fbf94", "#e79ac6", "#d9c04a", "#b5b9ff"
 
 
 def to_plotly(figure: Figure) -> dict[str, Any]:
-    """``{"data": [...], "layout": {...}}`` in light hues; the page recolours by ``trace.meta.hue`` and its theme."""
+    """Make the plotly figure of a figure's data, in light hues; the page recolours by ``trace.meta.hue`` and its theme.
+
+    Args:
+        figure: the data.
+
+    Returns:
+        ``{"data": [...], "layout": {...}}`` of plain types.
+    """
     data: list[dict[str, Any]] = []
     for k, s in enumerate(figure.series):
         hue = k % len(PALETTE)
@@ -103,8 +110,8 @@ def _line(x: float) -> dict[str, Any]:
 
 def _range(figure: Figure, marks: Sequence[float]) -> dict[str, Any]:
     """The data and the marks; left to itself the plotting library would also make room for the marks' words."""
-    found = [_place(v, figure.x_scale) for v in (*_values(figure, "x"), *marks)]
-    places = [p for p in found if p is not None]
+    positions = [_place(v, figure.x_scale) for v in (*_values(figure, "x"), *marks)]
+    places = [p for p in positions if p is not None]
     low, high = min(places), max(places)
     pad = 0.05 * (high - low) or 0.5
     return {"range": [low - pad, high + pad]}
@@ -150,8 +157,8 @@ def _trace(s: Series, hue: int, k: int) -> dict[str, Any]:
     if s.mode == "bar":
         return trace | {"type": "bar", "marker": {"color": colour}, "textposition": "none"} | _error(s)
     if s.mode == "points":
-        look = {"color": colour, "size": 6, "opacity": 0.75}
-        return trace | {"type": "scatter", "mode": "markers", "marker": look} | _error(s)
+        style = {"color": colour, "size": 6, "opacity": 0.75}
+        return trace | {"type": "scatter", "mode": "markers", "marker": style} | _error(s)
     return trace | {
         "type": "scatter",
         "mode": "lines+markers" if len(s.x) <= 40 else "lines",
@@ -164,8 +171,8 @@ def _error(s: Series) -> dict[str, Any]:
     if s.low is None or s.high is None:
         return {}
     up, down = _gaps(s.y, s.high), _gaps(s.low, s.y)
-    look = {"thickness": 1.2, "width": 3, "color": "#777777"}
-    return {"error_y": {"type": "data", "array": up, "arrayminus": down, **look}}
+    style = {"thickness": 1.2, "width": 3, "color": "#777777"}
+    return {"error_y": {"type": "data", "array": up, "arrayminus": down, **style}}
 
 
 def _gaps(lower: Sequence[float], upper: Sequence[float]) -> list[float | None]:

@@ -26,7 +26,7 @@ __all__ = ["AUDIT", "COMPARISON", "RECORDING", "Page", "render"]
 
 @dataclass(frozen=True)
 class _Headline:
-    """A number for the head of the page, and what it means in plain words."""
+    """A number at the head of the page, with its meaning in plain words."""
 
     label: str
     number: str
@@ -38,8 +38,13 @@ class _Headline:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page is called: window title and heading go after and before the results' name; ``done``: what was done
-    on the day; ``headlines``: what a reader sees first, where it was measured: (name, label, what it means).
+    """The words of a page that depend on what is reported.
+
+    Args:
+        title: of the window, after the results' name.
+        heading: of the page, before the results' name.
+        done: what was done on the day.
+        headlines: numbers at the head, where they were measured, as (name, label, meaning).
     """
 
     title: str
@@ -55,7 +60,11 @@ HEADLINES = (
     ("complexity.information", "Information held", "What the weights keep of the training data."),
     ("complexity.effective_parameters", "Effective parameters", "How many the data really determine."),
     ("efficiency.smallest_share", "Weights needed", "The others can be cut for at most 1% accuracy."),
-    ("robustness.sigma_one_percent", "Weight noise borne", "Random shift of every weight that costs 1% accuracy."),
+    (
+        "robustness.sigma_one_percent",
+        "Weight noise at 1% accuracy loss",
+        "Random shift of every weight.",
+    ),
     ("action.inefficiency", "Length of training", "Path travelled over the shortest possible."),
 )
 AUDIT = Page("memory audit", ", read as a memory", "audited", HEADLINES)
@@ -86,11 +95,19 @@ RECORDING = Page(
     ),
 )
 _ORDER = {"bad": 0, "warn": 1, "good": 2, "note": 3}
-_WORDS = {"bad": "Act on this", "warn": "Watch", "good": "Good", "note": "Know"}
+_WORDS = {"bad": "Act on this", "warn": "Watch", "good": "Good", "note": "Info"}
 
 
 def render(results: Results, kind: Page = AUDIT) -> str:
-    """The page, about five megabytes (the plotting library is inside)."""
+    """Render results as one self-contained page of about five megabytes, which contains the plotting library.
+
+    Args:
+        results: what is shown.
+        kind: words of the page.
+
+    Returns:
+        HTML.
+    """
     environment = Environment(
         loader=PackageLoader("memspace.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -191,7 +208,14 @@ def _script_json(value: Any) -> str:
 
 
 def png(picture: Sequence[Sequence[Any]]) -> Markup:
-    """A picture as an inline PNG: rows of grey values or of (r, g, b), 0..1."""
+    """Encode a picture as an inline PNG.
+
+    Args:
+        picture: rows of grey values or of (r, g, b), 0..1.
+
+    Returns:
+        a data URL.
+    """
     height, width = len(picture), len(picture[0])
     colour = isinstance(picture[0][0], list | tuple)
     raw = bytearray()

@@ -1,4 +1,4 @@
-"""The numbers of a running training in the terminal: one line that is written over."""
+"""The numbers of a running training in the terminal: one line that is rewritten."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ class _Told(Protocol):
 
 
 class LiveLine:
-    """Called with numbers, shows them on standard error; where that is no terminal, one line per doubling of steps."""
+    """A callable that shows numbers on standard error; without a terminal, one line per doubling of steps.
+
+    Args:
+        console: where it writes; None: standard error.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Terminal(stderr=True)
@@ -50,13 +54,20 @@ class LiveLine:
             self._console.print(line, soft_wrap=True, highlight=False)
 
     def close(self) -> None:
-        """Leave the last line standing."""
+        """End the live line and leave its last state visible."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     @staticmethod
     def text(numbers: _Told) -> str:
-        """What is known, in one line."""
+        """Format the known numbers in one line.
+
+        Args:
+            numbers: of one probe evaluation.
+
+        Returns:
+            the line.
+        """
         known = numbers.known()
         return f"step {numbers.step:,}  " + "  ".join(f"{word} {known[k]:.4g}" for k, word in _SHOWN if k in known)

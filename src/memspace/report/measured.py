@@ -17,7 +17,14 @@ __all__ = ["show_measured"]
 def show_measured(
     title: str, measurements: Sequence[Measurement], unmeasured: Sequence[Unmeasured], console: Console
 ) -> None:
-    """Value, interval and unit of each; below, what is absent and why."""
+    """Print value, interval and unit of measurements, and below them what is absent and why.
+
+    Args:
+        title: of the table.
+        measurements: in order.
+        unmeasured: what is absent.
+        console: where it is printed.
+    """
     table = Table("quantity", "value", "95% interval", "unit", title=styled(title), title_justify="left")
     for m in measurements:
         cells = (m.name, format_value(m), format_interval(m), "" if m.unit == "1" else m.unit)

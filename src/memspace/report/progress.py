@@ -24,7 +24,11 @@ __all__ = ["LineProgress", "TerminalProgress"]
 
 
 class TerminalProgress(Progress):
-    """Bars on standard error while the context is open; a finished piece of work leaves nothing behind."""
+    """Bars on standard error while the context is open; finished work leaves nothing behind.
+
+    Args:
+        console: where the bars are.
+    """
 
     def __init__(self, console: Console) -> None:
         self._bars = Bars(
@@ -52,7 +56,7 @@ class TerminalProgress(Progress):
         self._bars.console.print(printable(text))
 
     def start(self, what: str, total: int) -> int:
-        """A new bar."""
+        """Add a bar."""
         return int(self._bars.add_task(printable(what), total=total))
 
     def advance(self, handle: int, ticks: int = 1) -> None:
@@ -60,12 +64,18 @@ class TerminalProgress(Progress):
         self._bars.advance(TaskID(handle), ticks)
 
     def finish(self, handle: int) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bars.remove_task(TaskID(handle))
 
 
 class LineProgress(Progress):
-    """For standard error that is no terminal: at most one line per ``every`` seconds, none for short work."""
+    """Progress without a terminal: at most one line per interval, none for short work.
+
+    Args:
+        write: writes a line.
+        every: seconds between lines, at least.
+        clock: seconds.
+    """
 
     def __init__(
         self, write: Callable[[str], None], every: float = 15.0, clock: Callable[[], float] = time.monotonic

@@ -13,16 +13,35 @@ __all__ = ["Terminal", "styled"]
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
-    """Pieces of text one after another, each plain or as (text, style)."""
+    """Join pieces of text, each plain or as (text, style).
+
+    Args:
+        parts: in order; control characters are replaced by a mark.
+
+    Returns:
+        the text.
+    """
     return Text.assemble(*(printable(p) if isinstance(p, str) else (printable(p[0]), p[1]) for p in parts))
 
 
 class Terminal(Console):
-    """A console that takes strings literally; what is to be styled is made by :func:`styled`."""
+    """A console that takes strings literally; :func:`styled` makes styled text.
+
+    Args:
+        settings: of ``rich.console.Console``.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False} | settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """A string as text."""
+        """Render a string as literal text.
+
+        Args:
+            text: the string.
+            settings: of ``rich.console.Console.render_str``.
+
+        Returns:
+            the text.
+        """
         return super().render_str(printable(text), **settings)

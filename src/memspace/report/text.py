@@ -17,7 +17,13 @@ _SIGN = {"bad": "✗", "warn": "!", "good": "✓", "note": "·"}
 
 
 def summarise(results: Results, folder: Path | None, console: Console) -> None:
-    """One line per chapter, the findings that call for action, and where the report lies."""
+    """Print one line per chapter, the findings that call for action, and the path of the report.
+
+    Args:
+        results: what is shown.
+        folder: of the report; None: there is none.
+        console: where it is printed.
+    """
     grid = Table.grid(padding=(0, 2))
     for c in results.chapters:
         grid.add_row(styled((c.title, "bold")), styled(c.answer))

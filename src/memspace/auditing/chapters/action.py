@@ -50,17 +50,18 @@ def followed(task: Task, space: ParameterSpace, budget: Budget) -> TrainingActio
 def answer(measured: Measured, training: TrainingAction) -> str:
     """Say what was bought along which path."""
     bought, length = measured["action.loss_bought"].value, _length(measured).value
-    said = f"It bought {bought:.3g} nats of loss along a path of {length:.3g} nats^½"
+    sentence = f"It bought {bought:.3g} nats of loss along a path of {length:.3g} nats^½"
     ratio = measured.get("action.inefficiency")
-    return said + (f", {ratio.value:.1f} times the shortest." if ratio is not None else "; it ends where it began.")
+    return sentence + (f", {ratio.value:.1f} times the shortest." if ratio is not None else "; it ends where it began.")
 
 
 def _length(found: Measured) -> Measurement:
-    """Without noise where that could be told, else as recorded."""
+    """The length without noise where it is known, else as recorded."""
     return found.get("action.drift_length", found["action.length"])
 
 
 def travelled(found: Measured) -> Finding | None:
+    """Compare the path of training with the shortest one."""
     if "action.inefficiency" not in found:
         return None
     m = found["action.inefficiency"]
@@ -71,9 +72,9 @@ def travelled(found: Measured) -> Finding | None:
     if "action.drift_length" in found:
         evidence += f" As recorded, with the noise of its steps, it is {found['action.length'].value:.3g} nats^½ long."
     if not m.reliable:
-        title = "How much of the way was needed cannot be told from this recording"
+        title = "This recording does not show how much of the path was needed"
         return Finding("note", title, f"{evidence} {_sentence(m.note)}", "Record more checkpoints.", "action")
-    advice = "A smaller learning rate late, or averaging the weights, would shorten the way back and forth."
+    advice = "A smaller learning rate late, or averaging the weights, would shorten the path."
     return Finding(
         "note",
         f"Training travelled {m.value:.1f} times the least possible distance",
@@ -90,7 +91,7 @@ def _sentence(note: str) -> str:
 
 
 def spent(found: Measured, training: TrainingAction) -> Finding | None:
-    """What the loss cost, on the examples the slope was taken on; said as unknown where its interval says so."""
+    """State the action spent per nat of loss; or, where its interval is too wide, that it is unknown."""
     if "action.excess" not in found or "action.spent_over_bought" not in found:
         return None
     excess, ratio = found["action.excess"], found["action.spent_over_bought"]
@@ -99,11 +100,11 @@ def spent(found: Measured, training: TrainingAction) -> Finding | None:
     if not excess.reliable:
         return Finding(
             "note",
-            "How wasteful training was cannot be told from this recording",
+            "This recording does not show how wasteful training was",
             f"{measured}. {_sentence(excess.note)}",
             "Record more checkpoints."
             if "checkpoints" in excess.note.split("; ")[-1]
-            else "Look at the examples whose labels look wrong first.",
+            else "Review the examples whose labels look wrong first.",
             "action",
         )
     worst = max(range(len(training.segments["excess"])), key=lambda k: training.segments["excess"][k])
@@ -122,6 +123,7 @@ def spent(found: Measured, training: TrainingAction) -> Finding | None:
 
 
 def path_figures(training: TrainingAction) -> tuple[Figure, ...]:
+    """Draw the length of the path with the loss, and where the action excess arose."""
     steps = [max(s, 0.5) for s in training.step]
     figures = [
         Figure(

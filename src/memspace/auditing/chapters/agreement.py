@@ -1,4 +1,4 @@
-"""An estimate made without test data next to the measured one: close, off, or too few examples to tell."""
+"""An estimate from training data next to the measured number: close, off, or too few examples to judge."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["agreement"]
 
 
 def agreement(gap: Measurement | None, close: float, evidence: str) -> Finding:
-    """Return what a difference between estimate and measurement says.
+    """Return the finding that a difference between estimate and measurement supports.
 
     Args:
         gap: estimate less measurement, with the interval of both together; not reliable where the estimate is not; None
@@ -22,9 +22,9 @@ def agreement(gap: Measurement | None, close: float, evidence: str) -> Finding:
     """
     unsure = Finding(
         "note",
-        "Whether the estimate made without test data is close cannot be told",
+        "The test data are too few to judge the estimate from training data",
         evidence,
-        "Use the measured number; more test examples would tell.",
+        "Use the measured number, or more test examples.",
         "generalisation",
     )
     if gap is None:
@@ -32,7 +32,7 @@ def agreement(gap: Measurement | None, close: float, evidence: str) -> Finding:
     side = above(gap.name, close) if gap.value > 0 else below(gap.name, -close)
     off = Finding(
         "warn",
-        "The estimate made without test data is too " + ("high" if gap.value > 0 else "low"),
+        "The estimate from training data is too " + ("high" if gap.value > 0 else "low"),
         evidence,
         "Trust the measured number; the test data may differ from the training data.",
         "generalisation",
@@ -41,7 +41,7 @@ def agreement(gap: Measurement | None, close: float, evidence: str) -> Finding:
     )
     return Finding(
         "good",
-        "The estimate made without test data is close",
+        "The estimate from training data is close to the test result",
         evidence,
         "Trust the estimate on data like these.",
         "generalisation",

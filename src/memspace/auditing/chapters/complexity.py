@@ -61,7 +61,7 @@ def gain_figure(by_gain: NormByGain) -> Figure:
     return Figure(
         "gain",
         "The gain trap",
-        "Multiplying the last layer changes no prediction, yet moves the Fisher–Rao norm this far: compare networks only at matched cross-entropy.",
+        "Multiplying the last layer changes no prediction, yet changes the Fisher–Rao norm this much: compare networks only at matched cross-entropy.",
         "gain of the last layer",
         "θᵀFθ (nats)",
         (Series("Fisher–Rao norm", GAINS.tolist(), by_gain.norms.tolist()),),

@@ -59,7 +59,7 @@ def depth_figure(depth: Depth) -> Figure:
     return Figure(
         "depth",
         "Where the hidden states move",
-        "Each block's share of the action along depth: as features move, and as far as the outputs feel it.",
+        "Each block's share of the action along depth: in feature space, and in the Fisher metric of the outputs.",
         "block",
         "share",
         series,

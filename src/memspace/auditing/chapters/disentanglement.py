@@ -58,7 +58,7 @@ def score_figure(scores: FactorScores) -> Figure:
     return Figure(
         "disentanglement",
         "Disentanglement against random rotations",
-        "A score that a random rotation of the layer also reaches says nothing about its units.",
+        "A score that a random rotation of the layer also reaches carries no information about its units.",
         "score",
         "value",
         (
@@ -71,7 +71,7 @@ def score_figure(scores: FactorScores) -> Figure:
 DISENTANGLEMENT = ChapterDeclaration(
     id="disentanglement",
     title="Disentanglement",
-    question="Does the network keep independent facts apart?",
+    question="Does the network separate independent factors?",
     answer=answer,
     measures=FACTOR_MEASURES,
     findings=(single_units,),

@@ -37,7 +37,7 @@ def removable(least: LeastShare, judge: PruningJudge, magnitude: ByMagnitude) ->
     if cut <= 0:
         return Finding(
             "note",
-            "No weight can surely go",
+            "No weight can be removed with confidence",
             f"{magnitude.curve.n:,} {word} examples are too few to show that any cut on the grid costs less than "
             f"{ACCURACY_COST:.0%} accuracy.",
             "Measure a pruned copy on more examples, or retrain after pruning.",

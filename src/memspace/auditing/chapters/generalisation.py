@@ -6,7 +6,7 @@ import numpy as np
 
 from memspace.auditing.chapter import ChapterDeclaration
 from memspace.auditing.chapters.agreement import agreement
-from memspace.auditing.chapters.regression import explained_as_foretold
+from memspace.auditing.chapters.regression import explained_against_test
 from memspace.auditing.claims import reliable, unreliable
 from memspace.auditing.results import Figure, Finding, Series
 from memspace.auditing.thresholds import ESTIMATE_OFF
@@ -38,15 +38,15 @@ def answer(
 ) -> str:
     """Say which test loss to expect, and what was measured."""
     low, high = expected.interval
-    foretold = (
+    estimated = (
         f"From training data alone: test loss {expected.value:.3g} {outputs.nats} "
         f"({low:.2g} to {high:.2g}; {expected.how})."
     )
-    return foretold if test is None else foretold + _as_measured(len(test.f), measured, real=spread is not None)
+    return estimated if test is None else estimated + _as_measured(len(test.f), measured, real=spread is not None)
 
 
 def _as_measured(n: int, measured: Measured, *, real: bool) -> str:
-    """What n test examples say of it; ``real``: whether targets are real numbers."""
+    """The result on n test examples; ``real``: whether targets are real numbers."""
     loss, gap, share = (measured.get(name) for name in (MEASURED, GAP, EXPLAINED))
     if real:
         return "" if share is None else f" It explains {share.value:.0%} of the variance of the test targets."
@@ -56,10 +56,10 @@ def _as_measured(n: int, measured: Measured, *, real: bool) -> str:
     return f" Measured on {n:,} test examples: {loss.value:.3g}{off}."
 
 
-def as_foretold(
+def estimate_against_test(
     outputs: TrainingOutputs, expected: Expected, measured: Measured, spread: TargetSpread | None
 ) -> Finding | None:
-    """Hold the loss expected without test data against the measured one."""
+    """Compare the loss expected from training data with the measured one."""
     loss = measured.get(MEASURED)
     if loss is None or spread is not None:
         return None
@@ -90,7 +90,7 @@ def to_expect(
 
 
 def damping_doubted(task: Task, damping: DampingChoice, held_out: HeldOut | None) -> Finding:
-    """Warn where the damping says of itself that it is not to be trusted."""
+    """Warn where the damping is not reliable."""
     advice = (
         "Read leave-one-out numbers of single examples as a ranking."
         if held_out is not None or refit_of(task) is not None
@@ -115,7 +115,7 @@ def damping_figure(damping: DampingChoice) -> Figure | None:
     return Figure(
         "damping",
         "How the damping was chosen",
-        "The leave-one-out estimate of the held-out examples' loss falls with the damping; it is chosen where it meets networks that really did not see them (95% band).",
+        "The leave-one-out estimate of the held-out examples' loss falls with the damping; it is chosen where it meets networks trained without them (95% band).",
         "damping γ (nats)",
         "loss (nats)",
         (
@@ -175,7 +175,7 @@ GENERALISATION = ChapterDeclaration(
         explained.loo_gap,
         measures.true_label_estimate,
     ),
-    findings=(as_foretold, to_expect, explained_as_foretold, damping_doubted),
+    findings=(estimate_against_test, to_expect, explained_against_test, damping_doubted),
     figures=(damping_figure, loo_figure),
     notes=(damping_note,),
 )

@@ -40,7 +40,7 @@ def stiffest_layer(space: ParameterSpace, curvature: Curvature) -> Finding:
         "note",
         f"{name} carries {share:.0%} of the sensitivity to noise",
         f"tr F of {name} is {float(traces.max()):.3g} of {float(traces.sum()):.3g} nats: equal noise on all weights.",
-        "Look here first when fine-tuning moves predictions; what rounding costs by layer is told under robustness.",
+        "Check this layer first when fine-tuning moves predictions; robustness shows the cost of rounding by layer.",
         "geometry",
     )
 

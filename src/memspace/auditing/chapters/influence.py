@@ -63,7 +63,7 @@ def explained_predictions(
 
 
 def _asked(task: Task) -> Data:
-    """Where queries come from."""
+    """The data that queries come from."""
     return task.train if task.test is None else task.test
 
 

@@ -21,7 +21,7 @@ from memspace.measures.values import Budget
 from memspace.measures.workspace import Measured
 from memspace.task.task import Task
 
-__all__ = ["SHOWN_INPUT_MEASURES", "easily_flipped", "input_figures", "linearised_rank", "probed", "said_of_inputs"]
+__all__ = ["SHOWN_INPUT_MEASURES", "easily_flipped", "input_figures", "linearised_rank", "probed", "sentence_on_inputs"]
 
 EXAMPLES, DRAWS = 200, 2
 ATTACKED, SHORTENED = 66, 12  # forwards an input of the quick attack, as measured; those without a gradient
@@ -60,8 +60,15 @@ def probed(task: Task, budget: Budget) -> InputStudy:
     return probed_inputs(task, settings, budget.progress)
 
 
-def said_of_inputs(measured: Measured) -> str:
-    """Say how far inputs are from another decision; empty where that was not measured."""
+def sentence_on_inputs(measured: Measured) -> str:
+    """Say how far inputs are from another decision.
+
+    Args:
+        measured: of the chapter.
+
+    Returns:
+        a sentence that begins with a space; empty where that was not measured.
+    """
     if RANK not in measured or "input.distance_l2" not in measured:
         return ""
     return (
@@ -71,7 +78,7 @@ def said_of_inputs(measured: Measured) -> str:
 
 
 def linearised_rank(study: InputStudy, measured: Measured) -> Finding | None:
-    """Say whether the linearised distance tells which inputs are easy to flip."""
+    """Say whether the linearised distance shows which inputs are easy to flip."""
     if study.found is None or RANK not in measured:
         return None
     distance = study.found.distance
@@ -84,7 +91,7 @@ def linearised_rank(study: InputStudy, measured: Measured) -> Finding | None:
     )
     poor = Finding(
         "warn",
-        "The linearised distance does not tell which inputs are easy to flip",
+        "The linearised distance does not show which inputs are easy to flip",
         evidence,
         "Attack the inputs that matter (memspace attack).",
         "robustness",
@@ -92,7 +99,7 @@ def linearised_rank(study: InputStudy, measured: Measured) -> Finding | None:
     )
     return Finding(
         "note",
-        "The linearised distance tells which inputs are easy to flip",
+        "The linearised distance shows which inputs are easy to flip",
         evidence,
         "Rank inputs by margin over gradient norm, min gap/‖∇gap‖, instead of attacking each of them.",
         "robustness",
@@ -117,7 +124,7 @@ def input_figures(study: InputStudy) -> tuple[Figure, ...]:
     distances = Figure(
         "input-distance",
         "Distance to another decision: predicted and measured",
-        "Each point an input: the linearised distance and the Fisher reading against the smallest perturbation found.",
+        "Each point is an input: the linearised distance and the Fisher distance against the smallest perturbation found.",
         "measured (Euclidean, input units)",
         "predicted",
         (

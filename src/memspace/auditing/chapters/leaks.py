@@ -1,4 +1,4 @@
-"""What is said of test examples that are training examples."""
+"""The finding on test examples that are training examples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def copies_among_tests(test: WithoutCopies, measured: Measured) -> Finding | Non
 
 
 def _others(test: WithoutCopies, measured: Measured) -> str:
-    """What the network does on the test examples that are no copies."""
+    """The results on the test examples that are not copies."""
     if not len(test.f):
         return "Nothing is left to test on."
     accuracy, loss = measured.get(ACCURACY), measured.get(LOSS)

@@ -100,9 +100,9 @@ def _checked(found: Recording, law: Likelihood, outputs: Sequence[Tensor]) -> tu
 def answer(measured: Measured, path: RecordedPath) -> str:
     """Say how much loss was bought along which path."""
     length = measured.get("action.drift_length", measured["action.length"]).value
-    said = f"{measured['action.loss_bought'].value:.3g} nats of loss bought along a path of {length:.3g} nats^½"
+    sentence = f"{measured['action.loss_bought'].value:.3g} nats of loss bought along a path of {length:.3g} nats^½"
     ratio = measured.get("action.inefficiency")
-    return said + (f", {ratio.value:.1f} times the shortest." if ratio is not None else ".")
+    return sentence + (f", {ratio.value:.1f} times the shortest." if ratio is not None else ".")
 
 
 def fault(found: Recording) -> Finding | None:

@@ -28,7 +28,11 @@ SIMPLE = ("magnitude", "fisher-diagonal")  # methods that every other is shown n
 
 @dataclass(frozen=True)
 class PruningCurves:
-    """Accuracy and loss against the share kept, a curve a method."""
+    """Accuracy and loss by the share that remains, one curve per method.
+
+    Args:
+        curves: each on the same data.
+    """
 
     curves: tuple[PruningCurve, ...]
 
@@ -55,9 +59,9 @@ def pruning_curves(
     by_method[networks[0].method] = list(networks)
     theta, curves = space.flat(task.model), []
     for method, pruned in by_method.items():
-        kept = [1.0, *(p.share for p in pruned)]
+        shares_kept = [1.0, *(p.share for p in pruned)]
         flats = [theta, *(p.flat for p in pruned)]
-        curve = accuracy_curve(task, space, flats, method, data=data, index=None, kept=kept, progress=progress)
+        curve = accuracy_curve(task, space, flats, method, data=data, index=None, kept=shares_kept, progress=progress)
         curves.append(curve)
     return PruningCurves(tuple(curves))
 
@@ -80,8 +84,8 @@ def answer(measured: Measured, cost: PruningCost) -> str:
     """Say what accuracy (or loss) was before, and what it is at the share kept."""
     key = "loss" if cost.right is None else "accuracy"
     before, after = (measured[f"pruning.{key}_{when}"].value for when in ("before", "after"))
-    kept = f"With {cost.pruned.share:.1%} of the weights kept by {cost.pruned.method}"
-    return f"{kept}, {cost.data} {key} goes from {before:.3g} to {after:.3g}."
+    method = f"With {cost.pruned.share:.1%} of the weights kept by {cost.pruned.method}"
+    return f"{method}, {cost.data} {key} goes from {before:.3g} to {after:.3g}."
 
 
 def curves_figure(task: Task, cost: PruningCost, found: PruningCurves) -> Figure:

@@ -1,4 +1,4 @@
-"""What is said of real targets: whether the explained variance was foretold, and which targets are outliers."""
+"""Findings on real targets: whether the estimate of the explained variance was right, and which are outliers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from memspace.measures.values import TestOutputs
 from memspace.measures.workspace import Measured
 from memspace.task.task import Task
 
-__all__ = ["explained_as_foretold", "suspicious_targets", "verdict_on_targets"]
+__all__ = ["explained_against_test", "suspicious_targets", "verdict_on_targets"]
 
 SHOWN = 24
 
 
-def explained_as_foretold(task: Task, spread: TargetSpread, test: TestOutputs, measured: Measured) -> Finding | None:
-    """Hold the variance explained from training data alone against that of the test data."""
+def explained_against_test(task: Task, spread: TargetSpread, test: TestOutputs, measured: Measured) -> Finding | None:
+    """Compare the explained variance estimated from training data with that of the test data."""
     inside, outside = measured.get("regression.r2_loo"), measured.get("regression.r2_test")
     if inside is None or outside is None:
         return None
@@ -30,13 +30,13 @@ def explained_as_foretold(task: Task, spread: TargetSpread, test: TestOutputs, m
 
 
 def verdict_on_targets(targets: Targets, measured: Measured) -> Finding | None:
-    """Say whether targets are outliers: found, none, or not to be told."""
+    """Say whether targets are outliers: some, none, or unclear."""
     share, expected = measured.get("outliers.share"), measured.get("outliers.expected")
     if share is None or expected is None:
         return None
     likely = int((targets.p > LIKELY).sum())
     word = "target looks like an outlier" if likely == 1 else "targets look like outliers"
-    titles = f"{likely} {word}", "No target looks like an outlier", "Whether targets are outliers cannot be told"
+    titles = f"{likely} {word}", "No target looks like an outlier", "It is unclear whether targets are outliers"
     evidence = f"Estimated share {share.value:.1%}, {expected.value:.1f} targets."
     claim = above(expected.name, ONE_TARGET)
     finding = verdict(titles, "warn", evidence, column="p_outlier", share=share.name, claim=claim)

@@ -10,7 +10,7 @@ from memspace.auditing.chapters.inputs import (
     easily_flipped,
     input_figures,
     linearised_rank,
-    said_of_inputs,
+    sentence_on_inputs,
 )
 from memspace.auditing.chapters.rounding import bits_needed, layer_figure, weakest_layer
 from memspace.auditing.results import Figure, Series
@@ -25,12 +25,12 @@ __all__ = ["ROBUSTNESS"]
 
 
 def answer(measured: Measured) -> str:
-    """Say how much noise the weights bear and how far the second order holds; then what is known of inputs."""
+    """Say how much noise costs 1% accuracy and how far the second order holds; then what is known of inputs."""
     if "robustness.kl_ratio_small" not in measured:
-        return f"What noise in the weights costs could not be measured.{said_of_inputs(measured)}"
+        return f"The cost of noise in the weights could not be measured.{sentence_on_inputs(measured)}"
     sigma = measured.get("robustness.sigma_one_percent")
     limit = measured.get("robustness.second_order_limit")
-    bears = "" if sigma is None else f"A noise of σ = {sigma.value:.2g} on every weight costs 1% accuracy. "
+    noise = "" if sigma is None else f"A noise of σ = {sigma.value:.2g} on every weight costs 1% accuracy. "
     agree = (
         "the two agree over the whole range tried"
         if limit is None
@@ -38,8 +38,8 @@ def answer(measured: Measured) -> str:
     )
     ratio = measured["robustness.kl_ratio_small"].value
     return (
-        f"{bears}At a predicted {PREDICTED[SMALL]} nats the measured divergence is {ratio:.2f} times the "
-        f"second-order prediction; {agree}.{said_of_inputs(measured)}"
+        f"{noise}At a predicted {PREDICTED[SMALL]} nats the measured divergence is {ratio:.2f} times the "
+        f"second-order prediction; {agree}.{sentence_on_inputs(measured)}"
     )
 
 
@@ -85,7 +85,7 @@ def _divergence(curve: NoiseCurve) -> Figure:
 ROBUSTNESS = ChapterDeclaration(
     id="robustness",
     title="Robustness",
-    question="How much may weights and inputs move before the memory suffers?",
+    question="How much may weights and inputs change before predictions do?",
     answer=answer,
     measures=(
         measures.ratio_at_small_noise,

@@ -14,16 +14,16 @@ __all__ = ["bits_needed", "layer_figure", "weakest_layer"]
 
 
 def bits_needed(rounded: WeightsRounded, measured: Measured) -> Finding | None:
-    """Say in how few bits the weights can be stored; where the examples are too few to tell, that."""
+    """Say in how few bits the weights can be stored, or that the examples are too few to show it."""
     if rounded.right_before is None:
         return None
     changes = {bits: measured[accuracy_change(bits)] for bits in BITS if accuracy_change(bits) in measured}
-    told = "; ".join(
+    listed = "; ".join(
         f"{m.value:+.2%} ({m.interval[0]:+.2%} to {m.interval[1]:+.2%}) at {bits} bits"
         for bits, m in changes.items()
         if m.interval is not None
     )
-    evidence = f"{rounded.judged_on} accuracy {float(rounded.right_before.mean()):.1%}; change {told}."
+    evidence = f"{rounded.judged_on} accuracy {float(rounded.right_before.mean()):.1%}; change {listed}."
     finding = _unknown_or_costly(max(changes), next(iter(changes.values())).n, evidence)
     for bits in sorted(changes, reverse=True):
         finding = Finding(
@@ -39,10 +39,10 @@ def bits_needed(rounded: WeightsRounded, measured: Measured) -> Finding | None:
 
 
 def _unknown_or_costly(most: int, n: int, evidence: str) -> Finding:
-    """That even the finest rounding tried costs accuracy, or that it can't be told."""
+    """The finding that even the finest rounding costs accuracy, or that the examples are too few."""
     unknown = Finding(
         "note",
-        f"{n:,} examples cannot tell whether rounding to {most} bits costs {ACCURACY_COST:.0%} accuracy",
+        f"{n:,} examples are too few to show whether rounding to {most} bits costs {ACCURACY_COST:.0%} accuracy",
         evidence,
         "Measure the rounded network on more examples before relying on it.",
         "robustness",
@@ -68,7 +68,7 @@ def weakest_layer(layers: LayersRounded) -> Finding | None:
         if cost > ROUNDING_LEAD * other and cost > ROUNDING_NOTICED and _surely_more(first, second):
             return Finding(
                 "note",
-                f"{first.label} bears rounding least",
+                f"{first.label} is most sensitive to rounding",
                 f"Rounded alone to {bits} bits it costs {cost:.2g} nats, the next, {second.label}, {other:.2g}.",
                 f"Below {bits + 1} bits give {first.label} more bits than the other layers.",
                 "robustness",
@@ -92,7 +92,7 @@ def layer_figure(layers: LayersRounded) -> Figure:
         series.append(Series(f"½ δᵀFδ, {bits} bits", labels, [float(c.predicted.mean()) for c in costs], "points"))
     return Figure(
         "rounding-by-layer",
-        "What rounding one layer costs",
+        "Cost of rounding one layer",
         "KL from the network to a copy in which that layer alone is rounded, and its second-order prediction.",
         "layer",
         "KL (nats)",

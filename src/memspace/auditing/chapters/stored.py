@@ -1,4 +1,4 @@
-"""What is stored: memorised examples, labels that look wrong, where they are kept, who supports whom."""
+"""The chapter on what is stored: memorised examples, wrong labels, where they are stored, influence."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TOP_SHARE = "memory.top_percent_share"
 def answer(
     outputs: TrainingOutputs, influence: SelfInfluence, without: LeaveOneOutLosses, labels: Judged | None
 ) -> str:
-    """Say what leaving an example out does to its loss, and what is thought of the labels."""
+    """Say how leaving an example out changes its loss, and how the labels are judged."""
     rise = without.loss - outputs.loss
     top = most_memorised(influence)[0]
     losses = (
@@ -50,7 +50,7 @@ def answer(
 
 
 def concentrated(space: ParameterSpace, influence: SelfInfluence, measured: Measured) -> Finding | None:
-    """Tell how much of the memory the top 1% hold; a warning where a few examples hold much of it."""
+    """State the share of self-influence of the top 1%, with a warning where it is large."""
     if TOP_SHARE not in measured:
         return None
     total, share = influence.total, measured[TOP_SHARE].value
@@ -67,7 +67,7 @@ def concentrated(space: ParameterSpace, influence: SelfInfluence, measured: Meas
         "warn",
         title,
         evidence,
-        "Look through the most memorised examples: rare but right ones deserve more data, wrong ones a new label.",
+        "Review the most memorised examples: rare but right ones deserve more data, wrong ones a new label.",
         "stored",
         claims=(above(TOP_SHARE, MEMORISED_BY_TOP),),
         otherwise=note,
@@ -81,7 +81,7 @@ def where_figure(space: ParameterSpace, influence: SelfInfluence) -> Figure:
     shares = {"most memorised 5%": parts[top].sum(0) / total[top].sum(), "all examples": parts.sum(0) / total.sum()}
     return Figure(
         "where",
-        "Where memories are kept",
+        "Where memories are stored",
         "Each layer's share of self-influence, for the most memorised 5% and for all; parts sum to the whole.",
         "layer",
         "share",

@@ -1,4 +1,4 @@
-"""What is said and shown of examples that are there twice: a part of the chapter on what is stored."""
+"""Findings and galleries on duplicate examples: a part of the chapter on what is stored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = 8  # pairs
 
 
 def copies_in_training(repeated: RepeatedExamples) -> Finding | None:
-    """Tell training examples that are copies of others by their count."""
+    """Count training examples that are copies of others."""
     pairs, t = repeated.pairs, repeated.pairs.table
     exact, n = int(pairs.exact.value), pairs.exact.n
     if not exact:
@@ -38,7 +38,7 @@ def copies_in_training(repeated: RepeatedExamples) -> Finding | None:
 
 
 def alike_in_training(repeated: RepeatedExamples, measured: Measured) -> Finding | None:
-    """Tell near pairs of training examples, where there are more of them than chance gives."""
+    """Count near pairs of training examples, where there are more of them than chance gives."""
 
     def title(near: int) -> str:
         return f"{near:,} {_is(near, 'pair', 'pairs')} of training examples {_is(near, 'looks', 'look')} alike"
@@ -48,7 +48,7 @@ def alike_in_training(repeated: RepeatedExamples, measured: Measured) -> Finding
 
 
 def alike_in_tests(leaked: LeakedExamples, measured: Measured) -> Finding | None:
-    """Tell test examples that look like training examples, where there are more of them than chance gives."""
+    """Count test examples that look like training examples, where there are more than chance gives."""
     others = len(set(leaked.pairs.places("near", "other_index")))
     title = f"{others:,} test {_is(others, 'example looks', 'examples look')} like training examples"
     return _alike("duplicates.near.train-test", measured, title, "; measure the test loss without them")
@@ -62,7 +62,7 @@ def _alike(name: str, measured: Measured, title: str, advice: str) -> Finding | 
     return Finding(
         "warn" if count >= REPEATED * near.n else "note",
         title,
-        f"{count:,} near {_is(count, 'pair', 'pairs')} by the network's own kernel; chance gives at most {chance:.1f}.",
+        f"{count:,} near {_is(count, 'pair', 'pairs')} by the network's kernel; chance gives at most {chance:.1f}.",
         f"See the table of duplicates{advice}.",
         "stored",
         claims=(above(beyond.name, 0.0),),
@@ -80,7 +80,7 @@ def gallery_of_repeats(task: Task, repeated: RepeatedExamples) -> Gallery | None
         task.train,
         repeated.pairs,
         "training",
-        ("duplicates", "There twice", "Pairs of training examples that the network takes for one another."),
+        ("duplicates", "Duplicates", "Pairs of training examples that the network hardly distinguishes."),
     )
 
 
@@ -88,7 +88,7 @@ def gallery_of_leaks(task: Task, leaked: LeakedExamples) -> Gallery | None:
     """Show test examples with the training examples they resemble."""
     if task.test is None:
         return None
-    words = ("leaks", "Seen before the test", "Test examples with the training example they resemble.")
+    words = ("leaks", "Test examples seen in training", "Test examples with the training example they resemble.")
     return _gallery(task, task.test, leaked.pairs, "test", words)
 
 

@@ -1,4 +1,4 @@
-"""Whether examples look wrong: found, none, or not to be told; one rule for labels and for targets."""
+"""Whether examples look wrong: some, none, or unclear; one rule for labels and for targets."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ def verdict(
     """Return the first of three findings that is supported.
 
     Args:
-        titles: where some look wrong, where none does, where that cannot be told.
+        titles: where some look wrong, where none does, where that is unclear.
         level: of the first.
-        evidence: the figures, the same for all three.
+        evidence: the numbers, the same for all three.
         column: of the table of examples, by which they are ranked.
         share: the measurement of how many are wrong.
-        claim: what the first rests on.
+        claim: of the first.
 
     Returns:
         the first, which gives way to the second, and that to the third.
     """
     wrong, none, unsure = titles
     rank = f"in the table of examples, sorted by {column}"
-    untold = Finding(
-        "note", unsure, evidence, f"Read the likeliest ones {rank}, as a list to look at, not as a count.", "stored"
+    unclear = Finding(
+        "note", unsure, evidence, f"Read the likeliest ones {rank}, as a list to review, not as a count.", "stored"
     )
     nothing = Finding(
-        "good", none, evidence, "Nothing to do.", "stored", claims=(below(share, FEW_WRONG),), otherwise=untold
+        "good", none, evidence, "Nothing to do.", "stored", claims=(below(share, FEW_WRONG),), otherwise=unclear
     )
     return Finding(level, wrong, evidence, f"Review them {rank}.", "stored", claims=(claim,), otherwise=nothing)

@@ -1,4 +1,4 @@
-"""What is said and shown of labels that look wrong: a part of the chapter on what is stored."""
+"""Findings and figures on labels that look wrong: a part of the chapter on what is stored."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from memspace.task.task import Task
 __all__ = ["calibration_figure", "suspicious_labels", "verdict_on_labels"]
 
 SHOWN = 24
-EDGES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)  # of the probabilities whose honesty is drawn
+EDGES = (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98)  # of the bins of probabilities whose calibration is drawn
 
 
 def verdict_on_labels(labels: WrongLabels, measured: Measured) -> Finding | None:
-    """Say whether labels are wrong: found, none, or not to be told."""
+    """Say whether labels are wrong: some, none, or unclear."""
     noise = measured.get("labels.noise")
     if noise is None:
         return None
@@ -35,7 +35,7 @@ def verdict_on_labels(labels: WrongLabels, measured: Measured) -> Finding | None
         "No label looks wrong",
         f"No sign of wrong labels, but up to {high:.0%} cannot be ruled out"
         if noise.reliable
-        else "Whether labels are wrong cannot be told",
+        else "It is unclear whether labels are wrong",
     )
     claim = above("labels.noise", 0.0)
     return verdict(titles, "bad", evidence, column="p_wrong_label", share="labels.noise", claim=claim)
@@ -78,7 +78,7 @@ def calibration_figure(known: KnownWrong) -> Figure:
         text.append(f"{count} examples")
     return Figure(
         "calibration",
-        "Is the confidence honest?",
+        "Are these probabilities calibrated?",
         "Share of truly wrong labels among examples given about the same probability; the diagonal is perfect calibration.",
         "probability that the label is wrong",
         "truly wrong",
