@@ -13,6 +13,7 @@ GENERATED = frozenset({"references.md", "measures.md"})  # written from tables a
 PAGES = [
     ROOT / "README.md",
     ROOT / "ARCHITECTURE.md",
+    ROOT / "CHANGELOG.md",
     *sorted(page for page in (ROOT / "docs").rglob("*.md") if page.name not in GENERATED),
 ]
 PLAIN = {
