@@ -60,11 +60,11 @@ class Adapter:
         """
         if self.copies:
             args = tuple(copied(a) for a in args)
-            kwargs = {k: copied(v) for k, v in kwargs.items()}
+            kwargs = {key: copied(v) for key, v in kwargs.items()}
         placed = list(args)
-        for k in sorted(k for k in self.shared if isinstance(k, int)):
-            placed.insert(k, self.shared[k])
-        return tuple(placed), kwargs | {k: v for k, v in self.shared.items() if isinstance(k, str)}
+        for place in sorted(place for place in self.shared if isinstance(place, int)):
+            placed.insert(place, self.shared[place])
+        return tuple(placed), kwargs | {key: v for key, v in self.shared.items() if isinstance(key, str)}
 
     def outputs(self, returned: Any) -> Any:
         """Take the outputs out of what a call returned.
@@ -210,7 +210,7 @@ def brought_together(
     """
     if first is not None:
         return Together(model, data.read_as(Layout(), dtype), shape=tuple(first.used.shape))
-    if any(p.is_meta or p.is_inference() for p in model.parameters()):  # said by the checks
+    if any(p.is_meta or p.is_inference() for p in model.parameters()):  # the checks name them
         return Together(model, data.read_as(None, dtype))
     with same_draws(), untouched(model), torch.inference_mode(False), torch.no_grad():
         index = torch.tensor(sorted({0, len(data) - 1}))
@@ -307,7 +307,7 @@ def _tried(
 
 
 def _keeps_a_cache(model: nn.Module, returned: Any) -> bool:
-    """Tell whether the network filled a cache of keys and values, for generation alone, and can be told not to.
+    """Tell whether the network filled a cache of keys and values, for generation alone, that can be switched off.
 
     Its blocks write into that cache at every call, so that a block called again alone would read its own keys.
     """

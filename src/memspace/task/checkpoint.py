@@ -41,7 +41,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler meets damage with whatever it stumbles over
+    except Exception as error:  # the unpickler raises anything at damage
         if isinstance(error, pickle.UnpicklingError) and ("GLOBAL" in str(error) or _calls(path)):
             raise UnsafeCheckpointError(
                 "the checkpoint holds more than tensors and could run code when loaded",

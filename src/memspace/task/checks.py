@@ -48,16 +48,16 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     sparse = [m for m in model.modules() if isinstance(m, nn.Embedding | nn.EmbeddingBag) and m.sparse]
     with restored(model), differentiable_kernels(model), as_written(), without_gradient_hooks(model):
         try:
-            for m, _ in modes:
-                m.training = False
-            for m in sparse:
-                m.sparse = False
+            for module, _ in modes:
+                module.training = False
+            for module in sparse:
+                module.sparse = False
             yield model
         finally:
-            for m, training in modes:
-                m.training = training
-            for m in sparse:
-                m.sparse = True
+            for module, training in modes:
+                module.training = training
+            for module in sparse:
+                module.sparse = True
 
 
 @contextmanager
@@ -78,10 +78,11 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
         try:
             yield model
         finally:
-            for p, g, trainable in grads:
-                if p.requires_grad != trainable:  # of tensors made in inference mode torch refuses to set even what is
-                    p.requires_grad_(trainable)
-                p.grad = g
+            for parameter, gradient, trainable in grads:
+                # Of tensors made in inference mode torch refuses to set even the value that they have.
+                if parameter.requires_grad != trainable:
+                    parameter.requires_grad_(trainable)
+                parameter.grad = gradient
 
 
 @contextmanager
@@ -104,12 +105,12 @@ def holding(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[nn.Module
     tensors = {n: t for n, t in (*model.named_parameters(), *model.named_buffers()) if n in saved}
     before = [(t, t.data) for t in tensors.values()]
     try:
-        for n, t in tensors.items():
-            t.data = state[n].to(t.data)
+        for name, tensor in tensors.items():
+            tensor.data = state[name].to(tensor.data)
         yield model
     finally:
-        for t, data in before:
-            t.data = data
+        for tensor, data in before:
+            tensor.data = data
 
 
 def check_task(task: Task, forward: Callable[[Inputs], Tensor] | None = None) -> None:
@@ -158,10 +159,10 @@ def check_task(task: Task, forward: Callable[[Inputs], Tensor] | None = None) ->
 
 
 def _same_as_first(task: Task, forward: Callable[[Inputs], Tensor]) -> Tensor | None:
-    """Outputs of the batch of the first calls, where they and those calls show that all is well; else None.
+    """Return outputs of the batch of the first calls, where they and those calls show no fault; else None.
 
-    Then the model takes training and test data and one example alone, repeats itself bit for bit with and without
-    gradients, reads an example the same alone and among others, and gives finite outputs that gradients reach.
+    The model then takes training and test data and one example alone, and repeats itself bit for bit with and without
+    gradients. It reads an example the same alone and among others, and gives finite outputs that gradients reach.
     """
     first = first_calls_of(task)
     if first is None or first.alone is None:
@@ -276,9 +277,9 @@ def _check_labels_and_inputs(task: Task, data: Data, probe: Tensor) -> None:
         like = probe[:1].expand(len(batch), *probe.shape[1:])
         task.likelihood.check(like, y, f"{data.name}, examples {int(batch.index[0])}..{int(batch.index[-1])}")
         bad = torch.zeros(len(batch), dtype=torch.bool)
-        for t in leaves(batch.x):
-            if t.is_floating_point():
-                bad |= ~torch.isfinite(t.flatten(1) if t.dim() > 1 else t[:, None]).all(1).cpu()
+        for tensor in leaves(batch.x):
+            if tensor.is_floating_point():
+                bad |= ~torch.isfinite(tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None]).all(1).cpu()
         damaged += batch.index[bad].tolist()
     if damaged:
         raise NonFiniteError(
@@ -369,8 +370,8 @@ def _check_alone(task: Task) -> None:
 def _first_difference(model: nn.Module, x: Inputs) -> str:
     """Name the first module whose output differs between two passes that go on drawing from one random state."""
     first, second = _outputs_by_module(model, x), _outputs_by_module(model, x)
-    for (name, a), (_, b) in zip(first, second, strict=False):
-        if a.shape != b.shape or not torch.equal(a, b):
+    for (name, before), (_, after) in zip(first, second, strict=False):
+        if before.shape != after.shape or not torch.equal(before, after):
             return f"module {name}"
     return type(model).__name__
 
@@ -390,6 +391,6 @@ def _outputs_by_module(model: nn.Module, x: Inputs) -> list[tuple[str, Tensor]]:
     try:
         call_model(model, x)
     finally:
-        for h in handles:
-            h.remove()
+        for handle in handles:
+            handle.remove()
     return record

@@ -139,10 +139,10 @@ class Data:
     """An indexable set of (input, label) pairs, read in a fixed order.
 
     Args:
-        source: a ``(x, y)`` pair of tensors, NumPy arrays or pandas objects, a map-style Dataset or a list of
-            examples, a DataLoader (read by index, exactly the examples its sampler gives, see
-            ``memspace.task.samplers``), or any finite iterable of batches (read once into memory). What in an example
-            is input and what is label: see ``memspace.task.layout``.
+        source: a ``(x, y)`` pair of tensors, NumPy arrays or pandas objects, a map-style Dataset, a list of
+            examples, a DataLoader, or a finite iterable of batches (read once into memory). A loader is read by
+            index, exactly the examples its sampler gives (see ``memspace.task.samplers``). Which part of an example
+            is input and which is label: see ``memspace.task.layout``.
         name: how messages call it, for example ``"training data"``.
 
     Raises:

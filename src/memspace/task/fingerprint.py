@@ -135,5 +135,5 @@ def update_digest(digest: Any, x: Inputs) -> None:
         flat = x.detach().cpu().contiguous()
         digest.update((flat.float() if flat.dtype == torch.bfloat16 else flat).numpy().tobytes())
         return
-    for v in x.values() if isinstance(x, dict) else x:
-        update_digest(digest, v)
+    for part in x.values() if isinstance(x, dict) else x:
+        update_digest(digest, part)

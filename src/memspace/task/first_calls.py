@@ -194,7 +194,7 @@ def called_alone(task: Task) -> Observation | None:
         x = move(task.train.inputs([0]), task.device, task.dtype)
         with untouched(task.model):
             alone = observed(task.model, x)
-    except Exception:  # whatever it raises, the checks say it in their own words
+    except Exception:  # the checks name it
         alone = None
     first = first_calls_of(task)
     object.__setattr__(task, "_alone", alone)
@@ -220,8 +220,8 @@ def other_outputs(task: Task) -> str:
     from memspace.task.checks import untouched  # which knows the task
 
     attends = any(isinstance(m, ATTENTION) for m in task.model.modules())
-    n, most = len(task.train), MANY if attends else FEW
-    index = torch.linspace(0, n - 1, min(most, n)).round().long()
+    count, most = len(task.train), MANY if attends else FEW
+    index = torch.linspace(0, count - 1, min(most, count)).round().long()
     try:
         batch = task.train.batch(index)
         x = move(batch.x, task.device, task.dtype)
@@ -239,7 +239,7 @@ def other_outputs(task: Task) -> str:
         return f"the model without gradients gives {difference}: here it runs in full precision, without fused kernels"
     return (
         f"the model in eval mode without gradients gives {difference}: torch's fused attention empties or cuts off "
-        "padded positions there. Read are the outputs with gradients, as in training; "
+        "padded positions there. The outputs read are those with gradients, as in training; "
         "torch.backends.mha.set_fastpath_enabled(False) gives these everywhere"
     )
 
@@ -272,7 +272,7 @@ def as_used(model: nn.Module) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    modes = [(m, m.training) for m in model.modules()]
+    modes = [(module, module.training) for module in model.modules()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     with same_draws(), torch.random.fork_rng(devices=devices), restored(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that nested tensors are a prototype
@@ -282,12 +282,12 @@ def as_used(model: nn.Module) -> Iterator[None]:
         random.seed(OTHER)
         np.random.seed(OTHER)  # noqa: NPY002 - the user's model may draw from it
         try:
-            for m, _ in modes:
-                m.training = False
+            for module, _ in modes:
+                module.training = False
             yield
         finally:
-            for m, training in modes:
-                m.training = training
+            for module, training in modes:
+                module.training = training
 
 
 def _spread(n: int) -> Tensor:

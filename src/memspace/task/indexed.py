@@ -197,7 +197,7 @@ class Items:
     def padded(self) -> Source:
         """Collect all examples in memory, padded alike, where the collate function pads to the longest of a batch.
 
-        Only then does an example look the same whatever it is read with.
+        Only then is an example the same whichever others are read with it.
 
         Returns:
             The padded examples in memory; itself where nothing is padded, or they are too large.
@@ -206,8 +206,8 @@ class Items:
             return self
         at = torch.linspace(0, len(self) - 1, min(PROBED, len(self))).long()
         shapes, widest = set(), 0
-        for i in at:
-            alone = leaves(self.raw(i[None]))
+        for position in at:
+            alone = leaves(self.raw(position[None]))
             shapes.add(tuple(tuple(t.shape) for t in alone))
             widest = max(widest, sum(t.numel() * t.element_size() for t in alone))
         firsts = {tuple(s[:1] for s in sizes) for sizes in shapes}

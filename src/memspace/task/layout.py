@@ -76,8 +76,8 @@ class Layout:
         label: where the label is: 1 in a pair, a key of a dict, a place in a tuple.
         keep: of inputs in a dict, the entries used; None: all that are tensors.
         form: ``as given``; ``alone``: the only entry, without its name; ``dict``: the dict as one argument.
-        shared: entries of a dict or places in a tuple without an axis of examples: they are not part of a batch, and
-            the network is given them at every call.
+        shared: entries of a dict or places in a tuple without an axis of examples; they are not part of a batch
+            but go to the network at every call.
     """
 
     label: Any = 1

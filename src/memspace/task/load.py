@@ -34,7 +34,7 @@ def resolve(
     Args:
         spec: a built-in name, or ``module:attribute``.
         options: of a built-in task; their ``data_root`` is what a user's function is given.
-        progress: who is told of a training.
+        progress: what shows a training.
         weights: a file with other weights.
         run: the folder of a recorded training of it; without ``weights`` the model takes its last state.
 

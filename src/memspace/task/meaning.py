@@ -62,26 +62,26 @@ def interpret(task: Task) -> bool:
         put("class_names", tuple(encoding.names))
     fresh, left_out, first = task.train.meaning is None, False, first_calls_of(task)
     if fresh:
-        labels, n = encoding(raw), len(task.train)
+        labels, total = encoding(raw), len(task.train)
         labelled = _labelled(labels, task.train)
         put("train", task.train.meant(meaning, encoding, labels, labelled))
         left_out = labelled is not None
         if labelled is not None:
-            facts["examples without a label"] = f"{n - len(labelled):,} of {n:,}, left out"
-            if task.true_labels is not None and len(task.true_labels) == n:
+            facts["examples without a label"] = f"{total - len(labelled):,} of {total:,}, left out"
+            if task.true_labels is not None and len(task.true_labels) == total:
                 put("true_labels", task.true_labels[labelled])
         if task.refit is not None and (reading.changes or labelled is not None):
             put("refit", Making(task.refit, reading, labelled))
         if task.training is not None and reading.changes:
             put("training", replace(task.training, make=Making(task.training.make, reading)))
     if task.test is not None and task.test.meaning is None:
-        n, test_labels = len(task.test), _encoded(encoding, task.test)
+        total, test_labels = len(task.test), _encoded(encoding, task.test)
         if test_labels is not None:
             labelled = _labelled(test_labels, task.test)
             put("test", task.test.meant(meaning, encoding, test_labels, labelled))
             left_out = left_out or labelled is not None
             if labelled is not None:
-                facts["test examples without a label"] = f"{n - len(labelled):,} of {n:,}, left out"
+                facts["test examples without a label"] = f"{total - len(labelled):,} of {total:,}, left out"
     put("model", read_so(task.model, reading))
     if first is not None:  # it is about other examples where some were left out
         put("_first_calls", None if left_out else first.read_by(reading))

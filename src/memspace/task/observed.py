@@ -142,7 +142,7 @@ def version_of(t: Tensor) -> int:
 
 @dataclass
 class _Seen:
-    """A call while the pass runs: its tensors are alive, so that their identity and version can be told."""
+    """A call while the pass runs: its tensors are alive, so that identity and version can be compared."""
 
     name: str
     first: Tensor | None

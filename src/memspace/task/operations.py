@@ -23,7 +23,7 @@ from memspace.task.bounded import within_norm
 
 __all__ = ["bags", "written_out"]
 
-# Functions below that stand for torch's have its signatures, whatever their length: callers pass torch's arguments.
+# Functions below replace torch's and have its signatures, whatever their length: callers pass torch's arguments.
 _HALF = (torch.float16, torch.bfloat16)
 
 

@@ -1,8 +1,8 @@
 """A folder that a recorder wrote: checkpoints of a training, their outputs on a probe, a table of probe evaluations.
 
 ``trajectory.json`` lists the checkpoints and is replaced whole after each, so that a process killed at any moment
-leaves a folder that reads. Each checkpoint has one safetensors file with the state dict as it was, and another with its
-outputs on the probe examples. ``looks.parquet`` has a row per evaluation.
+leaves a folder that can be read. Each checkpoint has one safetensors file with the state dict as it was, and another
+with its outputs on the probe examples. ``looks.parquet`` has a row per evaluation.
 """
 
 from __future__ import annotations

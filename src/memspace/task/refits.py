@@ -83,7 +83,7 @@ class Refit:
 
 
 def guarded_refit(refit: Any, example: Inputs, shape: tuple[int, ...] | None) -> Any:
-    """Make a user's refit one whose faults are told in one sentence.
+    """Make a user's refit one that states its faults in one sentence.
 
     Args:
         refit: a function of indices and seed, None, or one that is guarded already.

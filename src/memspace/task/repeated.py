@@ -40,14 +40,14 @@ def check_repeatable(data: Data) -> None:
     """
     if not data.varies:
         return
-    n = len(data)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
-    ends = torch.tensor(sorted({0, n - 1}))
+    count = len(data)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    ends = torch.tensor(sorted({0, count - 1}))
     sample = torch.cat([ends, order[~torch.isin(order, ends)]])[:READS]
     start = time.perf_counter()
     parts = [sample[k : k + AT_ONCE] for k in range(0, len(sample), AT_ONCE)]
     first = [data.again(part) for part in parts]
-    allowed = max(SECONDS, (time.perf_counter() - start) * n / len(sample))
+    allowed = max(SECONDS, (time.perf_counter() - start) * count / len(sample))
     start = time.perf_counter()
     for turn in range(-(-READS // len(sample))):
         for part, before in zip(parts, first, strict=True):
@@ -57,11 +57,11 @@ def check_repeatable(data: Data) -> None:
 
 
 def _compare(data: Data, before: Batch, after: Batch) -> None:
-    for word, a, b, remedy in (
+    for word, earlier, later, remedy in (
         ("inputs", before.x, after.x, "switch random augmentation off for the audit"),
         ("labels", before.y, after.y, "let an example have the same label at every read"),
     ):
-        differ = _differing(a, b, len(before))
+        differ = _differing(earlier, later, len(before))
         if differ is not None:
             raise DataError(
                 f"the data give different {word} when read twice",
@@ -108,12 +108,12 @@ def check_padding(task: Task, data: Data, allowed: float) -> None:
     together = data.batch(index)
     f = call_model(task.model, move(together.x, task.device, task.dtype))
     worst, at = 0.0, 0
-    for k, i in enumerate(index.tolist()):
-        one = data.again([i])
+    for row, example in enumerate(index.tolist()):
+        one = data.again([example])
         alone = call_model(task.model, move(one.x, task.device, task.dtype))
-        apart = _apart(alone[0], f[k], one.y, take(together.y, k))
+        apart = _apart(alone[0], f[row], one.y, take(together.y, row))
         if apart > worst:
-            worst, at = apart, i
+            worst, at = apart, example
     if worst > allowed * max(1.0, float(f.abs().max())):
         raise StochasticModelError(
             f"the model's outputs for example {at} change by {worst:.2g} with the padding of its batch",

@@ -116,16 +116,16 @@ class _Snapshot:
 
     def _after(self) -> None:
         """Undo what the pass did to the buffers; the graph it leaves behind keeps the tensors it has seen."""
-        for b, before, version in zip(self._buffers, self._now, self._versions, strict=True):
+        for buffer, before, version in zip(self._buffers, self._now, self._versions, strict=True):
             if before is not None and before._version != version:
-                if b.copy is None:
+                if buffer.copy is None:
                     raise UnsupportedLayerError(
-                        f"the forward pass writes to a buffer of {b.tensor.nbytes / 1e6:,.0f} MB in eval mode",
-                        where=b.full,
+                        f"the forward pass writes to a buffer of {buffer.tensor.nbytes / 1e6:,.0f} MB in eval mode",
+                        where=buffer.full,
                         remedy="keep it as it is in eval mode, or store it as a smaller buffer",
                     )
-                before = b.copy.clone()
-            b.owner._buffers[b.name] = before
+                before = buffer.copy.clone()
+            buffer.owner._buffers[buffer.name] = before
         for owner, name in self._missing:
             owner._buffers[name] = None
 
@@ -133,11 +133,11 @@ class _Snapshot:
         """Put every buffer and attribute back."""
         for handle in self._handles:
             handle.remove()
-        for b in self._buffers:
-            if b.tensor._version != b.version and b.copy is not None:
+        for buffer in self._buffers:
+            if buffer.tensor._version != buffer.version and buffer.copy is not None:
                 with torch.no_grad():
-                    b.tensor.copy_(b.copy)
-            b.owner._buffers[b.name] = b.tensor
+                    buffer.tensor.copy_(buffer.copy)
+            buffer.owner._buffers[buffer.name] = buffer.tensor
         for owner, name in self._missing:
             owner._buffers[name] = None
         for owner, before in self._attributes:

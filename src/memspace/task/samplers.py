@@ -6,8 +6,8 @@ A loader is read by index, so that "example 17" means the same in every pass. Fi
 * a subset shuffled: those examples in index order;
 * any sampler that gives the same indices twice: these indices in its own order, repeats included;
 * any that gives the same examples in another order each time: these in index order;
-* one that draws other examples each time (weights, replacement, a part of the data): refused, since "the training
-  data" are then not one set of examples that all count the same.
+* one that draws other examples each time (weights, replacement, a part of the data): refused. "The training data"
+  are then not one set of examples that all count the same.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def _picked(sampler: Any, name: str, drop: int) -> Sequence[Any]:
     kind = type(sampler)
     if kind is SequentialSampler:
         return range(_whole(len(sampler.data_source), drop))
-    if kind is SubsetRandomSampler:  # dropped are other examples each time, hence none for good
+    if kind is SubsetRandomSampler:  # drop_last drops other examples each time, none for good
         return sorted(_plain(i) for i in sampler.indices) if len(sampler.indices) >= max(1, drop) else []
     if kind is RandomSampler:
-        n, count = len(sampler.data_source), sampler.num_samples
-        if sampler.replacement or count % n:
-            how = "with replacement" if sampler.replacement else f"({count:,} of {n:,})"
+        size, count = len(sampler.data_source), sampler.num_samples
+        if sampler.replacement or count % size:
+            how = "with replacement" if sampler.replacement else f"({count:,} of {size:,})"
             raise _drawn(name, "RandomSampler", f"draws new examples at every pass {how}")
-        return range(n) if count >= max(1, drop) else []
+        return range(size) if count >= max(1, drop) else []
     if kind is WeightedRandomSampler:
         return _weighted(sampler, name)
     first, second = _twice(sampler, name)
@@ -147,14 +147,14 @@ def _once(sampler: Iterable[Any], name: str) -> list[Any]:
     return indices
 
 
-def _flat(given: Iterable[Any]) -> Iterator[Any]:
-    for one in given:
-        if isinstance(one, Tensor):
-            yield from one.reshape(-1).tolist()
-        elif isinstance(one, list | tuple | np.ndarray):
-            yield from (_plain(i) for i in one)
+def _flat(batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+        if isinstance(batch, Tensor):
+            yield from batch.reshape(-1).tolist()
+        elif isinstance(batch, list | tuple | np.ndarray):
+            yield from (_plain(i) for i in batch)
         else:
-            yield _plain(one)
+            yield _plain(batch)
 
 
 def _plain(index: Any) -> Any:

@@ -61,16 +61,16 @@ def chosen_names(
         TaskError: a pattern matches no parameter, or only frozen ones, or nothing is left.
     """
     only, without = as_patterns(only), as_patterns(without)
-    first = {id(p): n for n, p in model.named_parameters()}
-    names: dict[str, list[str]] = {n: [] for n in first.values()}
-    for n, p in model.named_parameters(remove_duplicate=False):
-        names[first[id(p)]].append(n)
+    first = {id(parameter): name for name, parameter in model.named_parameters()}
+    names: dict[str, list[str]] = {name: [] for name in first.values()}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[first[id(parameter)]].append(name)
     trainable = trained(model)
 
     def matched(pattern: str) -> set[str]:
-        return {n for n, known in names.items() if any(fnmatchcase(k, pattern) for k in known)}
+        return {name for name, known in names.items() if any(fnmatchcase(k, pattern) for k in known)}
 
-    matching = {n for pattern in only for n in _some(pattern, matched(pattern), names)} if only else set(names)
+    matching = {name for pattern in only for name in _some(pattern, matched(pattern), names)} if only else set(names)
     for pattern in only:
         if matched(pattern).isdisjoint(trainable):
             raise TaskError(
@@ -80,7 +80,7 @@ def chosen_names(
             )
     for pattern in without:
         matching -= _some(pattern, matched(pattern), names)
-    chosen = tuple(n for n in trainable if n in matching)
+    chosen = tuple(name for name in trainable if name in matching)
     if not chosen and (only or without):
         raise TaskError(
             "the patterns leave no trainable parameter",
@@ -119,7 +119,7 @@ def what_can_be_trained(model: nn.Module, among: Collection[str] | None = None) 
     if any(p.is_floating_point() and p.numel() for _, p in named):
         return "set requires_grad=True on those to audit"
     if any(p.is_complex() and p.numel() for _, p in named):
-        return "complex weights are held as they are: choose real ones, or keep real and imaginary parts as parameters"
+        return "complex weights are held fixed: choose real ones, or keep real and imaginary parts as parameters"
     whole = any(not t.is_floating_point() and t.dim() > 1 for _, t in (*named, *model.named_buffers()))
     if whole or any("quant" in type(m).__module__ or "quant" in type(m).__name__.lower() for m in model.modules()):
         return (

@@ -22,11 +22,11 @@ from memspace.task.tensors import as_batch, collate, is_array, is_text, leaves
 __all__ = ["source_of"]
 
 
-def source_of(given: Any, name: str) -> Source:
+def source_of(source: Any, name: str) -> Source:
     """Make the source for whatever the user passes.
 
     Args:
-        given: a pair of arrays, a data set, a loader, an iterable.
+        source: a pair of arrays, a data set, a loader, an iterable.
         name: of the data, for messages.
 
     Returns:
@@ -35,46 +35,48 @@ def source_of(given: Any, name: str) -> Source:
     Raises:
         DataError: it is nothing that holds examples, holds none, or its parts differ in number.
     """
-    if isinstance(given, DataLoader):
-        return _of_loader(given, name)
-    if isinstance(given, TensorDataset):
-        return _whole(tuple(given.tensors), name)
-    if isinstance(given, tuple | list) and len(given) == 2 and _pair(given):
-        return _whole(tuple(given), name)
-    if isinstance(given, Mapping) and any(is_array(v) or isinstance(v, list) for v in given.values()):
-        return _whole(dict(given), name)
-    if is_array(given) or (isinstance(given, tuple) and len(given) == 2 and is_array(given[0]) and given[1] is None):
-        one = given if is_array(given) else given[0]
+    if isinstance(source, DataLoader):
+        return _of_loader(source, name)
+    if isinstance(source, TensorDataset):
+        return _whole(tuple(source.tensors), name)
+    if isinstance(source, tuple | list) and len(source) == 2 and _pair(source):
+        return _whole(tuple(source), name)
+    if isinstance(source, Mapping) and any(is_array(v) or isinstance(v, list) for v in source.values()):
+        return _whole(dict(source), name)
+    if is_array(source) or (
+        isinstance(source, tuple) and len(source) == 2 and is_array(source[0]) and source[1] is None
+    ):
+        one = source if is_array(source) else source[0]
         table = "(table.drop(columns='label'), table['label'])" if hasattr(one, "columns") else "(x, y)"
         raise DataError(f"the {name} is one {type(one).__name__} without labels", where=name, remedy=f"pass {table}")
-    if isinstance(given, IterableDataset):
-        return _whole(gathered(given, name, batched=False), name)
-    if hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, str | bytes | Mapping):
-        if _length(given, name) == 0:
+    if isinstance(source, IterableDataset):
+        return _whole(gathered(source, name, batched=False), name)
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, str | bytes | Mapping):
+        if _length(source, name) == 0:
             raise _empty(name)
-        if isinstance(given, list):
-            _check_examples(given[0], name)
-        return Items(given, range(len(given)), None, name)
-    if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
-        return _whole(gathered(given, name, batched=True), name)
+        if isinstance(source, list):
+            _check_examples(source[0], name)
+        return Items(source, range(len(source)), None, name)
+    if isinstance(source, Iterable) and not isinstance(source, str | bytes | Mapping):
+        return _whole(gathered(source, name, batched=True), name)
     raise DataError(
-        f"the {name} given are of type {type(given).__name__}, not a Dataset, a DataLoader or an (x, y) pair of "
+        f"the {name} given are of type {type(source).__name__}, not a Dataset, a DataLoader or an (x, y) pair of "
         "tensors or arrays",
         where=name,
-        remedy="pass any of these" + (", with a __len__" if hasattr(given, "__getitem__") else ""),
+        remedy="pass any of these" + (", with a __len__" if hasattr(source, "__getitem__") else ""),
     )
 
 
-def _pair(given: Sequence[Any]) -> bool:
+def _pair(values: Sequence[Any]) -> bool:
     """Tell whether two values are (x, y), as against a data set of two examples."""
-    if is_array(given[1]):
-        return not isinstance(given[1], Tensor) or given[1].dim() > 0
-    if is_array(given[0]) and isinstance(given[1], list | tuple) and len(given[1]) == _rows(given[0]) > 2:
+    if is_array(values[1]):
+        return not isinstance(values[1], Tensor) or values[1].dim() > 0
+    if is_array(values[0]) and isinstance(values[1], list | tuple) and len(values[1]) == _rows(values[0]) > 2:
         return True
-    if not isinstance(given, tuple) or not isinstance(given[1], list) or not given[1]:
+    if not isinstance(values, tuple) or not isinstance(values[1], list) or not values[1]:
         return False
-    columns = isinstance(given[0], list) and len(given[0]) == len(given[1]) > 2
-    return columns or not any(isinstance(v, tuple | list | dict) or is_array(v) for v in given[1])
+    columns = isinstance(values[0], list) and len(values[0]) == len(values[1]) > 2
+    return columns or not any(isinstance(v, tuple | list | dict) or is_array(v) for v in values[1])
 
 
 def _rows(value: Any) -> int:
@@ -111,13 +113,13 @@ def _of_loader(loader: DataLoader[Any], name: str) -> Source:
     return Items(loader.dataset, keys, None if plain else loader.collate_fn, name).padded()
 
 
-def _length(given: Any, name: str) -> int:
+def _length(dataset: Any, name: str) -> int:
     try:
-        return len(given)
+        return len(dataset)
     except Exception as error:  # a user's own code
         raise DataError(
             f"the {name} does not state a length ({type(error).__name__}: {error})",
-            where=type(given).__name__,
+            where=type(dataset).__name__,
             remedy="give it a __len__ with the number of examples",
         ) from error
 

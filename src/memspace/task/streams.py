@@ -17,11 +17,11 @@ MOST = 1_000_000  # items read before an iterable counts as endless
 BYTES = 4 * 2**30  # of tensors in memory
 
 
-def gathered(given: Iterable[Any], name: str, *, batched: bool) -> Any:
+def gathered(iterable: Iterable[Any], name: str, *, batched: bool) -> Any:
     """Collect all examples of an iterable in one batch.
 
     Args:
-        given: the iterable.
+        iterable: of examples or batches.
         name: of the data, for messages.
         batched: whether it gives batches. One whose labels are single numbers gives examples nevertheless.
 
@@ -33,12 +33,12 @@ def gathered(given: Iterable[Any], name: str, *, batched: bool) -> Any:
     """
     parts: list[Any] = []
     size = 0
-    for item in _items(given, name):
+    for item in _items(iterable, name):
         if len(parts) == MOST or size > BYTES:
             bound = f"{MOST:,} items" if len(parts) == MOST else f"{BYTES / 2**30:g} GiB"
             raise DataError(
                 f"{name} gives more than {bound} one after another, perhaps without end",
-                where=type(given).__name__,
+                where=type(iterable).__name__,
                 remedy="pass a dataset that can be read by index, or an iterable that ends: itertools.islice",
             )
         parts.append(as_batch(item, name) if batched else item)
@@ -50,10 +50,10 @@ def gathered(given: Iterable[Any], name: str, *, batched: bool) -> Any:
     return _joined(parts, name)
 
 
-def _items(given: Iterable[Any], name: str) -> Iterator[Any]:
+def _items(iterable: Iterable[Any], name: str) -> Iterator[Any]:
     read = 0
     try:
-        for item in given:
+        for item in iterable:
             yield item
             read += 1
     except DataError:
@@ -62,7 +62,7 @@ def _items(given: Iterable[Any], name: str) -> Iterator[Any]:
         reason = " ".join(str(error).split())[:200]
         raise DataError(
             f"reading the {name} fails after {read:,} items ({type(error).__name__}: {reason})",
-            where=type(given).__name__,
+            where=type(iterable).__name__,
             remedy="repair the item that follows",
         ) from error
 
@@ -82,31 +82,31 @@ def _single(item: Any) -> bool:
 
 def _joined(parts: list[Any], name: str, where: str = "") -> Any:
     first = parts[0]
-    kinds = {type(p) for p in parts}
-    if len(kinds) > 1 or (isinstance(first, dict | tuple) and len({len(p) for p in parts}) > 1):
+    kinds = {type(part) for part in parts}
+    if len(kinds) > 1 or (isinstance(first, dict | tuple) and len({len(part) for part in parts}) > 1):
         raise DataError(
             f"batches of the {name} are of different kinds", where=where or name, remedy="give batches of one kind"
         )
     if isinstance(first, dict):
-        for k, p in enumerate(parts):
-            if p.keys() != first.keys():
+        for number, part in enumerate(parts):
+            if part.keys() != first.keys():
                 raise DataError(
                     f"batch 0 of the {name} has the entries {', '.join(map(str, first))}, "
-                    f"batch {k} has {', '.join(map(str, p))}",
+                    f"batch {number} has {', '.join(map(str, part))}",
                     where=name,
                     remedy="give all batches the same entries",
                 )
-        return {k: _joined([p[k] for p in parts], name, f"entry {k!r}") for k in first}
+        return {key: _joined([part[key] for part in parts], name, f"entry {key!r}") for key in first}
     if isinstance(first, tuple):
-        return tuple(_joined([p[i] for p in parts], name, f"entry {i}") for i in range(len(first)))
+        return tuple(_joined([part[i] for part in parts], name, f"entry {i}") for i in range(len(first)))
     if isinstance(first, list):
-        return [v for p in parts for v in p]
+        return [v for part in parts for v in part]
     if not isinstance(first, Tensor):
         return first
-    for k, p in enumerate(parts):
-        if p.shape[1:] != first.shape[1:]:
+    for number, part in enumerate(parts):
+        if part.shape[1:] != first.shape[1:]:
             raise DataError(
-                f"batch 0 of the {name} is of shape {tuple(first.shape)}, batch {k} of shape {tuple(p.shape)}",
+                f"batch 0 of the {name} is of shape {tuple(first.shape)}, batch {number} of shape {tuple(part.shape)}",
                 where=where or name,
                 remedy="pad all batches to one length, or pass the dataset by index with its collate_fn",
             )

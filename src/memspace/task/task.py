@@ -1,4 +1,4 @@
-"""What is audited: a model, its output law, its data, and what is known about how it came to be."""
+"""What is audited: a model, its output law, its data, and known facts about its training."""
 
 from __future__ import annotations
 

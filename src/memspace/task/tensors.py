@@ -135,10 +135,10 @@ def _of_pandas(value: Any, where: str) -> Any:
     arrays = [c.to_numpy() for _, c in columns]
     if len(columns) == 1 and not hasattr(value, "columns") and is_text(arrays[0]):
         return arrays[0]
-    for k, (name, column) in enumerate(columns):
-        if arrays[k].dtype.kind not in "biuf":
+    for place, (name, column) in enumerate(columns):
+        if arrays[place].dtype.kind not in "biuf":
             try:
-                arrays[k] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+                arrays[place] = column.to_numpy(dtype=np.float64, na_value=np.nan)
             except (TypeError, ValueError) as error:
                 missing = int(np.sum(column.isna()))
                 raise DataError(
@@ -249,26 +249,26 @@ def collate(items: Sequence[Any], index: Sequence[Any], where: str) -> Any:
     """
     first = items[0]
     if isinstance(first, Mapping):
-        for i, item in zip(index, items, strict=True):
+        for number, item in zip(index, items, strict=True):
             if not isinstance(item, Mapping) or item.keys() != first.keys():
-                raise _unlike(index[0], first, i, item, where)
+                raise _unlike(index[0], first, number, item, where)
         return {k: collate([v[k] for v in items], index, f"{where}, {k!r}") for k in first}
     if first is None or isinstance(first, str | bytes | np.str_):
-        for i, item in zip(index, items, strict=True):
+        for number, item in zip(index, items, strict=True):
             if (item is None) != (first is None):
                 raise DataError(
-                    f"example {i} holds {_word(item)}",
+                    f"example {number} holds {_word(item)}",
                     where=where,
                     remedy=f"example {index[0]} holds {_word(first)}: give all examples the same",
                 )
         return None if first is None else [v.decode() if isinstance(v, bytes) else str(v) for v in items]
-    tensors = [tensor_of(v, f"{where}, example {i}") for i, v in zip(index, items, strict=True)]
+    tensors = [tensor_of(v, f"{where}, example {number}") for number, v in zip(index, items, strict=True)]
     if isinstance(tensors[0], Tensor):
         return _stacked(tensors, index, where)
     if isinstance(first, list | tuple):
-        for i, item in zip(index, items, strict=True):
+        for number, item in zip(index, items, strict=True):
             if not isinstance(item, list | tuple) or len(item) != len(first):
-                raise _unlike(index[0], first, i, item, where)
+                raise _unlike(index[0], first, number, item, where)
         return tuple(collate([v[k] for v in items], index, where) for k in range(len(first)))
     raise DataError(
         f"example {index[0]} holds a {type(first).__name__}, which is no tensor, array or number",
@@ -279,21 +279,21 @@ def collate(items: Sequence[Any], index: Sequence[Any], where: str) -> Any:
 
 def _stacked(tensors: Sequence[Any], index: Sequence[Any], where: str) -> Tensor:
     first = tensors[0]
-    for i, t in zip(index, tensors, strict=True):
-        if not isinstance(t, Tensor):
-            raise _unlike(index[0], first, i, t, where)
-        if t.shape != first.shape:
+    for number, tensor in zip(index, tensors, strict=True):
+        if not isinstance(tensor, Tensor):
+            raise _unlike(index[0], first, number, tensor, where)
+        if tensor.shape != first.shape:
             raise DataError(
-                f"example {index[0]} is of shape {tuple(first.shape)}, example {i} of shape {tuple(t.shape)}: "
-                "they do not stack into batches",
+                f"example {index[0]} is of shape {tuple(first.shape)}, example {number} of shape "
+                f"{tuple(tensor.shape)}: they do not stack into batches",
                 where=where,
                 remedy="give all of one shape, or a DataLoader whose collate_fn pads them",
             )
     if len({t.dtype for t in tensors}) > 1:  # 0 next to 0.5, as default_collate reads Python's numbers
         dtype = first.dtype
-        for t in tensors:
-            dtype = torch.promote_types(dtype, t.dtype)
-        tensors = [t.to(dtype) for t in tensors]
+        for tensor in tensors:
+            dtype = torch.promote_types(dtype, tensor.dtype)
+        tensors = [tensor.to(dtype) for tensor in tensors]
     return torch.stack(list(tensors))
 
 

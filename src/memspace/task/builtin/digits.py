@@ -29,7 +29,7 @@ def digits(options: BuildOptions, progress: Progress) -> Task:
 
     Args:
         options: seed, sizes, share of wrong labels.
-        progress: who is told of the training.
+        progress: what shows the training.
 
     Returns:
         The task with its trained network.

@@ -111,7 +111,7 @@ def fashion(options: BuildOptions, progress: Progress) -> Task:
 
     Args:
         options: seed, sizes, share of wrong labels, the folder with the four IDX files.
-        progress: who is told of the training.
+        progress: what shows the training.
 
     Returns:
         The task with its trained network; without wrong labels on purpose its right labels are not known.

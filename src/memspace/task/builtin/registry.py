@@ -63,7 +63,7 @@ def build(name: str, options: BuildOptions, progress: Progress) -> Task:
     Args:
         name: of one of :func:`builtin_tasks`.
         options: seed, sizes, where the data are.
-        progress: who is told of the training.
+        progress: what shows the training.
 
     Returns:
         The task with its trained network.

@@ -75,7 +75,7 @@ def shapes(options: BuildOptions, progress: Progress) -> Task:
 
     Args:
         options: seed, sizes, share of wrong labels.
-        progress: who is told of the training.
+        progress: what shows the training.
 
     Returns:
         The task with its trained network and 2,000 further images with their factors.

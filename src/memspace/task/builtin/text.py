@@ -121,7 +121,7 @@ def text(options: BuildOptions, progress: Progress) -> Task:
 
     Args:
         options: seed, sizes, share of wrong labels, the text's file or folder.
-        progress: who is told of the training.
+        progress: what shows the training.
 
     Returns:
         The task with its trained network.

@@ -65,7 +65,7 @@ def fit(
         y: training labels (n,) or (n, positions).
         recipe: optimiser, rate, batches, epochs.
         seed: of initialisation and order.
-        progress: who is told of the epochs; None: nobody.
+        progress: what shows the epochs; None: nothing.
         what: how the progress is called.
         record: whether checkpoints along the way are kept; the first and the last always are.
 
@@ -88,8 +88,8 @@ def fit(
         clock, step = 0.0, 0
         for _ in progress.track(range(recipe.epochs), what, recipe.epochs):
             order = torch.randperm(count)
-            for k in range(steps_per_epoch):
-                index = order[k * batch : (k + 1) * batch] if batch < count else slice(None)
+            for turn in range(steps_per_epoch):
+                index = order[turn * batch : (turn + 1) * batch] if batch < count else slice(None)
                 optimiser.zero_grad(set_to_none=True)
                 torch.autograd.backward(_loss(model(x[index]), y[index]))
                 clock += float(schedule.get_last_lr()[0])
@@ -100,8 +100,8 @@ def fit(
                     states.append(_copy(model))
                     times.append(clock)
                     steps.append(step)
-        for p in model.parameters():
-            p.grad = None
+        for parameter in model.parameters():
+            parameter.grad = None
     run = Run(tuple(states), tuple(times), tuple(steps), float(recipe.epochs), optimiser=recipe.named)
     return Trained(model.eval(), run, time.perf_counter() - start)
 
@@ -168,7 +168,7 @@ def cached(
         recipe: optimiser, rate, batches, epochs.
         name: of the task, the beginning of the file's name.
         options: seed, folder, whether a missing network is trained.
-        progress: who is told of the training.
+        progress: what shows the training.
 
     Returns:
         The network; untrained and without a run where none is stored and none is to be trained.

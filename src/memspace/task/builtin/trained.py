@@ -52,7 +52,7 @@ def trained_task(name: str, of: Ingredients, options: BuildOptions, progress: Pr
         name: of the task and of its file in the cache.
         of: data, network and recipe.
         options: seed, share of wrong labels, epochs, cache.
-        progress: who is told of the training.
+        progress: what shows the training.
         **fields: further fields of the task; they replace those made here.
 
     Returns:
