@@ -26,7 +26,7 @@ class LawDefinition(ABC):
         name: for people.
         continuous: labels are real numbers with a density, so that the loss moves with their unit.
         independent: label c follows a law of output c alone, so that H is diagonal and H_cc is a function of f_c.
-        classifies: :meth:`predict` gives decisions, so that accuracy means something.
+        classifies: ``predict`` gives decisions, so that accuracy means something.
         gain_free: predictions stay as they are when the outputs are multiplied by a positive number.
         shift_free: one number added to all outputs of a position changes nothing.
         least_outputs: the fewest outputs C that the law makes sense for.
@@ -81,7 +81,7 @@ class LawDefinition(ABC):
 
         Args:
             f: outputs (..., C).
-            u: numbers in (0, 1), of the shape that :meth:`drawn` gives.
+            u: numbers in (0, 1), of the shape that ``drawn`` gives.
 
         Returns:
             Labels.
@@ -169,7 +169,7 @@ class LawDefinition(ABC):
         return None
 
     def coordinates(self, f: Tensor) -> Tensor | None:
-        """Compute φ(f) with ‖dφ‖² = dfᵀ H df, in flat space or on a sphere of :attr:`radius`.
+        """Compute φ(f) with ‖dφ‖² = dfᵀ H df, in flat space or on a sphere of ``radius``.
 
         Outputs that are independent, or one alone, have flat coordinates ∫√H_cc df_c, here integrated numerically.
 
