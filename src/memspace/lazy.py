@@ -21,6 +21,9 @@ def lazily(
 
     Returns:
         the two functions; each name is imported once.
+
+    Raises:
+        AttributeError: (by the first function) the table has no such name.
     """
     own = names["__name__"]
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from memspace.auditing.facts import factor_facts, model_facts, shapes_of, signal_products, squares
+from memspace.auditing.facts import Shapes, factor_facts, model_facts, shapes_of, signal_products, squares
 from memspace.auditing.settings import AuditSettings
 from memspace.errors import MemoryBudgetError
 from memspace.measures.cost import Facts, Stage
@@ -175,76 +175,106 @@ def make_plan(task: Task, space: ParameterSpace, settings: AuditSettings) -> Pla
     Raises:
         MemoryBudgetError: even the smallest batch does not fit.
     """
-    n, shapes = len(task.train), shapes_of(task, space)
-    outputs, positions = shapes.outputs, shapes.positions
+    shapes = shapes_of(task, space)
+    choice = _chosen(task, space, settings, shapes)
+    facts = _facts(task, space, shapes, choice)
+    bases = facts.bases_memory
+    kind = "exact" if facts.dual else str(Kind("mc", facts.samples))
+    return Plan(
+        choice.representation,
+        choice.reason,
+        facts.n,
+        facts.outputs,
+        facts.positions,
+        space.size,
+        sum(p.numel() for p in task.model.parameters()),
+        as_patterns(task.parameters),
+        choice.batch,
+        kind,
+        facts.folds,
+        facts.held_out,
+        tuple(b.name for b in space.blocks if not b.rule.hooked),
+        stages_of(facts),
+        choice.sketch,
+        0 if facts.dual or bases <= settings.memory // 2 else bases,
+        facts,
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What is decided from shapes and settings.
+
+    Args:
+        representation: ``dual`` or ``ekfac``; reason: why.
+        many: whether an example's outputs are too many for a cotangent each.
+        columns: cotangents of an example where each output has one.
+        batch: examples at a time; example: bytes of one example's signals.
+        dual: bytes of rows and Gram matrix; sketch: Fisher rows that the Gram matrix holds at most.
+        folds: networks trained without some examples; held_out: examples each goes without.
+    """
+
+    representation: str
+    reason: str
+    many: bool
+    columns: int
+    batch: int
+    example: int
+    dual: int
+    sketch: int
+    folds: int
+    held_out: int
+
+
+def _chosen(task: Task, space: ParameterSpace, settings: AuditSettings, shapes: Shapes) -> _Choice:
+    n, outputs, positions = len(task.train), shapes.outputs, shapes.positions
     rows = n * outputs
     stored = 4 * n * shapes.held(space.blocks)
     sketch = _sketch(rows, settings.memory - stored)
-    gram = 16 * rows * sketch
-    chosen, reason = _choose(settings, outputs, positions, rows, stored + gram, sketch)
+    dual = stored + 16 * rows * sketch
+    representation, reason = _choose(settings, outputs, positions, rows, dual, sketch)
     many = positions * outputs > MANY_OUTPUTS
-    columns = outputs if chosen == "dual" or (positions == 1 and not many) else 1
-    per_example = 4 * sum(a + 3 * columns * g for a, g in shapes.sizes.values()) + 4 * shapes.signal
-    batch = int(min(examples_at_once(task), n, settings.memory // 2 // max(per_example, 1)))
+    columns = outputs if representation == "dual" or (positions == 1 and not many) else 1
+    example = 4 * sum(a + 3 * columns * g for a, g in shapes.sizes.values()) + 4 * shapes.signal
+    batch = int(min(examples_at_once(task), n, settings.memory // 2 // max(example, 1)))
     if batch < 1:
         raise MemoryBudgetError(
-            f"one example's signals need {size(per_example)}, more than half of the memory allowed",
+            f"one example's signals need {size(example)}, more than half of the memory allowed",
             where="memory budget",
-            remedy=f"raise --memory to {size(4 * per_example)} or more",
+            remedy=f"raise --memory to {size(4 * example)} or more",
         )
     held_out, folds = _held_out(task, n, settings)
-    samples = min(MOST_SAMPLES, max(2, -(-SAMPLED // n))) if many else 1
-    kind = "exact" if chosen == "dual" else str(Kind("mc", samples))
-    facts = Facts(
+    return _Choice(representation, reason, many, columns, batch, example, dual, sketch, folds, held_out)
+
+
+def _facts(task: Task, space: ParameterSpace, shapes: Shapes, choice: _Choice) -> Facts:
+    n, rows, dual = len(task.train), len(task.train) * shapes.outputs, choice.representation == "dual"
+    return Facts(
         n=n,
         test=0 if task.test is None else len(task.test),
-        outputs=outputs,
-        positions=positions,
-        columns=columns,
-        samples=samples,
+        outputs=shapes.outputs,
+        positions=shapes.positions,
+        columns=choice.columns,
+        samples=min(MOST_SAMPLES, max(2, -(-SAMPLED // n))) if choice.many else 1,
         parameters=space.size,
         blocks=sum(len(p.shape) > 1 for p in space.parameters(task.model).values()),
-        dual=chosen == "dual",
-        first_order=chosen != "dual" and (positions > 1 or many),
+        dual=dual,
+        first_order=not dual and (shapes.positions > 1 or choice.many),
         classifies=task.likelihood.classifies,
         boundary=task.likelihood.boundary is not None,
         inputs=unreadable(task) is None,
         filters=any(b.rule.filters for b in filtered_layers(space)),
         signals=signal_products(space, shapes, min(n, PRODUCTS), PROBES),
         vectors=FisherOperator(task, space).at_once(PROBES),
-        folds=folds,
-        held_out=held_out,
+        folds=choice.folds,
+        held_out=choice.held_out,
         checkpoints=0 if task.run is None else len(task.run.states),
-        signals_memory=batch * per_example,
+        signals_memory=choice.batch * choice.example,
         bases_memory=2 * squares(space),
-        dual_memory=stored + gram,
-        principal=min(rows, sketch) if chosen == "dual" else 0,
-        **model_facts(task, space, shapes, dual=chosen == "dual"),
+        dual_memory=choice.dual,
+        principal=min(rows, choice.sketch) if dual else 0,
+        **model_facts(task, space, shapes, dual=dual),
         **factor_facts(task),
-    )
-    stages = stages_of(facts)
-    loose = tuple(b.name for b in space.blocks if not b.rule.hooked)
-    bases = 2 * squares(space)  # sums and bases
-    on_disk = bases if chosen == "ekfac" and bases > settings.memory // 2 else 0
-    total = sum(p.numel() for p in task.model.parameters())
-    return Plan(
-        chosen,
-        reason,
-        n,
-        outputs,
-        positions,
-        space.size,
-        total,
-        as_patterns(task.parameters),
-        batch,
-        kind,
-        folds,
-        held_out,
-        loose,
-        stages,
-        sketch,
-        on_disk,
-        facts,
     )
 
 
