@@ -25,11 +25,11 @@ def lazily(
     Raises:
         AttributeError: (by the first function) the table has no such name.
     """
-    own = names["__name__"]
+    module = names["__name__"]
 
     def get(name: str) -> Any:
         if name not in places:
-            raise AttributeError(f"module {own!r} has no attribute {name!r}")
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
         value = getattr(import_module(places[name]), (called or {}).get(name, name))
         names[name] = value
         return value
