@@ -17,7 +17,7 @@ from memspace.measures.input_metric import read_inputs
 from memspace.measures.input_study import AttackSettings
 from memspace.measures.lipschitz import certified_radius, lipschitz_bound
 from memspace.measures.ranks import bootstrap_median, spearman
-from memspace.task.laws.boundary import boundary_of
+from memspace.task.laws.definition import boundary_of
 from memspace.task.likelihood import Bernoulli, Gaussian
 from memspace.task.task import Task
 from tests.inputs.networks import curved, inputs_of, linear

@@ -11,7 +11,7 @@ from torch.func import jacrev, vmap
 
 from memspace.measures.input_metric import read_inputs, unreadable
 from memspace.measures.lipschitz import certified_radius, lipschitz_bound
-from memspace.task.laws.boundary import boundary_of
+from memspace.task.laws.definition import boundary_of
 from memspace.task.likelihood import Bernoulli, Categorical, Gaussian, Likelihood, Poisson
 from memspace.task.task import Task
 from tests.inputs.networks import curved, inputs_of, linear

@@ -16,7 +16,7 @@ from torch import Tensor
 from memspace.measures.input_metric import InputReading
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
-from memspace.task.laws.boundary import boundary_of
+from memspace.task.laws.definition import boundary_of
 from memspace.task.task import Task
 
 __all__ = ["AttackSearch", "Found", "minimal_perturbations", "search"]

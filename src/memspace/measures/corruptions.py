@@ -15,7 +15,7 @@ from torch import Tensor
 
 from memspace.progress import Progress, Silent
 from memspace.task.checks import evaluating
-from memspace.task.laws.boundary import boundary_of
+from memspace.task.laws.definition import boundary_of
 from memspace.task.task import Task
 
 __all__ = ["CORRUPTIONS", "Corrupted", "Corruption", "corrupt", "picture_shape"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.task.checks import evaluating
-from memspace.task.laws.boundary import Boundary
+from memspace.task.laws.definition import Boundary
 from memspace.task.task import Task
 
 __all__ = ["certified_radius", "lipschitz_bound"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from memspace.arguments import check_fields
 from memspace.errors import LabelError
 from memspace.task.law import Likelihood, not_negative, wrong_kind
-from memspace.task.laws.boundary import Boundary
+from memspace.task.laws.definition import Boundary
 from memspace.task.laws.registry import register_law
 
 __all__ = ["Bernoulli"]

@@ -11,8 +11,8 @@ from torch import Tensor
 from memspace.arguments import check_fields
 from memspace.errors import LabelError, SettingsError
 from memspace.task.law import IGNORE
-from memspace.task.laws.boundary import Boundary
 from memspace.task.laws.classes import LawOfClasses, soft
+from memspace.task.laws.definition import Boundary
 from memspace.task.laws.registry import register_law
 from memspace.task.merged import kept_classes, merged_root
 
