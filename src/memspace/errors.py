@@ -107,7 +107,7 @@ class CheckpointError(MemspaceError):
 
 
 class UnsupportedLayerError(MemspaceError):
-    """A layer that neither the fast path nor any fallback can serve."""
+    """A layer whose per-example gradients cannot be computed."""
 
     exit_code = 12
 

@@ -1,4 +1,4 @@
-"""A layer the hooks cannot read is taken off the fast path, never silently wrong."""
+"""A layer that hooks cannot read is differentiated example by example, never silently wrong."""
 
 import torch
 from torch import nn
@@ -38,7 +38,7 @@ def test_a_weight_also_used_functionally():
 
 
 LOCAL = {"own layer": {"own.scale", "own.mix"}, "transformer": {"position"}}
-LOOSE = {  # everything else of the contract's networks is on the fast path
+LOOSE = {  # everything else of the contract's networks has a closed form
     "time first": {"position.weight"},
     "weight norm": {"0.parametrizations.weight.original0", "0.parametrizations.weight.original1"},
 }

@@ -1,4 +1,4 @@
-"""A layer of an own type is put on the fast path from outside, by one file that registers its rule."""
+"""A layer of an own type gets a closed form from outside, by one file that registers its rule."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_without_its_rule_the_layer_is_read_the_generic_way_and_named(tmp_path: 
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["kinds"] == ["loose", "loose", "linear"]
-    assert "the generic way: 0.scale, 0.shift" in said["read"]
+    assert "differentiated example by example: 0.scale, 0.shift" in said["read"]
 
 
 def test_the_contract_of_a_layer_holds_for_it(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def pixels():
     return _task(Segmenter(), _image(5, 1, 6), torch.randint(0, 3, (5, 6, 6)))
 
 
-# What is off the fast path: parameters of the model itself.
+# What is differentiated example by example: parameters of the model itself.
 OFF = {
     "residual": {},
     "vision": {"cls": "local", "position": "local"},
@@ -151,7 +151,7 @@ def test_a_pretrained_sentence_encoder():
     task = Task(model, (x, torch.tensor([1, 0, 1, 0])), Categorical())
     space = verified_space(task)
     assert space.size > 22_000_000
-    # The pooler is not used in this forward pass; everything that is, is on the fast path.
+    # The pooler is not used in this forward pass; everything that is has a closed form.
     assert not {b.name for b in space.blocks if b.kind in ("local", "loose")}
     got, want = norms(task, space, 3), one_by_one(task, space)
     assert float((got - want).abs().max()) < 1e-4 * float(want.max())  # float32

@@ -123,7 +123,7 @@ def test_gpt2_is_read_on_the_fast_path_and_in_kronecker_bases() -> None:
     _, _, task, _ = _made("GPT-2")
     plan = plan_audit(task, memspace.Settings(representation="ekfac"))
     assert plan.loose == ()
-    assert "off the fast path" not in plan.text()
+    assert "example by example" not in plan.text()
     read = str(coverage(verified_space(task), plan.total, "ekfac"))
     assert "exact" in read
     assert "diagonal" not in read

@@ -50,7 +50,7 @@ def test_an_audit_reads_all_anew_after_a_late_refutation(monkeypatch: pytest.Mon
     monkeypatch.setattr(audit, "read", read)
     found = memspace.audit(task)
     assert seen == [set(), {"0"}]
-    assert "the generic way: 0" in found.facts["parameters read"]
+    assert "differentiated example by example: 0" in found.facts["parameters read"]
 
 
 class _Detached(nn.Module):
@@ -118,7 +118,7 @@ def test_a_resumed_audit_reads_anew_what_it_refutes(monkeypatch: pytest.MonkeyPa
     seen = _watched(monkeypatch, refutes)
     found = audit.audit_task(task, settings, store)
     assert seen == [set(), {"0"}]
-    assert "the generic way: 0" in found.facts["parameters read"]
+    assert "differentiated example by example: 0" in found.facts["parameters read"]
 
 
 def test_a_resumed_audit_knows_what_was_refuted_and_reads_nothing_twice(

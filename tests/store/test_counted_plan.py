@@ -16,7 +16,7 @@ from memspace.auditing.chapters.inputs import SHORTENED
 from memspace.measures import input_study
 from memspace.passes import capture
 from memspace.passes.calls import Call
-from memspace.passes.generic import MAPPED_ONCE
+from memspace.passes.example_by_example import MAPPED_ONCE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 WITHIN = 0.05  # what the plan promises, but for what it says depends on the data
@@ -139,7 +139,7 @@ def _sequence():
 
 
 class _Own(nn.Module):
-    """A parameter of the network's own, read the generic way, and a chain of equal blocks."""
+    """A parameter of the network's own, differentiated example by example, and a chain of equal blocks."""
 
     def __init__(self) -> None:
         super().__init__()

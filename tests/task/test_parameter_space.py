@@ -14,7 +14,7 @@ from memspace.passes.space import ParameterSpace
 
 
 class Scale(nn.Module):
-    """A parameter of its own, which no fast path knows."""
+    """A parameter of its own, for which there is no closed form."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -100,7 +100,7 @@ def training_action(
         slope_probe: number of examples the slope ‖∇L‖_{F⁻¹} is computed on; lowered alike.
         seed: of the choice of examples.
         progress: told of the work as it goes.
-        space: the parameter layout, where some layers are to stay off the fast path.
+        space: the parameter layout, where some layers are to be differentiated example by example.
         memory: bytes.
 
     Returns:

@@ -120,7 +120,7 @@ class Plan:
                 f"{self.positions * self.outputs:,} backward passes each)"
             )
         if self.loose:
-            lines.append(f"outside the fast path, with generic per-example gradients: {', '.join(self.loose)}")
+            lines.append(f"differentiated example by example, which is slower: {', '.join(self.loose)}")
         rows = self.n * self.outputs
         if self.representation == "dual" and rows > self.principal_rows:
             lines.append(

@@ -31,7 +31,7 @@ from memspace.auditing.ownership import (
 from memspace.auditing.results import SCHEMA, Chapter, Results, chapter_to_dict, check_consistent, clean
 from memspace.files import digest_of, writing, written, written_together
 from memspace.measures.declaration import units_of_columns
-from memspace.passes.generic import PLAINEST
+from memspace.passes.example_by_example import PLAINEST
 from memspace.version import VERSION
 
 __all__ = ["Store", "load_results", "write_table", "write_tensors", "write_text"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from memspace.passes.batching import LEAST, MOST, TRANSIENT
 from memspace.passes.engine import END, MANY, OUTPUTS
-from memspace.passes.generic import MAPPED_ONCE
+from memspace.passes.example_by_example import MAPPED_ONCE
 
 __all__ = ["EIGH", "Facts", "Stage"]
 
@@ -71,8 +71,8 @@ class Facts:
         signals: where Fisher products come from: ``held`` (signals stored once), ``read`` (signals computed for every
             stack), or empty (no signals).
         vectors: of a stack that are processed at a time without signals.
-        manner: generic backend of the parameters outside the fast path; None where there are none.
-        fast: whether some parameters are on the fast path.
+        manner: of differentiation example by example; None where all gradients have a closed form.
+        fast: whether some gradients have a closed form.
         widest: numbers in the largest tensor of an example's graph; it sets the batch size.
         depth: blocks of the chain that depth is measured along; 0 where there is none.
         affine: whether the outputs are affine in the parameters.

@@ -110,7 +110,7 @@ class _InputSquares(SumStatistic):
     def update(self, view: View) -> None:
         """Add one batch."""
         for b in self.blocks:
-            if view.signals.generic(b):  # what it was given is not known: all of it may matter
+            if view.signals.by_example(b):  # what it was given is not known: all of it may matter
                 self._add(b.name, torch.ones(b.shape[1], dtype=torch.float64, device=view.f.device))
             else:
                 self._add(b.name, view.signals.rows(b).double().square().sum((0, 1)))

@@ -1,9 +1,9 @@
-"""Products with the differential prove themselves once per network: ⟨u, J v⟩ = ⟨Jᵀu, v⟩, Jᵀ by plain autograd.
+"""Proof of products with the differential, once per network: ⟨u, J v⟩ = ⟨Jᵀu, v⟩, with Jᵀ by plain autograd.
 
-Torch's forward-mode rules, and the rules by which it maps an operation over several vectors, are another code than its
-reverse mode, and some are wrong (``cdist`` with several cotangents). Two vectors and two cotangents at once, all
-random: an error e of J v moves ⟨u, J v⟩ by a Gaussian of spread ‖e‖, so that one of relative size ε stays hidden with a
-chance of at most 0.8 t/ε, with the tolerance t of ``proof``.
+Torch's forward-mode rules, and the rules by which it maps an operation over several vectors, are separate code from its
+reverse mode, and some are wrong (``cdist`` with several cotangents). The proof uses two random vectors and two random
+cotangents at once. An error e of J v moves ⟨u, J v⟩ by a Gaussian of spread ‖e‖. One of relative size ε therefore stays
+hidden with a probability of at most 0.8 t/ε, with the tolerance t of ``proof``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,20 @@ Outputs = Callable[[dict[str, Tensor]], Tensor]
 
 
 def manner_of(f: Outputs, plain: Outputs, at: dict[str, Tensor], v: dict[str, Tensor], where: str) -> tuple[int, int]:
-    """The fastest manner of J and of Jᵀ (see ``Linearised``) that agrees with plain autograd.
+    """Find the fastest manner of J and of Jᵀ (see ``Linearised``) that agrees with plain autograd.
 
     Args:
-        f: outputs (B, ..., C) of a few examples as a function of the parameters ``at``; plain: the same by the model as
-            it is; v: two random vectors, stacked; where: what messages name.
+        f: outputs (B, ..., C) of a few examples as a function of the parameters.
+        plain: the same function, without torch's operations replaced.
+        at: the parameters by name.
+        v: two random vectors by parameter name, (2, *shape).
+        where: the model's name, for messages.
+
+    Returns:
+        The manners of J and of Jᵀ.
 
     Raises:
-        UnsupportedLayerError: J v comes out wrong, or not at all, by every manner.
+        UnsupportedLayerError: J v is wrong, or fails, in every manner.
     """
     outputs = f(at).detach()
     u = torch.randn(2, *outputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(outputs)
@@ -52,18 +58,18 @@ def manner_of(f: Outputs, plain: Outputs, at: dict[str, Tensor], v: dict[str, Te
     )
 
 
-def _equal(found: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> bool:
+def _equal(pulled: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> bool:
     whole = sum(float(t.double().square().sum()) for t in truth.values()) ** 0.5
     count = sum(t.numel() for t in truth.values())
     for n, want in truth.items():
         allowed = tolerance(want.dtype) * (float(want.norm()) + whole * (want.numel() / count) ** 0.5)
-        if not float((found[n] - want).norm()) <= allowed:
+        if not float((pulled[n] - want).norm()) <= allowed:
             return False
     return True
 
 
 def _adjoint(moved: Tensor, v: Mapping[str, Tensor], u: Tensor, pulled: Mapping[str, Tensor]) -> bool:
-    """⟨u_j, J v_i⟩ = ⟨Jᵀ u_j, v_i⟩ for all i, j; allowed is what rounding of the terms of either sum may do."""
+    """⟨u_j, J v_i⟩ = ⟨Jᵀ u_j, v_i⟩ for all i, j, up to rounding of the terms of either sum."""
     for i in range(len(moved)):
         for j in range(len(u)):
             left = (u[j].double() * moved[i].double()).flatten()

@@ -1,4 +1,4 @@
-"""Several processes that share the work must hold the same model and data: compared before anything is read."""
+"""Processes that share the work must hold the same model and data, which is checked before anything is read."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ __all__ = ["check_agreement"]
 
 
 def check_agreement(task: Task, settings: Mapping[str, object] | None = None) -> None:
-    """Raise on every process unless all hold the same weights, data, law and settings; alone, do nothing.
+    """Raise on every process unless all hold the same weights, data, law and settings; do nothing in a single process.
+
+    Args:
+        task: the network and its data.
+        settings: further values that have to be the same, by name.
 
     Raises:
-        WorkerError: names the first process that differs and in what.
+        WorkerError: processes differ; the message names the first that does, and in what.
     """
-    team = current()
-    if team.size > 1:
-        team.agree(parts_of(task) | {"settings": repr(sorted((settings or {}).items()))})
+    processes = current()
+    if processes.size > 1:
+        processes.agree(parts_of(task) | {"settings": repr(sorted((settings or {}).items()))})

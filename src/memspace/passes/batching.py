@@ -1,4 +1,4 @@
-"""How many examples go through the network at a time: few enough for the caches, enough to fill a matrix product."""
+"""The number of examples of a batch: few enough for the caches, enough to fill a matrix product."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ MOST, LEAST = 512, 16
 
 
 def examples_at_once(task: Task, data: Data | None = None, rows: int = 1) -> int:
-    """Choose the batch of a pass that pulls ``rows`` cotangents back per example.
+    """Choose the batch size of a pass.
 
     Args:
-        data: that the pass reads (default: the task's training data).
+        task: the network.
+        data: that the pass reads; None: the task's training data.
+        rows: cotangents pulled back per example.
 
     Returns:
-        a number of examples.
+        A number of examples between ``LEAST`` and ``MOST``.
     """
     return max(LEAST, min(MOST, TRANSIENT // (profile_of(task, data).widest * rows)))

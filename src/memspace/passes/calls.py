@@ -1,4 +1,4 @@
-"""One call of one module as a hook saw it: what went in, and where the cotangent of what came out is found."""
+"""One call of one module as a hook recorded it: its inputs, and the gradient edges of its outputs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,17 @@ LEAVE_OUT = "leave its parameters out: requires_grad=False, or patterns such as 
 
 
 class Call:
-    """Inputs, gradient edges of the outputs, and (for composite modules) the call opened up.
+    """Inputs, gradient edges of the outputs, and (for composite modules) the replayed call.
 
     Args:
-        name: of the module; args, kwargs: as it was given them.
-        shapes: of the output's tensors; ``edges``: their gradient edges, only of those that have one (``which``).
-        packed: how to lay a packed output's cotangent out as (B, T, ...), or None.
+        name: of the module.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        leaves: tensors of its output, in order.
+        packed: lays a packed output's cotangent out as (B, T, ...); None: the output is not packed.
+
+    Attributes:
+        edges: gradient edges of the output tensors that have one.
     """
 
     def __init__(
@@ -45,7 +50,7 @@ class Call:
     ) -> None:
         self.name, self._args, self._kwargs, self._packed = name, args, kwargs, packed
         self._given = [t for a in (*args, *kwargs.values()) if (t := _tensor(a)) is not None]
-        # The version tells later whether an in-place operation overwrote what was read.
+        # A changed version shows later that an in-place operation overwrote an input.
         self._versions = [t._version for t in self._given]
         self._which = [i for i, t in enumerate(leaves) if t.requires_grad]
         self.edges: list[GradientEdge] = [get_gradient_edge(leaves[i]) for i in self._which]
@@ -56,14 +61,21 @@ class Call:
     def of(
         name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, broadcast: int
     ) -> tuple[Call, Any]:
-        """From a hook's arguments; and the output to go on with, where it must be another (else None).
+        """Record a call from a forward hook's arguments.
 
         Args:
-            broadcast: the batch size to which an output shared by all examples is expanded, or 0.
+            name: of the module.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+            output: its output.
+            broadcast: the batch size to which an output shared by all examples is expanded; 0: none is.
+
+        Returns:
+            The call, and the output that replaces the module's own; None where it stays.
         """
         replaced = None
         if isinstance(output, Tensor):
-            if broadcast:  # one row for all examples: give each its own, so that each has its own cotangent
+            if broadcast:  # one row for all examples: expanded, so that every example has a cotangent
                 output = output if output.dim() > 2 and len(output) == 1 else output.unsqueeze(0)
                 output = replaced = output.expand(broadcast, *output.shape[1:])
             if not output.requires_grad:  # frozen below and itself without gradient: start the graph here
@@ -74,7 +86,11 @@ class Call:
         return Call(name, args, kwargs, leaves, packed), None
 
     def check(self) -> None:
-        """Raise where what was read has been overwritten since, or was no tensor."""
+        """Check that the inputs are tensors that nothing has overwritten since.
+
+        Raises:
+            UnsupportedLayerError: an input was overwritten, or there is no tensor among the inputs.
+        """
         if not self._given:
             raise UnsupportedLayerError(
                 "the layer was called without a tensor", where=self.name, remedy="call it with its input first"
@@ -88,16 +104,28 @@ class Call:
 
     @property
     def rows(self) -> int:
-        """Length of the first axis of the first tensor that it was given; 0 of a single number."""
+        """Length of the first axis of the first input tensor; 0 for a single number."""
         return len(self._given[0]) if self._given[0].dim() else 0
 
     def arguments(self, *names: str) -> dict[str, Any]:
-        """What it was given, by the names of its forward's arguments."""
+        """Return the arguments by name.
+
+        Args:
+            names: of the positional arguments of the module's ``forward``, in order.
+
+        Returns:
+            Name to argument.
+        """
         return dict(zip(names, self._args, strict=False)) | dict(self._kwargs)
 
     def pattern(self, batch: int) -> tuple[tuple[int, ...], ...]:
-        """Its inputs' shapes as far as they say how it was called: −1 where there are as many as examples, 0 for
-        other lengths, and the last axis as it is.
+        """Describe how the module was called, by the shapes of its inputs.
+
+        Args:
+            batch: number of examples.
+
+        Returns:
+            A shape per input: −1 for a length equal to the number of examples, 0 for others, the last axis unchanged.
         """
         return tuple(
             tuple(-1 if n == batch else 0 for n in t.shape[:-1]) + tuple(t.shape[-1:] if t.dim() > 1 else ())
@@ -105,11 +133,31 @@ class Call:
         )
 
     def inputs(self, axis: int, batch: int) -> list[Tensor]:
-        """Its tensor inputs with examples first."""
+        """Return the input tensors with examples first.
+
+        Args:
+            axis: of the examples, or ``BROADCAST``.
+            batch: number of examples.
+
+        Returns:
+            Tensors (B, ...), detached.
+        """
         return [_examples_first(t.detach(), axis, batch) for t in self._given]
 
     def cotangent(self, g: Tensor | None, axis: int, batch: int) -> Tensor:
-        """The cotangent of its (only) output with examples first; zeros where nothing depends on it."""
+        """Return the cotangent of the only output with examples first.
+
+        Args:
+            g: cotangent as autograd returns it; None: nothing depends on the output.
+            axis: of the examples, or ``BROADCAST``.
+            batch: number of examples.
+
+        Returns:
+            (B, ...); zeros where nothing depends on the output.
+
+        Raises:
+            UnsupportedLayerError: the module was called on another number of rows than there are examples.
+        """
         shape, dtype, device = self._like[0]
         g = torch.zeros(shape, dtype=dtype, device=device) if g is None else g
         g = g if axis == BROADCAST else _examples_first(g, axis, batch)
@@ -122,7 +170,19 @@ class Call:
         return g
 
     def opened(self, module: nn.Module, batch: int, replay: ReplayFunction) -> Replay:
-        """The call opened up by ``replay``, once."""
+        """Repeat the call with the projections inside it exposed, once.
+
+        Args:
+            module: the module.
+            batch: number of examples.
+            replay: repeats a call of this kind of module.
+
+        Returns:
+            The replayed call.
+
+        Raises:
+            UnsupportedLayerError: the call cannot be replayed.
+        """
         if self._replay is None:
             try:
                 self._replay = replay(module, self._args, self._kwargs, batch)
@@ -135,21 +195,43 @@ class Call:
     def pulled_inside(
         self, module: nn.Module, grads: Sequence[Tensor | None], batch: int, replay: ReplayFunction
     ) -> dict[str, Tensor]:
-        """Part → (B, T, out): the outputs' cotangents pulled back to the projections inside."""
-        given: list[Tensor | None] = [None] * len(self._like)
+        """Pull the outputs' cotangents back to the projections inside a composite module.
+
+        Args:
+            module: the module.
+            grads: cotangents of the outputs that have a gradient edge; None: unused.
+            batch: number of examples.
+            replay: repeats a call of this kind of module.
+
+        Returns:
+            Name of the projection to its cotangents (B, T, out).
+        """
+        cotangents: list[Tensor | None] = [None] * len(self._like)
         for i, g in zip(self._which, grads, strict=True):
-            given[i] = self._packed(g) if i == 0 and g is not None and self._packed is not None else g
+            cotangents[i] = self._packed(g) if i == 0 and g is not None and self._packed is not None else g
         replayed = self.opened(module, batch, replay)
-        return replayed.cotangents((*given, *(None,) * (len(replayed.outputs) - len(given))))
+        return replayed.cotangents((*cotangents, *(None,) * (len(replayed.outputs) - len(cotangents))))
 
     def differentiated(self, module: nn.Module, g: Tensor, batch: int) -> dict[str, Tensor]:
-        """Parameter → per-example gradients (B, numel), by the module's own forward pass on one example at a time."""
-        own = {n: p.detach() for n, p in module.named_parameters(recurse=False) if p.requires_grad}
+        """Differentiate the module's own forward pass example by example.
+
+        Args:
+            module: the module.
+            g: (B, ...) cotangent of its output.
+            batch: number of examples.
+
+        Returns:
+            Parameter name to per-example gradients (B, numel).
+
+        Raises:
+            UnsupportedLayerError: the module does not run on one example alone.
+        """
+        params = {n: p.detach() for n, p in module.named_parameters(recurse=False) if p.requires_grad}
         values = (*self._args, *self._kwargs.values())
-        each = tuple(0 if isinstance(v, Tensor) and v.dim() and len(v) == batch else None for v in values)
+        axes = tuple(0 if isinstance(v, Tensor) and v.dim() and len(v) == batch else None for v in values)
 
         def one(values: tuple[Any, ...], g: Tensor) -> dict[str, Tensor]:
-            alone = [v.unsqueeze(0) if at == 0 else v for v, at in zip(values, each, strict=True)]
+            alone = [v.unsqueeze(0) if at == 0 else v for v, at in zip(values, axes, strict=True)]
             args, named = alone[: len(self._args)], alone[len(self._args) :]
 
             def output(p: dict[str, Tensor]) -> Tensor:
@@ -158,13 +240,13 @@ class Call:
                 assert isinstance(out, Tensor)
                 return out.squeeze(0)
 
-            return dict(vjp(output, own)[1](g)[0])
+            return dict(vjp(output, params)[1](g)[0])
 
         values = tuple(v.detach() if isinstance(v, Tensor) else v for v in values)
         try:
             with torch.no_grad(), written_out(), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-                grads = vmap(one, in_dims=(each, 0), chunk_size=_at_once(module))(values, g)
+                grads = vmap(one, in_dims=(axes, 0), chunk_size=_at_once(module))(values, g)
         except (RuntimeError, NotImplementedError, ValueError, AssertionError, AttributeError) as error:
             raise UnsupportedLayerError(
                 f"{type(module).__name__} cannot be differentiated example by example",
@@ -175,7 +257,7 @@ class Call:
 
 
 def _at_once(module: nn.Module) -> int:
-    """Examples differentiated at a time: an adapter merged into a weight has one gradient of it per example."""
+    """Examples differentiated at a time: an adapter merged into a weight has a gradient of that weight per example."""
     return max(LEAST, TRANSIENT // max(1, *(p.numel() for p in module.parameters())))
 
 
@@ -193,7 +275,7 @@ def _examples_first(t: Tensor, axis: int, batch: int) -> Tensor:
 
 
 def _leaves(output: Any) -> tuple[list[Tensor], Callable[[Tensor], Tensor] | None]:
-    """The tensors of a module's output in order, and how a packed first one is laid out."""
+    """The tensors of a module's output in order, and the layout of a packed first one."""
     leaves: list[Tensor] = []
     packed: Callable[[Tensor], Tensor] | None = None
     for item in output if isinstance(output, tuple | list) and not isinstance(output, PackedSequence) else [output]:

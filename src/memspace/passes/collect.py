@@ -1,4 +1,4 @@
-"""Collects Jacobian rows in factored form, batch by batch."""
+"""A statistic that collects Jacobian rows in factored form, batch by batch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ __all__ = ["CollectRows"]
 
 
 class CollectRows(Statistic[Rows]):
-    """Keeps the rows of one kind of cotangent for every example, C (= K) consecutive rows per example.
+    """Rows of one kind of cotangent for every example, C (= K) consecutive rows per example.
 
-    A block whose rows are not much larger than their factors is kept as rows: they would be formed for every product.
+    A block whose rows are not much larger than their factors is stored as rows: products would form them every time.
 
     Args:
-        count: how many examples there will be, where known: memory for them is taken once.
+        blocks: of the parameter space.
+        kind: of the cotangents (see ``memspace.passes.cotangent``).
+        count: number of examples, where known: memory is then allocated once; 0: unknown.
     """
 
     def __init__(self, blocks: Sequence[Block], kind: str = "jacobian", count: int = 0) -> None:
@@ -31,11 +33,11 @@ class CollectRows(Statistic[Rows]):
         self._formed: set[str] = set()
 
     def update(self, view: View) -> None:
-        """Keep one batch."""
+        """Store one batch."""
         pulled = view.cotangents(self.kinds[0])
         for b in self._blocks:
             g = pulled[b.name].transpose(0, 1)  # (B, K, T, out)
-            if view.signals.generic(b) or self._as_rows(b, g):
+            if view.signals.by_example(b) or self._as_rows(b, g):
                 g = view.form(self.kinds[0], b).gradients().flatten(2).transpose(0, 1)
             else:
                 a, g = b.rule.kept(view.signals.read(b), g)
@@ -43,20 +45,20 @@ class CollectRows(Statistic[Rows]):
             self._column(self._g, b.name).append(g)
 
     def _as_rows(self, b: Block, g: Tensor) -> bool:
-        """Whether a block's rows are kept as they are. The first batch decides: later ones may have other lengths."""
+        """Whether a block's rows are stored as rows. The first batch decides: later ones may have other lengths."""
         if b.rule.row_part is None:
             return True
         if b.name not in self._g and b.rule.forms_rows(b, g.shape[2], g.shape[1]):
             self._formed.add(b.name)
         return b.name in self._formed
 
-    def _column(self, among: dict[str, _Column], name: str) -> _Column:
-        return among.setdefault(name, _Column(self._count))
+    def _column(self, columns: dict[str, _Column], name: str) -> _Column:
+        return columns.setdefault(name, _Column(self._count))
 
     def merge(self, other: Statistic[Rows]) -> None:
         """Append the other's rows."""
         assert isinstance(other, CollectRows)
-        if self._g:  # both sides alike
+        if self._g:  # a block is stored in the same form on both sides
             for key in self._a.keys() ^ other._a.keys():
                 (self if key in self._a else other)._form(key)
         for mine, theirs in ((self._a, other._a), (self._g, other._g)):
@@ -72,19 +74,19 @@ class CollectRows(Statistic[Rows]):
         self._column(self._g, name).append(rows.to(g.dtype).reshape(*g.shape[:2], -1))
 
     def finish(self) -> Rows:
-        """The rows, given away: they are large."""
+        """Return the rows and drop them here, since they are large."""
         a = {k: self._a.pop(k).whole(1) for k in list(self._a)}
         g = {k: self._g.pop(k).whole(2) for k in list(self._g)}
         example = _examples(next(iter(g.values())))
         return Rows(self._blocks, a, {k: v.flatten(0, 1) for k, v in g.items()}, example)
 
     def state(self) -> dict[str, Tensor]:
-        """A and g of every block."""
+        """Return a and g of every block."""
         parts = {f"a/{k}": v.whole(1) for k, v in self._a.items()}
         return parts | {f"g/{k}": v.whole(2) for k, v in self._g.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Inverse of :meth:`state`."""
+        """Restore what :meth:`state` returned."""
         self._a, self._g = {}, {}
         for key, value in state.items():
             self._column(self._a if key.startswith("a/") else self._g, key[2:]).append(value)
@@ -92,12 +94,12 @@ class CollectRows(Statistic[Rows]):
 
 
 def _examples(g: Tensor) -> Tensor:
-    """Which example each row of (B, K, ...) belongs to, (B·K,)."""
+    """The example of every row of (B, K, ...), (B·K,)."""
     return torch.arange(len(g), device=g.device).repeat_interleave(g.shape[1])
 
 
 class _Column:
-    """Batches one after another along the examples, in memory taken once where their number is known."""
+    """Batches one after another along the examples, in memory allocated once where their number is known."""
 
     def __init__(self, count: int) -> None:
         self._count, self._filled = count, 0

@@ -1,4 +1,4 @@
-"""Which output cotangents a pass pulls back, and what Fisher matrix their rows make.
+"""The output cotangents that a pass pulls back, and the Fisher matrix of their rows.
 
 * ``exact``: the columns of the output law's Fisher root; Σ over rows of r rᵀ = N·F, the Fisher information.
 * ``mc``, ``mc:k``: residuals of k labels sampled from the model (one without a number), each over √k; unbiased for the
@@ -7,7 +7,7 @@
   information, and at every position at most that share of tr H below it (see ``memspace.task.merged``).
 * ``empirical``: residuals of the training labels; *not* the Fisher information.
 * ``jacobian``: unit vectors of the outputs; rows of J.
-* ``given``: whatever a statistic hands the view before others read it (``View.give``).
+* ``given``: cotangents that a statistic passes to the view before others read it (``View.give``).
 """
 
 from __future__ import annotations
@@ -30,13 +30,20 @@ __all__ = ["KINDS", "View", "output_cotangents"]
 
 
 def output_cotangents(kind: str, likelihood: Likelihood, f: Tensor, y: Tensor, u: Tensor | None = None) -> Tensor:
-    """Output cotangents (K, B, ..., C).
+    """Compute output cotangents of a kind.
 
-    K is k for ``mc:k``, 1 for ``empirical``, C for a plain output and positions·C for a sequence otherwise; for
-    ``topk`` it has one more than the most classes kept instead of C. Padded positions contribute zero.
+    K is k for ``mc:k``, 1 for ``empirical``, C for a plain output and positions·C for a sequence otherwise. For
+    ``topk`` C is replaced by one more than the largest number of unmerged classes. Padded positions contribute zero.
 
     Args:
-        u: uniform numbers (k, ...) that the sampled labels are made of, for ``mc`` (see ``Likelihood.quantile``).
+        kind: of the cotangents, see the module.
+        likelihood: the output law.
+        f: (B, ..., C) outputs.
+        y: (B, ...) labels.
+        u: (k, ...) uniform numbers from which labels are sampled, for ``mc`` (see ``Likelihood.quantile``).
+
+    Returns:
+        (K, B, ..., C).
 
     Raises:
         ValueError: an unknown kind.
@@ -44,7 +51,7 @@ def output_cotangents(kind: str, likelihood: Likelihood, f: Tensor, y: Tensor, u
     of = Kind.of(kind)
     mask = likelihood.weight(f, y).unsqueeze(-1)
     if of.name == "given":
-        raise ValueError("cotangents of kind given are handed to the view before they are read")
+        raise ValueError("cotangents of kind given are passed to the view before they are read")
     if of.name == "empirical":
         return likelihood.residual(f, y).unsqueeze(0)
     if of.name == "mc":
@@ -69,10 +76,17 @@ def output_cotangents(kind: str, likelihood: Likelihood, f: Tensor, y: Tensor, u
 
 
 class View:
-    """One batch as statistics see it: outputs, labels, rows, and cotangents of any kind, each pulled back once.
+    """One batch as statistics see it: outputs, labels, rows, and cotangents of every kind, pulled back once.
 
-    When unit cotangents are asked for, roots and residuals are mixed from them (the pull-back is linear) instead of
-    being pulled back again. Labels drawn for an example depend on ``seed`` and its place in the data alone.
+    Where a statistic reads unit cotangents, roots and residuals are mixed from them (the pull-back is linear) instead
+    of being pulled back again. Labels drawn for an example depend on ``seed`` and its position in the data alone.
+
+    Args:
+        signals: of the forward pass.
+        batch: its examples.
+        likelihood: the output law.
+        seed: of sampled labels.
+        jacobian: whether a statistic reads unit cotangents.
     """
 
     def __init__(
@@ -92,21 +106,40 @@ class View:
         self._forms: dict[tuple[str, str], Form] = {}
 
     def output(self, kind: str) -> Tensor:
-        """The output cotangents themselves, (K, B, ..., C)."""
+        """Return the output cotangents.
+
+        Args:
+            kind: of the cotangents.
+
+        Returns:
+            (K, B, ..., C).
+        """
         if kind not in self._outputs:
             u, of = None, Kind.of(kind)
             if of.name == "mc":
-                f, each = self.f, self._likelihood.drawn(self.f)[1:]
-                u = uniforms(self._seed, self.index, (*each, of.samples), f.dtype, f.device).movedim(-1, 0)
+                f, shape = self.f, self._likelihood.drawn(self.f)[1:]
+                u = uniforms(self._seed, self.index, (*shape, of.samples), f.dtype, f.device).movedim(-1, 0)
             self._outputs[kind] = output_cotangents(kind, self._likelihood, self.f, self.y, u)
         return self._outputs[kind]
 
     def give(self, u: Tensor, kind: str = "given") -> None:
-        """Output cotangents (K, B, ..., C) of the caller's own, pulled back as ``kind``."""
+        """Set the caller's own output cotangents.
+
+        Args:
+            u: (K, B, ..., C).
+            kind: the name under which statistics read them.
+        """
         self._outputs[kind] = u
 
     def cotangents(self, kind: str) -> Mapping[str, Tensor]:
-        """Block name → (K, B, T, out), or per-example gradients (K, B, p) for blocks without a product form."""
+        """Return the cotangents of a kind pulled back to every block.
+
+        Args:
+            kind: of the cotangents.
+
+        Returns:
+            Block name to (K, B, T, out), or to per-example gradients (K, B, p) for blocks without a product form.
+        """
         if kind not in self._pulled:
             if self._mix and kind != "jacobian":
                 self._pulled[kind] = mix(self.cotangents("jacobian"), self.output(kind))
@@ -115,7 +148,15 @@ class View:
         return self._pulled[kind]
 
     def form(self, kind: str, block: Block) -> Form:
-        """The per-example gradients of one block for the cotangents of a kind."""
+        """Return the per-example gradients of one block.
+
+        Args:
+            kind: of the cotangents.
+            block: of the parameter space.
+
+        Returns:
+            The gradients, in the form of the block's layer.
+        """
         key = (kind, block.name)
         if key not in self._forms:
             self._forms[key] = self.signals.form(block, self.cotangents(kind)[block.name])
@@ -123,7 +164,15 @@ class View:
 
 
 def mix(pulled: Mapping[str, Tensor], u: Tensor) -> dict[str, Tensor]:
-    """Cotangents of ``u`` (K, B, C) from those of the unit vectors, ``pulled`` (C, B, ...)."""
+    """Mix pulled-back unit cotangents, Σ_c u_kbc pulled_cb.
+
+    Args:
+        pulled: block name to (C, B, ...), of the unit vectors.
+        u: (K, B, C) output cotangents.
+
+    Returns:
+        Block name to (K, B, ...).
+    """
     out = {}
     for name, g in pulled.items():
         flat = g.flatten(2)

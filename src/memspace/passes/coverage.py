@@ -1,4 +1,4 @@
-"""What share of the parameters was read, and how: said with every result that is made of per-example gradients."""
+"""The share of the parameters that was read, and how: part of every result made of per-example gradients."""
 
 from __future__ import annotations
 
@@ -17,51 +17,59 @@ class Coverage:
     """How the chosen parameters were read.
 
     Args:
-        parameters: chosen and read; total: of the whole model, those held fixed among them.
-        generic: blocks whose per-example gradients come the generic way (the model differentiated example by example,
-            exact but slower), with how many parameters those are.
-        diagonal: blocks of which the metric keeps the diagonal alone, with how many parameters those are.
+        parameters: number of parameters chosen and read.
+        total: number of parameters of the whole model, those held fixed included.
+        by_example: names of blocks for which the model is differentiated example by example (exact but slower).
+        by_example_size: their number of parameters.
+        diagonal: names of blocks of which the metric holds the diagonal alone.
+        diagonal_size: their number of parameters.
     """
 
     parameters: int
     total: int
-    generic: tuple[str, ...] = ()
-    by_generic: int = 0
+    by_example: tuple[str, ...] = ()
+    by_example_size: int = 0
     diagonal: tuple[str, ...] = ()
-    by_diagonal: int = 0
+    diagonal_size: int = 0
 
     def __str__(self) -> str:
         chosen = f"{self.parameters:,} parameters"
         if self.parameters < self.total:
             chosen += f" ({self.total - self.parameters:,} others are held fixed)"
-        said = f"100% of {chosen}, exact"
-        if self.generic:
-            said += f"; {_share(self.by_generic, self.parameters)} the generic way: {_listed(self.generic)}"
+        text = f"100% of {chosen}, exact"
+        if self.by_example:
+            share = _share(self.by_example_size, self.parameters)
+            text += f"; {share} differentiated example by example: {_listed(self.by_example)}"
         if self.diagonal:
-            said += (
-                f"; of {_share(self.by_diagonal, self.parameters)} only the diagonal is kept, since they have no "
+            text += (
+                f"; of {_share(self.diagonal_size, self.parameters)} only the diagonal is kept, since they have no "
                 f"product form and more than {DENSE_LIMIT:,} parameters each: {_listed(self.diagonal)}"
             )
-        return said
+        return text
 
 
 def coverage(space: ParameterSpace, total: int, representation: str = "") -> Coverage:
-    """Of a layout, as far as passes have gone.
+    """Describe how the parameters of a layout are read, after the passes so far.
 
     Args:
-        total: how many parameters the model has; representation: of the metric, if there is one.
+        space: the parameters, laid out in blocks.
+        total: number of parameters of the model.
+        representation: of the metric; "" where there is none.
+
+    Returns:
+        The coverage.
     """
-    generic = [b for b in space.blocks if not b.rule.hooked or b.module in space.refuted]
-    kept: list[tuple[str, int]] = []
+    by_example = [b for b in space.blocks if not b.rule.hooked or b.module in space.refuted]
+    diagonal: list[tuple[str, int]] = []
     if representation.lower() in ("kfac", "ekfac"):
-        kept = [(b.name or "model", b.size) for b in space.blocks if b.diagonal]
+        diagonal = [(b.name or "model", b.size) for b in space.blocks if b.diagonal]
     return Coverage(
         space.size,
         total,
-        tuple(b.name or "model" for b in generic),
-        sum(b.size for b in generic),
-        tuple(name for name, _ in kept),
-        sum(size for _, size in kept),
+        tuple(b.name or "model" for b in by_example),
+        sum(b.size for b in by_example),
+        tuple(name for name, _ in diagonal),
+        sum(size for _, size in diagonal),
     )
 
 

@@ -10,7 +10,18 @@ __all__ = ["output_curvature"]
 
 
 def output_curvature(likelihood: Likelihood, kind: str, f: Tensor, y: Tensor, u: Tensor) -> Tensor:
-    """H u for a stack u (k, B, ..., C); ``empirical``: r rᵀ u of each example with r the residual of its label."""
+    """Multiply output vectors by the law's curvature, H u; ``empirical``: r rᵀ u with r the residual of the label.
+
+    Args:
+        likelihood: the output law.
+        kind: ``exact`` or ``empirical``.
+        f: (B, ..., C) outputs.
+        y: (B, ...) labels.
+        u: (k, B, ..., C) stack of output vectors.
+
+    Returns:
+        (k, B, ..., C).
+    """
     if kind == "exact":
         return likelihood.fisher_matvec(f, u) * likelihood.weight(f, y).unsqueeze(-1)
     r = likelihood.residual(f, y)

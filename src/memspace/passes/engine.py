@@ -1,4 +1,4 @@
-"""Runs passes: one forward over the data and as few backwards as the statistics together need."""
+"""Passes over the data: one forward pass, and as few backward passes as the statistics together need."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from memspace.task.task import Task
 
 __all__ = ["PassOptions", "run_pass"]
 
-END = 17  # examples of the first and the last batch, which are always proven; seldom the length of another axis
-MANY = 512  # examples from which on it pays to have them apart
+END = 17  # examples of the first and the last batch, which are always proven; rarely the length of another axis
+MANY = 512  # from so many examples on, the first and the last batch are small ones
 OUTPUTS = 4  # a pass with one cotangent per output holds several times the signals, most of them not at once
 
 
 @dataclass(frozen=True)
 class PassOptions:
-    """Say which examples a pass reads, and how.
+    """The examples that a pass reads, and how.
 
     Args:
         data: the examples; None: the task's training data.
         index: positions (n,) in ``data`` of the examples to read, in that order; None: all of them.
         batch: examples at a time; None: by the size of the network's signals (see ``batching``).
-        most: examples at a time at most, for the sake of memory, where ``batch`` is None.
+        most: upper limit of examples at a time where ``batch`` is None, set by memory.
         seed: of sampled labels.
-        progress: whom the pass tells how far it is; None: nobody.
-        what: the name of the pass, for people.
+        progress: notified of every batch; None: silent.
+        what: the name of the pass, as messages and progress show it.
     """
 
     data: Data | None = None
@@ -55,7 +55,14 @@ class PassOptions:
     what: str = "reading the network"
 
     def but(self, **changes: Any) -> PassOptions:
-        """Return these options with some of them changed, by name."""
+        """Return a copy with some options changed.
+
+        Args:
+            **changes: by name.
+
+        Returns:
+            The new options.
+        """
         return replace(self, **changes)
 
 
@@ -78,21 +85,23 @@ class _Pass:
 def run_pass(
     task: Task, space: ParameterSpace, statistics: Sequence[Statistic[Any]], options: PassOptions | None = None
 ) -> None:
-    """Feed every batch to every statistic. Inside ``processes.across`` each process reads its shard.
+    """Run one pass, which updates every statistic with every batch.
 
-    The pass proves itself as it goes (see ``guard``). Where some modules' gradients turn out not to be autograd's, it
-    starts again and reads them the generic way, exactly, in the layout they have.
+    Inside ``processes.across`` every process reads its shard. Batches are proven as the pass goes on (see ``guard``).
+    Where some modules' closed-form gradients turn out not to be autograd's, the pass starts again and differentiates
+    the model example by example for them, in the same layout.
 
     Args:
         task: the network and its data.
         space: the parameters, laid out in blocks.
-        statistics: what is gathered; each is updated in place.
+        statistics: updated in place.
         options: which examples are read, and how; None: all training examples.
 
     Raises:
-        NonFiniteError: the model gives NaN or infinite outputs.
-        DataError, StochasticModelError: examples read again are others, or have other outputs.
-        UnsupportedLayerError: a module's gradients are not autograd's by any way.
+        NonFiniteError: the model returns NaN or infinite outputs.
+        DataError: examples read twice differ.
+        StochasticModelError: an example's outputs differ when it is read again in another batch.
+        UnsupportedLayerError: no method reproduces autograd's gradients of a module.
         Interrupted: the user stopped the pass.
     """
     options = options or PassOptions()
@@ -100,13 +109,13 @@ def run_pass(
     order = torch.arange(len(data)) if options.index is None else torch.as_tensor(options.index, dtype=torch.long)
     processes = current()
     shared = processes.shares(len(order))
-    seen = [_empty(s) for s in statistics] if shared else statistics
+    local = [_empty(s) for s in statistics] if shared else statistics
     if shared:
         order = torch.as_tensor(processes.shard(len(order), order), dtype=torch.long)
     jacobian = any("jacobian" in s.kinds for s in statistics)
     batch, ends = _batches(task, data, statistics, len(order), options)
-    reading = _Pass(task, space, seen, data, order, jacobian, options)
-    fresh = [_cloned(s.state()) for s in seen]
+    reading = _Pass(task, space, local, data, order, jacobian, options)
+    fresh = [_cloned(s.state()) for s in local]
     while True:
         try:
             _read(reading, _parts(len(order), batch, ends))
@@ -115,18 +124,18 @@ def run_pass(
         else:
             if not shared or _agreed(processes, space):
                 break
-        for statistic, state in zip(seen, fresh, strict=True):
+        for statistic, state in zip(local, fresh, strict=True):
             statistic.restore(_cloned(state))
     space.finished += 1
     if shared:
-        for whole, mine in zip(statistics, seen, strict=True):
-            processes.join(whole, mine)
+        for whole, part in zip(statistics, local, strict=True):
+            processes.join(whole, part)
 
 
 def _batches(
     task: Task, data: Data, statistics: Sequence[Statistic[Any]], total: int, options: PassOptions
 ) -> tuple[int, int]:
-    """(examples at a time, examples of the first and of the last batch where those are read by themselves)."""
+    """(examples at a time, examples of the first and of the last batch; 0 where those are no special ones)."""
     if options.batch is not None:
         return options.batch, 0
     kinds = [Kind.of(k) for s in statistics for k in s.kinds]
@@ -136,14 +145,14 @@ def _batches(
 
 
 def _empty(statistic: Statistic[Any]) -> Statistic[Any]:
-    """The same statistic, having seen nothing."""
+    """The same statistic without data."""
     fresh = copy.copy(statistic)
     fresh.restore({})
     return fresh
 
 
 def _parts(total: int, batch: int, ends: int) -> list[slice]:
-    """Which examples go together; the first and the last ``ends`` by themselves, where that is not 0."""
+    """The slices of the batches; the first and the last hold ``ends`` examples, where that is not 0."""
     edges = [0] if not ends else [0, ends]
     while edges[-1] < total - ends:
         edges.append(min(edges[-1] + batch, total - ends))
@@ -153,7 +162,7 @@ def _parts(total: int, batch: int, ends: int) -> list[slice]:
 
 
 class _Again(Exception):
-    """The pass has to start again: some modules are read another way now."""
+    """The pass has to start again: gradients of some modules are computed in another way now."""
 
     def __init__(self, cotangents: int) -> None:
         super().__init__()
@@ -177,7 +186,9 @@ def _read(reading: _Pass, parts: Sequence[slice]) -> None:
                 progress.advance(handle, len(part))
     except KeyboardInterrupt as error:
         raise Interrupted(
-            "stopped by the user", where=options.what, remedy="the same command goes on from the last finished stage"
+            "stopped by the user",
+            where=options.what,
+            remedy="run the same command to continue from the last finished stage",
         ) from error
     finally:
         progress.finish(handle)
@@ -189,7 +200,7 @@ def _batch(reading: _Pass, part: Batch, capture: Capture, guard: Guard) -> None:
     if not bool(torch.isfinite(signals.f).all()):
         bad = int((~torch.isfinite(signals.f.flatten(1)).all(1)).sum())
         raise NonFiniteError(
-            f"the model gives NaN or infinite outputs for {bad} of {len(part)} examples",
+            f"the model returns NaN or infinite outputs for {bad} of {len(part)} examples",
             where=f"{reading.data.name}, examples {int(part.index[0])}..{int(part.index[-1])}",
             remedy="check those inputs and the model's normalisation for them",
         )
@@ -200,15 +211,15 @@ def _batch(reading: _Pass, part: Batch, capture: Capture, guard: Guard) -> None:
         statistic.update(view)
 
 
-def _agreed(team: Processes, space: ParameterSpace) -> bool:
-    """Whether all processes read the same modules the generic way; they do from now on."""
+def _agreed(processes: Processes, space: ParameterSpace) -> bool:
+    """Whether all processes differentiate the same modules example by example; they do from now on."""
     modules = sorted({b.module for b in space.blocks})
-    mine = torch.tensor([float(m in space.refuted) for m in modules], dtype=torch.float64)
-    found = team.add(mine.clone())
-    space.refuted |= {m for m, count in zip(modules, found.tolist(), strict=True) if count > 0}
-    return bool(((found == 0) | (found == team.size)).all())
+    refuted = torch.tensor([float(m in space.refuted) for m in modules], dtype=torch.float64)
+    counts = processes.add(refuted)
+    space.refuted |= {m for m, count in zip(modules, counts.tolist(), strict=True) if count > 0}
+    return bool(((counts == 0) | (counts == processes.size)).all())
 
 
 def _cloned(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What a statistic held before the pass, if anything: sums are added to in place."""
+    """A copy of a statistic's state: sums are added to in place."""
     return {k: v.clone() for k, v in state.items()}

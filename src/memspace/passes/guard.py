@@ -1,9 +1,9 @@
-"""Which batches of a pass are proven, what becomes of those that fail, and what that may cost.
+"""The batches of a pass that are proven, and what happens where a proof fails.
 
-Proven are the first batch and the last, every batch whose record of calls is new (see ``proof.record_of``), and others
-at random, at a rate that holds the cost of all proofs at a share of the reading: what the ends of a short pass take is
-made up for by later passes, which find the ends proven. A proof also reads two examples again, in a batch
-of their own: data that are random and outputs that depend on their batch show there.
+The first and the last batch are proven, every batch whose record of calls is new (see ``proof.record_of``), and others
+at random. The random ones keep the cost of all proofs below a share of the reading time: later passes, which find the
+first and last batch proven already, make up for short ones. A proof also reads two examples again, in a batch of their
+own, which shows random data and outputs that depend on their batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from memspace.errors import DataError, UnsupportedLayerError
 from memspace.passes.capture import Signals
-from memspace.passes.generic import PLAINEST
+from memspace.passes.example_by_example import PLAINEST
 from memspace.passes.proof import RefutedError, mismatched, record_of
 from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import of_its_batch
@@ -29,14 +29,21 @@ from memspace.task.tensors import leaves
 
 __all__ = ["Guard", "at_once", "overruled"]
 
-COST = 0.05  # of the time of all reading, beyond which no batch is drawn at random
-FORMED = 2**27  # numbers of per-example gradients that the generic way may hold at a time
+COST = 0.05  # share of the reading time; proofs that cost more are not drawn at random
+FORMED = 2**27  # numbers of per-example gradients held at a time where they are differentiated example by example
 
 
 class Guard:
-    """Watches the batches of one pass; give it to :class:`Capture` as ``proof``.
+    """Proves batches of one pass; passed to :class:`Capture` as ``proof``.
 
-    What was proven is remembered with the space: a batch is not proven twice at the same weights.
+    The space remembers what was proven, so that no batch is proven twice at the same weights.
+
+    Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        data: that the pass reads.
+        total: number of examples of the pass.
+        seed: of the batches and examples drawn.
     """
 
     def __init__(self, task: Task, space: ParameterSpace, data: Data, total: int, seed: int = 0) -> None:
@@ -45,17 +52,26 @@ class Guard:
         self._draw = random.Random(seed)
         self._generator = torch.Generator().manual_seed(seed)
         self._due, self._seen = False, 0
-        self._purse, self._mark, self._aside = space.purse, time.process_time(), 0.0
+        self._cost, self._mark, self._aside = space.proof_cost, time.process_time(), 0.0
         self._key: tuple[object, ...] = ()
 
     def begin(self, part: Batch, signals: Signals) -> None:
-        """Decide whether this batch is to be proven, and read two of its examples again if so."""
+        """Decide whether this batch is to be proven, and read two of its examples again if so.
+
+        Args:
+            part: the batch.
+            signals: of its forward pass.
+
+        Raises:
+            DataError: inputs or labels of an example differ when read again.
+            StochasticModelError: its outputs do.
+        """
         first = not self._seen
         self._seen += len(part)
         record = record_of(signals, self._parameters)
-        # The outputs stand for weights and data: addresses of freed tensors are used again.
-        what = (float(signals.f.double().sum()), int(part.index[0]), int(part.index[-1]), len(part))
-        self._key = (frozenset(self._space.refuted), self._space.manner, *what)
+        # The outputs identify weights and data: addresses of freed tensors are used again.
+        identity = (float(signals.f.double().sum()), int(part.index[0]), int(part.index[-1]), len(part))
+        self._key = (frozenset(self._space.refuted), self._space.manner, *identity)
         end = (first or self._seen >= self._total) and self._key not in self._space.proven
         new = record not in self._space.proven
         self._due = self._drawn(len(part)) or end or new
@@ -64,26 +80,31 @@ class Guard:
             self._space.proven |= {record, self._key}
             self._repeated(part, signals.f)
             self._pay(time.process_time() - begun)
-            self._purse.proven += len(part)
+            self._cost.proven += len(part)
 
     def _pay(self, seconds: float) -> None:
         """Book time as spent on a proof."""
-        self._purse.proving += seconds
+        self._cost.proving += seconds
         self._aside += seconds
 
     def _drawn(self, count: int) -> bool:
-        """By chance, as soon as what all proofs have cost and so many examples more leaves them a small enough part."""
-        now, purse = time.process_time(), self._purse
-        purse.reading += now - self._mark - self._aside
+        """Whether a batch of ``count`` examples is drawn, as long as all proofs cost a small share of the reading."""
+        now, cost = time.process_time(), self._cost
+        cost.reading += now - self._mark - self._aside
         self._mark, self._aside = now, 0.0
-        each = purse.proving / purse.proven if purse.proven else math.inf
-        return purse.proving + each * count <= COST * purse.reading and self._draw.random() < 0.5
+        per_example = cost.proving / cost.proven if cost.proven else math.inf
+        return cost.proving + per_example * count <= COST * cost.reading and self._draw.random() < 0.5
 
     def __call__(self, signals: Signals, u: Tensor, pulled: Mapping[str, Tensor]) -> None:
         """Prove what was pulled back, where this batch is due.
 
+        Args:
+            signals: of the forward pass.
+            u: (K, B, ..., C) output cotangents.
+            pulled: what ``Signals.cotangents`` returned for them.
+
         Raises:
-            RefutedError: with the modules that fail.
+            RefutedError: some modules fail; names them.
         """
         if not self._due:
             return
@@ -94,25 +115,20 @@ class Guard:
             raise RefutedError(wrong, len(u))
 
     def _repeated(self, part: Batch, f: Tensor) -> None:
-        """Two of the examples again, by themselves.
-
-        Raises:
-            DataError: inputs or labels are not those of before.
-            StochasticModelError: the outputs are not.
-        """
+        """Read two of the examples again in a batch of their own."""
         task, count = self._task, len(part)
         where = sorted(self._draw.sample(range(count), min(2, count)))
         again = self._data.again(part.index[where])
         name = f"{self._data.name}, examples {', '.join(str(int(i)) for i in again.index)}"
-        if all(len(leaf) == count for leaf in leaves(part.x)):  # else rows are not examples: bags joined to one list
+        if all(len(leaf) == count for leaf in leaves(part.x)):  # bags joined to one list have other rows
             _same(_taken(part.x, where), again.x, name, "inputs")
         _same(_taken(part.y, where), again.y, name, "labels")
         if count == len(where):
             return
-        with torch.enable_grad():  # as in the pass: fused inference kernels round otherwise
+        with torch.enable_grad():  # as in the pass: fused inference kernels round differently
             alone = call_model(task.model, move(again.x, task.device, task.dtype)).detach()
         before = f[where]
-        if alone.dim() > 2 and alone.shape[1] != before.shape[1]:  # sequences filled up to another length
+        if alone.dim() > 2 and alone.shape[1] != before.shape[1]:  # sequences padded to another length
             shorter = min(alone.shape[1], before.shape[1])
             alone, before = alone[:, :shorter], before[:, :shorter]
             y = move(again.y, task.device)[:, :shorter]
@@ -125,26 +141,29 @@ class Guard:
                 task.model,
                 f"an example's outputs depend on its batch: read with other examples they differ by {apart:.2g}",
                 f"{type(task.model).__name__}, {name}",
-                "let the model treat every example by itself: no choice or statistic of the whole batch, and "
+                "let the model treat every example independently: no choice or statistic of the whole batch, and "
                 "padding that changes nothing",
             )
 
 
 def overruled(task: Task, space: ParameterSpace, error: RefutedError | UnsupportedLayerError, part: Batch) -> None:
-    """Have the modules that failed read the generic way from now on, or refuse.
+    """Mark the modules that failed as differentiated example by example from now on, or refuse.
 
     Args:
+        task: the network and its data.
+        space: the parameters, changed in place.
+        error: names the modules.
         part: the batch at which they failed.
 
     Raises:
         StochasticModelError: an example's outputs depend on its batch.
-        UnsupportedLayerError: the generic way does not give autograd's gradient either.
+        UnsupportedLayerError: gradients differentiated example by example are not autograd's either.
     """
     space.late = space.late or space.finished > 0
     modules = error.modules if isinstance(error, RefutedError) else {error.where}
-    mine = {b.module for b in space.blocks if b.rule.hooked and modules & set(b.modules)} - space.refuted
-    if mine:
-        space.refuted |= mine
+    refuted = {b.module for b in space.blocks if b.rule.hooked and modules & set(b.modules)} - space.refuted
+    if refuted:
+        space.refuted |= refuted
         return
     if isinstance(error, UnsupportedLayerError):
         raise error
@@ -160,7 +179,15 @@ def overruled(task: Task, space: ParameterSpace, error: RefutedError | Unsupport
 
 
 def at_once(space: ParameterSpace, cotangents: int) -> int:
-    """Examples whose gradients, as far as they come the generic way, may be held at a time."""
+    """Compute how many examples may be read at a time while gradients are differentiated example by example.
+
+    Args:
+        space: the parameters.
+        cotangents: pulled back per example.
+
+    Returns:
+        A number of examples, at least 1.
+    """
     numbers = sum(b.size for b in space.blocks if b.module in space.refuted)
     return max(1, FORMED // max(1, numbers * cotangents))
 
@@ -181,10 +208,10 @@ def _same(before: Inputs, again: Inputs, where: str, what: str) -> None:
             _same(a, b, where, what)
         return
     if not isinstance(before, Tensor) or before.shape != again.shape:
-        return  # filled up to another length: the outputs will tell
+        return  # padded to another length: the outputs are compared instead
     if not torch.equal(torch.nan_to_num(before), torch.nan_to_num(again.to(before.device))):
         raise DataError(
-            f"the data give different {what} when read twice",
+            f"the {what} differ when the data are read twice",
             where=where,
-            remedy="switch random augmentation or sampling off for the audit",
+            remedy="switch random augmentation or sampling off",
         )

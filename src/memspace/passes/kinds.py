@@ -1,6 +1,6 @@
-"""The kinds of cotangent by name, with the number some of them carry: ``mc:4``, ``topk:0.01``.
+"""The kinds of cotangent by name, with the number that some of them have: ``mc:4``, ``topk:0.01``.
 
-A kind is a string wherever statistics and metrics carry it, so that it can stand in a table and in a stored stage.
+Statistics and metrics hold a kind as a string, so that it can stand in a table and in a stored stage.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ KINDS = ("exact", "mc", "topk", "empirical", "jacobian", "given")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind taken apart.
+    """A kind as name and number.
 
     Args:
         name: one of ``KINDS``.
         samples: labels drawn per example (``mc``).
-        share: of the trace of each position's H that merging classes may lose (``topk``).
+        share: of the trace of every position's H that merging classes may lose (``topk``).
 
     Raises:
-        ValueError: an unknown name, fewer than one sample, or a share outside [0, 1).
+        SettingsError: an unknown name, fewer than one sample, or a share outside [0, 1).
     """
 
     name: str
@@ -46,12 +46,19 @@ class Kind:
             raise SettingsError(
                 f"the share of the trace that may be lost must be in [0, 1), got {self.share}",
                 where="lost",
-                remedy="give one that is",
+                remedy="give a number from 0 to below 1",
             )
 
     @staticmethod
     def of(text: str) -> Kind:
-        """Inverse of ``str``."""
+        """Read a kind from its string, the inverse of ``str``.
+
+        Args:
+            text: such as ``mc:4``.
+
+        Returns:
+            The kind.
+        """
         name, _, number = text.partition(":")
         if name == "mc" and number:
             return Kind(name, samples=int(number))

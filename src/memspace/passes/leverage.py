@@ -1,4 +1,4 @@
-"""Per-example leverage and influence under EKFAC's metric, streamed: one pass, nothing of size N × P kept."""
+"""Per-example leverage and influence under EKFAC's metric, streamed: one pass, nothing of size N × P in memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ __all__ = ["KroneckerInfluence", "KroneckerLeverage", "QueryGradients"]
 class KroneckerLeverage(TableStatistic):
     """V_i = J_i M⁻¹ J_iᵀ for plain outputs, M = N(F̂ + γI), for several dampings at once.
 
-    Columns: ``leverage`` (n, D, C, C); ``parts`` (n, D, L): self-influence r_iᵀ V_i r_i by block, r the residual of
-    the training label. With ``kind="empirical"`` (sequences) only the residual's own direction is read and
+    Columns: ``leverage`` (n, D, C, C); ``parts`` (n, D, L), nats: self-influence r_iᵀ V_i r_i by block, r the residual
+    of the training label. With ``kind="empirical"`` (sequences) only the residual's own direction is read and
     ``leverage`` is absent.
 
     Args:
-        inverse: block name → (D, out, in): 1/(N(Λ + γ)) in the block's bases.
+        blocks: of the parameter space.
+        bases: eigenbases by block name.
+        inverse: 1/(N(Λ + γ)) in these bases by block name, (D, out, in).
+        kind: ``jacobian`` or ``empirical``.
     """
 
     def __init__(
@@ -37,8 +40,8 @@ class KroneckerLeverage(TableStatistic):
         self._blocks, self._bases, self._inverse, self.kinds = tuple(blocks), bases, inverse, (kind,)
 
     def update(self, view: View) -> None:
-        """Keep one batch."""
-        self._bases = {k: b.held(view.f.dtype) for k, b in self._bases.items()}
+        """Store one batch."""
+        self._bases = {k: b.converted(view.f.dtype) for k, b in self._bases.items()}
         kind = self.kinds[0]
         residual = view.output("empirical")[0] if kind == "jacobian" else None
         total: Tensor | None = None
@@ -59,12 +62,18 @@ class KroneckerLeverage(TableStatistic):
 class QueryGradients(TableStatistic):
     """M⁻¹ ∇q of a few examples, one column per block (q, out, in); M has known eigenvalues in Kronecker bases.
 
-    They stay in those bases (``rotated``) where it is cheaper to bring the n examples that they will meet there than
-    to bring the queries back.
+    A block's queries stay in these bases (``rotated``) where rotating the n examples they are multiplied with is
+    cheaper than rotating the queries back.
 
     Args:
-        inverse: block name → (out, in): the inverse of M's eigenvalues.
-        count: how many queries there are; ``n``: how many examples they will meet.
+        blocks: of the parameter space.
+        bases: eigenbases by block name.
+        inverse: inverse eigenvalues of M by block name, (out, in).
+        count: number of queries.
+        n: number of examples that they will be multiplied with.
+
+    Attributes:
+        rotated: names of the blocks whose queries stay in their bases.
     """
 
     kinds = ("empirical",)
@@ -79,8 +88,8 @@ class QueryGradients(TableStatistic):
         self.rotated: set[str] = set()
 
     def update(self, view: View) -> None:
-        """Keep one batch, in the bases."""
-        self._bases = {k: b.held(view.f.dtype) for k, b in self._bases.items()}
+        """Store one batch, in the bases."""
+        self._bases = {k: b.converted(view.f.dtype) for k, b in self._bases.items()}
         for block in self._blocks:
             form = view.form("empirical", block)
             self._rotation[block.name] = max(self._rotation.get(block.name, 0), form.rotation())
@@ -88,7 +97,7 @@ class QueryGradients(TableStatistic):
             self._append(block.name, solved.mul_(self._inverse[block.name].to(view.f.dtype)))
 
     def finish(self) -> dict[str, Tensor]:
-        """Each block's queries, those of ``rotated`` in its bases; handed over, for they are large."""
+        """Return every block's queries, those of ``rotated`` in its bases, and drop them here, since they are large."""
         parts, self._parts = self._parts, {}
         columns = {}
         for block in self._blocks:
@@ -102,10 +111,11 @@ class QueryGradients(TableStatistic):
 
 
 class KroneckerInfluence(TableStatistic):
-    """Influence of every example on Q preconditioned queries, ``influence`` (n, Q).
+    """Influence of every example on Q preconditioned queries, ``influence`` (n, Q), nats.
 
     Args:
-        queries: block name → (Q, out, in): M⁻¹ ∇q.
+        blocks: of the parameter space.
+        queries: M⁻¹ ∇q by block name, (Q, out, in).
         bases: of the blocks whose queries are in their bases (``QueryGradients.rotated``).
     """
 
@@ -116,8 +126,8 @@ class KroneckerInfluence(TableStatistic):
         self._blocks, self._queries, self._bases = tuple(blocks), queries, bases
 
     def update(self, view: View) -> None:
-        """Keep one batch."""
-        self._bases = {k: b.held(view.f.dtype) for k, b in self._bases.items()}
+        """Store one batch."""
+        self._bases = {k: b.converted(view.f.dtype) for k, b in self._bases.items()}
         total: Tensor | None = None
         for block in self._blocks:
             form = view.form("empirical", block)

@@ -27,16 +27,24 @@ from memspace.task.task import Task
 __all__ = ["MEMORY", "FisherOperator", "function_of_parameters"]
 
 VECTORS = 8  # vectors at a time
-MEMORY = 2**30  # bytes of signals that are held between products
-PROVEN = 4  # examples of which products are proven
+MEMORY = 2**30  # bytes of signals held between products
+PROVEN = 4  # examples for which products are proven
 WIDE = 2 * TRANSIENT  # numbers in one layer's signals of all vectors together
 
 
 def function_of_parameters(task: Task, x: Inputs) -> Callable[[dict[str, Tensor]], Tensor]:
-    """The batch's outputs as a function of the trainable parameters."""
+    """Build the batch's outputs as a function of the trainable parameters.
+
+    Args:
+        task: the network.
+        x: the batch's inputs.
+
+    Returns:
+        Parameters by name ↦ outputs (B, ..., C).
+    """
 
     def outputs(params: dict[str, Tensor]) -> Tensor:
-        # Gradients are on: what the model computes without them can then be told. Only the chosen parameters have any.
+        # Gradients are on, so that what the model computes without them shows. Only the chosen parameters have any.
         others = {n: p.detach() for n, p in task.model.named_parameters() if n not in params}
         with torch.enable_grad(), written_out():
             state = {**others, **fresh_buffers(task.model), **params}
@@ -53,18 +61,27 @@ def _called(x: Inputs) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
 
 
 class FisherOperator:
-    """v ↦ F v exactly, F = (1/n) Σ Jᵀ H J over ``index`` of the data, for flat vectors of the parameter space.
+    """v ↦ F v exactly, F = (1/n) Σ Jᵀ H J, for flat vectors of the parameter space.
 
-    At most ``batch`` examples go at a time, fewer where their signals are large. A stack of vectors (k, P) shares the
-    linearisation of each batch. Inside ``processes.across`` each process multiplies by its shard. One product costs
-    about one forward-mode and one reverse-mode pass over the examples, or less where ``SignalProducts`` pays.
-    ``products`` counts vectors.
+    A stack of vectors (k, P) shares the linearisation of every batch. Inside ``processes.across`` every process
+    multiplies by its shard. One product costs about one forward-mode and one reverse-mode pass over the examples, or
+    less where ``SignalProducts`` pays.
 
     Args:
+        task: the network and its data.
+        space: the parameters, laid out in blocks.
+        data: examples; None: the task's training data.
+        index: positions (n,) of the examples that F is the mean over; None: all.
+        batch: examples at a time at most; fewer where their signals are large.
+        kind: ``exact`` or ``empirical``.
         memory: bytes of the examples' signals that may be held between products.
 
+    Attributes:
+        n: number of examples.
+        products: number of vectors multiplied so far.
+
     Raises:
-        ValueError: a kind other than exact and empirical (sampled labels would have to be kept between products).
+        ValueError: a kind other than exact and empirical (sampled labels would have to be stored between products).
     """
 
     def __init__(
@@ -83,8 +100,8 @@ class FisherOperator:
         self._task, self._space, self._batch, self.kind = task, space, batch, kind
         self._data = task.train if data is None else data
         self.n = len(self._data) if index is None else len(index)
-        self._team = current() if current().shares(self.n) else ALONE
-        self._index = index = index if self._team is ALONE else self._team.shard(self.n, index)
+        self._processes = current() if current().shares(self.n) else ALONE
+        self._index = index = index if self._processes is ALONE else self._processes.shard(self.n, index)
         self._at = {n: p.detach() for n, p in space.parameters(task.model).items()}
         self._signals = SignalProducts(task, space, self._data, index, kind, memory)
         self.products = 0
@@ -96,20 +113,27 @@ class FisherOperator:
         return self._space.size
 
     def __call__(self, v: Tensor) -> Tensor:
-        """F v for one flat v (P,) or a stack (k, P), in float64; summed in the model's dtype within a batch only."""
+        """Multiply by F.
+
+        Args:
+            v: one flat vector (P,) or a stack (k, P).
+
+        Returns:
+            F v in the shape of ``v``, float64; summed in the model's dtype within a batch only.
+        """
         stack = v.reshape(-1, self.size)
-        with evaluating(self._task.model):  # also to find out whether it pays: one example goes through the network
+        with evaluating(self._task.model):  # ``pays`` runs the network on one example
             if self._signals.pays(len(stack)) and (total := self._by_signals(stack)) is not None:
                 self.products += len(stack)
-                return (self._team.add(total) / self.n).reshape(v.shape)
+                return (self._processes.add(total) / self.n).reshape(v.shape)
         self.products += len(stack)
         total = self._by_network(stack)
         if self._masked(total, stack):
             total = self._by_network(stack)
-        return (self._team.add(total) / self.n).reshape(v.shape)
+        return (self._processes.add(total) / self.n).reshape(v.shape)
 
     def _by_network(self, stack: Tensor) -> Tensor:
-        """Σ over this process's examples, by forward and reverse mode."""
+        """Sum over this process's examples, by forward and reverse mode."""
         total = torch.zeros(stack.shape, dtype=torch.float64, device=self._task.device)
         batch, at_once = self._shape(len(stack))
         with torch.no_grad(), evaluating(self._task.model):
@@ -119,29 +143,26 @@ class FisherOperator:
                     total[s : s + at_once] += self._one(part, tangents)
         return total
 
-    def _masked(self, found: Tensor, along: Tensor) -> bool:
-        """Whether a derivative came out NaN along finite vectors; it is taken in the plainest manner from now on.
+    def _masked(self, derivative: Tensor, along: Tensor) -> bool:
+        """Whether a derivative is NaN along finite vectors; the plainest manner is used from now on.
 
-        Forward mode multiplies a masked value by 0, and 0 · NaN is NaN (a softmax over nothing but -inf, replaced by 0
-        afterwards); reverse mode cuts it off.
-
-        Raises:
-            UnsupportedLayerError: it was that manner already.
+        Forward mode multiplies a masked value by 0, and 0 · NaN is NaN (a softmax over -inf alone, replaced by 0
+        afterwards). Reverse mode does not propagate it.
         """
-        if bool(torch.isfinite(found).all()) or not bool(torch.isfinite(along).all()):
+        if bool(torch.isfinite(derivative).all()) or not bool(torch.isfinite(along).all()):
             return False
         push, pull = self._manner()
         if push == ENTRIES:
             raise UnsupportedLayerError(
                 "its derivative is NaN or infinite for some examples",
                 where=type(self._task.model).__name__,
-                remedy="mask such values before the operation that makes them, not after it",
+                remedy="mask such values before the operation that produces them, not after it",
             )
         self._space.mapped = (ENTRIES, pull)
         return True
 
     def _by_signals(self, stack: Tensor) -> Tensor | None:
-        """Σ over this process's examples; None where the signals turn out not to be the network's."""
+        """Sum over this process's examples; None where the signals fail their proof."""
         try:
             return self._signals(stack)
         except RefutedError as error:
@@ -151,7 +172,7 @@ class FisherOperator:
         return None
 
     def _manner(self) -> tuple[int, int]:
-        """Of products, proven once per network."""
+        """The manners of J and of Jᵀ, proven once per network."""
         if self._space.mapped is None:
             n = len(self._data) if self._index is None else len(self._index)
             some = torch.linspace(0, n - 1, min(PROVEN, n)).round().long()
@@ -170,7 +191,7 @@ class FisherOperator:
         return self._space.mapped
 
     def _shape(self, count: int) -> tuple[int, int]:
-        """(examples, vectors) at a time: one layer's signals for all of them stay within WIDE numbers."""
+        """(examples, vectors) at a time, so that one layer's signals for all of them stay within WIDE numbers."""
         at_once = self.at_once(count)
         return max(1, min(self._most(), self._rows() // at_once)), at_once
 
@@ -181,18 +202,32 @@ class FisherOperator:
         return max(1, WIDE // self._widest)
 
     def _most(self) -> int:
-        """Examples at a time; one by one where every output costs a gradient."""
+        """Examples at a time; 1 where every output costs a gradient."""
         return 1 if self._manner()[0] == ENTRIES else self._batch
 
     def at_once(self, count: int) -> int:
-        """Vectors of a stack that go through the network in one piece."""
+        """Compute how many vectors of a stack go through the network together.
+
+        Args:
+            count: vectors of the stack.
+
+        Returns:
+            A number of vectors, at most ``count``.
+        """
         return min(count, self._rows(), VECTORS)
 
     def _unpack(self, stack: Tensor) -> dict[str, Tensor]:
         return self._space.unpack(stack.to(self._task.dtype))
 
     def directional(self, v: Tensor) -> dict[str, Tensor]:
-        """J v per example: columns ``f`` and ``moved`` (n, ..., C), ``y`` the labels."""
+        """Compute J v of every example.
+
+        Args:
+            v: flat vector (P,).
+
+        Returns:
+            ``f`` outputs and ``moved`` J v, both (n, ..., C), and ``y`` the labels.
+        """
         columns = self._directional(v)
         return self._directional(v) if self._masked(columns["moved"], v) else columns
 
@@ -206,7 +241,7 @@ class FisherOperator:
                 columns["f"].append(outputs.detach())
                 columns["moved"].append(moved[0].detach())
                 columns["y"].append(move(part.y, self._task.device))
-        return self._team.concatenated({k: torch.cat(c) for k, c in columns.items()})
+        return self._processes.concatenated({k: torch.cat(c) for k, c in columns.items()})
 
     def _one(self, part: Batch, tangents: dict[str, Tensor]) -> Tensor:
         task = self._task

@@ -1,4 +1,4 @@
-"""J v and Jᵀ u of a function of parameters, for stacks of vectors, by whatever way torch supports."""
+"""J v and Jᵀ u of a function of parameters, for stacks of vectors, in whatever manner torch supports."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.func import jvp, vjp, vmap
 
 __all__ = ["ENTRIES", "Linearised", "differential", "pull_plain"]
 
-ENTRIES = 3  # the manner of J that takes a gradient per output: for few examples at a time
+ENTRIES = 3  # the manner of J that computes a gradient per output: for few examples at a time
 
 
 def _pair(result: Any) -> tuple[Any, Any]:
-    """The first two of what torch.func gives (its type has a third, for auxiliary outputs)."""
+    """The first two results of torch.func (its type has a third, for auxiliary outputs)."""
     return result[0], result[1]
 
 
@@ -29,11 +29,19 @@ def differential(
     graph: bool = False,
     plain: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(f, J v); by the reverse-reverse trick where an operation has no forward-mode derivative.
+    """Compute a function and its derivative along a vector.
+
+    Where an operation has no forward-mode derivative, J v is the pull-back of u ↦ Jᵀ u.
 
     Args:
-        graph: whether both are to be differentiated further, in ``at`` and ``v``.
-        plain: only plain autograd.
+        f: outputs as a function of parameters by name.
+        at: the parameters.
+        v: the vector, by parameter name.
+        graph: whether both results are to be differentiated further, in ``at`` and ``v``.
+        plain: whether only plain autograd is used.
+
+    Returns:
+        F (B, ..., C) and J v of the same shape.
     """
     if not plain:
         try:
@@ -46,7 +54,7 @@ def differential(
 def _reverse_twice(
     f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor], graph: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """(f, J v): u ↦ Jᵀ u is linear, and its own pull-back is v ↦ J v. Plain autograd, which bears packed sequences."""
+    """(f, J v) by plain autograd, which accepts packed sequences: the pull-back of u ↦ Jᵀ u is v ↦ J v."""
     leaves = at if graph else {n: p.detach().requires_grad_() for n, p in at.items()}
     with torch.enable_grad():
         value = f(leaves)
@@ -58,7 +66,16 @@ def _reverse_twice(
 
 
 def pull_plain(f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], u: Tensor) -> dict[str, Tensor]:
-    """Jᵀ u for a stack (k, B, ..., C) by plain autograd."""
+    """Compute Jᵀ u by plain autograd.
+
+    Args:
+        f: outputs as a function of parameters by name.
+        at: the parameters.
+        u: (k, B, ..., C) stack of output cotangents.
+
+    Returns:
+        Parameter name to (k, *shape).
+    """
     leaves = {n: p.detach().requires_grad_() for n, p in at.items()}
     with torch.enable_grad():
         value = f(leaves)
@@ -72,7 +89,7 @@ def pull_plain(f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], 
 def _from_entries(
     f: Callable[[dict[str, Tensor]], Tensor], at: dict[str, Tensor], v: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """(f, J v) for a stack v, from one gradient per number in the outputs."""
+    """(f, J v) for a stack v, by one gradient per number of the outputs."""
     leaves = {n: p.detach().requires_grad_() for n, p in at.items()}
     with torch.enable_grad():
         value = f(leaves)
@@ -87,11 +104,13 @@ def _from_entries(
 class Linearised:
     """One batch's outputs with J on stacks of vectors (k, ...) and Jᵀ on stacks of cotangents.
 
-    The stack goes through the network in one piece, so that a layer meets k times the examples in one product; where
+    The stack goes through the network together, so that a layer multiplies k times the examples in one product. Where
     an operation cannot be mapped over the stack, the vectors go one after another (slower, same result).
 
     Args:
-        manner: of J and of Jᵀ: 0 the stack in one piece, 1 one after another, 2 by plain autograd (J by reverse mode
+        f: outputs as a function of parameters by name.
+        at: the parameters.
+        manner: of J and of Jᵀ: 0 the stack together, 1 one after another, 2 by plain autograd (J by reverse mode
             twice), 3 (J only) from the gradient of every single output, which needs no second derivative.
     """
 
@@ -101,7 +120,14 @@ class Linearised:
         self._f, self._at, self._manner = f, at, manner
 
     def push(self, v: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """(f, J v) with J v (k, B, ..., C)."""
+        """Compute the outputs and J v.
+
+        Args:
+            v: stack of vectors by parameter name, (k, *shape).
+
+        Returns:
+            F (B, ..., C) and J v (k, B, ..., C).
+        """
         count = len(next(iter(v.values())))
         if count > 1 and self._manner[0] == 0:
             try:
@@ -113,17 +139,24 @@ class Linearised:
         if self._manner[0] == ENTRIES:
             return _from_entries(self._f, self._at, v)
         plain = self._manner[0] == 2
-        each = [{n: t[i] for n, t in v.items()} for i in range(count)]
-        pairs = [differential(self._f, self._at, t, plain=plain) for t in each]
+        vectors = [{n: t[i] for n, t in v.items()} for i in range(count)]
+        pairs = [differential(self._f, self._at, t, plain=plain) for t in vectors]
         return pairs[0][0], torch.stack([moved for _, moved in pairs])
 
     def pull(self, u: Tensor) -> dict[str, Tensor]:
-        """Jᵀ u for u (k, B, ..., C), one linearisation for all."""
+        """Compute Jᵀ u, with one linearisation for the whole stack.
+
+        Args:
+            u: (k, B, ..., C) stack of output cotangents.
+
+        Returns:
+            Parameter name to (k, *shape).
+        """
         if self._manner[1] == 2:
             return pull_plain(self._f, self._at, u)
         try:
             _, pull = _pair(vjp(self._f, self._at))
-        except (NotImplementedError, RuntimeError):  # an operation that functorch does not know
+        except (NotImplementedError, RuntimeError):  # an operation that functorch does not support
             return pull_plain(self._f, self._at, u)
         if len(u) > 1 and self._manner[1] == 0:
             try:
@@ -137,7 +170,7 @@ class Linearised:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Torch says which operations it maps one by one; the result is the same."""
+    """Silence torch's warnings of operations that it maps one by one; the result is the same."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
         yield

@@ -1,6 +1,6 @@
-"""Tensors in memory-mapped files, for factors of layers so wide that memory does not hold them.
+"""Tensors in memory-mapped files, for Kronecker factors of layers too wide for memory.
 
-The system keeps in memory what of them is in use and takes it back when memory is short.
+The operating system keeps the pages in use in memory and drops them when memory is short.
 """
 
 from __future__ import annotations
@@ -20,20 +20,27 @@ __all__ = ["Disk"]
 
 
 class Disk:
-    """Room for tensors in files that vanish with them.
+    """Tensors in unlinked files, which vanish with them.
 
     Args:
-        folder: where (default: the system's folder for temporary files).
+        folder: where the files are; None: the system's folder for temporary files.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
 
     def room(self, shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
-        """Zeros of that shape, kept in a file.
+        """Open a tensor of zeros in an unlinked file.
 
-        The file's blocks are reserved at once, since a full disk found later would end the process without a word; it
-        has no name any more when this returns, so that nothing is left behind, however the process ends.
+        The file's blocks are reserved at once, since a disk that fills up later would kill the process without a
+        message. The file is unlinked when this returns, so that nothing is left behind, however the process ends.
+
+        Args:
+            shape: of the tensor.
+            dtype: of the tensor.
+
+        Returns:
+            The tensor; written values go to the file.
 
         Raises:
             OutputError: the disk is full, or the folder cannot be written.
@@ -59,5 +66,16 @@ class Disk:
         return mapped.reshape(*shape)
 
     def keep(self, t: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """A copy of ``t`` on disk."""
+        """Copy a tensor to disk.
+
+        Args:
+            t: the tensor.
+            dtype: of the copy; None: that of ``t``.
+
+        Returns:
+            The copy.
+
+        Raises:
+            OutputError: the disk is full, or the folder cannot be written.
+        """
         return self.room(t.shape, dtype or t.dtype).copy_(t)

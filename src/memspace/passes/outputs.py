@@ -1,4 +1,4 @@
-"""The network's outputs, with its own weights or with others put in their place for one call: no gradients."""
+"""The network's outputs without gradients, at its own weights or at others for one call."""
 
 from __future__ import annotations
 
@@ -24,23 +24,30 @@ def outputs(
     index: Tensor | None = None,
     batch: int = 512,
 ) -> tuple[Tensor, Tensor]:
-    """(f, y) of every example (or those at ``index``), in order.
+    """Compute the outputs of every example, in order. Inside ``processes.across`` every process computes its shard.
 
     Args:
-        state: parameters and buffers used instead of the model's own, which stay as they are.
+        task: the network.
+        data: the examples.
+        state: parameters and buffers used instead of the model's own, which are not changed; None: the model's.
+        index: positions (n,) of the examples to read; None: all.
+        batch: examples at a time.
+
+    Returns:
+        F (n, ..., C) and labels y (n, ...), on the model's device.
     """
     total = len(data) if index is None else len(index)
-    team = current() if current().shares(total) else ALONE
-    index = index if team is ALONE else team.shard(total, index)
+    processes = current() if current().shares(total) else ALONE
+    index = index if processes is ALONE else processes.shard(total, index)
     fs, ys = [], []
-    held = {k: v.to(task.device) for k, v in (state or {}).items()}
+    replaced = {k: v.to(task.device) for k, v in (state or {}).items()}
     with torch.no_grad(), evaluating(task.model):
         for part in data.batches(batch, index):
             x = move(part.x, task.device, task.dtype)
             args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
             keywords = x if isinstance(x, dict) else {}
-            f = functional_call(task.model, held, args, keywords)
+            f = functional_call(task.model, replaced, args, keywords)
             fs.append(f)
             ys.append(move(part.y, task.device))
-    whole = team.concatenated({"f": torch.cat(fs), "y": torch.cat(ys)})
+    whole = processes.concatenated({"f": torch.cat(fs), "y": torch.cat(ys)})
     return whole["f"], whole["y"]

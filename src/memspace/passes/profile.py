@@ -1,7 +1,7 @@
-"""What is known of a network before anything is computed with it: one example's forward pass, call by call.
+"""The profile of a network: one example's forward pass, call by call, before anything is computed with it.
 
-Nobody else hooks the network to learn shapes. A profile is of the architecture: it is looked up by the modules, the
-shapes of their parameters and the inputs' shapes, and stays right when the weights change.
+No other module hooks the network to learn shapes. A profile describes the architecture: it is looked up by the modules,
+the shapes of their parameters and the inputs' shapes, and stays right when the weights change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ModelProfile", "follows_input", "profile_of"]
 
 _PROFILES: WeakKeyDictionary[nn.Module, dict[Hashable, ModelProfile]] = WeakKeyDictionary()
 _FOLLOWED: WeakKeyDictionary[nn.Module, dict[Hashable, bool]] = WeakKeyDictionary()
-_PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers whose output is linear in weight and input, each
+_PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # layers whose output is linear in the weight and in the input
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class ModelProfile:
     """One example's forward pass.
 
     Args:
-        calls: of all modules in the order in which they ended, the network's own last; without numbers.
+        calls: of all modules in the order in which they ended, the network's own last; without values.
         shape: of one example's outputs, (C,) or (positions, ..., C).
-        widest: numbers in the largest tensor of the graph, the parameters apart.
+        widest: numbers in the largest tensor of the graph, parameters excluded.
     """
 
     calls: tuple[ObservedCall, ...]
@@ -48,19 +48,22 @@ class ModelProfile:
 
     @property
     def positions(self) -> int:
-        """Predictions of an example."""
+        """Number of predictions of an example."""
         return prod(self.shape[:-1])
 
     @property
     def activations(self) -> int:
-        """Numbers that the outputs of all modules take together."""
+        """Numbers in the outputs of all modules together."""
         return sum(prod(c.shape) for c in self.calls if c.shape is not None)
 
     def bilinear(self, model: nn.Module) -> bool:
-        """Whether a weight meets an input that depends on trainable parameters itself, so that outputs are not affine.
+        """Tell whether a weight multiplies an input that depends on trainable parameters, so that f is not affine.
 
         Args:
-            model: the network that the profile is of.
+            model: the network that was profiled.
+
+        Returns:
+            True where a layer is found that does.
         """
         modules = dict(model.named_modules())
         for call in self.calls:
@@ -72,13 +75,15 @@ class ModelProfile:
 
 
 def profile_of(task: Task, data: Data | None = None, index: Tensor | None = None) -> ModelProfile:
-    """Give the profile of the task's network at the first of some examples; made once for all of its form.
+    """Give the profile of the task's network at one example, computed once for all examples of the same shapes.
 
     Args:
-        data: the examples (default: the task's training data); ``index``: those meant, the first one counts.
+        task: the network.
+        data: the examples; None: the task's training data.
+        index: positions in ``data``, of which the first is profiled; None: the first example.
 
     Returns:
-        the profile. The network is called only where no example of this form was seen before.
+        The profile. The network is called only where no example of these shapes was profiled before.
     """
     data = task.train if data is None else data
     x = move(data.batch([0] if index is None else index[:1]).x, task.device, task.dtype)
@@ -94,10 +99,14 @@ def profile_of(task: Task, data: Data | None = None, index: Tensor | None = None
 
 
 def follows_input(task: Task, x: Tensor) -> bool:
-    """Find out whether autograd follows the outputs back to the input; once for all inputs of this form.
+    """Find out whether gradients of the outputs reach the input, once for all inputs of the same shapes.
 
     Args:
+        task: the network.
         x: inputs (n, ...), real numbers.
+
+    Returns:
+        Whether they do.
     """
     known = _FOLLOWED.setdefault(task.model, {})
     key = form_of(task.model, x[:1])
@@ -109,9 +118,15 @@ def follows_input(task: Task, x: Tensor) -> bool:
 
 
 def note_followed(task: Task, leaf: Tensor, f: Tensor) -> None:
-    """Note whether the outputs f of inputs ``leaf.clone()`` depend on them, for :func:`follows_input`."""
-    found = bool(f.requires_grad) and torch.autograd.grad(f.sum(), leaf, allow_unused=True)[0] is not None
-    _FOLLOWED.setdefault(task.model, {})[form_of(task.model, leaf[:1])] = found
+    """Record whether outputs depend on their inputs, for :func:`follows_input`.
+
+    Args:
+        task: the network.
+        leaf: inputs (n, ...) that require gradients.
+        f: the outputs of ``leaf.clone()``.
+    """
+    follows = bool(f.requires_grad) and torch.autograd.grad(f.sum(), leaf, allow_unused=True)[0] is not None
+    _FOLLOWED.setdefault(task.model, {})[form_of(task.model, leaf[:1])] = follows
 
 
 def _profile(alone: Observation) -> ModelProfile:

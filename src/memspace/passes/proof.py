@@ -1,14 +1,14 @@
-"""A pass proves itself: its per-example gradients, weighted by random numbers and summed, are autograd's.
+"""The proof of a pass: its per-example gradients, weighted by random numbers and summed, equal autograd's.
 
-For cotangents u_kb and Gaussian weights r_kb the pass's Σ r_kb G_kb is held against autograd's gradient of
+For cotangents u_kb and Gaussian weights r_kb the pass's Σ r_kb G_kb is compared with autograd's gradient of
 Σ r_kb u_kbᵀ f_b, block by block; one backward pass proves all cotangents at once. The weights tell examples apart: a
-batch that was permuted inside the model leaves an unweighted sum as it is, but not a weighted one.
+batch that is permuted inside the model does not change an unweighted sum, but does change a weighted one.
 
-What the test misses and what it accuses falsely: errors E_kb shift the sum by a Gaussian matrix of mean square
-Σ‖E_kb‖². With a tolerance of t (relative to the block's weighted sum, whose mean square is Σ‖G_kb‖²) an error of
-relative size ε stays hidden with a chance of at most 0.8 t/ε, reached where the error has a single direction. t is
-three times the square root of the dtype's rounding unit (0.001 in float32, 4.5e-8 in float64): half of the digits,
-where sums of rounding errors take about a quarter.
+False negatives and positives: errors E_kb shift the sum by a Gaussian matrix of mean square Σ‖E_kb‖². The tolerance t
+is relative to the block's weighted sum, whose mean square is Σ‖G_kb‖². An error of relative size ε stays hidden with a
+probability of at most 0.8 t/ε, reached where the error has a single direction. t is three times the square root of the
+dtype's rounding unit (0.001 in float32, 4.5e-8 in float64): half of the digits, where sums of rounding errors take
+about a quarter.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ __all__ = ["RefutedError", "mismatched", "record_of", "tolerance", "uncalled"]
 
 
 class RefutedError(Exception):
-    """The signals of some modules do not give autograd's gradient; caught where a pass is run.
+    """The signals of some modules do not reproduce autograd's gradient; caught where a pass is run.
 
     Args:
-        modules: their names; cotangents: how many were pulled back at once.
+        modules: their names.
+        cotangents: number of cotangents pulled back at once.
     """
 
     def __init__(self, modules: set[str], cotangents: int = 1) -> None:
@@ -39,7 +40,14 @@ class RefutedError(Exception):
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """The relative difference between two ways to sum the same gradients from which on they are different ones."""
+    """Give the relative difference above which two sums of gradients are not the same up to rounding.
+
+    Args:
+        dtype: of the gradients.
+
+    Returns:
+        3 √eps.
+    """
     return 3 * math.sqrt(torch.finfo(dtype).eps)
 
 
@@ -51,10 +59,18 @@ def mismatched(
     pulled: Mapping[str, Tensor],
     generator: torch.Generator,
 ) -> set[str]:
-    """Modules whose per-example gradients for the cotangents u (K, B, ..., C) fail the test above.
+    """Find the modules whose per-example gradients fail the proof.
 
     Args:
-        pulled: what ``Signals.cotangents`` gave for u.
+        space: the parameters, laid out in blocks.
+        parameters: by name.
+        signals: of the forward pass.
+        u: (K, B, ..., C) output cotangents.
+        pulled: what ``Signals.cotangents`` returned for them.
+        generator: of the random weights.
+
+    Returns:
+        Names of the modules.
 
     Raises:
         UnsupportedLayerError: autograd's own gradient is NaN or infinite.
@@ -67,22 +83,29 @@ def mismatched(
         raise UnsupportedLayerError(
             "the gradient of the outputs is NaN or infinite though the outputs are finite",
             where=f"parameters of {', '.join(sorted(m or 'the model' for m in wrong))}",
-            remedy="guard the operation behind them: a root, a norm or a division at 0 has no slope",
+            remedy="guard the operation behind them: a root, a norm or a division at 0 has no derivative",
         )
     scale = float(flat.norm()) / max(1.0, space.size**0.5)
     wrong = set()
     for b in space.blocks:
         want = b.view(flat)
-        found = signals.form(b, pulled[b.name]).pull(r.unsqueeze(-1))[0]
-        off = float((found - want).norm())
+        weighted = signals.form(b, pulled[b.name]).pull(r.unsqueeze(-1))[0]
+        off = float((weighted - want).norm())
         if not off <= tolerance(u.dtype) * (float(want.norm()) + scale):
             wrong.add(b.module)
     return wrong
 
 
 def record_of(signals: Signals, parameters: Mapping[str, nn.Parameter]) -> Hashable:
-    """What a forward pass did: the calls of modules with their shapes but for the number of examples and positions,
-    the operations of the graph by name, and the parameters that took part.
+    """Describe what a forward pass did.
+
+    Args:
+        signals: of the forward pass.
+        parameters: by name.
+
+    Returns:
+        The calls of modules with their shapes but for numbers of examples and positions, the names of the graph's
+        operations, and the parameters that took part.
     """
     batch = len(signals.f)
     calls = tuple((name, tuple(c.pattern(batch) for c in cs)) for name, cs in signals.record.items())
@@ -92,18 +115,27 @@ def record_of(signals: Signals, parameters: Mapping[str, nn.Parameter]) -> Hasha
 
 
 def uncalled(space: ParameterSpace, signals: Signals, parameters: Mapping[str, nn.Parameter]) -> set[str]:
-    """Modules whose parameters took part in the outputs without a call of theirs: someone else uses their weights."""
+    """Find modules whose parameters took part in the outputs without a call: another module uses their weights.
+
+    Args:
+        space: the parameters, laid out in blocks.
+        signals: of the forward pass.
+        parameters: by name.
+
+    Returns:
+        Names of the modules.
+    """
     leaves, _ = _graph(signals.graph)
-    found = set()
+    modules = set()
     for b in space.blocks:
-        read = signals.generic(b) or signals.read(b).calls
+        read = signals.by_example(b) or signals.read(b).calls
         if not read and any(id(parameters[n]) in leaves for n in b.names):
-            found.add(b.module)
-    return found
+            modules.add(b.module)
+    return modules
 
 
 def _graph(f: Tensor) -> tuple[set[int], list[str]]:
-    """Ids of the leaves that f depends on, and the names of the operations on the way."""
+    """Ids of the leaves that f depends on, and the names of the operations in between."""
     leaves: set[int] = set()
     names: list[str] = []
     if f.grad_fn is None:

@@ -1,8 +1,9 @@
-"""Layers whose projections lie inside one module: their forward pass again, opened up.
+"""Layers whose projections lie inside one module: their forward pass replayed with the projections exposed.
 
-``nn.MultiheadAttention`` and the recurrent layers apply several weights within one call, where no hook reaches. Here
-the call is repeated on the recorded inputs, and every projection's input and output are kept. The module's own output
-cotangent, pulled back through the repetition, gives each projection's cotangent: their product form is exact.
+``nn.MultiheadAttention`` and the recurrent layers apply several weights within one call, where no hook reaches. The
+call is repeated on the recorded inputs, and the input and output of every projection are stored. The module's own
+output cotangent, pulled back through the repetition, yields the cotangent of every projection: their product form is
+exact.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ __all__ = ["Replay", "ReplayFunction", "UnknownCallError"]
 
 @dataclass(frozen=True)
 class Replay:
-    """One call, opened up.
+    """One call with its projections exposed.
 
     Args:
         outputs: what the module returned, as differentiable tensors, in the order of its output's leaves.
-        inputs: part → a (B, T, in); ``products``: part → the projections' outputs, whose cotangents, stacked along
-            positions, are g: tensors (B, T, out), or T tensors (B, out).
-        alive: part → (B, T) which of its positions lie within their sequence, where sequences were packed.
+        inputs: name of the projection to a (B, T, in).
+        products: name of the projection to its outputs, whose cotangents, stacked along positions, are g: tensors
+            (B, T, out), or T tensors (B, out).
+        alive: name of the projection to (B, T) bool, which positions lie within their sequence, where sequences were
+            packed; None: all.
     """
 
     outputs: tuple[Tensor, ...]
@@ -33,9 +36,16 @@ class Replay:
     products: Mapping[str, tuple[Tensor, ...]]
     alive: Mapping[str, Tensor] | None = None
 
-    def cotangents(self, given: Sequence[Tensor | None]) -> dict[str, Tensor]:
-        """Part → (B, T, out), for cotangents of the outputs (None: unused)."""
-        used = [(o, g) for o, g in zip(self.outputs, given, strict=True) if g is not None and o.requires_grad]
+    def cotangents(self, outer: Sequence[Tensor | None]) -> dict[str, Tensor]:
+        """Pull cotangents of the outputs back to the projections.
+
+        Args:
+            outer: one per output; None: unused.
+
+        Returns:
+            Name of the projection to (B, T, out).
+        """
+        used = [(o, g) for o, g in zip(self.outputs, outer, strict=True) if g is not None and o.requires_grad]
         flat = [z for zs in self.products.values() for z in zs]
         grads: Sequence[Tensor | None] = (None,) * len(flat)
         if used:
@@ -44,9 +54,9 @@ class Replay:
             )
         out, at = {}, 0
         for part, zs in self.products.items():
-            found = [torch.zeros_like(z) if g is None else g for z, g in zip(zs, grads[at : at + len(zs)], strict=True)]
+            inner = [torch.zeros_like(z) if g is None else g for z, g in zip(zs, grads[at : at + len(zs)], strict=True)]
             at += len(zs)
-            out[part] = torch.cat(found, 1) if found[0].dim() == 3 else torch.stack(found, 1)
+            out[part] = torch.cat(inner, 1) if inner[0].dim() == 3 else torch.stack(inner, 1)
         return out
 
 
@@ -54,4 +64,4 @@ ReplayFunction = Callable[[nn.Module, tuple[Any, ...], Mapping[str, Any], int], 
 
 
 class UnknownCallError(Exception):
-    """A composite module was called in a way that cannot be opened up; its message says which."""
+    """A composite module was called in a way that cannot be replayed; its message says how."""

@@ -1,7 +1,7 @@
 """Rows of the network's Jacobian in factored form: the dual side of the Fisher matrix, never P × rows in memory.
 
 A row r belongs to example e(r) and is, per block, Σ_t g_rt a_{e(r)t}ᵀ; only a (one per example) and g (one per row)
-are kept. Inner products between rows then cost (in + out) per pair for a plain layer instead of in·out.
+are stored. Inner products between rows then cost (in + out) per pair for a plain layer instead of in·out.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Rows:
 
     Args:
         blocks: the blocks, in the flat layout's order.
-        a: block name → (n, T, in), for blocks kept as products; token numbers (n, T) for an embedding.
-        g: block name → (R, T, out), or the row itself (R, out·in) for a block that is not in ``a``.
-        example: (R,) which example (position in a's first axis) each row belongs to.
+        a: block name to (n, T, in), for blocks stored as products; token numbers (n, T) for an embedding.
+        g: block name to (R, T, out), or the row itself (R, out·in) for a block that is not in ``a``.
+        example: (R,) the example of every row, as a position in a's first axis.
     """
 
     blocks: tuple[Block, ...]
@@ -44,13 +44,25 @@ class Rows:
         return self.blocks[-1].stop
 
     def take(self, rows: Tensor | slice) -> Rows:
-        """The rows at the given positions."""
+        """Take some of the rows.
+
+        Args:
+            rows: their positions.
+
+        Returns:
+            The rows, over the same n examples.
+        """
         return Rows(self.blocks, self.a, {k: v[rows] for k, v in self.g.items()}, self.example[rows])
 
     def combine(self, weights: Tensor, example: Tensor) -> Rows:
-        """New rows, one per row of ``weights`` (R', C): that combination of the C rows of ``example`` (R',).
+        """Combine the rows of single examples, Σ_c w_rc row_{e(r)c}; rows must be C consecutive ones per example.
 
-        Needs the rows to be ordered as C consecutive ones per example.
+        Args:
+            weights: w (R', C).
+            example: e (R',).
+
+        Returns:
+            R' rows, over the same n examples.
         """
         c = weights.shape[1]
         g = {}
@@ -60,43 +72,93 @@ class Rows:
         return Rows(self.blocks, self.a, g, example)
 
     def dot(self, other: Rows, block: Block | None = None) -> Tensor:
-        """Inner products (R, R'), float64; of one block only where given."""
+        """Compute inner products with other rows.
+
+        Args:
+            other: R' rows.
+            block: the one block to read; None: all.
+
+        Returns:
+            (R, R'), float64.
+        """
         total = torch.zeros(len(self), len(other), dtype=torch.float64, device=self.example.device)
         for b in self.blocks if block is None else (block,):
             self.part(b).add_dot(total, other.part(b))
         return total
 
     def part(self, block: Block) -> RowPart:
-        """One block's part of the rows."""
+        """Return one block's part of the rows.
+
+        Args:
+            block: of the parameter space.
+
+        Returns:
+            The part, in the form it is stored in.
+        """
         g = self.g[block.name]
         if block.name not in self.a or block.rule.row_part is None:
             return FormedPart(block, g, g, self.example)
         return block.rule.row_part(block, self.a[block.name], g, self.example)
 
     def formed(self, b: Block) -> Tensor:
-        """The rows of one block as dense vectors, (R, out·in), float64."""
+        """Return one block's part of the rows as dense vectors.
+
+        Args:
+            b: the block.
+
+        Returns:
+            (R, out·in), float64.
+        """
         return self.part(b).formed()
 
     def norms(self, b: Block) -> Tensor:
-        """Squared norm of each row's part in one block, (R,), float64."""
+        """Compute squared norms of one block's part of the rows.
+
+        Args:
+            b: the block.
+
+        Returns:
+            (R,), float64.
+        """
         return self.part(b).norms()
 
     def own_blocks(self, c: int) -> Tensor:
-        """Inner products among the C consecutive rows of each example, (n, C, C), float64."""
+        """Compute inner products among the C consecutive rows of every example.
+
+        Args:
+            c: C.
+
+        Returns:
+            (n, C, C), float64.
+        """
         total = torch.zeros(len(self) // c, c, c, dtype=torch.float64, device=self.example.device)
         for b in self.blocks:
             total += self.part(b).own(c)
         return total
 
     def times(self, v: Tensor) -> Tensor:
-        """Row · v for flat v (P,) → (R,), float64."""
+        """Multiply every row with one vector.
+
+        Args:
+            v: (P,).
+
+        Returns:
+            (R,), float64.
+        """
         out = torch.zeros(len(self), dtype=torch.float64, device=v.device)
         for b in self.blocks:
             out += self.part(b).times(b.view(v).double())
         return out
 
     def transposed_times(self, w: Tensor) -> Tensor:
-        """Σ_r w_r row_r for w (R,) → (P,), float64."""
+        """Sum the rows with weights, Σ_r w_r row_r.
+
+        Args:
+            w: (R,).
+
+        Returns:
+            (P,), float64.
+        """
         out = torch.zeros(self.size, dtype=torch.float64, device=w.device)
         for b in self.blocks:
             b.view(out)[:] = self.part(b).transposed_times(w.double())
@@ -104,7 +166,14 @@ class Rows:
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """Rows of different examples one below the other; a block that one of them holds formed is formed in all."""
+    """Join rows of different examples.
+
+    Args:
+        parts: rows over the same blocks; a block that one of them stores as rows is formed in all.
+
+    Returns:
+        All rows, in order.
+    """
     first, a, g = parts[0], {}, {}
     for b in first.blocks:
         if all(b.name in p.a for p in parts):
@@ -118,14 +187,14 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 
 def stacked(parts: Sequence[Tensor], positions: int) -> Tensor:
-    """Put batches one after another; shorter ones (of packed sequences) are filled up with positions that hold zeros.
+    """Join batches; shorter ones (of packed sequences) are padded with positions that hold zeros.
 
     Args:
-        parts: a tensor of each batch, examples first.
-        positions: the axis along which batches may differ.
+        parts: one tensor a batch, examples first.
+        positions: the axis along which batches may differ in length.
 
     Returns:
-        one tensor.
+        One tensor.
     """
     if parts[0].dim() > positions + 1 or parts[0].dtype == torch.long:
         most = max(p.shape[positions] for p in parts)

@@ -1,4 +1,4 @@
-"""Gradients of outcomes, and the inner products of every training example's gradient with them."""
+"""Gradients of outcomes, and inner products of every training example's gradient with them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ Cotangents = Callable[[Tensor, Tensor], Tensor]  # (f (B, ..., C), y) -> u (B, .
 
 
 def by_position(u: Tensor) -> Tensor:
-    """Cotangents (B, ..., C) apart by position, (T, B, ..., C): the t-th is zero at all positions but t."""
+    """Separate cotangents by position.
+
+    Args:
+        u: (B, ..., C).
+
+    Returns:
+        (T, B, ..., C): the t-th is zero at all positions but t.
+    """
     flat = u.reshape(len(u), -1, u.shape[-1])
     t = flat.shape[1]
     apart = torch.diag_embed(flat.permute(0, 2, 1)).permute(2, 0, 3, 1)  # (B, C, T, T) -> (T, B, T, C)
@@ -28,8 +35,9 @@ class OutcomeGradients(TableStatistic):
     """Gradients ∇q of outcomes, ``gradients`` (n, P) in the flat layout; with outputs ``f`` and labels ``y``.
 
     Args:
-        cotangents: (f, y) -> ∂q/∂f of every example's outcome.
-        apart: every position of a sequence is an outcome of its own: T consecutive gradients per example.
+        blocks: of the parameter space.
+        cotangents: (f, y) ↦ ∂q/∂f of every example's outcome.
+        apart: whether every position of a sequence is a separate outcome: T consecutive gradients per example.
     """
 
     def __init__(self, blocks: Sequence[Block], cotangents: Cotangents, apart: bool = False) -> None:
@@ -37,7 +45,7 @@ class OutcomeGradients(TableStatistic):
         self._blocks, self._cotangents, self._apart = tuple(blocks), cotangents, apart
 
     def update(self, view: View) -> None:
-        """Keep one batch."""
+        """Store one batch."""
         u = self._cotangents(view.f, view.y)
         view.give(by_position(u) if self._apart else u.unsqueeze(0))
         columns = [view.form("given", b).gradients().flatten(2) for b in self._blocks]
@@ -50,9 +58,10 @@ class PairScores(TableStatistic):
     """−⟨∇ℓ_i, x_q⟩ of every example i with Q vectors, ``scores`` (n, Q): positive where i's loss pulls along x_q.
 
     Args:
-        queries: (Q, P), x_q = M⁻¹∇q.
-        layers: also ``parts`` (n, Q, L), the sum's terms by block.
-        tokens: also ``tokens`` (n, T, Q), the sum's terms by position of the training example.
+        blocks: of the parameter space.
+        queries: x_q = M⁻¹∇q (Q, P).
+        layers: whether to store ``parts`` (n, Q, L) too, the sum's terms by block.
+        tokens: whether to store ``tokens`` (n, T, Q) too, the sum's terms by position of the training example.
     """
 
     def __init__(self, blocks: Sequence[Block], queries: Tensor, *, layers: bool = False, tokens: bool = False) -> None:
@@ -62,18 +71,18 @@ class PairScores(TableStatistic):
         self.kinds = () if tokens else ("empirical",)
 
     def update(self, view: View) -> None:
-        """Keep one batch."""
+        """Store one batch."""
         kind = "empirical"
         if self._tokens:
             kind = "given"
             view.give(by_position(view.output("empirical")[0]))
         parts: list[Tensor] = []
         for block in self._blocks:
-            found = -view.form(kind, block).scores(self._queries[block.name].to(view.f.dtype))  # (K, B, Q)
+            scores = -view.form(kind, block).scores(self._queries[block.name].to(view.f.dtype))  # (K, B, Q)
             if self._layers or not parts:
-                parts.append(found)
+                parts.append(scores)
             else:
-                parts[0] = parts[0] + found
+                parts[0] = parts[0] + scores
         if self._tokens:
             self._append("tokens", sum(parts[1:], parts[0]).transpose(0, 1))
         by_layer = [p.sum(0) for p in parts]
@@ -83,7 +92,11 @@ class PairScores(TableStatistic):
 
 
 class OwnFisher(TableStatistic):
-    """Inner products among the rows of each example's Fisher root, ``own`` (n, K, K)."""
+    """Inner products among the rows of every example's Fisher root, ``own`` (n, K, K).
+
+    Args:
+        blocks: of the parameter space.
+    """
 
     kinds = ("exact",)
 
@@ -92,7 +105,7 @@ class OwnFisher(TableStatistic):
         self._blocks = tuple(blocks)
 
     def update(self, view: View) -> None:
-        """Keep one batch."""
+        """Store one batch."""
         total: Tensor | None = None
         for block in self._blocks:
             pairs = view.form("exact", block).pairs(view.f.new_ones(1, *block.shape))[0]

@@ -1,9 +1,9 @@
-"""Fisher products of plain outputs from the network's signals: J from the cotangents of the unit outputs.
+"""Fisher products of plain outputs from the network's signals: J from the pulled-back unit cotangents.
 
-Once an example's C unit cotangents are pulled back, J v and Jᵀ u need no further pass through the network: per plain
-layer two matrix products of the size of a forward pass, where forward and reverse mode take four and more. The signals
-of small networks are held between products; those of larger ones are read anew for each stack of vectors, which pays
-from about C vectors on.
+Once an example's C unit cotangents are pulled back, J v and Jᵀ u need no further pass through the network. They cost
+two matrix products per plain layer, each of the size of a forward pass, where forward and reverse mode take four and
+more. The signals of small networks are held between products. Those of larger ones are read again for every stack of
+vectors, which pays from about C vectors on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from memspace.task.task import Task
 
 __all__ = ["SignalProducts"]
 
-AT_ONCE = 2**26  # bytes of signals of the examples that go at a time
+AT_ONCE = 2**26  # bytes of signals of one batch
 VECTORS = 32  # vectors at a time
 
 
@@ -39,12 +39,12 @@ class _Part:
 
     @property
     def held(self) -> int:
-        """Bytes of the tensors in it, each storage once."""
-        found = {}
+        """Bytes of its tensors, every storage counted once."""
+        storages = {}
         for form in self.forms:
             for t in _tensors_of(form):
-                found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return sum(found.values())
+                storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return sum(storages.values())
 
 
 def _tensors_of(form: Form) -> Iterator[Tensor]:
@@ -56,11 +56,14 @@ def _tensors_of(form: Form) -> Iterator[Tensor]:
 
 
 class SignalProducts:
-    """v ↦ Σ Jᵀ H J v over ``index`` of the data for stacks of vectors; H as in ``output_curvature``.
-
-    The signals prove themselves as those of a pass do.
+    """v ↦ Σ Jᵀ H J v for stacks of vectors, H as in ``output_curvature``; batches are proven as those of a pass.
 
     Args:
+        task: the network.
+        space: the parameters, laid out in blocks.
+        data: the examples.
+        index: positions (n,) of the examples to read; None: all.
+        kind: ``exact`` or ``empirical``.
         memory: bytes of signals that may be held between products.
     """
 
@@ -69,12 +72,19 @@ class SignalProducts:
     ) -> None:
         self._task, self._space, self._data, self._index, self._kind = task, space, data, index, kind
         self._memory = memory
-        self._outputs, self._each = 0, 1
+        self._outputs, self._bytes = 0, 1
         self._parts: list[_Part] | None = None
         self._read: tuple[int, ...] = ()
 
     def pays(self, vectors: int) -> bool:
-        """Whether a stack of so many costs less this way than by forward and reverse mode."""
+        """Tell whether a stack of vectors costs less by signals than by forward and reverse mode.
+
+        Args:
+            vectors: of the stack.
+
+        Returns:
+            False where the layout is not verified, or a block has no closed form, too.
+        """
         if not self._space.verified or self._space.refuted:
             return False
         if any(b.rule.by_example for b in self._space.blocks):
@@ -85,18 +95,24 @@ class SignalProducts:
 
     @property
     def _holds(self) -> bool:
-        """All signals fit into memory."""
-        return self._each * self._count <= self._memory
+        """Whether all signals fit into memory."""
+        return self._bytes * self._count <= self._memory
 
     @property
     def _count(self) -> int:
         return len(self._data) if self._index is None else len(self._index)
 
     def __call__(self, stack: Tensor) -> Tensor:
-        """(k, P) → (k, P), float64; summed in the model's dtype within a batch only.
+        """Multiply a stack of vectors by Σ Jᵀ H J.
+
+        Args:
+            stack: (k, P).
+
+        Returns:
+            (k, P), float64; summed in the model's dtype within a batch only.
 
         Raises:
-            RefutedError: the signals do not give autograd's gradient.
+            RefutedError: the signals do not reproduce autograd's gradient.
         """
         total = torch.zeros(stack.shape, dtype=torch.float64, device=stack.device)
         for s in range(0, len(stack), VECTORS):
@@ -116,21 +132,21 @@ class SignalProducts:
             total[:, block.start : block.stop] += form.pull(u).flatten(1)
 
     def _batches(self, vectors: int) -> Iterator[_Part]:
-        # Weights that have changed since make what is held worthless.
+        # Signals held are those of earlier weights where these have changed since.
         now = tuple(p._version for p in self._task.model.parameters())
         if self._parts is not None and now == self._read:
             yield from self._parts
             return
         self._parts, self._read = None, now
-        kept: list[_Part] = []
+        parts: list[_Part] = []
         guard = Guard(self._task, self._space, self._data, self._count)
         with Capture(self._task.model, self._space, guard) as capture:
-            for batch in self._data.batches(max(16, min(2048, AT_ONCE // self._each)), self._index):
+            for batch in self._data.batches(max(16, min(2048, AT_ONCE // self._bytes)), self._index):
                 part = self._part(capture, batch, 2**20 if self._holds else vectors, guard)
                 if self._holds:
-                    kept.append(part)
+                    parts.append(part)
                 yield part
-        self._parts = kept if self._holds else None
+        self._parts = parts if self._holds else None
 
     def _part(self, capture: Capture, batch: Batch, vectors: int, guard: Guard | None = None) -> _Part:
         signals = capture.forward(move(batch.x, self._task.device, self._task.dtype))
@@ -142,10 +158,10 @@ class SignalProducts:
         return _Part(signals.f, y, forms)
 
     def _measure(self) -> None:
-        """How many outputs there are (-1: they are not plain), and the bytes of one example's signals."""
+        """Find the number of outputs (-1: they are not plain), and the bytes of one example's signals."""
         batch = self._data.batch([0] if self._index is None else self._index[:1])
         with Capture(self._task.model, self._space) as capture:
             f = capture.forward(move(batch.x, self._task.device, self._task.dtype)).f
             self._outputs = f.shape[1] if f.dim() == 2 and f.shape[1] <= VECTORS else -1
             if self._outputs > 0:
-                self._each = max(1, self._part(capture, batch, 2**20).held)
+                self._bytes = max(1, self._part(capture, batch, 2**20).held)

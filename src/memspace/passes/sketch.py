@@ -18,7 +18,15 @@ LARGEST = 2**26  # numbers in the projection of all blocks together
 
 
 def sketched(blocks: Sequence[Block], size: int) -> tuple[Block, ...]:
-    """The blocks whose projection to ``size`` numbers is affordable, smallest first while they fit; in their order."""
+    """Choose the blocks whose projection is affordable, smallest first while they fit.
+
+    Args:
+        blocks: of the parameter space.
+        size: numbers of a sketch.
+
+    Returns:
+        The chosen ones, in the order of ``blocks``.
+    """
     chosen, left = set(), LARGEST // size
     for b in sorted(blocks, key=lambda b: b.size):
         left -= b.size
@@ -37,8 +45,10 @@ class GradientSketch(TableStatistic):
 
     Args:
         blocks: at least one; see :func:`sketched`.
-        bases: by block; weights: by block (out, in), the eigenvalues of W.
-        size: S; seed: of Ω and u.
+        bases: eigenbases by block name.
+        weights: eigenvalues of W (out, in) by block name.
+        size: S.
+        seed: of Ω and u.
     """
 
     def __init__(
@@ -54,7 +64,7 @@ class GradientSketch(TableStatistic):
             self._queries[b.name] = bases[b.name].back(scaled)
 
     def update(self, view: View) -> None:
-        """Keep one batch."""
+        """Store one batch."""
         generator = torch.Generator().manual_seed(self._seed + 1)
         u = torch.randn(view.f.shape[-1], generator=generator).to(view.f).expand_as(view.f).unsqueeze(0)
         pulled = view.signals.cotangents(u)

@@ -1,7 +1,7 @@
-"""One flat parameter layout. Each slice, reshaped, is the (out, in) matrix of one block, bias as the last column.
+"""The flat parameter layout. Every slice, reshaped, is the (out, in) matrix of one block, bias as the last column.
 
-With the layout fixed here, a Kronecker block of the metric is a view of the flat vector and packing happens only at
-the border. A block is what one module owns, or a part of it; its rule (``passes.layers``) says how it is read.
+A Kronecker block of the metric is therefore a view of the flat vector, and packing happens only at the interface to the
+model. A block holds the parameters of one module, or some of them; its rule (``passes.layers``) says how it is read.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ __all__ = ["Block", "ParameterSpace"]
 
 
 @dataclass
-class Purse:
-    """Processor time (seconds) spent on reading and on proving what was read, over all passes of a layout.
+class ProofCost:
+    """Processor time of all passes of a layout.
 
     Args:
-        proven: examples that the proofs were about.
+        reading: seconds spent on reading.
+        proving: seconds spent on proofs.
+        proven: number of examples proven.
     """
 
     reading: float = 0.0
@@ -41,11 +43,26 @@ class ParameterSpace:
 
     Args:
         model: the network; parameters with ``requires_grad=False`` stay outside.
-        loose: module names whose parameters are taken off the fast path.
-        axes: module name → the axis of its input that runs over examples (default 0), or ``BROADCAST`` where its
+        loose: names of modules for whose parameters the model is differentiated example by example, instead of in
+            closed form (see ``passes.capture``).
+        axes: module name to the axis of its input that runs over examples (default 0), or ``BROADCAST`` where its
             output is shared by all examples.
-        only, without: shell patterns over parameter names. Where given, parameters that match none of ``only``, or one
-            of ``without``, stay outside as if frozen.
+        only: shell patterns over parameter names; parameters that match none of them stay outside as if frozen.
+            Empty: no restriction.
+        without: shell patterns; parameters that match one of them stay outside as if frozen.
+
+    Attributes:
+        blocks: the layout, in the order of the flat vector.
+        size: number of parameters P.
+        names: of the parameters inside, in the model's order.
+        verified: whether per-example gradients in this layout were proven to be autograd's.
+        refuted: modules whose closed form failed a proof: the model is differentiated example by example since.
+        proven: records of calls and batches that were proven.
+        finished: number of passes.
+        late: whether a pass failed a proof that earlier passes did not show.
+        proof_cost: of all proofs so far.
+        manner: of differentiation example by example that was proven (see ``passes.example_by_example``).
+        mapped: manners of products that were proven (see ``passes.linearised``); None: none yet.
 
     Raises:
         TaskError: a pattern matches no parameter, or nothing is left.
@@ -85,14 +102,13 @@ class ParameterSpace:
                 block = Block(name, part.rule, module_name, names, shape, start, part.suffix, axis, others)
                 blocks.append(block)
                 start = block.stop
-        self.verified = False  # set once per-example gradients in this layout were seen to be autograd's
-        self.refuted: set[str] = set()  # modules whose signals were seen to be wrong: read the generic way since
-        self.proven: set[Hashable] = set()  # records of calls and batches for which they were seen to be right
-        self.finished = 0  # passes
-        self.late = False  # whether a pass was seen to read wrongly what others had read the same way before it
-        self.purse = Purse()  # what proofs have cost so far
-        self.manner = 0  # of the generic way that was seen to be right (see ``passes.generic``)
-        self.mapped: tuple[int, int] | None = None  # the manner of products that was (see ``passes.linearised``)
+        self.verified, self.late = False, False
+        self.refuted: set[str] = set()
+        self.proven: set[Hashable] = set()
+        self.finished = 0
+        self.proof_cost = ProofCost()
+        self.manner = 0
+        self.mapped: tuple[int, int] | None = None
         self.blocks = tuple(blocks)
         self.size = start
         self._classes = {n: type(m).__name__ for n, m in model.named_modules()}
@@ -100,7 +116,16 @@ class ParameterSpace:
 
     @classmethod
     def of(cls, task: Task, loose: Iterable[str] = (), axes: Mapping[str, int] | None = None) -> ParameterSpace:
-        """The parameters the task asks for."""
+        """Build the layout of the parameters that the task selects.
+
+        Args:
+            task: the network and its selection of parameters.
+            loose: see the class.
+            axes: see the class.
+
+        Returns:
+            The layout.
+        """
         only, without = split_patterns(task.parameters)
         return cls(task.model, loose, axes, only=only, without=without)
 
@@ -109,21 +134,35 @@ class ParameterSpace:
 
     @property
     def labels(self) -> list[str]:
-        """Each block's name with its module's class, for people."""
+        """Every block's name with its module's class, as messages show it."""
         return [f"{b.name or 'model'} ({self._classes[b.module]})" for b in self.blocks]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name → shape of the parameters inside, in the model's order."""
+        """Name to shape of the parameters inside, in the model's order."""
         return dict(self._shapes)
 
     def parameters(self, model: nn.Module) -> dict[str, nn.Parameter]:
-        """Name → parameter of those inside, in the model's order."""
-        own = dict(model.named_parameters())
-        return {n: own[n] for n in self.names}
+        """Return the parameters inside.
+
+        Args:
+            model: the network, or a copy of it.
+
+        Returns:
+            Name to parameter, in the model's order.
+        """
+        parameters = dict(model.named_parameters())
+        return {n: parameters[n] for n in self.names}
 
     def pack(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Named tensors (parameters, gradients) → flat (P,)."""
+        """Flatten named tensors.
+
+        Args:
+            tensors: parameters or gradients by name.
+
+        Returns:
+            (P,).
+        """
         parts: list[Tensor] = []
         for block in self.blocks:
             columns = [block.to_matrix(tensors[n]) for n in block.names]
@@ -131,7 +170,14 @@ class ParameterSpace:
         return torch.cat(parts) if parts else torch.zeros(0)
 
     def unpack(self, flat: Tensor) -> dict[str, Tensor]:
-        """Flat (..., P) → named tensors of the parameters' shapes, (..., *shape)."""
+        """Split flat vectors into named tensors.
+
+        Args:
+            flat: (..., P).
+
+        Returns:
+            Name to (..., *shape), in the model's order.
+        """
         out: dict[str, Tensor] = {}
         for block in self.blocks:
             matrix, column = block.view(flat), 0
@@ -143,12 +189,19 @@ class ParameterSpace:
         return {n: out[n] for n in self._shapes}  # in the model's own order
 
     def flat(self, model: nn.Module) -> Tensor:
-        """The model's current parameters as a flat vector (a copy, detached)."""
+        """Return the model's current parameters as a flat vector.
+
+        Args:
+            model: the network, or a copy of it.
+
+        Returns:
+            (P,), a detached copy.
+        """
         return self.pack({n: p.detach() for n, p in self.parameters(model).items()}).clone()
 
 
 class _Shared:
-    """Parameters that several modules own: those that keep a form, and the modules whose parameters have none."""
+    """Parameters that several modules own: those with a closed form, and the modules whose parameters have none."""
 
     def __init__(self, model: nn.Module, loose: frozenset[str]) -> None:
         self._users: dict[int, list[tuple[str, nn.Module, str]]] = {}
@@ -163,7 +216,7 @@ class _Shared:
                 self._rules[key] = shared_rule([(m, n) for _, m, n in users]) if known else None
 
     def of(self, at: str, module: nn.Module) -> tuple[LayerRule | None, tuple[str, ...], bool]:
-        """Of one module: the rule of its shared weight, who else uses it, and whether something shared has no form."""
+        """Of one module: the rule of its shared weight, the other users, and whether a shared parameter has no form."""
         several = {n: id(p) for n, p in module._parameters.items() if p is not None and id(p) in self._rules}
         if not several:
             return None, (), False

@@ -1,4 +1,4 @@
-"""The protocol of what a pass computes: a streaming monoid, mergeable across batches, processes and resumed runs."""
+"""The interface of what a pass computes: a streaming monoid, mergeable across batches, processes and resumed runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ T = TypeVar("T")
 
 
 class Statistic(ABC, Generic[T]):
-    """Accumulates over batches. ``a.merge(b)`` equals having seen both shards.
+    """A value accumulated over batches. ``a.merge(b)`` equals an update with both shards.
 
-    ``kinds``: the cotangents it reads (see ``memspace.passes.cotangent``), which decides the backward passes;
-    ``additive``: merging adds the states' tensors, so that processes may add them on the wire.
+    Attributes:
+        kinds: the cotangents it reads (see ``memspace.passes.cotangent``), which decide the backward passes.
+        additive: whether merging adds the states' tensors, so that processes may sum them in one exchange.
     """
 
     kinds: tuple[str, ...] = ()
@@ -26,20 +27,40 @@ class Statistic(ABC, Generic[T]):
 
     @abstractmethod
     def update(self, view: View) -> None:
-        """Take in one batch."""
+        """Add one batch.
+
+        Args:
+            view: its outputs, labels and cotangents.
+        """
 
     @abstractmethod
     def merge(self, other: Statistic[T]) -> None:
-        """Take in what another instance has seen (a later shard of the data)."""
+        """Add the data of another instance, a later shard.
+
+        Args:
+            other: of the same class.
+        """
 
     @abstractmethod
     def finish(self) -> T:
-        """The result."""
+        """Return the result.
+
+        Returns:
+            The statistic over all batches.
+        """
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """Everything accumulated, as tensors."""
+        """Return everything accumulated.
+
+        Returns:
+            Tensors by name, from which :meth:`restore` continues.
+        """
 
     @abstractmethod
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Inverse of :meth:`state`."""
+        """Restore what :meth:`state` returned.
+
+        Args:
+            state: tensors by name; empty: no data.
+        """

@@ -1,4 +1,4 @@
-"""The statistics metrics and measures are made of. Sums are kept in float64 whatever the model's dtype."""
+"""The statistics behind metrics and measures. Sums are accumulated in float64, whatever the model's dtype."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ def _merge_sums(mine: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 class SumStatistic(Statistic[dict[str, Tensor]]):
-    """A statistic that is a dictionary of float64 sums, with the number of examples under ``"n"``."""
+    """A statistic that is a dictionary of float64 sums, with the number of examples under ``"n"``.
+
+    Args:
+        disk: where matrices are stored; None: in memory.
+    """
 
     additive = True
 
@@ -58,20 +62,25 @@ class SumStatistic(Statistic[dict[str, Tensor]]):
         _merge_sums(self._sums, other._sums)
 
     def finish(self) -> dict[str, Tensor]:
-        """The sums."""
+        """Return the sums."""
         return self._sums
 
     def state(self) -> dict[str, Tensor]:
-        """The sums."""
+        """Return the sums."""
         return dict(self._sums)
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take the sums back."""
+        """Restore the sums."""
         self._sums = dict(state)
 
 
 class DiagonalFisher(SumStatistic):
-    """Σ over examples and rows of squared gradients, per block ``diag/NAME`` (out, in)."""
+    """Σ over examples and rows of squared gradients, per block ``diag/NAME`` (out, in).
+
+    Args:
+        blocks: of the parameter space.
+        kind: of the cotangents (see ``memspace.passes.cotangent``).
+    """
 
     def __init__(self, blocks: Sequence[Block], kind: str = "exact") -> None:
         super().__init__()
@@ -86,10 +95,11 @@ class DiagonalFisher(SumStatistic):
 
 @dataclass(frozen=True)
 class FactorSums:
-    """Second moments of one block: ``a`` (in, in) per position, ``g`` (out, out) per example, float64.
+    """Second moments of one block, float64; 1-d where only the diagonal is stored, 3-d with one per group of rows.
 
-    Either is 1-d where only its diagonal is kept, 3-d where there is one of every group of rows. For a block without a
-    product form ``a`` is the block's own second moment and ``g`` is [[1]].
+    Args:
+        a: (in, in) per position; of a block without a product form its own second moment.
+        g: (out, out) per example; [[1]] for a block without a product form.
     """
 
     a: Tensor
@@ -100,7 +110,9 @@ class KroneckerFactors(SumStatistic):
     """Σ a aᵀ and Σ g gᵀ per block: Martens & Grosse 2015; weight sharing as in Grosse & Martens 2016 ("expand").
 
     Args:
-        disk: where the sums are kept, if not in memory.
+        blocks: of the parameter space.
+        kind: of the cotangents (see ``memspace.passes.cotangent``).
+        disk: where the sums are stored; None: in memory.
     """
 
     def __init__(self, blocks: Sequence[Block], kind: str = "exact", disk: Disk | None = None) -> None:
@@ -118,26 +130,38 @@ class KroneckerFactors(SumStatistic):
         self._add("n", torch.tensor(len(view.f)))
 
     def factors(self) -> dict[str, FactorSums]:
-        """Block name → mean second moments: F_block ≈ g ⊗ a."""
+        """Return mean second moments, F_block ≈ g ⊗ a.
+
+        Returns:
+            Block name to its moments.
+        """
         return dict(self.each())
 
     def each(self) -> Iterator[tuple[str, FactorSums]]:
-        """:meth:`factors`, formed block by block."""
+        """Compute :meth:`factors` block by block.
+
+        Yields:
+            Block name and moments.
+        """
         for block in self._blocks:
             yield block.name, self._of(block.name)
 
     def taken(self) -> Iterator[tuple[str, FactorSums]]:
-        """:meth:`each`, forgetting a block's sums once they are given: bases then take the memory that sums leave."""
+        """Compute :meth:`factors` block by block and drop every block's sums, so that bases can reuse their memory.
+
+        Yields:
+            Block name and moments.
+        """
         for block in self._blocks:
-            found = self._of(block.name)
+            moments = self._of(block.name)
             for part in "agt":
                 self._sums.pop(f"{part}/{block.name}", None)
-            yield block.name, found
+            yield block.name, moments
 
     def _of(self, name: str) -> FactorSums:
         n, a = self._sums["n"], self._sums[f"a/{name}"]
         if f"g/{name}" in self._sums:
-            # Nothing moves the outputs: zero, not 0/0. Every group has its own trace.
+            # Zero where no input moves the outputs, not 0/0. Every group has its own trace.
             whole = self._sums[f"t/{name}"] if a.dim() < 3 else a.diagonal(dim1=1, dim2=2).sum(-1)[:, None, None]
             total = whole.clamp_min(1e-300)
             return FactorSums(a / total, self._sums[f"g/{name}"] / n)
@@ -145,7 +169,13 @@ class KroneckerFactors(SumStatistic):
 
 
 class CorrectedEigenvalues(SumStatistic):
-    """Σ of squared gradients in given bases (George et al. 2018, EKFAC), ``eig/NAME`` (out, in)."""
+    """Σ of squared gradients in given bases (George et al. 2018, EKFAC), ``eig/NAME`` (out, in).
+
+    Args:
+        blocks: of the parameter space.
+        bases: eigenbases by block name.
+        kind: of the cotangents (see ``memspace.passes.cotangent``).
+    """
 
     def __init__(self, blocks: Sequence[Block], bases: dict[str, Bases], kind: str = "exact") -> None:
         super().__init__()
@@ -153,7 +183,7 @@ class CorrectedEigenvalues(SumStatistic):
 
     def update(self, view: View) -> None:
         """Add one batch."""
-        self._bases = {k: b.held(view.f.dtype) for k, b in self._bases.items()}
+        self._bases = {k: b.converted(view.f.dtype) for k, b in self._bases.items()}
         for block in self._blocks:
             form = view.form(self.kinds[0], block)
             self._add(f"eig/{block.name}", form.rotate(self._bases[block.name]).squares())
@@ -161,7 +191,12 @@ class CorrectedEigenvalues(SumStatistic):
 
 
 class DenseFisher(SumStatistic):
-    """Σ rows rᵀr over all parameters, ``"fisher"`` (P, P): only for small networks."""
+    """Σ rᵀr over all rows r, ``"fisher"`` (P, P): only for small networks.
+
+    Args:
+        blocks: of the parameter space.
+        kind: of the cotangents (see ``memspace.passes.cotangent``).
+    """
 
     def __init__(self, blocks: Sequence[Block], kind: str = "exact") -> None:
         super().__init__()
@@ -176,7 +211,7 @@ class DenseFisher(SumStatistic):
 
 
 class TableStatistic(Statistic[dict[str, Tensor]]):
-    """A statistic that keeps something per example, in the order seen."""
+    """A statistic with columns of one entry per example, in the order read."""
 
     def __init__(self) -> None:
         self._parts: dict[str, list[Tensor]] = {}
@@ -184,7 +219,7 @@ class TableStatistic(Statistic[dict[str, Tensor]]):
     def _append(self, key: str, value: Tensor) -> None:
         parts = self._parts.setdefault(key, [])
         parts.append(value)
-        # Many small tensors that stay keep the allocator from giving back what lies between them: they are joined.
+        # Joined, since many small tensors keep the allocator from releasing the memory between them.
         while len(parts) > 1 and len(parts[-2]) <= len(parts[-1]) and parts[-1].nbytes < SMALL:
             parts[-2:] = [torch.cat(parts[-2:])]
 
@@ -195,15 +230,15 @@ class TableStatistic(Statistic[dict[str, Tensor]]):
             self._parts.setdefault(key, []).extend(parts)
 
     def finish(self) -> dict[str, Tensor]:
-        """Each column as one tensor."""
+        """Return every column as one tensor."""
         return self.state()
 
     def state(self) -> dict[str, Tensor]:
-        """The columns."""
+        """Return the columns."""
         return {k: torch.cat(v) for k, v in self._parts.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take the columns back."""
+        """Restore the columns."""
         self._parts = {k: [v] for k, v in state.items()}
 
 
@@ -211,29 +246,38 @@ class Outputs(TableStatistic):
     """Outputs ``f`` and labels ``y`` of every example."""
 
     def update(self, view: View) -> None:
-        """Keep one batch."""
+        """Store one batch."""
         self._append("f", view.f)
         self._append("y", view.y)
 
 
 class GradientNorms(TableStatistic):
-    """Squared gradient norms per example and block, ``norms`` (n, L), summed over the rows of ``kind``; float64."""
+    """Squared gradient norms per example and block, ``norms`` (n, L), summed over an example's rows; float64.
+
+    Args:
+        blocks: of the parameter space.
+        kind: of the cotangents (see ``memspace.passes.cotangent``).
+    """
 
     def __init__(self, blocks: Sequence[Block], kind: str) -> None:
         super().__init__()
         self._blocks, self.kinds = tuple(blocks), (kind,)
 
     def update(self, view: View) -> None:
-        """Keep one batch."""
+        """Store one batch."""
         columns = [view.form(self.kinds[0], b).squared_norms().double().sum(0) for b in self._blocks]
         self._append("norms", torch.stack(columns, 1))
 
 
 class SampleSpread(SumStatistic):
-    """How far apart the sampled labels of an example put its trace: ``"variance"`` of Σ over examples of tr F_i.
+    """The spread of trace estimates over the sampled labels of an example: ``"variance"`` of Σ over examples of tr F_i.
 
-    With k labels per example the squared norm of a row is an unbiased estimate of tr F_i over k; their sample variance
-    times k is that of the example's sum, given its input. Needs k ≥ 2.
+    With k labels per example the squared norm of a row is an unbiased estimate of tr F_i over k. The sample variance of
+    the k norms times k is the variance of the example's sum, given its input. Needs k ≥ 2.
+
+    Args:
+        blocks: of the parameter space.
+        kind: of the cotangents (see ``memspace.passes.cotangent``).
     """
 
     def __init__(self, blocks: Sequence[Block], kind: str) -> None:
@@ -247,5 +291,9 @@ class SampleSpread(SumStatistic):
         self._add("n", torch.tensor(len(view.f)))
 
     def standard_error(self) -> float:
-        """Of tr F = (1/N) Σ tr F_i, from the labels' draw alone."""
+        """Compute the standard error of tr F = (1/N) Σ tr F_i that the labels' draw causes.
+
+        Returns:
+            In the unit of tr F, nats.
+        """
         return float(self._sums["variance"].sqrt() / self._sums["n"])

@@ -1,10 +1,11 @@
-"""Is what the hooks read the whole gradient? Checked on a few small batches before anything is built on it.
+"""Verification of a layout: closed-form gradients are compared with autograd's on a few small batches.
 
-A weight that the model also uses outside its layer's own call (``F.linear(x, self.layer.weight)``), a layer whose
-input is overwritten in place later, or one that mixes examples up, would make the fast path silently wrong. Such a
-layer is taken off it. Which axis of a layer's input runs over examples is found by reading batches of several sizes.
-The batches are the first examples, the last, and a draw of all in mixed order: data are often sorted by class, length
-or domain. What only shows in other examples is found by the passes, which go on proving themselves (``guard``).
+Closed forms would be silently wrong for a weight that the model also uses outside its layer's own call
+(``F.linear(x, self.layer.weight)``), for a layer whose input is overwritten in place later, and for one that mixes
+examples. For such a layer the model is differentiated example by example instead. Batches of several sizes show which
+axis of a layer's input runs over examples. The batches are the first examples, the last, and a random draw: data are
+often sorted by class, length or domain. Faults that show only in other examples are found by the passes, which prove
+further batches (``guard``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from memspace.arguments import typed
 from memspace.errors import TaskError, UnsupportedLayerError
 from memspace.passes.capture import Capture, Signals
-from memspace.passes.generic import PLAINEST
+from memspace.passes.example_by_example import PLAINEST
 from memspace.passes.layers.block import BROADCAST
 from memspace.passes.layers.registry import registered_rules
 from memspace.passes.profile import note_followed
@@ -34,7 +35,7 @@ from memspace.task.task import Task
 __all__ = ["checked_space", "fitting_space", "of_its_batch", "verified_space"]
 
 EXAMPLES = 4  # first and last ones
-SPREAD = 7  # drawn from all: another number, so that the axis of examples shows
+SPREAD = 7  # drawn from all: a different number, so that the axis of examples shows
 
 
 @typed
@@ -43,8 +44,11 @@ def checked_space(task: Task) -> ParameterSpace:
 
     A plain network is called once for both: its checks and the proof read the same batch.
 
+    Args:
+        task: the network and its data.
+
     Returns:
-        the verified space of the parameters that the task asks for.
+        The verified space of the parameters that the task selects.
 
     Raises:
         MemspaceError: the first fault found in the task; see there.
@@ -56,7 +60,7 @@ def checked_space(task: Task) -> ParameterSpace:
 
 
 class _SharedCall:
-    """The call of a plain network that the checks make, read for the proof of its layout, too."""
+    """The call of a plain network by the checks, used for the proof of its layout, too."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -65,7 +69,7 @@ class _SharedCall:
         self._signals: Signals | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The outputs, attached to their graph; the input is followed too, where it is of real numbers."""
+        """Return the outputs, attached to their graph; an input of real numbers requires gradients."""
         self._space = ParameterSpace.of(self._task)
         if x.is_floating_point():
             self._leaf = x.detach().requires_grad_()
@@ -75,7 +79,7 @@ class _SharedCall:
         return self._signals.graph
 
     def proven_space(self) -> ParameterSpace | None:
-        """The layout that reads every module by its signals; None where there was no such call, or it is not right."""
+        """Return the layout with closed forms throughout; None where there was no such call, or a proof fails."""
         space, signals = self._space, self._signals
         if space is None or signals is None or not all(b.rule.hooked for b in space.blocks):
             return None
@@ -93,7 +97,7 @@ class _SharedCall:
         return space
 
     def _examples_first(self, signals: Signals) -> bool:
-        """Whether every module was called as often on one example as on the batch, examples on the first axis."""
+        """Whether every module was called as often on one example as on the batch, with examples on the first axis."""
         alone: dict[str, list[tuple[int, ...] | None]] = {}
         observation = alone_of(self._task)
         for call in observation.calls if observation is not None else ():
@@ -110,18 +114,22 @@ class _SharedCall:
 
 @typed
 def verified_space(task: Task, names: Sequence[str] = ()) -> ParameterSpace:
-    """The parameter space whose fast blocks reproduce autograd's gradient; the others are made loose.
+    """Find the layout whose closed-form gradients are autograd's; other blocks are differentiated example by example.
 
     Args:
-        names: of the parameters inside; none: those the task asks for.
+        task: the network and its data.
+        names: of the parameters inside; none: those that the task selects.
+
+    Returns:
+        The verified space.
 
     Raises:
-        UnsupportedLayerError: not even the generic path reproduces it.
-        TaskError: nothing has a gradient.
-        StochasticModelError: it does not because an example's outputs depend on the others of its batch.
+        UnsupportedLayerError: gradients differentiated example by example are not autograd's either.
+        TaskError: no output has a gradient.
+        StochasticModelError: an example's outputs depend on the others of its batch.
     """
     if len(names):
-        task = copy.copy(task)  # a Task made anew would read its data again
+        task = copy.copy(task)  # a new Task would read its data again
         object.__setattr__(task, "parameters", tuple(glob.escape(n) for n in names))
     batches = _batches(len(task.train))
     axes = _axes(task, batches)
@@ -143,7 +151,7 @@ def verified_space(task: Task, names: Sequence[str] = ()) -> ParameterSpace:
                 with evaluating(task.model):
                     check_attached(task)
                 raise
-            wrong = shared - loose  # the model does not bear their outputs with an axis of examples
+            wrong = shared - loose  # the model rejects their outputs with an axis of examples
         if not wrong:
             space.verified = True
             return space
@@ -151,7 +159,7 @@ def verified_space(task: Task, names: Sequence[str] = ()) -> ParameterSpace:
         if wrong <= loose:
             if manner == PLAINEST:
                 break
-            manner += 1  # a mapping rule of torch is wrong: the same more plainly
+            manner += 1  # a mapping rule of torch is wrong: the next manner
         loose |= wrong
     for index in batches:
         of_its_batch(task, move(task.train.batch(index).x, task.device, task.dtype), task.train.name)
@@ -163,12 +171,17 @@ def verified_space(task: Task, names: Sequence[str] = ()) -> ParameterSpace:
 
 
 def of_its_batch(task: Task, x: object, where: str) -> None:
-    """Raise where an example alone has other outputs than in the batch x.
+    """Raise where an example alone has other outputs than in its batch.
+
+    Args:
+        task: the network.
+        x: inputs of the batch.
+        where: name of the batch, for messages.
 
     Raises:
-        StochasticModelError: says how far apart they are.
+        StochasticModelError: the message says by how much they differ.
     """
-    with evaluating(task.model), torch.enable_grad():  # with gradients: fused inference kernels round otherwise
+    with evaluating(task.model), torch.enable_grad():  # with gradients: fused inference kernels round differently
         f = call_model(task.model, x).detach()
         alone = torch.cat([call_model(task.model, take(x, slice(i, i + 1))).detach() for i in range(len(f))])
     apart = float((alone - f).abs().max())
@@ -177,12 +190,12 @@ def of_its_batch(task: Task, x: object, where: str) -> None:
             task.model,
             f"an example's outputs depend on its batch: alone they differ by {apart:.2g}",
             f"{type(task.model).__name__}, {where}",
-            "let the model treat every example by itself (no choice or statistic of the whole batch)",
+            "let the model treat every example independently (no choice or statistic of the whole batch)",
         )
 
 
 def _batches(n: int) -> list[Tensor]:
-    """The first examples, the last, and a draw of all in mixed order."""
+    """Positions of the first examples, of a random draw, and of the last ones."""
     if n <= EXAMPLES:
         return [torch.arange(n)]
     drawn = torch.randperm(n, generator=torch.Generator().manual_seed(0))[: min(SPREAD, n)]
@@ -190,18 +203,27 @@ def _batches(n: int) -> list[Tensor]:
 
 
 def fitting_space(task: Task, space: ParameterSpace) -> ParameterSpace:
-    """A space laid out as ``space`` that knows the axis of examples of every layer.
+    """Return a space with the same layout that knows the axis of examples of every layer.
+
+    Args:
+        task: the network and its data.
+        space: of the same network.
+
+    Returns:
+        ``space`` itself where it fits.
 
     Raises:
         TaskError: the space is of another network.
-        UnsupportedLayerError: not even the generic path reproduces the gradient.
+        UnsupportedLayerError: gradients differentiated example by example are not autograd's either.
     """
     if space.verified:
         return space
-    own = {n: p.shape for n, p in task.model.named_parameters()}
-    if any(n not in own or own[n] != shape for n, shape in space.shapes.items()):
+    shapes = {n: p.shape for n, p in task.model.named_parameters()}
+    if any(n not in shapes or shapes[n] != shape for n, shape in space.shapes.items()):
         raise TaskError(
-            "the parameter space is of another network", where="space", remedy="make one of the task's: task.model"
+            "the parameter space is of another network",
+            where="space",
+            remedy="build it for this task: memspace.verified_space(task)",
         )
     try:
         wrong = _mismatched(task, space, _batches(len(task.train)))
@@ -209,35 +231,35 @@ def fitting_space(task: Task, space: ParameterSpace) -> ParameterSpace:
         wrong = {"some"}  # read on the wrong axis, layers may refuse altogether
     if not wrong:
         return space
-    found = verified_space(task, space.names)
-    if [(b.names, b.start, b.shape) for b in found.blocks] == [(b.names, b.start, b.shape) for b in space.blocks]:
-        return found
-    again = ParameterSpace(task.model, space.loose, found.axes, only=[glob.escape(n) for n in space.names])
-    again.manner = found.manner  # passes prove themselves, and read what this layout has no form for the generic way
-    return again
+    verified = verified_space(task, space.names)
+    if [(b.names, b.start, b.shape) for b in verified.blocks] == [(b.names, b.start, b.shape) for b in space.blocks]:
+        return verified
+    fitting = ParameterSpace(task.model, space.loose, verified.axes, only=[glob.escape(n) for n in space.names])
+    fitting.manner = verified.manner  # passes prove batches, and differentiate blocks without form example by example
+    return fitting
 
 
 def _axes(task: Task, batches: list[Tensor]) -> dict[str, int | None]:
-    """Module → the axis of its input that runs over examples; None where there is none or calls disagree."""
+    """Module to the axis of its input that runs over examples; None where there is none or calls disagree."""
     indexes = [*batches, batches[0][:-1]] if len(batches[0]) > 1 else batches
     sizes = tuple(len(i) for i in indexes)
     read = [_input_shapes(task, i) for i in indexes]
     modules = dict(task.model.named_modules())
     out: dict[str, int | None] = {}
     for name in dict.fromkeys(n for r in read for n in r):
-        # Calls are matched in order; where a batch led to fewer of them, the others are judged without it.
+        # Calls are matched in order; batches with fewer of them are left out.
         most = max(len(r.get(name, [])) for r in read)
-        found = set()
+        candidates = set()
         for call in range(most):
             met = [(r[name][call], n) for r, n in zip(read, sizes, strict=True) if len(r.get(name, [])) > call]
             rule = next(registered_rules(modules[name]))
-            found.add(rule.axis(modules[name], [s for s, _ in met], [n for _, n in met]))
-        out[name] = found.pop() if len(found) == 1 else None
+            candidates.add(rule.axis(modules[name], [s for s, _ in met], [n for _, n in met]))
+        out[name] = candidates.pop() if len(candidates) == 1 else None
     return out
 
 
 def _input_shapes(task: Task, index: Tensor) -> dict[str, list[tuple[int, ...]]]:
-    """Shapes of the first tensor every module was called with, in order; no hook stays."""
+    """Shapes of the first tensor that every module was called with, in order; hooks are removed again."""
     part = task.train.batch(index)
     shapes: dict[str, list[tuple[int, ...]]] = {}
     handles = []
@@ -259,7 +281,7 @@ def _input_shapes(task: Task, index: Tensor) -> dict[str, list[tuple[int, ...]]]
 
 
 def _mismatched(task: Task, space: ParameterSpace, batches: list[Tensor]) -> set[str]:
-    """Modules that fail the proof on one of the batches; with two cotangents at once, where mapping may be wrong."""
+    """Modules that fail the proof on one of the batches, with two cotangents at once, where mapping may be wrong."""
     params = space.parameters(task.model)
     generator = torch.Generator().manual_seed(0)
     wrong: set[str] = set()
@@ -273,7 +295,7 @@ def _mismatched(task: Task, space: ParameterSpace, batches: list[Tensor]) -> set
 def _refuted(
     space: ParameterSpace, params: Mapping[str, nn.Parameter], signals: Signals, generator: torch.Generator
 ) -> set[str]:
-    """Modules that fail the proof on what was read of one batch."""
+    """Modules that fail the proof on one batch."""
     u = torch.randn(2, *signals.f.shape, generator=generator, dtype=torch.float64).to(signals.f)
     wrong = mismatched(space, params, signals, u, signals.cotangents(u), generator)
     return wrong | uncalled(space, signals, params)

@@ -243,10 +243,10 @@ def _rows(at: _Checked, generator: torch.Generator) -> None:
 
 
 def _fisher(at: _Checked, generator: torch.Generator) -> None:
-    """Verification leaves the layer on the fast path, and Fisher matrices are the dense reference."""
+    """Verification leaves the layer its closed form, and Fisher matrices are the dense reference."""
     space = verified_space(at.task)
     slow = [n for b in space.blocks if b.rule.by_example for n in b.names]
-    at.that(not slow, f"verification takes {', '.join(slow)} off the fast path")
+    at.that(not slow, f"verification refutes the closed form of {', '.join(slow)}")
     for representation in ("dense", "dual", "implicit"):
         metric = build(at.task, space, representation)
         at.equal(metric.to_dense(), at.fisher, f"the Fisher matrix ({representation}) is not the dense reference")

@@ -91,7 +91,7 @@ def coverage_note(task: Task, space: ParameterSpace, curvature: Curvature) -> st
     """Say which parameters were read in a slower or coarser way."""
     total = sum(p.numel() for p in task.model.parameters())
     covered = coverage(space, total, curvature.metric.representation)
-    return f"Parameters read: {covered}." if covered.generic or covered.diagonal else None
+    return f"Parameters read: {covered}." if covered.by_example or covered.diagonal else None
 
 
 def _by_rank(values: Tensor, name: str) -> Series:

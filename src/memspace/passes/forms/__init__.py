@@ -1,1 +1,1 @@
-"""Per-example gradients of a block, in the form that its layer gives them: a file for each form."""
+"""Per-example gradients of a block, in the form of its layer: a file for every form."""

@@ -12,13 +12,25 @@ __all__ = ["IDENTITY", "Bases"]
 
 @dataclass(frozen=True)
 class Bases:
-    """Orthonormal bases of one block; None stands for the identity, a third axis in front for one of every group."""
+    """Orthonormal bases of one block, in columns; None stands for the identity.
+
+    Args:
+        a: (in, in), or (groups, in, in) with one per group of rows.
+        g: (out, out), or (groups, out / groups, out / groups).
+    """
 
     a: Tensor | None
     g: Tensor | None
 
-    def held(self, dtype: torch.dtype) -> Bases:
-        """In the dtype of the signals they will meet batch after batch; those kept in a file stay there."""
+    def converted(self, dtype: torch.dtype) -> Bases:
+        """Convert the bases once to the dtype of the signals; those in a file stay as they are.
+
+        Args:
+            dtype: of the signals.
+
+        Returns:
+            The converted bases.
+        """
 
         def one(u: Tensor | None) -> Tensor | None:
             return u if u is None or u.untyped_storage().is_shared() else u.to(dtype)
@@ -26,15 +38,33 @@ class Bases:
         return Bases(one(self.a), one(self.g))
 
     def rotate(self, gradients: Tensor) -> Tensor:
-        """(..., out, in) into the bases."""
+        """Rotate gradients into the bases, gᵀ G a.
+
+        Args:
+            gradients: (..., out, in).
+
+        Returns:
+            (..., out, in).
+        """
         return self._turned(gradients, self.a, None if self.g is None else self.g.mT)
 
     def back(self, gradients: Tensor) -> Tensor:
-        """The inverse of :meth:`rotate`."""
+        """Turn gradients back, the inverse of :meth:`rotate`.
+
+        Args:
+            gradients: (..., out, in).
+
+        Returns:
+            (..., out, in).
+        """
         return self._turned(gradients, None if self.a is None else self.a.mT, self.g)
 
     def squared(self) -> Bases:
-        """Their entries squared: :meth:`back` then brings eigenvalues to the diagonal of the matrix."""
+        """Return the bases' squared entries, by which :meth:`back` maps eigenvalues to the diagonal of the matrix.
+
+        Returns:
+            Bases in float64.
+        """
         return Bases(*(None if u is None else u.double().square() for u in (self.a, self.g)))
 
     @staticmethod

@@ -1,6 +1,6 @@
-"""What every statistic asks of the per-example gradients of one block, in whatever form its layer gives them.
+"""The interface of per-example gradients of one block, whatever their form.
 
-Rotating a form into eigenbases gives a form again, so that EKFAC's eigenvalues are the squares of a rotated form.
+A form rotated into eigenbases is a form again, so that EKFAC's eigenvalues are the squares of a rotated form.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ __all__ = ["Form", "Moments"]
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums for Kronecker factors: ``a`` over ``positions``, ``g`` over examples; 1-d where only a diagonal is kept, 3-d
-    with one of every group of rows.
+    """Sums for Kronecker factors: F of the block is about (Σg / n) ⊗ (Σa / Σ positions).
 
-    ``g`` is None where the block has no product form; its own second moment is then ``a``. F of the block is about
-    (Σg / n) ⊗ (Σa / Σ positions).
+    Factors are 1-d where only a diagonal is stored, and 3-d with one per group of rows.
+
+    Args:
+        a: (in, in), summed over positions; of a block without a product form its own second moment.
+        g: (out, out), summed over examples; None for a block without a product form.
+        positions: number of positions.
     """
 
     a: Tensor
@@ -34,44 +37,106 @@ class Form(ABC):
 
     @abstractmethod
     def gradients(self) -> Tensor:
-        """All of them, (K, B, out, in)."""
+        """Return the gradients themselves.
+
+        Returns:
+            (K, B, out, in).
+        """
 
     @abstractmethod
     def squared_norms(self) -> Tensor:
-        """‖G_kb‖², (K, B)."""
+        """Compute squared norms ‖G_kb‖².
+
+        Returns:
+            (K, B).
+        """
 
     @abstractmethod
     def squares(self) -> Tensor:
-        """Σ_kb G_kb², elementwise, (out, in), float64."""
+        """Sum elementwise squares, Σ_kb G_kb².
+
+        Returns:
+            (out, in), float64.
+        """
 
     @abstractmethod
     def rotate(self, bases: Bases) -> Form:
-        """Into the bases: gᵀ G a."""
+        """Turn the gradients into bases, gᵀ G a.
+
+        Args:
+            bases: of the block.
+
+        Returns:
+            The form of the rotated gradients.
+        """
 
     @abstractmethod
     def rotation(self) -> int:
-        """Multiplications that :meth:`rotate` costs per example and cotangent."""
+        """Count the multiplications that :meth:`rotate` costs.
+
+        Returns:
+            A number per example and cotangent.
+        """
 
     @abstractmethod
     def pairs(self, weights: Tensor) -> Tensor:
-        """Σ_oi w_doi G_kboi G_lboi, (D, B, K, K), for weights (D, out, in)."""
+        """Compute weighted inner products within examples, Σ_oi w_doi G_kboi G_lboi.
+
+        Args:
+            weights: w (D, out, in).
+
+        Returns:
+            (D, B, K, K).
+        """
 
     @abstractmethod
     def scores(self, queries: Tensor) -> Tensor:
-        """⟨G_kb, q⟩, (K, B, Q), for queries (Q, out, in)."""
+        """Compute inner products with many queries, ⟨G_kb, q⟩.
+
+        Args:
+            queries: (Q, out, in).
+
+        Returns:
+            (K, B, Q).
+        """
 
     @abstractmethod
     def push(self, v: Tensor) -> Tensor:
-        """⟨G_kb, v⟩ for a stack of vectors (Q, out, in), (K, B, Q); unlike :meth:`scores` cheap for few of them."""
+        """Compute inner products with few vectors, ⟨G_kb, v⟩, at less cost than :meth:`scores`.
+
+        Args:
+            v: (Q, out, in).
+
+        Returns:
+            (K, B, Q).
+        """
 
     @abstractmethod
     def pull(self, u: Tensor) -> Tensor:
-        """Σ_kb u_kbq G_kb, (Q, out, in), for u (K, B, Q)."""
+        """Sum the gradients with weights, Σ_kb u_kbq G_kb.
+
+        Args:
+            u: (K, B, Q).
+
+        Returns:
+            (Q, out, in).
+        """
 
     def settled(self, vectors: int) -> Form:
-        """The form in which :meth:`push` and :meth:`pull` of so many vectors at a time cost least."""
+        """Choose the form in which :meth:`push` and :meth:`pull` cost least.
+
+        Args:
+            vectors: at a time.
+
+        Returns:
+            This form, or the same gradients in another.
+        """
         return self
 
     @abstractmethod
     def moments(self) -> Moments:
-        """Sums for Kronecker factors."""
+        """Sum second moments for Kronecker factors.
+
+        Returns:
+            The sums over this batch.
+        """

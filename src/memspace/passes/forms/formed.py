@@ -1,4 +1,4 @@
-"""Gradients as one row each: norms, grouped convolutions, parameters without a product form."""
+"""Gradients as formed rows: norms, parameters without a product form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ DENSE_LIMIT = 2048  # formed blocks up to this size get a dense second moment, l
 
 @dataclass(frozen=True)
 class FormedForm(Form):
-    """``rows`` (K, B, p): a block of shape (1, p)."""
+    """Gradients of a block of shape (1, p) as rows.
+
+    Args:
+        rows: (K, B, p).
+    """
 
     rows: Tensor
 
@@ -60,7 +64,7 @@ class FormedForm(Form):
         return (u.flatten(0, 1).t() @ self.rows.flatten(0, 1)).unsqueeze(1)
 
     def moments(self) -> Moments:
-        """The block's own second moment."""
+        """Sum the block's own second moment."""
         rows = self.rows.flatten(0, 1)
         return Moments(
             second_moment(rows.unsqueeze(0)) if rows.shape[1] <= DENSE_LIMIT else rows.square().sum(0), None, 0

@@ -1,4 +1,4 @@
-"""Per-example gradients of a grouped convolution: a matrix per group, that share nothing with one another."""
+"""Per-example gradients of a grouped convolution: an independent matrix per group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ __all__ = ["GroupForm"]
 
 @dataclass(frozen=True)
 class GroupForm(WholeForm):
-    """``matrices`` (K, B, out, in): the groups' (out/G, in) one below the other; bases are one pair a group."""
+    """Gradients of G groups, (out/G, in) each, joined to ``matrices`` (K, B, out, in); bases are one pair a group.
+
+    Args:
+        groups: G.
+    """
 
     groups: int = 1
 
@@ -29,10 +33,10 @@ class GroupForm(WholeForm):
         return out * width * (width + out // self.groups)
 
     def moments(self) -> Moments:
-        """Σ GᵀG (G, in, in) and Σ GGᵀ (G, out/G, out/G) of every group's gradients (Gupta et al. 2018).
+        """Sum GᵀG (G, in, in) and GGᵀ (G, out/G, out/G) of every group's gradients (Gupta et al. 2018).
 
-        A depthwise group has one row: its Σ GᵀG is the second moment of its gradient itself, so that nothing is lost
-        within a group.
+        A depthwise group has one row: its Σ GᵀG is the second moment of its gradient itself, hence exact within a
+        group.
         """
         count, width = self.matrices.shape[0] * self.matrices.shape[1], self.matrices.shape[-1]
         g = self.matrices.reshape(count, self.groups, -1, width).transpose(0, 1)  # (G, K·B, out/G, in)

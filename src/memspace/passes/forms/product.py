@@ -18,13 +18,15 @@ __all__ = ["ProductForm"]
 
 @dataclass(frozen=True)
 class ProductForm(Form):
-    """``a`` (B, T, in), ``g`` (K, B, T, out).
+    """Gradients Σ_t g_t a_tᵀ in factors.
 
     Args:
-        ones: a bias is the last column of the block, and ``a`` comes without its column of ones: to append it would
-            copy the largest tensor there is.
+        a: (B, T, in).
+        g: (K, B, T, out).
+        ones: whether the last column of the block is a bias, whose column of ones is missing in ``a``: appending it
+            would copy the largest tensor.
         late: bases still to be applied to the sum over positions.
-        counted: how many positions there are, where ``a`` holds zeros beyond the end of shorter sequences (0: all).
+        counted: number of positions, where ``a`` holds zeros beyond the end of shorter sequences; 0: all.
     """
 
     a: Tensor
@@ -35,7 +37,7 @@ class ProductForm(Form):
 
     @property
     def single(self) -> bool:
-        """One position per example: G = g aᵀ."""
+        """Whether there is one position per example: G = g aᵀ."""
         return self.a.shape[1] == 1 and self.late == IDENTITY and not self.ones
 
     @property
@@ -46,8 +48,9 @@ class ProductForm(Form):
         return slices(self.a.shape[0], len(self.g) * self.g.shape[-1] * self._width)
 
     def _parts(self, s: slice) -> tuple[Tensor, Tensor | None]:
-        """Without the bias, and the bias: (b, K, out, in), (b, K, out, 1). Examples come first: K cotangents then meet
-        an example's ``a`` in one product, where K products would each copy it.
+        """Gradients without the bias (b, K, out, in), and of the bias (b, K, out, 1).
+
+        Examples come first: one product multiplies K cotangents by an example's ``a``, where K products would copy it.
         """
         g = self.g[:, s]
         count, b, t, out = g.shape
@@ -70,7 +73,7 @@ class ProductForm(Form):
         return self._formed(slice(None)).transpose(0, 1)
 
     def squared_norms(self) -> Tensor:
-        """By the positions' inner products where these are fewer numbers than the gradient."""
+        """Compute squared norms, by the positions' inner products where these are fewer numbers than the gradient."""
         a, g = self.a, self.g
         if a.shape[1] == 1:  # bases are orthonormal: norms need no rotation
             return (a.square().sum((1, 2)) + self.ones) * g.square().sum((2, 3))
@@ -102,7 +105,7 @@ class ProductForm(Form):
         return total
 
     def rotate(self, bases: Bases) -> ProductForm:
-        """``g`` at once; ``a`` before or after the sum over positions, whichever has fewer rows."""
+        """Rotate ``g`` at once, and ``a`` before or after the sum over positions, whichever has fewer rows."""
         assert self.late == IDENTITY, "a form is rotated once"
         a, g, ones, late = self.a, self.g, self.ones, bases
         positions, rows = a.shape[1], len(g) * g.shape[-1]
@@ -132,7 +135,7 @@ class ProductForm(Form):
         return out
 
     def scores(self, queries: Tensor) -> Tensor:
-        """With one position, through the queries applied to ``a`` where that is smaller than the gradients."""
+        """Compute inner products; with one position by queries times ``a`` where that is smaller than gradients."""
         out = self.g.new_empty(*self.g.shape[:2], len(queries))
         count, rows, width = queries.shape
         if self.single and count < width:
@@ -145,9 +148,7 @@ class ProductForm(Form):
         return out
 
     def settled(self, vectors: int) -> Form:
-        """The gradients themselves, as one row each, where many positions share a block: formed once, each vector then
-        meets K numbers per parameter instead of T.
-        """
+        """Form the gradients as rows where there are many positions: K numbers per parameter and vector, not T."""
         k, t = len(self.g), self.a.shape[1]
         if t == 1 or k * (t + 2 * vectors) >= 2 * vectors * t:
             return self
@@ -187,12 +188,12 @@ class ProductForm(Form):
 
 
 def _together(g: Tensor) -> Tensor:
-    """(K, B, T, d) → (K·B, T, d), example by example where they lie so: to sums over both it is the same."""
+    """(K, B, T, d) → (K·B, T, d), in the order of memory, which sums over both do not notice."""
     return (g.transpose(0, 1) if g.stride(1) > g.stride(0) else g).flatten(0, 1)
 
 
 def _times(x: Tensor, basis: Tensor) -> Tensor:
-    """(..., T, d) @ (d, e) in x's own order of memory, so that nothing is copied."""
+    """(..., T, d) @ (d, e) in the order of memory of x, so that nothing is copied."""
     if not channels_first(x):
         return x @ basis
     if x.dim() == 4 and x.stride(1) > x.stride(0):

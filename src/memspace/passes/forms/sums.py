@@ -11,16 +11,30 @@ from torch import Tensor
 __all__ = ["CHUNK", "channels_first", "second_moment", "slices"]
 
 CHUNK = 2**25  # numbers held at a time while per-example gradients are formed (128 MiB in float32)
-PANEL = 128  # columns of a second moment's panel at least: narrower products lose more than symmetry saves
+PANEL = 128  # columns of a second moment's panel at least: narrower products cost more than symmetry saves
 
 
 def channels_first(x: Tensor) -> bool:
-    """Whether (..., B, T, d) lies in memory as (..., B, d, T), as images do."""
+    """Tell whether a tensor lies in memory with channels before positions, as images do.
+
+    Args:
+        x: (..., B, T, d).
+
+    Returns:
+        True where the order of memory is (..., B, d, T).
+    """
     return x.stride(-1) != 1 and x.stride(-2) == 1
 
 
 def second_moment(x: Tensor) -> Tensor:
-    """Σ_bt x_bt x_btᵀ of (B, T, d), (d, d); wide ones by the panels on and above the diagonal, which are half of it."""
+    """Sum outer products over examples and positions, Σ_bt x_bt x_btᵀ; wide ones by panels of the upper half.
+
+    Args:
+        x: (B, T, d).
+
+    Returns:
+        (d, d), in the dtype of ``x``.
+    """
     panels = 1 if x.shape[-1] < 3 * PANEL else min(6, x.shape[-1] // PANEL)
     edges = [round(i * x.shape[-1] / panels) for i in range(panels + 1)]
     batched = channels_first(x) and x.shape[1] > 1
@@ -37,14 +51,14 @@ def second_moment(x: Tensor) -> Tensor:
 
 
 def slices(count: int, width: int) -> Iterator[slice]:
-    """Cut ``count`` things of ``width`` numbers each into runs of at most ``CHUNK`` numbers.
+    """Cut ``count`` items of ``width`` numbers into runs of at most ``CHUNK`` numbers.
 
     Args:
-        count: how many there are.
-        width: numbers that one of them holds.
+        count: number of items.
+        width: numbers of one item.
 
     Yields:
-        slices that cover ``range(count)`` in order.
+        Slices that cover ``range(count)`` in order.
     """
     step = max(1, CHUNK // max(1, width))
     for start in range(0, count, step):

@@ -1,4 +1,4 @@
-"""The per-example gradients of a weight that is an embedding and an output layer at once: the sum of two forms."""
+"""Per-example gradients of a weight that is an embedding and an output layer at once: the sum of two forms."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ __all__ = ["TiedForm"]
 
 @dataclass(frozen=True)
 class TiedForm(Form):
-    """G = P + Eᵀ, (vocabulary, dim): ``product`` gives P, ``tokens`` E (dim, vocabulary).
+    """G = P + Eᵀ, (vocabulary, dim).
 
-    E has few columns, those of the tokens an example holds: what is quadratic in G is that of P, put right there.
-    The vocabulary's side keeps no basis: its second moment is held as a diagonal.
+    E has few columns that are not zero, those of the tokens in an example. Quadratic quantities of G are therefore
+    those of P, corrected there. The vocabulary's side has no basis: its second moment is stored as a diagonal.
+
+    Args:
+        product: P.
+        tokens: E (dim, vocabulary).
     """
 
     product: ProductForm
@@ -30,9 +34,9 @@ class TiedForm(Form):
         """P's rows of the tokens that occur, (K, U, dim)."""
         g, a, out = self.product.g, self.product.a, torch.empty_like(self.tokens.sums)
         for b in range(len(a)):
-            mine = (self.tokens.example == b).nonzero().flatten()
-            rows = torch.matmul(g[:, b][:, :, self.tokens.token[mine]].transpose(-1, -2), a[b])
-            out[:, mine] = rows
+            pairs = (self.tokens.example == b).nonzero().flatten()
+            rows = torch.matmul(g[:, b][:, :, self.tokens.token[pairs]].transpose(-1, -2), a[b])
+            out[:, pairs] = rows
         return out if self.product.late.a is None else out @ self.product.late.a.to(out.dtype)
 
     def gradients(self) -> Tensor:
@@ -86,7 +90,7 @@ class TiedForm(Form):
         return self.product.pull(u) + self.tokens.pull(u).transpose(-1, -2)
 
     def moments(self) -> Moments:
-        """Σ GᵀG, and the squares of G's rows; the trace of either stands for the positions, so that F's is kept."""
+        """Sum GᵀG and the squares of G's rows, scaled so that their product has the block's trace."""
         a, g, sums = self.product.a, self.product.g, self.tokens.sums
         rows = self._at_tokens()
         side = torch.einsum("kud,kue->de", sums, rows)
@@ -94,9 +98,9 @@ class TiedForm(Form):
         by_row = g.new_zeros(g.shape[-1])
         for b in range(len(a)):
             inner = a[b] @ a[b].t()
-            for each in g[:, b]:
-                side = side + a[b].t() @ ((each @ each.t()) @ a[b])
-                by_row += ((inner @ each) * each).sum(0)
+            for gk in g[:, b]:
+                side = side + a[b].t() @ ((gk @ gk.t()) @ a[b])
+                by_row += ((inner @ gk) * gk).sum(0)
         by_row = by_row.index_add(0, self.tokens.token, (sums * (sums + 2 * rows)).sum((0, 2)))
         by_row = by_row.clamp_min(0)
         return Moments(side, by_row, float(by_row.sum()))

@@ -1,4 +1,4 @@
-"""An embedding's gradients, kept only for the tokens that an example holds."""
+"""An embedding's gradients, stored only for the tokens in an example."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ class TokenForm(Form):
     """Sums of cotangents over equal tokens of an example: no (dim, vocabulary) matrix per example.
 
     Args:
-        example, token: (U,) of each pair that occurs; ``sums`` (K, U, dim).
-        g: the cotangents by position, (K, B, T, dim), zero where padded; ``counts`` (vocabulary,) of occurrences.
+        example: (U,) of every pair of an example and a token that occurs.
+        token: (U,) of the pairs.
+        sums: (K, U, dim) of the pairs.
+        g: the cotangents by position (K, B, T, dim), zero where padded.
+        counts: (vocabulary,) occurrences of tokens.
     """
 
     example: Tensor
@@ -32,7 +35,16 @@ class TokenForm(Form):
 
     @staticmethod
     def of(tokens: Tensor, g: Tensor, vocabulary: int) -> TokenForm:
-        """From tokens (B, T) and cotangents (K, B, T, dim)."""
+        """Sum cotangents over equal tokens.
+
+        Args:
+            tokens: (B, T).
+            g: cotangents (K, B, T, dim).
+            vocabulary: number of tokens.
+
+        Returns:
+            The form.
+        """
         batch = torch.arange(len(tokens), device=tokens.device).unsqueeze(1)
         key, place = torch.unique(batch * vocabulary + tokens, return_inverse=True)
         sums = g.new_zeros(len(g), len(key), g.shape[-1])
@@ -45,12 +57,19 @@ class TokenForm(Form):
         return self.sums.shape[-1], len(self.counts)
 
     def by_example(self, values: Tensor) -> Tensor:
-        """Values (..., U) summed within examples, (..., B)."""
+        """Sum values within examples.
+
+        Args:
+            values: (..., U).
+
+        Returns:
+            (..., B).
+        """
         out = values.new_zeros(*values.shape[:-1], self.g.shape[1])
         return out.index_add_(values.dim() - 1, self.example, values)
 
     def gradients(self) -> Tensor:
-        """Dense: for small vocabularies."""
+        """Return the dense gradients, for small vocabularies."""
         dim, vocabulary = self._shape
         out = self.sums.new_zeros(len(self.sums), self.g.shape[1], vocabulary, dim)
         out[:, self.example, self.token] = self.sums
@@ -68,7 +87,7 @@ class TokenForm(Form):
         return total.t()
 
     def rotate(self, bases: Bases) -> TokenForm:
-        """Only ``g``: the token side's second moment is diagonal."""
+        """Rotate ``g`` alone: the token side's second moment is diagonal."""
         assert bases.a is None, "tokens have no basis"
         if bases.g is None:
             return self
@@ -91,21 +110,21 @@ class TokenForm(Form):
         used, place = torch.unique(self.token, return_inverse=True)
         examples, dim = self.g.shape[1], self.sums.shape[-1]
         table = queries[:, :, used].permute(2, 1, 0)  # (W, dim, Q)
-        if examples * len(used) <= 4 * len(self.token):  # most examples hold most tokens: one product
+        if examples * len(used) <= 4 * len(self.token):  # most tokens occur in most examples: one product
             out = self.sums.new_empty(len(self.sums), examples, len(queries))
             for s in slices(examples, len(self.sums) * len(used) * dim):
-                own = (self.example >= s.start) & (self.example < s.stop)
+                inside = (self.example >= s.start) & (self.example < s.stop)
                 dense = self.sums.new_zeros(len(self.sums), s.stop - s.start, len(used), dim)
-                dense[:, self.example[own] - s.start, place[own]] = self.sums[:, own]
+                dense[:, self.example[inside] - s.start, place[inside]] = self.sums[:, inside]
                 out[:, s] = dense.flatten(2) @ table.flatten(0, 1)
             return out
         order = torch.argsort(place, stable=True)
         ends = torch.bincount(place, minlength=len(used)).cumsum(0).tolist()
-        each = self.sums.new_empty(len(self.sums), len(self.token), len(queries))
+        by_pair = self.sums.new_empty(len(self.sums), len(self.token), len(queries))
         for w, (start, stop) in enumerate(pairwise([0, *ends])):
-            each[:, order[start:stop]] = self.sums[:, order[start:stop]] @ table[w]
+            by_pair[:, order[start:stop]] = self.sums[:, order[start:stop]] @ table[w]
         out = self.sums.new_zeros(len(self.sums), examples, len(queries))
-        return out.index_add_(1, self.example, each)
+        return out.index_add_(1, self.example, by_pair)
 
     def push(self, v: Tensor) -> Tensor:
         """See :class:`Form`."""
@@ -119,6 +138,6 @@ class TokenForm(Form):
         return out.permute(1, 2, 0)
 
     def moments(self) -> Moments:
-        """The token side is diagonal: counts."""
+        """Sum the second moments: on the diagonal token side, counts."""
         g = self.g.flatten(0, 2)
         return Moments(self.counts.to(g.dtype), second_moment(g.unsqueeze(0)), self.g.shape[1] * self.g.shape[2])

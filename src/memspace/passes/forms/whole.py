@@ -1,4 +1,4 @@
-"""Per-example gradients of a block as they are, where its product form cannot be had: exact, only larger."""
+"""Per-example gradients of a block as matrices, where it has no product form: exact, but larger."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ __all__ = ["WholeForm"]
 
 @dataclass(frozen=True)
 class WholeForm(Form):
-    """``matrices`` (K, B, out, in), the gradients of a block of any shape.
+    """Gradients of a block of any shape as matrices.
 
     Args:
-        diagonal: the side ("in" or "out") of which no second moment but its diagonal is kept: that of tokens.
+        matrices: (K, B, out, in).
+        diagonal: the side ("in" or "out") of which only the second moment's diagonal is stored: that of tokens.
     """
 
     matrices: Tensor
@@ -65,7 +66,7 @@ class WholeForm(Form):
         return flat.reshape(-1, *self.matrices.shape[-2:])
 
     def moments(self) -> Moments:
-        """Σ GᵀG and Σ GGᵀ, scaled so that their Kronecker product has the block's trace (Gupta et al. 2018)."""
+        """Sum GᵀG and GGᵀ, scaled so that their Kronecker product has the block's trace (Gupta et al. 2018)."""
         g = self.matrices.flatten(0, 1)  # (K·B, out, in)
         left = g.square().sum((0, 2)) if self.diagonal == "out" else second_moment(g.transpose(-1, -2))
         right = g.square().sum((0, 1)) if self.diagonal == "in" else second_moment(g)

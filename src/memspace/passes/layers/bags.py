@@ -20,7 +20,7 @@ def looked_up(call: CallRead) -> tuple[Tensor, Tensor]:
         call: of an embedding or a bag of embeddings.
 
     Returns:
-        token numbers (B, T), and which of them count: not padding, nor places beyond the end of a bag.
+        Token numbers (B, T), and which of them count: not padding, nor places beyond the end of a bag.
 
     Raises:
         UnsupportedLayerError: there is not one bag per example.

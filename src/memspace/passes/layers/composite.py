@@ -32,7 +32,7 @@ class CompositeRule(ProductRule):
             batch: number of examples.
 
         Returns:
-            inputs and outputs of every projection inside.
+            Inputs and outputs of every projection inside.
 
         Raises:
             UnknownCallError: the call has a form that is not known here.

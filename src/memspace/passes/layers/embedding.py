@@ -95,7 +95,7 @@ def tokens_of(read: BlockRead) -> tuple[Tensor, Tensor]:
         read: the block of the table's weight in one forward pass.
 
     Returns:
-        token numbers (B, T), and which of them the table learns from: not its padding.
+        Token numbers (B, T), and which of them the table learns from: not its padding.
     """
     parts = [looked_up(call) for call in read.of(*TABLES)]
     if not parts:

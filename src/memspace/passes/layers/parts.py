@@ -30,7 +30,7 @@ def parts_of(
         shared: the rule of its weight, where other modules own that too.
 
     Returns:
-        the parts, parameters by the module's own names for them.
+        The parts, parameters by the module's own names for them.
     """
     own = [n for n, p in module._parameters.items() if p is not None]
     rule = rule_for(module)
@@ -54,7 +54,7 @@ def shared_rule(users: Sequence[tuple[nn.Module, str]]) -> LayerRule | None:
         users: the modules, and the name that each has for the weight.
 
     Returns:
-        the rule; None where the weight has no form of its own, so that it is read by differentiating the whole model.
+        The rule; None where the weight has no form of its own, so that it is read by differentiating the whole model.
     """
     rules = {rule_for(module) if name == "weight" else None for module, name in users}
     if {type(rule) for rule in rules} == {Linear, Embedding}:

@@ -40,7 +40,7 @@ class CallRead:
             replay: repeats a call of such a module.
 
         Returns:
-            inputs and outputs of the projections inside.
+            Inputs and outputs of the projections inside.
 
         Raises:
             UnsupportedLayerError: the call has a form that ``replay`` does not know.
@@ -86,7 +86,7 @@ class PulledCall(CallRead):
             replay: repeats a call of such a module.
 
         Returns:
-            part → (B, T, out).
+            Part → (B, T, out).
 
         Raises:
             UnsupportedLayerError: the call has a form that ``replay`` does not know.

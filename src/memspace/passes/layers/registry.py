@@ -37,7 +37,7 @@ def register_layer(rule: type[Rule]) -> type[Rule]:
         rule: a class without arguments, whose ``types`` are the modules it may know.
 
     Returns:
-        the class itself.
+        The class itself.
 
     Raises:
         TypeError: the rule names no types, so that no module would ever be asked of it.
@@ -67,7 +67,7 @@ def rule_for(module: nn.Module) -> LayerRule | None:
         module: any.
 
     Returns:
-        the rule, or None where none knows it: it is then differentiated by its own forward pass.
+        The rule, or None where none knows it: it is then differentiated by its own forward pass.
     """
     return next((rule for rule in registered_rules(module) if rule.knows(module)), None)
 

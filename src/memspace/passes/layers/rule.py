@@ -109,7 +109,7 @@ class LayerRule(ABC):
             sizes: examples in these batches.
 
         Returns:
-            the axis, ``BROADCAST`` where one input serves all examples, or None where no axis is that of examples.
+            The axis, ``BROADCAST`` where one input serves all examples, or None where no axis is that of examples.
         """
         if all(s and s[0] == n for s, n in zip(shapes, sizes, strict=True)):
             return 0
@@ -125,7 +125,7 @@ class LayerRule(ABC):
             outside: those of them that are frozen or not chosen.
 
         Returns:
-            the parts, or None where the module owns something that the rule does not know of: adapters put on a layer,
+            The parts, or None where the module owns something that the rule does not know of: adapters put on a layer,
             or what a hook computes the weight from.
         """
         if not set(self.parameters).issuperset(own):
@@ -196,7 +196,7 @@ class LayerRule(ABC):
             pulled: (K, B, ...), :meth:`signals` of each cotangent.
 
         Returns:
-            the gradients' form.
+            The gradients' form.
         """
 
     def gathered(self, read: BlockRead) -> Tensor:
@@ -237,7 +237,7 @@ class LayerRule(ABC):
             gradients: what :meth:`whole` gave.
 
         Returns:
-            the gradients' form: exact, only larger.
+            The gradients' form: exact, only larger.
         """
         return WholeForm(gradients, self.token_side)
 
@@ -249,7 +249,7 @@ class LayerRule(ABC):
             pulled: (B, K, T, out).
 
         Returns:
-            what is kept of an example, (B, T, ...), and of its rows, (B, K, T, out).
+            What is kept of an example, (B, T, ...), and of its rows, (B, K, T, out).
         """
         return read.rows, pulled
 
@@ -299,7 +299,7 @@ class LayerRule(ABC):
             last: length of its output's last axis.
 
         Returns:
-            numbers of what is kept of the input, and of one cotangent.
+            Numbers of what is kept of the input, and of one cotangent.
         """
         positions = self.positions(block, given, returned, last)
         return positions * block.shape[1], positions * block.shape[0]
@@ -317,7 +317,7 @@ class LayerRule(ABC):
             rows: Jacobian rows of an example.
 
         Returns:
-            numbers.
+            Numbers.
         """
         if self.forms_rows(block, sizes[1] // block.shape[0], rows):
             return rows * block.size

@@ -1,1 +1,1 @@
-"""One block's part of many Jacobian rows: a file for each form it is kept in."""
+"""One block's part of many Jacobian rows: a file for every form it is stored in."""

@@ -1,4 +1,4 @@
-"""Rows kept as they are."""
+"""Rows stored as dense vectors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["FormedPart"]
 
 
 class FormedPart(RowPart):
-    """``g`` (R, out·in); ``a`` is not used."""
+    """Dense rows ``g`` (R, out·in); ``a`` is not used."""
 
     def formed(self) -> Tensor:
         """See :class:`RowPart`."""

@@ -1,4 +1,4 @@
-"""What is asked of one block's part of R Jacobian rows over n examples, in whatever factors it is kept."""
+"""The interface of one block's part of R Jacobian rows over n examples, in whatever factors it is stored."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class RowPart(ABC):
 
     Args:
         block: the block.
-        a: what is kept of every example, (n, ...).
-        g: what is kept of every row, (R, ...).
-        example: (R,) which example each row belongs to.
+        a: factor of every example, (n, ...).
+        g: factor of every row, (R, ...).
+        example: (R,) the example of every row.
     """
 
     def __init__(self, block: Block, a: Tensor, g: Tensor, example: Tensor) -> None:
@@ -29,25 +29,33 @@ class RowPart(ABC):
 
     @abstractmethod
     def formed(self) -> Tensor:
-        """Form the rows as dense vectors, (R, out·in), float64."""
+        """Compute the rows as dense vectors.
+
+        Returns:
+            (R, out·in), float64.
+        """
 
     @abstractmethod
     def norms(self) -> Tensor:
-        """Square each row's norm, (R,), float64."""
+        """Compute the rows' squared norms.
+
+        Returns:
+            (R,), float64.
+        """
 
     @abstractmethod
     def own(self, rows: int) -> Tensor:
-        """Multiply the consecutive rows of each example with one another.
+        """Multiply the consecutive rows of every example with one another.
 
         Args:
             rows: of an example, C.
 
         Returns:
-            inner products (n, C, C), float64.
+            Inner products (n, C, C), float64.
         """
 
     def add_dot(self, total: Tensor, other: RowPart) -> None:
-        """Add the inner products with rows of the same block, whatever form those are kept in.
+        """Add the inner products with rows of the same block, whatever form those are stored in.
 
         Args:
             total: (R, R'), float64, added to in place.
@@ -94,11 +102,15 @@ class RowPart(ABC):
             w: (k, R), float64.
 
         Yields:
-            which of the k, and their sums as flat vectors (some, out·in), float64.
+            A slice of the k, and their sums as flat vectors (some, out·in), float64.
         """
 
     def squares(self) -> Tensor:
-        """Add the rows' squares up, elementwise, (out·in,), float64."""
+        """Sum the rows' squares elementwise.
+
+        Returns:
+            (out·in,), float64.
+        """
         out = torch.zeros(self.block.size, dtype=torch.float64, device=self.g.device)
         for s in slices(len(self.g), self.block.size):
             out += type(self)(self.block, self.a, self.g[s], self.example[s]).formed().square().sum(0)
@@ -110,17 +122,32 @@ class RowPart(ABC):
 
         Args:
             total: (R, R) in the rows' own dtype, added to in place.
-            edges: first and last row of each panel.
+            edges: first and last row of every panel.
         """
 
 
 def add_panels(total: Tensor, rows: Tensor, edges: Sequence[tuple[int, int]]) -> None:
-    """Add the inner products of dense rows (R, d) to ``total``, panel by panel: see :meth:`RowPart.add_gram`."""
+    """Add the inner products of dense rows panel by panel, see :meth:`RowPart.add_gram`.
+
+    Args:
+        total: (R, R), added to in place.
+        rows: (R, d).
+        edges: first and last row of every panel.
+    """
     for i, j in edges:
         total[i:j, i:].addmm_(rows[i:j], rows[i:].t())
 
 
 def gathered(example: Tensor, weighted: Tensor, count: int) -> Tensor:
-    """Sum what is kept of rows within examples: (R, ...) → (n, ...), float64."""
+    """Sum rows within examples.
+
+    Args:
+        example: (R,) the example of every row.
+        weighted: (R, ...).
+        count: n.
+
+    Returns:
+        (n, ...), float64.
+    """
     out = torch.zeros(count, *weighted.shape[1:], dtype=torch.float64, device=weighted.device)
     return out.index_add_(0, example, weighted)

@@ -1,4 +1,4 @@
-"""Rows kept as the factors of Σ_t g_t a_tᵀ."""
+"""Rows stored as the factors of Σ_t g_t a_tᵀ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["ProductPart"]
 
 
 class ProductPart(RowPart):
-    """``a`` (n, T, in), ``g`` (R, T, out): inner products cost (in + out) a pair where T is 1, instead of in·out."""
+    """Factors ``a`` (n, T, in) and ``g`` (R, T, out): where T is 1 an inner product costs in + out, not in·out."""
 
     @property
     def _single(self) -> bool:

@@ -1,4 +1,4 @@
-"""Rows of an embedding: cotangents by position, and the tokens that stand there."""
+"""Rows of an embedding: cotangents by position, and the tokens at these positions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TokenPart"]
 
 
 class TokenPart(RowPart):
-    """``a`` (n, T) token numbers, ``g`` (R, T, dim) cotangents; dense only over the tokens that occur."""
+    """Token numbers ``a`` (n, T) and cotangents ``g`` (R, T, dim); dense over the tokens that occur only."""
 
     def formed(self) -> Tensor:
         """See :class:`RowPart`."""

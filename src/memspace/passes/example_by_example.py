@@ -1,9 +1,9 @@
-"""Per-example gradients of any parameters by the generic way: the whole model, one example at a time, exactly.
+"""Per-example gradients of any parameters: the whole model differentiated example by example, exactly.
 
-There are four manners, from the fastest to the plainest: examples and cotangents mapped together, cotangents one by
-one, examples one by one with their cotangents mapped, and plain autograd throughout. Not every model bears a mapping
-(branches that depend on data), and not every mapping rule of torch is right (``cdist`` with several cotangents): a
-manner that raises is followed by the next, and a proof that fails asks for the next.
+There are four manners, from the fastest to the plainest: examples and cotangents mapped together (``vmap``),
+cotangents one by one, examples one by one with their cotangents mapped, and plain autograd throughout. Some models
+cannot be mapped (branches that depend on data), and some mapping rules of torch are wrong (``cdist`` with several
+cotangents). The next manner is used where one raises, or where its proof fails.
 """
 
 from __future__ import annotations
@@ -31,21 +31,24 @@ PLAINEST = 3  # the last manner: plain autograd
 def per_example(
     model: nn.Module, x: Inputs, names: Sequence[str], u: Tensor, manner: int = 0
 ) -> tuple[dict[str, Tensor], int]:
-    """Gradients of uᵀf for every cotangent and example, and the manner that gave them.
+    """Compute the gradients of uᵀf for every cotangent and example.
 
     Args:
-        names: of the parameters; u: (K, B, ..., C).
+        model: the network.
+        x: the batch's inputs.
+        names: of the parameters.
+        u: (K, B, ..., C) output cotangents.
         manner: the first to try, 0 to ``PLAINEST``.
 
     Returns:
-        name → (K, B, *shape).
+        Name to gradients (K, B, *shape), and the manner that computed them.
 
     Raises:
         UnsupportedLayerError: the model cannot be run on one example alone.
     """
-    # Parameters not chosen would else keep the whole graph alive behind the result.
+    # With gradients on, parameters outside ``names`` would keep the whole graph alive.
     with torch.no_grad(), warnings.catch_warnings():
-        # torch says which operations it maps one by one; the result is the same.
+        # torch warns of operations that it maps one by one; the result is the same.
         warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
         for at in range(manner, PLAINEST):
             try:
@@ -84,8 +87,8 @@ def _mapped(model: nn.Module, x: Inputs, names: Sequence[str], u: Tensor, manner
         return lambda d: dict(pull(d)[0])
 
     if manner == 0:
-        found = vmap(lambda alone, du: vmap(pull_of(alone))(du))(x, u.transpose(0, 1))
-        return {n: g.transpose(0, 1) for n, g in found.items()}
+        gradients = vmap(lambda alone, du: vmap(pull_of(alone))(du))(x, u.transpose(0, 1))
+        return {n: g.transpose(0, 1) for n, g in gradients.items()}
     parts = [vmap(lambda alone, d: pull_of(alone)(d))(x, du) for du in u]
     return {n: torch.stack([p[n] for p in parts]) for n in names}
 
@@ -93,23 +96,23 @@ def _mapped(model: nn.Module, x: Inputs, names: Sequence[str], u: Tensor, manner
 def _one_by_one(model: nn.Module, x: Inputs, names: Sequence[str], u: Tensor, mapped: bool) -> dict[str, Tensor]:
     params = dict(model.named_parameters())
     chosen = [params[n] for n in names]
-    held = [u.new_zeros(*u.shape[:2], *p.shape) for p in chosen]
+    gradients = [u.new_zeros(*u.shape[:2], *p.shape) for p in chosen]
     for i in range(u.shape[1]):
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             f = call_model(model, take(x, slice(i, i + 1)))
         if not isinstance(f, Tensor) or not f.requires_grad:
             continue  # no parameter took part in this example's outputs
         for k, g in _pulled(f, chosen, u[:, i : i + 1], mapped):
-            for into, grad in zip(held, g, strict=True):
+            for into, grad in zip(gradients, g, strict=True):
                 if grad is not None:
                     into[k, i] = grad.to_dense() if grad.is_sparse else grad
-    return dict(zip(names, held, strict=True))
+    return dict(zip(names, gradients, strict=True))
 
 
 def _pulled(
     f: Tensor, chosen: Sequence[Tensor], u: Tensor, mapped: bool
 ) -> list[tuple[int | slice, Sequence[Tensor | None]]]:
-    """Which cotangents, and the gradients of each parameter for them."""
+    """Cotangents (a number or a slice), and the gradients of all parameters for them."""
     if mapped:
         grads = torch.autograd.grad(f, chosen, u, is_grads_batched=True, allow_unused=True)
         return [(slice(None), grads)]
