@@ -41,7 +41,7 @@ class _Passes:
                 self.backwards += len(first) if first.dim() else self._last  # a sum: of the examples that went last
             return grad(outputs, *args, **keywords)
 
-        def generic(model, x, names, u, manner=0):
+        def differentiated(model, x, names, u, manner=0):
             grads, manner = self._silently(mapped, model, x, names, u, manner)
             self.forwards += u.shape[1] * (len(u) if manner == MAPPED_ONCE else 1)
             self.backwards += u.shape[0] * u.shape[1]
@@ -65,7 +65,7 @@ class _Passes:
         inside = Call.pulled_inside
         monkeypatch.setattr(input_study, "minimal_perturbations", attacked)
         monkeypatch.setattr(torch.autograd, "grad", counted)
-        monkeypatch.setattr(capture, "per_example", generic)
+        monkeypatch.setattr(capture, "per_example", differentiated)
         monkeypatch.setattr(control, "adjoint", solved)
         monkeypatch.setattr(Call, "pulled_inside", lambda *args: self._silently(inside, *args))
 

@@ -139,6 +139,6 @@ class RunningFisher:
         if self._metric is None:
             blocks = self._space.blocks
             values = {b.name: self.tensors[f"eig/{b.name}"].to(dtype) for b in blocks}
-            bases = {k: b.held(dtype) for k, b in self._bases().items()}
+            bases = {k: b.converted(dtype) for k, b in self._bases().items()}
             self._metric = kronecker_of(blocks, bases, values, True, self._kind)
         return self._metric

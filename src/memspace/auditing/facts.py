@@ -58,7 +58,7 @@ class Shapes:
         Returns:
             numbers.
         """
-        return sum(b.rule.held(b, self.sizes[b.name], self.outputs) for b in blocks if b.name in self.sizes)
+        return sum(b.rule.row_floats(b, self.sizes[b.name], self.outputs) for b in blocks if b.name in self.sizes)
 
     def positions_of(self, b: Block) -> int:
         """Count the positions of a block's signals.
@@ -191,7 +191,7 @@ def signal_products(space: ParameterSpace, shapes: Shapes, examples: int, vector
         return ""
     numbers = 0
     for b in space.blocks:
-        numbers += b.rule.products_hold(b, shapes.sizes.get(b.name, (0, b.size)), shapes.outputs)
+        numbers += b.rule.product_floats(b, shapes.sizes.get(b.name, (0, b.size)), shapes.outputs)
     if numbers * torch.finfo(torch.float32).bits // 8 * examples <= MEMORY:
         return "held"
     return "read" if vectors >= shapes.outputs else ""

@@ -40,7 +40,7 @@ class CollectRows(Statistic[Rows]):
             if view.signals.by_example(b) or self._as_rows(b, g):
                 g = view.form(self.kinds[0], b).gradients().flatten(2).transpose(0, 1)
             else:
-                a, g = b.rule.kept(view.signals.read(b), g)
+                a, g = b.rule.row_factors(view.signals.read(b), g)
                 self._column(self._a, b.name).append(a)
             self._column(self._g, b.name).append(g)
 

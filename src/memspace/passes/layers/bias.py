@@ -1,4 +1,4 @@
-"""A bias with a block of its own: added to every position, so that its gradient is the cotangents' sum."""
+"""A bias in a separate block: added to every position, so that its gradient is the cotangents' sum."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Bias"]
 
 
 class Bias(ProductRule):
-    """(out, 1), with a one as its input; of layers whose weight's matrix has no room for it."""
+    """Matrix (out, 1), whose input is 1; for layers whose weight's matrix has no column for it."""
 
     name: ClassVar[str] = "bias"
     parameters: ClassVar[tuple[str, ...]] = ("bias",)

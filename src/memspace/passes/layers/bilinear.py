@@ -14,7 +14,7 @@ __all__ = ["Bilinear"]
 
 
 class Bilinear(ProductRule):
-    """(out, in₁·in₂ [+1])."""
+    """Matrix (out, in₁·in₂ [+1])."""
 
     name: ClassVar[str] = "bilinear"
     types: ClassVar[tuple[type[nn.Module], ...]] = (nn.Bilinear,)

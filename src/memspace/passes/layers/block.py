@@ -20,13 +20,13 @@ class Block:
     """A slice of the flat vector.
 
     Args:
-        name: of the block, for people and as a key.
-        rule: how its per-example gradients are read.
+        name: of the block, in messages and as a key.
+        rule: by which its per-example gradients are read.
         module: name of the module that owns its parameters.
-        names: the parameters in it, weight first.
+        names: of the parameters in it, weight first.
         shape: (out, in) of its matrix.
-        start: where the slice begins.
-        part: which part of its module, "" for the whole.
+        start: first position of the slice.
+        part: name of the part of its module, "" for the whole.
         axis: the axis of the module's input that runs over examples, or ``BROADCAST``.
         also: further modules that use the same weight; their calls count as calls of this block.
     """
@@ -43,22 +43,22 @@ class Block:
 
     @property
     def kind(self) -> str:
-        """The name of its rule, to be shown."""
+        """The name of its rule."""
         return self.rule.name
 
     @property
     def groups(self) -> int:
-        """Into how many parts that share nothing its rows fall, one as long as the other."""
+        """Number of independent parts of its rows, all of the same length."""
         return self.rule.groups
 
     @property
     def diagonal(self) -> bool:
-        """Whether Kronecker representations keep no more of it than its diagonal."""
+        """Whether Kronecker representations store only its diagonal."""
         return self.rule.diagonal(self)
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """All modules whose calls give its gradient."""
+        """Names of all modules whose calls add to its gradient."""
         return (self.module, *self.also)
 
     @property
@@ -83,11 +83,11 @@ class Block:
         return flat[..., self.start : self.stop].reshape(*flat.shape[:-1], *self.shape)
 
     def to_matrix(self, parameter: Tensor, leading: int = 0) -> Tensor:
-        """Lay one of its parameters, or gradients of it, out as columns of its matrix.
+        """Arrange one of its parameters, or gradients of it, as columns of its matrix.
 
         Args:
             parameter: the tensor, with further axes in front.
-            leading: how many axes there are in front.
+            leading: number of axes in front.
 
         Returns:
             (..., out, columns).
@@ -95,7 +95,7 @@ class Block:
         return self.rule.to_matrix(parameter, self.shape, leading)
 
     def from_matrix(self, matrix: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Undo :meth:`to_matrix`.
+        """Invert :meth:`to_matrix`.
 
         Args:
             matrix: (..., out, columns).

@@ -1,4 +1,4 @@
-"""Layers that apply several weights within one call, which is repeated so that what each multiplies shows."""
+"""Layers that apply several weights within one call, which is replayed to show the input of every weight."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ __all__ = ["CompositeRule"]
 
 
 class CompositeRule(ProductRule):
-    """A rule whose blocks are the projections inside a module; a block's ``part`` says which."""
+    """A rule whose blocks are the projections inside a module; a block's ``part`` names its projection."""
 
     @abstractmethod
     def replay(self, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], batch: int) -> Replay:
         """Repeat one call of the module in eval mode.
 
         Args:
-            module: one that the rule knows.
-            args, kwargs: what it was given.
+            module: one that the rule reads.
+            args: positional arguments of the call.
+            kwargs: keyword arguments of the call.
             batch: number of examples.
 
         Returns:
             Inputs and outputs of every projection inside.
 
         Raises:
-            UnknownCallError: the call has a form that is not known here.
+            UnknownCallError: the call cannot be replayed.
         """
 
     def axis(self, module: nn.Module, shapes: Sequence[tuple[int, ...]], sizes: Sequence[int]) -> int | None:
-        """See :class:`LayerRule`; such modules say themselves which axis it is, and :meth:`replay` follows them."""
+        """See :class:`LayerRule`; such modules have an attribute for it, which :meth:`replay` reads."""
         return 0
 
     def only_bias(self, block: Block) -> bool:
@@ -63,7 +64,7 @@ class CompositeRule(ProductRule):
         return ProductForm(read.rows * alive.unsqueeze(-1), pulled, counted=int(alive.sum()))
 
     def _alive(self, read: BlockRead) -> Tensor | None:
-        """(B, T) which positions lie within their packed sequence; None where nothing was packed."""
+        """(B, T) bool, positions within their packed sequence; None where nothing was packed."""
         parts, packed = [], False
         for call in read.calls:
             replayed = call.opened(self.replay)

@@ -15,7 +15,7 @@ __all__ = ["Conv"]
 
 
 class Conv(ProductRule):
-    """(out, in·kernel [+1]); a position is a place of the output."""
+    """Matrix (out, in·kernel [+1]); a position is one of the output."""
 
     name: ClassVar[str] = "conv"
     types: ClassVar[tuple[type[nn.Module], ...]] = CONVOLUTIONS

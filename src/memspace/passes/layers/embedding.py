@@ -1,4 +1,4 @@
-"""Embeddings and bags of them: gradients are kept by the tokens that an example holds."""
+"""Embeddings and bags of them: gradients are stored for the tokens in an example."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLES = (nn.Embedding, nn.EmbeddingBag)
 
 
 class Embedding(LayerRule):
-    """(dim, vocabulary), the weight transposed."""
+    """Matrix (dim, vocabulary), the weight transposed."""
 
     name: ClassVar[str] = "embedding"
     types: ClassVar[tuple[type[nn.Module], ...]] = (*TABLES, BoundedEmbedding, BoundedBag)
@@ -33,7 +33,7 @@ class Embedding(LayerRule):
     row_part: ClassVar[type[RowPart] | None] = TokenPart
 
     def knows(self, module: nn.Module) -> bool:
-        """Not one that scales its gradient, nor one that shortens its rows in place."""
+        """Refuse a module that scales its gradient, or that shortens its rows in place."""
         if not super().knows(module):
             return False
         writes = module.max_norm is not None and not isinstance(module, BoundedEmbedding | BoundedBag)
@@ -44,7 +44,7 @@ class Embedding(LayerRule):
         return isinstance(module, nn.Embedding)
 
     def axis(self, module: nn.Module, shapes: Sequence[tuple[int, ...]], sizes: Sequence[int]) -> int | None:
-        """See :class:`LayerRule`; a bag may be given one list of all bags, and a table the same places every time."""
+        """See :class:`LayerRule`; bags may come as one list, and a table may get one input for all examples."""
         if isinstance(module, nn.EmbeddingBag):
             return 0 if all(len(s) == 1 for s in shapes) else super().axis(module, shapes, sizes)
         first = all(s and s[0] == n for s, n in zip(shapes, sizes, strict=True))
@@ -73,7 +73,7 @@ class Embedding(LayerRule):
         tokens, counted = tokens_of(read)
         return TokenForm.of(tokens, pulled * counted.unsqueeze(-1).to(pulled.dtype), read.block.shape[1])
 
-    def kept(self, read: BlockRead, pulled: Tensor) -> tuple[Tensor, Tensor]:
+    def row_factors(self, read: BlockRead, pulled: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`LayerRule`: token numbers (B, T) for the inputs."""
         tokens, counted = tokens_of(read)
         return tokens, pulled * counted.to(pulled.dtype)[:, None, :, None]
@@ -83,22 +83,22 @@ class Embedding(LayerRule):
         return False
 
     def sizes(self, block: Block, given: int, returned: int, last: int) -> tuple[int, int]:
-        """See :class:`LayerRule`; of an input the token's number is kept."""
+        """See :class:`LayerRule`; the factor of an input is the token's number."""
         positions = self.positions(block, given, returned, last)
         return positions, positions * block.shape[0]
 
 
 def tokens_of(read: BlockRead) -> tuple[Tensor, Tensor]:
-    """Find which tokens all calls of a table looked up.
+    """Find the tokens that all calls of a table looked up.
 
     Args:
         read: the block of the table's weight in one forward pass.
 
     Returns:
-        Token numbers (B, T), and which of them the table learns from: not its padding.
+        Token numbers (B, T), and (B, T) bool: False at padding.
     """
     parts = [looked_up(call) for call in read.of(*TABLES)]
     if not parts:
         tokens = torch.zeros(len(read), 1, dtype=torch.long, device=read.outputs.device)
         return tokens, torch.ones_like(tokens, dtype=torch.bool)
-    return torch.cat([tokens for tokens, _ in parts], 1), torch.cat([held for _, held in parts], 1)
+    return torch.cat([tokens for tokens, _ in parts], 1), torch.cat([counted for _, counted in parts], 1)

@@ -1,4 +1,4 @@
-"""Layers whose per-example gradients have no product form and are formed directly, as one row each."""
+"""Layers whose per-example gradients have no product form and are formed as rows."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["FormedRule"]
 
 
 class FormedRule(LayerRule):
-    """A rule that forms gradients: the matrix has one row, the parameters one after another."""
+    """A rule that forms gradients: the matrix has one row, with the parameters one after another."""
 
     kronecker: ClassVar[bool] = False
 
     @abstractmethod
     def gradient(self, block: Block, call: PulledCall) -> Tensor:
-        """Form the per-example gradients of one call.
+        """Compute the per-example gradients of one call.
 
         Args:
             block: one of its blocks.
@@ -36,7 +36,7 @@ class FormedRule(LayerRule):
         """
 
     def parts(self, module: nn.Module, own: Sequence[str], outside: Collection[str]) -> Sequence[Part] | None:
-        """See :class:`LayerRule`; a formula gives the gradients of all parameters, so that none may be missing."""
+        """See :class:`LayerRule`; a formula yields the gradients of all parameters, so that none may be missing."""
         computed = any(n not in own and getattr(module, n, None) is not None for n in self.parameters)
         return None if computed or any(n in outside for n in own) else super().parts(module, own, outside)
 
@@ -79,10 +79,10 @@ class FormedRule(LayerRule):
         """See :class:`LayerRule`."""
         return given, block.size
 
-    def held(self, block: Block, sizes: tuple[int, int], rows: int) -> int:
+    def row_floats(self, block: Block, sizes: tuple[int, int], rows: int) -> int:
         """See :class:`LayerRule`."""
         return sizes[0] + rows * sizes[1]
 
-    def products_hold(self, block: Block, sizes: tuple[int, int], rows: int) -> int:
+    def product_floats(self, block: Block, sizes: tuple[int, int], rows: int) -> int:
         """See :class:`LayerRule`."""
-        return self.held(block, sizes, rows)
+        return self.row_floats(block, sizes, rows)

@@ -1,4 +1,4 @@
-"""Convolutions in groups: gradients are formed, since every group sees other channels."""
+"""Grouped convolutions: gradients are formed, since every group has other input channels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Grouped", "Split"]
 
 
 class Grouped(FormedRule):
-    """(1, numel), or a matrix for every group where that is too large for a dense second moment."""
+    """Matrix (1, numel), or one a group where that is too large for a dense second moment."""
 
     name: ClassVar[str] = "grouped"
     types: ClassVar[tuple[type[nn.Module], ...]] = CONVOLUTIONS
@@ -44,10 +44,10 @@ class Grouped(FormedRule):
 
 
 class Split(FormedRule):
-    """(out, fan-in of a group [+1]): the groups' matrices one below the other, each with bases of its own.
+    """Matrix (out, fan-in of a group [+1]): the groups' matrices stacked, with separate bases.
 
     Args:
-        groups: how many there are.
+        groups: number of groups.
     """
 
     name: ClassVar[str] = "groups"

@@ -14,7 +14,7 @@ __all__ = ["Linear"]
 
 
 class Linear(ProductRule):
-    """(out, in [+1]); every axis between the first and the last is a position."""
+    """Matrix (out, in [+1]); every axis between the first and the last runs over positions."""
 
     name: ClassVar[str] = "linear"
     types: ClassVar[tuple[type[nn.Module], ...]] = (nn.Linear,)

@@ -1,4 +1,4 @@
-"""Parameters that no rule knows: their own module is differentiated, or else the whole model, example by example."""
+"""Parameters without closed form: their module is differentiated example by example, or else the whole model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Local", "Loose"]
 
 
 class Local(FormedRule):
-    """(1, numel) of one parameter, by its module's own forward pass."""
+    """Matrix (1, numel) of one parameter, whose module is differentiated example by example."""
 
     name: ClassVar[str] = "local"
     by_example: ClassVar[bool] = True
@@ -25,7 +25,7 @@ class Local(FormedRule):
 
 
 class Loose(FormedRule):
-    """(1, numel) of one parameter, by differentiating the whole model; no call of its module is read."""
+    """Matrix (1, numel) of one parameter, for which the whole model is differentiated; no call is read."""
 
     name: ClassVar[str] = "loose"
     hooked: ClassVar[bool] = False
@@ -35,7 +35,7 @@ class Loose(FormedRule):
         """See :class:`FormedRule`.
 
         Raises:
-            NotImplementedError: always; a pass reads these parameters the generic way.
+            NotImplementedError: always; passes differentiate the whole model for these parameters.
         """
         raise NotImplementedError(f"{block.name} is read by differentiating the whole model")
 

@@ -20,13 +20,13 @@ _INSTANCE = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 class Norm(FormedRule):
-    """(1, 2·channels): the scale, then the shift."""
+    """Matrix (1, 2·channels): the scale, then the shift."""
 
     name: ClassVar[str] = "norm"
     types: ClassVar[tuple[type[nn.Module], ...]] = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *_BATCH, *_INSTANCE)
 
     def knows(self, module: nn.Module) -> bool:
-        """Exact classes only; batch norm without running statistics mixes examples."""
+        """Accept exact classes only; batch norm without running statistics mixes examples."""
         tracks = isinstance(module, _NormBase) and module.running_mean is not None
         return type(module) in self.types and (tracks or not isinstance(module, _BATCH))
 
@@ -47,7 +47,7 @@ class Norm(FormedRule):
 
 
 def _of_last_axes(module: nn.LayerNorm | nn.RMSNorm, a: Tensor, g: Tensor) -> Tensor:
-    """(B, p) for norms over the last axes; the others but the first are positions."""
+    """(B, p) for norms over the last axes; axes between those and the first run over positions."""
     shape, axes = tuple(module.normalized_shape), len(module.normalized_shape)
 
     def summed(x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def _of_last_axes(module: nn.LayerNorm | nn.RMSNorm, a: Tensor, g: Tensor) -> Te
 
 
 def _normed(module: nn.Module, a: Tensor) -> Tensor:
-    """What the scale of a norm over channels multiplies."""
+    """The normalised inputs, which the scale of a norm over channels multiplies."""
     if isinstance(module, nn.GroupNorm):
         return nnf.group_norm(a, module.num_groups, eps=module.eps)
     assert isinstance(module, _NormBase)

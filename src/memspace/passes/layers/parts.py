@@ -1,4 +1,4 @@
-"""Into which blocks the parameters of one module fall, and of what rule a weight is that several modules own."""
+"""The blocks of one module's parameters, and the rule of a weight that several modules own."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ _LOCAL, _LOOSE, _TIED = Local(), Loose(), Tied()
 def parts_of(
     module: nn.Module, loose: bool, outside: Collection[str], shared: LayerRule | None = None
 ) -> Sequence[Part]:
-    """List the blocks of what a module owns itself.
+    """List the blocks of a module's own parameters.
 
     Args:
         module: any.
-        loose: its parameters are read by differentiating the whole model.
-        outside: its own parameters that are frozen or not chosen.
+        loose: whether the whole model is differentiated for its parameters.
+        outside: names of its parameters that are frozen or not selected.
         shared: the rule of its weight, where other modules own that too.
 
     Returns:
-        The parts, parameters by the module's own names for them.
+        The parts, with names of parameters within the module.
     """
-    own = [n for n, p in module._parameters.items() if p is not None]
+    names = [n for n, p in module._parameters.items() if p is not None]
     rule = rule_for(module)
     if loose:
-        return _each(_LOOSE, (*own, *(rule.borrowed if rule is not None else ())))
-    if shared is not None:  # its weight has a block of its own, the rest is what is left of the layer
-        return [Part(shared, ("weight",)), *_each(rule or _LOCAL, [n for n in own if n != "weight"])]
-    found = rule.parts(module, own, outside) if own and rule is not None else None
-    return _each(_LOCAL, own) if found is None else found
+        return _each(_LOOSE, (*names, *(rule.borrowed if rule is not None else ())))
+    if shared is not None:  # its weight is one block, its other parameters are blocks of their own
+        return [Part(shared, ("weight",)), *_each(rule or _LOCAL, [n for n in names if n != "weight"])]
+    parts = rule.parts(module, names, outside) if names and rule is not None else None
+    return _each(_LOCAL, names) if parts is None else parts
 
 
 def _each(rule: LayerRule, names: Sequence[str]) -> list[Part]:
-    """A block for each parameter."""
+    """One block a parameter."""
     return [Part(rule, (n,), n) for n in names]
 
 
@@ -51,10 +51,10 @@ def shared_rule(users: Sequence[tuple[nn.Module, str]]) -> LayerRule | None:
     """Find the rule of a weight that several modules own.
 
     Args:
-        users: the modules, and the name that each has for the weight.
+        users: the modules, with the name of the weight in them.
 
     Returns:
-        The rule; None where the weight has no form of its own, so that it is read by differentiating the whole model.
+        The rule; None where the weight has no closed form, so that the whole model is differentiated.
     """
     rules = {rule_for(module) if name == "weight" else None for module, name in users}
     if {type(rule) for rule in rules} == {Linear, Embedding}:

@@ -1,4 +1,4 @@
-"""Layers whose per-example gradient is Σ_t g_t a_tᵀ over positions t: pixels, tokens, or the one of a plain layer."""
+"""Layers whose per-example gradient is Σ_t g_t a_tᵀ over positions t: pixels, tokens, or one in a plain layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from memspace.passes.row_parts.product import ProductPart
 
 __all__ = ["ProductRule", "by_position", "ones"]
 
-LARGER = 1.75  # times the factors, that rows may be to be kept
+LARGER = 1.75  # rows up to so many times the size of their factors are stored as rows
 
 
 class ProductRule(LayerRule):
@@ -29,7 +29,7 @@ class ProductRule(LayerRule):
 
     @abstractmethod
     def inputs(self, block: Block, call: CallRead) -> Tensor:
-        """Give what the block's matrix multiplies in one call.
+        """Return the inputs of the block's matrix in one call.
 
         Args:
             block: one of its blocks.
@@ -41,7 +41,7 @@ class ProductRule(LayerRule):
 
     @abstractmethod
     def cotangents(self, block: Block, call: PulledCall) -> Tensor:
-        """Give the cotangent of what the block's matrix gave in one call.
+        """Return the cotangents of the block's matrix product in one call.
 
         Args:
             block: one of its blocks.
@@ -52,7 +52,14 @@ class ProductRule(LayerRule):
         """
 
     def only_bias(self, block: Block) -> bool:
-        """Whether the weight is frozen or elsewhere: the block is the bias alone, whose input is a column of ones."""
+        """Tell whether the block is the bias alone, whose input is a column of ones.
+
+        Args:
+            block: one of its blocks.
+
+        Returns:
+            True where the weight is frozen or in another block.
+        """
         return block.names[0].rsplit(".", 1)[-1] != self.parameters[0]
 
     def gathered(self, read: BlockRead) -> Tensor:
@@ -79,10 +86,24 @@ class ProductRule(LayerRule):
 
 
 def by_position(a: Tensor) -> Tensor:
-    """Lay out every axis between the first and the last as positions: (B, ..., d) → (B, T, d)."""
+    """Flatten all axes between the first and the last to positions.
+
+    Args:
+        a: (B, ..., d).
+
+    Returns:
+        (B, T, d).
+    """
     return a.reshape(a.shape[0], math.prod(a.shape[1:-1]), a.shape[-1])
 
 
 def ones(a: Tensor) -> Tensor:
-    """Give a column of ones for the positions of (B, T, ...): (B, T, 1)."""
+    """Return a column of ones, the input of a bias.
+
+    Args:
+        a: (B, T, ...).
+
+    Returns:
+        (B, T, 1), in the dtype of ``a``.
+    """
     return a.new_ones(*a.shape[:2], 1)

@@ -1,4 +1,4 @@
-"""What a rule gets to see of one forward pass: the calls of a block's modules, with examples first."""
+"""One forward pass as a rule reads it: the calls of a block's modules, with examples first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CallRead:
 
     Args:
         module: the module.
-        call: what the hook kept.
+        call: the hook's record.
         axis: of the module's input that runs over examples, or ``BROADCAST``.
         batch: number of examples B.
     """
@@ -30,11 +30,11 @@ class CallRead:
 
     @property
     def inputs(self) -> list[Tensor]:
-        """The tensors that the module was given, (B, ...) each, detached."""
+        """The input tensors (B, ...), detached."""
         return self.call.inputs(self.axis, self.batch)
 
     def opened(self, replay: ReplayFunction) -> Replay:
-        """Repeat the call so that what happens inside shows, once for all who ask.
+        """Repeat the call with the projections inside it exposed, once.
 
         Args:
             replay: repeats a call of such a module.
@@ -43,36 +43,36 @@ class CallRead:
             Inputs and outputs of the projections inside.
 
         Raises:
-            UnsupportedLayerError: the call has a form that ``replay`` does not know.
+            UnsupportedLayerError: the call cannot be replayed.
         """
         return self.call.opened(self.module, self.batch, replay)
 
 
 class PulledCall(CallRead):
-    """One call with the cotangents of what it returned.
+    """One call with the cotangents of its outputs.
 
     Args:
         of: the call.
-        given: a cotangent for each tensor it returned that has a gradient; None where nothing depends on it.
+        cotangents: of every output tensor that has a gradient edge; None where nothing depends on it.
     """
 
-    def __init__(self, of: CallRead, given: Sequence[Tensor | None]) -> None:
+    def __init__(self, of: CallRead, cotangents: Sequence[Tensor | None]) -> None:
         super().__init__(of.module, of.call, of.axis, of.batch)
-        self._given = given
+        self._cotangents = cotangents
         self._inside: dict[str, Tensor] | None = None
 
     @cached_property
     def cotangent(self) -> Tensor:
-        """Of the module's only output, (B, ...); zeros where nothing depends on it.
+        """Cotangent of the module's only output, (B, ...); zeros where nothing depends on it.
 
         Raises:
             UnsupportedLayerError: the output does not have as many rows as there are examples.
         """
-        return self.call.cotangent(self._given[0], self.axis, self.batch)
+        return self.call.cotangent(self._cotangents[0], self.axis, self.batch)
 
     @cached_property
     def by_example(self) -> Mapping[str, Tensor]:
-        """Parameter → (B, numel), by the module's own forward pass differentiated one example at a time.
+        """Parameter name to gradients (B, numel), by differentiating the module example by example.
 
         Raises:
             UnsupportedLayerError: the module cannot be run on one example alone.
@@ -80,19 +80,19 @@ class PulledCall(CallRead):
         return self.call.differentiated(self.module, self.cotangent, self.batch)
 
     def inside(self, replay: ReplayFunction) -> Mapping[str, Tensor]:
-        """Pull the cotangents back to the projections inside, once for all who ask.
+        """Pull the cotangents back to the projections inside, once.
 
         Args:
             replay: repeats a call of such a module.
 
         Returns:
-            Part → (B, T, out).
+            Name of the projection to (B, T, out).
 
         Raises:
-            UnsupportedLayerError: the call has a form that ``replay`` does not know.
+            UnsupportedLayerError: the call cannot be replayed.
         """
         if self._inside is None:
-            self._inside = self.call.pulled_inside(self.module, self._given, self.batch, replay)
+            self._inside = self.call.pulled_inside(self.module, self._cotangents, self.batch, replay)
         return self._inside
 
 
@@ -112,12 +112,19 @@ class BlockRead:
         return len(self.outputs)
 
     def of(self, *types: type[nn.Module]) -> list[CallRead]:
-        """The calls of modules of the given types, in order."""
+        """Return the calls of modules of some types.
+
+        Args:
+            *types: of modules.
+
+        Returns:
+            The calls, in order.
+        """
         return [c for c in self.calls if isinstance(c.module, types)]
 
     @cached_property
     def inputs(self) -> Tensor:
-        """The block's inputs without the column of ones of a bias, (B, T, in); calls one after another."""
+        """The block's inputs (B, T, in) without the column of ones of a bias; positions of all calls, in order."""
         return self.block.rule.gathered(self)
 
     @property
@@ -128,10 +135,10 @@ class BlockRead:
 
 
 def joined(parts: Sequence[Tensor], empty: tuple[int, ...], like: Tensor) -> Tensor:
-    """Put the positions of several calls one after another.
+    """Join the positions of several calls.
 
     Args:
-        parts: (B, T, d) of each call.
+        parts: (B, T, d) of every call.
         empty: the shape where the module was not called.
         like: a tensor of the dtype and device.
 

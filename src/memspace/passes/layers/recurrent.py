@@ -1,4 +1,4 @@
-"""Recurrent layers: every layer's and direction's projections of inputs and of hidden states, step by step."""
+"""Recurrent layers: the projections of inputs and of hidden states of every layer and direction, step by step."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Recurrent"]
 
 
 class Recurrent(CompositeRule):
-    """(gates·hidden, in [+1]) for every projection of inputs, hidden states, and of an LSTM's state."""
+    """Matrix (gates·hidden, in [+1]) for every projection of inputs, hidden states, and of an LSTM's state."""
 
     name: ClassVar[str] = "recurrent"
     types: ClassVar[tuple[type[nn.Module], ...]] = (nn.RNN, nn.LSTM, nn.GRU)
 
     def knows(self, module: nn.Module) -> bool:
-        """Exact classes only."""
+        """Accept exact classes only."""
         return type(module) in self.types
 
     def parts(self, module: nn.Module, own: Sequence[str], outside: Collection[str]) -> Sequence[Part] | None:
@@ -80,7 +80,7 @@ def _recurrent(module: nn.RNNBase, args: tuple[Any, ...], kwargs: Mapping[str, A
     alive = None
     if lengths is not None:
         within = torch.arange(x.shape[1], device=x.device) < lengths.unsqueeze(1)
-        # What a reverse direction meets step by step comes in its own order.
+        # A reverse direction runs through the steps in reverse order.
         alive = {p: within.flip(1) if p.endswith("_reverse") and p[:2] != "ih" else within for p in inputs}
     return Replay((y, *last), inputs, products, alive)
 
@@ -96,7 +96,7 @@ def _initial(module: nn.RNNBase, state: Any, index: int, x: Tensor) -> tuple[Ten
 
 @dataclass(frozen=True)
 class _Side:
-    """One layer in one direction, and what its projections take and give, to be filled in."""
+    """One layer in one direction, with the inputs and outputs of its projections, to be filled in."""
 
     module: nn.RNNBase
     cell: Callable[..., tuple[Tensor, ...]]
@@ -118,7 +118,7 @@ class _Side:
 def _direction(
     side: _Side, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """One layer in one direction: outputs (B, T, hidden) and the last state; fills inputs and products."""
+    """Run one layer in one direction: outputs (B, T, hidden) and the last state; fills inputs and products."""
     module, at, inputs, products = side.module, side.at, side.inputs, side.products
     whole = side.linear(x, "weight_ih", "bias_ih")
     inputs[f"ih_{at}"], products[f"ih_{at}"] = x.detach(), (whole,)
@@ -135,7 +135,7 @@ def _direction(
             h = side.linear(fresh[0], "weight_hr", "bias_hr")
             projected.append(h)
             fresh = (h, *fresh[1:])
-        if lengths is not None:  # past its end a sequence keeps its state, and shows nothing
+        if lengths is not None:  # past its end a sequence keeps its state and returns zeros
             alive = (lengths > t).unsqueeze(1)
             fresh = tuple(torch.where(alive, new, old) for new, old in zip(fresh, state, strict=True))
             ys[t] = torch.where(alive, fresh[0], torch.zeros_like(fresh[0]))

@@ -1,4 +1,4 @@
-"""Which rule reads a module: the rule of the module's most specific type, and the newest of those that know it."""
+"""The rule that reads a module: one of its most specific type, and the newest of those that accept it."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _BY_TYPE: dict[type[nn.Module], list[LayerRule]] = {}
 
 
 def register_layer(rule: type[Rule]) -> type[Rule]:
-    """Make a kind of layer known; a decorator.
+    """Register a kind of layer; a decorator.
 
-    A rule registered later for the same type is asked first, so that another package can replace one.
+    A rule registered later for the same type is tried first, so that another package can replace one.
 
     Args:
-        rule: a class without arguments, whose ``types`` are the modules it may know.
+        rule: a class without arguments, whose ``types`` are the modules it may read.
 
     Returns:
         The class itself.
 
     Raises:
-        TypeError: the rule names no types, so that no module would ever be asked of it.
+        TypeError: the rule names no types, so that it would read no module.
     """
     made = rule()
     if not made.types:
@@ -51,9 +51,15 @@ def register_layer(rule: type[Rule]) -> type[Rule]:
 
 
 def registered_rules(module: nn.Module) -> Iterator[LayerRule]:
-    """Yield the rules whose types a module is of, the most specific type's first, whether or not they know it.
+    """Yield the rules for a module's types, the most specific type's first, whether or not they accept it.
 
-    There is one for every module: the last is of ``nn.Module`` itself.
+    There is one for every module, since the last is of ``nn.Module`` itself.
+
+    Args:
+        module: any.
+
+    Yields:
+        The rules.
     """
     _extended()
     for kind in type(module).__mro__:
@@ -67,14 +73,14 @@ def rule_for(module: nn.Module) -> LayerRule | None:
         module: any.
 
     Returns:
-        The rule, or None where none knows it: it is then differentiated by its own forward pass.
+        The rule, or None where none accepts it: the module is then differentiated example by example.
     """
     return next((rule for rule in registered_rules(module) if rule.knows(module)), None)
 
 
 @cache
 def _extended() -> None:
-    """Import what other packages bring, once a process."""
+    """Import extensions, once a process."""
     load_extensions()
 
 

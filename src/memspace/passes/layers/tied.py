@@ -23,7 +23,7 @@ __all__ = ["Tied"]
 
 
 class Tied(LayerRule):
-    """(vocabulary, dim): the product form of the output layer and the token form of the embedding, added up."""
+    """Matrix (vocabulary, dim): the sum of the output layer's product form and the embedding's token form."""
 
     name: ClassVar[str] = "tied"
     token_side: ClassVar[Literal["", "in", "out"]] = "out"

@@ -1,4 +1,4 @@
-"""Transposed convolutions without groups: every input position is multiplied into a window of the output."""
+"""Transposed convolutions without groups: a linear layer from every input position to a window of the output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 class Transposed(ProductRule):
-    """(out·kernel, in); a position is a place of the input, and the bias a block of its own."""
+    """Matrix (out·kernel, in); a position is one of the input, and the bias is a separate block."""
 
     name: ClassVar[str] = "transposed"
     types: ClassVar[tuple[type[nn.Module], ...]] = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

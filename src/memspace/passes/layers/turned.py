@@ -13,14 +13,14 @@ __all__ = ["Turned"]
 
 
 class Turned(Linear):
-    """(out, in [+1]), the weight transposed."""
+    """Matrix (out, in [+1]), the weight transposed."""
 
     name: ClassVar[str] = "turned"
     types: ClassVar[tuple[type[nn.Module], ...]] = (nn.Module,)
     units: ClassVar[bool] = False
 
     def knows(self, module: nn.Module) -> bool:
-        """Known by its class's name and its parameters; that it is one is checked on examples."""
+        """Accept a module by its class's name and its parameters; verification finds out whether it is linear."""
         weight, bias = (module._parameters.get(n) for n in ("weight", "bias"))
         fits = weight is not None and weight.dim() == 2 and (bias is None or bias.shape == weight.shape[1:])
         return self.positional(module) and fits

@@ -1,4 +1,4 @@
-"""Convolutions as products: the window of every position, laid out as a row."""
+"""Convolutions as products: the window of every position as a row."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ def unfolded(
 
     Args:
         a: (B, C, ...).
-        kernel, dilation, stride, pad: of the windows, one number an axis.
+        kernel: sizes of the windows, one number an axis.
+        dilation: steps within a window, one number an axis.
+        stride: steps between windows, one number an axis.
+        pad: zeros at either end, one number an axis.
 
     Returns:
         (B, windows, C·kernel).
@@ -52,6 +55,6 @@ def unfolded(
     space = a.dim() - 2
     for axis in range(space):  # (B, C, D', ..., k, ...); a window spans (k − 1)·d + 1 and is thinned to k
         a = a.unfold(2 + axis, (kernel[axis] - 1) * dilation[axis] + 1, stride[axis])[..., :: dilation[axis]]
-    # Positions stay innermost, as they lie in the image: the copy is then made of long runs.
+    # Positions stay innermost, in the image's order of memory, so that the copy is contiguous.
     order = (0, 1, *range(2 + space, 2 + 2 * space), *range(2, 2 + space))
     return a.permute(order).flatten(1 + space + 1).flatten(1, 1 + space).transpose(1, 2)
