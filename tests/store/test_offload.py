@@ -71,7 +71,7 @@ def test_a_full_disk_is_one_sentence(monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(OutputError, match=r"cannot be kept on disk \(No space left"):
+    with pytest.raises(OutputError, match=r"cannot be stored on disk \(No space left"):
         audit_task(_task(), SMALL)
     with pytest.raises(OutputError):
         Disk(tmp_path).room((3, 4))

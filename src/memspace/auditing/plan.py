@@ -50,7 +50,7 @@ class Plan:
         kind: which cotangents the metric is made of (see ``memspace.passes.kinds``).
         folds: refits.
         held_out: examples left out of each refit.
-        loose: blocks outside the fast path.
+        loose: blocks for which the model is differentiated example by example.
         stages: in order.
         principal_rows: greatest number of Fisher rows in the Gram matrix of the dual.
         on_disk: bytes of Kronecker factors and bases in memory-mapped files (0: in memory).

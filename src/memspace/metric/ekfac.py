@@ -38,14 +38,14 @@ def bases_of(
 
     Args:
         factors: second moments by block name.
-        disk: where the bases are kept; None: in memory.
+        disk: where the bases are stored; None: in memory.
 
     Returns:
         Bases by block name, and the products of the factors' eigenvalues (out, in), float64.
     """
     bases, products = {}, {}
     for name, f in factors.items() if isinstance(factors, Mapping) else factors:
-        # 1-d: only the diagonal is kept, in the coordinates' own basis
+        # 1-d: only the diagonal is stored, in the standard basis
         la, ua = (f.a, None) if f.a.dim() == 1 else torch.linalg.eigh(f.a)
         lg, ug = (f.g.flatten(), None) if f.g.dim() == 1 or f.g.shape == (1, 1) else torch.linalg.eigh(f.g)
         if disk is not None:
@@ -111,7 +111,7 @@ class EkfacPasses:
         options: of the passes; their seed is that of the labels sampled for the factors.
         only: blocks to read; None: all.
         keep: runs a stage, or returns its stored tensors.
-        disk: where factors and bases are kept; None: in memory.
+        disk: where factors and bases are stored; None: in memory.
         redraw: whether the eigenvalues get labels of their own, sampled by the next seed.
     """
 

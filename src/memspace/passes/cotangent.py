@@ -3,7 +3,7 @@
 * ``exact``: the columns of the output law's Fisher root; Σ over rows of r rᵀ = N·F, the Fisher information.
 * ``mc``, ``mc:k``: residuals of k labels sampled from the model (one without a number), each over √k; unbiased for the
   Fisher information.
-* ``topk:share``: the columns of a root of H with the improbable classes merged into one; never above the Fisher
+* ``topk:share``: the columns of a root of H with the improbable classes merged into one. It is never above the Fisher
   information, and at every position at most that share of tr H below it (see ``memspace.task.merged``).
 * ``empirical``: residuals of the training labels; *not* the Fisher information.
 * ``jacobian``: unit vectors of the outputs; rows of J.

@@ -42,7 +42,7 @@ class Coverage:
             text += f"; {share} differentiated example by example: {_listed(self.by_example)}"
         if self.diagonal:
             text += (
-                f"; of {_share(self.diagonal_size, self.parameters)} only the diagonal is kept, since they have no "
+                f"; of {_share(self.diagonal_size, self.parameters)} only the diagonal is stored, since they have no "
                 f"product form and more than {DENSE_LIMIT:,} parameters each: {_listed(self.diagonal)}"
             )
         return text

@@ -59,7 +59,7 @@ class Disk:
                 Path(name).unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{size / 2**20:,.0f} MiB of Kronecker factors cannot be kept on disk ({error.strerror or error})",
+                f"{size / 2**20:,.0f} MiB of Kronecker factors cannot be stored on disk ({error.strerror or error})",
                 where=str(self._folder or tempfile.gettempdir()),
                 remedy="make room there, set TMPDIR to another folder, or raise --memory",
             ) from error

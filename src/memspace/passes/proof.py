@@ -1,7 +1,7 @@
 """The proof of a pass: its per-example gradients, weighted by random numbers and summed, equal autograd's.
 
 For cotangents u_kb and Gaussian weights r_kb the pass's Σ r_kb G_kb is compared with autograd's gradient of
-Σ r_kb u_kbᵀ f_b, block by block; one backward pass proves all cotangents at once. The weights tell examples apart: a
+Σ r_kb u_kbᵀ f_b, block by block. One backward pass proves all cotangents at once. The weights tell examples apart: a
 batch that is permuted inside the model does not change an unweighted sum, but does change a weighted one.
 
 False negatives and positives: errors E_kb shift the sum by a Gaussian matrix of mean square Σ‖E_kb‖². The tolerance t

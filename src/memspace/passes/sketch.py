@@ -39,9 +39,9 @@ def sketched(blocks: Sequence[Block], size: int) -> tuple[Block, ...]:
 class GradientSketch(TableStatistic):
     """``sketch`` (n, S): Ω W J_iᵀ u for one random direction u of the outputs, the same for every example.
 
-    W = (F̂ + γI)^-½ in Kronecker bases and Ω has independent N(0, 1/S) entries, so that E⟨s_i, s_j⟩ =
-    uᵀ J_i (F̂ + γI)⁻¹ J_jᵀ u, to a relative error of about S^-½ of the norms (Johnson & Lindenstrauss 1984). Labels
-    do not enter.
+    W = (F̂ + γI)^-½ in Kronecker bases, and Ω has independent N(0, 1/S) entries. So E⟨s_i, s_j⟩ =
+    uᵀ J_i (F̂ + γI)⁻¹ J_jᵀ u, with an error of about S^-½ of the norms (Johnson & Lindenstrauss 1984). Labels do not
+    enter.
 
     Args:
         blocks: at least one; see :func:`sketched`.
