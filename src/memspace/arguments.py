@@ -1,4 +1,4 @@
-"""Arguments of a wrong type end in one sentence, at the door of every public function.
+"""Arguments of a wrong type end in one sentence, at every public function.
 
 The annotations of a function say what it takes. :func:`typed` holds each argument against them before anything runs,
 where the annotation is a class, a number, a word, a container or a choice between these; the rest, tensors and data
@@ -129,7 +129,7 @@ def _check(value: Any, annotation: Any, name: str, where: str) -> Any:
     if typing.get_origin(annotation) is typing.Annotated:
         kind, *extras = typing.get_args(annotation)
         limits = [extra for extra in extras if isinstance(extra, Limit)]
-        value = value if limits and _nan(value) else _check(value, kind, name, where)  # the range says it better
+        value = value if limits and _nan(value) else _check(value, kind, name, where)  # the range's message is better
         for limit in limits:
             value = None if value is None else limit(value, name, where)
         return value
@@ -182,7 +182,7 @@ def _unfit(value: Any, choices: tuple[Any, ...]) -> str:
 
 
 def _kind(choice: Any) -> Kind | None:
-    """How to tell values of one annotation; None where it cannot be told from the value's class."""
+    """The check of values of one annotation; None where the value's class does not show it."""
     origin = typing.get_origin(choice) or choice
     if origin in _PLAIN:
         fits, word = _PLAIN[origin]
@@ -200,7 +200,7 @@ def _kind(choice: Any) -> Kind | None:
 
 
 def _entries(choice: Any) -> Kind | None:
-    """How to tell the entries of a list of words or numbers; None where it holds anything else."""
+    """The check of the entries of a list of words or numbers; None where it contains anything else."""
     origin, of = typing.get_origin(choice), typing.get_args(choice)
     if origin not in _LISTS or not of or (origin is tuple and of[1:] != (...,)):
         return None

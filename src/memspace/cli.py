@@ -39,11 +39,11 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find a command; extensions are imported only where memspace itself has none of that name."""
-        found = super().get_command(ctx, cmd_name)
-        if found is None:
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
             self._add_extensions()
-            found = super().get_command(ctx, cmd_name)
-        return found
+            command = super().get_command(ctx, cmd_name)
+        return command
 
     def _add_extensions(self) -> None:
         load_extensions()
@@ -120,8 +120,8 @@ def _typer_of(made: Sequence[Command]) -> typer.Typer:
 
 def _of_package() -> tuple[Command, ...]:
     """The commands of the package itself: every module of ``commands`` declares its own."""
-    for found in pkgutil.iter_modules(commands.__path__):
-        importlib.import_module(f"{commands.__name__}.{found.name}")
+    for module in pkgutil.iter_modules(commands.__path__):
+        importlib.import_module(f"{commands.__name__}.{module.name}")
     return declared()
 
 
@@ -129,7 +129,11 @@ app = _typer_of(_of_package())
 
 
 def main() -> None:
-    """Entry point: one sentence and an exit code for every failure a user can cause."""
+    """Run the command line: one sentence and an exit code for every failure a user can cause.
+
+    Raises:
+        SystemExit: with the exit code of the failure.
+    """
     as_json = "--json" in sys.argv
     speaks: Callable[[], bool] = lambda: True  # noqa: E731
     for stream in (sys.stdout, sys.stderr):
@@ -186,8 +190,8 @@ def _typed() -> Command | None:
 def _stopped() -> Interrupted:
     made = _typed()
     goes_on = made is not None and made.goes_on
-    kept = goes_on in " ".join(sys.argv) if isinstance(goes_on, str) else goes_on
-    remedy = "finished stages are kept, the same command goes on" if kept else "the same command begins again"
+    resumes = goes_on in " ".join(sys.argv) if isinstance(goes_on, str) else goes_on
+    remedy = "finished stages are kept, the same command goes on" if resumes else "the same command begins again"
     return Interrupted("stopped", where="by the user", remedy=remedy)
 
 

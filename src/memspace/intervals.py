@@ -228,7 +228,7 @@ def of_ratio(above: Any, below: Any) -> Interval:
         below: (n,) numbers.
 
     Returns:
-        The ends, none where the mean below cannot be told from zero.
+        the ends; none where the denominator's mean may be zero.
     """
     a, b = floats(above), floats(below)
     n = len(a)
@@ -239,7 +239,7 @@ def of_ratio(above: Any, below: Any) -> Interval:
     top, bottom = float(a.mean()), float(b.mean())
     square = bottom**2 - q * float(covariance[1, 1])
     if square <= 0:
-        return Interval(None, "what is divided by cannot be told from zero")
+        return Interval(None, "the denominator may be zero")
     middle = top * bottom - q * float(covariance[0, 1])
     root = math.sqrt(max(middle**2 - square * (top**2 - q * float(covariance[0, 0])), 0.0))
     return Interval(((middle - root) / square, (middle + root) / square))

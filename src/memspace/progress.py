@@ -1,4 +1,4 @@
-"""Progress of long work, told to whoever watches: the terminal, a notebook, or nobody."""
+"""Progress of long work, reported to a terminal, a notebook, or nobody."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def group_of_torchrun() -> Iterator[Callable[[], bool]]:
                 dist.destroy_process_group()
             raise
         except BaseException:
-            # The failure is about to be told: torchrun's signal on account of another process comes too late.
+            # The failure is about to be reported: torchrun's signal because of another process comes too late.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise
 

@@ -96,8 +96,8 @@ def test_targets_that_were_shifted_are_counted_where_noise_is_normal(share: floa
         z = torch.where(wrong, z + sign * (3 + 4 * torch.rand(300, generator=g)), z)
         model = fit_outliers(z)
         low, high = model.ends()
-        told += model.told
-        covered += not model.told or low <= float(wrong.double().mean()) <= high
+        told += model.distinguished
+        covered += not model.distinguished or low <= float(wrong.double().mean()) <= high
         expected.append(float(model.p_outlier(z).mean()) - float(wrong.double().mean()))
     assert covered >= 14
     assert told >= 8
@@ -112,7 +112,7 @@ def test_tails_and_skewed_noise_are_no_outliers(kind: str) -> None:
         generator = np.random.default_rng(seed)
         draw = generator.standard_t(3, 300) if kind == "t3" else generator.exponential(size=300) - 1
         model = fit_outliers(torch.from_numpy(draw))
-        alarms += model.told and model.weight > 0.5
+        alarms += model.distinguished and model.weight > 0.5
     assert alarms <= 2
 
 

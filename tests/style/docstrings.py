@@ -57,13 +57,16 @@ class Documented:
 
     @property
     def declared(self) -> bool:
-        """Whether it is declared as a measure, a provider, a table or a part of a chapter.
+        """Whether a declaration describes its parameters and what it returns.
 
-        Its parameters are values of an audit, described by their classes, and what it returns by the declaration.
+        Those of a measure, a provider, a table or a part of a chapter are values of an audit, described by their
+        classes. Those of a command are options, described by their help, and so are the fields of its options.
         """
         if self.name.startswith("auditing/chapters/") and self.node.name in _parts_of_chapters():
             return True
-        return bool(self.decorators & {"measure", "provides", "table"})
+        if self.name.startswith("commands/") and isinstance(self.node, ast.ClassDef):
+            return self.node.name.endswith("Options")
+        return bool(self.decorators & {"measure", "provides", "table", "command"})
 
     @property
     def is_measure(self) -> bool:

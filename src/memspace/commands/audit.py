@@ -39,7 +39,17 @@ class AuditOptions:
     ] = AuditSettings.capacity
 
     def settings(self, seed: int) -> AuditSettings:
-        """Fill the settings of an audit."""
+        """Fill the settings of an audit.
+
+        Args:
+            seed: random seed.
+
+        Returns:
+            the settings.
+
+        Raises:
+            SettingsError: the memory is not a size.
+        """
         queries = tuple(self.query) if self.query else None
         return AuditSettings(
             damping=self.damping,

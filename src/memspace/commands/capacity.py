@@ -41,7 +41,14 @@ class CapacityOptions:
     forgetting: Annotated[bool, option("Also overwrite a first set of labels with a second.", "--forgetting")] = False
 
     def settings(self, seed: int) -> CapacitySettings:
-        """Fill the settings of a measurement of capacity."""
+        """Fill the settings of a measurement of capacity.
+
+        Args:
+            seed: random seed.
+
+        Returns:
+            the settings.
+        """
         from memspace.experiments.capacity import CapacitySettings
 
         load = tuple(sorted(self.load)) if self.load else CapacitySettings.load

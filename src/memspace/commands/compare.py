@@ -55,7 +55,7 @@ def compare(
         folder = out if out is not None else default_folder(f"{task.name}-compared")
         first, second = _state(task, "A", a), _state(task, "B", b)
         task.model.load_state_dict(first)
-        found = compare_networks(
+        comparison = compare_networks(
             task,
             first,
             second,
@@ -66,7 +66,7 @@ def compare(
             settings=settings,
             progress=progress,
         )
-    results = found.results
+    results = comparison.results
     assert results is not None
     tell(output, results.to_dict(), lambda console: summarise(results, folder, console))
 
@@ -79,10 +79,10 @@ def _names_own(which: str) -> bool:
 
 def _place(which: str) -> tuple[Path | None, int] | None:
     """Folder and K of ``DIR@K``, no folder for ``@K``; None for a path."""
-    found = re.fullmatch(r"(.*)@(-?\d+)", which)
-    if found is None or Path(which).is_file():
+    match = re.fullmatch(r"(.*)@(-?\d+)", which)
+    if match is None or Path(which).is_file():
         return None
-    return (Path(found[1]) if found[1] else None), int(found[2])
+    return (Path(match[1]) if match[1] else None), int(match[2])
 
 
 def _called(which: str) -> str:
@@ -114,9 +114,9 @@ def _state(task: Task, name: str, which: str) -> dict[str, Tensor]:
     if run is None or not -count <= place[1] < count:
         where = "the task" if place[0] is None else str(place[0])
         first = "" if place[0] is None else str(place[0])
-        held = f"holds checkpoints {first}@0 to {first}@{count - 1}" if count else "recorded no checkpoints"
+        has = f"holds checkpoints {first}@0 to {first}@{count - 1}" if count else "recorded no checkpoints"
         raise CheckpointError(
-            f"there is no checkpoint {which}: {where} {held}",
+            f"there is no checkpoint {which}: {where} {has}",
             where=name,
             remedy="give a file, or one of those" if count else "give a file",
         )

@@ -36,9 +36,10 @@ class Command:
     """A declared command.
 
     Args:
-        name: what a user types; ``group`` comes before it, where it has one.
+        name: what a user types.
         run: the function as typer reads it: each option an argument of its own.
-        goes_on: whether the same command goes on after Ctrl-C; an option's name: where that option is given.
+        group: comes before the name, where there is one.
+        goes_on: whether the same command resumes after Ctrl-C; an option's name: where that option is given.
     """
 
     name: str
@@ -84,7 +85,11 @@ def command(
 
 
 def declared() -> tuple[Command, ...]:
-    """List the commands declared so far, by group and name."""
+    """List the commands declared so far.
+
+    Returns:
+        the commands, by group and name.
+    """
     return tuple(_declared[key] for key in sorted(_declared))
 
 

@@ -50,18 +50,18 @@ def depth(
     from memspace.verbs.depth import depth as depth_of
 
     with opened(which, output) as (task, progress):
-        found = depth_of(
+        measured = depth_of(
             task, blocks=tuple(blocks or ()), examples=examples, lens=lens, seed=which.seed, progress=progress
         )
 
     def show(console: Console) -> None:
-        size = "×".join(map(str, found.shape))
-        how = "found" if found.found else "named"
-        title = f"{task.name}: {len(found.blocks)} blocks ({how}), hidden state {size}"
-        show_measured(title, found.measurements, found.unmeasured, console)
-        _show_layers(found, console)
+        size = "×".join(map(str, measured.shape))
+        how = "found" if measured.found else "named"
+        title = f"{task.name}: {len(measured.blocks)} blocks ({how}), hidden state {size}"
+        show_measured(title, measured.measurements, measured.unmeasured, console)
+        _show_layers(measured, console)
 
-    tell(output, _content(task.name, found), show)
+    tell(output, _content(task.name, measured), show)
 
 
 def _content(name: str, found: Depth) -> dict[str, Any]:

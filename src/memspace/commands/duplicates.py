@@ -37,16 +37,16 @@ def duplicates(
     if out is not None:
         table_path(out)
     with opened(which, output) as (task, progress):
-        found = find(task, within, rate=rate, seed=which.seed, progress=progress)
+        suspected = find(task, within, rate=rate, seed=which.seed, progress=progress)
     if out is not None:
-        found.save(out)
+        suspected.save(out)
     content: dict[str, Any] = {
         "task": task.name,
         "within": within,
-        "measurements": [m.to_dict() for m in (found.exact, found.near)],
-        "pairs": {column: values[:top] for column, values in found.table.items()},
+        "measurements": [m.to_dict() for m in (suspected.exact, suspected.near)],
+        "pairs": {column: values[:top] for column, values in suspected.table.items()},
     }
-    tell(output, content, lambda console: _show(found, top, console))
+    tell(output, content, lambda console: _show(suspected, top, console))
 
 
 def _show(found: Duplicates, top: int, console: Console) -> None:
@@ -64,5 +64,5 @@ def _show(found: Duplicates, top: int, console: Console) -> None:
         table.add_row(t["kind"][k], *pair, f"{t['similarity'][k]:.4f}", chance, labels)
     console.print(table)
     near = found.near
-    said = f"{near.value:.0f} near ones ({near.estimator})" if isinstance(near, Measurement) else near.reason
-    console.print(f"{found.exact.value:.0f} exact pairs; {said}.")
+    near_pairs = f"{near.value:.0f} near ones ({near.estimator})" if isinstance(near, Measurement) else near.reason
+    console.print(f"{found.exact.value:.0f} exact pairs; {near_pairs}.")

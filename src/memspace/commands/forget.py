@@ -73,9 +73,9 @@ def forget(
         edit = forget_examples(
             task, examples, damping=chosen.damping, method=chosen.method, steps=chosen.steps, seed=which.seed
         )
-        found = account(task, edit, which.seed, retrain=compare)
+        measurements = account(task, edit, which.seed, retrain=compare)
     edit.save(out, force=force)
-    tell_statement(output, edit.statement, found, out, damping=edit.damping)
+    tell_statement(output, edit.statement, measurements, out, damping=edit.damping)
 
 
 def _read(path: Path | None) -> str:

@@ -63,7 +63,17 @@ class EngineOptions:
     ] = 1
 
     def settings(self, seed: int) -> InfluenceSettings:
-        """Fill the settings of an influence."""
+        """Fill the settings of an influence.
+
+        Args:
+            seed: random seed.
+
+        Returns:
+            the settings.
+
+        Raises:
+            SettingsError: the memory is not a size.
+        """
         return InfluenceSettings(memory=parse_memory(self.memory), retrainings=self.retrainings, seed=seed)
 
 
@@ -109,7 +119,7 @@ def _through_training(
     from memspace.attribution.unrolled import Unrolled
 
     settings = engine.settings(seed)
-    found = attribute(
+    influence = attribute(
         task,
         question.query,
         engine=engine.engine,
@@ -119,7 +129,7 @@ def _through_training(
         settings=settings,
         progress=progress,
     )
-    return _Shown.of(found, question.top)
+    return _Shown.of(influence, question.top)
 
 
 def _at_the_end(
@@ -130,9 +140,9 @@ def _at_the_end(
     from memspace.verbs.influence import influence as whole
 
     asked: dict[str, Any] = {"engine": engine.engine, "target": question.target, "settings": engine.settings(seed)}
-    damping, kept = engine.damping, None
+    damping, stored = engine.damping, None
     if out is not None:
-        kept = stream_influence(
+        stored = stream_influence(
             task,
             out,
             question.query,
@@ -142,13 +152,13 @@ def _at_the_end(
             progress=progress,
             **asked,
         )
-        damping = kept.facts["damping"]
+        damping = stored.facts["damping"]
         if question.split is None:
-            return _Shown(kept.facts, kept.queries, kept.positions, kept.outcome, kept.top)
+            return _Shown(stored.facts, stored.queries, stored.positions, stored.outcome, stored.top)
     tokens = "queries" if question.tokens else None
     asked["settings"] = replace(asked["settings"], split=question.split, tokens=tokens)
-    found = whole(task, question.query, damping=damping, progress=progress, **asked)
-    return _Shown.of(found, question.top, kept.facts if kept is not None else None)
+    influence = whole(task, question.query, damping=damping, progress=progress, **asked)
+    return _Shown.of(influence, question.top, stored.facts if stored is not None else None)
 
 
 @dataclass(frozen=True)
@@ -197,16 +207,16 @@ def _facts(found: Influence) -> dict[str, Any]:
 def _show(task: Task, shown: _Shown, console: Console) -> None:
     facts = shown.facts
     name = "-loss" if facts["target"] == "loss" else facts["target"]
-    said = f": influence on {name} by the engine {facts['engine']}, in {facts['unit']}"
-    console.print(styled((task.name, "bold"), said))
+    heading = f": influence on {name} by the engine {facts['engine']}, in {facts['unit']}"
+    console.print(styled((task.name, "bold"), heading))
     console.print("positive: the example supports the outcome (with it minus without it, to first order)")
     console.print(facts["damping_rule"])
-    for told in facts["diagnostics"]:
-        if "reason" in told:
-            console.print(f"{told['name']}: not measured, {told['reason']}")
+    for diagnostic in facts["diagnostics"]:
+        if "reason" in diagnostic:
+            console.print(f"{diagnostic['name']}: not measured, {diagnostic['reason']}")
         else:
-            unit = "" if told["unit"] == "1" else f" {told['unit']}"
-            console.print(f"{told['name']}: {told['value']:.2g}{unit} ({told['estimator']})")
+            unit = "" if diagnostic["unit"] == "1" else f" {diagnostic['unit']}"
+            console.print(f"{diagnostic['name']}: {diagnostic['value']:.2g}{unit} ({diagnostic['estimator']})")
     if not facts["reliable"]:
         console.print(styled((f"take these scores with care: {facts['note']}", "yellow")))
     for q in range(len(shown.queries)):

@@ -56,17 +56,17 @@ def labels(
         table_path(out)
     settings = AuditSettings(damping, parse_memory(memory), which.seed)
     with opened(which, output) as (task, progress):
-        found = judge(task, settings=settings, folds=folds, repeats=repeats, reasons=top, progress=progress)
+        issues = judge(task, settings=settings, folds=folds, repeats=repeats, reasons=top, progress=progress)
     if out is not None:
-        found.save(out, top)
+        issues.save(out, top)
     content: dict[str, Any] = {
         "task": task.name,
-        "measurements": [found.noise.to_dict()],
-        "estimator": found.estimator,
-        "labels": {column: values[:top] for column, values in found.table.items()},
-        "seconds": found.seconds,
+        "measurements": [issues.noise.to_dict()],
+        "estimator": issues.estimator,
+        "labels": {column: values[:top] for column, values in issues.table.items()},
+        "seconds": issues.seconds,
     }
-    tell(output, content, lambda console: _show(task, found, top, console))
+    tell(output, content, lambda console: _show(task, issues, top, console))
 
 
 def _show(task: Task, found: LabelIssues, top: int, console: Console) -> None:
@@ -85,8 +85,8 @@ def _show(task: Task, found: LabelIssues, top: int, console: Console) -> None:
     console.print(table)
     low, high = found.noise.interval or (found.noise.value, found.noise.value)
     what = "outliers" if "p_outlier" in t else "wrong labels"
-    said = f": {found.noise.note}" if found.noise.note else ""
-    console.print(f"Estimated share of {what} {found.noise.value:.1%} ({low:.1%} to {high:.1%}){said}.")
+    note = f": {found.noise.note}" if found.noise.note else ""
+    console.print(f"Estimated share of {what} {found.noise.value:.1%} ({low:.1%} to {high:.1%}){note}.")
     console.print(f"Judged by {found.estimator}; {found.seconds['total']:.1f} s.")
 
 

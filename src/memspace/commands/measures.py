@@ -52,7 +52,7 @@ def _show(listed: list[MeasureDeclaration], console: Console) -> None:
             table.add_column(head, no_wrap=head == "measure", overflow="fold")
         for m in (m for m in listed if m.chapter == chapter):
             unit = "" if m.unit == "1" else m.unit
-            own = "own" if m.cost is not None else ""
-            table.add_row(*map(styled, (m.name, unit, m.estimator, m.source, m.better, own)))
+            passes = "own" if m.cost is not None else ""
+            table.add_row(*map(styled, (m.name, unit, m.estimator, m.source, m.better, passes)))
         console.print(table)
         console.print()

@@ -26,12 +26,12 @@ def opened(which: TaskOptions, output: Output, *, train_network: bool = True) ->
     """Resolve the task that the options name, and show the progress of the work inside.
 
     Args:
-        which: names the task; what its class has besides (weights, parameters, device, ...) is applied to it.
+        which: names the task; further options of its class (weights, parameters, device, ...) are applied to it.
         output: whether progress is shown at all.
         train_network: False where a built-in task needs no trained network.
 
     Yields:
-        The task, and who is told of the progress.
+        the task, and where the work reports.
 
     Raises:
         MemspaceError: the task, its weights or the device are not there.
@@ -39,8 +39,8 @@ def opened(which: TaskOptions, output: Output, *, train_network: bool = True) ->
     from memspace.task.builtin import BuildOptions
     from memspace.task.load import resolve
 
-    given: dict[str, Any] = {name: getattr(which, name) for name in ("seed", "label_noise") if hasattr(which, name)}
-    options = BuildOptions(data_root=which.data_root, train_network=train_network, **given)
+    chosen: dict[str, Any] = {name: getattr(which, name) for name in ("seed", "label_noise") if hasattr(which, name)}
+    options = BuildOptions(data_root=which.data_root, train_network=train_network, **chosen)
     with watching(Terminal(stderr=True), output.silent) as progress:
         weights, run = getattr(which, "weights", None), getattr(which, "run", None)
         task = resolve(which.task, options, progress, weights, run)
@@ -52,7 +52,15 @@ def opened(which: TaskOptions, output: Output, *, train_network: bool = True) ->
 
 
 def watching(console: Console, silent: bool) -> AbstractContextManager[Progress]:
-    """Show progress on the terminal, line by line where it is none, or to nobody."""
+    """Show progress on the terminal, or line by line where standard error is not one.
+
+    Args:
+        console: of standard error.
+        silent: whether nothing is shown.
+
+    Returns:
+        a context that gives the progress.
+    """
     from memspace.report.progress import LineProgress, TerminalProgress
 
     if silent:
@@ -63,7 +71,11 @@ def watching(console: Console, silent: bool) -> AbstractContextManager[Progress]
 
 
 def move_to(model: Any, device: str) -> None:
-    """Move a model to a device; ``cuda`` is this process's own GPU where several processes work together.
+    """Move a model to a device; ``cuda`` is this process's GPU where several processes work together.
+
+    Args:
+        model: the network.
+        device: as torch names it.
 
     Raises:
         TaskError: the device is not there.

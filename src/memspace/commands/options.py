@@ -70,7 +70,15 @@ def option(
 
 
 def out(help: str, shown: str | None = None) -> Any:
-    """Declare ``--out``: where results go, a file or a folder as ``help`` says; ``shown`` where it is not given."""
+    """Declare ``--out``, the place of results.
+
+    Args:
+        help: says whether it is a file or a folder.
+        shown: shown as the default; None: the default itself.
+
+    Returns:
+        the option, for ``Annotated``.
+    """
     return option(help, shown=shown, panel=Output.panel)
 
 
@@ -102,8 +110,8 @@ def parse_memory(text: str) -> int:
     Raises:
         SettingsError: it is not a size.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", text.lower(), re.ASCII)
-    size = math.inf if found is None else float(found[1]) * 1024 ** " kmgt".index(found[2] or " ")
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?\s*", text.lower(), re.ASCII)
+    size = math.inf if match is None else float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")
     if not BYTES.low <= size <= BYTES.high:
         raise SettingsError(f"{text[:60]!r} is not a size", where="--memory", remedy="write for example 4GiB or 512MiB")
     return int(size)
@@ -180,7 +188,7 @@ class PartOptions(NetworkOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """How results are told.
+    """The form in which results are shown.
 
     Args:
         as_json: on one line of standard output, and nothing else there.
@@ -193,13 +201,13 @@ class Output:
 
     @property
     def silent(self) -> bool:
-        """Whether progress is told to nobody."""
+        """Whether no progress is shown."""
         return self.as_json or self.quiet
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileOutput(Output):
-    """Results told, and written to a file.
+    """Results shown, and written to a file.
 
     Args:
         out: the file, JSON.

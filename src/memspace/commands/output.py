@@ -43,7 +43,11 @@ def tell(output: Output, content: dict[str, Any], show: Callable[[Terminal], Non
 
 @contextmanager
 def json_alone() -> Iterator[None]:
-    """Keep standard output for :func:`say_json`: what a user's code prints inside goes to standard error."""
+    """Keep standard output for :func:`say_json`: what a user's code prints inside goes to standard error.
+
+    Yields:
+        nothing.
+    """
     global _standard
     _standard = sys.stdout
     try:
@@ -54,7 +58,11 @@ def json_alone() -> Iterator[None]:
 
 
 def say_json(value: Any) -> None:
-    """Print one line of JSON on standard output; what JSON cannot hold becomes null."""
+    """Print one line of JSON on standard output; what JSON cannot represent becomes null.
+
+    Args:
+        value: plain types, tensors or arrays.
+    """
     from memspace.auditing.results import clean
 
     stream = _standard if _standard is not None else sys.stdout
@@ -62,11 +70,22 @@ def say_json(value: Any) -> None:
 
 
 def default_folder(name: str) -> Path:
-    """Name the folder of a task's results: always within ``runs``, whatever the task is called."""
+    """Name the folder of a task's results: always within ``runs``, whatever the task is called.
+
+    Args:
+        name: of the task.
+
+    Returns:
+        a relative path.
+    """
     safe = re.sub(r"[^\w.+=@ -]+", "_", name)[:100].strip(". ")
     return Path("runs") / (safe or "task")
 
 
 def typed_command() -> str:
-    """Quote the command line as it was typed, to be kept with the results."""
+    """Quote the command line as it was typed, to be stored with the results.
+
+    Returns:
+        the command.
+    """
     return shlex.join(["memspace", *sys.argv[1:]])

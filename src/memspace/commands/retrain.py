@@ -52,7 +52,17 @@ class RetrainOptions:
     memory: Memory = "2GiB"
 
     def settings(self, seed: int) -> RetrainSettings:
-        """Fill the settings of a study."""
+        """Fill the settings of a study.
+
+        Args:
+            seed: random seed.
+
+        Returns:
+            the settings.
+
+        Raises:
+            SettingsError: the memory is not a size.
+        """
         from memspace.experiments.retrain import RetrainSettings
 
         return RetrainSettings(
@@ -96,8 +106,8 @@ def _plan(task: Task, settings: RetrainSettings) -> str:
 
     lines = []
     for _, design, queries in designs_of(task, settings):
-        kept = float(design.kept.double().mean())
-        count = f"{design.seeds.numel():>6,} networks on {kept:.1%} of the data each"
+        share = float(design.kept.double().mean())
+        count = f"{design.seeds.numel():>6,} networks on {share:.1%} of the data each"
         lines.append(f"{design.name:<18}{count}, {len(queries):,} queries")
     return "\n".join(lines)
 
@@ -110,8 +120,8 @@ def _summarise(results: RetrainResults, folder: Path, console: Console) -> None:
     grid.add_column("quantity", no_wrap=True)
     grid.add_column("figure", no_wrap=True)
     grid.add_column("95% interval")
-    for found in results.measurements.values():
-        for m in found:
+    for measurements in results.measurements.values():
+        for m in measurements:
             if isinstance(m, Unmeasured):
                 grid.add_row(m.name, "–", f"not measured: {m.reason}; {m.remedy}")
             else:

@@ -34,8 +34,8 @@ def reweight(
         writable(table_path(out), force)
     with opened(which, output) as (task, _):
         check_task(task)
-        found, measured = reweighted(task, clean, preconditioned, damping, which.seed)
+        weights, measured = reweighted(task, clean, preconditioned, damping, which.seed)
     if out is not None:
-        columns = {"example": range(len(found.weights)), "weight": found.weights.tolist()}
-        save_table(out, columns | {"product": found.products.tolist()})
-    tell_statement(output, found.statement, measured, out)
+        columns = {"example": range(len(weights.weights)), "weight": weights.weights.tolist()}
+        save_table(out, columns | {"product": weights.products.tolist()})
+    tell_statement(output, weights.statement, measured, out)

@@ -49,15 +49,15 @@ def action(
     out: Annotated[Path | None, out("Folder that keeps every finished training.", "runs/NAME-action-NOISE")] = None,
     fresh: Fresh = False,
 ) -> None:
-    """Regularisers of the action, decay, dropout, smoothing and others at equal compute and equal tuning."""
+    """Compare regularisers of the action with decay, dropout, smoothing and others at equal compute and tuning."""
     from memspace.experiments.action_study import StudySettings
     from memspace.verbs.study import study
 
     settings = StudySettings(noise=label_noise, **asdict(chosen))
     with opened(which, output, train_network=False) as (task, progress):
         folder = out if out is not None else default_folder(f"{task.name}-action-{label_noise:g}")
-        found = study(task, out=folder, fresh=fresh, settings=settings, progress=progress)
-    tell(output, found.to_dict(), lambda console: _summarise(found, folder, console))
+        results = study(task, out=folder, fresh=fresh, settings=settings, progress=progress)
+    tell(output, results.to_dict(), lambda console: _summarise(results, folder, console))
 
 
 def _summarise(found: ActionStudy, folder: Path, console: Console) -> None:

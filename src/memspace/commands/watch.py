@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["watch"]
 
-SHOWN = 12  # rows of looks printed
+SHOWN = 12  # probe evaluations printed
 COLUMNS = (
     ("probe_loss", "loss, nats"),
     ("length", "length, nats^½"),
@@ -57,7 +57,7 @@ def watch(
 
 
 def _table(results: Results) -> Table:
-    """Some of the looks, the first and the last among them; blank where a number was not measured."""
+    """Some probe evaluations, the first and the last among them; blank where a number was not measured."""
     looks = results.tables["looks"]
     step = looks.get("step", [])
     columns = [(c, title) for c, title in COLUMNS if any(v is not None and v == v for v in looks.get(c, ()))]

@@ -54,7 +54,7 @@ def calibration_estimate(outputs: Sequence[Tensor], truths: Sequence[Tensor], ot
 
     Args:
         outputs: (n, C) log-probabilities each, by leave-one-out and by refits.
-        truths: labels or laws of them, as given and as inferred, where these can't be told apart.
+        truths: labels or laws of them, as given and as inferred, where these cannot be separated.
         others: further ones that the labels do not exclude.
 
     Returns:

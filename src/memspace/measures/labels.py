@@ -208,7 +208,7 @@ def _concluded(
         return interval, f"no sign of wrong labels; at most {interval[1]:.1%}"
     interval = (0.0, max(min(1.0, mode + overlap), high, noise))
     return interval, (
-        f"wrong labels can't be told from classes that overlap: even the class their judges find likeliest is wrong "
+        f"wrong labels cannot be separated from overlapping classes: even the likeliest class is wrong "
         f"for {overlap:.0%} of the examples, so up to {interval[1]:.0%} of the labels may be wrong"
     )
 

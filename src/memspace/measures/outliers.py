@@ -112,7 +112,7 @@ class OutlierModel:
         return math.fsum(v.weight for v in self.noises if v.share > 0)
 
     @property
-    def told(self) -> bool:
+    def distinguished(self) -> bool:
         """Whether outliers are distinguished from the noise of right targets."""
         return not self.doubt
 
@@ -192,14 +192,14 @@ def _doubt(z: Tensor, model: OutlierModel) -> str:
     """Why outliers are not distinguished: tails explain them, tails are heavy next to them, or the noise is skewed."""
     heavy = math.fsum(v.weight for v in model.noises if v.freedom <= HEAVY)
     if 1 - SURE < model.weight < SURE or (model.weight >= SURE and heavy > 1 - SURE):
-        return "outliers can't be told from noise with heavy tails"
+        return "outliers cannot be separated from noise with heavy tails"
     right = 1 - model.p_outlier(z)
     count = float(right.sum())
     mean = float((right * z).sum()) / count
     spread = math.sqrt(max(float((right * (z - mean).square()).sum()) / count, 1e-300))
     skewness = float((right * ((z - mean) / spread) ** 3).sum()) / count
     if abs(skewness) > SKEWED * math.sqrt(6 / count):
-        return "outliers can't be told from noise that is skewed"
+        return "outliers cannot be separated from skewed noise"
     return ""
 
 

@@ -150,7 +150,7 @@ def _together(judged: list[Judged], p: Tensor) -> tuple[Value, Value]:
         statement = judged[0].model.statement
     elif clear < many:
         statement = (
-            f"wrong labels can't be told from outputs that overlap, or that have too few of one value, at "
+            f"wrong labels cannot be separated from overlap, or one value is too rare, at "
             f"{many - clear} of {many} outputs, so up to {high:.0%} of the labels may be wrong"
         )
     elif low > 0:

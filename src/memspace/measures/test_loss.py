@@ -85,13 +85,13 @@ class LabelLaws:
         true: (m, C) law of the true label.
         observed: (m, C) law of the label as given.
         admitted: laws (m, C) of the true label that the labels do not exclude.
-        told: whether the noise model tells wrong labels from classes that overlap.
+        separable: whether the noise model distinguishes wrong labels from classes that overlap.
     """
 
     true: Tensor
     observed: Tensor
     admitted: Iterable[Tensor]
-    told: bool
+    separable: bool
 
 
 def _margins(held_out: Tensor, value: float, train: float, floor: float = 0.0) -> tuple[float, float, str]:
@@ -140,7 +140,7 @@ def expect_by_law(f: Tensor, y: Tensor, laws: LabelLaws, refits: Refitted, *, lo
     mean = float(held_out.mean())
     lacked = refits.lacked(mean)
     ends = [true, *(_mean_under(law, surprise) for law in laws.admitted)]
-    if not laws.told:
+    if not laws.separable:
         value, against = (
             (true + observed) / 2,
             "half way between true and observed labels, which cannot be separated",
@@ -154,7 +154,7 @@ def expect_by_law(f: Tensor, y: Tensor, laws: LabelLaws, refits: Refitted, *, lo
     value = value - lacked
     below, above, doubt = _margins(held_out, max(ends), refits.train)
     low, high = max(0.0, min(ends) - lacked - below), max(ends) + above
-    source = "leave-one-out that meets" if laws.told and loo is not None else "held-out losses of"
+    source = "leave-one-out that meets" if laws.separable and loo is not None else "held-out losses of"
     how = f"{source} {refits}, put right for the examples they lacked; {against}"
     return Expected(value, (low, high), how, not doubt, doubt)
 

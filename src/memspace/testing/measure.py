@@ -103,7 +103,7 @@ def _check_absence(declared: MeasureDeclaration, given: Mapping[Any, object]) ->
         if need.kind is Measured:
             continue
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # that it fails is told below
+            warnings.simplefilter("ignore", RuntimeWarning)  # the failure is reported below
             made = Workspace({**given, need.kind: WHY}).measure(declared, Measured(()))
         if need.optional:
             failed = [u for u in made if isinstance(u, Unmeasured) and u.reason.startswith("it failed with")]

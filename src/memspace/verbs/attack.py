@@ -20,7 +20,7 @@ def attack(task: Task, *, settings: AttackSettings | None = None, progress: Prog
         task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name. Inputs
             are drawn from the test data, or from the training data where there are none.
         settings: how many inputs, and how hard to search; see :class:`memspace.AttackSettings`.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         distances to another decision in input units, predicted and found, each with its interval; by example in

@@ -42,7 +42,7 @@ def attribute(
         unrolled: seed and point of the gradient through the training. An ensemble of a metric engine takes its point
             from networks: with ``left_out`` s each is trained without a share s of the data.
         settings: of the metric, where one is used.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         scores (Q, N) in the outcome's unit; of ensembles their mean, with its standard error.

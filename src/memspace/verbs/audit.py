@@ -42,7 +42,7 @@ def audit(
         report: whether report.html is written, too.
         command: the command line that asks for it, kept with the settings.
         settings: damping, memory budget, seed; see :class:`memspace.AuditSettings`.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         every measurement with unit and interval; ``results.measurement("generalisation.loo_estimate").value``.

@@ -36,7 +36,7 @@ def capacity(
         depth: hidden layers of those.
         forgetting: also overwrite a first set of labels with a second.
         settings: loads, seeds and steps; see :class:`memspace.CapacitySettings`.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         for each architecture the bits stored, with their interval over seeds: a lower bound of its capacity.

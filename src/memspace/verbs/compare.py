@@ -60,7 +60,7 @@ def compare(
         path: states from a to b, for example the checkpoints of a training: a further start for the search, and an
             upper bound of the length.
         settings: alignment, examples and effort; see :class:`memspace.CompareSettings`.
-        progress: told what is being done.
+        progress: where the work reports.
         **page: ``names``: what the two are called on the page, ``("A", "B")`` unless given. ``out``: folder for
             results.json, the tables and report.html; None writes nothing. ``command``: the command line that asks for
             it, kept with the settings.

@@ -38,7 +38,7 @@ def depth(
             the control is judged on eight times as many.
         lens: ``tuned`` (an affine map per layer, fitted) or ``logit`` (none).
         seed: random seed of the choice of examples.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         measurements of the whole depth, and one per layer in ``layers``, each with unit and interval.

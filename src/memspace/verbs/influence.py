@@ -39,7 +39,7 @@ def influence(
             per query, or a ``Target``.
         damping: γ; None: chosen from the data.
         settings: budget, accuracy, and splits by layers, modes or tokens; see :class:`memspace.InfluenceSettings`.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         scores (Q, N) in the outcome's unit, held in memory, with what speaks for and against them.

@@ -39,7 +39,7 @@ def labels(
             refits; None: an audit's refits.
         repeats: partitions averaged over.
         reasons: for how many of the first examples neighbours in influence are found.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         every training label with its probability of being wrong, likeliest first, and the estimated share of wrong

@@ -45,7 +45,7 @@ def prune(
             weights; ``geometric-median``, whole filters.
         page: HTML file with every method's curve down to ``keep``; None writes nothing.
         settings: of compensated pruning; see :class:`memspace.PruneSettings`.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         the pruned network: its state dict, and accuracy and loss (nats) before and after on the same examples.

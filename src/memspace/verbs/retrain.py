@@ -31,7 +31,7 @@ def retrain(
         out: folder that keeps every finished network and the tables; a call that finds some there goes on from them.
             None writes nothing.
         settings: which parts, how many networks; see :class:`memspace.RetrainSettings`.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         measurements by part with their 95% intervals, tables, and the outcomes of every network.

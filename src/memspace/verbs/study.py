@@ -35,7 +35,7 @@ def study(
             nothing.
         fresh: do not go on from what the folder holds.
         settings: steps, seeds, label noise; see :class:`memspace.StudySettings`.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         means over seeds by method, and paired differences from weight decay with their verdicts.

@@ -33,7 +33,7 @@ def training_action(
         slope_probe: training examples that the slope ‖∇L‖_{F⁻¹} is computed on; lowered likewise.
         memory: bytes for the outputs along the path and for Fisher rows.
         seed: random seed of the choice of examples.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         lengths (nats^½), action and excess (nats), each with its interval; by checkpoint and by segment as tables.

@@ -47,7 +47,7 @@ def pruning_curves(
         space: layout of the networks.
         networks: of one method, at one or several shares.
         surgery: settings of compensated pruning.
-        progress: told what is being done.
+        progress: where the work reports.
 
     Returns:
         a curve for each method.
