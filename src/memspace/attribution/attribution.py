@@ -22,7 +22,14 @@ TRAINING_ENGINES = ("unrolled", "segments", "ensemble")
 
 
 def uses_training(engine: str) -> bool:
-    """True for the engines of this module."""
+    """Tell whether an engine is one of this module.
+
+    Args:
+        engine: its name.
+
+    Returns:
+        True for those of ``TRAINING_ENGINES``, alone or followed by another engine's name.
+    """
     return engine.partition(":")[0] in TRAINING_ENGINES
 
 
@@ -37,14 +44,21 @@ def attribute(
     settings: InfluenceSettings | None = None,
     progress: Progress | None = None,
 ) -> Influence:
-    """The scores of one of ``TRAINING_ENGINES``; queries and target as for every engine.
+    """Score by one of ``TRAINING_ENGINES``; queries and target as for every engine.
 
     Args:
+        task: the network, its data and training.
+        queries: as for :func:`memspace.influence`.
         engine: ``unrolled``, ``segments``, ``ensemble`` (of unrolled) or ``ensemble:`` and any engine's name.
+        target: as for :func:`memspace.influence`.
         networks: of an ensemble, the first of the task's own seed.
         training: seed and point of the gradient through the training. An ensemble of a metric engine takes its point
             from networks: with ``left_out`` s each is trained without a share s of the data.
         settings: of the metric, where one is used.
+        progress: told what is being done.
+
+    Returns:
+        scores (Q, N) in the outcome's unit.
 
     Raises:
         TaskError: an unknown engine; else as the engine.
@@ -75,11 +89,11 @@ def _base(queries: Queries, inner: str, target: Goal, training: Unrolled, settin
     def of(task: Task, seed: int) -> Influence:
         if inner == "unrolled":
             checks = 0 if first else training.checks
-            found = unrolled(task, queries, target=target, settings=replace(training, seed=seed, checks=checks))
+            scored = unrolled(task, queries, target=target, settings=replace(training, seed=seed, checks=checks))
         else:
             damping = first[0].damping if first else None
-            found = influence(task, queries, engine=inner, target=target, damping=damping, settings=settings)
-        first.append(found)
-        return found
+            scored = influence(task, queries, engine=inner, target=target, damping=damping, settings=settings)
+        first.append(scored)
+        return scored
 
     return of

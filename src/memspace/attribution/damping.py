@@ -49,7 +49,14 @@ class Halves:
 
 
 def grid_of(metric: FisherMetric) -> tuple[float, ...]:
-    """Dampings to try: four a decade about the mean of the eigenvalues that carry the trace, tr F² / tr F."""
+    """List the dampings to try: four a decade about the mean of the eigenvalues that carry the trace, tr F² / tr F.
+
+    Args:
+        metric: F.
+
+    Returns:
+        γ, ascending.
+    """
     values = metric.eigenvalues().double()
     typical = float(values.square().sum() / values.sum().clamp_min(1e-300))
     middle = round(STEPS * math.log10(max(typical, 1e-12)))
@@ -59,7 +66,20 @@ def grid_of(metric: FisherMetric) -> tuple[float, ...]:
 def retrain_halves(
     task: Task, target: Target, data: Data, probes: Tensor, count: int, seed: int, progress: Progress
 ) -> Halves | None:
-    """``count`` networks on random halves and their complements; None where the task cannot train."""
+    """Train networks on random halves of the training data and on their complements.
+
+    Args:
+        task: with a way to train.
+        target: the outcome.
+        data: examples that the outcome is asked of.
+        probes: positions of some of them (m,).
+        count: number of networks; of an odd number the last is left out.
+        seed: of the halves and of the trainings.
+        progress: told of the trainings.
+
+    Returns:
+        the halves with the probes' outcomes; None where the task cannot train or fewer than two networks are asked for.
+    """
     if (task.refit is None and task.training is None) or count < 2:
         return None
     generator = torch.Generator().manual_seed(seed + 77)
@@ -69,13 +89,13 @@ def retrain_halves(
         order = torch.randperm(n, generator=generator)
         rows += [order[:half].sort().values, order[half : 2 * half].sort().values]
     index, seeds = torch.stack(rows), [seed + 5000 + k for k in range(len(rows))]
-    found = []
+    outcomes = []
     for model in _trained(task, index, seeds, progress):
         other = Task(model=model, train=task.train, likelihood=task.likelihood)
         f, y = outputs(other, data, index=probes)
-        found.append(target.value(task.likelihood, f.double(), y).detach().cpu())
-    kept = torch.zeros(len(rows), n, dtype=torch.bool).scatter_(1, index, True)
-    return Halves(kept, torch.stack(found))
+        outcomes.append(target.value(task.likelihood, f.double(), y).detach().cpu())
+    trained_on = torch.zeros(len(rows), n, dtype=torch.bool).scatter_(1, index, True)
+    return Halves(trained_on, torch.stack(outcomes))
 
 
 def _trained(task: Task, index: Tensor, seeds: list[int], progress: Progress) -> Iterator[nn.Module]:
@@ -99,18 +119,22 @@ def _trained(task: Task, index: Tensor, seeds: list[int], progress: Progress) ->
 
 
 def agreement(scores: Tensor, halves: Halves) -> Tensor:
-    """Per probe the correlation of predicted and real differences between complementary halves, (m,).
+    """Compare predicted and real differences between complementary halves, by their correlation.
 
     Args:
         scores: (m, N) influence on the probes' outcomes.
+        halves: networks trained on halves of the data.
+
+    Returns:
+        a correlation per probe, (m,).
     """
     sign = halves.kept[::2].to(scores) - halves.kept[1::2].to(scores)  # (S/2, N): a half minus its complement
     predicted = sign @ scores.t()  # (S/2, m)
     real = (halves.outcomes[::2] - halves.outcomes[1::2]).to(scores)
     # Halves are exchangeable with their complements, so the expected difference is zero: nothing is centred.
     norm = predicted.norm(dim=0) * real.norm(dim=0)
-    found: Tensor = (predicted * real).sum(0) / norm.clamp_min(1e-300)
-    return found
+    correlation: Tensor = (predicted * real).sum(0) / norm.clamp_min(1e-300)
+    return correlation
 
 
 def choose_by_agreement(scores_at: Callable[[float], Tensor], grid: Sequence[float], halves: Halves) -> DampingChoice:

@@ -40,11 +40,14 @@ PAIRS = 2_000_000  # training examples × queries up to which auto solves with e
 
 @dataclass(frozen=True)
 class Solved:
-    """``x`` (k, P) = M⁻¹ b; ``iterations`` taken.
+    """Solutions of M x = b.
 
     Args:
+        x: (k, P), M⁻¹ b.
         residual: (k,) relative, of the engine's own system.
         error: (k,) estimated, of x, relative, in the norm of F; infinite where the engine does not know.
+        iterations: steps taken.
+        converged: whether the error asked for was reached.
     """
 
     x: Tensor
@@ -59,10 +62,14 @@ class Engine:
     """One engine, made ready at the network's weights.
 
     Args:
-        name: one of ``ENGINES``; statement: what its F is, for people.
+        name: one of ``ENGINES``.
+        statement: what its F is, for people.
         metric: what solves, or preconditions for ``iterative``.
-        n: training examples; operator: exact products, for ``iterative`` and for checks.
-        tolerance: of the error of iterative solutions; limit: their steps at most; room: numbers they may hold.
+        n: training examples.
+        operator: exact products, for ``iterative`` and for checks.
+        tolerance: of the error of iterative solutions.
+        limit: their steps at most.
+        room: numbers they may hold.
     """
 
     name: str
@@ -75,11 +82,19 @@ class Engine:
     room: int = 2**24
 
     def solve(self, b: Tensor, damping: float) -> Solved:
-        """M⁻¹ b for a stack (k, P), M = n(F + γI)."""
+        """Solve M x = b for several vectors, M = n(F + γI).
+
+        Args:
+            b: (k, P).
+            damping: γ.
+
+        Returns:
+            (k, P) solutions, with what is known of their error.
+        """
         if self.name != "iterative":
             x = self.metric.solve(b, damping) / self.n
             return Solved(x, torch.zeros(len(b)), torch.full((len(b),), math.inf), 0, True)
-        found = solve_damped(
+        solution = solve_damped(
             self.operator,
             b,
             damping,
@@ -88,14 +103,22 @@ class Engine:
             limit=self.limit,
             basis=self.room,
         )
-        x = (found.x / self.n).to(b.dtype)
-        return Solved(x, found.residual, found.error, found.iterations, found.converged)
+        x = (solution.x / self.n).to(b.dtype)
+        return Solved(x, solution.residual, solution.error, solution.iterations, solution.converged)
 
     def modes(self, b: Tensor, damping: float, leading: int) -> tuple[tuple[str, ...], Tensor]:
-        """M⁻¹ b split by eigenvalues of F: names, and (L, k, P) that add up to the whole.
+        """Split M⁻¹ b by eigenvalues of F.
 
         ``leading`` modes of the dual one by one, then the rest of its modes and its null space; EKFAC by decades of
         eigenvalue about γ.
+
+        Args:
+            b: (k, P).
+            damping: γ.
+            leading: modes of the dual told apart.
+
+        Returns:
+            names, and parts (L, k, P) that add up to the whole.
 
         Raises:
             TaskError: the iterative engine knows no spectrum.
@@ -140,11 +163,19 @@ def _edges(values: Tensor, damping: float, leading: int) -> tuple[list[float], t
 
 
 def choose_engine(task: Task, engine: str, queries: int, rows: int) -> tuple[str, str]:
-    """(engine, why). ``auto``: exact where that is affordable, the dual where it holds every row and the iterative one
-    up to ``PAIRS`` pairs of a query and a training example; EKFAC beyond.
+    """Choose the engine.
+
+    ``auto``: exact where that is affordable, the dual where it holds every row and the iterative one up to ``PAIRS``
+    pairs of a query and a training example; EKFAC beyond.
 
     Args:
-        queries: how many will be asked; rows: how many the dual may keep.
+        task: the network and its data.
+        engine: as asked for.
+        queries: how many will be asked.
+        rows: how many the dual may keep.
+
+    Returns:
+        the engine's name, and why it is that one.
 
     Raises:
         TaskError: an unknown engine.
@@ -154,24 +185,31 @@ def choose_engine(task: Task, engine: str, queries: int, rows: int) -> tuple[str
         raise TaskError(
             f"there is no engine {engine!r}", where="engine", remedy=f"use one of auto, {', '.join(ENGINES)}"
         )
-    each, n = outputs_each(task), len(task.train)
-    if engine == "dual" and each > MOST_OUTPUTS:
+    width, n = outputs_each(task), len(task.train)
+    if engine == "dual" and width > MOST_OUTPUTS:
         raise MemoryBudgetError(
-            f"the dual needs each of an example's {each:,} outputs (positions × classes) pulled back",
+            f"the dual needs each of an example's {width:,} outputs (positions × classes) pulled back",
             where="engine dual",
             remedy="use ekfac or iterative",
         )
     if engine != "auto":
         return engine, "asked for"
-    if each <= OUTPUTS and n * each <= rows:
-        return "dual", f"exact for the whole network: {n * each:,} rows"
+    if width <= OUTPUTS and n * width <= rows:
+        return "dual", f"exact for the whole network: {n * width:,} rows"
     if n * queries <= PAIRS:
         return "iterative", f"exact to its tolerance: {n:,} examples, {queries:,} queries"
     return "ekfac", f"{n:,} examples × {queries:,} queries are many for solves with the exact metric"
 
 
 def outputs_each(task: Task) -> int:
-    """Positions × outputs of one example."""
+    """Count positions × outputs of one example.
+
+    Args:
+        task: the network and its data.
+
+    Returns:
+        the count.
+    """
     with torch.no_grad(), evaluating(task.model):
         f = call_model(task.model, move(task.train.batch([0]).x, task.device, task.dtype))
     return int(f[0].numel())
@@ -180,13 +218,23 @@ def outputs_each(task: Task) -> int:
 def prepare(task: Task, space: ParameterSpace, name: str, settings: InfluenceSettings, progress: Progress) -> Engine:
     """Build an engine's metric: two passes over the training data, and its decomposition.
 
+    Args:
+        task: the network and its data.
+        space: its parameters.
+        name: one of ``ENGINES``.
+        settings: budget and accuracy.
+        progress: told what is being done.
+
+    Returns:
+        the engine, ready to solve.
+
     Raises:
         MemoryBudgetError: what it must hold does not fit.
     """
-    n, each = len(task.train), outputs_each(task)
+    n, width = len(task.train), outputs_each(task)
     operator = FisherOperator(task, space, memory=settings.memory // 2)
     if name == "dual":
-        rows = min(settings.rows, n * each)
+        rows = min(settings.rows, n * width)
         need = 8 * rows * (4 * rows)
         if need > settings.memory:
             fit = int(math.sqrt(settings.memory / 32))
@@ -196,13 +244,13 @@ def prepare(task: Task, space: ParameterSpace, name: str, settings: InfluenceSet
                 remedy=f"allow more memory, or at most {fit:,} rows",
             )
         dual = principal_dual(task, space, limit=rows, seed=settings.seed, progress=progress)
-        said = f", {dual.drawn:.0%} of the trace in rows that were drawn" if dual.drawn else ""
-        statement = f"exact dual on {len(dual.rows):,} Fisher rows{said}"
+        drawn = f", {dual.drawn:.0%} of the trace in rows that were drawn" if dual.drawn else ""
+        statement = f"exact dual on {len(dual.rows):,} Fisher rows{drawn}"
         return Engine(name, statement, dual, n, operator, settings.tolerance, settings.limit)
     step = progress.start("Kronecker factors and eigenvalues", 1)
     kind, samples = "exact", 1
-    if n * each > COTANGENTS:
-        kind, samples = "mc", min(each, 8, max(1, COTANGENTS // n))
+    if n * width > COTANGENTS:
+        kind, samples = "mc", min(width, 8, max(1, COTANGENTS // n))
     metric = build(
         task,
         space,

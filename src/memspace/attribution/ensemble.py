@@ -42,19 +42,21 @@ def ensemble(
     left_out: float = 0.0,
     progress: Progress | None = None,
 ) -> Influence:
-    """The mean of the base engine's scores over networks, with its standard error over networks.
+    """Average the base engine's scores over networks, with their standard error over networks.
 
     Args:
+        task: the network and its data.
         base: (task, seed) -> Influence, for example ``lambda t, s: unrolled(t, data, queries, "loss", Unrolled(s))``;
             the same queries each time.
         seeds: of networks trained for this by the task's own recipe.
+        networks: the user's own instead: modules or state dicts; the base is called with their place as seed.
         left_out: share s of the examples that each of these is trained without, every example equally often
             (:func:`memspace.attribution.left_out.kept_parts`); all examples are scored by every network. 0: trained
             on all data.
-        networks: the user's own instead: modules or state dicts; the base is called with their place as seed.
+        progress: told of every network.
 
     Returns:
-        Scores and outcomes are means; ``error`` is s/√M with s the standard deviation over networks (None for one
+        scores and outcomes are means; ``error`` is s/√M with s the standard deviation over networks (None for one
         network). ``reliable`` is False where a member's is.
 
     Raises:
@@ -62,20 +64,7 @@ def ensemble(
             cannot be left out.
     """
     begun = time.perf_counter()
-    checked_share(left_out)
-    count = len(seeds or ()) + len(networks or ())
-    if (seeds is None) == (networks is None) or not 1 <= count <= MOST:
-        raise TaskError(
-            f"an ensemble needs 1 to {MOST} seeds, or as many networks, not {count} of both",
-            where="ensemble",
-            remedy=f"give seeds or networks, {MOST} at most",
-        )
-    if networks is not None and left_out:
-        raise TaskError(
-            "networks of one's own cannot be trained without a share of the examples",
-            where="ensemble",
-            remedy="give seeds for networks trained on parts, or leave left_out at 0",
-        )
+    count = _checked_count(seeds, networks, left_out)
     progress = progress or Silent()
     members: Iterator[tuple[Task, int]]
     if networks is not None:
@@ -114,10 +103,38 @@ def ensemble(
     )
 
 
+def _checked_count(seeds: Sequence[int] | None, networks: Sequence[Network] | None, left_out: float) -> int:
+    """How many networks there are, where seeds or networks are given, and not too many."""
+    checked_share(left_out)
+    count = len(seeds or ()) + len(networks or ())
+    if (seeds is None) == (networks is None) or not 1 <= count <= MOST:
+        raise TaskError(
+            f"an ensemble needs 1 to {MOST} seeds, or as many networks, not {count} of both",
+            where="ensemble",
+            remedy=f"give seeds or networks, {MOST} at most",
+        )
+    if networks is not None and left_out:
+        raise TaskError(
+            "networks of one's own cannot be trained without a share of the examples",
+            where="ensemble",
+            remedy="give seeds for networks trained on parts, or leave left_out at 0",
+        )
+    return count
+
+
 def other_seeds(
     task: Task, seeds: Sequence[int], progress: Progress | None = None, *, left_out: float = 0.0
 ) -> Iterator[tuple[Task, int]]:
-    """The task with networks trained anew, one per seed: on all its data, or each without a share of them.
+    """Train the task's network again, once per seed: on all its data, or each without a share of them.
+
+    Args:
+        task: with a way to train.
+        seeds: one per network.
+        progress: told of the trainings.
+        left_out: share of the examples that each is trained without.
+
+    Returns:
+        (task with that network, seed), one after the other.
 
     Raises:
         TaskError: the task has neither ``training`` nor ``refit``.
@@ -134,7 +151,14 @@ def other_seeds(
 
 
 def checkpoints(task: Task, count: int = MOST) -> list[Mapping[str, Tensor]]:
-    """Up to ``count`` states of the task's recorded training, the last ones.
+    """List the last states of the task's recorded training.
+
+    Args:
+        task: with its ``run``.
+        count: states at most.
+
+    Returns:
+        state dicts.
 
     Raises:
         TaskError: no training was recorded.

@@ -105,17 +105,17 @@ class _Block:
 def _answer(ready: Prepared, asked: Asked, rows: slice, split: str | None, tokens: str | None) -> _Block:
     b = asked.gradients[rows]
     solved = ready.engine.solve(b, ready.damping.value)
-    found = _scored(ready, solved.x, layers=split == "layers", tokens=tokens == "training")
+    scored = _scored(ready, solved.x, layers=split == "layers", tokens=tokens == "training")
     names: tuple[str, ...] = ()
     parts = None
     if split == "layers":
-        names, parts = tuple(ready.space.labels), found["parts"].transpose(0, 1)
+        names, parts = tuple(ready.space.labels), scored["parts"].transpose(0, 1)
     if split == "modes":
         names, x = ready.engine.modes(b, ready.damping.value, ready.settings.modes)
-        each = _scored(ready, x.flatten(0, 1))["scores"]
-        parts = each.reshape(len(each), len(names), len(b)).permute(2, 0, 1)
-    by_token = found["tokens"].permute(2, 0, 1) if tokens == "training" else None
-    return _Block(found["scores"].t().contiguous(), solved, names, parts, by_token)
+        by_mode = _scored(ready, x.flatten(0, 1))["scores"]
+        parts = by_mode.reshape(len(by_mode), len(names), len(b)).permute(2, 0, 1)
+    by_token = scored["tokens"].permute(2, 0, 1) if tokens == "training" else None
+    return _Block(scored["scores"].t().contiguous(), solved, names, parts, by_token)
 
 
 def _scored(ready: Prepared, x: Tensor, *, layers: bool = False, tokens: bool = False) -> dict[str, Tensor]:

@@ -11,7 +11,13 @@ __all__ = ["checked_share", "kept_parts"]
 
 
 def checked_share(left_out: float) -> float:
-    """The share of the examples that a question leaves out.
+    """Check the share of the examples that a question leaves out.
+
+    Args:
+        left_out: the share.
+
+    Returns:
+        the same.
 
     Raises:
         TaskError: it is not from 0 to below 1.
@@ -26,18 +32,27 @@ def checked_share(left_out: float) -> float:
 
 
 def kept_parts(n: int, left_out: float, count: int, seed: int) -> Tensor:
-    """Examples (count, n − out) that stay when each of ``count`` networks leaves out ``left_out`` of n, increasing.
+    """Draw the examples that stay when each of several networks leaves out a share of them.
 
     What is left out are consecutive pieces of a shuffle, a new one when a whole piece no longer fits: halves come as
     complementary pairs, and every example is left out as often as every other, up to one shuffle's rest.
+
+    Args:
+        n: number of examples.
+        left_out: share that each network leaves out.
+        count: number of networks.
+        seed: of the shuffles.
+
+    Returns:
+        positions (count, n − out), increasing.
     """
     out = min(round(left_out * n), n - 1)
     if not out:
         return torch.arange(n).expand(count, n)
     generator = torch.Generator().manual_seed(seed + 6151)
-    kept: list[Tensor] = []
-    while len(kept) < count:
+    parts: list[Tensor] = []
+    while len(parts) < count:
         order = torch.randperm(n, generator=generator)
         for lo in range(0, n - out + 1, out):
-            kept.append(torch.cat([order[:lo], order[lo + out :]]).sort().values)
-    return torch.stack(kept[:count])
+            parts.append(torch.cat([order[:lo], order[lo + out :]]).sort().values)
+    return torch.stack(parts[:count])

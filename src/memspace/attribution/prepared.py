@@ -40,7 +40,15 @@ Goal = str | Target | Callable[[Tensor, Tensor], Tensor]
 
 
 class Ways(TypedDict, total=False):
-    """How a question about influence is answered, by name; see :func:`prepared` for what is meant otherwise."""
+    """How a question about influence is answered, by name; see :func:`prepared` for what is meant otherwise.
+
+    Args:
+        engine: ``ekfac``, ``dual``, ``iterative`` or ``auto``.
+        target: the outcome.
+        damping: γ; None: chosen.
+        settings: budget and accuracy.
+        progress: told what is being done.
+    """
 
     engine: str
     target: Goal
@@ -51,7 +59,17 @@ class Ways(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that does not depend on the queries: an engine and its damping, ready for any number of questions."""
+    """Everything that does not depend on the queries: an engine and its damping, ready for any number of questions.
+
+    Args:
+        task: the network and its data.
+        space: its parameters.
+        target: the outcome.
+        engine: at the network's weights.
+        damping: as chosen.
+        settings: budget and accuracy.
+        progress: told what is being done.
+    """
 
     task: Task
     space: ParameterSpace
@@ -79,7 +97,21 @@ def score_pass(
     batch: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """One pass over the training data (or those at ``index``): inner products with x (Q, P); see ``PairScores``."""
+    """Compute inner products of training examples' gradients with vectors, in one pass; see ``PairScores``.
+
+    Args:
+        task: the network and its data.
+        space: its parameters.
+        x: (Q, P).
+        index: positions of the examples; None: all.
+        layers: also by layer.
+        tokens: also by position of the training examples.
+        batch: examples at a time; None: by the size of the network's signals.
+        progress: told of every batch.
+
+    Returns:
+        ``scores`` (N, Q), and ``parts`` or ``tokens`` where asked for.
+    """
     table = PairScores(space.blocks, x, layers=layers, tokens=tokens)
     run_pass(
         task,
@@ -101,12 +133,21 @@ def prepared(
     queries: Tensor | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """An engine at the task's weights with its damping chosen.
+    """Make an engine ready at the task's weights and choose its damping.
 
     Args:
+        task: the network and its data.
+        engine: ``ekfac``, ``dual``, ``iterative`` or ``auto``.
+        target: the outcome.
         damping: γ, or None: by agreement with networks retrained on halves of the data where the task can train, else
             by the training's own scale or the evidence (see ``memspace.attribution.damping``).
-        data, queries: what will be asked; probes for the damping are drawn from the same data, other examples first.
+        settings: budget and accuracy.
+        data: what will be asked about; probes for the damping are drawn from it.
+        queries: positions in ``data`` that will be asked about: other examples are drawn first.
+        progress: told what is being done.
+
+    Returns:
+        the engine with its damping.
 
     Raises:
         TaskError: an unknown engine or target.
@@ -129,7 +170,16 @@ def prepared(
 def judged(
     ready: Prepared, asked: Asked, solved: Sequence[Solved]
 ) -> tuple[bool, str, tuple[Measurement | Unmeasured, ...]]:
-    """(reliable, why not, diagnostics) of a finished question."""
+    """Judge the answers to a question.
+
+    Args:
+        ready: the engine.
+        asked: the question.
+        solved: its solutions, in order.
+
+    Returns:
+        whether to rely on the scores, why not, and the diagnostics.
+    """
     engine, notes = ready.engine, []
     diagnostics: list[Measurement | Unmeasured] = []
     name = "influence.residual"
@@ -137,13 +187,13 @@ def judged(
         diagnostics += _iterated(engine, solved)
         notes += [m.note for m in diagnostics if isinstance(m, Measurement) and not m.reliable]
     else:
-        found = attempt(name, lambda: _checked(ready, asked, solved[0].x), "use the engine dual")
-        if isinstance(found, Unmeasured):
-            diagnostics.append(found)
+        checks = attempt(name, lambda: _checked(ready, asked, solved[0].x), "use the engine dual")
+        if isinstance(checks, Unmeasured):
+            diagnostics.append(checks)
             notes += ["its solutions were not held against exact products"] if engine.name == "ekfac" else []
         else:
-            diagnostics += found
-            notes += [m.note for m in found if not m.reliable]
+            diagnostics += checks
+            notes += [m.note for m in checks if not m.reliable]
     if not ready.damping.reliable:
         notes.append("the damping is uncalibrated" if not ready.damping.grid else "the damping could not be settled")
     return not notes, "; ".join(notes), tuple(diagnostics)
@@ -153,15 +203,15 @@ def _iterated(engine: Engine, solved: Sequence[Solved]) -> list[Measurement]:
     """What conjugate gradients say of themselves; the error is stated of the worst query."""
     residual, error = max(float(s.residual.max()) for s in solved), max(float(s.error.max()) for s in solved)
     steps, n = max(s.iterations for s in solved), engine.n
-    said = beyond(error, max(SOLUTION, engine.tolerance), "the error of the solves, rounding included,")
+    doubt = beyond(error, max(SOLUTION, engine.tolerance), "the error of the solves, rounding included,")
     if not all(s.converged for s in solved):
-        said = f"not converged in {steps} steps: an error of {error:.1e} against {engine.tolerance:.1e}"
-    if said:
-        said += "; use the engine dual, more damping, or more steps (limit)"
+        doubt = f"not converged in {steps} steps: an error of {error:.1e} against {engine.tolerance:.1e}"
+    if doubt:
+        doubt += "; use the engine dual, more damping, or more steps (limit)"
     how = "‖x − x*‖/‖x*‖ of the worst query, x − x* in the norm of F + γI, x* in that of F; estimated from the steps"
     return [
         Measurement("influence.residual", residual, "1", "worst relative residual of the solves", n),
-        Measurement("influence.solution_error", error, "1", how, n, reliable=not said, note=said),
+        Measurement("influence.solution_error", error, "1", how, n, reliable=not doubt, note=doubt),
         Measurement("influence.iterations", float(steps), "1", "conjugate gradient steps", n),
     ]
 
@@ -176,23 +226,23 @@ def _checked(ready: Prepared, asked: Asked, x: Tensor) -> list[Measurement]:
         operator = FisherOperator(task, ready.space, index=index, memory=ready.settings.memory // 2)
         n, few = len(index), 1
     b, x = asked.gradients[:few], engine.n * x[:few].double()
-    found = solution_error(operator, b, x, gamma, lambda r: engine.metric.solve(r, gamma))
+    errors = solution_error(operator, b, x, gamma, lambda r: engine.metric.solve(r, gamma))
     queries = f"{len(b)} {'query' if len(b) == 1 else 'queries'}"
-    residual, typical = float(found.residual.mean()), found.typical
-    said = beyond(residual, RESIDUAL, "the relative residual of the solves")
+    residual, typical = float(errors.residual.mean()), errors.typical
+    doubt = beyond(residual, RESIDUAL, "the relative residual of the solves")
     how = f"mean relative residual of (F + γI)x = ∇q by exact products, {queries}"
-    diagnostics = [Measurement("influence.residual", residual, "1", how, n, reliable=not said, note=said)]
+    diagnostics = [Measurement("influence.residual", residual, "1", how, n, reliable=not doubt, note=doubt)]
     if engine.name != "ekfac":
         return diagnostics
-    said = beyond(typical, SOLUTION, "EKFAC's relative error in scores")
-    if said:
-        cosine = float(found.cosine.mean())
+    doubt = beyond(typical, SOLUTION, "EKFAC's relative error in scores")
+    if doubt:
+        cosine = float(errors.cosine.mean())
         advice = "read their order, not their size" if cosine > ORDERED else "use the engine iterative"
-        said += f" (cosine to the exact ones {cosine:.2f}): {advice}"
-    elif not found.settled:
-        said = "EKFAC's error in scores is not known: exact products did not settle it"
+        doubt += f" (cosine to the exact ones {cosine:.2f}): {advice}"
+    elif not errors.settled:
+        doubt = "EKFAC's error in scores is not known: exact products did not settle it"
     how = f"‖x − x*‖/‖x*‖ in the norm of F: root mean square error of scores, relative; exact products, {queries}"
-    return [*diagnostics, Measurement("influence.solution_error", typical, "1", how, n, reliable=not said, note=said)]
+    return [*diagnostics, Measurement("influence.solution_error", typical, "1", how, n, reliable=not doubt, note=doubt)]
 
 
 def _choose(
@@ -214,14 +264,14 @@ def _choose(
         return uncalibrated(task, space, engine.metric)
     b = ask(task, space, target, data, probes, progress=progress).gradients
     grid = grid_of(engine.metric)[:: 2 if few > 1 else 1]
-    found: dict[float, Tensor] = {}
+    by_damping: dict[float, Tensor] = {}
     step = max(1, settings.memory // (64 * space.size * len(b)))
     for k in range(0, len(grid), step):
         some = grid[k : k + step]
         x = torch.cat([engine.solve(b, g).x for g in some])
         scores = score_pass(task, space, x, batch=settings.batch, progress=progress)["scores"]
-        found |= dict(zip(some, scores.t().cpu().reshape(len(some), len(b), -1), strict=True))
-    return choose_by_agreement(found.__getitem__, grid, halves)
+        by_damping |= dict(zip(some, scores.t().cpu().reshape(len(some), len(b), -1), strict=True))
+    return choose_by_agreement(by_damping.__getitem__, grid, halves)
 
 
 def _probes(data: Data, queries: Tensor | None, count: int, seed: int) -> Tensor:
@@ -234,6 +284,14 @@ def _probes(data: Data, queries: Tensor | None, count: int, seed: int) -> Tensor
 
 
 def checked_target(task: Task, target: Goal) -> Target:
-    """The target, held against the network's outputs."""
+    """Read a target and hold it against the network's outputs.
+
+    Args:
+        task: the network and its law.
+        target: as a user gives it.
+
+    Returns:
+        the target.
+    """
     f, _ = outputs(task, task.train, index=torch.tensor([0]))
     return target_of(target, task.likelihood, int(f.shape[-1]))

@@ -29,8 +29,10 @@ class Asked:
     """Gradients of outcomes.
 
     Args:
-        gradients: (Q, P); outcome: (Q,); queries: (Q,) positions in the query data; positions: (Q,) within the
-            sequence where each is an outcome of its own.
+        gradients: (Q, P).
+        outcome: (Q,).
+        queries: (Q,) positions in the query data.
+        positions: (Q,) within the sequence where each is an outcome of its own.
     """
 
     gradients: Tensor
@@ -40,7 +42,14 @@ class Asked:
 
 
 def queries_of(task: Task, queries: Queries) -> tuple[Data, Tensor]:
-    """(query data, which of them). Numbers refer to the test data, or to the training data where there are none.
+    """Read which examples are asked about.
+
+    Args:
+        task: with its data.
+        queries: positions in the test data, or in the training data where there are none; other data; None: all.
+
+    Returns:
+        the query data, and positions in them.
 
     Raises:
         DataError: none, or one that is out of range or not a whole number.
@@ -75,22 +84,32 @@ def ask(
     memory: int = 4 * 2**30,
     progress: Progress | None = None,
 ) -> Asked:
-    """Gradients of the outcomes of the examples at ``index``.
+    """Compute the gradients of the outcomes of examples.
 
     Args:
+        task: the network and its law.
+        space: its parameters.
+        target: the outcome.
+        data: the query data.
+        index: positions of the examples.
         apart: every position of a sequence is an outcome of its own; padded ones are left out.
+        memory: bytes for the gradients.
+        progress: told of every batch.
+
+    Returns:
+        the gradients (Q, P), in the outcome's unit.
 
     Raises:
         TaskError: positions are asked for of a network without, or of an outcome about the whole sequence.
         MemoryBudgetError: their gradients do not fit.
     """
-    law, each = task.likelihood, 16 * space.size
-    if each * len(index) > memory:
+    law, bytes_each = task.likelihood, 16 * space.size
+    if bytes_each * len(index) > memory:
         raise MemoryBudgetError(
             f"the gradients of {len(index):,} outcomes in {space.size:,} parameters need "
-            f"{each * len(index) / 2**30:.2g} GiB",
+            f"{bytes_each * len(index) / 2**30:.2g} GiB",
             where="memory budget",
-            remedy=f"allow more, or ask fewer queries at a time (at most {memory // each:,})",
+            remedy=f"allow more, or ask fewer queries at a time (at most {memory // bytes_each:,})",
         )
     table = OutcomeGradients(space.blocks, lambda f, y: target.cotangent(law, f, y), apart)
     most = max(1, AT_ONCE // space.size)
@@ -100,11 +119,11 @@ def ask(
         [table],
         PassOptions(data=data, index=index, most=most, progress=progress, what="gradients of outcomes"),
     )
-    found = table.finish()
-    f, y = found["f"], found["y"]
+    columns = table.finish()
+    f, y = columns["f"], columns["y"]
     by_position = target.by_position(law, f, y).detach()
     if not apart:
-        return Asked(found["gradients"], target.value(law, f, y).detach(), index, None)
+        return Asked(columns["gradients"], target.value(law, f, y).detach(), index, None)
     if f.dim() == 2 or by_position.dim() == 1:
         raise TaskError(
             "outcomes by position need a network with positions and a target that gives one number for each",
@@ -115,7 +134,7 @@ def ask(
     t = weight.shape[1]
     keep = weight.flatten().cpu()
     return Asked(
-        found["gradients"][keep.to(f.device)],
+        columns["gradients"][keep.to(f.device)],
         by_position.flatten()[keep.to(f.device)],
         index.repeat_interleave(t)[keep],
         torch.arange(t).repeat(len(index))[keep],

@@ -36,8 +36,10 @@ class Top:
     """Per query the training examples of greatest and least score.
 
     Args:
-        supporters, opposers: (Q, k) positions in the training data, strongest first.
-        support, opposition: (Q, k) their scores.
+        supporters: (Q, k) positions in the training data, strongest first.
+        support: (Q, k) their scores.
+        opposers: (Q, k) positions, strongest first.
+        opposition: (Q, k) their scores.
     """
 
     supporters: Tensor
@@ -54,16 +56,24 @@ class Influence(Shown):
 
     Args:
         scores: (Q, N).
-        engine: which way they were computed; target, unit: which outcome.
-        queries: (Q,) positions in the query data; positions: (Q,) within the sequence, where each token is a query.
+        engine: which way they were computed.
+        target: which outcome.
+        unit: of the outcome.
+        queries: (Q,) positions in the query data.
         outcome: (Q,) the outcomes of the network as it is (mean over networks for ensembles).
-        damping: γ of (F + γI)⁻¹, or None where the engine has none; damping_rule: how it was chosen, one sentence.
-        reliable: False where the engine's own diagnostics, or the rule of the damping, say so; ``note``: why.
+        damping: γ of (F + γI)⁻¹, or None where the engine has none.
+        damping_rule: how it was chosen, one sentence.
+        positions: (Q,) within the sequence, where each token is a query.
+        reliable: False where the engine's own diagnostics, or the rule of the damping, say so.
+        note: why it is not reliable.
         diagnostics: residuals, iterations, fidelity, cost: measured, or absent with the reason.
         parts: the split, where asked for.
         tokens: (Q, N, T) scores by training position, where asked for; they sum to the whole.
         seconds: of wall-clock.
         error: (Q, N) standard error of the scores over networks, where several were asked.
+
+    Raises:
+        ValueError: scores and queries do not fit.
     """
 
     scores: Tensor
@@ -123,21 +133,37 @@ class Influence(Shown):
             raise ValueError(f"scores are (Q, N) for Q queries, got {tuple(self.scores.shape)}, {len(self.queries)}")
 
     def top(self, k: int) -> Top:
-        """The k strongest supporters and opposers of every query."""
+        """List the strongest supporters and opposers of every query.
+
+        Args:
+            k: how many of each, at most.
+
+        Returns:
+            positions and scores, (Q, k).
+        """
         k = min(k, self.scores.shape[1])
         most, least = self.scores.topk(k, 1), self.scores.topk(k, 1, largest=False)
         return Top(most.indices, most.values, least.indices, least.values)
 
     def group(self, without: Tensor) -> Tensor:
-        """Predicted change of each outcome when examples are left out, (S, Q), to first order additive.
+        """Predict the change of each outcome when examples are left out, to first order additive.
 
         Args:
             without: (S, N) True where an example is left out.
+
+        Returns:
+            (S, Q), in the outcome's unit.
         """
         return -(without.to(self.scores) @ self.scores.t())
 
     def diagnostic(self, name: str) -> Measurement | Unmeasured:
-        """One of the diagnostics by name.
+        """Look a diagnostic up.
+
+        Args:
+            name: for example ``"influence.residual"``.
+
+        Returns:
+            the measurement, or why it is absent.
 
         Raises:
             KeyError: there is none of that name.

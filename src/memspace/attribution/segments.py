@@ -40,27 +40,37 @@ SOURCE = "bae2024"
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a training: the place of its checkpoint in the recording, and its learning-rate time τ."""
+    """A stretch of a training.
+
+    Args:
+        state: place of its checkpoint in the recording.
+        time: its learning-rate time τ.
+    """
 
     state: int
     time: float
 
 
 def cut(run: Run, count: int) -> tuple[Segment, ...]:
-    """Up to ``count`` stretches of equal learning-rate time, each with the recorded state nearest its middle.
+    """Cut a training into stretches of equal learning-rate time, each with the recorded state nearest its middle.
 
-    Stretches that share their nearest state are one.
+    Args:
+        run: the recorded training.
+        count: stretches at most; those that share their nearest state are one.
+
+    Returns:
+        the stretches in order.
     """
     whole = run.time[-1]
     edges = [whole * k / count for k in range(count + 1)]
-    found: list[Segment] = []
+    pieces: list[Segment] = []
     for low, high in pairwise(edges):
         near = min(range(len(run.time)), key=lambda i: abs(run.time[i] - (low + high) / 2))
-        if found and found[-1].state == near:
-            found[-1] = Segment(near, found[-1].time + high - low)
+        if pieces and pieces[-1].state == near:
+            pieces[-1] = Segment(near, pieces[-1].time + high - low)
         else:
-            found.append(Segment(near, high - low))
-    return tuple(found)
+            pieces.append(Segment(near, high - low))
+    return tuple(pieces)
 
 
 def segmented(
@@ -74,18 +84,25 @@ def segmented(
     settings: InfluenceSettings | None = None,
     progress: Progress | None = None,
 ) -> Influence:
-    """What each training example's presence added to each query's outcome over the recorded training, (Q, N).
+    """Score what each training example's presence added to each query's outcome over the recorded training.
+
+    Bae et al. 2024 (SOURCE). Biased: the metric's approximation, constant within a segment.
 
     Args:
-        task: with its ``run``; queries, target: as in :func:`memspace.attribution.influence.influence`.
+        task: with its ``run``.
+        queries: as for :func:`memspace.attribution.influence.influence`.
+        target: as for :func:`memspace.attribution.influence.influence`.
         engine: the metric of every segment, ``ekfac`` or ``dual``.
         count: segments at most.
         momentum: μ; the learning-rate time is divided by 1 − μ. None: the recipe's, 0 where there is none.
+        settings: budget and accuracy of the metric.
+        progress: told of every segment.
+
+    Returns:
+        scores (Q, N) in the outcome's unit.
 
     Raises:
         TaskError: no training was recorded, or one of no length.
-
-    Source: Bae et al. 2024 (SOURCE). Biased: the metric's approximation, constant within a segment.
     """
     begun = time.perf_counter()
     settings, progress = settings or InfluenceSettings(), progress or Silent()
@@ -137,7 +154,15 @@ def segmented(
 
 
 def filtered(tau: float, decay: float) -> Callable[[Tensor], Tensor]:
-    """r(x) = (1 − e^{−τ(x + γ)}) / (x + γ), τ where x + γ = 0."""
+    """Make r(x) = (1 − e^{−τ(x + γ)}) / (x + γ), τ where x + γ = 0.
+
+    Args:
+        tau: learning-rate time τ.
+        decay: γ.
+
+    Returns:
+        the function of eigenvalues x.
+    """
 
     def of(x: Tensor) -> Tensor:
         damped = x + decay

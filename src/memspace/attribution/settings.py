@@ -11,17 +11,18 @@ __all__ = ["InfluenceSettings"]
 
 @dataclass(frozen=True)
 class InfluenceSettings:
-    """Budget, accuracy, cost of calibration, and what else is told besides the scores.
+    """Budget, accuracy, cost of calibration, and what else is told next to the scores.
 
     Args:
-        memory: bytes that may be held besides model and data.
+        memory: bytes that may be held, excluding model and data.
         rows: Fisher rows the dual holds at most; their Gram matrix is decomposed.
-        tolerance: of the iterative engine, the estimated relative error of scores; limit: its steps at most.
+        tolerance: of the iterative engine, the estimated relative error of scores.
+        limit: of the iterative engine, its steps at most.
         retrainings: networks trained on halves of the data to choose the damping, where the task can train and no
             damping is given; 0: none, the damping is then uncalibrated.
         probes: outcomes they are compared on.
         modes: leading eigenmodes told apart in a split by modes.
-        seed: of every random choice.
+        seed: random seed.
         batch: examples at a time (None: by the size of the network's signals).
         chunk: training examples whose scores are written at a time when scores go to a file (None: by their number).
         split: ``layers`` or ``modes``: also the parts of the scores, (Q, N, L); they sum to the scores.

@@ -48,7 +48,10 @@ class Stored:
 
     Args:
         folder: holds ``scores.parquet`` (query, position for outcomes by token, train, score) and ``top.json``.
-        top: the strongest of every query; queries, positions, outcome: as in ``Influence``.
+        top: the strongest of every query.
+        queries: as in ``Influence``.
+        positions: as in ``Influence``.
+        outcome: as in ``Influence``.
         facts: engine, target, unit, damping and its rule, reliability, diagnostics: as in ``top.json``.
         pieces: how many were computed now, and how many there are; fewer where an interrupted run was gone on with.
     """
@@ -154,7 +157,10 @@ def _solve(question: _Question, goal: Target, asked: Asked, key: str, state: dic
     """Solve for every query, keeping what costs most first; return what is to be said of the solutions.
 
     Args:
+        question: as asked.
         goal: the outcome, checked.
+        asked: its gradients.
+        key: of the question, kept with what an interrupted run leaves.
         state: what an interrupted run left: its damping, if it got so far.
     """
     parts, task = question.parts, question.task
@@ -169,8 +175,8 @@ def _solve(question: _Question, goal: Target, asked: Asked, key: str, state: dic
     for k in range(0, len(asked.outcome), ready.at_once):
         path = parts / f"solved-{k:08d}.safetensors"
         if not path.exists():
-            found = ready.engine.solve(asked.gradients[k : k + ready.at_once], ready.damping.value)
-            _keep(path, found)
+            solution = ready.engine.solve(asked.gradients[k : k + ready.at_once], ready.damping.value)
+            _keep(path, solution)
         solved.append(_solved(path, task))
     reliable, note, diagnostics = judged(ready, asked, solved)
     facts = {
@@ -228,9 +234,9 @@ def _keep(path: Path, found: Solved) -> None:
 
 
 def _solved(path: Path, task: Task) -> Solved:
-    kept = load_file(str(path))
-    steps, converged = kept["about"].tolist()
-    x, residual, error = (kept[name].to(task.device) for name in ("x", "residual", "error"))
+    tensors = load_file(str(path))
+    steps, converged = tensors["about"].tolist()
+    x, residual, error = (tensors[name].to(task.device) for name in ("x", "residual", "error"))
     return Solved(x, residual, error, int(steps), bool(converged))
 
 
@@ -288,7 +294,7 @@ def _join(folder: Path, pieces: list[_Piece], asked: Asked, facts: dict[str, Any
     q = len(asked.outcome)
     most = (torch.full((q, 0), 0.0), torch.zeros(q, 0, dtype=torch.long))
     least = most
-    kept: dict[int, tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]] = {}
+    strongest: dict[int, tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]] = {}
 
     def write(path: Path) -> None:
         first = pq.read_schema(pieces[0].path)
@@ -300,13 +306,13 @@ def _join(folder: Path, pieces: list[_Piece], asked: Asked, facts: dict[str, Any
                 scores = torch.from_numpy(table["score"].to_numpy().copy()).reshape(-1, piece.high - piece.low)
                 index = torch.arange(piece.low, piece.high).expand_as(scores)
                 empty = (scores[:, :0], index[:, :0])
-                up, down = kept.get(piece.first, (empty, empty))
-                kept[piece.first] = (_strongest(up, scores, index, k, 1), _strongest(down, scores, index, k, -1))
+                up, down = strongest.get(piece.first, (empty, empty))
+                strongest[piece.first] = (_strongest(up, scores, index, k, 1), _strongest(down, scores, index, k, -1))
 
     written(folder / SCORES, write)
-    order = sorted(kept)
-    most = tuple(torch.cat([kept[f][0][i] for f in order]) for i in (0, 1))  # type: ignore[assignment]
-    least = tuple(torch.cat([kept[f][1][i] for f in order]) for i in (0, 1))  # type: ignore[assignment]
+    order = sorted(strongest)
+    most = tuple(torch.cat([strongest[f][0][i] for f in order]) for i in (0, 1))  # type: ignore[assignment]
+    least = tuple(torch.cat([strongest[f][1][i] for f in order]) for i in (0, 1))  # type: ignore[assignment]
     return Top(most[1], most[0], least[1], least[0])
 
 

@@ -35,7 +35,15 @@ class Target:
     unit: str = "nats"
 
     def by_position(self, law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
-        """The outcome at every position, (Q, ...); 0 at padded ones.
+        """Compute the outcome at every position.
+
+        Args:
+            law: the output law.
+            f: outputs (Q, ..., C).
+            y: labels (Q, ...).
+
+        Returns:
+            (Q, ...), 0 at padded positions; (Q,) where it is about the whole sequence.
 
         Raises:
             TaskError: the outcome is not one number per query or position.
@@ -43,9 +51,9 @@ class Target:
         """
         q = self.outcome(law, f, y)
         if not isinstance(q, Tensor) or q.shape not in (f.shape[:1], f.shape[:-1]):
-            found = f"shape {tuple(q.shape)}" if isinstance(q, Tensor) else type(q).__name__
+            got = f"shape {tuple(q.shape)}" if isinstance(q, Tensor) else type(q).__name__
             raise TaskError(
-                f"the target gives {found} for outputs of shape {tuple(f.shape)}",
+                f"the target gives {got} for outputs of shape {tuple(f.shape)}",
                 where=f"target {self.name}",
                 remedy="return one number per query, or one per query and position",
             )
@@ -59,7 +67,16 @@ class Target:
         return q * law.weight(f, y) if q.dim() > 1 else q
 
     def value(self, law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
-        """The outcome of every query, (Q,): positions summed."""
+        """Compute the outcome of every query, positions summed.
+
+        Args:
+            law: the output law.
+            f: outputs (Q, ..., C).
+            y: labels (Q, ...).
+
+        Returns:
+            (Q,), in the target's unit.
+        """
         q = self.by_position(law, f, y)
         return q.flatten(1).sum(1) if q.dim() > 1 else q
 
@@ -75,7 +92,15 @@ class Target:
                 )
 
     def cotangent(self, law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
-        """∂q/∂f, (Q, ..., C), of each query's outcome.
+        """Differentiate each query's outcome in the outputs.
+
+        Args:
+            law: the output law.
+            f: outputs (Q, ..., C).
+            y: labels (Q, ...).
+
+        Returns:
+            ∂q/∂f, (Q, ..., C).
 
         Raises:
             TaskError: it depends on the other queries, or not on the outputs.
@@ -116,12 +141,27 @@ TARGETS = {"loss": Target("loss", _loss), "margin": Target("margin", _margin)}
 
 
 def logit_difference(a: int, b: int) -> Target:
-    """f_a − f_b: what speaks for class a rather than b, whatever the label."""
+    """Make the outcome f_a − f_b: what speaks for class a rather than b, whatever the label.
+
+    Args:
+        a: class it speaks for.
+        b: class it speaks against.
+
+    Returns:
+        the target.
+    """
     return Target(f"logit {a} - {b}", lambda law, f, y: f[..., a] - f[..., b])
 
 
 def log_probability(k: int) -> Target:
-    """The log-probability of class k, whatever the label."""
+    """Make the log-probability of a class the outcome, whatever the label.
+
+    Args:
+        k: the class.
+
+    Returns:
+        the target, nats.
+    """
 
     def outcome(law: Likelihood, f: Tensor, y: Tensor) -> Tensor:
         return nn.functional.logsigmoid(_log_odds(law, f, torch.full(f.shape[:-1], k, device=f.device)))
@@ -132,12 +172,17 @@ def log_probability(k: int) -> Target:
 def target_of(
     target: str | Target | Callable[[Tensor, Tensor], Tensor], law: Likelihood, outputs: int | None = None
 ) -> Target:
-    """A target from what a user gives: a name, a function of (f, y), or a target.
+    """Make a target from what a user gives: a name, a function of (f, y), or a target.
 
     Names: ``loss`` (the outcome is −loss), ``margin``, ``logit:A-B``, ``logp:K``.
 
     Args:
+        target: as given.
+        law: the output law.
         outputs: C, where known: class numbers are checked against it.
+
+    Returns:
+        the target.
 
     Raises:
         TaskError: an unknown name, a class that is not there, or a target that the output law has no meaning for.

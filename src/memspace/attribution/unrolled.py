@@ -59,6 +59,9 @@ class Unrolled:
         checks: random subsets retrained, at half and at whole weight, to see how far the derivative reaches; 0: none.
         memory: bytes for the states kept of the training.
         dtype: of the repeated training (None: the network's).
+
+    Raises:
+        TaskError: a share that cannot be left out, or points that do not go with the weights.
     """
 
     seed: int = 0
@@ -83,7 +86,14 @@ class Unrolled:
             )
 
     def at(self, n: int) -> list[Tensor]:
-        """The weights (N,) of every point of the expansion, the middle one first."""
+        """List the weights of every point of the expansion, the middle one first.
+
+        Args:
+            n: number of training examples.
+
+        Returns:
+            weights (N,) per point.
+        """
         if self.weights is not None:
             return [self.weights]
         width, half = min(self.left_out, 1 - self.left_out) / 2, self.points // 2
@@ -105,25 +115,28 @@ def unrolled(
     tokens: str | None = None,
     progress: Progress | None = None,
 ) -> Influence:
-    """∂q/∂w_i of every query's outcome after the training, (Q, N): positive where the example supports the outcome.
+    """Differentiate every query's outcome after the training by the examples' weights: ∂q/∂w_i.
 
-    With loss_step = (1/b) Σ_{j in batch} w_j ℓ_j(θ) + (decay/2)‖θ‖², the change when a set S is left out (its weights
-    set to 0, batch order kept) is −Σ_{i in S} ∂q/∂w_i to first order.
+    Positive where the example supports the outcome. With loss_step = (1/b) Σ_{j in batch} w_j ℓ_j(θ) + (decay/2)‖θ‖²,
+    the change when a set S is left out (its weights set to 0, batch order kept) is −Σ_{i in S} ∂q/∂w_i to first order.
+    Ilyas & Engstrom 2025 (MAGIC); Engstrom et al. 2025; Maclaurin et al. 2015.
 
     Args:
-        task: with ``training``; queries, target: as in :func:`memspace.attribution.influence.influence`.
+        task: with ``training``.
+        queries: as for :func:`memspace.attribution.influence.influence`.
+        target: as for :func:`memspace.attribution.influence.influence`.
+        settings: seed and point of the derivative, and how it is checked.
         tokens: ``queries``: each position of a query is an outcome of its own.
+        progress: told what is being done.
 
     Returns:
-        Exact for the repeated training (up to rounding). ``reliable`` is False where the repeated training does not
-        give the task's own weights, or where retraining on random subsets contradicts the derivative.
+        scores (Q, N), exact for the repeated training (up to rounding). ``reliable`` is False where the repeated
+        training does not give the task's own weights, or where retraining on random subsets contradicts the derivative.
 
     Raises:
         TaskError: the task does not say how it was trained, or the training is not a function of weights and data.
         StochasticModelError: the network draws dropout masks while it trains.
         MemoryBudgetError: not even √T of the training's states fit.
-
-    Source: Ilyas & Engstrom 2025 (MAGIC); Engstrom et al. 2025; Maclaurin et al. 2015.
     """
     begun = time.perf_counter()
     settings, progress = settings or Unrolled(), progress or Silent()
@@ -137,23 +150,23 @@ def unrolled(
     data, index = queries_of(task, queries)
     aim = checked_target(task, target)
     trajectory = replay.run(budget=settings.memory, progress=progress)
-    own = _repeated(replay, trajectory, progress)
-    diagnostics: list[Measurement | Unmeasured] = [_reproduction(task, replay, own)]
+    ended = _repeated(replay, trajectory, progress)
+    diagnostics: list[Measurement | Unmeasured] = [_reproduction(task, replay, ended)]
     middle = _derivative(replay, trajectory, (data, index, aim), tokens == "queries", progress)
     question = _Question(data, index, aim, middle.asked)
     scores, seconds = middle.scores, middle.seconds
     if others:
-        each = [middle]
+        derivatives = [middle]
         for weights in others:
             aside = replace(replay, weights=weights.to(replay.weights))
             way = aside.run(budget=settings.memory, progress=progress)
-            each.append(_derivative(aside, way, (data, index, aim), tokens == "queries", progress))
-            seconds += each[-1].seconds + way.seconds
-        scores = torch.stack([d.scores for d in each]).median(0).values
-        diagnostics.append(_roughness([d.scores for d in each], scores))
+            derivatives.append(_derivative(aside, way, (data, index, aim), tokens == "queries", progress))
+            seconds += derivatives[-1].seconds + way.seconds
+        scores = torch.stack([d.scores for d in derivatives]).median(0).values
+        diagnostics.append(_roughness([d.scores for d in derivatives], scores))
     diagnostics += [_cost(seconds, trajectory, len(scores), settings.points), _memory(trajectory)]
     if settings.checks:
-        diagnostics += smoothness(replay, scores, question, settings, own, progress=progress).measurements
+        diagnostics += smoothness(replay, scores, question, settings, ended, progress=progress).measurements
     notes = [m.note for m in diagnostics if isinstance(m, Measurement) and not m.reliable]
     return Influence(
         scores=scores.to(task.dtype),
@@ -161,7 +174,7 @@ def unrolled(
         target=aim.name,
         unit=aim.unit,
         queries=middle.asked.queries,
-        outcome=question.outcomes(_holding(replay, own)).to(task.dtype),
+        outcome=question.outcomes(_holding(replay, ended)).to(task.dtype),
         positions=middle.asked.positions,
         reliable=not notes,
         note="; ".join(notes),
@@ -210,8 +223,8 @@ class _Question:
         f, y = outputs(task, self.data, index=self.index)
         if self.asked.positions is None:
             return self.target.value(task.likelihood, f, y).detach()
-        each = self.target.by_position(task.likelihood, f, y).flatten(1)
-        return each[task.likelihood.weight(f, y).flatten(1) > 0].detach()
+        by_position = self.target.by_position(task.likelihood, f, y).flatten(1)
+        return by_position[task.likelihood.weight(f, y).flatten(1) > 0].detach()
 
 
 def _holding(replay: TrainingReplay, theta: Tensor) -> Task:
@@ -233,14 +246,14 @@ def _repeated(replay: TrainingReplay, trajectory: ReplayedStates, progress: Prog
 
 def _reproduction(task: Task, replay: TrainingReplay, theta: Tensor) -> Measurement:
     """‖θ_T − θ‖ / ‖θ − θ_0‖ between the repeated training and the task's own weights θ."""
-    own = dict(task.model.named_parameters())
-    if any(n not in own or own[n].shape != p.shape for n, p in replay.parameters.items()):
+    model = dict(task.model.named_parameters())
+    if any(n not in model or model[n].shape != p.shape for n, p in replay.parameters.items()):
         raise TaskError(
             "the training makes a network with other parameters than the task's model",
             where=f"task {task.name}",
             remedy="let training.make build the network that is audited",
         )
-    mine = replay.pack({n: own[n].detach().to(theta) for n in replay.parameters})
+    mine = replay.pack({n: model[n].detach().to(theta) for n in replay.parameters})
     way = float(torch.linalg.vector_norm(mine - replay.start()[0]))
     apart = float(torch.linalg.vector_norm(mine - theta)) / max(way, torch.finfo(theta.dtype).tiny)
     same = apart <= APART
@@ -287,7 +300,8 @@ class Smoothness:
 
     Args:
         predicted: (R, Q) change of the outcomes when a subset is left out, from the derivative.
-        half, whole: (R, Q) measured change at half the subset's weight, and with the subset left out.
+        half: (R, Q) measured change at half the subset's weight.
+        whole: (R, Q) measured change with the subset left out.
     """
 
     predicted: Tensor
@@ -313,14 +327,14 @@ class Smoothness:
         """Agreement with its interval over outcomes, and metasmoothness."""
         r, q = self.predicted.shape
         how = f"correlation of predicted and retrained changes over {r} subsets, mean over outcomes"
-        found = from_samples("unrolled.agreement", self.agreement, "1", how, source=SOURCE)
-        trusted = found.value >= TRUSTED
+        mean = from_samples("unrolled.agreement", self.agreement, "1", how, source=SOURCE)
+        trusted = mean.value >= TRUSTED
         note = "" if trusted else (
-            f"retraining without random subsets correlates only {found.value:.2f} with the derivative: the training is "
+            f"retraining without random subsets correlates only {mean.value:.2f} with the derivative: the training is "
             "not smooth in its examples' weights at this distance; a smaller learning rate, larger batches or smooth "
             "activations help"
         )  # fmt: skip
-        agreement = replace(found, reliable=trusted, note=note)
+        agreement = replace(mean, reliable=trusted, note=note)
         smooth = Measurement(
             "unrolled.metasmoothness",
             self.metasmoothness,
@@ -342,10 +356,18 @@ def smoothness(
     *,
     progress: Progress | None = None,
 ) -> Smoothness:
-    """Retrain with random subsets at half weight and left out; compare with what the derivative says.
+    """Retrain with random subsets at half weight and left out, and compare with what the derivative says.
 
     Args:
-        replay: the training that was differentiated; scores: (Q, N) its derivative; own: θ_T at weights 1.
+        replay: the training that was differentiated.
+        scores: (Q, N) its derivative.
+        question: the outcomes asked about.
+        settings: number and size of the subsets, and the seed.
+        own: θ_T at weights 1.
+        progress: told of the trainings.
+
+    Returns:
+        predicted and measured changes.
     """
     n = len(replay.weights)
     generator = torch.Generator().manual_seed(settings.seed + 4177)

@@ -17,7 +17,14 @@ __all__ = ["SgdSteps", "ascend", "fine_tune"]
 
 @dataclass(frozen=True)
 class SgdSteps:
-    """How a baseline takes its steps: plain SGD with momentum at a constant rate, batches reshuffled every epoch."""
+    """How a baseline takes its steps: plain SGD with momentum at a constant rate, batches reshuffled every epoch.
+
+    Args:
+        rate: learning rate.
+        momentum: of the steps.
+        batch: examples of a step.
+        seed: of the order of examples.
+    """
 
     rate: float
     momentum: float = 0.9
@@ -28,7 +35,18 @@ class SgdSteps:
 def fine_tune(
     task: Task, kept: Tensor, gradients: int, descent: SgdSteps, *, start: dict[str, Tensor] | None = None
 ) -> dict[str, Tensor]:
-    """Train on from the model's weights (or others) on the retained examples for so many gradients of one example."""
+    """Train on from the model's weights (or others) on the retained examples.
+
+    Args:
+        task: the network, its law, data and decay.
+        kept: positions of the retained training examples.
+        gradients: gradients of one example to spend.
+        descent: how steps are taken.
+        start: state dict to start from; None: the model's.
+
+    Returns:
+        the state dict after it, new tensors.
+    """
     model = _copy(task, start)
     decay = task.decay or 0.0
     optimiser = torch.optim.SGD(model.parameters(), descent.rate, descent.momentum, weight_decay=decay)
@@ -46,7 +64,17 @@ def fine_tune(
 
 
 def ascend(task: Task, index: Tensor, steps: int, descent: SgdSteps) -> dict[str, Tensor]:
-    """Climb the mean loss of the examples by plain gradient steps."""
+    """Train by plain gradient steps that raise the mean loss of some examples.
+
+    Args:
+        task: the network, its law and data.
+        index: positions of the training examples.
+        steps: number of steps, all examples in each.
+        descent: its rate is used.
+
+    Returns:
+        the state dict after it, new tensors.
+    """
     model = _copy(task, None)
     optimiser = torch.optim.SGD(model.parameters(), descent.rate)
     with evaluating(model):

@@ -34,41 +34,61 @@ def account(task: Task, edit: Edit, seed: int, *, retrain: bool = False) -> list
     Raises:
         TaskError: a comparison is asked for, and the task has no training that can be repeated.
     """
-    kept = rest_of(len(task.train), edit.examples)
-    found = list(edit.measurements)
+    rest = rest_of(len(task.train), edit.examples)
+    measurements = list(edit.measurements)
     for when, state in (("before", None), ("after", edit.state)):
-        found += membership(task, edit.examples, kept, state, f"membership.{when}") or ()
-    return [*found, *compared(task, edit, seed)] if retrain else found
+        measurements += membership(task, edit.examples, rest, state, f"membership.{when}") or ()
+    return [*measurements, *compared(task, edit, seed)] if retrain else measurements
 
 
 def compared(task: Task, edit: Edit, seed: int) -> list[Measurement | Unmeasured]:
-    """KL(trained without the set ‖ before, after the edit), its accuracy, the attack on it; of the same seed and order.
+    """Compare an edit with the network trained without the set, of the same seed and order.
+
+    Measured are KL(trained without the set ‖ before, after the edit), its accuracy, and the attack on it.
+
+    Args:
+        task: as it was before the edit.
+        edit: examples forgotten.
+        seed: random seed of the trainings.
+
+    Returns:
+        the measurements, nats and pure numbers; those of another seed for scale.
 
     Raises:
         TaskError: the task has no training that can be repeated.
     """
     training_of(task, "the comparison")
-    kept = rest_of(len(task.train), edit.examples)
+    rest = rest_of(len(task.train), edit.examples)
     weights = torch.ones(len(task.train))
     weights[edit.examples] = 0
     truth = retrained(task, seed, weights)
     other = retrained(task, seed + 1000, weights)
-    told = "KL(trained without the set ‖ these weights), same seed and order"
+    how = "KL(trained without the set ‖ these weights), same seed and order"
     out: list[Measurement | Unmeasured] = []
-    for name, (data, where) in groups_of(task, edit.examples, kept).items():
+    for name, (data, where) in groups_of(task, edit.examples, rest).items():
         for when, state in (("before", None), ("after", edit.state), ("other_seed", other)):
             values = divergence(task, data, where, truth, state).tolist()
-            out.append(from_samples(f"compare.kl_{when}.{name}", values, "nats", told, lower=0.0))
+            out.append(from_samples(f"compare.kl_{when}.{name}", values, "nats", how, lower=0.0))
         right = accuracy_of(task, data, where, truth)
         if right is not None:
             out.append(from_share(f"compare.accuracy.{name}", right, "trained without the set"))
-    return [*out, *(membership(task, edit.examples, kept, truth, "membership.retrained") or ())]
+    return [*out, *(membership(task, edit.examples, rest, truth, "membership.retrained") or ())]
 
 
 def reweighted(
     task: Task, clean: int, preconditioned: bool, damping: float | None, seed: int
 ) -> tuple[ExampleWeights, tuple[Measurement | Unmeasured, ...]]:
-    """Weights from so many random test examples and, on the other ones, the accuracy of networks trained with them.
+    """Weigh the training examples by some random test examples, and measure networks trained with them on the others.
+
+    Args:
+        task: with test data.
+        clean: number of test examples that give the weights.
+        preconditioned: see :func:`memspace.editing.reweight.reweight`.
+        damping: see there.
+        seed: random seed of the choice and of the trainings.
+
+    Returns:
+        the weights, and the accuracies of networks trained with and without them.
 
     Raises:
         DataError: there are not more test examples than that.
@@ -83,15 +103,15 @@ def reweighted(
     assert isinstance(task.test, Data)
     order = torch.randperm(len(task.test), generator=torch.Generator().manual_seed(seed))
     part, rest = task.test.batch(order[:clean].sort().values), order[clean:].sort().values
-    found = reweight(task, (part.x, part.y), preconditioned=preconditioned, damping=damping)
+    weighted = reweight(task, (part.x, part.y), preconditioned=preconditioned, damping=damping)
     if task.training is None:
         missing = Unmeasured(
             "reweight.accuracy", "the task has no training that can be repeated", "give the task a training"
         )
-        return found, (missing,)
+        return weighted, (missing,)
     states: dict[str, dict[str, Tensor] | None] = {
         "plain": None,
-        "weights": retrained(task, seed, found.weights),
+        "weights": retrained(task, seed, weighted.weights),
         "every_step": train_reweighted(task, (part.x, part.y), seed)[0],
     }
     if task.true_labels is not None:
@@ -105,6 +125,6 @@ def reweighted(
         wrong = task.true_labels != task.train.labels()
         for name, which in (("wrong", wrong), ("right", ~wrong)):
             if bool(which.any()):
-                values = found.weights[which].tolist()
+                values = weighted.weights[which].tolist()
                 out.append(from_samples(f"reweight.weight.{name}", values, "1", f"mean over {name} labels"))
-    return found, tuple(out)
+    return weighted, tuple(out)

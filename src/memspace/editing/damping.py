@@ -26,7 +26,15 @@ TRIAL = 200  # training examples put to the trial at most
 
 
 def from_time(task: Task, positions: int) -> DampingChoice | None:
-    """γ = 1/T + λ for a training by SGD, per position of a sequence; None where the training is not of that kind."""
+    """Choose γ = 1/T + λ for a training by SGD.
+
+    Args:
+        task: with its training.
+        positions: of a sequence: γ is per position.
+
+    Returns:
+        the choice; None where the training is not of that kind.
+    """
     if task.training is None:
         return None
     recipe = task.training.recipe
@@ -37,7 +45,16 @@ def from_time(task: Task, positions: int) -> DampingChoice | None:
 
 
 def trial_set(n: int, avoid: Tensor, seed: int) -> Tensor:
-    """A twentieth of the training examples, none of ``avoid``, at random."""
+    """Draw a twentieth of the training examples.
+
+    Args:
+        n: number of training examples.
+        avoid: positions that are not drawn.
+        seed: of the draw.
+
+    Returns:
+        positions, sorted.
+    """
     free = torch.ones(n, dtype=torch.bool)
     free[avoid] = False
     rest = free.nonzero().flatten()
@@ -48,11 +65,18 @@ def trial_set(n: int, avoid: Tensor, seed: int) -> Tensor:
 def from_trial(
     task: Task, space: ParameterSpace, trial: Tensor, scale: float, forget_trial: Callable[[float], Tensor], seed: int
 ) -> DampingChoice:
-    """γ where forgetting *other* examples by an edit costs them what leaving them out of one refit does.
+    """Choose the γ where forgetting *other* examples by an edit costs them what leaving them out of one refit does.
 
     Args:
-        trial: the other examples; scale: ten mean eigenvalues, the grid's unit.
+        task: with a way to refit.
+        space: the parameters.
+        trial: positions of the other examples.
+        scale: ten mean eigenvalues, the grid's unit.
         forget_trial: γ → flat weights with the trial set forgotten.
+        seed: of the refit.
+
+    Returns:
+        the choice, 1/parameter².
     """
     assert task.refit is not None
     keep = torch.ones(len(task.train), dtype=torch.bool)
@@ -64,9 +88,9 @@ def from_trial(
 
     target = lost({k: v.detach().to(task.device) for k, v in refit.state_dict().items()})
     grid = tuple(g * scale for g in GRID)
-    found = torch.stack([lost({n: t.to(task.dtype) for n, t in space.unpack(forget_trial(g)).items()}) for g in grid])
-    found = torch.where(torch.isfinite(found), found, torch.full_like(found, 1e3))
-    return DampingChoice.matched(found, grid, target, "a network refitted without them, forgetting other examples,")
+    costs = torch.stack([lost({n: t.to(task.dtype) for n, t in space.unpack(forget_trial(g)).items()}) for g in grid])
+    costs = torch.where(torch.isfinite(costs), costs, torch.full_like(costs, 1e3))
+    return DampingChoice.matched(costs, grid, target, "a network refitted without them, forgetting other examples,")
 
 
 def choose(

@@ -36,11 +36,15 @@ class DistilSettings:
     Args:
         per_class: synthetic examples per class.
         steps: gradient steps a network takes on them, all examples in each, every step with its own learned size.
-        iterations: of Adam on the examples and step sizes; batch: real examples per iteration.
+        iterations: of Adam on the examples and step sizes.
+        batch: real examples per iteration.
         rate: Adam's learning rate.
         fixed: for one given initialisation, else for fresh ones.
         bits: per number of a stored example.
         trials: initialisations the result is measured on.
+
+    Raises:
+        SettingsError: a count below 1.
     """
 
     per_class: int = 1
@@ -62,8 +66,11 @@ class Distilled(Shown):
     """Synthetic examples and what they teach.
 
     Args:
-        x: (M, ...) as stored, rounded to the recipe's bits; y: (M,) their labels; rates: (steps,) learned step sizes.
+        x: (M, ...) as stored, rounded to the recipe's bits.
+        y: (M,) their labels.
+        rates: (steps,) learned step sizes.
         measurements: accuracy on unseen data they give, against as many real examples; bits.
+        statement: one sentence for people.
     """
 
     x: Tensor
@@ -79,18 +86,38 @@ class Distilled(Shown):
 def taught(
     model: nn.Module, start: dict[str, Tensor], x: Tensor, y: Tensor, rates: Tensor, loss: Callable[..., Tensor]
 ) -> dict[str, Tensor]:
-    """Parameters after one gradient step per rate on the mean loss of (x, y); differentiable in x and the rates."""
+    """Take one gradient step per rate on the mean loss of (x, y); differentiable in x and the rates.
+
+    Args:
+        model: the network.
+        start: its parameters at first.
+        x: inputs (M, ...).
+        y: labels (M,).
+        rates: step sizes (steps,).
+        loss: (outputs, labels) → nats per example.
+
+    Returns:
+        the parameters after the steps, by name.
+    """
     at = start
     for rate in rates:
         with written_out():
             value = loss(functional_call(model, at, (x,)), y).mean()
-        found = torch.autograd.grad(value, list(at.values()), create_graph=x.requires_grad or rates.requires_grad)
-        at = {n: p - rate * g for (n, p), g in zip(at.items(), found, strict=True)}
+        gradients = torch.autograd.grad(value, list(at.values()), create_graph=x.requires_grad or rates.requires_grad)
+        at = {n: p - rate * g for (n, p), g in zip(at.items(), gradients, strict=True)}
     return at
 
 
 def quantised(x: Tensor, bits: int) -> Tensor:
-    """Every number rounded to one of 2^bits levels between the smallest and the largest."""
+    """Round every number to one of 2^bits levels between the smallest and the largest.
+
+    Args:
+        x: numbers of any shape.
+        bits: of a number.
+
+    Returns:
+        the rounded numbers.
+    """
     low, high = x.min(), x.max()
     levels = 2**bits - 1
     return low + (x - low).div((high - low).clamp_min(1e-12)).mul(levels).round().div(levels) * (high - low)

@@ -1,4 +1,4 @@
-"""An edit of a network's memory: new weights beside the old, what was predicted of them and what was measured."""
+"""An edit of a network's memory: new weights next to the old, what was predicted of them and what was measured."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class Edit(Shown):
         examples: positions (k,) of the training examples it is about; empty for new examples.
         change: θ' − θ as a flat vector (P,), float64.
         measurements: predicted and measured effects, each with its unit, or why it is absent.
-        method: how it was computed; damping: the γ used (mean Fisher).
+        method: how it was computed.
+        damping: the γ used (mean Fisher).
         cost: what it took.
         statement: one sentence for people.
     """
@@ -66,19 +67,42 @@ class Edit(Shown):
         return self.statement
 
     def measurement(self, name: str) -> Measurement:
-        """The measurement of that name; KeyError where it was not measured."""
+        """Look a measurement up.
+
+        Args:
+            name: for example ``"forget.kl.retained"``.
+
+        Returns:
+            the measurement.
+
+        Raises:
+            KeyError: it was not measured.
+        """
         for m in self.measurements:
             if isinstance(m, Measurement) and m.name == name:
                 return m
         raise KeyError(name)
 
     def save(self, path: Path, *, force: bool = False) -> None:
-        """Write the state dict as safetensors; see :func:`save_state`."""
+        """Write the state dict as safetensors; see :func:`save_state`.
+
+        Args:
+            path: the file.
+            force: overwrite a file that exists.
+        """
         save_state(self.state, path, force=force)
 
 
 def edited_state(task: Task, space: ParameterSpace, theta: Tensor) -> dict[str, Tensor]:
-    """A new state dict with the space's parameters from flat (P,) in the model's dtype; all else copied.
+    """Make a state dict with other values of the space's parameters; all else is copied.
+
+    Args:
+        task: the network.
+        space: its parameters.
+        theta: their values (P,), cast to the model's dtype.
+
+    Returns:
+        all keys of the model's own, new tensors.
 
     Raises:
         NonFiniteError: the edit has left the finite numbers.
@@ -101,7 +125,14 @@ def _aliases(task: Task, name: str) -> list[str]:
 
 
 def checked_examples(task: Task, examples: Tensor | list[int]) -> Tensor:
-    """Positions of training examples, sorted, each once.
+    """Read positions of training examples.
+
+    Args:
+        task: with its data.
+        examples: positions, or numbers by which the data name their items.
+
+    Returns:
+        positions (k,), sorted, each once.
 
     Raises:
         DataError: none, some outside the data, or all of them.
@@ -127,7 +158,14 @@ def checked_examples(task: Task, examples: Tensor | list[int]) -> Tensor:
 
 
 def writable(path: Path, force: bool) -> Path:
-    """The path, where it may be written.
+    """Check that a file may be written.
+
+    Args:
+        path: the file.
+        force: it may exist.
+
+    Returns:
+        the path.
 
     Raises:
         OutputError: it exists already and ``force`` is not given, or it is a folder.
@@ -143,6 +181,11 @@ def writable(path: Path, force: bool) -> Path:
 
 def save_state(state: Mapping[str, Tensor], path: Path, *, force: bool = False) -> None:
     """Write a state dict as safetensors, whole or not at all.
+
+    Args:
+        state: tensors by name.
+        path: the file.
+        force: overwrite a file that exists.
 
     Raises:
         OutputError: the file exists (and no ``force``), or cannot be written.

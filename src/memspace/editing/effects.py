@@ -21,26 +21,52 @@ MEASURED = "KL of the output law before and after, mean over these examples"
 
 
 def groups_of(task: Task, index: Tensor, kept: Tensor) -> dict[str, tuple[Data, Tensor | None]]:
-    """Forgotten, retained and unseen examples: (data, positions); what is empty is not there."""
-    found: dict[str, tuple[Data, Tensor | None]] = {}
+    """List the groups of examples that an edit is measured on: forgotten, retained and unseen.
+
+    Args:
+        task: the data.
+        index: positions of the examples it is about.
+        kept: positions of the retained ones.
+
+    Returns:
+        name → (data, positions; None for all of them); what is empty is not there.
+    """
+    groups: dict[str, tuple[Data, Tensor | None]] = {}
     if len(index):
-        found["forgotten"] = (task.train, index)
-    found["retained"] = (task.train, kept)
+        groups["forgotten"] = (task.train, index)
+    groups["retained"] = (task.train, kept)
     if task.test is not None:
         assert isinstance(task.test, Data)
-        found["unseen"] = (task.test, None)
-    return found
+        groups["unseen"] = (task.test, None)
+    return groups
 
 
 def per_example(values: Tensor) -> Tensor:
-    """Summed over positions, (n,)."""
+    """Sum over positions.
+
+    Args:
+        values: (n, ...).
+
+    Returns:
+        (n,).
+    """
     return values.reshape(len(values), -1).sum(1)
 
 
 def outputs_with(
     task: Task, data: Data, index: Tensor | None, state: Mapping[str, Tensor] | None
 ) -> tuple[Tensor, Tensor]:
-    """(f, y) with a whole state dict's weights; a shared parameter is given once, under its first name."""
+    """Compute outputs with a whole state dict's weights; a shared parameter is given once, under its first name.
+
+    Args:
+        task: the network.
+        data: examples.
+        index: positions among them; None: all.
+        state: the weights; None: the model's own.
+
+    Returns:
+        outputs (n, ..., C) and labels (n, ...).
+    """
     if state is not None:
         names = {n for n, _ in (*task.model.named_parameters(), *task.model.named_buffers())}
         state = {k: v for k, v in state.items() if k in names}
@@ -48,7 +74,17 @@ def outputs_with(
 
 
 def losses(task: Task, data: Data, index: Tensor | None, state: Mapping[str, Tensor] | None = None) -> Tensor:
-    """Each example's loss, (n,), nats, with the model's weights or others."""
+    """Compute each example's loss.
+
+    Args:
+        task: the network and its law.
+        data: examples.
+        index: positions among them; None: all.
+        state: the weights; None: the model's own.
+
+    Returns:
+        (n,) nats, summed over positions.
+    """
     f, y = outputs_with(task, data, index, state)
     return per_example(task.likelihood.nll(f.double(), y))
 
@@ -60,14 +96,35 @@ def divergence(
     first: Mapping[str, Tensor] | None,
     second: Mapping[str, Tensor] | None,
 ) -> Tensor:
-    """KL(first ‖ second) of each example's predictions, (n,), nats; None stands for the model's own weights."""
+    """Compute KL(first ‖ second) of each example's predictions.
+
+    Args:
+        task: the network and its law.
+        data: examples.
+        index: positions among them; None: all.
+        first: weights; None: the model's own.
+        second: likewise.
+
+    Returns:
+        (n,) nats, summed over positions.
+    """
     f, y = outputs_with(task, data, index, first)
     g, _ = outputs_with(task, data, index, second)
     return per_example(task.likelihood.kl(f.double(), g.double()) * task.likelihood.weight(f, y).double())
 
 
 def accuracy_of(task: Task, data: Data, index: Tensor | None, state: Mapping[str, Tensor] | None) -> Tensor | None:
-    """1 per label that is predicted and 0 else, (n·positions,); None where the output law has no classes."""
+    """Tell which labels are predicted.
+
+    Args:
+        task: the network and its law.
+        data: examples.
+        index: positions among them; None: all.
+        state: the weights; None: the model's own.
+
+    Returns:
+        1 per label that is predicted and 0 else, (n·positions,); None where the output law has no classes.
+    """
     if not task.likelihood.classifies:
         return None
     f, y = outputs_with(task, data, index, state)
@@ -87,7 +144,20 @@ def effects_of(
     kept: Tensor,
     kind: str = "forget",
 ) -> tuple[Measurement | Unmeasured, ...]:
-    """Predicted and measured disturbance, loss before and after, on every group of examples."""
+    """Measure predicted and measured disturbance, and loss before and after, on every group of examples.
+
+    Args:
+        task: the network before the edit.
+        space: its parameters.
+        state: the edited state dict.
+        change: θ' − θ (P,), float64.
+        index: positions of the examples it is about; empty for new examples.
+        kept: positions of the retained ones.
+        kind: first part of the measurements' names.
+
+    Returns:
+        the measurements, and what is absent.
+    """
     least = -math.inf if task.likelihood.continuous else 0.0  # a density may be above 1
     out: list[Measurement | Unmeasured] = []
     for name, (data, where) in groups_of(task, index, kept).items():

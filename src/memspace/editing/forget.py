@@ -42,12 +42,13 @@ def forget(
     accuracy: Accuracy | None = None,
     seed: int = 0,
 ) -> Edit:
-    """θ' = θ + M⁻¹ Σ_{i∈S} ∇ℓ_i, M = Σ_{i∉S} J_iᵀH_iJ_i + αI, α = Nγ: a damped Newton step without the set S.
+    """Take examples out of the weights: θ' = θ + M⁻¹ Σ_{i∈S} ∇ℓ_i, M = Σ_{i∉S} J_iᵀH_iJ_i + αI, α = Nγ.
 
-    Only the set's own contribution is removed: where the training was stopped before it settled, it stays as unsettled
-    as it was. Further steps are Newton steps on Σ_{i∉S} D(f'_i, f_i) − Σ_{i∈S} ∇ℓ_i·(f'_i − f_i) + α/2‖θ' − θ‖² (the
-    proximal Bregman response of Bae et al. 2022). Exact for linear models with square loss in one step, and for
-    generalised linear models at their optimum in the limit of many; else first order in the size of the set.
+    This is a damped Newton step without the set S. Only the set's own contribution is removed: where the training was
+    stopped before it settled, it stays as unsettled as it was. Further steps are Newton steps on
+    Σ_{i∉S} D(f'_i, f_i) − Σ_{i∈S} ∇ℓ_i·(f'_i − f_i) + α/2‖θ' − θ‖² (the proximal Bregman response of Bae et al. 2022).
+    Exact for linear models with square loss in one step, and for generalised linear models at their optimum in the
+    limit of many; else first order in the size of the set.
 
     Args:
         task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
@@ -59,6 +60,9 @@ def forget(
         accuracy: of the conjugate gradients.
         seed: of sampled labels and of the trial that chooses the damping.
 
+    Returns:
+        the edited weights with predicted and measured effects; the task's model is as it was.
+
     Raises:
         DataError: no examples, some that are not there, or all of them.
         NonFiniteError: the step has left the finite numbers.
@@ -69,31 +73,31 @@ def forget(
     method, steps = one_of(method, METHODS, "method"), COUNT(steps, "steps")
     index = checked_examples(task, examples)
     n = len(task.train)
-    kept = rest_of(n, index)
+    rest = rest_of(n, index)
     space = verified_space(task)
-    method = pick_method(method, len(kept) * outputs_per_example(task))
-    solver = Solver(task, space, kept, method, accuracy or Accuracy(), seed)
+    method = pick_method(method, len(rest) * outputs_per_example(task))
+    solver = Solver(task, space, rest, method, accuracy or Accuracy(), seed)
     choice = _damping(task, space, index, solver, damping, seed)
     alpha = n * choice.value
     theta = space.flat(task.model).double()
     g = loss_gradient(task, space, index=index)
     spent = len(index)
-    change = solver(g / len(kept), alpha / len(kept))
+    change = solver(g / len(rest), alpha / len(rest))
     for _ in range(steps - 1):
         at = theta + change
-        gradient = bregman_gradient(task, space, at, kept) - g + alpha * change
+        gradient = bregman_gradient(task, space, at, rest) - g + alpha * change
         solver = _moved(solver, task, space, at)
-        change = change - solver(gradient / len(kept), alpha / len(kept))
-        spent += 2 * len(kept)
+        change = change - solver(gradient / len(rest), alpha / len(rest))
+        spent += 2 * len(rest)
     state = edited_state(task, space, theta + change)
     solved = solver.measured("forget")
     seconds = time.perf_counter() - start
     times = "" if steps == 1 else f", {steps} steps"
-    told = f"damped Newton step, {solver.told}, γ = {choice.value:.3g} ({choice.rule}){times}"
+    how = f"damped Newton step, {solver.told}, γ = {choice.value:.3g} ({choice.rule}){times}"
     cost = Cost(spent + solver.gradients, solver.products, seconds)
-    found = (_damping_of(choice, n), *solved, *effects_of(task, space, state, change, index, kept))
-    statement = f"{len(index)} of {n} training examples forgotten: {told}"
-    return Edit("forget", state, index, change, found, told, choice.value, cost, statement)
+    measurements = (_damping_of(choice, n), *solved, *effects_of(task, space, state, change, index, rest))
+    statement = f"{len(index)} of {n} training examples forgotten: {how}"
+    return Edit("forget", state, index, change, measurements, how, choice.value, cost, statement)
 
 
 def _moved(solver: Solver, task: Task, space: ParameterSpace, theta: Tensor) -> Solver:
@@ -114,14 +118,16 @@ def _damping(
         other = trial_set(len(task.train), index, seed)
         rest = rest_of(len(task.train), other)
         few = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))[:SAMPLED]].sort().values
-        own = Solver(task, space, few, "cg" if solver.method == "dual" else solver.method, solver.accuracy, seed)
+        trial_solver = Solver(
+            task, space, few, "cg" if solver.method == "dual" else solver.method, solver.accuracy, seed
+        )
         g = loss_gradient(task, space, index=other) / len(rest)
         more = len(task.train) / len(rest)  # α = Nγ over fewer examples
         theta = space.flat(task.model).double()
-        unit = damping_unit(own.metric)
-        found = from_trial(task, space, other, unit, lambda gamma: theta + own(g, gamma * more), seed)
-        solver.gradients += own.gradients
-        return found
+        unit = damping_unit(trial_solver.metric)
+        choice = from_trial(task, space, other, unit, lambda gamma: theta + trial_solver(g, gamma * more), seed)
+        solver.gradients += trial_solver.gradients
+        return choice
 
     def metric() -> FisherMetric:
         return build(task, space, "ekfac", kind="mc", seed=seed)

@@ -30,7 +30,14 @@ td,th{{text-align:left;padding-right:1.5rem}}</style></head>
 
 
 def png(pixels: Tensor) -> bytes:
-    """A picture (H, W) or (H, W, 3) of numbers in [0, 1] as a PNG file."""
+    """Encode a picture as a PNG file.
+
+    Args:
+        pixels: (H, W) or (H, W, 3) of numbers in [0, 1].
+
+    Returns:
+        the file's bytes.
+    """
     data = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     height, width = data.shape[:2]
     rows = b"".join(b"\x00" + data[r].contiguous().numpy().tobytes() for r in range(height))
@@ -56,6 +63,11 @@ def _picture(x: Tensor, shape: tuple[int, ...] | None, low: float, high: float) 
 
 def write_gallery(task: Task, made: Distilled, path: Path) -> None:
     """Write the page: every example as a picture (all on one scale of brightness), or as numbers; and the figures.
+
+    Args:
+        task: names the classes and the shape of pictures.
+        made: the distilled examples.
+        path: the file.
 
     Raises:
         OutputError: the page cannot be written.

@@ -27,9 +27,11 @@ class MembershipAttack:
     Args:
         auc: chance that a member's loss is below a non-member's (ties count half); 0.5 tells nothing.
         error: its standard error (Hanley & McNeil 1982).
-        called, called_others: share of the members, and weighted share of the non-members, that have a loss below the
-            threshold and so are called members.
-        members, others: how many of each; worth: as how many independent non-members their weights count.
+        called: share of the members that have a loss below the threshold and so are called members.
+        called_others: weighted share of the non-members that are.
+        members: how many.
+        others: how many.
+        worth: as how many independent non-members their weights count.
     """
 
     auc: float
@@ -55,9 +57,14 @@ class MembershipAttack:
 
 
 def class_weights(members: Tensor, others: Tensor) -> Tensor:
-    """A weight per non-member, so that classes occur as often as among the members; (n,), sums to 1.
+    """Weigh non-members so that classes occur as often as among the members.
 
-    Where no class is shared, all weigh the same.
+    Args:
+        members: labels (m,).
+        others: labels (n,) of the non-members.
+
+    Returns:
+        (n,), sums to 1; where no class is shared, all weigh the same.
     """
     if members.dim() != 1 or members.is_floating_point():
         return torch.full((len(others),), 1 / len(others), dtype=torch.float64)
@@ -69,7 +76,17 @@ def class_weights(members: Tensor, others: Tensor) -> Tensor:
 
 
 def loss_attack(members: Tensor, others: Tensor, threshold: float, weights: Tensor | None = None) -> MembershipAttack:
-    """The attack's success on losses of members (m,) and of non-members (n,), the latter weighted."""
+    """Measure how well a threshold on the loss tells members from non-members.
+
+    Args:
+        members: losses (m,).
+        others: losses (n,) of the non-members.
+        threshold: loss below which an example is called a member.
+        weights: of the non-members (n,), sum 1; None: all the same.
+
+    Returns:
+        the attack's success.
+    """
     w = torch.full((len(others),), 1 / len(others), dtype=torch.float64) if weights is None else weights
     a, b = members.double(), others.double()
     below = (a[:, None] < b[None]).double() + 0.5 * (a[:, None] == b[None]).double()
@@ -84,22 +101,29 @@ def loss_attack(members: Tensor, others: Tensor, threshold: float, weights: Tens
 def membership(
     task: Task, index: Tensor, kept: Tensor, state: Mapping[str, Tensor] | None, name: str
 ) -> tuple[Measurement, Measurement] | None:
-    """The attack on training examples ``index`` against unseen ones of the same classes; None without test data.
+    """Attack training examples against unseen ones of the same classes.
 
     The threshold is the mean loss of the retained examples at the same weights.
 
+    Args:
+        task: the network, its law and data.
+        index: positions of the training examples attacked.
+        kept: positions of the retained ones.
+        state: the weights; None: the model's own.
+        name: first part of the measurements' names.
+
     Returns:
-        AUC and advantage, pure numbers.
+        AUC and advantage, pure numbers; None without test data.
     """
     if task.test is None:
         return None
     assert isinstance(task.test, Data)
     weights = class_weights(task.train.labels()[index].cpu(), task.test.labels().cpu())
     threshold = float(losses(task, task.train, kept, state).mean())
-    found = loss_attack(
+    attack = loss_attack(
         losses(task, task.train, index, state).cpu(), losses(task, task.test, None, state).cpu(), threshold, weights
     )
-    told = f"loss threshold, {found.members} examples against {found.others} unseen, weighted to the same classes"
-    auc = Measurement(f"{name}.auc", found.auc, "1", told, found.members, found.ends, SOURCE)
-    ends = of_difference(found.called, found.members, found.called_others, found.worth).ends
-    return auc, Measurement(f"{name}.advantage", found.advantage, "1", told, found.members, ends, SOURCE)
+    how = f"loss threshold, {attack.members} examples against {attack.others} unseen, weighted to the same classes"
+    auc = Measurement(f"{name}.auc", attack.auc, "1", how, attack.members, attack.ends, SOURCE)
+    ends = of_difference(attack.called, attack.members, attack.called_others, attack.worth).ends
+    return auc, Measurement(f"{name}.advantage", attack.advantage, "1", how, attack.members, ends, SOURCE)

@@ -14,7 +14,14 @@ __all__ = ["retrained", "training_of"]
 
 
 def training_of(task: Task, what: str) -> Training:
-    """The task's training.
+    """Return the task's training.
+
+    Args:
+        task: the task.
+        what: what needs it, for the message.
+
+    Returns:
+        the training.
 
     Raises:
         TaskError: it has none that can be repeated.
@@ -29,10 +36,18 @@ def training_of(task: Task, what: str) -> Training:
 
 
 def retrained(task: Task, seed: int, weights: Tensor | None = None) -> dict[str, Tensor]:
-    """The state dict after the task's training from that seed, example i's loss multiplied by w_i.
+    """Train the task's network again, with example i's loss multiplied by w_i.
 
     A step's loss is Σ w_i ℓ_i / (examples of the step): weight 0 leaves an example out with initialisation and order
     of all others as they were.
+
+    Args:
+        task: with its training.
+        seed: of initialisation and order.
+        weights: (N,) of the training examples; None: ones.
+
+    Returns:
+        the state dict after the training.
 
     Raises:
         TaskError: the task has no training that can be repeated.
@@ -40,5 +55,5 @@ def retrained(task: Task, seed: int, weights: Tensor | None = None) -> dict[str,
     """
     training = training_of(task, "training again")
     x, y = whole(task)
-    given = None if weights is None else weights[None]
-    return train_many(training, x, y, task.likelihood, seeds=[seed], weights=given).state_dict(0)
+    stacked = None if weights is None else weights[None]
+    return train_many(training, x, y, task.likelihood, seeds=[seed], weights=stacked).state_dict(0)

@@ -68,21 +68,27 @@ def reweight(
     state: dict[str, Tensor] | None = None,
     accuracy: Accuracy | None = None,
 ) -> ExampleWeights:
-    """w_i ∝ max(0, ⟨∇L_clean, ∇ℓ_i⟩): how much a small step on example i lowers the clean loss. Exact; two passes.
+    """Weigh each example by how much a small step on it lowers the clean loss: w_i ∝ max(0, ⟨∇L_clean, ∇ℓ_i⟩).
 
-    Ren et al. 2018, equations 5 to 7 with one batch of all examples, at the model's weights: the meta-gradient
-    −∂L_clean(θ − η Σ_i ε_i ∇ℓ_i)/∂ε_i at ε = 0 is η⟨∇L_clean, ∇ℓ_i⟩, rectified and scaled to mean 1. Preconditioned,
-    the step is a damped Newton step, (F + γI)⁻¹ in between: the influence of i on the clean loss.
+    Exact; two passes. Ren et al. 2018, equations 5 to 7 with one batch of all examples, at the model's weights: the
+    meta-gradient −∂L_clean(θ − η Σ_i ε_i ∇ℓ_i)/∂ε_i at ε = 0 is η⟨∇L_clean, ∇ℓ_i⟩, rectified and scaled to mean 1.
+    Preconditioned, the step is a damped Newton step, (F + γI)⁻¹ in between: the influence of i on the clean loss.
 
     Args:
         task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
         clean: clean examples, anything ``Data`` takes; their loss is a mean.
+        preconditioned: put (F + γI)⁻¹ in between.
         damping: γ of the preconditioned form; from the training's time where not given.
         state: weights to be at instead of the model's own, for example of an early checkpoint: a network that has
             learned its wrong labels by heart gives them no gradient.
+        accuracy: of the preconditioned form's conjugate gradients.
+
+    Returns:
+        a weight for every training example, mean 1.
 
     Raises:
-        DataError: no clean examples. TaskError: preconditioned without a damping and without an SGD training.
+        DataError: no clean examples.
+        TaskError: preconditioned without a damping and without an SGD training.
     """
     damping = DAMPING.optional(damping, "damping")
     if state is not None:
@@ -93,7 +99,7 @@ def reweight(
     good = task.data(clean, "clean examples")
     space = verified_space(task)
     v = loss_gradient(task, space, data=good) / len(good)
-    told = "inner products of gradients with the clean ones'"
+    how = "inner products of gradients with the clean ones'"
     if preconditioned:
         everything = torch.arange(len(task.train))
         rows = len(everything) * outputs_per_example(task)
@@ -107,7 +113,7 @@ def reweight(
         solver = Solver(task, space, everything, pick_method("auto", rows), accuracy or SCORES)
         v = solver(v, damping)
         solved = solver.measured("reweight")
-        told = f"influences on the clean loss ({solver.told}, γ = {damping:.3g}{_doubt(solved)})"
+        how = f"influences on the clean loss ({solver.told}, γ = {damping:.3g}{_doubt(solved)})"
     products = gradient_products(task, space, v)
     positive = products.clamp_min(0)
     total = float(positive.mean())
@@ -117,21 +123,26 @@ def reweight(
         weights,
         products,
         preconditioned,
-        f"{none} of {len(weights)} examples get weight 0 by {told} ({len(good)} clean)",
+        f"{none} of {len(weights)} examples get weight 0 by {how} ({len(good)} clean)",
     )
 
 
 def _doubt(solved: tuple[Measurement | Unmeasured, ...]) -> str:
-    said = "; ".join(m.note for m in solved if isinstance(m, Measurement) and not m.reliable)
-    return f"; not reliable: {said}" if said else ""
+    doubts = "; ".join(m.note for m in solved if isinstance(m, Measurement) and not m.reliable)
+    return f"; not reliable: {doubts}" if doubts else ""
 
 
 def train_reweighted(task: Task, clean: Any, seed: int) -> tuple[dict[str, Tensor], Tensor]:
-    """The task's training with every step's examples weighted anew by the clean ones (Ren et al. 2018, algorithm 1).
+    """Train the task's network with every step's examples weighted by the clean ones (Ren et al. 2018, algorithm 1).
 
     At each step w_i ∝ max(0, ⟨∇L_clean, ∇ℓ_i⟩) at the weights of that step, scaled to mean 1 over its examples (no
     step where all are 0); initialisation and order as in the plain training. About four gradients per example and
     step and one per clean example.
+
+    Args:
+        task: with its training.
+        clean: clean examples, anything ``Data`` takes.
+        seed: of initialisation and order.
 
     Returns:
         the state dict and each example's mean weight over the second half of the training, (N,).
@@ -141,8 +152,8 @@ def train_reweighted(task: Task, clean: Any, seed: int) -> tuple[dict[str, Tenso
     """
     training = training_of(task, "training with weights")
     recipe, n = training.recipe, len(task.train)
-    given = task.data(clean, "clean examples")
-    good = given.batch(range(len(given)))
+    clean_data = task.data(clean, "clean examples")
+    good = clean_data.batch(range(len(clean_data)))
     good_x, good_y = move(good.x, task.device, task.dtype), move(good.y, task.device)
     drawn = draw(training, n, seed)
     model = drawn.model.to(task.device, task.dtype).train()

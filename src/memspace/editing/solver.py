@@ -33,10 +33,14 @@ DUAL_ROWS = 2_000  # rows (examples × outputs × positions) up to which the exa
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How far conjugate gradients go: to a relative error of the solution, or so many steps at most.
+    """How far conjugate gradients go.
 
     Four steps are enough to forget: measured, the divergence from the retrained network is level from there on, though
     the solution itself is not reached by then.
+
+    Args:
+        tolerance: relative error of the solution at which they stop.
+        limit: steps at most.
     """
 
     tolerance: float = 0.05
@@ -45,11 +49,19 @@ class Accuracy:
 
 @dataclass
 class Solver:
-    """Damped solves with the retained examples' metric, at the model's weights.
+    """Damped solves with the retained examples' metric, at the model's weights; it counts what it spends.
 
     Args:
+        task: the network, its law and data.
+        space: its parameters.
         kept: positions of the retained training examples.
         method: dual, cg or ekfac.
+        accuracy: of the conjugate gradients.
+        seed: of sampled labels.
+        gradients: of one example, spent so far.
+        products: with the Fisher matrix, spent so far.
+        residual: relative residual of the last solve.
+        error: relative error of the last solution.
     """
 
     task: Task
@@ -83,7 +95,15 @@ class Solver:
         return self.stack(v.reshape(1, -1), damping)[0]
 
     def stack(self, v: Tensor, damping: float) -> Tensor:
-        """As a call, for a stack (k, P) that shares every product."""
+        """Solve (F_R + γI) X = V, F_R the mean over the retained examples, for vectors that share every product.
+
+        Args:
+            v: (k, P).
+            damping: γ.
+
+        Returns:
+            (k, P), float64.
+        """
         metric = self.metric
         if self.method != "cg":
             x = metric.solve(v.double(), damping)
@@ -100,33 +120,40 @@ class Solver:
         return solution.x
 
     def measured(self, of: str) -> tuple[Measurement | Unmeasured, ...]:
-        """``of``.solve_residual and ``of``.solution_error of the last solve; EKFAC's by exact products."""
+        """State residual and error of the last solve; those of EKFAC by exact products.
+
+        Args:
+            of: first part of the names: ``of``.solve_residual and ``of``.solution_error.
+
+        Returns:
+            the two measurements, or why they are absent.
+        """
         names = (f"{of}.solve_residual", f"{of}.solution_error")
 
         def by_products() -> tuple[float, float]:
             assert self._last is not None
             v, damping, x = self._last
             product, metric = self._product(), self.metric
-            found = solution_error(product, v.double(), x, damping, lambda r: metric.solve(r, damping))
-            self.products += found.products * len(v)
-            self.gradients += 2 * found.products * len(v) * len(self.kept)
-            return float(found.residual.max()), found.typical
+            errors = solution_error(product, v.double(), x, damping, lambda r: metric.solve(r, damping))
+            self.products += errors.products * len(v)
+            self.gradients += 2 * errors.products * len(v) * len(self.kept)
+            return float(errors.residual.max()), errors.typical
 
-        found: tuple[float, float] | Unmeasured = (self.residual, self.error)
+        errors: tuple[float, float] | Unmeasured = (self.residual, self.error)
         if self._last is not None:
-            found = attempt(names[0], by_products, "use the method dual or cg")
-        if isinstance(found, Unmeasured):
-            return found, replace(found, name=names[1])
-        residual, error = found
+            errors = attempt(names[0], by_products, "use the method dual or cg")
+        if isinstance(errors, Unmeasured):
+            return errors, replace(errors, name=names[1])
+        residual, error = errors
         by = "exact dual" if self.method == "dual" else f"{self.method}, by exact products"
-        said = beyond(residual, RESIDUAL, "the relative residual of the solve")
+        doubt = beyond(residual, RESIDUAL, "the relative residual of the solve")
         how = f"‖v − (F + γI)x‖/‖v‖; {by}"
-        first = Measurement(names[0], residual, "1", how, len(self.kept), reliable=not said, note=said)
-        said = beyond(error, SOLUTION, "the relative error of the solution")
-        if said:
-            said += ": what it does is measured apart; Accuracy(0.05, 100) or the method dual come nearer"
+        first = Measurement(names[0], residual, "1", how, len(self.kept), reliable=not doubt, note=doubt)
+        doubt = beyond(error, SOLUTION, "the relative error of the solution")
+        if doubt:
+            doubt += ": what it does is measured apart; Accuracy(0.05, 100) or the method dual come nearer"
         how = f"‖x − x*‖/‖x*‖ in the norm of F; {by}"
-        return first, Measurement(names[1], error, "1", how, len(self.kept), reliable=not said, note=said)
+        return first, Measurement(names[1], error, "1", how, len(self.kept), reliable=not doubt, note=doubt)
 
     def _product(self) -> FisherOperator:
         if self._operator is None:
@@ -144,16 +171,30 @@ class Solver:
 
 
 def outputs_per_example(task: Task) -> int:
-    """Outputs × positions of one example."""
+    """Count outputs × positions of one example.
+
+    Args:
+        task: the network and its data.
+
+    Returns:
+        the count.
+    """
     f, _ = outputs(task, task.train, index=torch.tensor([0]))
     return int(f.numel())
 
 
 def pick_method(method: str, rows: int) -> str:
-    """The method for so many rows.
+    """Choose the method for so many rows.
+
+    Args:
+        method: as asked for; ``auto``: exact where that takes a few seconds.
+        rows: examples × outputs × positions.
+
+    Returns:
+        dual, cg or ekfac.
 
     Raises:
-        ValueError: there is no such method.
+        SettingsError: there is no such method.
     """
     if method not in METHODS:
         raise SettingsError(

@@ -43,6 +43,9 @@ class WriteTarget:
     Args:
         loss: its loss in nats at most (for classes, −ln of the probability of its label: 0.1 is 90 %).
         steps: linearisations of the network at most.
+
+    Raises:
+        SettingsError: a loss that is not positive and finite, or no step.
     """
 
     loss: float = 0.1
@@ -79,10 +82,17 @@ def write(
 
     Args:
         task: a task, or a model followed by ``train``, ``test`` and fields of :class:`memspace.Task` by name.
-        x, y: the new examples, as a batch of the task's data: inputs (m, ...), labels (m, ...). Or, without ``y``,
-            anything :class:`memspace.Data` takes.
-        damping: γ (default: tr F times 1e-5).
-        method, accuracy, seed: as for ``forget``.
+        x: the new examples' inputs (m, ...), as a batch of the task's data; without ``y`` anything
+            :class:`memspace.Data` takes.
+        y: their labels (m, ...).
+        target: the loss to reach, and steps at most.
+        damping: γ; None: tr F times 1e-5.
+        method: as for :func:`memspace.forget`.
+        accuracy: as for :func:`memspace.forget`.
+        seed: as for :func:`memspace.forget`.
+
+    Returns:
+        the edited weights with predicted and measured effects; the task's model is as it was.
 
     Raises:
         DataError: no examples, or labels that do not go with them.
@@ -94,9 +104,9 @@ def write(
     damping, seed = DAMPING.optional(damping, "damping"), SEED(seed, "seed")
     target = target or WriteTarget()
     new, space = _checked(task, x, y), verified_space(task)
-    kept = torch.arange(len(task.train))
-    method = pick_method(method, len(kept) * outputs_per_example(task))
-    solver = Solver(task, space, kept, method, accuracy or Accuracy(0.05, 8), seed)
+    training = torch.arange(len(task.train))
+    method = pick_method(method, len(training) * outputs_per_example(task))
+    solver = Solver(task, space, training, method, accuracy or Accuracy(0.05, 8), seed)
     gamma = damping if damping is not None else _small_damping(solver)
     theta = space.flat(task.model).double()
     at = _look(task, space, new, theta, torch.zeros_like(theta), gamma)
@@ -105,14 +115,14 @@ def write(
     while steps < target.steps:
         level, slope = task.likelihood.straightened(at.loss, width)
         g = _loss_rows(task, new, space, at.state) * slope[:, None]
-        q = bregman_gradient(task, space, theta + at.change, kept) / len(kept) + gamma * at.change
+        q = bregman_gradient(task, space, theta + at.change, training) / len(training) + gamma * at.change
         solved = solver.stack(torch.cat([g, q[None]]), gamma * boost)
         free = -solved[-1]
         multipliers = _multipliers(g @ solved[:-1].t(), level - goal + g @ free)
         step = free - multipliers @ solved[:-1]
         price = max(price, 2 * float(multipliers.max()))
         after, tried = _advance(task, space, new, theta, at, step, gamma, (price, goal))
-        steps, spent = steps + 1, spent + 2 * (len(new) + len(kept)) + tried * len(kept)
+        steps, spent = steps + 1, spent + 2 * (len(new) + len(training)) + tried * len(training)
         boost = max(1.0, boost / 3) if tried == 1 else boost * 4 if tried > 2 else boost
         if after is None and boost > MOST_BOOST:
             break
@@ -121,22 +131,27 @@ def write(
             at = after
             if settled:
                 break
-    change, state, loss, worst = at.change, at.state, at.loss, float(at.loss.max())
-    stored = at.stored(target)
     solves = solver.measured("write")
     cost = Cost(spent + solver.gradients, solver.products, time.perf_counter() - start)
-    told = f"least Fisher length with losses held to {target.loss:g} nats, {solver.told}, γ = {gamma:.3g}"
-    count = int((loss <= target.loss).sum())
-    found = (
-        Measurement("write.stored", count / len(new), "1", "share of new examples at or below the target", len(new)),
-        Measurement("write.loss_before", float(first.max()), "nats", "largest over the new examples", len(new)),
-        Measurement("write.loss_after", worst, "nats", "largest over the new examples", len(new), reliable=stored),
-        Measurement("write.steps", float(steps), "1", "linearisations", len(new)),
-        *solves,
-        *effects_of(task, space, state, change, torch.zeros(0, dtype=torch.long), kept, "write"),
+    how = f"least Fisher length with losses held to {target.loss:g} nats, {solver.told}, γ = {gamma:.3g}"
+    nothing = torch.zeros(0, dtype=torch.long)  # of the training examples
+    effects = effects_of(task, space, at.state, at.change, nothing, training, "write")
+    measurements = (*_stored(first, at, target, steps), *solves, *effects)
+    count = int((at.loss <= target.loss).sum())
+    statement = f"{count} of {len(new)} new examples stored in {steps} steps: {how}"
+    return Edit("write", at.state, nothing, at.change, measurements, how, gamma, cost, statement)
+
+
+def _stored(before: Tensor, at: _Point, target: WriteTarget, steps: int) -> tuple[Measurement, ...]:
+    """How many new examples are stored, their losses before (m,) and after, and the steps that took."""
+    n, largest = len(before), "largest over the new examples"
+    share, worst = int((at.loss <= target.loss).sum()) / n, float(at.loss.max())
+    return (
+        Measurement("write.stored", share, "1", "share of new examples at or below the target", n),
+        Measurement("write.loss_before", float(before.max()), "nats", largest, n),
+        Measurement("write.loss_after", worst, "nats", largest, n, reliable=at.stored(target)),
+        Measurement("write.steps", float(steps), "1", "linearisations", n),
     )
-    statement = f"{count} of {len(new)} new examples stored in {steps} steps: {told}"
-    return Edit("write", state, torch.zeros(0, dtype=torch.long), change, found, told, gamma, cost, statement)
 
 
 def _checked(task: Task, x: Any, y: Any) -> Data:
@@ -168,8 +183,8 @@ def _loss_rows(task: Task, new: Data, space: ParameterSpace, state: dict[str, Te
     moved = replace(task, model=model, run=None)
     rows = CollectRows(space.blocks, "empirical")
     run_pass(moved, space, [rows], PassOptions(data=new))
-    found = rows.finish()
-    return torch.cat([found.formed(b) for b in found.blocks], 1)
+    collected = rows.finish()
+    return torch.cat([collected.formed(b) for b in collected.blocks], 1)
 
 
 def _multipliers(gram: Tensor, gap: Tensor) -> Tensor:
@@ -179,8 +194,8 @@ def _multipliers(gram: Tensor, gap: Tensor) -> Tensor:
     keep = values > 1e-12 * values[-1].clamp_min(1e-300)
     root = values[keep].sqrt()[:, None] * vectors[:, keep].t()
     right = (vectors[:, keep].t() @ gap.double().cpu()) / values[keep].sqrt()
-    found, _ = nnls(root.numpy(), right.numpy())
-    return torch.as_tensor(found, dtype=torch.float64, device=gram.device)
+    solution, _ = nnls(root.numpy(), right.numpy())
+    return torch.as_tensor(solution, dtype=torch.float64, device=gram.device)
 
 
 @dataclass(frozen=True)
@@ -225,7 +240,7 @@ def _advance(
 ) -> tuple[_Point | None, int]:
     """The step, or as much of it as lowers the merit (halved up to eight times); None where nothing does."""
     for tried in range(9):
-        found = _look(task, space, new, theta, at.change + step / 2**tried, gamma)
-        if found.merit(task, *worth) < at.merit(task, *worth):
-            return found, tried + 1
+        point = _look(task, space, new, theta, at.change + step / 2**tried, gamma)
+        if point.merit(task, *worth) < at.merit(task, *worth):
+            return point, tried + 1
     return None, 9
