@@ -1,11 +1,12 @@
 """Verification of a layout: closed-form gradients are compared with autograd's on a few small batches.
 
-Closed forms are wrong for a weight that the model also uses outside its layer's own call, as by ``F.linear(x,
-self.layer.weight)``. They are wrong, too, for a layer whose input is overwritten in place later, and for one that mixes
-examples. For such a layer the model is differentiated example by example instead. Batches of several sizes show which
-axis of a layer's input runs over examples. The batches are the first examples, the last, and a random draw: data are
-often sorted by class, length or domain. Faults that show only in other examples are found by the passes, which prove
-further batches (``guard``).
+Closed forms are wrong for a weight that the model also uses outside its layer's own call
+(``F.linear(x, self.layer.weight)``). They are wrong, too, for a layer whose input is overwritten in place later, and
+for one that mixes examples. For such a layer the model is differentiated example by example instead.
+
+Batches of several sizes show which axis of a layer's input runs over examples. The batches are the first examples, the
+last, and a random draw: data are often sorted by class, length or domain. Faults that show only in other examples are
+found by the passes, which prove further batches (``guard``).
 """
 
 from __future__ import annotations
