@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "build" / "reference"
 SHOWN = ["", "testing"]  # modules whose public names are shown by question, where they exist
 OPTIONAL = ("memspace.integrations.",)  # they need other packages to be imported
+TABLES = ("memspace.extend",)  # of names that are described where they are
 GROUP = re.compile(r"^    # (?P<question>[A-Z].*)$|^    \"[\w.]+\": \"(?P<names>[\w ]+)\",", re.MULTILINE)
 
 
@@ -82,7 +83,8 @@ def _write_questions(folder: Path) -> dict[str, list[str]]:
 def _write_packages(folder: Path, shown: set[int]) -> list[str]:
     pages: dict[str, list[str]] = {}
     for module in pkgutil.walk_packages(memspace.__path__, "memspace."):
-        if not module.name.startswith(OPTIONAL) and not module.name.endswith("__main__"):
+        left_out = module.name in TABLES or module.name.endswith("__main__")
+        if not module.name.startswith(OPTIONAL) and not left_out:
             pages.setdefault(module.name.split(".")[1], []).append(module.name)
     for package, modules in pages.items():
         (folder / f"{package}.rst").write_text(

@@ -20,7 +20,7 @@ from memspace.task.selection import as_patterns
 from memspace.task.task import Task
 from memspace.training.refit import refit_of
 
-__all__ = ["AuditSettings", "Plan", "Stage", "make_plan"]
+__all__ = ["AuditSettings", "Plan", "make_plan"]
 
 DUAL_ROWS = 16_000  # Jacobian rows (examples × outputs) up to which the exact dual is the cheaper backend
 MANY_OUTPUTS = 2_000  # positions × outputs up to which one cotangent each is affordable

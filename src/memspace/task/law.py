@@ -30,7 +30,7 @@ class Likelihood(LawDefinition):
     """
 
     def residual(self, f: Tensor, y: Tensor) -> Tensor:
-        """Compute the gradient of :meth:`nll` in f, by automatic differentiation unless a law has a formula.
+        """Compute the gradient of ``nll`` in f, by automatic differentiation unless a law has a formula.
 
         Args:
             f: outputs (..., C).
@@ -106,7 +106,7 @@ class Likelihood(LawDefinition):
     def distance(self, f: Tensor, f2: Tensor) -> Tensor:
         """Compute the Fisher–Rao distance between p(·|f) and p(·|f2) per position.
 
-        In closed form where the law has :meth:`coordinates`; else along the shortest polygon of 32 sides that a search
+        In closed form where the law has ``coordinates``; else along the shortest polygon of 32 sides that a search
         finds (see ``memspace.task.laws.defaults.squared_shortest``).
 
         Args:
@@ -127,7 +127,7 @@ class Likelihood(LawDefinition):
     def squared_distance(self, f: Tensor, f2: Tensor) -> Tensor:
         """Compute the square of :meth:`distance`, with derivatives of any order, also at f = f2.
 
-        Without :meth:`coordinates`, derivatives beyond the first are exact at f = f2 only.
+        Without ``coordinates``, derivatives beyond the first are exact at f = f2 only.
 
         Args:
             f: outputs (..., C).
@@ -142,7 +142,7 @@ class Likelihood(LawDefinition):
         return self.squared_arc((at - at2).square().sum(-1))
 
     def squared_arc(self, chord: Tensor) -> Tensor:
-        """Compute d² of two points of :meth:`coordinates` from their squared straight distance.
+        """Compute d² of two points of ``coordinates`` from their squared straight distance.
 
         Args:
             chord: squared lengths of straight lines, any shape.
@@ -223,7 +223,7 @@ class Likelihood(LawDefinition):
         return torch.ones(f.shape[:-1], dtype=f.dtype, device=f.device)
 
     def floor(self, outputs: int) -> float:
-        """Give the number that :meth:`nll` is never below at a position.
+        """Give the number that ``nll`` is never below at a position.
 
         Args:
             outputs: C.
@@ -234,7 +234,7 @@ class Likelihood(LawDefinition):
         return -math.inf if self.continuous else 0.0
 
     def excess(self, f: Tensor, y: Tensor) -> Tensor:
-        """Compute :meth:`nll` above :meth:`floor` where that is finite: not negative, and free of y's unit.
+        """Compute ``nll`` above :meth:`floor` where that is finite: not negative, and free of y's unit.
 
         Args:
             f: outputs (..., C).
