@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from memspace.auditing.plan import Plan, Stage
+from memspace.auditing.plan import Plan
+from memspace.measures.cost import Stage
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
