@@ -134,7 +134,7 @@ def test_the_expected_loss_is_nearer_than_the_plain_mean() -> None:
         law = torch.softmax(f, -1)
         y = torch.multinomial(law, 1, generator=generator).squeeze(1)
         truth = float(-(law * law.log()).sum(1).mean())
-        found = expect_by_law(f, y, LabelLaws(law, law, [law], told=True), Refitted(truth, 5, 5), loo=None)
+        found = expect_by_law(f, y, LabelLaws(law, law, [law], separable=True), Refitted(truth, 5, 5), loo=None)
         plain.append(float(nn.functional.cross_entropy(f, y)) - truth)
         ours.append(found.value - truth)
         covered += found.interval[0] <= truth <= found.interval[1]
