@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import resource
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -135,7 +134,7 @@ def _read(
     wrongly, in batches that were not proven; so may an interrupted run. Then everything is computed again. This is
     rare, and the second time is right. Refits are kept: they do not depend on how this network is read.
     """
-    refits: Callable[[], HeldOut | Absent] | None = None
+    refits: HeldOut | Absent | None = None
     if store is not None:
         _go_on(space, store)
     while True:
@@ -147,13 +146,9 @@ def _read(
         chapters, tables = _chapters(r, settings, store, progress)
         if not space.late:
             return r, chapters, tables, costs
-        space.finished, refits = 0, partial(_same, r.held_out)
+        space.finished, refits = 0, r.held_out
         if store is not None:
             store.drop_readings()
-
-
-def _same(held_out: HeldOut | Absent) -> HeldOut | Absent:
-    return held_out
 
 
 def _go_on(space: ParameterSpace, store: Store) -> None:
@@ -179,9 +174,8 @@ def _chapters(
             chapter, stored = store.load_chapter(one.id)
             tables.update(stored)
         else:
-            made = attempt(
-                one.id, partial(make_chapter, one, workspace)
-            )  # a failure leaves the other chapters as they are
+            # A failure leaves the other chapters as they are.
+            made = attempt(one.id, partial(make_chapter, one, workspace))
             chapter, columns = (_absent(one, made), {}) if isinstance(made, Unmeasured) else made
             for name in columns:
                 tables.setdefault(name, {}).update(columns[name])

@@ -184,10 +184,7 @@ def _other(
     with untouched(task.model):
         space = verified_space(task)
         plan = make_plan(task, space, settings)
-
-        def refits() -> HeldOut | Absent:
-            return _refits(task, plan, folds, repeats, settings.seed, progress) or NO_REFITS
-
+        refits = _refits(task, plan, folds, repeats, settings.seed, progress) or NO_REFITS
         r = read(ReadingJob(task, space, plan, settings, None, progress), refits)
         table, share, estimator = ranked(r, r.workspace(settings, progress))
     seconds = {

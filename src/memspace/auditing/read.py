@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from memspace.auditing.ekfac_backend import ekfac_backend
 from memspace.auditing.exact_backend import exact_backend
 from memspace.auditing.job import ReadingJob, held_out_of
@@ -20,17 +18,17 @@ from memspace.value import Absent
 __all__ = ["read", "read_task"]
 
 
-def read(job: ReadingJob, refits: Callable[[], HeldOut | Absent] | None = None) -> Reading:
+def read(job: ReadingJob, refits: HeldOut | Absent | None = None) -> Reading:
     """Run the passes that all chapters share.
 
     Args:
         job: what to read, and how.
-        refits: returns other refits than an audit's.
+        refits: other refits than an audit's, or why there are none; None: an audit's.
 
     Returns:
         what the backend of the plan reads.
     """
-    held_out = held_out_of(job) if refits is None else refits()
+    held_out = held_out_of(job) if refits is None else refits
     return (exact_backend if job.plan.representation == "dual" else ekfac_backend)(job, held_out)
 
 

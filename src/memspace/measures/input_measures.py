@@ -20,7 +20,7 @@ from memspace.progress import Progress, Silent
 from memspace.task.task import Task
 from memspace.value import Absent, Value
 
-__all__ = ["INPUT_MEASURES", "INPUT_RANKS", "study_inputs"]
+__all__ = ["INPUT_MEASURES", "study_inputs"]
 
 Part = Callable[..., Value | Absent | None]
 SQUARED = "nats per squared input unit"
@@ -179,9 +179,7 @@ def _ranked(predicted: np.ndarray, met: Corrupted, seed: int) -> Value:
     return Value(rho, len(first), ends, reliable=known, note=note)
 
 
-INPUT_RANKS = {
-    (c.name, key): _corruption_rank(c.name, key) for c in CORRUPTIONS for key in ("linear", "fisher", "attack")
-}
+_RANKS = tuple(_corruption_rank(c.name, key) for c in CORRUPTIONS for key in ("linear", "fisher", "attack"))
 INPUT_MEASURES: tuple[Part, ...] = (
     input_sensitivity,
     input_trace,
@@ -189,7 +187,7 @@ INPUT_MEASURES: tuple[Part, ...] = (
     *_distance_measures("l2"),
     *_distance_measures("max"),
     certified,
-    *INPUT_RANKS.values(),
+    *_RANKS,
 )
 
 

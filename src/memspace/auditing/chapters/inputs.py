@@ -14,8 +14,8 @@ from memspace.auditing.thresholds import RANKS_WELL
 from memspace.measures.attack import DOUBLINGS, AttackSearch, Found
 from memspace.measures.corruptions import fitting
 from memspace.measures.cost import Facts, Stage
-from memspace.measures.declaration import provides
-from memspace.measures.input_measures import INPUT_MEASURES, INPUT_RANKS
+from memspace.measures.declaration import MeasureDeclaration, declaration_of, provides
+from memspace.measures.input_measures import INPUT_MEASURES
 from memspace.measures.input_study import AttackSettings, InputStudy, probed_inputs
 from memspace.measures.values import Budget
 from memspace.measures.workspace import Measured
@@ -29,12 +29,11 @@ RANK = "input.distance_l2.rank_linear"
 QUICK = AttackSearch(steps=8, restarts=1, bisections=5)  # about 65 passes; 390 find distances 1 to 2% smaller
 NEAREST = 8  # inputs shown
 
-# The audit does not attack in the largest-entry norm; how corruptions rank by other readings: memspace attack.
-_LEFT_OUT = {f for (_, key), f in INPUT_RANKS.items() if key != "linear"}
+# The others are declared for the chapter of memspace attack: the largest-entry norm, corruptions by other readings.
 SHOWN_INPUT_MEASURES = tuple(
-    f
-    for f in INPUT_MEASURES
-    if f not in _LEFT_OUT and not f.__declared__.name.startswith("input.distance_max")  # type: ignore[attr-defined]
+    d.function
+    for d in map(declaration_of, INPUT_MEASURES)
+    if isinstance(d, MeasureDeclaration) and d.chapter == "robustness"
 )
 
 
