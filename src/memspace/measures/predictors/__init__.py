@@ -1,0 +1,4 @@
+"""Measures that are claimed to tell, from training data alone, how well a network generalises.
+
+Importing the package declares them all, for the chapter ``predictors``.
+"""
