@@ -36,7 +36,7 @@ from memspace.passes.statistics import DiagonalFisher
 from memspace.task.task import Task
 from memspace.value import Absent, present
 
-__all__ = ["exact_backend"]
+__all__ = ["exact_backend", "layer_traces"]
 
 
 def exact_backend(job: ReadingJob, held_out: HeldOut | Absent) -> Reading:
@@ -83,7 +83,7 @@ def exact_backend(job: ReadingJob, held_out: HeldOut | Absent) -> Reading:
 def _curvature(exact: Exact, diagonal: Tensor) -> Curvature:
     trace, metric = exact.trace, exact.metric
     mean_trace = float(trace.mean()), 0.0
-    return Curvature(metric, diagonal, _layers(metric), trace, mean_trace, None, _estimator(metric), len(trace))
+    return Curvature(metric, diagonal, layer_traces(metric), trace, mean_trace, None, _estimator(metric), len(trace))
 
 
 def _damping(
@@ -110,7 +110,15 @@ def _estimator(metric: Dual) -> str:
     return f"exact dual, {len(metric.rows):,} Fisher rows{drawn}"
 
 
-def _layers(metric: Dual) -> Callable[[SpectralFunction], Tensor]:
+def layer_traces(metric: Dual) -> Callable[[SpectralFunction], Tensor]:
+    """Make the map from a function of F to its trace by block, for :class:`Curvature`.
+
+    Args:
+        metric: the dual; a Gram matrix for each block is read when the map is first called.
+
+    Returns:
+        fn ↦ (L,) traces; the blocks sum to the whole.
+    """
     shares: list[Tensor] = []
 
     def trace(fn: SpectralFunction) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from memspace.auditing.chapters import CHAPTERS
+from memspace.auditing.chapters import CHAPTERS, PAGE_CHAPTERS
 from memspace.bibliography import cite
 from memspace.measures.declaration import MeasureDeclaration, declaration_of, declared_measures
 
@@ -32,8 +32,11 @@ def as_markdown() -> str:
         parts.append(f"## {chapter.title}\n\n{chapter.question}\n\n{_table(measures)}")
     shipped = (m for m in declared_measures() if m.function.__module__.startswith("memspace."))
     others = [m for m in shipped if m.name not in listed]
-    for id in dict.fromkeys(m.chapter for m in others):
-        parts.append(f"## Outside an audit: {id}\n\n{_table(m for m in others if m.chapter == id)}")
+    pages = dict.fromkeys(chapter.id for chapter in PAGE_CHAPTERS)  # not in the order in which modules were imported
+    for id in (*pages, *dict.fromkeys(m.chapter for m in others if m.chapter not in pages)):
+        measures = [m for m in others if m.chapter == id]
+        if measures:
+            parts.append(f"## Outside an audit: {id}\n\n{_table(measures)}")
     return "\n".join(parts)
 
 

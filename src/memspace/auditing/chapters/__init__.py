@@ -11,6 +11,7 @@ from memspace.auditing.chapters.disentanglement import DISENTANGLEMENT
 from memspace.auditing.chapters.efficiency import EFFICIENCY
 from memspace.auditing.chapters.generalisation import GENERALISATION
 from memspace.auditing.chapters.geometry import GEOMETRY
+from memspace.auditing.chapters.predictors import PREDICTORS
 from memspace.auditing.chapters.pruning import PRUNING
 from memspace.auditing.chapters.recording import RECORDING
 from memspace.auditing.chapters.robustness import ROBUSTNESS
@@ -29,4 +30,4 @@ CHAPTERS: tuple[ChapterDeclaration, ...] = (
     ACTION,
     DISENTANGLEMENT,
 )
-PAGE_CHAPTERS: tuple[ChapterDeclaration, ...] = (*COMPARISON, *RECORDING, PRUNING)
+PAGE_CHAPTERS: tuple[ChapterDeclaration, ...] = (*COMPARISON, *RECORDING, PRUNING, PREDICTORS)

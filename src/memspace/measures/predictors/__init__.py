@@ -2,3 +2,7 @@
 
 Importing the package declares them all, for the chapter ``predictors``.
 """
+
+from memspace.measures.predictors import evidence, spectrum
+
+__all__ = ["evidence", "spectrum"]

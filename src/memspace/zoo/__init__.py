@@ -1,0 +1,1 @@
+"""A zoo of trained networks, their measures and outcomes."""
