@@ -1,0 +1,187 @@
+"""A table of networks read for one measure: the gap, the measure and the configuration of every network that has it.
+
+polars is the only package here that memspace itself does not need, and it is imported by :func:`frames` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memspace.errors import DataError, MissingPackageError, SettingsError
+from memspace.judging.design import GAPS, Design
+from memspace.value import Absent
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Rows", "frames", "gap_of", "networks", "rows_of", "settings"]
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+WHERE = "memspace.judging"
+FEWEST_ROWS, FEWEST_CONFIGURATIONS = 8, 4  # below, no statistic over networks means anything
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The networks that have gap and measure, one configuration after the other.
+
+    Args:
+        frame: (n rows) their part of the table.
+        measure: (n,) values; infinite ones rank at their end.
+        gap: (n,) in nats or as a share.
+        configuration: (n,) number of the configuration, from 0, not decreasing.
+        settings: (configurations, knobs) number of each knob's setting.
+        design: the design of the table.
+    """
+
+    frame: pl.DataFrame
+    measure: Floats
+    gap: Floats
+    configuration: Codes
+    settings: Codes
+    design: Design
+
+    @property
+    def n(self) -> int:
+        """Number of networks."""
+        return len(self.gap)
+
+    @property
+    def configurations(self) -> int:
+        """Number of configurations."""
+        return len(self.settings)
+
+
+def frames() -> Any:
+    """Import polars.
+
+    Returns:
+        the module.
+
+    Raises:
+        MissingPackageError: polars is not installed.
+    """
+    try:
+        import polars
+    except ImportError:
+        raise MissingPackageError(
+            "tables of networks need polars, which is not installed", where=WHERE, remedy="pip install 'memspace[zoo]'"
+        ) from None
+    return polars
+
+
+def networks(table: pl.DataFrame, design: Design, columns: Sequence[str] = ()) -> pl.DataFrame:
+    """Check a table of networks, and make NaN null.
+
+    Args:
+        table: one row a network.
+        design: names the columns that it must have.
+        columns: further columns that it must have, the measures.
+
+    Returns:
+        The table, NaN replaced by null.
+
+    Raises:
+        DataError: a column is missing, a measure is no number, or a key occurs twice.
+        SettingsError: it is no polars frame.
+    """
+    polars = frames()
+    if not isinstance(table, polars.DataFrame):
+        raise SettingsError(
+            f"the table is a {type(table).__name__}", where=WHERE, remedy="give a polars DataFrame, one row a network"
+        )
+    missing = [c for c in (*design.columns, *columns) if c not in table.columns]
+    if missing:
+        raise DataError(f"the table has no column {missing[0]!r}", where=WHERE, remedy="add it or change the design")
+    words = [c for c in (*columns, *GAPS[design.gap]) if not table.schema[c].is_numeric()]
+    if words:
+        raise DataError(f"column {words[0]!r} holds no numbers", where=WHERE, remedy="give measures as numbers")
+    if "key" in table.columns and table["key"].n_unique() < table.height:
+        raise DataError("a network occurs more than once", where=WHERE, remedy="give one moment of its training only")
+    read: pl.DataFrame = table.fill_nan(None)
+    return read
+
+
+def gap_of(table: pl.DataFrame, design: Design) -> Floats:
+    """Compute the gap of every network.
+
+    Args:
+        table: one row a network, from :func:`networks`.
+        design: says which gap.
+
+    Returns:
+        (n,) in nats or as a share; NaN where an outcome is missing or not finite.
+    """
+    first, second = GAPS[design.gap]
+    gap = _numbers(table, first) - _numbers(table, second)
+    return np.where(np.isfinite(gap), gap, np.nan)
+
+
+def rows_of(table: pl.DataFrame, measure: str, design: Design, besides: Sequence[str] = ()) -> Rows | Absent:
+    """Read the networks that have a measure.
+
+    Args:
+        table: one row a network.
+        measure: its column.
+        design: of the table.
+        besides: columns of numbers that must be there too.
+
+    Returns:
+        The rows; absent where they are too few, or the measure or the gap is the same everywhere.
+
+    Raises:
+        DataError: a column is missing, a measure is no number, or a key occurs twice.
+    """
+    read = networks(table, design, (measure, *besides))
+    present = ~np.isnan(gap_of(read, design))
+    for column in (measure, *besides):
+        present &= ~np.isnan(_numbers(read, column))
+    read = read.filter(present)
+    settled = settings(read, design.knobs)
+    unique, configuration = np.unique(settled, axis=0, return_inverse=True)
+    order = np.argsort(configuration.ravel(), kind="stable")
+    read = read[order]
+    values, gap = _numbers(read, measure), gap_of(read, design)
+    if read.height < FEWEST_ROWS or len(unique) < FEWEST_CONFIGURATIONS:
+        counted = f"{read.height} networks of {len(unique)} configurations have it"
+        return Absent(
+            counted, f"measure it on {FEWEST_ROWS} networks of {FEWEST_CONFIGURATIONS} configurations or more"
+        )
+    for name, numbers in (("the measure", values), ("the gap", gap)):
+        if numbers.min() == numbers.max():
+            return Absent(f"{name} is the same on all networks that have it", "take networks on which it differs")
+    return Rows(read, values, gap, configuration.ravel()[order], unique, design)
+
+
+def settings(table: pl.DataFrame, columns: Sequence[str]) -> Codes:
+    """Encode the settings of columns as whole numbers, equal ones alike.
+
+    Args:
+        table: any.
+        columns: of numbers or strings; null is a setting like any other.
+
+    Returns:
+        (n, columns) whole numbers from 0, numbers in their order, strings in the alphabet's, null first.
+    """
+    codes = [np.unique(_ordered(table[c]), return_inverse=True)[1].ravel() for c in columns]
+    return np.stack(codes, 1).astype(np.int64) if codes else np.zeros((table.height, 0), np.int64)
+
+
+def _ordered(column: pl.Series) -> NDArray[Any]:
+    """The column as an array that sorts: numbers as they are, null before them."""
+    polars = frames()
+    if column.dtype.is_numeric():
+        return column.cast(polars.Float64).fill_null(-np.inf).to_numpy()
+    return np.array(["" if v is None else f" {v}" for v in column.to_list()])
+
+
+def _numbers(table: pl.DataFrame, column: str) -> Floats:
+    """A column as float64, NaN where it is null."""
+    polars = frames()
+    return np.asarray(table[column].cast(polars.Float64).fill_null(np.nan).to_numpy(), np.float64)
