@@ -1,34 +1,18 @@
-"""Small networks of four families in float64, and a workspace of what predictors need of them."""
+"""Small networks of four families in float64, and the predictors measured on them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memspace.measures.values import Budget, TrainingOutputs
+from memspace.measurement import Measurement
+from memspace.measures import predictors  # noqa: F401
+from memspace.measures.declaration import declared_measures
 from memspace.measures.workspace import Workspace
-from memspace.passes.outputs import outputs
-from memspace.passes.space import ParameterSpace
-from memspace.passes.verify import checked_space
-from memspace.progress import Silent
 from memspace.task.task import Task
-
-
-def workspace_of(task: Task, *further: object) -> Workspace:
-    """What a workspace is given of a trained network, and further values by their type."""
-    f, y = outputs(task, task.train)
-    law = task.likelihood
-    loss = law.nll(f.double(), y)
-    loss = loss.flatten(1).sum(1) if loss.dim() > 1 else loss
-    return Workspace(
-        {
-            Task: task,
-            ParameterSpace: checked_space(task),
-            Budget: Budget(0, 2**30, Silent()),
-            TrainingOutputs: TrainingOutputs(f, y, loss, law.weight(f, y)),
-            **{type(value): value for value in further},
-        }
-    )
 
 
 def sequence_labels(task: Task) -> Tensor:
@@ -111,3 +95,16 @@ def transformer(seed: int, n: int = 8) -> Task:
 
 
 ALL = (perceptron, convolutional, recurrent, gated, transformer)
+
+FAMILIES = ("alignment", "confidence", "gradients", "margins", "norms", "optimisation", "similarity", "tails")
+
+
+def measures(prefix: str) -> list[Callable[..., Any]]:
+    """The declared predictors of weights, outputs and gradients whose names begin so."""
+    declared = [m for m in declared_measures() if m.chapter == "predictors" and m.name.startswith(FAMILIES)]
+    return [m.function for m in declared if m.name.startswith(prefix)]
+
+
+def measured(workspace: Workspace, prefix: str = "") -> dict[str, Measurement]:
+    """Those that are measured, by name."""
+    return {m.name: m for m in workspace.measure_all(measures(prefix))[0]}

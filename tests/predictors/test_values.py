@@ -17,10 +17,11 @@ from memspace.measures.predictors.values import (
     WeightMatrices,
     drawn_examples,
 )
+from memspace.measures.predictors.workspace import workspace_of
 from memspace.task.run import Run
 from memspace.task.task import Task
 from memspace.value import Absent
-from tests.predictors.networks import ALL, convolutional, perceptron, sequence_labels, transformer, workspace_of
+from tests.predictors.networks import ALL, convolutional, perceptron, sequence_labels, transformer
 
 
 def test_kernels_are_flattened_and_tables_of_embeddings_turned():

@@ -14,14 +14,26 @@ from memspace.task.checks import evaluating
 from memspace.task.data import call_model, move
 from memspace.task.task import Task
 
-__all__ = ["codes_of", "read_layer", "representation"]
+__all__ = ["codes_of", "read_layer", "representation", "tapped"]
 
 MAX_CODES = 10
 
 
 @contextmanager
-def _tapped(model: nn.Module, layer: str | None) -> Iterator[tuple[list[Tensor], str]]:
-    """A list that receives the layer's signal at every forward pass, and its name; the hook is always removed."""
+def tapped(model: nn.Module, layer: str | None) -> Iterator[tuple[list[Tensor], str]]:
+    """Collect a layer's signal at every call; the hook is always removed.
+
+    Args:
+        model: the network.
+        layer: name of the layer, whose output is collected; None: the input of the last linear layer, or the output
+            where there is none.
+
+    Yields:
+        a list that receives the signals, and what they are.
+
+    Raises:
+        TaskError: there is no such layer.
+    """
     modules = dict(model.named_modules())
     if layer is not None and layer not in modules:
         known = ", ".join([n for n in modules if n][-5:])
@@ -59,7 +71,7 @@ def read_layer(task: Task, inputs: Tensor, layer: str | None) -> tuple[Tensor, T
         the signal (M, d) and the outputs (M, ..., C), both float64 on the CPU, and the layer's name.
     """
     zs, fs = [], []
-    with evaluating(task.model), _tapped(task.model, layer) as (signals, name):
+    with evaluating(task.model), tapped(task.model, layer) as (signals, name):
         for part in torch.split(inputs, 512):
             signals.clear()
             fs.append(call_model(task.model, move(part, task.device, task.dtype)).double().cpu())

@@ -15,7 +15,7 @@ from memspace.task.observed import Observation
 if TYPE_CHECKING:
     from memspace.task.task import Task
 
-__all__ = ["check_attached", "constant_parameters", "detached", "ends_in_kernels"]
+__all__ = ["check_attached", "constant_parameters", "detached", "ends_in_kernels", "operations"]
 
 SHOWN = 6  # names in one sentence
 
@@ -61,7 +61,7 @@ def detached(model: nn.Module, f: Tensor) -> bool:
         True where the backward pass from ``f`` reaches no parameter that requires a gradient.
     """
     trainable = {id(p) for p in model.parameters() if p.requires_grad}
-    return not any(id(getattr(node, "variable", None)) in trainable for node in _nodes(f))
+    return not any(id(getattr(node, "variable", None)) in trainable for node in operations(f))
 
 
 def ends_in_kernels(f: Tensor) -> bool:
@@ -75,7 +75,7 @@ def ends_in_kernels(f: Tensor) -> bool:
     Returns:
         True where there is at least one.
     """
-    return any("NotImplemented" in type(node).__name__ + node.name() for node in _nodes(f))
+    return any("NotImplemented" in type(node).__name__ + node.name() for node in operations(f))
 
 
 def constant_parameters(model: nn.Module, alone: Observation | None) -> str:
@@ -118,8 +118,15 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _nodes(f: Tensor) -> Iterator[Any]:
-    """Every operation in the graph of f, once."""
+def operations(f: Tensor) -> Iterator[Any]:
+    """Iterate over the operations in the graph of the outputs.
+
+    Args:
+        f: outputs, any shape.
+
+    Yields:
+        Every operation once.
+    """
     seen, waiting = set(), [f.grad_fn]
     while waiting:
         node = waiting.pop()

@@ -3,6 +3,28 @@
 Importing the package declares them all, for the chapter ``predictors``.
 """
 
-from memspace.measures.predictors import evidence, spectrum
+from memspace.measures.predictors import (
+    alignment,
+    confidence,
+    evidence,
+    margins,
+    norms,
+    optimisation,
+    path_norm,
+    similarity,
+    spectrum,
+    tails,
+)
 
-__all__ = ["evidence", "spectrum"]
+__all__ = [
+    "alignment",
+    "confidence",
+    "evidence",
+    "margins",
+    "norms",
+    "optimisation",
+    "path_norm",
+    "similarity",
+    "spectrum",
+    "tails",
+]

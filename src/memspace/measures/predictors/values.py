@@ -21,8 +21,10 @@ from memspace.value import Absent
 
 __all__ = [
     "GradientSample",
+    "LowerMargin",
     "Margins",
     "OtherParameters",
+    "Predictions",
     "Sisters",
     "TrainingCurve",
     "Vector",
@@ -30,6 +32,7 @@ __all__ = [
     "WeightMatrices",
     "WeightMatrix",
     "drawn_examples",
+    "predictions_of",
 ]
 
 EXAMPLES = 256  # whose gradients are compared with one another
@@ -129,14 +132,44 @@ class Margins:
 
     Args:
         values: (n,) float64; positions of sequences count one by one, padded ones not at all.
+        example: (n,) the example of each, where an example holds several positions; else None.
     """
 
     values: Tensor
+    example: Tensor | None = None
 
     @property
     def lower(self) -> float:
-        """The 10th percentile, by which a norm is divided."""
+        """The 10th percentile."""
         return float(np.quantile(self.values.numpy(), 0.1))
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Outputs and labels of the predictions that count, one below the other.
+
+    Args:
+        f: (m, C) outputs, float64.
+        y: (m, ...) labels.
+        counted: which of all positions they are.
+        example: (m,) the example of each, where an example holds several positions; else None.
+    """
+
+    f: Tensor
+    y: Tensor
+    counted: Tensor
+    example: Tensor | None
+
+
+@dataclass(frozen=True)
+class LowerMargin:
+    """The margin that norms are divided by.
+
+    Args:
+        value: 10th percentile of the margins, positive.
+    """
+
+    value: float
 
 
 @dataclass(frozen=True)
@@ -247,9 +280,17 @@ def margins(task: Task, outputs: TrainingOutputs) -> Margins | Absent:
         return Absent("this output law knows no boundary between decisions", "read a classifier")
     if soft(f, y) and not law.independent:
         return Absent("labels are distributions over the classes", "give one class for each example")
-    counted = outputs.weight.flatten() > 0
-    rows, labels = f.flatten(0, -2).double(), y.flatten(0, f.dim() - 2)
-    return Margins(law.boundary.gaps(rows[counted], labels[counted]).amin(-1).cpu())
+    rows = predictions_of(f, y, outputs.weight)
+    return Margins(law.boundary.gaps(rows.f, rows.y).amin(-1).cpu(), rows.example)
+
+
+@provides()
+def lower_margin(margins: Margins) -> LowerMargin | Absent:
+    """Take the margins' 10th percentile, where it is positive."""
+    if margins.lower > 0:
+        return LowerMargin(margins.lower)
+    reason = "a tenth of the training examples or more are misclassified: their margin normalises nothing"
+    return Absent(reason, "train the network longer")
 
 
 def _gradient_cost(facts: Facts) -> Stage:
@@ -301,6 +342,23 @@ def drawn_examples(n: int, most: int, seed: int) -> Tensor:
     if n <= most:
         return torch.arange(n)
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:most].sort().values
+
+
+def predictions_of(f: Tensor, y: Tensor, weight: Tensor) -> Predictions:
+    """Separate the positions of sequences, and leave out padded ones.
+
+    Args:
+        f: (n, ..., C) outputs.
+        y: labels.
+        weight: (n, ...) 1 where a prediction counts.
+
+    Returns:
+        the predictions that count, in order.
+    """
+    counted = (weight > 0).flatten()
+    numbers = torch.arange(len(f), device=f.device).reshape(-1, *[1] * (weight.dim() - 1)).expand_as(weight).flatten()
+    example = numbers[counted].cpu() if weight.dim() > 1 else None
+    return Predictions(f.flatten(0, -2).double()[counted], y.flatten(0, f.dim() - 2)[counted], counted, example)
 
 
 def _start(task: Task) -> dict[str, Tensor]:
