@@ -303,7 +303,7 @@ def _gradient_cost(facts: Facts) -> Stage:
 def gradient_sample(task: Task, space: ParameterSpace, outputs: TrainingOutputs, budget: Budget) -> GradientSample:
     """Multiply the gradients of some training examples with one another and with the weights."""
     memory = budget.memory // (4 * space.size * torch.finfo(task.dtype).bits // 8 + 1)
-    index = drawn_examples(outputs.n, min(EXAMPLES, max(16, memory)), budget.seed + SEED)
+    index = drawn_examples(len(task.train), min(EXAMPLES, max(16, memory)), budget.seed + SEED)
     collect = CollectRows(space.blocks, "empirical", len(index))
     run_pass(task, space, [collect], PassOptions(index=index, progress=budget.progress, what="gradients of examples"))
     rows = collect.finish()
