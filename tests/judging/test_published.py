@@ -11,7 +11,9 @@ import pytest
 
 from memspace.errors import DataError
 from memspace.judging.granulated import Granulated, granulated
+from memspace.judging.judgement import judge
 from memspace.judging.kendall import kendall
+from memspace.judging.prediction import Prediction, predict_out_of_sample
 from memspace.judging.published import DESIGN, FITTED, read_networks
 from memspace.judging.resampling import Correlation
 from memspace.value import Value
@@ -89,3 +91,39 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(DataError) as caught:
             read_networks(file)
         assert str(file) in str(caught.value)
+
+
+@needs_networks
+@pytest.mark.parametrize(
+    ("measures", "knobs", "rmse", "tau"),
+    [
+        ([], True, "0.0418", "0.845"),
+        (["trace"], True, "0.0348", "0.860"),
+        (["cka"], True, "0.0381", "0.864"),
+        (["cka"], False, "0.0533", "0.845"),
+        (["trace"], False, "0.132", "0.621"),
+    ],
+)
+def test_prediction_with_one_width_left_out(
+    fitted: pl.DataFrame, measures: list[str], knobs: bool, rmse: str, tau: str
+) -> None:
+    result = predict_out_of_sample(fitted, measures, DESIGN, knobs=knobs, draws=100)
+    assert isinstance(result, Prediction)
+    assert result.model == "least squares"
+    assert f"{result.rmse.value:.{len(rmse) - 2}f}" == rmse
+    assert f"{result.tau.value:.3f}" == tau
+    assert "11 groups" in result.rmse.how
+
+
+@needs_networks
+def test_all_of_it_in_one_call(fitted: pl.DataFrame) -> None:
+    judgement = judge(fitted, ["trace", "cka"], DESIGN, directions={"cka": -1}, draws=100)
+    rows = {r["measure"]: r for r in judgement.frame.rows(named=True)}
+    assert f"{rows['trace']['tau']:.3f}" == "0.634"
+    assert f"{rows['cka']['psi_along_batch']:.3f}" == "-0.705"
+    assert f"{rows['cka']['predicted_rmse']:.4f}" == "0.0381"
+    assert rows["cka"]["error_mean"] < rows["trace"]["error_mean"]
+    assert rows["cka"]["error_environments"] == 877
+    assert rows["trace"]["reason"] is None
+    assert isinstance(judgement.baseline, Prediction)
+    assert f"{judgement.baseline.rmse.value:.4f}" == "0.0418"

@@ -123,12 +123,12 @@ def gap_of(table: pl.DataFrame, design: Design) -> Floats:
     return np.where(np.isfinite(gap), gap, np.nan)
 
 
-def rows_of(table: pl.DataFrame, measure: str, design: Design, besides: Sequence[str] = ()) -> Rows | Absent:
+def rows_of(table: pl.DataFrame, measure: str | None, design: Design, besides: Sequence[str] = ()) -> Rows | Absent:
     """Read the networks that have a measure.
 
     Args:
         table: one row a network.
-        measure: its column.
+        measure: its column; None for all networks that have the gap, which then stands for the measure.
         design: of the table.
         besides: columns of numbers that must be there too.
 
@@ -138,16 +138,18 @@ def rows_of(table: pl.DataFrame, measure: str, design: Design, besides: Sequence
     Raises:
         DataError: a column is missing, a measure is no number, or a key occurs twice.
     """
-    read = networks(table, design, (measure, *besides))
+    wanted = besides if measure is None else (measure, *besides)
+    read = networks(table, design, wanted)
     present = ~np.isnan(gap_of(read, design))
-    for column in (measure, *besides):
+    for column in wanted:
         present &= ~np.isnan(_numbers(read, column))
     read = read.filter(present)
     settled = settings(read, design.knobs)
     unique, configuration = np.unique(settled, axis=0, return_inverse=True)
     order = np.argsort(configuration.ravel(), kind="stable")
     read = read[order]
-    values, gap = _numbers(read, measure), gap_of(read, design)
+    gap = gap_of(read, design)
+    values = gap if measure is None else _numbers(read, measure)
     if read.height < FEWEST_ROWS or len(unique) < FEWEST_CONFIGURATIONS:
         counted = f"{read.height} networks of {len(unique)} configurations have it"
         return Absent(
