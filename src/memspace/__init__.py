@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.verbs.write import write as write
     from memspace.editing.distil import Distilled as Distilled, DistilSettings as DistilSettings
     from memspace.editing.write import WriteTarget as WriteTarget
+    from memspace.claims.run import ClaimResults as ClaimResults, judge_claims as judge_claims
     from memspace.errors import MemspaceError as MemspaceError
     from memspace.verbs.geodesic import geodesic as geodesic
     from memspace.experiments.action_study import ActionStudy as ActionStudy, StudySettings as StudySettings
@@ -171,6 +172,8 @@ _HOMES = {  # module: its public names, by question
     "experiments.store": "open_study",
     "verbs.study": "study",
     "experiments.action_study": "StudySettings ActionStudy",
+    # Which claims do the networks of a store support?
+    "claims.run": "judge_claims ClaimResults",
     # What went wrong?
     "errors": "MemspaceError",
 }

@@ -27,7 +27,10 @@ from memspace.limits import Limit
 
 __all__ = ["GROUPS", "Command", "command", "declared", "takes_options"]
 
-GROUPS = {"study": "Studies that train many networks to a stated verdict."}
+GROUPS = {
+    "claims": "Claims registered before the run, judged from a store of networks.",
+    "study": "Studies that train many networks to a stated verdict.",
+}
 _declared: dict[tuple[str, str], Command] = {}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 import math
 import struct
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
@@ -45,12 +47,18 @@ class Page:
         heading: of the page, before the results' name.
         done: what was done on the day.
         headlines: numbers at the head, where they were measured, as (name, label, meaning).
+        words: what the levels of findings are called, where not by the usual words.
+        lead: the sentence on top, of the findings; None: how many call for attention.
+        downloads: whether the page offers its tables as files.
     """
 
     title: str
     heading: str
     done: str
     headlines: tuple[tuple[str, str, str], ...]
+    words: Mapping[str, str] = field(default_factory=dict)
+    lead: Callable[[Sequence[Finding]], str] | None = None
+    downloads: bool = False
 
 
 HEADLINES = (
@@ -118,7 +126,7 @@ def render(results: Results, kind: Page = AUDIT) -> str:
         "png": png,
         "cite": cite,
         "references": references,
-        "word": lambda level: _WORDS.get(level, level),
+        "word": lambda level: kind.words.get(level, _WORDS.get(level, level)),
     }
     environment.filters["capitalize_first"] = _capitalised
     environment.filters["breakable"] = _breakable
@@ -131,7 +139,8 @@ def render(results: Results, kind: Page = AUDIT) -> str:
     return page.render(
         r=results,
         findings=findings,
-        leading=_leading(findings),
+        leading=(kind.lead or _leading)(findings),
+        downloads=_downloads(results) if kind.downloads else [],
         kind=kind,
         byline=_byline(results, kind.done),
         headlines=_headlines(results, kind.headlines),
@@ -193,6 +202,18 @@ def _headlines(results: Results, wanted: tuple[tuple[str, str, str], ...]) -> li
             number = format_value(m)
         out.append(_Headline(label, number, unit, gloss, c.id, m.reliable))
     return out
+
+
+def _downloads(results: Results) -> list[tuple[str, str]]:
+    """The tables as CSV files inside the page: name and data URL of each."""
+    offered = []
+    for name, columns in results.tables.items():
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        writer.writerows(zip(*clean(dict(columns)).values(), strict=True))
+        offered.append((f"{name}.csv", "data:text/csv;base64," + base64.b64encode(text.getvalue().encode()).decode()))
+    return offered
 
 
 def _command(results: Results) -> str:
