@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from memspace.claims.control import Control, permuted, run_control
+from memspace.claims.control import PermutedControl, permuted, run_control
 from memspace.claims.effects import StudentEffect
 from memspace.claims.evidence import Evidence, averaged
 from memspace.claims.reading import parse_registration
@@ -89,5 +89,5 @@ def test_a_statistic_whose_intervals_are_too_narrow_fails_its_control(truth: str
 
 
 def test_a_zoo_of_permuted_labels_is_told() -> None:
-    control = Control(20, Value.share(0, n=20), 0.05, None, True, "undecided")
+    control = PermutedControl(20, Value.share(0, n=20), 0.05, None, True, "undecided")
     assert "On networks trained on permuted labels the claim is undecided." in control.in_words()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from memspace.claims.reading import chosen_registrations, parse_registration, read_registration, registrations
+from memspace.claims.statistic import declared_statistics
 from memspace.errors import SettingsError
 from tests.claims.examples import PAIRS, RANK, written
 
@@ -146,6 +149,16 @@ def test_files_that_are_no_registrations_are_named(tmp_path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(SettingsError, match="cannot be read"):
         read_registration(path)
+
+
+def test_the_example_of_the_guide_is_a_registration(tmp_path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    (registration,) = chosen_registrations(["06"], written(tmp_path / "registered", example))
+    assert registration.statistic.name == "matched pairs"
+    for declared in declared_statistics():  # the guide names every statistic with all its arguments
+        (row,) = re.findall(rf"^\| `{declared.name}` \|.*$", guide, re.MULTILINE)
+        assert [f.name for f in fields(declared.arguments) if f"`{f.name}`" not in row] == []
 
 
 def test_the_packages_own_registrations_can_be_read() -> None:

@@ -21,6 +21,8 @@ from memspace.claims.statistics.stability import Stability
 from memspace.claims.statistics.ties import Ties
 from memspace.claims.verdict import verdict_of
 from memspace.errors import DataError, SettingsError
+from memspace.judging.design import Design
+from memspace.judging.granulated import granulated
 from memspace.value import Absent
 from tests.claims.synthetic import FAMILIES, zoo
 
@@ -77,6 +79,20 @@ def test_rank_relations_are_those_of_scipy() -> None:
     ranks = [stats.rankdata(one[c]) for c in ("measure", "gap", "parameters")]
     left = [r - np.polyval(np.polyfit(ranks[2], r, 1), ranks[2]) for r in ranks[:2]]
     assert evidence.readings["measure.partial"][0].value == pytest.approx(np.corrcoef(*left)[0, 1])
+
+
+def test_granulated_tau_is_that_of_the_judging_of_measures() -> None:
+    rows = zoo(1, effect=0.5, families=("mlp",)).filter(pl.col("data") == "a")
+    rows = rows.with_columns(test_loss=pl.col("train_loss") + pl.col("gap"))
+    design = Design(("width", "rate", "decay"), "seed")
+    judged = granulated(rows.with_columns(gap=pl.col("test_loss") - pl.col("train_loss")), "measure", design)
+    assert not isinstance(judged, Absent)
+    arguments = RankRelation(("measure",), "gap", ("width", "rate", "decay"))
+    evidence = made("rank relation", rows, arguments, Sampling(("configuration",), ("mlp",), 50))
+    overall = evidence.measures["measure"].overall
+    assert overall.value == pytest.approx(judged.psi.value.value, abs=1e-6)
+    width = np.ptp(overall.ends())
+    assert width == pytest.approx(np.ptp(judged.psi.value.interval), rel=0.5)  # another estimator of the error
 
 
 @pytest.mark.parametrize(("effect", "expected"), TRUTHS)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from memspace.claims.decision import Decision
 from memspace.claims.effects import StudentEffect
 from memspace.claims.evidence import Evidence, averaged
-from memspace.claims.verdict import holm, verdict_of
+from memspace.claims.verdict import verdict_of
 from memspace.value import Absent
 
 
@@ -86,16 +83,3 @@ def test_what_was_not_measured_is_undecided_and_does_not_count_in_corrections() 
     nothing = judged({"a": Absent("too few networks")})
     assert nothing.word == "undecided"
     assert nothing.measures[0].overall.effect is None
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_is_the_least_level_at_which_stepping_down_rejects(p) -> None:
-    corrected = holm(p)
-    order = np.argsort(p, kind="stable")
-    for level in (0.01, 0.05, 0.3):
-        rejected = []
-        for j, k in enumerate(order):
-            if p[k] * (len(p) - j) > level:
-                break
-            rejected.append(k)
-        assert sorted(np.flatnonzero(corrected <= level)) == sorted(rejected)

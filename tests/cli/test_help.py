@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from memspace.cli import app, main
+from memspace.commands.declaration import GROUPS
 
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
@@ -18,7 +19,10 @@ def _help(command: str) -> str:
     return re.sub(r"[ \n│]+", " ", shown)
 
 
-@pytest.mark.parametrize("command", [*(c for c in COMMANDS if c != "study"), "study action"])
+CLAIMS = [f"claims {name}" for name in ("list", "show", "register", "run", "verdict")]
+
+
+@pytest.mark.parametrize("command", [*(c for c in COMMANDS if c not in GROUPS), "study action", *CLAIMS])
 def test_no_sentence_of_a_help_has_lost_its_end(command: str) -> None:
     said = _help(command)
     assert "--help" in said

@@ -5,6 +5,8 @@ import importlib
 import inspect
 import math
 import pkgutil
+import tempfile
+from pathlib import Path
 
 import pandas
 import pytest
@@ -15,6 +17,8 @@ import memspace
 from memspace import Measurement, Task, Unmeasured
 from memspace.display import Shown
 from memspace.errors import MissingPackageError, SettingsError
+from tests.claims.examples import PAIRS, locked, stored
+from tests.claims.synthetic import zoo
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(3))
 Y = (X @ torch.randn(4, 3, generator=torch.Generator().manual_seed(4))).argmax(1)
@@ -67,6 +71,12 @@ def shortest() -> memspace.Geodesic:
     return memspace.geodesic(job, job.model.state_dict(), moved(job), settings=settings)
 
 
+def judged() -> memspace.ClaimResults:
+    with tempfile.TemporaryDirectory() as folder:
+        registered = locked(Path(folder) / "registered", PAIRS)
+        return memspace.judge_claims(store=stored(Path(folder) / "store", zoo(3)), registered=registered)
+
+
 ATTACK = memspace.AttackSettings(10, memspace.AttackSearch(steps=2, restarts=0, bisections=2), draws=1)
 CAPACITY = memspace.CapacitySettings((1.0,), seeds=2, steps=5, doublings=0)
 # result class: how one is made, and its tables besides the quantities
@@ -90,6 +100,7 @@ RESULTS = {
         {"half", "half-subsets"},
     ),
     "InputStudy": (lambda: memspace.attack(task(), settings=ATTACK), {"examples"}),
+    "ClaimResults": (judged, {"verdicts"}),
     "PrunedNetwork": (lambda: memspace.prune(task(), 0.5, method="magnitude"), set()),
     "Measurement": (lambda: Measurement("a.b", 1.234, "nats", "counted", 3, (1.1, 1.4)), set()),
     "Unmeasured": (lambda: Unmeasured("a.b", "there is none", "give some"), set()),

@@ -18,13 +18,13 @@ from memspace.value import Value
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["MISSING", "Control", "permuted", "run_control"]
+__all__ = ["MISSING", "PermutedControl", "permuted", "run_control"]
 
 MISSING = "missing"
 
 
 @dataclass(frozen=True)
-class Control:
+class PermutedControl:
     """What the control found.
 
     Args:
@@ -105,7 +105,7 @@ def run_control(
     table: pl.DataFrame,
     statistic: Callable[[pl.DataFrame, int], Evidence],
     advance: Callable[[], None] = lambda: None,
-) -> Control:
+) -> PermutedControl:
     """Repeat the statistic on permuted outcomes.
 
     Args:
@@ -129,7 +129,7 @@ def run_control(
     decided = Value.share(sum(v.word in wrong for v in verdicts), n=design.repeats)
     low = decided.interval[0] if decided.interval is not None else 0.0
     nominal = decision.alpha / 2 if false else decision.alpha
-    return Control(
+    return PermutedControl(
         design.repeats, decided, nominal, None if false else _excluding(verdicts, decision.null), low <= nominal
     )
 

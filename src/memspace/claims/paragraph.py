@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memspace.claims.control import Control
+from memspace.claims.control import PermutedControl
 from memspace.claims.decision import CONTRADICTED, SUPPORTED
 from memspace.claims.evidence import Evidence
 from memspace.claims.registration import Registration
@@ -18,7 +18,7 @@ def paragraph_on(
     declared: StatisticDeclaration,
     evidence: Evidence,
     verdict: ClaimVerdict,
-    control: Control,
+    control: PermutedControl,
 ) -> str:
     """Write the paragraph from the numbers, saying no more than their intervals support.
 

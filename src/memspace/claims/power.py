@@ -69,7 +69,7 @@ def power_of(sample: SampleSize, threshold: float, alpha: float = 0.05) -> float
     - ``mean``: a mean of normal differences, by Student's t (noncentral t).
     - ``share``: a share of independent tries, by its exact interval.
     - ``correlation``: a correlation of normal pairs, by Fisher's transformation.
-    - ``kendall``: Kendall's τ of normal pairs, with the variance of Esscher (1924). At τ = 0 it is
+    - ``kendall``: Kendall's τ of normal pairs, with the variance of Esscher 1924. At τ = 0 it is
       2(2n + 5)/(9n(n − 1)).
 
     Args:

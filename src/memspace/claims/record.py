@@ -12,7 +12,7 @@ from typing import Any
 from memspace.auditing.decode import decode
 from memspace.auditing.results import clean
 from memspace.auditing.store import write_text
-from memspace.claims.control import Control
+from memspace.claims.control import PermutedControl
 from memspace.claims.verdict import FamilyVerdict, MeasureVerdict
 from memspace.errors import RunFolderError
 from memspace.value import Value
@@ -56,7 +56,7 @@ class VerdictRecord:
     unit: str
     word: str
     measures: tuple[MeasureVerdict, ...]
-    control: Control
+    control: PermutedControl
     networks: int
     paragraph: str
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from memspace.claims.population import Population
-from memspace.errors import DataError
+from memspace.errors import DataError, MissingPackageError
 from memspace.files import digest_of
 
 if TYPE_CHECKING:
@@ -67,10 +67,17 @@ class ParquetStore:
             The table.
 
         Raises:
+            MissingPackageError: polars is not installed.
             DataError: it is not there, or no Parquet file.
         """
-        import polars as pl
-
+        try:
+            import polars as pl
+        except ImportError:
+            raise MissingPackageError(
+                "tables of networks need polars, which is not installed",
+                where="memspace claims",
+                remedy="pip install 'memspace[zoo]'",
+            ) from None
         path = self.folder / f"{name}.parquet"
         if name != Path(name).name or not path.is_file():
             raise DataError(f"the store has no table {name!r}", where=str(self.folder), remedy="choose another --store")

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from memspace.claims.decision import CONTRADICTED, SUPPORTED, UNDECIDED, Decision
 from memspace.claims.effects import Effect
 from memspace.claims.evidence import Evidence
 from memspace.claims.sampling import Floats
+from memspace.judging.multiplicity import Adjusted, adjusted
 from memspace.value import Absent, Value
 
-__all__ = ["ClaimVerdict", "FamilyVerdict", "MeasureVerdict", "holm", "verdict_of"]
+__all__ = ["ClaimVerdict", "FamilyVerdict", "MeasureVerdict", "verdict_of"]
 
 
 @dataclass(frozen=True)
@@ -144,29 +144,14 @@ def _p(effect: Effect | Absent, bound: float, up: bool) -> float:
 def _corrected(p: Floats, over: tuple[str, ...]) -> Floats:
     """p-values of measures (rows) and families (columns); what was not measured does not count, and keeps 1."""
     p = p.copy()
-    known = np.isfinite(p)
     if "measures" in over:
-        for j in range(p.shape[1]):
-            if known[:, j].any():
-                p[known[:, j], j] = stats.false_discovery_control(p[known[:, j], j])
+        for j, column in enumerate(p.T):
+            p[:, j] = [one.q for one in _adjusted(column)]
     if "families" in over:
-        for i in range(p.shape[0]):
-            p[i, known[i]] = holm(p[i, known[i]])
-    return np.where(known, p, 1.0)
+        for i, row in enumerate(p):
+            p[i] = [one.holm for one in _adjusted(row)]
+    return np.where(np.isfinite(p), p, 1.0)
 
 
-def holm(p: Sequence[float] | Floats) -> Floats:
-    """Apply Holm's correction for the number of p-values (Holm 1979).
-
-    Args:
-        p: (k,) p-values.
-
-    Returns:
-        (k,) corrected: the j-th smallest times k − j + 1, none smaller than one before it, at most 1.
-    """
-    p = np.asarray(p, dtype=float)
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(stepped, 1.0)
-    return corrected
+def _adjusted(p: Floats) -> list[Adjusted]:
+    return list(adjusted({str(k): float(value) for k, value in enumerate(p)}).values())
