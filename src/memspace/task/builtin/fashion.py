@@ -21,7 +21,7 @@ from memspace.task.builtin.trained import Ingredients, trained_task
 from memspace.task.recipe import Recipe
 from memspace.task.task import Task
 
-__all__ = ["fashion", "read_idx"]
+__all__ = ["fashion", "find_idx", "read_idx"]
 
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 RECIPE = Recipe(epochs=6, batch=128, rate=2e-3, decay=1e-5, checkpoints=16)
@@ -70,7 +70,19 @@ def _array(path: Path) -> Tensor:
     return torch.from_numpy(data.reshape(shape).copy())
 
 
-def _find(root: Path | None, stem: str) -> Path:
+def find_idx(root: Path | None, stem: str) -> Path:
+    """Find one of the four files, gzipped or not.
+
+    Args:
+        root: the folder with the files, or one that holds it; None: the environment variable MEMSPACE_DATA.
+        stem: name of the file without an ending.
+
+    Returns:
+        Its path.
+
+    Raises:
+        DataError: no folder is named, or the file is not in it.
+    """
     named = root if root is not None else os.environ.get("MEMSPACE_DATA")
     if named is None:
         raise DataError(
@@ -119,7 +131,7 @@ def fashion(options: BuildOptions, progress: Progress) -> Task:
     Raises:
         DataError: a file is missing or damaged, or images and labels differ in number.
     """
-    parts = {key: read_idx(_find(options.data_root, stem)) for key, stem in _FILES.items()}
+    parts = {key: read_idx(find_idx(options.data_root, stem)) for key, stem in _FILES.items()}
     for split in ("train", "test"):
         images, named = parts[split, "x"], parts[split, "y"]
         if images.shape[1:] != (28, 28) or named.shape != images.shape[:1]:

@@ -1,0 +1,121 @@
+"""A zoo as declared in one TOML file: stars of networks around centres, a knob at a time."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from memspace.errors import DataError, SettingsError
+from memspace.zoo.specification import NetworkSpec
+
+__all__ = ["KNOBS", "Zoo", "load_zoo", "shipped_zoos"]
+
+KNOBS = ("width", "depth", "rate", "batch", "decay", "dropout", "label_noise", "size", "optimiser")
+FIELDS = {f.name for f in fields(NetworkSpec)}
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Networks to train, and what they are for.
+
+    Args:
+        name: of the zoo.
+        about: what it is, in a sentence.
+        specs: its networks, each once.
+        block: key of a network → name of the block that declares it; the first, where several do.
+    """
+
+    name: str
+    about: str
+    specs: tuple[NetworkSpec, ...]
+    block: Mapping[str, str]
+
+
+def shipped_zoos() -> tuple[str, ...]:
+    """List the zoos that are part of the package.
+
+    Returns:
+        Their names.
+    """
+    folder = files("memspace.zoo") / "declared"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+
+
+def load_zoo(name: str | Path) -> Zoo:
+    """Read a declaration.
+
+    A file has ``name``, ``about``, a table ``every`` of values that all networks share, and blocks ``[[star]]``. A star
+    has a name, a table ``centre``, a table ``vary`` (knob → values) and ``seeds``: the centre and, for each knob, the
+    centre with each value of that knob, at every seed. ``more_seeds`` are further seeds of the centre alone.
+
+    Args:
+        name: of a shipped zoo, or path of a file.
+
+    Returns:
+        The zoo.
+
+    Raises:
+        DataError: there is no such file, or it is not TOML.
+        SettingsError: a word or value in it is not known, or out of range.
+    """
+    path = Path(name)
+    if str(name) in shipped_zoos():
+        text = (files("memspace.zoo") / "declared" / f"{name}.toml").read_text(encoding="utf-8")
+    elif path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        remedy = f"name one of {', '.join(shipped_zoos())}, or a file"
+        raise DataError(f"there is no zoo {str(name)!r}", where="zoo", remedy=remedy)
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"the declaration is not TOML ({error})", where=str(name), remedy="mend the line") from error
+    return _zoo(content, str(name))
+
+
+def _zoo(content: dict[str, Any], where: str) -> Zoo:
+    _known(content, {"name", "about", "every", "star"}, where)
+    specs: dict[str, NetworkSpec] = {}
+    block: dict[str, str] = {}
+    for star in content.get("star", []):
+        _known(star, {"name", "centre", "vary", "seeds", "more_seeds"}, f"{where}, a star")
+        label = str(star.get("name", "star"))
+        for settings in _points(content.get("every", {}), star, f"{where}, star {label!r}"):
+            spec = _spec(settings, f"{where}, star {label!r}")
+            if spec.key not in specs:
+                specs[spec.key], block[spec.key] = spec, label
+    if not specs:
+        raise SettingsError("it declares no network", where=where, remedy="add a [[star]] with a centre and seeds")
+    return Zoo(str(content.get("name", where)), str(content.get("about", "")), tuple(specs.values()), block)
+
+
+def _points(every: Mapping[str, Any], star: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:
+    centre = {**every, **star.get("centre", {})}
+    vary = star.get("vary", {})
+    _known(vary, set(KNOBS), f"{where}, vary")
+    for seed in (*star.get("seeds", [0]), *star.get("more_seeds", [])):
+        yield {**centre, "seed": seed}
+    for seed in star.get("seeds", [0]):
+        for knob, values in vary.items():
+            for value in values:
+                yield {**centre, knob: value, "seed": seed}
+
+
+def _spec(settings: dict[str, Any], where: str) -> NetworkSpec:
+    _known(settings, FIELDS, where)
+    try:
+        return NetworkSpec(**settings)
+    except TypeError as error:
+        missing = str(error).rpartition(": ")[2]
+        raise SettingsError(f"not given: {missing}", where=where, remedy="give it in centre or in every") from error
+
+
+def _known(table: Mapping[str, Any], allowed: set[str], where: str) -> None:
+    for word in table:
+        if word not in allowed:
+            listed = ", ".join(sorted(allowed))
+            raise SettingsError(f"the word {word!r} is not known", where=where, remedy=f"use one of {listed}")

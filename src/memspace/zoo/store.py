@@ -1,0 +1,293 @@
+"""The store of a zoo: Parquet files queried in place, one a finished piece of work, so that writers never meet.
+
+``trained/`` has a row a network, ``outcomes/`` its losses at every moment, ``measured/`` a row a measurement and
+``layers/`` a row a layer, each file named by the network's key; ``weights/`` has the states. A file is written whole
+under another name and renamed, the row of a network after its weights: whatever is listed is finished. Packed stores
+have one file a folder and no weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from memspace.errors import MissingPackageError, RunFolderError
+from memspace.files import writing, written
+from memspace.zoo.specification import NetworkSpec
+from memspace.zoo.training.group import Trained
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["FAMILIES_OF_FILES", "ZooStore", "polars"]
+
+FAMILIES_OF_FILES = ("trained", "outcomes", "measured", "layers")
+
+
+def polars() -> Any:
+    """Import polars, which reads the store's tables.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        import polars
+    except ImportError as error:
+        raise MissingPackageError(
+            "polars is not installed", where="zoo", remedy="install it by pip install 'memspace[zoo]'"
+        ) from error
+    return polars
+
+
+class ZooStore:
+    """Networks of a zoo, their outcomes and measurements, in a folder.
+
+    Args:
+        folder: created when the first network is added.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def add_trained(self, trained: Trained, block: str, about: Mapping[str, Any]) -> None:
+        """Keep a trained network: its weights first, then its row.
+
+        Args:
+            trained: the network.
+            block: of the declaration.
+            about: further columns: what it ran on.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        key = trained.spec.key
+        steps = torch.tensor([s for s, _ in trained.states], dtype=torch.float64)
+        states = torch.stack([v for _, v in trained.states])
+        self._make("weights")
+        written(
+            self.folder / "weights" / f"{key}.safetensors",
+            partial(safetensors.torch.save_file, {"steps": steps, "states": states}),
+        )
+        row = {
+            "key": key,
+            "configuration": trained.spec.configuration,
+            "block": block,
+            **asdict(trained.spec),
+            "parameters": states.shape[1],
+            "reached": trained.reached,
+            "steps": trained.steps,
+            "loss": trained.loss,
+            "seconds": trained.seconds,
+            "curve_steps": [s for s, _ in trained.curve],
+            "curve_losses": [loss for _, loss in trained.curve],
+            **about,
+        }
+        self.add_rows("trained", key, [row])
+
+    def add_rows(self, kind: str, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a file of rows, whole or not at all.
+
+        Args:
+            kind: of ``FAMILIES_OF_FILES``.
+            name: of the file, unique to this piece of work.
+            rows: with the same columns.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        self._make(kind)
+        frame = polars().DataFrame(list(rows), infer_schema_length=None)
+        written(self.folder / kind / f"{name}.parquet", partial(_write, frame))
+
+    def _make(self, kind: str) -> None:
+        path = self.folder / kind
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def names(self, kind: str) -> set[str]:
+        """List the finished files of a kind.
+
+        Args:
+            kind: of ``FAMILIES_OF_FILES``.
+
+        Returns:
+            Their names without endings.
+        """
+        return {path.stem for path in (self.folder / kind).glob("*.parquet")}
+
+    def rows(self, kind: str) -> pl.DataFrame:
+        """Read all rows of a kind.
+
+        Args:
+            kind: of ``FAMILIES_OF_FILES``.
+
+        Returns:
+            A frame; without columns where nothing is there.
+
+        Raises:
+            RunFolderError: a file is damaged.
+        """
+        frames = polars()
+        paths = sorted((self.folder / kind).glob("*.parquet"))
+        try:
+            parts = [frames.read_parquet(p) for p in paths]
+            frame: pl.DataFrame = frames.concat(parts, how="diagonal_relaxed") if parts else frames.DataFrame()
+        except (frames.exceptions.PolarsError, OSError) as error:
+            what = f"the store's files cannot be read ({str(error).splitlines()[0]})"
+            remedy = "delete the damaged file: its network is trained or measured again"
+            raise RunFolderError(what, where=str(self.folder / kind), remedy=remedy) from error
+        return frame.sort([c for c in ("key", "moment", "name") if c in frame.columns])
+
+    def rows_of(self, kind: str, key: str) -> pl.DataFrame:
+        """Read the rows of one network.
+
+        Args:
+            kind: of ``FAMILIES_OF_FILES``.
+            key: of the network.
+
+        Returns:
+            A frame; without columns where nothing is there.
+        """
+        path = self.folder / kind / f"{key}.parquet"
+        if path.is_file():
+            frame: pl.DataFrame = polars().read_parquet(path)
+            return frame
+        frame = self.rows(kind) if self.packed else polars().DataFrame()
+        return frame.filter(polars().col("key") == key) if len(frame) else frame
+
+    def trained_keys(self) -> set[str]:
+        """List the networks that are trained.
+
+        Returns:
+            Their keys.
+        """
+        if self.packed:
+            return set(self.rows("trained")["key"].to_list())
+        return self.names("trained")
+
+    @property
+    def packed(self) -> bool:
+        """True where all rows of a kind lie in one file."""
+        return (self.folder / "trained" / "all.parquet").is_file()
+
+    def states(self, key: str) -> tuple[Tensor, Tensor]:
+        """Read the recorded weights of a network.
+
+        Args:
+            key: of it.
+
+        Returns:
+            (S,) steps and (S, P) weights, the initialisation first.
+
+        Raises:
+            RunFolderError: they are missing or damaged.
+        """
+        path = self.folder / "weights" / f"{key}.safetensors"
+        try:
+            tensors = safetensors.torch.load_file(path)
+            return tensors["steps"], tensors["states"]
+        except (OSError, KeyError, safetensors.SafetensorError) as error:
+            remedy = "train the zoo again in this folder: what is there is not repeated"
+            raise RunFolderError("the weights cannot be read", where=str(path), remedy=remedy) from error
+
+    def spec(self, row: Mapping[str, Any]) -> NetworkSpec:
+        """Make a network's specification from its row.
+
+        Args:
+            row: of ``trained``.
+
+        Returns:
+            The specification.
+        """
+        names = NetworkSpec.__dataclass_fields__
+        return NetworkSpec(**{n: row[n] for n in names})
+
+    def table(self, moment: float = 1.0) -> pl.DataFrame:
+        """Join networks, outcomes and measurements at a moment of training.
+
+        Args:
+            moment: share of the training's steps at which measures were taken; outcomes are those at the end.
+
+        Returns:
+            A row a network: specification, ``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, and a
+            column a measure, null where it is absent.
+        """
+        column = polars().col
+        table = self.rows("trained").drop(["curve_steps", "curve_losses"], strict=False)
+        outcomes, measured = self.rows("outcomes"), self.rows("measured")
+        if len(outcomes):
+            table = table.join(outcomes.filter(column("moment") == 1.0).drop("moment"), on="key", how="left")
+        if len(measured):
+            at = measured.filter((column("moment") == moment) & column("value").is_not_null())
+            table = table.join(at.pivot("name", index="key", values="value"), on="key", how="left")
+        return table
+
+    def has_results(self, keys: Iterable[str] | None = None) -> bool:
+        """Tell whether outcomes or measurements of networks are there.
+
+        Args:
+            keys: of the networks; None: any.
+
+        Returns:
+            True where there are.
+        """
+        asked = None if keys is None else set(keys)
+        for kind in ("outcomes", "measured"):
+            rows = self.rows(kind)
+            if len(rows) and (asked is None or asked & set(rows["key"].to_list())):
+                return True
+        return False
+
+    def digest(self) -> str:
+        """Compute a hash of what the store says: networks, outcomes and measurements, without times.
+
+        Returns:
+            SHA-256 in hexadecimal digits; the same for a packed copy.
+        """
+        content = hashlib.sha256()
+        for kind in FAMILIES_OF_FILES:
+            frame = self.rows(kind)
+            columns = sorted(c for c in frame.columns if c not in ("seconds", "machine", "threads"))
+            for row in frame.select(columns).iter_rows():
+                content.update(json.dumps([kind, *row], default=str).encode())
+        return content.hexdigest()
+
+    def pack(self, folder: str | Path) -> ZooStore:
+        """Write a copy of all rows, a file a kind, without weights.
+
+        Args:
+            folder: where it goes.
+
+        Returns:
+            The copy.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        copy = ZooStore(folder)
+        for kind in FAMILIES_OF_FILES:
+            frame = self.rows(kind)
+            if len(frame):
+                copy._make(kind)
+                written(copy.folder / kind / "all.parquet", partial(_write, frame))
+        return copy
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    frame.write_parquet(path, compression="zstd")

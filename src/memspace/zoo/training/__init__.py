@@ -1,0 +1,1 @@
+"""Training a zoo: networks of equal shapes at once, each to the same training loss."""
