@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from memspace.measures.leave_one_out import loo_outputs
-from memspace.metric.dual import Dual
 from memspace.metric.exact import exact_dual, read_jacobian
 from memspace.metric.fisher import build
-from memspace.metric.sampled import left_out_influence, sampled_dual
+from memspace.metric.sampled import labels_dual, sampled_dual
 from memspace.passes.collect import CollectRows
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.rows import Rows
@@ -75,13 +74,15 @@ def test_influence_in_sequences_leaves_sampled_rows_of_its_own_out(m: int, of: i
     task, gamma = character_task(n=30, width=6, steps=15, dtype=torch.float64), 0.5
     space = checked_space(task)
     index = torch.arange(3, 3 + m)
-    metric = build(task, space, "dual", kind="mc", samples=4, index=index)
-    assert isinstance(metric, Dual)
+    dual = labels_dual(task, space, index, 4, of=of)
+    metric = dual.metric
     collected = CollectRows(space.blocks, "empirical")
     run_pass(task, space, [collected], PassOptions(index=index))
-    gradients = collected.finish()
-    whole, without = left_out_influence(metric, gradients, gamma, of)
-    r, g = _dense(metric.rows), _dense(gradients)
+    whole, without = dual.influence(gamma)
+    r, g = _dense(metric.rows) / (of / m) ** 0.5, _dense(collected.finish())
+    assert torch.allclose(dual.trace, r.square().sum(1).reshape(m, 4).sum(1), rtol=1e-10)
+    theirs = build(task, space, "dual", kind="mc", samples=4, index=index)
+    assert torch.allclose(metric.eigenvalues()[:20], theirs.eigenvalues()[:20], rtol=1e-8)
     eye = torch.eye(space.size, dtype=torch.float64)
     each = torch.stack([r[metric.rows.example == i].t() @ r[metric.rows.example == i] for i in range(m)])
     sum_of_all = of / m * each.sum(0) + of * gamma * eye

@@ -30,7 +30,7 @@ def _metric(values: list[float]) -> Dense:
 
 
 def _curvature(metric: Dense, trace: float) -> Curvature:
-    return Curvature(metric, torch.zeros(1), lambda fn: torch.zeros(1), None, (trace, 0.0), None, "dense", 50)
+    return Curvature(metric, metric.diagonal, lambda fn: torch.zeros(1), None, (trace, 0.0), None, "dense", 50)
 
 
 def _outputs(n: int) -> TrainingOutputs:

@@ -121,7 +121,7 @@ def perceptron_task(
     """A 64-width-width-10 network on digits; its hidden layers are blocks of one shape."""
 
     def make() -> nn.Module:
-        sizes = (64, width, width)
+        sizes = (64, width, width, width)
         layers = [nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(sizes)]
         return nn.Sequential(*layers, nn.Linear(width, 10))
 

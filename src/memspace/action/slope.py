@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memspace.metric.row_products import gram
 from memspace.passes.collect import CollectRows
 from memspace.passes.cotangent import output_cotangents
 from memspace.passes.engine import PassOptions, run_pass
@@ -173,7 +174,7 @@ def probe_dual(task: Task, space: ParameterSpace, index: Tensor, batch: int = 12
     """
     read = signals(task, space, index, batch)
     n, c = read.residual.shape
-    return ProbeDual(read.rows.dot(read.rows).reshape(n, c, n, c), read.root, read.residual)
+    return ProbeDual(gram(read.rows, torch.float64).reshape(n, c, n, c), read.root, read.residual)
 
 
 def affordable(task: Task, space: ParameterSpace, index: Tensor, memory: int) -> tuple[int, int]:

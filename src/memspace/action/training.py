@@ -22,7 +22,7 @@ from memspace.action.clock import no_time
 from memspace.action.drift import LEAST, readings_along
 from memspace.action.excess import SpentPath, excess, excess_in_time, windows
 from memspace.action.lengths import bought, clocked_action, lengths
-from memspace.action.slope import Slope, affordable, probe_dual, slope
+from memspace.action.slope import MAX_ROWS, Slope, affordable, probe_dual, slope
 from memspace.action.windows import Drift, Readings
 from memspace.display import Columns, Shown
 from memspace.geometry.distance import squared_distances
@@ -87,6 +87,7 @@ def training_action(
     *,
     probe: int = PROBE,
     slope_probe: int = SLOPE_PROBE,
+    line: int = LINE_POINTS,
     seed: int = 0,
     progress: Progress,
     space: ParameterSpace | None = None,
@@ -97,7 +98,8 @@ def training_action(
     Args:
         task: the model, its law, data and recorded training.
         probe: number of examples predictions are followed on; lowered to what ``memory`` holds.
-        slope_probe: number of examples the slope ‖∇L‖_{F⁻¹} is computed on; lowered alike.
+        slope_probe: number of examples the slope ‖∇L‖_{F⁻¹} is computed on; lowered alike. 0: no excess.
+        line: number of points on the straight line in the weights; 0: it is not followed.
         seed: of the choice of examples.
         progress: told of the work as it goes.
         space: the parameter layout, where some layers are to be differentiated example by example.
@@ -113,7 +115,7 @@ def training_action(
         return TrainingAction((), (Unmeasured("action", f"{recorded} of the training were recorded", remedy),))
     generator = torch.Generator().manual_seed(seed + 9)
     path = _followed(task, run, probe, generator, memory, progress)
-    measurements, unmeasured = _lengths(task, run, path, progress)
+    measurements, unmeasured = _lengths(task, run, path, line, progress)
     drift, loss = path.readings.best, path.loss
     segments = {
         "step_from": tuple(float(run.step[w.start]) for w in drift.windows),
@@ -122,10 +124,10 @@ def training_action(
         "bought": tuple(float((loss[w.start] - loss[w.end]).mean()) for w in drift.windows),
     }
     space = ParameterSpace.of(task) if space is None else space
-    count, rows = affordable(task, space, path.index, memory)
+    count, rows = _affordable(task, space, path, slope_probe, memory)
     chosen = torch.randperm(len(path.index), generator=generator)[: min(slope_probe, count)].sort().values
     slopes: tuple[Slope, ...] = ()
-    why_not = _no_excess(task, run, space, chosen, rows)
+    why_not = _no_excess(task, run, space, chosen, rows, asked=slope_probe > 0)
     if why_not is not None:
         unmeasured.append(why_not)
     else:
@@ -175,13 +177,25 @@ def _followed(
     return _Followed(index, f, weight, loss, readings_along(law, f, run.step, weight, run.one_step))
 
 
-def _lengths(task: Task, run: Run, path: _Followed, progress: Progress) -> tuple[list[Measurement], list[Unmeasured]]:
+def _affordable(task: Task, space: ParameterSpace, path: _Followed, slope_probe: int, memory: int) -> tuple[int, int]:
+    """Examples that the slope can be computed on, and the Jacobian rows of each; read only where there can be some."""
+    rows = path.f[0, 0].numel()
+    if not slope_probe or MAX_ROWS // rows < min(LEAST_PROBE, len(task.train)):
+        return MAX_ROWS // rows, rows
+    return affordable(task, space, path.index, memory)
+
+
+def _lengths(
+    task: Task, run: Run, path: _Followed, points: int, progress: Progress
+) -> tuple[list[Measurement], list[Unmeasured]]:
     """Lengths of the path and of the straight line, the loss bought, and the action in the recorded time."""
     law, f, count, readings = task.likelihood, path.f, len(run.states), path.readings
     recorded = walk(law, f, path.weight)
-    line_states = straight_line(run.states[0], run.states[-1], LINE_POINTS)
-    line_f, _ = outputs_along(task, line_states, path.index, progress, "straight line")
-    line = walk(law, line_f, path.weight)
+    line = None
+    if points:
+        line_states = straight_line(run.states[0], run.states[-1], points)
+        line_f, _ = outputs_along(task, line_states, path.index, progress, "straight line")
+        line = walk(law, line_f, path.weight)
     ends = squared_distances(law, f[0], f[-1], path.weight)
     measurements, unmeasured = lengths(recorded, line, ends, count, readings)
     measurements.append(bought(path.loss))
@@ -210,7 +224,9 @@ def _ticking(run: Run) -> bool:
     return all(b > a for a, b in itertools.pairwise(run.time))
 
 
-def _no_excess(task: Task, run: Run, space: ParameterSpace, chosen: Tensor, rows: int) -> Unmeasured | None:
+def _no_excess(
+    task: Task, run: Run, space: ParameterSpace, chosen: Tensor, rows: int, *, asked: bool
+) -> Unmeasured | None:
     """Why the excess cannot be stated, if so."""
     if moved := _moved_outside(task.model, space, run.states):
         return Unmeasured(
@@ -219,6 +235,9 @@ def _no_excess(task: Task, run: Run, space: ParameterSpace, chosen: Tensor, rows
             "what it bought was not bought by the others alone",
             "audit all parameters that were trained",
         )
+    if not asked:
+        remedy = f"ask for {LEAST_PROBE} examples or more that the slope is computed on"
+        return Unmeasured("action.excess", "no example was asked for that its slope is computed on", remedy)
     if len(chosen) < min(LEAST_PROBE, len(task.train)):
         return Unmeasured(
             "action.excess",

@@ -128,7 +128,8 @@ def _curvature(read: _Read, space: ParameterSpace, settings: AuditSettings, left
     near = attempt("fisher.fidelity_error", lambda: _fidelity(read, space, settings, trace))
     how = f"EKFAC, {_counted(read.plan.samples)} per example for factors and eigenvalues"
     layers = _layers(metric)
-    return Curvature(metric, read.diagonal, layers, left_out.trace, left_out.mean_trace, near, how, len(read.f))
+    mean_trace = left_out.mean_trace
+    return Curvature(metric, lambda: read.diagonal, layers, left_out.trace, mean_trace, near, how, len(read.f))
 
 
 def _read(job: ReadingJob) -> _Read:

@@ -82,8 +82,8 @@ def exact_backend(job: ReadingJob, held_out: HeldOut | Absent) -> Reading:
 
 def _curvature(exact: Exact, diagonal: Tensor) -> Curvature:
     trace, metric = exact.trace, exact.metric
-    mean_trace = float(trace.mean()), 0.0
-    return Curvature(metric, diagonal, layer_traces(metric), trace, mean_trace, None, _estimator(metric), len(trace))
+    mean_trace, how = (float(trace.mean()), 0.0), _estimator(metric)
+    return Curvature(metric, lambda: diagonal, layer_traces(metric), trace, mean_trace, None, how, len(trace))
 
 
 def _damping(

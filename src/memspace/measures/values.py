@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -109,7 +110,7 @@ class Curvature:
 
     Args:
         metric: F at the trained weights.
-        diagonal: (P,) diagonal of F, nats.
+        read_diagonal: returns ``diagonal``; called when it is first asked for.
         layer_trace: fn → (L,) tr fn(F) by block; the blocks sum to the whole.
         trace: (n,) tr F of each example, or None where only the mean is known.
         mean_trace: mean of tr F over the examples, with its standard error.
@@ -119,13 +120,18 @@ class Curvature:
     """
 
     metric: FisherMetric
-    diagonal: Tensor
+    read_diagonal: Callable[[], Tensor]
     layer_trace: Callable[[SpectralFunction], Tensor]
     trace: Tensor | None
     mean_trace: tuple[float, float]
     fidelity: Fidelity | Unmeasured | None
     estimator: str
     n: int
+
+    @cached_property
+    def diagonal(self) -> Tensor:
+        """(P,) diagonal of F, nats."""
+        return self.read_diagonal()
 
 
 @dataclass(frozen=True)

@@ -60,15 +60,17 @@ def sum_of_squares(rows: Rows) -> Tensor:
     return torch.cat([rows.part(b).squares() for b in rows.blocks])
 
 
-def gram(rows: Rows) -> Tensor:
+def gram(rows: Rows, dtype: torch.dtype | None = None) -> Tensor:
     """Multiply all rows with one another; only the half above the diagonal is computed.
 
     Args:
         rows: R rows.
+        dtype: of the products; None: the rows' own.
 
     Returns:
-        Inner products (R, R), in the rows' own dtype.
+        Inner products (R, R).
     """
+    rows = rows if dtype is None else _cast(rows, dtype)
     count = len(rows)
     panels = 1 if count < 2 * PANEL else min(8, count // PANEL)
     edges = list(pairwise(round(i * count / panels) for i in range(panels + 1)))
@@ -78,3 +80,9 @@ def gram(rows: Rows) -> Tensor:
     for i, j in edges:
         out[j:, i:j] = out[i:j, j:].t()
     return out
+
+
+def _cast(rows: Rows, dtype: torch.dtype) -> Rows:
+    """The same rows in another precision; numbers of tokens stay what they are."""
+    a = {name: t.to(dtype) if t.is_floating_point() else t for name, t in rows.a.items()}
+    return Rows(rows.blocks, a, {name: t.to(dtype) for name, t in rows.g.items()}, rows.example)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
 
-__all__ = ["ENTRIES", "Linearised", "differential", "pull_plain"]
+__all__ = ["ENTRIES", "Linearised", "differential", "pull_plain", "quiet"]
 
 ENTRIES = 3  # the manner of J that computes a gradient per output: for few examples at a time
 
@@ -131,7 +131,7 @@ class Linearised:
         count = len(next(iter(v.values())))
         if count > 1 and self._manner[0] == 0:
             try:
-                with _quiet():
+                with quiet():
                     at_v = vmap(lambda t: _pair(jvp(self._f, (self._at,), (t,))), out_dims=(None, 0))  # type: ignore[arg-type]
                     return _pair(at_v(v))
             except (NotImplementedError, RuntimeError, ValueError):
@@ -160,7 +160,7 @@ class Linearised:
             return pull_plain(self._f, self._at, u)
         if len(u) > 1 and self._manner[1] == 0:
             try:
-                with _quiet():
+                with quiet():
                     return dict(vmap(lambda w: pull(w)[0])(u))
             except (NotImplementedError, RuntimeError, ValueError):
                 pass
@@ -169,8 +169,12 @@ class Linearised:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence torch's warnings of operations that it maps one by one; the result is the same."""
+def quiet() -> Iterator[None]:
+    """Leave out torch's warnings of operations that it maps one by one; the result is the same.
+
+    Yields:
+        Nothing.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
         yield

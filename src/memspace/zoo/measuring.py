@@ -7,48 +7,64 @@ rows for every network, because what a sample cannot show (directions beyond its
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from memspace.action.depth import Depth
+from memspace.action.measures import DEPTH_MEASURES, TRAINING_MEASURES
+from memspace.action.training import TrainingAction
+from memspace.auditing.chapters.predictors import PREDICTORS
 from memspace.display import Columns, Shown
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures import complexity, generalisation, memory, spectrum
 from memspace.measures.predictors import evidence
-from memspace.measures.predictors import spectrum as shapes
 from memspace.measures.predictors.spectrum import AdmissibleBall
+from memspace.measures.predictors.values import Sisters, TrainingCurve
 from memspace.measures.workspace import Workspace
 from memspace.passes.verify import checked_space
 from memspace.task.checks import untouched
 from memspace.task.task import Task
+from memspace.zoo.measuring_paths import depth_of, path_of
 from memspace.zoo.measuring_reading import read_network
 from memspace.zoo.measuring_settings import ZooSettings
 
 __all__ = ["ALL_MEASURES", "Measures", "ZooSettings", "measure_network"]
 
 Part = Callable[..., Any]
+Groups = Mapping[str, tuple[Part, ...]]
 
-WHOLE: Mapping[str, tuple[Part, ...]] = {
-    "spectrum": (
-        spectrum.trace,
-        spectrum.largest_eigenvalue,
-        spectrum.effective_rank,
-        spectrum.participation_ratio,
-        spectrum.flat_share,
-        spectrum.parameter_count,
-        shapes.trace_over_examples,
-        shapes.local_effective_dimension,
-        shapes.prior_mass,
-    ),
+# Of the sample of examples that leave-one-out is read on; all others are of all examples, with the sample's metric.
+DRAWN: Groups = {
+    "left out": (
+        generalisation.tic_gap,
+        generalisation.tic_estimate,
+        generalisation.loo_estimate_as_given,
+        memory.self_influence,
+        memory.loo_loss_rise,
+        evidence.gap_at_evidence,
+        evidence.left_out_at_evidence,
+    )
+}
+
+
+def _by_module(functions: Iterable[Part]) -> dict[str, tuple[Part, ...]]:
+    """Measures that are not in ``DRAWN``, by the last word of their module's name."""
+    groups: dict[str, tuple[Part, ...]] = {}
+    for function in functions:
+        if not any(function in drawn for drawn in DRAWN.values()):
+            name = function.__module__.rpartition(".")[2]
+            groups[name] = (*groups.get(name, ()), function)
+    return groups
+
+
+WHOLE: Groups = {
     "complexity": (
         complexity.norm_of_weights,
         complexity.empirical_norm_of_weights,
         complexity.information,
         complexity.effective_parameters,
-        evidence.damping_of_evidence,
-        evidence.information_at_evidence,
-        evidence.effective_parameters_at_evidence,
         complexity.distance_from_null,
         complexity.distance_from_initialisation,
         complexity.bits_with_network,
@@ -57,15 +73,17 @@ WHOLE: Mapping[str, tuple[Part, ...]] = {
         complexity.range_over_gains,
         generalisation.train_loss,
     ),
-}
-DRAWN: Mapping[str, tuple[Part, ...]] = {
-    "left out": (
-        generalisation.tic_gap,
-        generalisation.tic_estimate,
-        generalisation.loo_estimate_as_given,
-        memory.self_influence,
-        memory.loo_loss_rise,
+    "geometry": (
+        spectrum.trace,
+        spectrum.largest_eigenvalue,
+        spectrum.effective_rank,
+        spectrum.participation_ratio,
+        spectrum.flat_share,
+        spectrum.parameter_count,
     ),
+    "action": TRAINING_MEASURES,
+    "depth": DEPTH_MEASURES,
+    **_by_module(PREDICTORS.all_measures),
 }
 ALL_MEASURES: tuple[Part, ...] = tuple(f for groups in (WHOLE, DRAWN) for part in groups.values() for f in part)
 
@@ -77,7 +95,8 @@ class Measures(Shown):
     Args:
         measurements: the numbers.
         unmeasured: what could not be measured, with the reason.
-        seconds: wall-clock time by group of measures; ``reading``: of outputs and metric.
+        seconds: wall-clock time by group of measures; ``reading``: of outputs and metric. What several groups need is
+            in the time of the first.
         layers: columns ``layer``, ``parameters``, ``fisher_trace`` (nats), a row a layer.
     """
 
@@ -93,11 +112,20 @@ class Measures(Shown):
         return {"layers": lambda: self.layers}
 
 
-def measure_network(task: Task, *, settings: ZooSettings | None = None) -> Measures:
+def measure_network(
+    task: Task,
+    *,
+    curve: TrainingCurve | None = None,
+    sisters: Sisters | None = None,
+    settings: ZooSettings | None = None,
+) -> Measures:
     """Measure a network; its model is left as it was.
 
     Args:
-        task: the network with its training data and, where the path is to be measured, its recorded training.
+        task: the network with its training data and, where its path is to be measured, the recorded training up to
+            these weights.
+        curve: its training loss step by step, if known.
+        sisters: networks that differ in the seed alone, if there are any.
         settings: of the zoo; None: the defaults.
 
     Returns:
@@ -113,17 +141,33 @@ def measure_network(task: Task, *, settings: ZooSettings | None = None) -> Measu
     with untouched(task.model):
         with clock("reading"):
             reading = read_network(task, space, settings)
-        ball = {AdmissibleBall: AdmissibleBall(settings.epsilon, settings.radius)}
-        whole, drawn = Workspace({**reading.whole, **ball}), Workspace(reading.drawn)
+        values: dict[Any, object] = {
+            **reading.whole,
+            AdmissibleBall: AdmissibleBall(settings.epsilon, settings.radius),
+            **({} if curve is None else {TrainingCurve: curve}),
+            **({} if sisters is None else {Sisters: sisters}),
+        }
+        with clock("action"):
+            values[TrainingAction] = path_of(task, space, settings)
+        with clock("depth"):
+            values[Depth] = depth_of(task, settings)
         measurements: list[Measurement] = []
         unmeasured: list[Unmeasured] = []
-        for workspace, groups in ((whole, WHOLE), (drawn, DRAWN)):
+        for workspace, groups, doubt in (
+            (Workspace(values), WHOLE, ""),
+            (Workspace(reading.drawn), DRAWN, reading.doubt),
+        ):
             for group, functions in groups.items():
                 with clock(group):
                     made, absent = workspace.measure_all(functions)
-                measurements += made
+                measurements += [_doubted(m, doubt) for m in made] if doubt else made
                 unmeasured += absent
     return Measures(tuple(measurements), tuple(unmeasured), clock.seconds, reading.layers)
+
+
+def _doubted(measurement: Measurement, doubt: str) -> Measurement:
+    note = "; ".join(part for part in (measurement.note, doubt) if part)
+    return replace(measurement, reliable=False, note=note)
 
 
 class _Clock:

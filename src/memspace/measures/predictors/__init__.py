@@ -6,6 +6,7 @@ Importing the package declares them all, for the chapter ``predictors``.
 from memspace.measures.predictors import (
     alignment,
     confidence,
+    curvature,
     evidence,
     margins,
     norms,
@@ -19,6 +20,7 @@ from memspace.measures.predictors import (
 __all__ = [
     "alignment",
     "confidence",
+    "curvature",
     "evidence",
     "margins",
     "norms",
