@@ -36,6 +36,12 @@ def test_a_geometric_spectrum() -> None:
     assert s.flat == pytest.approx(1 - 20 / 60)  # 2^-19 is the last above 1e-6
 
 
+def test_the_spectrum_of_a_network_that_is_sure_does_not_underflow() -> None:
+    s = spectrum_summary(torch.full((4,), 1e-200, dtype=torch.float64), 8)
+    assert s.participation == pytest.approx(4)
+    assert s.effective_rank == pytest.approx(4)
+
+
 def test_empty_zero_and_slightly_negative_spectra() -> None:
     for values in (torch.zeros(0), torch.zeros(5), torch.full((3,), -1e-12)):
         s = spectrum_summary(values, 7)

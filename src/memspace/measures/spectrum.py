@@ -63,7 +63,8 @@ def spectrum_summary(values: Tensor, size: int) -> Spectrum:
     p = v / total
     entropy = -float((p * torch.log(p.clamp_min(1e-300))).sum())
     strong = int((v > 1e-6 * top).sum())
-    return Spectrum(top, total, math.exp(entropy), total**2 / float(v.square().sum()), 1 - strong / size)
+    # Shares: squares of the eigenvalues of a network that is very sure would underflow.
+    return Spectrum(top, total, math.exp(entropy), 1 / float(p.square().sum()), 1 - strong / size)
 
 
 @dataclass(frozen=True)
