@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from memspace.claims.population import Population
 from memspace.errors import DataError, RunFolderError, SettingsError
 from memspace.verbs.zoo import WorkSettings, zoo
 from memspace.zoo.declaration import load_zoo, shipped_zoos
+from memspace.zoo.results import ZooResults, is_zoo
 from memspace.zoo.store import ZooStore
 
 TINY = """
@@ -188,3 +191,23 @@ def test_two_writers_at_once_leave_one_store(declared: Path, tmp_path: Path) -> 
     ).store
     assert ZooStore(folder).digest() == reference.digest()
     assert isinstance(ZooStore(folder).rows("trained"), pl.DataFrame)
+
+
+def test_tables_of_a_store_are_what_claims_are_judged_on(declared: Path, tmp_path: Path) -> None:
+    store = zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train",))).store
+    results = ZooResults([store])
+    population = Population(families=("mlp",), zoo="tiny", fitted=True, moment=1.0)
+    assert is_zoo(tmp_path / "store")
+    assert not results.has_results(population)  # a training loss is no outcome
+    with pytest.raises(DataError, match="no table"):
+        results.table()
+    zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("outcomes",)))
+    assert results.has_results(population)
+    assert not results.has_results(replace(population, families=("conv",)))
+    table = population.select(results.table())
+    assert len(table) == 12
+    assert (table["gap_loss"] - (table["test_loss"] - table["train_loss"])).abs().max() == 0
+    assert (table["loss_then"] - 0.5).abs().max() < 1e-3
+    early = replace(population, moment=0.1).select(results.table())
+    assert (early["loss_then"] > early["train_loss"]).all()  # the outcome is that at the end
+    assert early["gap_loss"].to_list() == table["gap_loss"].to_list()

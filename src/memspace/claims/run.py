@@ -30,6 +30,8 @@ from memspace.measurement import Measurement, Unmeasured, stated
 from memspace.progress import Progress, Silent
 from memspace.value import Absent
 from memspace.version import VERSION
+from memspace.zoo.results import ZooResults, is_zoo
+from memspace.zoo.store import ZooStore
 
 if TYPE_CHECKING:
     import polars as pl
@@ -151,7 +153,7 @@ def opened_store(store: ResultsStore | str | Path) -> ResultsStore:
         SettingsError: it is neither.
     """
     if isinstance(store, str | Path):
-        return ParquetStore(store)
+        return ZooResults([ZooStore(store)]) if is_zoo(store) else ParquetStore(store)
     if not all(callable(getattr(store, name, None)) for name in ("table", "has_results", "digest")):
         what = f"a {type(store).__name__} is no store of results"
         raise SettingsError(

@@ -13,13 +13,14 @@ from memspace.limits import COUNT, one_of
 from memspace.progress import Progress, Silent
 from memspace.zoo.declaration import Zoo, load_zoo
 from memspace.zoo.engine import Piece, engine_named
+from memspace.zoo.measured import measuring_pieces
 from memspace.zoo.outcomes import outcome_pieces
 from memspace.zoo.store import ZooStore
 from memspace.zoo.work import training_pieces
 
 __all__ = ["STAGES", "TrainedZoo", "WorkSettings", "zoo"]
 
-STAGES = ("train", "outcomes")
+STAGES = ("train", "outcomes", "measures")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def zoo(
 def _pieces(stage: str, declared: Zoo, store: ZooStore, settings: WorkSettings) -> Sequence[Piece]:
     if stage == "train":
         return training_pieces(declared, store, settings.data_root)
-    return outcome_pieces(declared, store, settings.data_root)
+    if stage == "outcomes":
+        return outcome_pieces(declared, store, settings.data_root)
+    return measuring_pieces(declared, store, settings.data_root)
 
 
 def _run(stage: str, pieces: Sequence[Piece], settings: WorkSettings, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,7 @@ def outcomes_of(spec: NetworkSpec, data: ZooData, steps: Tensor, states: Tensor)
     model = initial_network(spec, data)
     y = labels_of(spec, data)
     rows = []
+    finished = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     for moment in MOMENTS:
         index = moment_index(steps, moment)
         weights = Weights.of(model).split(states[index])
@@ -130,6 +132,7 @@ def outcomes_of(spec: NetworkSpec, data: ZooData, steps: Tensor, states: Tensor)
                 "test_accuracy": float(test_hits.mean()),
                 "test_loss_error": float(test_loss.std() / len(test_loss) ** 0.5),
                 "test_examples": len(test_loss),
+                "finished": finished,
             }
         )
     return rows

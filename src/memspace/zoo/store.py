@@ -28,9 +28,11 @@ from memspace.zoo.training.group import Trained
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["FAMILIES_OF_FILES", "ZooStore", "polars"]
+__all__ = ["TABLES", "ZooStore", "polars"]
 
-FAMILIES_OF_FILES = ("trained", "outcomes", "measured", "layers")
+# Tables of a store: networks first, then what stages have found out about them.
+TABLES = ("trained", "outcomes", "measured", "layers", "layer_costs", "nuisance", "capacity", "memory", "planted")
+TIMES = ("seconds", "machine", "threads", "finished")  # columns that say when and where, not what
 
 
 def polars() -> Any:
@@ -102,7 +104,7 @@ class ZooStore:
         """Write a file of rows, whole or not at all.
 
         Args:
-            kind: of ``FAMILIES_OF_FILES``.
+            kind: of ``TABLES``.
             name: of the file, unique to this piece of work.
             rows: with the same columns.
 
@@ -124,7 +126,7 @@ class ZooStore:
         """List the finished files of a kind.
 
         Args:
-            kind: of ``FAMILIES_OF_FILES``.
+            kind: of ``TABLES``.
 
         Returns:
             Their names without endings.
@@ -135,7 +137,7 @@ class ZooStore:
         """Read all rows of a kind.
 
         Args:
-            kind: of ``FAMILIES_OF_FILES``.
+            kind: of ``TABLES``.
 
         Returns:
             A frame; without columns where nothing is there.
@@ -158,7 +160,7 @@ class ZooStore:
         """Read the rows of one network.
 
         Args:
-            kind: of ``FAMILIES_OF_FILES``.
+            kind: of ``TABLES``.
             key: of the network.
 
         Returns:
@@ -248,7 +250,7 @@ class ZooStore:
             True where there are.
         """
         asked = None if keys is None else set(keys)
-        for kind in ("outcomes", "measured"):
+        for kind in TABLES[1:]:
             rows = self.rows(kind)
             if len(rows) and (asked is None or asked & set(rows["key"].to_list())):
                 return True
@@ -261,9 +263,9 @@ class ZooStore:
             SHA-256 in hexadecimal digits; the same for a packed copy.
         """
         content = hashlib.sha256()
-        for kind in FAMILIES_OF_FILES:
+        for kind in TABLES:
             frame = self.rows(kind)
-            columns = sorted(c for c in frame.columns if c not in ("seconds", "machine", "threads"))
+            columns = sorted(c for c in frame.columns if c not in TIMES)
             for row in frame.select(columns).iter_rows():
                 content.update(json.dumps([kind, *row], default=str).encode())
         return content.hexdigest()
@@ -281,7 +283,7 @@ class ZooStore:
             OutputError: the folder cannot be written.
         """
         copy = ZooStore(folder)
-        for kind in FAMILIES_OF_FILES:
+        for kind in TABLES:
             frame = self.rows(kind)
             if len(frame):
                 copy._make(kind)

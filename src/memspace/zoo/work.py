@@ -31,12 +31,14 @@ class TrainingPiece:
         blocks: of the declaration, one a network.
         folder: of the store.
         data_root: where data sets lie.
+        zoo: name of the declaration.
     """
 
     specs: tuple[NetworkSpec, ...]
     blocks: tuple[str, ...]
     folder: Path
     data_root: Path | None
+    zoo: str = ""
 
     @property
     def cost(self) -> float:
@@ -65,7 +67,7 @@ class TrainingPiece:
         missing = [s for s in self.specs if s.key not in there]
         if not missing:
             return 0
-        about = {"machine": platform.machine(), "threads": torch.get_num_threads()}
+        about = {"zoo": self.zoo, "machine": platform.machine(), "threads": torch.get_num_threads()}
         for trained in train_group(missing, data_of(missing[0].data, self.data_root), tick):
             store.add_trained(trained, block[trained.spec.key], about)
         return len(missing)
@@ -102,7 +104,7 @@ def training_pieces(zoo: Zoo, store: ZooStore, data_root: Path | None) -> list[T
         if spec.key not in there:
             groups[spec.group].append(spec)
     pieces = [
-        TrainingPiece(part, tuple(zoo.block[s.key] for s in part), store.folder, data_root)
+        TrainingPiece(part, tuple(zoo.block[s.key] for s in part), store.folder, data_root, zoo.name)
         for specs in groups.values()
         for part in _parts(specs)
     ]

@@ -1,0 +1,246 @@
+"""Measuring trained networks of a zoo: a task for each, as for anyone's network, and its rows in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memspace.measures.declaration import declaration_of
+from memspace.measures.predictors.values import Sisters, TrainingCurve
+from memspace.task.data import Data
+from memspace.task.run import Run
+from memspace.task.task import Task
+from memspace.zoo.declaration import Zoo
+from memspace.zoo.measuring import ALL_MEASURES, Measures, measure_network
+from memspace.zoo.measuring_settings import ZooSettings
+from memspace.zoo.outcomes import MOMENTS, moment_index
+from memspace.zoo.registry import ZooData
+from memspace.zoo.specification import NetworkSpec
+from memspace.zoo.store import ZooStore, polars
+from memspace.zoo.training.draws import initial_network, labels_of
+from memspace.zoo.training.stack import Weights
+from memspace.zoo.work import data_of
+
+__all__ = ["MEASURES_VERSION", "MeasuringPiece", "measuring_pieces", "task_of", "version_of"]
+
+MEASURES_VERSION = 1  # raised when the code of a measure changes what it gives
+TOGETHER = 4  # networks of a piece
+STATES = 20  # recorded states that a path is read on
+ROWS = 512  # of representations that are compared with sister networks
+
+
+@dataclass(frozen=True)
+class MeasuringPiece:
+    """Networks to measure at every moment.
+
+    Args:
+        specs: the networks, of one data set.
+        sisters: for each, networks that differ in the seed alone.
+        folder: of the store.
+        data_root: where data sets lie.
+        settings: of the measures.
+    """
+
+    specs: tuple[NetworkSpec, ...]
+    sisters: tuple[tuple[NetworkSpec, ...], ...]
+    folder: Path
+    data_root: Path | None
+    settings: ZooSettings
+
+    @property
+    def networks(self) -> int:
+        """How many networks it is."""
+        return len(self.specs)
+
+    def __call__(self, tick: Callable[[], None] = lambda: None) -> int:
+        """Measure and keep what is not in the store yet.
+
+        Args:
+            tick: called after every network; may raise to stop.
+
+        Returns:
+            How many networks were measured.
+        """
+        store, version = ZooStore(self.folder), version_of(self.settings)
+        done = 0
+        for spec, sisters in zip(self.specs, self.sisters, strict=True):
+            if _measured_version(store, spec.key) == version:
+                continue
+            data = data_of(spec.data, self.data_root)
+            row = store.rows_of("trained", spec.key).row(0, named=True)
+            rows, layers = [], []
+            for moment in MOMENTS:
+                measured = _measured(store, spec, sisters, data, row, moment, self.settings)
+                rows += _rows(spec.key, moment, version, measured)
+                layers += _layers(spec.key, moment, measured)
+            store.add_rows("layers", spec.key, layers)
+            store.add_rows("measured", spec.key, rows)
+            done += 1
+            tick()
+        return done
+
+
+def measuring_pieces(
+    zoo: Zoo, store: ZooStore, data_root: Path | None, settings: ZooSettings | None = None
+) -> list[MeasuringPiece]:
+    """Cut the trained networks that are not measured yet into pieces.
+
+    Args:
+        zoo: the declaration.
+        store: what is there.
+        data_root: where data sets lie.
+        settings: of the measures; None: the defaults.
+
+    Returns:
+        The pieces.
+    """
+    settings = settings or ZooSettings()
+    version, trained = version_of(settings), store.trained_keys()
+    measured = store.rows("measured")
+    done = set(measured.filter(polars().col("version") == version)["key"].to_list()) if len(measured) else set()
+    family: dict[str, list[NetworkSpec]] = {}
+    for spec in zoo.specs:
+        if spec.key in trained:
+            family.setdefault(spec.configuration, []).append(spec)
+    due = [s for s in zoo.specs if s.key in trained and s.key not in done]
+    of_data: dict[str, list[NetworkSpec]] = {}
+    for spec in due:
+        of_data.setdefault(spec.data, []).append(spec)
+    pieces = []
+    for specs in of_data.values():
+        for start in range(0, len(specs), TOGETHER):
+            part = tuple(specs[start : start + TOGETHER])
+            sisters = tuple(tuple(t for t in family[s.configuration] if t.key != s.key) for s in part)
+            pieces.append(MeasuringPiece(part, sisters, store.folder, data_root, settings))
+    return pieces
+
+
+def version_of(settings: ZooSettings) -> str:
+    """Hash what decides the numbers: which measures, their settings and the version of their code.
+
+    Args:
+        settings: of the measures.
+
+    Returns:
+        12 hexadecimal digits.
+    """
+    names = sorted(declaration_of(f).name for f in ALL_MEASURES)  # type: ignore[attr-defined]
+    content = [MEASURES_VERSION, names, {k: v for k, v in asdict(settings).items() if k != "memory"}]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def task_of(spec: NetworkSpec, data: ZooData, steps: Tensor, states: Tensor, index: int) -> Task:
+    """Make a task of a network at a recorded state, without test data: no measure sees them.
+
+    Args:
+        spec: of the network.
+        data: it was trained on.
+        steps: (S,) of the states.
+        states: (S, P) weights.
+        index: which state.
+
+    Returns:
+        The task, with the training recorded up to that state.
+    """
+    model = initial_network(spec, data)
+    layout = Weights.of(model)
+    with torch.no_grad():
+        for name, values in layout.split(states[index]).items():
+            model.get_parameter(name).copy_(values)
+    run = _run(spec, layout, steps[: index + 1], states[: index + 1])
+    x, y = data.x[: spec.size], labels_of(spec, data)
+    return Task(model.eval(), Data((x, y)), name=spec.key, decay=spec.decay, run=run)
+
+
+def _run(spec: NetworkSpec, layout: Weights, steps: Tensor, states: Tensor) -> Run | None:
+    """The recorded training; at most ``STATES`` of its states, evenly over the recorded ones."""
+    if len(steps) < 2:
+        return None
+    chosen = sorted({round(k * (len(steps) - 1) / (STATES - 1)) for k in range(STATES)})
+    momentum = 10.0 if spec.optimiser == "sgd" else 1.0  # Σ of a unit push under a momentum of 0.9
+    named = {"adam": "Adam", "rmsprop": "RMSprop", "sgd": "SGD with momentum 0.9"}[spec.optimiser]
+    epoch = spec.size // min(spec.batch, spec.size)
+    return Run(
+        [layout.split(states[k]) for k in chosen],
+        tuple(float(steps[k]) * spec.learning_rate * momentum for k in chosen),
+        tuple(math.ceil(steps[k]) for k in chosen),
+        epochs=float(steps[-1]) / epoch,
+        optimiser=named,
+    )
+
+
+def _measured(
+    store: ZooStore,
+    spec: NetworkSpec,
+    sisters: tuple[NetworkSpec, ...],
+    data: ZooData,
+    row: Mapping[str, Any],
+    moment: float,
+    settings: ZooSettings,
+) -> Measures:
+    steps, states = store.states(spec.key)
+    index = moment_index(steps, moment)
+    task = task_of(spec, data, steps, states, index)
+    end = float(steps[index])
+    points = [(s, v) for s, v in zip(row["curve_steps"], row["curve_losses"], strict=True) if s <= end]
+    epoch = spec.size // min(spec.batch, spec.size)
+    reached = math.ceil(end) if row["reached"] and moment == 1.0 else None
+    curve = TrainingCurve(tuple(math.ceil(s) for s, _ in points), tuple(v for _, v in points), reached, end / epoch)
+    others = tuple(_seen(store, s, data, moment) for s in sisters)
+    given = Sisters(*_seen(store, spec, data, moment), others) if others else None
+    return measure_network(task, curve=curve, sisters=given, settings=settings)
+
+
+def _seen(store: ZooStore, spec: NetworkSpec, data: ZooData, moment: float) -> tuple[Tensor, Tensor]:
+    """What the last layer reads, and the outputs, on the first training examples; a row a prediction."""
+    steps, states = store.states(spec.key)
+    model = initial_network(spec, data)
+    weights = Weights.of(model).split(states[moment_index(steps, moment)])
+    head = model.get_submodule("head")
+    read: list[Tensor] = []
+    handle = head.register_forward_hook(lambda _m, args, _f: read.append(args[0].detach()))
+    try:
+        with torch.no_grad():
+            f = _called(model, weights, data.x[: min(spec.size, ROWS)])
+    finally:
+        handle.remove()
+    return read[0].flatten(0, -2)[:ROWS], f.flatten(0, -2)[:ROWS]
+
+
+def _called(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    f: Tensor = torch.func.functional_call(model, weights, (x,))
+    return f
+
+
+def _measured_version(store: ZooStore, key: str) -> str:
+    rows = store.rows_of("measured", key)
+    return str(rows["version"][0]) if len(rows) else ""
+
+
+def _rows(key: str, moment: float, version: str, measured: Measures) -> list[dict[str, Any]]:
+    common = {"key": key, "moment": moment, "version": version}
+    empty = {"value": None, "low": None, "high": None, "n": None}
+    rows: list[dict[str, Any]] = []
+    for m in measured.measurements:
+        low, high = m.interval or (None, None)
+        numbers = {"value": m.value, "low": low, "high": high, "n": m.n}
+        rows.append({**common, "name": m.name, **numbers, "unit": m.unit, "reliable": m.reliable, "note": m.note})
+    for u in measured.unmeasured:
+        rows.append({**common, "name": u.name, **empty, "unit": "", "reliable": False, "note": u.reason})
+    return rows
+
+
+def _layers(key: str, moment: float, measured: Measures) -> list[dict[str, Any]]:
+    columns = measured.layers
+    return [
+        {"key": key, "moment": moment, "place": k, **{n: column[k] for n, column in columns.items()}}
+        for k in range(len(columns["layer"]))
+    ]
