@@ -124,7 +124,7 @@ def measuring_pieces(
 
 
 def version_of(settings: ZooSettings) -> str:
-    """Hash what decides the numbers: which measures, their settings and the version of their code.
+    """Compute a hash of what decides the numbers: which measures, their settings and the version of their code.
 
     Args:
         settings: of the measures.
