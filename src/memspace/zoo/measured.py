@@ -195,8 +195,8 @@ def _measured(
     reached = math.ceil(end) if row["reached"] and moment == 1.0 else None
     curve = TrainingCurve(tuple(math.ceil(s) for s, _ in points), tuple(v for _, v in points), reached, end / epoch)
     others = tuple(_seen(store, s, data, moment) for s in sisters)
-    given = Sisters(*_seen(store, spec, data, moment), others) if others else None
-    return measure_network(task, curve=curve, sisters=given, settings=settings)
+    company = Sisters(*_seen(store, spec, data, moment), others) if others else None
+    return measure_network(task, curve=curve, sisters=company, settings=settings)
 
 
 def _seen(store: ZooStore, spec: NetworkSpec, data: ZooData, moment: float) -> tuple[Tensor, Tensor]:
