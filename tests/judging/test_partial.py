@@ -114,3 +114,24 @@ def test_intervals_cover() -> None:
         ends = [j[k].value.interval for j in judged]
         missed = np.mean([e is None or not e[0] <= truth <= e[1] for e in ends])
         assert missed < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 100)
+
+
+def test_networks_that_lack_a_knob_stay_and_are_compared_with_each_other() -> None:
+    c = _columns()
+    lacks = np.arange(N) % 2 == 0
+    shift = np.where(lacks, 30.0, 0.0)
+    depth = pl.Series(np.arange(N) % 5).set(pl.Series(lacks), None)
+    networks = table({"k0": np.arange(N)}, c["gap"] + shift, m=c["m"] - shift).with_columns(depth=depth)
+    d = Design(("k0", "depth"))
+    result = partial(networks, "m", d, given=["depth"])
+    assert isinstance(result, Partial)
+    assert isinstance(result.kendall, Correlation)
+    assert isinstance(result.spearman, Correlation)
+    assert result.kendall.value.n == N
+    assert result.kendall.value.value > 0.2
+    assert result.spearman.value.value > 0.2
+    loss = networks.with_columns(train_loss=pl.when(depth == 4).then(None).otherwise(0.1), other=depth)
+    without = partial(loss, "m", d, given=["other"])
+    assert isinstance(without, Partial)
+    assert isinstance(without.kendall, Correlation)
+    assert without.kendall.value.n < N / 2

@@ -2,10 +2,11 @@
 
 - A knob of numbers enters as log x, where it reaches zero as log(x + smallest positive value); with three values or
   more its square too, and its product with every other. A network without the knob has the mean, and a column says so.
-- A knob of strings enters as a column for every setting but the first.
+- A knob of strings enters as a column of 0 and 1 for every setting. A setting that was left out, and has none then,
+  is predicted by the mean of the others.
 - A measure that is positive everywhere enters as log m, any other as arsinh(m / median |m|): logarithms at both ends.
 
-All are standardised over the table, which changes no least-squares prediction.
+Numbers are standardised over the table, which changes no least-squares prediction.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def knob_features(table: pl.DataFrame, knobs: Sequence[str]) -> Floats:
         knobs: its hyper-parameters.
 
     Returns:
-        (n, columns) standardised, those that are the same everywhere left out.
+        (n, columns), those that are the same everywhere left out.
     """
     numbers: list[tuple[Floats, int]] = []
     other: list[Floats] = []
@@ -48,11 +49,13 @@ def knob_features(table: pl.DataFrame, knobs: Sequence[str]) -> Floats:
                 other.append((~there).astype(np.float64))
         else:
             words = np.array([str(v) for v in column.to_list()])
-            other += [(words == w).astype(np.float64) for w in np.unique(words)[1:]]
+            settings = np.unique(words)
+            other += [(words == w).astype(np.float64) for w in settings if len(settings) > 1]
     logs = [x for x, _ in numbers]
     squares = [x**2 for x, values in numbers if values > 2]
     products = [a * b for a, b in combinations([x for x, values in numbers if values > 1], 2)]
-    return _standard([*logs, *squares, *products, *other], table.height)
+    flags = [np.stack(other, 1)] if other else []
+    return np.concatenate([_standard([*logs, *squares, *products], table.height), *flags], 1)
 
 
 def measure_features(table: pl.DataFrame, measures: Sequence[str]) -> Floats:

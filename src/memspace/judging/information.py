@@ -139,10 +139,13 @@ def _sums(rows: Rows, gap: Sums, measure: Floats | None = None) -> tuple[Sums, S
 
     Of ones and the gap's sign; of the measure's sign and the product of both, where a measure is given.
     """
-    there = np.abs(gap)
-    signs = None if measure is None else pair_signs(measure)
-    parts = (there, gap) if signs is None else (signs * there, signs * gap)
-    return block_sums(parts[0], rows.configuration), block_sums(parts[1], rows.configuration)
+    if measure is None:
+        return block_sums(np.abs(gap), rows.configuration), block_sums(gap, rows.configuration)
+    signs = pair_signs(measure)
+    both = block_sums(signs * gap, rows.configuration)
+    if np.count_nonzero(gap) < rows.n * (rows.n - 1):  # some gaps are equal
+        signs *= np.abs(gap)
+    return block_sums(signs, rows.configuration), both
 
 
 def _permuted(rows: Rows, rng: np.random.Generator) -> Floats:

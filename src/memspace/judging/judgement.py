@@ -13,7 +13,7 @@ from memspace.judging.information import Information, information
 from memspace.judging.kendall import kendall
 from memspace.judging.multiplicity import Adjusted, adjusted
 from memspace.judging.partial import Partial, partial
-from memspace.judging.prediction import Prediction, predict_out_of_sample
+from memspace.judging.prediction import Change, Prediction, predict_out_of_sample, with_and_alone
 from memspace.judging.resampling import DRAWS, Correlation
 from memspace.judging.tables import frames, networks
 from memspace.value import Absent, Value
@@ -121,14 +121,16 @@ def _judged(
     errors = {
         kind: sign_error(table, name, design, direction=direction, environments=kind, draws=draws) for kind in KINDS
     }
+    predictions = with_and_alone(table, name, design, draws=draws, seed=seed)
+    both = (predictions, predictions) if isinstance(predictions, Absent) else predictions
     return Judged(
         tau=tau,
         granulated=granulated(table, name, design),
         information=information(table, name, design, seed=seed),
         sign_error=errors["configurations"],
         settings_error=errors["settings"],
-        prediction=predict_out_of_sample(table, name, design, draws=draws, seed=seed),
-        alone=predict_out_of_sample(table, name, design, knobs=False, draws=draws, seed=seed),
+        prediction=both[0],
+        alone=both[1],
         partial=partial(table, name, design),
     )
 
@@ -173,8 +175,10 @@ def _row(results: Mapping[str, Judged], name: str) -> dict[str, Any]:
             row |= _number(f"{prefix}_worst", errors.worst) | {f"{prefix}_environments": errors.environments}
     for prefix, made in (("", j.prediction), ("alone_", j.alone)):
         if isinstance(made, Prediction):
-            for part in ("rmse", "mae", "tau", "rmse_change", "mae_change", "tau_change"):
+            for part in ("rmse", "mae", "tau"):
                 row |= _number(f"{prefix}predicted_{part}", getattr(made, part))
+                if isinstance(made.change, Change):
+                    row |= _number(f"{prefix}predicted_{part}_change", getattr(made.change, part))
     if isinstance(j.partial, Partial):
         row |= _correlation("partial_tau", j.partial.kendall) | _correlation("partial_rho", j.partial.spearman)
     missing = [f"{what}: {a.reason}" for what, a in reasons.items() if isinstance(a, Absent)]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.stats import rankdata
 
 from memspace.judging.design import Design
@@ -104,7 +105,8 @@ def pair_signs(values: Any) -> Signs:
         (n, n) of −1, 0 and 1: sign(values_i − values_j).
     """
     ranks = rankdata(values, "dense").astype(np.float32)
-    return np.asarray(np.sign(ranks[:, None] - ranks[None, :]), np.float32)
+    apart = ranks[:, None] - ranks[None, :]
+    return np.clip(apart, -1, 1, out=apart)
 
 
 def block_sums(matrix: Signs, unit: NDArray[np.int64]) -> Signs:
@@ -120,8 +122,9 @@ def block_sums(matrix: Signs, unit: NDArray[np.int64]) -> Signs:
     starts = np.flatnonzero(np.diff(unit, prepend=-1))
     if len(starts) == len(unit):
         return matrix
-    sums = np.add.reduceat(np.add.reduceat(matrix, starts, axis=0), starts, axis=1)
-    return np.asarray(sums, np.float32)
+    ends = [*starts, len(unit)]
+    member = sparse.csr_array((np.ones(len(unit), np.float32), np.arange(len(unit)), ends), (len(starts), len(unit)))
+    return np.ascontiguousarray((member @ (member @ matrix).T).T)
 
 
 def tau_b(counts: NDArray[Any], first: Signs, second: Signs, unit: NDArray[np.int64]) -> Floats:

@@ -2,7 +2,8 @@
 
 With the matrix of rank correlations of measure, gap and given columns, and P its inverse, the partial correlation is
 −P_mg / √(P_mm P_gg). Spearman's takes ranks, and a given column of words as a column for every word. Kendall's takes
-signs of differences over pairs of networks, and compares only pairs that agree in every given column of words.
+signs of differences over pairs of networks, and compares only pairs that agree in every given column of words. Whether
+a network has a knob of numbers at all is such a word; one that lacks another given number is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from memspace.judging.design import Design
 from memspace.judging.kendall import block_sums, pair_signs
 from memspace.judging.resampling import Correlation, Jackknife
-from memspace.judging.tables import Rows, rows_of, settings
+from memspace.judging.tables import Rows, codes, rows_of
 from memspace.value import Absent
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Partial", "partial"]
 
 Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
 SETTLED = 1e-6  # share of a column's variance below which the given columns settle it
 AT_ONCE = 2**24
 
@@ -62,19 +64,21 @@ def partial(
     """
     names = tuple(dict.fromkeys((*design.knobs, *design.given) if given is None else given))
     names = tuple(n for n in names if n != measure)
-    rows = rows_of(table, measure, design, [n for n in names if n in table.columns and table.schema[n].is_numeric()])
-    if isinstance(rows, Absent):
-        return rows
-    missing = [n for n in names if n not in rows.frame.columns]
+    missing = [n for n in names if n not in table.columns]
     if missing:
         return Absent(f"the table has no column {missing[0]!r}", "add it, or give other columns")
-    numeric = [n for n in names if rows.frame.schema[n].is_numeric() and rows.frame[n].n_unique() > 1]
-    words = [n for n in names if not rows.frame.schema[n].is_numeric()]
-    columns = [rows.measure, rows.gap, *(rows.frame[n].to_numpy().astype(np.float64) for n in numeric)]
+    numeric = [n for n in names if table.schema[n].is_numeric()]
+    rows = rows_of(table, measure, design, [n for n in numeric if n not in design.knobs])
+    if isinstance(rows, Absent):
+        return rows
+    words = [rows.frame[n] for n in names if n not in numeric]
+    words += [rows.frame[n].is_null() for n in numeric if rows.frame[n].null_count()]
+    values = [rows.frame[n].fill_null(0).to_numpy().astype(np.float64) for n in numeric if rows.frame[n].n_unique() > 1]
+    columns, code = [rows.measure, rows.gap, *values], codes(words, rows.n)
     jackknife = Jackknife.of(rows.configurations)
     how = f"given {', '.join(names)}" if names else ""
     results: list[Correlation | Absent] = []
-    for numbers in (_kendall(rows, columns, words), _spearman(rows, columns, words, jackknife.counts)):
+    for numbers in (_kendall(rows, columns, code), _spearman(rows, columns, code, jackknife.counts)):
         if np.isfinite(numbers[0]):
             results.append(jackknife.correlation(numbers, rows.n, pairs=rows.configurations // 2, how=how))
         else:
@@ -82,12 +86,11 @@ def partial(
     return Partial(results[0], results[1], names)
 
 
-def _kendall(rows: Rows, columns: Sequence[Floats], words: Sequence[str]) -> Floats:
+def _kendall(rows: Rows, columns: Sequence[Floats], code: Codes) -> Floats:
     """Partial τ of the table, without each configuration, and with each counted a little more.
 
     The sums over pairs are quadratic in the counts, so those of all three follow from the sums of each row.
     """
-    code = settings(rows.frame, words)
     alike = np.ones((rows.n, rows.n), np.float32)
     for k in range(code.shape[1]):
         alike *= code[:, k, None] == code[None, :, k]
@@ -108,10 +111,9 @@ def _changed(sums: NDArray[np.float32]) -> Floats:
     return np.concatenate([[total], total - 2 * row + within, total + more * (2 * (row - within) + within)])
 
 
-def _spearman(rows: Rows, columns: Sequence[Floats], words: Sequence[str], counts: Floats) -> Floats:
+def _spearman(rows: Rows, columns: Sequence[Floats], code: Codes, counts: Floats) -> Floats:
     """Partial ρ for rows of counts, the networks ranked again in each."""
     times = counts[:, rows.configuration]
-    code = settings(rows.frame, words)
     dummies = [(code[:, k] == v).astype(np.float64) for k in range(code.shape[1]) for v in np.unique(code[:, k])[1:]]
     fixed = np.stack(dummies, 1) if dummies else np.zeros((rows.n, 0))
     signs = [pair_signs(c) for c in columns]

@@ -19,7 +19,7 @@ from memspace.value import Absent
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Rows", "frames", "gap_of", "networks", "rows_of", "settings"]
+__all__ = ["Rows", "codes", "frames", "gap_of", "networks", "rows_of", "settings"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -171,8 +171,21 @@ def settings(table: pl.DataFrame, columns: Sequence[str]) -> Codes:
     Returns:
         (n, columns) whole numbers from 0, numbers in their order, strings in the alphabet's, null first.
     """
-    codes = [np.unique(_ordered(table[c]), return_inverse=True)[1].ravel() for c in columns]
-    return np.stack(codes, 1).astype(np.int64) if codes else np.zeros((table.height, 0), np.int64)
+    return codes([table[c] for c in columns], table.height)
+
+
+def codes(columns: Sequence[pl.Series], n: int) -> Codes:
+    """Encode columns as whole numbers, equal values alike.
+
+    Args:
+        columns: (n,) numbers, truth values or strings; null is a value like any other.
+        n: their length.
+
+    Returns:
+        (n, columns) as :func:`settings` numbers them.
+    """
+    numbered = [np.unique(_ordered(c), return_inverse=True)[1].ravel() for c in columns]
+    return np.stack(numbered, 1).astype(np.int64) if numbered else np.zeros((n, 0), np.int64)
 
 
 def _ordered(column: pl.Series) -> NDArray[Any]:
