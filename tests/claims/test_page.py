@@ -9,6 +9,7 @@ import re
 import shutil
 
 import pytest
+from axe_selenium_python import Axe
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
@@ -131,3 +132,7 @@ def test_the_page_works_offline(browser, results, tmp_path, width: int) -> None:
         ".filter(h => !h.startsWith('data:text/csv') && (!h.startsWith('#') || !document.getElementById(h.slice(1))))"
     )
     assert browser.execute_script(broken) == []
+    browser.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
+    axe = Axe(browser)
+    axe.inject()
+    assert [(v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in axe.run()["violations"]] == []

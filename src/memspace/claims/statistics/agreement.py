@@ -13,7 +13,7 @@ from scipy import stats
 
 from memspace.arguments import check_fields
 from memspace.auditing.results import Figure, Series
-from memspace.claims.effects import Effect, ShareEffect
+from memspace.claims.effects import ANGLE, Effect, ShareEffect
 from memspace.claims.evidence import Evidence, averaged
 from memspace.claims.sampling import Codes, Floats, Sampling, complete, numbers, ratio
 from memspace.claims.statistic import statistic
@@ -104,7 +104,7 @@ def agreement(table: pl.DataFrame, arguments: Agreement, sampling: Sampling) -> 
         size = np.bincount(units)
         share = ShareEffect(int((np.bincount(units, _agree(x, s)) > size / 2).sum()), len(size))
         scaled = np.log(x) if a.logarithm else x
-        concordance = sampling.bootstrap(units, _weighted_concordance(scaled))
+        concordance = sampling.bootstrap(units, _weighted_concordance(scaled), ANGLE)
         effects[family] = share if a.judged == "share" else concordance
         readings |= _pair_readings(family, scaled, (x, s), units, a)
         if a.judged == "share" and not isinstance(concordance, Absent):
