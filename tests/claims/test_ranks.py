@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from memspace.claims.ranks import (
-    PairMean,
     dyadic_error,
     granulated,
     kendall,
@@ -78,12 +77,28 @@ def test_intervals_of_tau_hold_as_often_as_they_say(m: int, seeds: int, rho: flo
     assert stats.binomtest(missed, tries, 0.05).pvalue > 1e-3
 
 
+def test_a_few_units_that_carry_an_average_are_few() -> None:
+    """Three stars of a centre and twelve neighbours, two a knob: 39 units, of which three are in most pairs."""
+    generator, missed, tries = np.random.default_rng(4), 0, 500
+    units = np.arange(39)
+    knobs = [[np.array([s, 3 + 12 * s + 2 * k, 4 + 12 * s + 2 * k]) for s in range(3)] for k in range(6)]
+    for _ in range(tries):
+        x, y = generator.standard_normal((2, 39))
+        taus = [granulated(x, y, cells, units) for cells in knobs]
+        effect = tau_effect(mean_of_pairs([tau for tau in taus if tau is not None]))
+        low, high = effect.ends()
+        missed += not low <= 0 <= high
+    assert 2 < effect.df < 5
+    assert effect.n == 39
+    assert stats.binomtest(missed, tries, 0.06, alternative="greater").pvalue > 1e-3
+    assert missed > 0.01 * tries
+
+
 def test_a_tau_of_one_is_not_sure_to_be_one() -> None:
     x = np.arange(8.0)
     low, high = tau_effect(kendall(x, x, everything(8), np.arange(8))).ends()
     assert high == pytest.approx(1)
     assert low == pytest.approx(2 * stats.binomtest(8, 8).proportion_ci().low - 1)
-    assert isinstance(mean_of_pairs([PairMean(1.0, np.zeros((2, 2)))]), PairMean)
 
 
 @settings(max_examples=60, deadline=None)

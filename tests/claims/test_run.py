@@ -9,11 +9,14 @@ import pytest
 
 import memspace
 from memspace.claims.again import judged_again, recorded, shipped_verdicts
+from memspace.claims.population import Population
 from memspace.claims.reading import chosen_registrations
 from memspace.claims.record import differences, read_verdicts
 from memspace.claims.run import judge_claims, opened_store, verdict_rows
 from memspace.claims.store import ParquetStore
 from memspace.errors import DataError, RunFolderError, SettingsError
+from memspace.zoo.results import ZooResults
+from memspace.zoo.store import ZooStore
 from tests.claims.examples import PAIRS, RANK, locked, stored
 from tests.claims.synthetic import zoo
 
@@ -122,6 +125,7 @@ def test_a_store_lacks_networks_or_columns(tmp_path) -> None:
         (zoo(families=("transformer",)), "no network of the claim's population"),
         (zoo().drop("fitted"), "no column 'fitted'"),
         (zoo().drop("gap"), "no column 'gap'"),
+        (zoo().with_columns(moment=pl.col("seed") * 1.0), "networks at several moments"),
         (zoo().with_columns(zoo=pl.lit(3)), "does not hold values such as 'standard'"),
     ):
         with pytest.raises(DataError, match=says):
@@ -141,6 +145,16 @@ def test_wrong_arguments_are_one_sentence(tmp_path) -> None:
     (tmp_path / "registered").mkdir()
     with pytest.raises(SettingsError, match="no claim is registered there"):
         judge_claims(store=tmp_path, registered=tmp_path / "registered")
+
+
+def test_a_zoo_is_opened_as_its_tables(tmp_path) -> None:
+    store = ZooStore(tmp_path)
+    assert isinstance(opened_store(tmp_path), ParquetStore)
+    (tmp_path / "trained").mkdir()
+    for opened in (opened_store(tmp_path), opened_store(store)):
+        assert isinstance(opened, ZooResults)
+        assert opened.stores[0].folder == tmp_path
+        assert not opened.has_results(Population(("mlp",)))
 
 
 class InMemory:

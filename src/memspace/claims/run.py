@@ -140,11 +140,11 @@ def verdict_rows(records: Sequence[VerdictRecord]) -> Columns:
     return columns
 
 
-def opened_store(store: ResultsStore | str | Path) -> ResultsStore:
+def opened_store(store: ResultsStore | ZooStore | str | Path) -> ResultsStore:
     """Open a store.
 
     Args:
-        store: one that is open, or a folder of Parquet files.
+        store: one that is open, or a folder: of a zoo, or of Parquet files.
 
     Returns:
         The store.
@@ -152,6 +152,8 @@ def opened_store(store: ResultsStore | str | Path) -> ResultsStore:
     Raises:
         SettingsError: it is neither.
     """
+    if isinstance(store, ZooStore):
+        return ZooResults([store])
     if isinstance(store, str | Path):
         return ZooResults([ZooStore(store)]) if is_zoo(store) else ParquetStore(store)
     if not all(callable(getattr(store, name, None)) for name in ("table", "has_results", "digest")):
@@ -166,7 +168,7 @@ def opened_store(store: ResultsStore | str | Path) -> ResultsStore:
 def judge_claims(
     ids: Sequence[str] = (),
     *,
-    store: ResultsStore | str | Path,
+    store: ResultsStore | ZooStore | str | Path,
     out: str | Path | None = None,
     registered: str | Path | None = None,
     command: str = "",
@@ -176,7 +178,7 @@ def judge_claims(
 
     Args:
         ids: of the claims, or beginnings of them; none: all.
-        store: of the networks: a folder of Parquet files, or an open store.
+        store: of the networks: the folder of a zoo, one of Parquet files, or an open store.
         out: folder for verdicts.json and the page claims.html; None writes nothing.
         registered: folder of registrations and their lock; the package's own unless given.
         command: the command line that asks for it, kept with the page.
@@ -220,7 +222,7 @@ def judge(registration: Registration, folder: Path, store: ResultsStore, progres
         The verdict with its evidence.
 
     Raises:
-        DataError: the store has none of its networks.
+        DataError: the store has none of its networks, or has them at several moments.
         RunFolderError: some had finished before the claim was registered.
     """
     lock = check_registered(registration, folder)
@@ -229,6 +231,12 @@ def judge(registration: Registration, folder: Path, store: ResultsStore, progres
     if not table.height:
         raise DataError(
             "the store has no network of the claim's population", where=registration.id, remedy="train them first"
+        )
+    if "moment" in table.columns and table["moment"].n_unique() > 1:
+        raise DataError(
+            "the table has networks at several moments of their training",
+            where=registration.id,
+            remedy="register population.moment",
         )
     refuse_older(table, registration, lock)
 

@@ -117,11 +117,12 @@ def _family(rows: pl.DataFrame, a: Stability, sampling: Sampling) -> dict[str, E
         tau = kendall(x, numbers(rows, a.property), together, units)
         if tau is None:
             return {"judged": Absent(f"{name} or {a.property} is the same everywhere", "vary the networks more")}
-        taus.append(PairMean(abs(tau.value), tau.influence * (1 if tau.value > 0 else -1)))
+        taus.append(PairMean(abs(tau.value), tau.influence * (1 if tau.value > 0 else -1), tau.shares))
         effects[f"prediction by {name}"] = tau_effect(taus[-1])
     step = drawn[0] - drawn[1]
     agreement = sampling.effect(float(step[0]), step[1:], count)
-    prediction = tau_effect(PairMean(taus[0].value - taus[1].value, taus[0].influence - taus[1].influence))
+    step_in_influence = taus[0].influence - taus[1].influence
+    prediction = tau_effect(PairMean(taus[0].value - taus[1].value, step_in_influence, taus[0].shares))
     judged: Effect | Absent = prediction
     if a.judged != "prediction":
         judged = agreement
