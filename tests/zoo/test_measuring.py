@@ -18,12 +18,19 @@ from memspace.measures.spectrum import layer_table
 from memspace.metric.fisher import build
 from memspace.value import Value
 from memspace.zoo import measuring
-from memspace.zoo.measuring import ALL_MEASURES, Measures, ZooSettings, measure_network
+from memspace.zoo.measuring import ALL_MEASURES, GROUPS, Measures, ZooSettings, measure_network
 from tests.zoo.measured_networks import FAMILIES, character_task, perceptron_task
 
+
+def _only(*groups: str, **settings: int) -> ZooSettings:
+    """Of these groups alone: the measures of other modules have their own tests, and some are dear."""
+    return ZooSettings(without=tuple(g for g in GROUPS if g not in groups), **settings)
+
+
+OURS = ("complexity", "geometry", "action", "depth", "curvature", "evidence", "spectrum", "left out")
 CLASSES = [name for name in FAMILIES if name != "character"]
 # As the audit reads: all examples, 512 of them followed along the training, 96 for the slope, half of them along depth.
-WHOLE = ZooSettings(examples=10_000, rows=10_000, followed=512, sloped=96, checkpoints=100, deep=18)
+WHOLE = _only(*OURS, examples=10_000, rows=10_000, followed=512, sloped=96, checkpoints=100, deep=18)
 ELSEWHERE = {"action.over_straight_line", "action.straight_line_length"}  # of a line with fewer points
 DECLARED = {d.name: d for d in map(declaration_of, ALL_MEASURES) if isinstance(d, MeasureDeclaration)}
 
@@ -52,10 +59,10 @@ def test_on_all_examples_they_are_those_of_the_audit(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_everything_is_a_number_or_has_a_reason(name: str) -> None:
-    task = FAMILIES[name](n=90, width=6, steps=20)
+    task = FAMILIES[name](n=30, width=4, steps=20)
     before = {k: v.clone() for k, v in task.model.state_dict().items()}
     begun = time.perf_counter()
-    found = measure_network(task, settings=ZooSettings(rows=200))
+    found = measure_network(task, settings=ZooSettings(rows=100))
     print(f"{name}: {time.perf_counter() - begun:.2f} s, {found.seconds}")
     assert all(math.isfinite(m.value) for m in found.measurements)
     assert all(u.reason and u.remedy for u in found.unmeasured)
@@ -73,8 +80,9 @@ def test_everything_is_a_number_or_has_a_reason(name: str) -> None:
 
 def test_a_sample_says_how_large_it_is_and_estimates_the_trace() -> None:
     task = perceptron_task(n=100, width=8, steps=30)
-    parts = [_by_name(measure_network(task, settings=ZooSettings(rows=250, sloped=0, seed=s))) for s in range(4)]
-    whole = _by_name(measure_network(task, settings=ZooSettings(rows=1000, sloped=0)))
+    read = "complexity", "geometry", "left out"
+    parts = [_by_name(measure_network(task, settings=_only(*read, rows=250, seed=s))) for s in range(4)]
+    whole = _by_name(measure_network(task, settings=_only(*read, rows=1000)))
     for part in parts:
         assert "25 drawn of 100 examples" in part["fisher.largest_eigenvalue"].estimator
         assert part["fisher.trace"].n == 25
@@ -96,7 +104,7 @@ def test_rows_of_sampled_labels_estimate_the_metric_of_sequences() -> None:
     exact = build(task, "diagonal").trace().value
     errors, misses = [], []
     for seed in range(4):
-        trace = _by_name(measure_network(task, settings=ZooSettings(rows=16 * 3, seed=seed)))["fisher.trace"]
+        trace = _by_name(measure_network(task, settings=_only("geometry", rows=16 * 3, seed=seed)))["fisher.trace"]
         assert trace.n == 16
         assert trace.interval is not None
         errors.append(trace.standard_error)
@@ -108,14 +116,14 @@ def test_rows_of_sampled_labels_estimate_the_metric_of_sequences() -> None:
 
 def test_a_sequence_s_leave_one_out_is_of_first_order() -> None:
     task = character_task(n=30, width=6, steps=20)
-    found = _by_name(measure_network(task, settings=ZooSettings(rows=30 * 3)))
+    found = _by_name(measure_network(task, settings=_only("left out", rows=30 * 3)))
     rise, influence = found["memory.loo_loss_rise"], found["memory.self_influence"]
     assert "first order" in rise.estimator
     assert rise.value >= influence.value > 0  # without its own rows nothing holds an example back
 
 
 def test_without_a_recorded_training_its_path_has_a_reason() -> None:
-    found = measure_network(perceptron_task(n=40, width=5, steps=0))
+    found = measure_network(perceptron_task(n=40, width=5, steps=0), settings=_only("action", "complexity"))
     reasons = {u.name: u.reason for u in found.unmeasured}
     assert reasons["action.length"] == "no checkpoints of the training were recorded"
     assert "complexity.distance_from_initialisation" in reasons
@@ -125,13 +133,22 @@ def test_the_excess_is_read_on_some_checkpoints_and_the_path_on_all() -> None:
     task = perceptron_task(n=60, width=8, steps=60)
     assert task.run is not None
     count = len(task.run.states)
-    thinned = _by_name(measure_network(task, settings=ZooSettings(checkpoints=5)))
-    whole = _by_name(measure_network(task, settings=ZooSettings(checkpoints=50)))
-    none = measure_network(task, settings=ZooSettings(sloped=0))
+    thinned = _by_name(measure_network(task, settings=_only("action", checkpoints=5)))
+    whole = _by_name(measure_network(task, settings=_only("action", checkpoints=50)))
+    none = measure_network(task, settings=_only("action", sloped=0))
     assert thinned["action.length"] == whole["action.length"] == _by_name(none)["action.length"]
     assert f"{count} checkpoints" in thinned["action.length"].estimator
     assert thinned["action.excess"] != whole["action.excess"]
     assert "was asked for" in next(u.reason for u in none.unmeasured if u.name == "action.excess")
+
+
+def test_groups_that_are_left_out_cost_nothing_and_must_exist() -> None:
+    task = perceptron_task(n=30, width=4, steps=5)
+    found = measure_network(task, settings=_only("geometry"))
+    assert set(found.seconds) == {"reading", "geometry"}
+    assert all(m.name.startswith(("fisher", "parameters")) for m in found.measurements)
+    with pytest.raises(SettingsError, match="there is no group of measures 'sharpnes'"):
+        measure_network(task, settings=ZooSettings(without=("sharpnes",)))
 
 
 def test_values_of_other_networks_and_of_the_curve_are_passed_on() -> None:

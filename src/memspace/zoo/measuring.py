@@ -17,6 +17,7 @@ from memspace.action.measures import DEPTH_MEASURES, TRAINING_MEASURES
 from memspace.action.training import TrainingAction
 from memspace.auditing.chapters.predictors import PREDICTORS
 from memspace.display import Columns, Shown
+from memspace.limits import one_of
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures import complexity, generalisation, memory, spectrum
 from memspace.measures.predictors import evidence
@@ -30,7 +31,7 @@ from memspace.zoo.measuring_paths import depth_of, path_of
 from memspace.zoo.measuring_reading import read_network
 from memspace.zoo.measuring_settings import ZooSettings
 
-__all__ = ["ALL_MEASURES", "Measures", "ZooSettings", "measure_network"]
+__all__ = ["ALL_MEASURES", "GROUPS", "Measures", "ZooSettings", "measure_network"]
 
 Part = Callable[..., Any]
 Groups = Mapping[str, tuple[Part, ...]]
@@ -85,6 +86,7 @@ WHOLE: Groups = {
     "depth": DEPTH_MEASURES,
     **_by_module(PREDICTORS.all_measures),
 }
+GROUPS = (*WHOLE, *DRAWN)
 ALL_MEASURES: tuple[Part, ...] = tuple(f for groups in (WHOLE, DRAWN) for part in groups.values() for f in part)
 
 
@@ -132,9 +134,11 @@ def measure_network(
         Numbers and reasons, a name each.
 
     Raises:
+        SettingsError: there is no group of measures of a name to be left out.
         MemspaceError: the task cannot be read at all.
     """
     settings = settings or ZooSettings()
+    left_out = {one_of(group, GROUPS, "group of measures") for group in settings.without}
     clock = _Clock()
     with clock("reading"):
         space = checked_space(task)
@@ -147,19 +151,21 @@ def measure_network(
             **({} if curve is None else {TrainingCurve: curve}),
             **({} if sisters is None else {Sisters: sisters}),
         }
-        with clock("action"):
-            values[TrainingAction] = path_of(task, space, settings)
-        with clock("depth"):
-            values[Depth] = depth_of(task, settings)
+        if "action" not in left_out:
+            with clock("action"):
+                values[TrainingAction] = path_of(task, space, settings)
+        if "depth" not in left_out:
+            with clock("depth"):
+                values[Depth] = depth_of(task, settings)
         measurements: list[Measurement] = []
         unmeasured: list[Unmeasured] = []
         for workspace, groups, doubt in (
             (Workspace(values), WHOLE, ""),
             (Workspace(reading.drawn), DRAWN, reading.doubt),
         ):
-            for group, functions in groups.items():
+            for group in (g for g in groups if g not in left_out):
                 with clock(group):
-                    made, absent = workspace.measure_all(functions)
+                    made, absent = workspace.measure_all(groups[group])
                 measurements += [_doubted(m, doubt) for m in made] if doubt else made
                 unmeasured += absent
     return Measures(tuple(measurements), tuple(unmeasured), clock.seconds, reading.layers)

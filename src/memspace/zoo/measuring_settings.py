@@ -29,6 +29,7 @@ class ZooSettings:
         sloped: of these, examples that the slope of the action excess is computed on; 0: no excess.
         checkpoints: of the training that the excess is computed from, at most; the path's length is of all.
         deep: training examples whose hidden states are read along depth.
+        without: groups of measures that are left out, by the names that ``Measures.seconds`` has.
         seed: of every draw.
         memory: bytes, next to model and data.
 
@@ -46,6 +47,7 @@ class ZooSettings:
     sloped: Annotated[int, WHOLE] = 12
     checkpoints: Annotated[int, CHECKPOINTS] = 12
     deep: Annotated[int, COUNT] = 64
+    without: tuple[str, ...] = ()
     seed: Annotated[int, SEED] = 0
     memory: Annotated[int, BYTES] = 2**30
 
