@@ -33,7 +33,7 @@ class ZooOptions:
     workers: Annotated[int, COUNT, option("Processes of one thread each.")] = 2
     engine: Annotated[str, option("What runs them.", words=("local", "ray"))] = "local"
     data_root: Annotated[Path | None, option("Folder of the data sets.", shown="MEMSPACE_DATA")] = None
-    stages: Annotated[str, option("Of train, outcomes, measures; separated by commas.")] = "train,outcomes,measures"
+    stages: Annotated[str, option("Of train, outcomes, measures, layers; separated by commas.")] = "train,outcomes,measures,layers"
 
 
 @command(group="zoo", goes_on=True)

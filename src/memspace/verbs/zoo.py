@@ -13,6 +13,7 @@ from memspace.limits import COUNT, one_of
 from memspace.progress import Progress, Silent
 from memspace.zoo.declaration import Zoo, load_zoo
 from memspace.zoo.engine import Piece, engine_named
+from memspace.zoo.layers import layer_pieces
 from memspace.zoo.measured import measuring_pieces
 from memspace.zoo.outcomes import outcome_pieces
 from memspace.zoo.store import ZooStore
@@ -20,7 +21,7 @@ from memspace.zoo.work import training_pieces
 
 __all__ = ["STAGES", "TrainedZoo", "WorkSettings", "zoo"]
 
-STAGES = ("train", "outcomes", "measures")
+STAGES = ("train", "outcomes", "measures", "layers")
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,8 @@ def _pieces(stage: str, declared: Zoo, store: ZooStore, settings: WorkSettings) 
         return training_pieces(declared, store, settings.data_root)
     if stage == "outcomes":
         return outcome_pieces(declared, store, settings.data_root)
+    if stage == "layers":
+        return layer_pieces(declared, store, settings.data_root)
     return measuring_pieces(declared, store, settings.data_root)
 
 

@@ -20,7 +20,7 @@ from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import CHUNK, Weights
 from memspace.zoo.work import data_of
 
-__all__ = ["MOMENTS", "OutcomesPiece", "moment_index", "outcome_pieces", "outcomes_of"]
+__all__ = ["MOMENTS", "OutcomesPiece", "losses_of", "moment_index", "outcome_pieces", "outcomes_of"]
 
 MOMENTS = (0.05, 0.1, 0.2, 1.0)
 TOGETHER = 24  # networks of a piece
@@ -119,8 +119,8 @@ def outcomes_of(spec: NetworkSpec, data: ZooData, steps: Tensor, states: Tensor)
     for moment in MOMENTS:
         index = moment_index(steps, moment)
         weights = Weights.of(model).split(states[index])
-        train_loss, train_hits = _losses(model, weights, data.x[: spec.size], y)
-        test_loss, test_hits = _losses(model, weights, data.x_test, data.y_test)
+        train_loss, train_hits = losses_of(model, weights, data.x[: spec.size], y)
+        test_loss, test_hits = losses_of(model, weights, data.x_test, data.y_test)
         rows.append(
             {
                 "key": spec.key,
@@ -139,8 +139,18 @@ def outcomes_of(spec: NetworkSpec, data: ZooData, steps: Tensor, states: Tensor)
 
 
 @torch.no_grad()
-def _losses(model: nn.Module, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean loss and share right of every example, float64."""
+def losses_of(model: nn.Module, weights: dict[str, Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute loss and hits of every example, without dropout.
+
+    Args:
+        model: a network.
+        weights: name → parameter, which take the place of its own.
+        x: (n, ...) inputs.
+        y: (n,) or (n, T) labels.
+
+    Returns:
+        (n,) losses, nats a prediction, and (n,) shares of predictions that are right, float64.
+    """
     losses, hits = [], []
     for start in range(0, len(x), CHUNK):
         part = slice(start, start + CHUNK)

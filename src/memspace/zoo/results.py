@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memspace.errors import DataError
+from memspace.zoo.layers import layer_table
 from memspace.zoo.store import TABLES, ZooStore, polars
 
 if TYPE_CHECKING:
@@ -147,5 +148,5 @@ def _at(steps: Sequence[float], losses: Sequence[float], step: float) -> float:
 def _joined(store: ZooStore, name: str) -> pl.DataFrame | None:
     if name not in RESULTS:
         return None
-    rows = store.rows(name)
+    rows = layer_table(store) if name == "layer_costs" else store.rows(name)
     return _specification(store).join(rows, on="key", how="inner") if len(rows) else None

@@ -1,9 +1,10 @@
 """The store of a zoo: Parquet files queried in place, one a finished piece of work, so that writers never meet.
 
-``trained/`` has a row a network, ``outcomes/`` its losses at every moment, ``measured/`` a row a measurement and
-``layers/`` a row a layer, each file named by the network's key; ``weights/`` has the states. A file is written whole
-under another name and renamed, the row of a network after its weights: whatever is listed is finished. Packed stores
-have one file a folder and no weights.
+``trained/`` has a row a network, ``outcomes/`` its losses at every moment, ``measured/`` a row a measurement,
+``layers/`` a row a layer, ``layer_costs/`` what a layer costs when it is lost, ``nuisance/`` the measures of a changed
+network, each file named by the network's key; ``weights/`` has the states. A file is written whole under another name
+and renamed, the row of a network after its weights: whatever is listed is finished. Packed stores have one file a kind
+and no weights.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ __all__ = ["TABLES", "ZooStore", "polars"]
 # Tables of a store: networks first, then what stages have found out about them.
 TABLES = ("trained", "outcomes", "measured", "layers", "layer_costs", "nuisance", "capacity", "memory", "planted")
 TIMES = ("seconds", "machine", "threads", "finished")  # columns that say when and where, not what
+# Columns that rows are sorted by, where they are there.
+ORDER = ("key", "moment", "transform", "amount", "place", "name")
 
 
 def polars() -> Any:
@@ -154,7 +157,7 @@ class ZooStore:
             what = f"the store's files cannot be read ({str(error).splitlines()[0]})"
             remedy = "delete the damaged file: its network is trained or measured again"
             raise RunFolderError(what, where=str(self.folder / kind), remedy=remedy) from error
-        return frame.sort([c for c in ("key", "moment", "name") if c in frame.columns])
+        return frame.sort([c for c in ORDER if c in frame.columns])
 
     def rows_of(self, kind: str, key: str) -> pl.DataFrame:
         """Read the rows of one network.
@@ -241,7 +244,7 @@ class ZooStore:
         return table
 
     def has_results(self, keys: Iterable[str] | None = None) -> bool:
-        """Tell whether outcomes or measurements of networks are there.
+        """Tell whether anything but the training of networks is there: outcomes, measurements, costs of layers.
 
         Args:
             keys: of the networks; None: any.
@@ -257,7 +260,7 @@ class ZooStore:
         return False
 
     def digest(self) -> str:
-        """Compute a hash of what the store says: networks, outcomes and measurements, without times.
+        """Compute a hash of what the store says: networks and all that is known of them, without times.
 
         Returns:
             SHA-256 in hexadecimal digits; the same for a packed copy.
