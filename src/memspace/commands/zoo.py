@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ZooOptions", "pack", "run", "status"]
 
+STAGES = "train,outcomes,measures,layers"  # as of memspace.verbs.zoo, which is not read before it is needed
 Name = Annotated[str, typer.Argument(help="A shipped zoo (standard, small), or a TOML file that declares one.")]
 Store = Annotated[Path | None, out("Folder of the store.", "runs/zoo-NAME")]
 
@@ -33,7 +34,7 @@ class ZooOptions:
     workers: Annotated[int, COUNT, option("Processes of one thread each.")] = 2
     engine: Annotated[str, option("What runs them.", words=("local", "ray"))] = "local"
     data_root: Annotated[Path | None, option("Folder of the data sets.", shown="MEMSPACE_DATA")] = None
-    stages: Annotated[str, option("Of train, outcomes, measures, layers; separated by commas.")] = "train,outcomes,measures,layers"
+    stages: Annotated[str, option("What to do, separated by commas; the default is all.")] = STAGES
 
 
 @command(group="zoo", goes_on=True)
