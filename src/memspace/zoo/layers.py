@@ -127,12 +127,12 @@ def layer_costs(spec: NetworkSpec, data: ZooData, states: Tensor) -> list[dict[s
     whole = _means(model, trained, (x, y), test)
     rows = []
     for place, block in enumerate(ParameterSpace(model).blocks):
-        own = risen({**trained, **{n: start[n] for n in block.names}})
+        initial = risen({**trained, **{n: start[n] for n in block.names}})
         others = [risen({**trained, **{n: weights[n] for n in block.names}}) for weights in fresh]
         row: dict[str, Any] = {"key": spec.key, "place": place, "layer": block.name or "model"}
         row["parameters"] = block.size
-        row |= _columns(own, "reinitialised")
-        row |= _columns({n: float(np.mean([o[n] for o in others])) for n in own}, "rerandomised")
+        row |= _columns(initial, "reinitialised")
+        row |= _columns({n: float(np.mean([o[n] for o in others])) for n in initial}, "rerandomised")
         row["cost_rerandomised_spread"] = float(np.std([o["loss"] for o in others], ddof=1))
         rows.append(row)
     return rows

@@ -84,7 +84,7 @@ def transforms_of(model: nn.Module) -> tuple[Transform, ...]:
 
 
 def transformed(spec: NetworkSpec, data: ZooData, states: Tensor, transform: Transform) -> tuple[nn.Module, Tensor]:
-    """Change recorded states of a network, all of them in the same way: a path stays the path of one training.
+    """Apply a change to recorded states of a network, to all the same: a path stays the path of one training.
 
     What is drawn (order, factors, weights into added units) is decided by the network's seed.
 
