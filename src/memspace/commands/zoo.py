@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,15 +12,17 @@ from memspace.commands.declaration import command
 from memspace.commands.opened import watching
 from memspace.commands.options import Output, option, out
 from memspace.commands.output import tell
-from memspace.limits import COUNT
+from memspace.files import written
+from memspace.limits import COUNT, KEPT, SEVERAL
 from memspace.report.terminal import Terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from memspace.verbs.zoo import TrainedZoo
+    from memspace.zoo.judged import JudgedZoo
 
-__all__ = ["ZooOptions", "pack", "run", "status"]
+__all__ = ["JudgeOptions", "ZooOptions", "judge_measures", "pack", "run", "status"]
 
 STAGES = "train,outcomes,measures,layers"  # as of memspace.verbs.zoo, which is not read before it is needed
 Name = Annotated[str, typer.Argument(help="A shipped zoo (standard, small), or a TOML file that declares one.")]
@@ -35,6 +37,16 @@ class ZooOptions:
     engine: Annotated[str, option("What runs them.", words=("local", "ray"))] = "local"
     data_root: Annotated[Path | None, option("Folder of the data sets.", shown="MEMSPACE_DATA")] = None
     stages: Annotated[str, option("What to do, separated by commas; the default is all.")] = STAGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """What the measures are judged by."""
+
+    gap: Annotated[str, option("The gap that is told.", words=("loss", "accuracy"))] = "loss"
+    moment: Annotated[float, KEPT, option("Share of the training at which measures were taken.")] = 1.0
+    families: Annotated[bool, option("Judge within each family as well (in --json).")] = False
+    draws: Annotated[int, SEVERAL, option("Draws of every bootstrap.")] = 1000
 
 
 @command(group="zoo", goes_on=True)
@@ -73,6 +85,54 @@ def pack(
     packed = ZooStore(_folder(name, out)).pack(to)
     digest = packed.digest()
     tell(output, {"folder": str(to), "digest": digest}, lambda console: console.print(f"{to}: {digest}"))
+
+
+@command("judge", group="zoo")
+def judge_measures(
+    chosen: JudgeOptions,
+    output: Output,
+    store: Annotated[Path, typer.Argument(help="Folder of a zoo's store.")],
+    out: Annotated[Path | None, out("Parquet file of every statistic, a row a measure.", "none")] = None,
+) -> None:
+    """Judge which measures tell the gap of a zoo's networks: rank correlations, worst environment, prediction."""
+    from memspace.zoo.judged import judge_zoo
+
+    with watching(Terminal(stderr=True), output.silent) as progress:
+        handle = progress.start("judging measures", 0)
+        results = judge_zoo(
+            store,
+            gap="accuracy" if chosen.gap == "accuracy" else "loss",
+            moment=chosen.moment,
+            families=chosen.families,
+            draws=chosen.draws,
+            progress=lambda _: progress.advance(handle),
+        )
+        progress.finish(handle)
+    if out is not None:
+        written(out, lambda path: results.judgement.frame.write_parquet(path))
+    tell(output, results.to_dict(), lambda console: _judged(results, console))
+
+
+def _judged(results: JudgedZoo, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(title=str(results).splitlines()[0], box=None)
+    for head in ("measure", "n", "τ", "granulated", "worst knob", "worst environment", "error of prediction"):
+        table.add_column(head, no_wrap=head == "measure")
+    rows = results.judgement.frame.to_dicts()
+    names = ("tau", "psi", "psi_worst", "settings_error_worst", "predicted_rmse_change")
+    for row in sorted(rows, key=lambda r: -abs(r.get("psi") or r.get("tau") or 0.0)):
+        cells = [_cell(row, name) for name in names]
+        table.add_row(row["measure"], f"{row['n']:,}", *cells)
+    console.print(table)
+    console.print("brackets: 95%; error of prediction: change when the measure joins the hyper-parameters, nats")
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return ""
+    return f"{value:.2f}" if low is None or high is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _folder(name: str, out: Path | None) -> Path:

@@ -1,0 +1,199 @@
+"""Which measures tell the gap of a zoo's networks: the judging of :mod:`memspace.judging` on a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from memspace.display import Columns, Shown
+from memspace.errors import DataError
+from memspace.judging.design import Design
+from memspace.judging.judgement import Judgement, judge
+from memspace.judging.prediction import predict_out_of_sample
+from memspace.measures.declaration import MeasureDeclaration, declaration_of
+from memspace.value import Absent
+from memspace.zoo.declaration import KNOBS
+from memspace.zoo.measuring import ALL_MEASURES
+from memspace.zoo.results import SPECIFICATION, ZooResults
+from memspace.zoo.store import ZooStore, polars
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["COMBINATION", "RECOMMENDED", "JudgedZoo", "design_of", "directions", "judge_zoo", "networks_of"]
+
+COMBINATION = "combination"
+# What the combination is made of: one measure of each idea, all of them free of labels that are not training labels.
+RECOMMENDED = (
+    "complexity.fisher_rao",
+    "complexity.information.evidence",
+    "generalisation.tic_gap.evidence",
+    "generalisation.loo_estimate.evidence",
+    "margins.normalised",
+    "gradients.coherence",
+    "action.inefficiency",
+)
+
+
+@dataclass(frozen=True, repr=False)
+class JudgedZoo(Shown):
+    """The measures of a zoo, judged.
+
+    Args:
+        judgement: of all measures, and of their combination where it could be made.
+        table: the networks that were judged, with a column for the combination.
+        digest: of the store.
+        families: judgements within one family each, where they were asked for.
+    """
+
+    judgement: Judgement
+    table: pl.DataFrame
+    digest: str
+    families: Mapping[str, Judgement] = field(default_factory=dict)
+
+    def _title(self) -> str:
+        design = self.judgement.design
+        return f"{len(self.judgement.measures)} measures of {len(self.table)} networks against the gap in {design.gap}"
+
+    def _tables(self) -> Mapping[str, Callable[[], Columns]]:
+        return {"judged": lambda: self.judgement.frame.to_dict(as_series=False)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain JSON types.
+
+        Returns:
+            A row a measure, the same in every family, and what was judged.
+        """
+        return {
+            "networks": len(self.table),
+            "gap": self.judgement.design.gap,
+            "store": self.digest,
+            "measures": self.judgement.frame.to_dicts(),
+            "families": {f: j.frame.to_dicts() for f, j in self.families.items()},
+        }
+
+
+def networks_of(store: ZooStore, *, moment: float = 1.0, zoo: str = "") -> pl.DataFrame:
+    """Read the networks that are judged: those at their training loss, from fresh weights, on their own labels.
+
+    Args:
+        store: of the zoo.
+        moment: share of the training at which measures were taken.
+        zoo: name of the declaration; empty: all in the store.
+
+    Returns:
+        A row a network.
+
+    Raises:
+        DataError: there is none.
+    """
+    column = polars().col
+    table = ZooResults([store]).table()
+    chosen = (column("moment") == moment) & column("fitted") & (column("start") == "fresh") & ~column("permuted")
+    if zoo:
+        chosen &= column("zoo") == zoo
+    table = table.filter(chosen)
+    if not len(table):
+        what = f"no network at its training loss has measures at {moment:g} of its training"
+        raise DataError(what, where=str(store.folder), remedy="run the zoo's stages first")
+    return table
+
+
+def design_of(table: pl.DataFrame, *, gap: Literal["loss", "accuracy"] = "loss", left_out: str = "family") -> Design:
+    """Describe a zoo's hyper-parameters to the judging.
+
+    Args:
+        table: of networks.
+        gap: that is told.
+        left_out: column whose values are left out in turn where the gap is predicted.
+
+    Returns:
+        The design; knobs that never vary are left out of it.
+    """
+    knobs = tuple(k for k in ("family", "data", *KNOBS) if table[k].n_unique() > 1)
+    tested = int(table["test_examples"].min())  # type: ignore[arg-type]
+    error = "test_loss_error" if gap == "loss" else None
+    return Design(knobs, seed="seed", gap=gap, tested=tested, error=error, left_out=left_out)
+
+
+def directions() -> dict[str, Literal[1, -1]]:
+    """Read which sign each measure is claimed to have.
+
+    Returns:
+        1 where a larger value is said to go with a larger gap, −1 where with a smaller.
+    """
+    declared = [d for d in map(declaration_of, ALL_MEASURES) if isinstance(d, MeasureDeclaration)]
+    return {d.name: -1 if d.better == "larger" else 1 for d in declared}
+
+
+def judge_zoo(
+    folder: str | Path,
+    *,
+    gap: Literal["loss", "accuracy"] = "loss",
+    moment: float = 1.0,
+    measures: Sequence[str] = (),
+    families: bool = False,
+    draws: int = 1000,
+    progress: Callable[[str], None] | None = None,
+) -> JudgedZoo:
+    """Judge every measure of a store, and the recommended combination of them.
+
+    The combination is the prediction of the gap by ridge regression on ``RECOMMENDED``, each family predicted by a fit
+    to the other ones: it has seen neither the network nor its family.
+
+    Args:
+        folder: of the store.
+        gap: that is told.
+        moment: share of the training at which measures were taken.
+        measures: names; empty: all of the store.
+        families: judge within each family as well.
+        draws: of every bootstrap.
+        progress: called with the name of every measure before it is judged.
+
+    Returns:
+        A row a measure, and the particulars.
+
+    Raises:
+        DataError: the store has no networks to judge.
+    """
+    store = ZooStore(folder)
+    table = networks_of(store, moment=moment)
+    design = design_of(table, gap=gap)
+    names = list(measures) or measures_in(table)
+    table = _combined(table, [n for n in RECOMMENDED if n in table.columns], design)
+    if COMBINATION in table.columns:
+        names.append(COMBINATION)
+    signs = directions()
+    judged = judge(table, names, design, directions=signs, draws=draws, progress=progress)
+    within = {}
+    for family in sorted(set(table["family"].to_list())) if families else ():
+        rows = table.filter(polars().col("family") == family)
+        design_within = design_of(rows, gap=gap, left_out="block")
+        within[family] = judge(rows, names, design_within, directions=signs, draws=draws, progress=progress)
+    return JudgedZoo(judged, table, store.digest(), within)
+
+
+def measures_in(table: pl.DataFrame) -> list[str]:
+    """List the measures of a table that vary between its networks.
+
+    Args:
+        table: of networks.
+
+    Returns:
+        Names, sorted.
+    """
+    declared = {getattr(declaration_of(f), "name", "") for f in ALL_MEASURES}
+    named = [c for c in table.columns if c in declared or c.startswith(tuple(f"{name}." for name in declared))]
+    return sorted(c for c in named if c not in SPECIFICATION and table[c].drop_nulls().n_unique() > 2)
+
+
+def _combined(table: pl.DataFrame, names: Sequence[str], design: Design) -> pl.DataFrame:
+    """The table with the prediction of the gap by the measures alone, each family left out of the fit to it."""
+    if not names or table[design.group].n_unique() < 2:
+        return table
+    predicted = predict_out_of_sample(table, list(names), design, knobs=False, model="ridge", draws=2)
+    if isinstance(predicted, Absent):
+        return table
+    return table.with_columns(predicted.column.alias(COMBINATION))
