@@ -40,6 +40,9 @@ def penalties(x: Floats, y: Floats, group: Codes, unit: Codes) -> Floats:
         inside = group != g
         inner = group[inside] if len(np.unique(group[inside])) > 2 else unit[inside]
         error = np.zeros(len(PENALTIES))
+        if len(np.unique(inner)) < 2:  # one configuration says nothing of what varies: shrink to its mean
+            chosen[g] = PENALTIES[-1]
+            continue
         for fit, test in GroupKFold(min(5, len(np.unique(inner)))).split(inner, groups=inner):
             rows, out = np.flatnonzero(inside)[fit], np.flatnonzero(inside)[test]
             model = Ridge(alpha=PENALTIES * len(rows), solver="svd").fit(
