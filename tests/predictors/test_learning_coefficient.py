@@ -220,7 +220,7 @@ def test_what_cannot_be_sampled_is_absent_with_a_reason() -> None:
 
 def test_a_point_that_is_no_minimum_is_said_to_be_none() -> None:
     workspace = workspace_of(fitted_task(0, steps=0))
-    workspace._values[SamplingSettings] = SamplingSettings(chains=4, localisation=1.0)
+    workspace._values[SamplingSettings] = SamplingSettings(chains=4, localisation=10.0)
     measurements, _ = workspace.measure_all([local_learning_coefficient])
     assert measurements[0].value < 0
     assert not measurements[0].reliable

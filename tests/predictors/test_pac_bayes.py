@@ -39,6 +39,8 @@ def test_sigma_of_a_quadratic_loss(magnitude: bool) -> None:
     _, h = quadratic_of(task)
     surface = surface_of(task)
     noise = Noise(surface, magnitude=magnitude, draws=400, seed=1)
+    expected = 4e-6 * surface.theta.square() + 1e-6 if magnitude else torch.full((30,), 4e-6, dtype=torch.float64)
+    torch.testing.assert_close(noise.deviation(0.002).square(), expected)
     found = tolerance(noise, "loss", 0.01)
     assert isinstance(found, Tolerance)
     # E rise = ½ Σ s_i² H_ii with s_i² = σ², or σ²w_i² + ε².

@@ -58,8 +58,8 @@ class SamplingSettings:
     """
 
     chains: Annotated[int, SEVERAL] = 3
-    warmup: Annotated[int, WHOLE] = 8
-    draws: Annotated[int, DRAWS] = 20
+    warmup: Annotated[int, WHOLE] = 12
+    draws: Annotated[int, DRAWS] = 18
     leaps: Annotated[int, COUNT] = 3
     localisation: Annotated[float, POSITIVE] = 100.0
     directions: Annotated[int, WHOLE] = 0
