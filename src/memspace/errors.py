@@ -6,7 +6,7 @@ leaves with ``error.exit_code``. Anything else that escapes is a fault of memspa
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "CheckpointError",
@@ -44,6 +44,16 @@ class MemspaceError(Exception):
     def __init__(self, what: str, *, where: str, remedy: str) -> None:
         self.what, self.where, self.remedy = what, where, remedy
         super().__init__(f"{what} ({where}); {remedy}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes as what it is: by default exceptions are made again from their message alone."""
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[MemspaceError], args: tuple[Any, ...], attributes: dict[str, Any]) -> MemspaceError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class TaskError(MemspaceError):

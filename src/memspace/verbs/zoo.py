@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +32,7 @@ class WorkSettings:
 
     Args:
         workers: processes, of one thread each.
-        engine: what runs them: ``"local"``, or ``"ray"``.
+        engine: what runs them: ``"local"``, or ``"ray"``, for which the store's folder must be reached by all machines.
         data_root: folder that holds the data sets; None: the environment variable MEMSPACE_DATA.
         stages: of ``STAGES``, in order.
 
@@ -115,25 +117,28 @@ def zoo(
     Raises:
         DataError: there is no such zoo, or its data sets are not found.
         SettingsError: the declaration has a word or value that is not known.
-        WorkerError: a process was killed; the same call goes on.
+        WorkerError: a process was killed, or no Ray cluster answers; the same call goes on.
+        MissingPackageError: Ray is asked for and not installed.
         OutputError: the folder cannot be written.
     """
     chosen, progress = settings or WorkSettings(), progress or Silent()
     declared, store = load_zoo(name), ZooStore(out)
     for stage in chosen.stages:
-        pieces = _pieces(stage, declared, store, chosen)
+        pieces = _pieces(stage, declared, ZooStore(store.folder.absolute()), chosen)
         _run(stage, pieces, chosen, progress)
     return TrainedZoo(declared, store)
 
 
 def _pieces(stage: str, declared: Zoo, store: ZooStore, settings: WorkSettings) -> Sequence[Piece]:
+    root = settings.data_root or os.environ.get("MEMSPACE_DATA")  # other machines have another environment and folder
+    data_root = None if root is None else Path(root).absolute()
     if stage == "train":
-        return training_pieces(declared, store, settings.data_root)
+        return training_pieces(declared, store, data_root)
     if stage == "outcomes":
-        return outcome_pieces(declared, store, settings.data_root)
+        return outcome_pieces(declared, store, data_root)
     if stage == "layers":
-        return layer_pieces(declared, store, settings.data_root)
-    return measuring_pieces(declared, store, settings.data_root)
+        return layer_pieces(declared, store, data_root)
+    return measuring_pieces(declared, store, data_root)
 
 
 def _run(stage: str, pieces: Sequence[Piece], settings: WorkSettings, progress: Progress) -> None:
@@ -141,8 +146,9 @@ def _run(stage: str, pieces: Sequence[Piece], settings: WorkSettings, progress: 
         return
     handle = progress.start(f"zoo: {stage}", sum(p.networks for p in pieces))
     try:
-        for piece in engine_named(settings.engine)(pieces, settings.workers):
-            for _ in range(piece.networks):
-                progress.advance(handle)
+        with closing(engine_named(settings.engine)(pieces, settings.workers)) as done:
+            for piece in done:
+                for _ in range(piece.networks):
+                    progress.advance(handle)
     finally:
         progress.finish(handle)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
+import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -31,11 +35,11 @@ class Piece(Protocol):
         """
 
 
-Engine = Callable[[Sequence[Piece], int], Iterator[Piece]]
+Engine = Callable[[Sequence[Piece], int], Generator[Piece, None, None]]
 
 
-def run_local(pieces: Sequence[Piece], workers: int) -> Iterator[Piece]:
-    """Run pieces in processes of this machine, one thread each.
+def run_local(pieces: Sequence[Piece], workers: int) -> Generator[Piece, None, None]:
+    """Run pieces in processes of this machine, one thread each. Closing the generator ends them at once.
 
     Args:
         pieces: in the order in which they are begun.
@@ -58,31 +62,58 @@ def run_local(pieces: Sequence[Piece], workers: int) -> Iterator[Piece]:
             torch.set_num_threads(threads)
         return
     context = multiprocessing.get_context("spawn")  # threads of the parent's torch do not survive a fork
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, context, _begin) as pool:
         try:
-            going = {pool.submit(_run, piece): piece for piece in pieces}
+            with _no_interrupts():
+                going = {pool.submit(_run, piece): piece for piece in pieces}
             while going:
                 done, _ = wait(going, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
                     yield going.pop(future)
-        except BrokenProcessPool as error:
-            remedy = "run the same command again: what is finished is kept and not repeated"
-            raise WorkerError("a process of the zoo was killed", where="zoo", remedy=remedy) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException as error:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()  # leaving the pool would wait until running pieces are done
+            if isinstance(error, BrokenProcessPool):
+                remedy = "run the same command again: what is finished is kept and not repeated"
+                raise WorkerError("a process of the zoo was killed", where="zoo", remedy=remedy) from error
+            raise
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back; processes that are started meanwhile never get it: their parent stops them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the work
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)  # killed: nobody would give further pieces, and this process would wait for ever
 
 
 def _run(piece: Piece) -> int:
     return piece()
 
 
-ENGINES: dict[str, Engine] = {"local": run_local}
+def _run_ray(pieces: Sequence[Piece], workers: int) -> Generator[Piece, None, None]:
+    from memspace.zoo.ray_engine import run_ray
+
+    return run_ray(pieces, workers)
+
+
+ENGINES: dict[str, Engine] = {"local": run_local, "ray": _run_ray}
 
 
 def engine_named(name: str) -> Engine:
