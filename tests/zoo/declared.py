@@ -24,4 +24,4 @@ width = [8, 16]
 rate = [1.0, 3.0]
 size = [150]
 """
-SLOW = TINY.replace("target = 0.1", "target = 0.0002").replace("most = 600", "most = 40000")
+SLOW = TINY.replace("target = 0.1", "target = 1e-7").replace("most = 600", "most = 10000000")

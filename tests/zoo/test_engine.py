@@ -23,7 +23,7 @@ from memspace.zoo.work import training_pieces
 from tests.zoo.declared import SLOW, TINY
 from tests.zoo.marked_pieces import FailingPiece, MarkedPiece
 
-PROMPT = 20.0  # seconds on a busy machine; the pieces that run would take minutes
+PROMPT = 60.0  # seconds on a busy machine; the pieces that run would take hours
 
 
 def kill_who_writes(marks: Path, name: str) -> threading.Thread:
@@ -128,11 +128,11 @@ def test_failures_travel_between_processes(error: MemspaceError) -> None:
 
 def test_ctrl_c_ends_all_processes_promptly(slow: Path, tmp_path: Path) -> None:
     process = started(slow, tmp_path / "store", "local")
-    assert wait_for(lambda: len(processes_of(process.pid)) >= 3, 60.0)
-    time.sleep(5.0)  # begun, and in the middle of pieces that take minutes
+    assert wait_for(lambda: len(processes_of(process.pid)) >= 3, 240.0)
+    time.sleep(5.0)  # begun, and in the middle of pieces that take hours
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     began = time.monotonic()
-    _, spoken = process.communicate(timeout=60)
+    _, spoken = process.communicate(timeout=120)
     assert time.monotonic() - began < PROMPT
     assert process.returncode == 130
     assert spoken.splitlines() == [
@@ -143,8 +143,8 @@ def test_ctrl_c_ends_all_processes_promptly(slow: Path, tmp_path: Path) -> None:
 
 def test_processes_end_with_their_parent(slow: Path, tmp_path: Path) -> None:
     process = started(slow, tmp_path / "store", "local")
-    assert wait_for(lambda: len(processes_of(process.pid)) >= 4, 60.0)  # two workers, and what counts resources
+    assert wait_for(lambda: len(processes_of(process.pid)) >= 4, 240.0)  # two workers, and what counts resources
     time.sleep(5.0)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert wait_for(lambda: not processes_of(process.pid), PROMPT)

@@ -47,7 +47,8 @@ def run_ray(pieces: Sequence[Piece], workers: int) -> Generator[Piece, None, Non
     ray = _imported()
     with _connected(ray, workers) as stays:
         remote = ray.remote(num_cpus=1, max_retries=-1, retry_exceptions=False)(_run)
-        waiting, running = iter(pieces), {}
+        waiting = iter(pieces)
+        running: dict[Any, Piece] = {}
         try:
             while True:
                 running |= {remote.remote(piece): piece for piece in islice(waiting, workers - len(running))}
@@ -61,7 +62,7 @@ def run_ray(pieces: Sequence[Piece], workers: int) -> Generator[Piece, None, Non
         finally:
             if stays:  # otherwise the end of the connection ends them
                 for reference in running:
-                    ray.cancel(reference)  # by force, Ray aborts this program where a piece ends at the same time
+                    ray.cancel(reference)  # force could abort this program: Ray fails where a piece ends just then
 
 
 def _run(piece: Piece) -> int:
