@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ __all__ = ["MEASURES_VERSION", "MeasuringPiece", "measuring_pieces", "task_of", 
 
 MEASURES_VERSION = 1  # raised when the code of a measure changes what it gives
 TOGETHER = 4  # networks of a piece
+EARLY_WITHOUT = ("learning_coefficient",)  # sampled for seconds, and about a minimum: not before the end
 STATES = 20  # recorded states that a path is read on
 ROWS = 512  # of representations that are compared with sister networks
 
@@ -77,12 +79,15 @@ class MeasuringPiece:
             data = data_of(spec.data, self.data_root)
             row = store.rows_of("trained", spec.key).row(0, named=True)
             rows, layers = [], []
+            began = time.process_time()
             for moment in MOMENTS:
-                measured = _measured(store, spec, sisters, data, row, moment, self.settings)
+                settings = self.settings if moment == 1.0 else replace(self.settings, without=EARLY_WITHOUT)
+                measured = _measured(store, spec, sisters, data, row, moment, settings)
                 rows += _rows(spec.key, moment, version, measured)
                 layers += _layers(spec.key, moment, measured)
             store.add_rows("layers", spec.key, layers)
-            store.add_rows("measured", spec.key, rows)
+            spent = time.process_time() - began
+            store.add_rows("measured", spec.key, [{**r, "seconds": spent} for r in rows])
             done += 1
             tick()
         return done
@@ -133,7 +138,7 @@ def version_of(settings: ZooSettings) -> str:
         12 hexadecimal digits.
     """
     names = sorted(declaration_of(f).name for f in ALL_MEASURES)  # type: ignore[attr-defined]
-    content = [MEASURES_VERSION, names, {k: v for k, v in asdict(settings).items() if k != "memory"}]
+    content = [MEASURES_VERSION, names, EARLY_WITHOUT, {k: v for k, v in asdict(settings).items() if k != "memory"}]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

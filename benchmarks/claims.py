@@ -1,0 +1,16 @@
+"""The zoo, its measures and their judging: ``python -m benchmarks.claims [--check] [--only NAME] [--small]``.
+
+Each part is a module ``benchmarks/claims_NAME.py`` with ``rows(arguments) -> list[Row]``. The zoo is trained and
+measured in ``benchmarks/out/zoo-standard`` (with ``--small`` in ``zoo-small``); what is there is not repeated.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.parts import run
+
+ORDER = ("zoo", "published", "combination")
+
+if __name__ == "__main__":
+    sys.exit(run("claims", ORDER, __doc__))
