@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.verbs.study import study as study
     from memspace.verbs.compare import compare as compare
     from memspace.verbs.depth import depth as depth, depth as depth_action
+    from memspace.verbs.predict_gap import PredictedGap as PredictedGap, predict_gap as predict_gap
     from memspace.verbs.prune import prune as prune
     from memspace.action.depth_regulariser import DepthAction as DepthAction
     from memspace.action.optimiser import NaturalGradient as NaturalGradient
@@ -172,6 +173,8 @@ _HOMES = {  # module: its public names, by question
     "experiments.store": "open_study",
     "verbs.study": "study",
     "experiments.action_study": "StudySettings ActionStudy",
+    # How well will it do on new data, by what other networks tell?
+    "verbs.predict_gap": "predict_gap PredictedGap",
     # Which claims do the networks of a store support?
     "claims.run": "judge_claims ClaimResults",
     # What went wrong?

@@ -30,6 +30,7 @@ VERBS = (
     "labels",
     "leave_one_out",
     "natural_gradient_flow",
+    "predict_gap",
     "prune",
     "retrain",
     "reweight",

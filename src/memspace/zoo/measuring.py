@@ -7,7 +7,7 @@ rows for every network, because what a sample cannot show (directions beyond its
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ from memspace.display import Columns, Shown
 from memspace.limits import one_of
 from memspace.measurement import Measurement, Unmeasured
 from memspace.measures import complexity, generalisation, memory, spectrum
+from memspace.measures.declaration import declaration_of
 from memspace.measures.predictors import evidence
 from memspace.measures.predictors.spectrum import AdmissibleBall
 from memspace.measures.predictors.values import Sisters, TrainingCurve
@@ -120,6 +121,7 @@ def measure_network(
     curve: TrainingCurve | None = None,
     sisters: Sisters | None = None,
     settings: ZooSettings | None = None,
+    only: Collection[str] | None = None,
 ) -> Measures:
     """Measure a network; its model is left as it was.
 
@@ -129,6 +131,7 @@ def measure_network(
         curve: its training loss step by step, if known.
         sisters: networks that differ in the seed alone, if there are any.
         settings: of the zoo; None: the defaults.
+        only: names of the measures to take; None: all.
 
     Returns:
         Numbers and reasons, a name each.
@@ -151,10 +154,10 @@ def measure_network(
             **({} if curve is None else {TrainingCurve: curve}),
             **({} if sisters is None else {Sisters: sisters}),
         }
-        if "action" not in left_out:
+        if "action" not in left_out and _wanted(TRAINING_MEASURES, only):
             with clock("action"):
                 values[TrainingAction] = path_of(task, space, settings)
-        if "depth" not in left_out:
+        if "depth" not in left_out and _wanted(DEPTH_MEASURES, only):
             with clock("depth"):
                 values[Depth] = depth_of(task, settings)
         measurements: list[Measurement] = []
@@ -165,10 +168,15 @@ def measure_network(
         ):
             for group in (g for g in groups if g not in left_out):
                 with clock(group):
-                    made, absent = workspace.measure_all(groups[group])
+                    made, absent = workspace.measure_all(_wanted(groups[group], only))
                 measurements += [_doubted(m, doubt) for m in made] if doubt else made
                 unmeasured += absent
     return Measures(tuple(measurements), tuple(unmeasured), clock.seconds, reading.layers)
+
+
+def _wanted(functions: Iterable[Part], only: Collection[str] | None) -> list[Part]:
+    """The measures whose names are asked for."""
+    return [f for f in functions if only is None or getattr(declaration_of(f), "name", "") in only]
 
 
 def _doubted(measurement: Measurement, doubt: str) -> Measurement:

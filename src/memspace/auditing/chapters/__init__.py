@@ -9,6 +9,7 @@ from memspace.auditing.chapters.comparison import COMPARISON
 from memspace.auditing.chapters.complexity import COMPLEXITY
 from memspace.auditing.chapters.disentanglement import DISENTANGLEMENT
 from memspace.auditing.chapters.efficiency import EFFICIENCY
+from memspace.auditing.chapters.gap import GAP
 from memspace.auditing.chapters.generalisation import GENERALISATION
 from memspace.auditing.chapters.geometry import GEOMETRY
 from memspace.auditing.chapters.predictors import PREDICTORS
@@ -30,4 +31,4 @@ CHAPTERS: tuple[ChapterDeclaration, ...] = (
     ACTION,
     DISENTANGLEMENT,
 )
-PAGE_CHAPTERS: tuple[ChapterDeclaration, ...] = (*COMPARISON, *RECORDING, PRUNING, PREDICTORS)
+PAGE_CHAPTERS: tuple[ChapterDeclaration, ...] = (*COMPARISON, *RECORDING, PRUNING, PREDICTORS, GAP)

@@ -1,0 +1,156 @@
+"""The gap of a network and the zoo that it is calibrated on: both measured by the same code at the same settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from memspace.auditing.reading import NO_TEST_DATA
+from memspace.errors import DataError, TaskError
+from memspace.gap.domain import NetworkFacts
+from memspace.gap.file import REMEDY
+from memspace.gap.fit import fit_gap
+from memspace.gap.model import GapModel, GapPrediction
+from memspace.gap.predictors import EXAMPLES, PARAMETERS
+from memspace.measures.correct import by_example
+from memspace.measures.values import TestOutputs, TrainingOutputs
+from memspace.passes.outputs import outputs
+from memspace.passes.verify import checked_space
+from memspace.task.task import Task
+from memspace.value import Absent
+from memspace.zoo.measured import MEASURES_VERSION, version_of
+from memspace.zoo.measuring import measure_network
+from memspace.zoo.measuring_settings import ZooSettings
+from memspace.zoo.store import ZooStore, polars
+from memspace.zoo.work import data_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["calibrate_gap", "gap_table", "outputs_of", "predicted_gap", "settings_of"]
+
+LAW = "categorical"
+
+
+def gap_table(store: ZooStore, moment: float = 1.0, data_root: Path | None = None) -> pl.DataFrame:
+    """Make the table that the gap is calibrated on: networks that reached their training loss from fresh weights.
+
+    Args:
+        store: of the zoo, its networks measured.
+        moment: share of the training's steps at which measures were taken.
+        data_root: where data sets lie; their number of outputs is read there.
+
+    Returns:
+        A row a network, as :func:`memspace.gap.fit.fit_gap` takes it.
+
+    Raises:
+        DataError: networks or their outcomes or measures are missing, or the data sets are not found.
+    """
+    column = polars().col
+    table = store.table(moment)
+    missing = [c for c in ("test_loss", "generalisation.train_loss") if c not in table.columns]
+    if missing:
+        what = "the store holds no networks" if not len(table) else "its networks are not measured"
+        raise DataError(what, where=str(store.folder), remedy="run `memspace zoo run` with the stage measures there")
+    table = table.filter(column("reached") & (column("start") == "fresh") & ~column("permuted"))
+    read = {name: data_of(name, data_root) for name in table["data"].unique().to_list()}
+    return table.with_columns(
+        column("size").alias(EXAMPLES),
+        column("parameters").alias(PARAMETERS),
+        outputs=column("data").replace_strict({n: d.outputs for n, d in read.items()}),
+        sequence=column("data").replace_strict({n: d.sequence for n, d in read.items()}),
+    )
+
+
+def calibrate_gap(
+    store: ZooStore,
+    *,
+    moment: float = 1.0,
+    group: str = "block",
+    data_root: Path | None = None,
+    settings: ZooSettings | None = None,
+) -> GapModel:
+    """Calibrate the gap on a zoo.
+
+    Args:
+        store: of the zoo, its networks measured.
+        moment: share of the training's steps at which measures were taken.
+        group: column whose values are left out in turn.
+        data_root: where data sets lie.
+        settings: by which the networks were measured; None: the defaults.
+
+    Returns:
+        The calibration.
+
+    Raises:
+        DataError: networks, outcomes or measures are missing or too few.
+    """
+    chosen = settings or ZooSettings()
+    table, measured = gap_table(store, moment, data_root), store.rows("measured")
+    if set(measured["version"].to_list()) != {version_of(chosen)}:
+        what = "networks were measured by another version, or at other settings"
+        raise DataError(what, where=str(store.folder), remedy="run `memspace zoo run` with the stage measures there")
+    return fit_gap(table, group=group, law=LAW, moment=moment, settings=settings_of(chosen), store=store.digest())
+
+
+def settings_of(settings: ZooSettings) -> dict[str, Any]:
+    """List what decides the numbers of a calibration.
+
+    Args:
+        settings: of the measures.
+
+    Returns:
+        Numbers by name, the version of the measures among them.
+    """
+    numbers = {k: v for k, v in asdict(settings).items() if isinstance(v, int | float)}
+    return {"version": MEASURES_VERSION, **numbers}
+
+
+def predicted_gap(task: Task, model: GapModel) -> GapPrediction:
+    """Measure a network as those of a calibration were, and tell its gap.
+
+    Args:
+        task: the network and its training data; test data are not read.
+        model: the calibration.
+
+    Returns:
+        The prediction.
+
+    Raises:
+        TaskError: its outputs are no classes: nothing of the kind was calibrated.
+        DataError: it lacks a number that the calibration needs.
+        MemspaceError: the task cannot be read.
+    """
+    if task.likelihood.name != LAW:
+        raise TaskError(
+            f"the output law is {task.likelihood.name}, and only networks of the law {LAW} were calibrated",
+            where="predict-gap",
+            remedy="read a classifier with one class an example",
+        )
+    numbers = dict(model.settings)
+    if numbers.pop("version", None) != MEASURES_VERSION or set(numbers) - set(ZooSettings.__dataclass_fields__):
+        raise DataError("the calibration is of another version of the measures", where="predict-gap", remedy=REMEDY)
+    settings = ZooSettings(**numbers)
+    measured = measure_network(task, settings=settings, only=model.predictors)
+    values = {m.name: m.value for m in measured.measurements}
+    values |= {EXAMPLES: float(len(task.train)), PARAMETERS: float(checked_space(task).size)}
+    f, _ = outputs(task, task.train, index=torch.arange(1))
+    return model.predict(values, NetworkFacts(LAW, f.shape[-1], f.dim() > 2))
+
+
+def outputs_of(task: Task) -> tuple[TrainingOutputs, TestOutputs | Absent]:
+    """Read a network's outputs, by which what was told is compared with what is measured.
+
+    Args:
+        task: the network and its data.
+
+    Returns:
+        Outputs on the training data, and on the test data where there are any.
+    """
+    f, y = outputs(task, task.train)
+    law = task.likelihood
+    training = TrainingOutputs(f, y, by_example(law.nll(f.double(), y)), law.weight(f, y))
+    return training, NO_TEST_DATA if task.test is None else TestOutputs(*outputs(task, task.test))

@@ -1,0 +1,207 @@
+"""``memspace.predict_gap`` and ``memspace predict-gap``: a network told by a calibration, measured beside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+import memspace
+from memspace.errors import DataError, TaskError
+from memspace.gap.file import save_gap_model
+from memspace.gap.fit import fit_gap
+from memspace.gap.model import GapModel
+from memspace.gap.predictors import EXAMPLES, PARAMETERS, PREDICTORS
+from memspace.zoo.gap import calibrate_gap, gap_table, settings_of
+from memspace.zoo.measured import version_of
+from memspace.zoo.measuring import measure_network
+from memspace.zoo.measuring_settings import ZooSettings
+from memspace.zoo.store import ZooStore
+from tests.zoo.measured_networks import perceptron_task
+
+USED = ("generalisation.tic_gap", "margins.mean", "fisher.trace_over_examples", "norms.squared")
+SETTINGS = ZooSettings(examples=40, rows=400)
+
+
+@pytest.fixture(scope="module")
+def task() -> memspace.Task:
+    whole = perceptron_task(n=120, width=12, steps=60)
+    x, y = whole.train.batch(range(120)).x, whole.train.labels()
+    return memspace.Task(whole.model, (x[:80], y[:80]), test=(x[80:], y[80:]), name="digits of mine")
+
+
+@pytest.fixture(scope="module")
+def numbers(task: memspace.Task) -> dict[str, float]:
+    measured = measure_network(task, settings=SETTINGS, only=PREDICTORS)
+    sizes = {EXAMPLES: 80.0, PARAMETERS: float(sum(p.numel() for p in task.model.parameters()))}
+    return {m.name: m.value for m in measured.measurements} | sizes
+
+
+def zoo_around(numbers: dict[str, float], spread: float = 0.2) -> pl.DataFrame:
+    """Networks in twelve groups whose measures lie around those of one; the gap goes with the TIC gap."""
+    r = np.random.default_rng(1)
+    n = 72
+    columns = {p: numbers[p] * np.exp(spread * r.standard_normal(n)) for p in (*USED, EXAMPLES, PARAMETERS)}
+    train = numbers["generalisation.train_loss"]
+    noise = np.exp(0.05 * r.standard_normal(n))
+    ratio = 3 * (columns["generalisation.tic_gap"] / numbers["generalisation.tic_gap"]) ** 0.5
+    return pl.DataFrame(
+        {
+            **columns,
+            "block": [f"star {k // 6}" for k in range(n)],
+            "train_loss": np.full(n, train),
+            "generalisation.train_loss": np.full(n, train),
+            "test_loss": train * ratio * noise,
+            "outputs": np.full(n, 10),
+            "sequence": np.zeros(n, bool),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def model(numbers: dict[str, float]) -> GapModel:
+    return fit_gap(zoo_around(numbers), settings=settings_of(SETTINGS))
+
+
+def test_a_network_is_measured_as_the_calibration_and_told(
+    task: memspace.Task, numbers: dict[str, float], model: GapModel, tmp_path: Path
+) -> None:
+    before = {k: v.clone() for k, v in task.model.state_dict().items()}
+    told = memspace.predict_gap(task, calibration=model, page=tmp_path / "gap.html")
+    expected = told.prediction
+    assert expected.reliable, expected.note
+    assert expected.test_loss == pytest.approx(3 * numbers["generalisation.train_loss"], rel=0.1)
+    low, high = expected.test_loss_interval
+    assert low < expected.test_loss < high
+    by_name = {m.name: m for m in told.measurements}
+    assert by_name["generalisation.predicted_test_loss"].value == expected.test_loss
+    assert by_name["generalisation.predicted_test_loss.low"].value == low
+    assert by_name["generalisation.predicted_gap.high"].value == expected.gap_interval[1]
+    assert "90% interval" in by_name["generalisation.predicted_gap"].estimator
+    x, y = task.test.batch(range(40)).x, task.test.labels()
+    measured = float(nn.functional.cross_entropy(task.model(x).detach(), y)) - numbers["generalisation.train_loss"]
+    assert by_name["generalisation.measured_gap"].value == pytest.approx(measured, rel=1e-5)
+    assert all(torch.equal(v, before[k]) for k, v in task.model.state_dict().items())
+    assert "Gap to expect" in (tmp_path / "gap.html").read_text()
+    assert "Measured on 40 test examples" in str(told)
+
+
+def test_test_data_play_no_part(task: memspace.Task, model: GapModel) -> None:
+    alone = memspace.predict_gap(replace(task, test=None), calibration=model)
+    assert alone.prediction == memspace.predict_gap(task, calibration=model).prediction
+    assert [u.name for u in alone.unmeasured] == ["generalisation.measured_gap"]
+    assert alone.to_dict()["measured"] == []
+
+
+def test_a_network_outside_is_told_so(task: memspace.Task, numbers: dict[str, float]) -> None:
+    other = {**numbers, "margins.mean": 30 * numbers["margins.mean"]}
+    told = memspace.predict_gap(task, calibration=fit_gap(zoo_around(other), settings=settings_of(SETTINGS)))
+    assert not told.prediction.reliable
+    assert "margins.mean" in told.prediction.note
+    assert not any(m.reliable for m in told.measurements if "predicted" in m.name)
+    (chapter,) = told.results.chapters
+    assert "Do not rely on it" in chapter.answer
+    assert [f.level for f in chapter.findings] == ["warn"]
+
+
+def test_without_a_calibration_or_with_another_law_it_is_one_sentence(
+    task: memspace.Task, model: GapModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memspace.verbs.predict_gap.shipped_gap_model", lambda: None)
+    with pytest.raises(DataError, match=r"no calibration is shipped .*memspace zoo calibrate STORE --to FILE"):
+        memspace.predict_gap(task)
+    with pytest.raises(DataError, match="another version of the measures"):
+        memspace.predict_gap(task, calibration=replace(model, settings={**model.settings, "version": -1}))
+    x = torch.randn(12, 3)
+    with pytest.raises(TaskError, match="the output law is gaussian"):
+        memspace.predict_gap(nn.Linear(3, 1), (x, x[:, :1]), likelihood=memspace.Gaussian(1.0), calibration=model)
+
+
+MINE = """
+import memspace
+from tests.gap.test_predict_gap import perceptron_task
+
+def task():
+    whole = perceptron_task(n=120, width=12, steps=60)
+    x, y = whole.train.batch(range(120)).x, whole.train.labels()
+    return memspace.Task(whole.model, (x[:80], y[:80]), test=(x[80:], y[80:]), name="mine")
+"""
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    here = str(Path(__file__).parents[2])
+    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "COLUMNS": "140"}
+    line = [sys.executable, "-m", "memspace", *words]
+    return subprocess.run(line, capture_output=True, text=True, cwd=folder, env=environment, timeout=300, check=False)
+
+
+def test_the_command_shows_expected_and_measured_apart(model: GapModel, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    save_gap_model(model, tmp_path / "gap.json")
+    done = run(tmp_path, "predict-gap", "mine:task", "--calibration", "gap.json", "--json", "--out", "told.json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content == json.loads((tmp_path / "told.json").read_text())
+    assert content["expected"]["reliable"]
+    assert content["expected"]["level"] == 0.9
+    assert [m["name"] for m in content["measured"]] == ["generalisation.measured_gap"]
+    shown = run(tmp_path, "predict-gap", "mine:task", "--calibration", "gap.json")
+    assert "expected from 72 other networks" in shown.stdout
+    assert "90% interval" in shown.stdout
+    assert "Measured on 40 test examples" in shown.stdout
+    bad = run(tmp_path, "predict-gap", "mine:task", "--calibration", "mine.py", "--quiet")
+    assert bad.returncode == 4
+    assert "this is no calibration of the gap" in bad.stderr
+    assert "Traceback" not in bad.stderr
+
+
+def store_of(folder: Path, numbers: dict[str, float]) -> ZooStore:
+    """A packed store of made-up rows on the digits."""
+    version = version_of(ZooSettings())
+    table = zoo_around(numbers).with_row_index("key").with_columns(pl.col("key").cast(str))
+    n = len(table)
+    store = ZooStore(folder)
+    fixed = {"data": "digits", "start": "fresh", "permuted": False, "size": 80, "parameters": 1000, "reached": True}
+    trained = [{"key": str(k), "block": table["block"][k], **fixed} for k in range(n)]
+    trained[0] |= {"start": "random labels"}
+    trained[1] |= {"reached": False}
+    store.add_rows("trained", "all", trained)
+    outcomes = table.select("key", "train_loss", "test_loss").with_columns(moment=1.0)
+    store.add_rows("outcomes", "all", outcomes.to_dicts())
+    measured = [
+        {"key": str(k), "version": version, "moment": 1.0, "name": p, "value": float(table[p][k])}
+        for k in range(n)
+        for p in ("generalisation.train_loss", *USED)
+    ]
+    store.add_rows("measured", "all", measured)
+    return store
+
+
+def test_a_store_is_calibrated_without_its_interventions(tmp_path: Path, numbers: dict[str, float]) -> None:
+    store = store_of(tmp_path / "store", numbers)
+    table = gap_table(store)
+    assert len(table) == 70  # neither from random labels nor short of its target
+    assert set(table["outputs"]) == {10}
+    made = calibrate_gap(store)
+    assert made.networks == 70
+    assert made.store == store.digest()
+    assert made.settings["damping"] == ZooSettings().damping
+    assert set(USED) <= set(made.predictors)
+    with pytest.raises(DataError, match="another version, or at other settings"):
+        calibrate_gap(store, settings=SETTINGS)
+    done = run(tmp_path, "zoo", "calibrate", "store", "--to", "gap.json", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["networks"] == 70
+    nothing = run(tmp_path, "zoo", "calibrate", "empty", "--to", "gap.json")
+    assert nothing.returncode == 4
+    assert "the store holds no networks" in nothing.stderr
