@@ -12,6 +12,7 @@ from memspace.claims.sampling import Sampling
 from memspace.claims.statistic import declared_statistics, statistic_named
 from memspace.claims.statistics.added_value import AddedValue
 from memspace.claims.statistics.agreement import Agreement
+from memspace.claims.statistics.dose_response import DoseResponse
 from memspace.claims.statistics.intervention import Intervention
 from memspace.claims.statistics.invariance import Invariance
 from memspace.claims.statistics.layers import LayerRanks
@@ -42,7 +43,7 @@ def word(
 
 
 def test_every_statistic_says_what_it_cannot_show() -> None:
-    assert len(declared_statistics()) == 9
+    assert len(declared_statistics()) == 10
     for declared in declared_statistics():
         assert declared.limits
         assert declared.estimator
@@ -264,6 +265,79 @@ def test_errors_out_of_sample_are_those_of_regressions_fitted_again() -> None:
         errors[unit == u] = y[unit == u] - fitted.predict(x[unit == u])
     made_error = evidence.readings["error with measure.mlp"][0].value
     assert made_error == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-6)
+
+
+def test_one_regression_of_all_families_where_each_has_few_units() -> None:
+    from sklearn.linear_model import Ridge
+
+    rows = zoo(6, effect=0.5, configurations=(2, 2, 1)).with_columns(gap=pl.col("gap").exp())
+    arguments = AddedValue(("measure",), "gap", ("parameters",), ("family",), ("gap", "measure"), pooled=True)
+    evidence = made("added value", rows, arguments)
+    x = np.column_stack([rows["parameters"], rows["measure"].log()])
+    x = (x - x.mean(0)) / x.std(0)
+    y, family = rows["gap"].log().to_numpy(), rows["family"].to_numpy()
+    unit = np.unique(rows.select("family", "data", "configuration").to_numpy().astype(str), axis=0, return_inverse=True)
+    errors = {1: np.empty_like(y), 2: np.empty_like(y)}
+    for columns, out in errors.items():
+        # Two columns of families that are not penalised, as in the statistic.
+        whole = np.column_stack([x[:, :columns], family == "mlp", family != "mlp"]).astype(float)
+        scales = np.array([1.0] * columns + [1e5, 1e5])  # a penalty of 1e-10
+        for u in np.unique(unit[1]):
+            at = unit[1].flatten() == u
+            fitted = Ridge(alpha=1.0, fit_intercept=False).fit((whole * scales)[~at], y[~at])
+            out[at] = y[at] - fitted.predict((whole * scales)[at])
+    squares = {columns: out**2 for columns, out in errors.items()}
+    effects = evidence.measures["measure"]
+    assert effects.overall.value == pytest.approx(1 - squares[2].mean() / squares[1].mean(), abs=1e-5)
+    of = squares[2][family == "mlp"].mean() / squares[1][family == "mlp"].mean()
+    assert effects.families["mlp"].value == pytest.approx(1 - of, abs=1e-5)
+    assert effects.overall.n == 16
+
+
+def doses(rise: float, seeds: int = 8, noise: float = 1.0) -> pl.DataFrame:
+    generator = np.random.default_rng(4)
+    return pl.DataFrame(
+        [
+            {
+                "family": family,
+                "seed": seed,
+                "dose": dose,
+                "measure": rise * dose + noise * generator.standard_normal(),
+                "flat": generator.standard_normal(),
+            }
+            for family in FAMILIES
+            for seed in range(seeds)
+            for dose in (0.0, 0.3, 0.6, 0.9)
+        ]
+    )
+
+
+BY_SEED = Sampling(("family", "seed"), FAMILIES, draws=300)
+RISES = DoseResponse("dose", ("measure", "flat"), ("seed",))
+
+
+@pytest.mark.parametrize(("rise", "expected"), [(3.0, "supported"), (-3.0, "contradicted"), (0.0, "undecided")])
+def test_dose_response(rise: float, expected: str) -> None:
+    table = doses(rise)
+    evidence = made("dose response", table, RISES, BY_SEED)
+    verdicts = verdict_of(evidence, Decision("greater", 0.5, 0.5, families=2)).measures
+    assert [v.word for v in verdicts] == [expected, "undecided"]
+    taus = [
+        stats.kendalltau(t["dose"], t["measure"]).statistic
+        for _, t in table.filter(pl.col("family") == "mlp").group_by("seed")
+    ]
+    assert evidence.measures["measure"].families["mlp"].value == pytest.approx((np.mean(taus) + 1) / 2)
+
+
+def test_pairs_that_are_all_in_order_are_counted_by_seed() -> None:
+    evidence = made("dose response", doses(1.0, noise=0.0), RISES, BY_SEED)
+    effect = evidence.measures["measure"].families["mlp"]
+    assert effect.value == 1
+    assert effect.ends() == pytest.approx(stats.binomtest(8, 8).proportion_ci())
+    still = made("dose response", doses(0.0, noise=0.0), RISES, BY_SEED).measures["measure"].families["mlp"]
+    assert still.value == 0.5
+    alone = made("dose response", doses(1.0).filter(pl.col("dose") == 0), RISES, BY_SEED)
+    assert isinstance(alone.measures["measure"].overall, Absent)
 
 
 def layer_table(slope: float, depth: float) -> pl.DataFrame:

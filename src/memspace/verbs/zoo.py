@@ -13,6 +13,7 @@ from memspace.arguments import check_fields, typed
 from memspace.display import Columns, Shown
 from memspace.limits import COUNT, one_of
 from memspace.progress import Progress, Silent
+from memspace.zoo.counts.piece import capacity_pieces
 from memspace.zoo.declaration import Zoo, load_zoo
 from memspace.zoo.engine import Piece, engine_named
 from memspace.zoo.layers import layer_pieces
@@ -23,7 +24,7 @@ from memspace.zoo.work import training_pieces
 
 __all__ = ["STAGES", "TrainedZoo", "WorkSettings", "zoo"]
 
-STAGES = ("train", "outcomes", "measures", "layers")
+STAGES = ("train", "outcomes", "measures", "layers", "capacity")
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,8 @@ def _pieces(stage: str, declared: Zoo, store: ZooStore, settings: WorkSettings) 
         return outcome_pieces(declared, store, data_root)
     if stage == "layers":
         return layer_pieces(declared, store, data_root)
+    if stage == "capacity":
+        return capacity_pieces(declared, store, data_root)
     return measuring_pieces(declared, store, data_root)
 
 

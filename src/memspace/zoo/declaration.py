@@ -27,12 +27,14 @@ class Zoo:
         about: what it is, in a sentence.
         specs: its networks, each once.
         block: key of a network → name of the block that declares it; the first, where several do.
+        counted: what its networks hold of their labels is counted in the stage ``capacity``.
     """
 
     name: str
     about: str
     specs: tuple[NetworkSpec, ...]
     block: Mapping[str, str]
+    counted: bool = False
 
 
 def shipped_zoos() -> tuple[str, ...]:
@@ -48,7 +50,8 @@ def shipped_zoos() -> tuple[str, ...]:
 def load_zoo(name: str | Path) -> Zoo:
     """Read a declaration.
 
-    A file has ``name``, ``about``, a table ``every`` of values that all networks share, and blocks ``[[star]]``. A star
+    A file has ``name``, ``about``, a table ``every`` of values that all networks share, and blocks ``[[star]]``; with
+    ``counted = true`` its networks' memory is counted too. A star
     has a name, a table ``centre``, a table ``vary`` (knob → values) and ``seeds``: the centre and, for each knob, the
     centre with each value of that knob, at every seed. ``more_seeds`` are further seeds of the centre alone.
 
@@ -78,7 +81,7 @@ def load_zoo(name: str | Path) -> Zoo:
 
 
 def _zoo(content: dict[str, Any], where: str) -> Zoo:
-    _known(content, {"name", "about", "every", "star"}, where)
+    _known(content, {"name", "about", "counted", "every", "star"}, where)
     specs: dict[str, NetworkSpec] = {}
     block: dict[str, str] = {}
     for star in content.get("star", []):
@@ -90,7 +93,8 @@ def _zoo(content: dict[str, Any], where: str) -> Zoo:
                 specs[spec.key], block[spec.key] = spec, label
     if not specs:
         raise SettingsError("it declares no network", where=where, remedy="add a [[star]] with a centre and seeds")
-    return Zoo(str(content.get("name", where)), str(content.get("about", "")), tuple(specs.values()), block)
+    name, about = str(content.get("name", where)), str(content.get("about", ""))
+    return Zoo(name, about, tuple(specs.values()), block, content.get("counted") is True)
 
 
 def _points(every: Mapping[str, Any], star: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:

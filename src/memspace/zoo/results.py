@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memspace.errors import DataError
+from memspace.zoo.counts.plateau import plateaus
 from memspace.zoo.layers import layer_table
 from memspace.zoo.store import TABLES, ZooStore, polars
 
@@ -54,7 +55,8 @@ class ZooResults:
         before. There is a column for each measure, taken at the moment.
 
         Args:
-            name: ``networks``, or a stage whose rows are wanted, with the specification of their network.
+            name: ``networks``; or a stage whose rows are wanted, with the specification of their network; or
+                ``plateau``, a row an architecture of what the stage ``capacity`` counted.
 
         Returns:
             The table.
@@ -62,6 +64,8 @@ class ZooResults:
         Raises:
             DataError: the stores have no such table.
         """
+        if name == "plateau":
+            return plateaus(self.table("capacity"))
         frames = [_networks(s) if name == "networks" else _joined(s, name) for s in self.stores]
         filled = [f for f in frames if f is not None and len(f)]
         if not filled:

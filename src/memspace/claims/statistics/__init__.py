@@ -5,6 +5,7 @@ from __future__ import annotations
 from memspace.claims.statistics import (
     added_value,
     agreement,
+    dose_response,
     intervention,
     invariance,
     layers,
@@ -17,6 +18,7 @@ from memspace.claims.statistics import (
 __all__ = [
     "added_value",
     "agreement",
+    "dose_response",
     "intervention",
     "invariance",
     "layers",

@@ -1,0 +1,1 @@
+"""Four counts of a network's memory on one training set, in bits."""

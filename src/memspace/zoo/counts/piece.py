@@ -1,0 +1,172 @@
+"""The stage ``capacity``: counts of what trained networks hold, a row a network in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from memspace.passes.outputs import outputs
+from memspace.value import Absent
+from memspace.zoo.counts.network import Counted, PriorCounts, count_memory
+from memspace.zoo.counts.settings import CountSettings
+from memspace.zoo.counts.stored import stored_labels
+from memspace.zoo.declaration import Zoo
+from memspace.zoo.measured import task_of
+from memspace.zoo.outcomes import moment_index
+from memspace.zoo.registry import ZooData
+from memspace.zoo.specification import NetworkSpec
+from memspace.zoo.store import ZooStore
+from memspace.zoo.work import data_of
+
+__all__ = ["CapacityPiece", "capacity_pieces", "capacity_row"]
+
+COUNTS_VERSION = 1  # raised when the code of a count changes what it gives
+TOGETHER = 4  # networks of a piece
+
+
+@dataclass(frozen=True)
+class CapacityPiece:
+    """Networks whose memory is to be counted.
+
+    Args:
+        specs: the networks, of one data set.
+        folder: of the store.
+        data_root: where data sets lie.
+        settings: of the counts.
+    """
+
+    specs: tuple[NetworkSpec, ...]
+    folder: Path
+    data_root: Path | None
+    settings: CountSettings
+
+    @property
+    def networks(self) -> int:
+        """How many networks it is."""
+        return len(self.specs)
+
+    def __call__(self, tick: Callable[[], None] = lambda: None) -> int:
+        """Count and keep what is not in the store yet.
+
+        Args:
+            tick: called after every network; may raise to stop.
+
+        Returns:
+            How many networks were counted.
+        """
+        store, version = ZooStore(self.folder), _version(self.settings)
+        done = 0
+        for spec in self.specs:
+            if _counted_as(store, spec.key) == version:
+                continue
+            data = data_of(spec.data, self.data_root)
+            row = capacity_row(spec, data, *store.states(spec.key), self.settings)
+            store.add_rows("capacity", spec.key, [{**row, "version": version}])
+            done += 1
+            tick()
+        return done
+
+
+def capacity_pieces(
+    zoo: Zoo, store: ZooStore, data_root: Path | None, settings: CountSettings | None = None
+) -> list[CapacityPiece]:
+    """Cut the trained networks whose memory is not counted yet into pieces; of zoos that are declared ``counted``.
+
+    Args:
+        zoo: the declaration.
+        store: what is there.
+        data_root: where data sets lie.
+        settings: of the counts; None: the defaults.
+
+    Returns:
+        The pieces; none where the zoo is not declared so.
+    """
+    if not zoo.counted:
+        return []
+    settings = settings or CountSettings()
+    rows, version = store.rows("capacity"), _version(settings)
+    done = {r["key"] for r in rows.iter_rows(named=True) if r["version"] == version}
+    due = store.trained_keys() - done
+    of_data: dict[str, list[NetworkSpec]] = {}
+    for spec in zoo.specs:
+        if spec.key in due:
+            of_data.setdefault(spec.data, []).append(spec)
+    return [
+        CapacityPiece(tuple(specs[start : start + TOGETHER]), store.folder, data_root, settings)
+        for specs in of_data.values()
+        for start in range(0, len(specs), TOGETHER)
+    ]
+
+
+def capacity_row(
+    spec: NetworkSpec, data: ZooData, steps: Tensor, states: Tensor, settings: CountSettings | None = None
+) -> dict[str, Any]:
+    """Count what a network holds at the end of its training.
+
+    Args:
+        spec: of the network.
+        data: it was trained on.
+        steps: (S,) of the recorded states.
+        states: (S, P) weights.
+        settings: of the counts; None: the defaults.
+
+    Returns:
+        Columns ``labels``, ``offered_bits``, ``stored_bits``, ``right``; ``earlier_bits``, what was stored at half of
+        the steps; then ``information_bits``, ``volume_bits``, ``coefficient_bits`` under the prior of the settings and
+        with the ending ``_at_evidence`` under that of greatest evidence, and the precision α of each prior. Each count
+        has its standard error in ``…_error``; ``doubts`` says why numbers are missing or not to be trusted.
+    """
+    settings = settings or CountSettings()
+    counts = count_memory(task_of(spec, data, steps, states, len(steps) - 1), settings)
+    earlier = task_of(spec, data, steps, states, moment_index(steps, 0.5))
+    before = stored_labels(*outputs(earlier, earlier.train))
+    doubts: list[str] = []
+    stored = counts.stored
+    return {
+        "key": spec.key,
+        "labels": stored.labels,
+        "offered_bits": stored.offered,
+        "stored_bits": stored.bits,
+        "stored_bits_error": stored.error,
+        "right": stored.right,
+        "earlier_bits": before.bits,
+        "epsilon": settings.epsilon,
+        "damping": settings.damping,
+        **_columns(counts.given, "", doubts),
+        **_columns(counts.evidence, "_at_evidence", doubts),
+        "doubts": "; ".join(doubts),
+    }
+
+
+def _columns(counts: PriorCounts | Absent, ending: str, doubts: list[str]) -> dict[str, Any]:
+    of: dict[str, Counted | Absent] = {}
+    if isinstance(counts, Absent):
+        of = dict.fromkeys(("information", "volume", "coefficient"), counts)
+    else:
+        of = {"information": counts.information, "volume": counts.volume, "coefficient": counts.coefficient}
+    columns: dict[str, Any] = {f"precision{ending}": None if isinstance(counts, Absent) else counts.precision}
+    for name, count in of.items():
+        column = f"{name}_bits{ending}"
+        absent = isinstance(count, Absent)
+        columns[column] = None if isinstance(count, Absent) else count.bits
+        columns[f"{column}_error"] = None if isinstance(count, Absent) else count.error
+        reason = count.reason if isinstance(count, Absent) else count.doubt
+        if reason:
+            doubts.append(f"{column}{' is missing' if absent else ''}: {reason}")
+    return columns
+
+
+def _version(settings: CountSettings) -> str:
+    content = [COUNTS_VERSION, {k: v for k, v in asdict(settings).items() if k != "rows"}]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _counted_as(store: ZooStore, key: str) -> str:
+    rows = store.rows_of("capacity", key)
+    return str(rows["version"][0]) if len(rows) else ""
