@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from memspace.claims.sampling import Sampling
+from memspace.claims.statistics.agreement import Agreement, agreement
 from memspace.passes.verify import checked_space
 from memspace.task.data import Data
 from memspace.task.likelihood import Categorical
@@ -198,9 +200,7 @@ def test_every_family_has_a_row_and_only_its_own_permutation_is_stored(kind: str
     assert row["information_bits"] > 0
     # Control: of another permutation it holds nothing.
     (other,) = train_group([spec_of(kind, **{**vars_of(spec), "seed": 7})], data)
-    crossed = capacity_row(
-        spec, data, steps[-2:], torch.stack([other.states[0][1], other.states[-1][1]]), SHORT
-    )
+    crossed = capacity_row(spec, data, steps[-2:], torch.stack([other.states[0][1], other.states[-1][1]]), SHORT)
     assert crossed["stored_bits"] < 0.2 * row["stored_bits"]
 
 
@@ -301,6 +301,9 @@ vary = { size = [40] }
     table = ZooResults([made.store]).table("capacity")
     assert table.height == 4
     assert {"family", "width", "stored_bits", "information_bits_at_evidence"} <= set(table.columns)
+    names = ("stored_bits", "information_bits", "volume_bits")
+    judged = Agreement(names, tuple(f"{n}_error" for n in names))
+    assert agreement(table, judged, Sampling(("key",), ("mlp",))).networks == 4
     assert ZooResults([made.store]).table("plateau")["networks"].to_list() == [4]
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "zoo" / "capacity").iterdir()}
     zoo(tmp_path / "tiny.toml", out=tmp_path / "zoo", settings=settings)

@@ -42,25 +42,24 @@ def plateaus(counted: pl.DataFrame) -> pl.DataFrame:
     """
     rows = counted.filter(polars().col("permuted")).to_dicts()
     out = []
-    for family, of in _grouped(rows, ("family",)).items():
+    for of in _grouped(rows, ("family",)).values():
         loads = list(_grouped(of, (*ARCHITECTURE, "size")).values())
         spread, df = _relative_spread([[r["stored_bits"] for r in load] for load in loads])
         for place, networks in _grouped(of, ARCHITECTURE).items():
             made = _plateau([g for _, g in sorted(_grouped(networks, ("size",)).items())], spread, df)
             out.append({**dict(zip(ARCHITECTURE, place, strict=True)), "zoo": networks[0].get("zoo"), **made})
-        assert family
     frame: pl.DataFrame = polars().DataFrame(out, infer_schema_length=None)
     return frame
 
 
 def _plateau(loads: Sequence[Sequence[Mapping[str, Any]]], spread: float, df: int) -> dict[str, Any]:
     """The plateau of one architecture; its loads ascending."""
-    means = [_mean(r["stored_bits"] for r in load) for load in loads]
+    means = [_mean(load, "stored_bits") for load in loads]
     best = int(np.argmax(means))
     chosen, fullest = loads[best], loads[-1]
     bits, parameters = means[best], chosen[0]["parameters"]
     low, high = around(bits, abs(bits) * spread / math.sqrt(len(chosen)), df, lower=0.0)
-    earlier = _mean(r["earlier_bits"] for r in chosen)
+    earlier = _mean(chosen, "earlier_bits")
     rising = len(means) > 1 and means[-1] > RISING * means[-2]
     return {
         "parameters": parameters,
@@ -69,10 +68,10 @@ def _plateau(loads: Sequence[Sequence[Mapping[str, Any]]], spread: float, df: in
         "plateau_high": high,
         "plateau_size": chosen[0]["size"],
         "passed": len(means) > 1 and (best < len(means) - 1 or not rising),
-        "settled": (bits - earlier) / bits if bits > 0 else math.nan,
+        "settled": (bits - earlier) / bits if bits > 0 else None,
         "bits_per_parameter": bits / parameters,
         "networks": sum(map(len, loads)),
-        **{name: _mean(r.get(name) for r in fullest) for name in GEOMETRIC},
+        **{name: _mean_of_known(fullest, name) for name in GEOMETRIC},
     }
 
 
@@ -94,7 +93,11 @@ def _grouped(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[tu
     return groups
 
 
-def _mean(values: Iterable[Any]) -> float | None:  # type: ignore[return]
-    """The mean of what is there; None where nothing is."""
-    there = [float(v) for v in values if v is not None and math.isfinite(v)]
-    return sum(there) / len(there) if there else None
+def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    return float(np.mean([r[name] for r in rows]))
+
+
+def _mean_of_known(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """The mean where a column has numbers, None where it has none."""
+    known = [float(r[name]) for r in rows if r.get(name) is not None]
+    return float(np.mean(known)) if known else None
