@@ -42,20 +42,17 @@ class Counted:
 
 @dataclass(frozen=True)
 class PriorCounts:
-    """The three geometric counts under one prior N(θ*, I/α).
+    """Counts from the Fisher spectrum under a prior N(θ*, I/α).
 
     Args:
         precision: α.
         information: ½ Σ log2(1 + Nλ/α): bits that the labels put into the weights; error over examples.
         volume: −log2 of the prior mass of {θ : KL(θ*‖θ) ≤ ε}, to second order in θ − θ*; error over examples.
-        coefficient: λ̂ log2 N: leading term of the bits that a code with these weights pays for them (Watanabe), of the
-            training loss itself, held near the weights by the prior; error of the chains.
     """
 
     precision: float
     information: Counted
     volume: Counted
-    coefficient: Counted | Absent
 
 
 @dataclass(frozen=True)
@@ -65,22 +62,25 @@ class NetworkCounts:
     Args:
         parameters: P.
         stored: bits of the labels themselves.
-        given: geometric counts under the prior that is the same for all networks, α = Nγ.
+        given: counts of the spectrum under the prior that is the same for all networks, α = Nγ.
+        coefficient: λ̂ log2 N: leading term of the bits that a code with these weights pays for them (Watanabe), of the
+            training loss itself, held near the weights by that prior; error of the chains.
         evidence: those under the prior of greatest Laplace evidence; absent where that has no maximum.
     """
 
     parameters: int
     stored: StoredLabels
     given: PriorCounts
+    coefficient: Counted | Absent
     evidence: PriorCounts | Absent
 
 
 def count_memory(task: Task, settings: CountSettings | None = None) -> NetworkCounts:
     """Count in four ways what a network holds of its training labels.
 
-    All counts are of the same weights and the same N labels, and the three geometric ones share one prior. They are
+    All counts are of the same weights and the same N labels, and the three geometric ones share a prior. They are
     the same number only where the paper's picture holds. In a regular model of d determined directions the information
-    is ½ Σ log2(Nλ/α); the volume at ε = d/2N is d/2 ln 2 bits below it; the coefficient counts d/2·log2 N alone.
+    is ½ Σ log2(Nλ/α); the volume at ε = d/2N is about d/2 ln 2 bits less; the coefficient counts d/2·log2 N alone.
 
     Args:
         task: the network and its training data; its law is categorical.
@@ -96,18 +96,23 @@ def count_memory(task: Task, settings: CountSettings | None = None) -> NetworkCo
     space = checked_space(task)
     f, y = outputs(task, task.train)
     curvature = label_curvature(task, space, settings.rows)
-    given = _under(settings.damping, task, curvature, settings)
+    alpha = curvature.labels * settings.damping
     gamma = curvature.evidence()
     evidence: PriorCounts | Absent = Absent("the evidence has no maximum in reach", "give a prior")
     if gamma is not None:
-        evidence = _under(gamma, task, curvature, settings)
-    return NetworkCounts(space.size, stored_labels(f, y), given, evidence)
+        evidence = _under(gamma, curvature, settings)
+    return NetworkCounts(
+        space.size,
+        stored_labels(f, y),
+        _under(settings.damping, curvature, settings),
+        _coefficient(task, curvature, alpha, settings),
+        evidence,
+    )
 
 
-def _under(damping: float, task: Task, curvature: LabelCurvature, settings: CountSettings) -> PriorCounts:
-    alpha = curvature.labels * damping
+def _under(damping: float, curvature: LabelCurvature, settings: CountSettings) -> PriorCounts:
     information, volume = curvature.information(damping), curvature.volume(damping, settings.epsilon)
-    return PriorCounts(alpha, Counted(*information), Counted(*volume), _coefficient(task, curvature, alpha, settings))
+    return PriorCounts(curvature.labels * damping, Counted(*information), Counted(*volume))
 
 
 def _coefficient(task: Task, curvature: LabelCurvature, alpha: float, settings: CountSettings) -> Counted | Absent:

@@ -118,9 +118,10 @@ def capacity_row(
 
     Returns:
         Columns ``labels``, ``offered_bits``, ``stored_bits``, ``right``; ``earlier_bits``, what was stored at half of
-        the steps; then ``information_bits``, ``volume_bits``, ``coefficient_bits`` under the prior of the settings and
-        with the ending ``_at_evidence`` under that of greatest evidence, and the precision α of each prior. Each count
-        has its standard error in ``…_error``; ``doubts`` says why numbers are missing or not to be trusted.
+        the steps; then ``information_bits``, ``volume_bits``, ``coefficient_bits`` under the prior of the settings, the
+        first two also with the ending ``_at_evidence`` under that of greatest evidence, and the precision α of each
+        prior. Each count has its standard error in ``…_error``; ``doubts`` says why numbers are missing or not to be
+        trusted.
     """
     settings = settings or CountSettings()
     counts = count_memory(task_of(spec, data, steps, states, len(steps) - 1), settings)
@@ -138,28 +139,31 @@ def capacity_row(
         "earlier_bits": before.bits,
         "epsilon": settings.epsilon,
         "damping": settings.damping,
-        **_columns(counts.given, "", doubts),
-        **_columns(counts.evidence, "_at_evidence", doubts),
+        **_of_prior(counts.given, "", doubts),
+        **_columns("coefficient_bits", counts.coefficient, doubts),
+        **_of_prior(counts.evidence, "_at_evidence", doubts),
         "doubts": "; ".join(doubts),
     }
 
 
-def _columns(counts: PriorCounts | Absent, ending: str, doubts: list[str]) -> dict[str, Any]:
-    of: dict[str, Counted | Absent] = {}
+def _of_prior(counts: PriorCounts | Absent, ending: str, doubts: list[str]) -> dict[str, Any]:
+    precision = information = volume = None
     if isinstance(counts, Absent):
-        of = dict.fromkeys(("information", "volume", "coefficient"), counts)
+        doubts.append(counts.reason)
     else:
-        of = {"information": counts.information, "volume": counts.volume, "coefficient": counts.coefficient}
-    columns: dict[str, Any] = {f"precision{ending}": None if isinstance(counts, Absent) else counts.precision}
-    for name, count in of.items():
-        column = f"{name}_bits{ending}"
-        absent = isinstance(count, Absent)
-        columns[column] = None if isinstance(count, Absent) else count.bits
-        columns[f"{column}_error"] = None if isinstance(count, Absent) else count.error
-        reason = count.reason if isinstance(count, Absent) else count.doubt
-        if reason:
-            doubts.append(f"{column}{' is missing' if absent else ''}: {reason}")
-    return columns
+        precision, information, volume = counts.precision, counts.information, counts.volume
+    of_information = _columns(f"information_bits{ending}", information, doubts)
+    return {f"precision{ending}": precision, **of_information, **_columns(f"volume_bits{ending}", volume, doubts)}
+
+
+def _columns(column: str, count: Counted | Absent | None, doubts: list[str]) -> dict[str, Any]:
+    if isinstance(count, Counted):
+        if count.doubt:
+            doubts.append(f"{column}: {count.doubt}")
+        return {column: count.bits, f"{column}_error": count.error}
+    if count is not None:
+        doubts.append(f"{column} is missing: {count.reason}")
+    return {column: None, f"{column}_error": None}
 
 
 def _version(settings: CountSettings) -> str:

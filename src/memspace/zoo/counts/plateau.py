@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["ARCHITECTURE", "GEOMETRIC", "plateaus"]
 
 ARCHITECTURE = ("family", "data", "width", "depth")
-GEOMETRIC = tuple(
-    f"{name}_bits{ending}" for ending in ("", "_at_evidence") for name in ("information", "volume", "coefficient")
-)
+GEOMETRIC = (
+    "information_bits", "volume_bits", "coefficient_bits", "information_bits_at_evidence", "volume_bits_at_evidence"
+)  # fmt: skip
 RISING = 1.05  # a greatest load that stores more than this times the one before may not be the plateau yet
 
 

@@ -26,7 +26,8 @@ class CountSettings:
         chains: of the learning coefficient.
         warmup: draws of each that are not used.
         draws: of each that are used.
-        leaps: gradients a draw takes.
+        leaps: gradients a draw takes. Chains that start at the weights take hundreds of them to spread as the prior
+            lets them; until then the coefficient reads low.
         rows: Fisher rows (labels × outputs) that are formed at a time.
         seed: of the chains.
 
@@ -36,10 +37,10 @@ class CountSettings:
 
     damping: Annotated[float, DAMPING] = 1e-3
     epsilon: Annotated[float, POSITIVE] = 0.01
-    chains: Annotated[int, SEVERAL] = 4
-    warmup: Annotated[int, WHOLE] = 15
+    chains: Annotated[int, SEVERAL] = 3
+    warmup: Annotated[int, WHOLE] = 25
     draws: Annotated[int, DRAWS] = 40
-    leaps: Annotated[int, COUNT] = 4
+    leaps: Annotated[int, COUNT] = 12
     rows: Annotated[int, COUNT] = 4000
     seed: Annotated[int, SEED] = 0
 
