@@ -92,9 +92,9 @@ class LabelCurvature:
         return volume.bits, math.hypot(self._spread(1 / (self.values + alpha / saddle)), volume.error)
 
     def _spread(self, weights: Tensor) -> float:
-        """Standard error of a sum whose derivative by λ is ``weights``/2 ln 2, when examples are drawn anew."""
-        each = self.parts @ weights / (2 * LN2 * self.labels)
-        return math.sqrt(len(each)) * float(each.std()) if len(each) > 1 else math.inf
+        """Standard error of a sum whose derivative by λ is ``weights``/2 ln 2, when examples are drawn again."""
+        by_example = self.parts @ weights / (2 * LN2 * self.labels)
+        return math.sqrt(len(by_example)) * float(by_example.std()) if len(by_example) > 1 else math.inf
 
 
 def _saddle(widths: Tensor, epsilon: float) -> float:
