@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -108,7 +109,7 @@ def test_errors_over_examples_are_those_of_a_jackknife(count: str) -> None:
         others = [i for i in range(40) if i != k]
         one = Task(task.model, Data((batch.x[others], batch.y[others])), Categorical(), name="one less")
         mean = curvature_of(one, 400)
-        left_out.append(bits(LabelCurvature(mean.values, mean.parts, 40, mean.squared))[0])
+        left_out.append(bits(replace(mean, labels=40))[0])
     centre = np.array(left_out)
     jackknife = math.sqrt(39 / 40 * ((centre - centre.mean()) ** 2).sum())
     assert bits(curvature)[1] == pytest.approx(jackknife, rel=0.1)
@@ -119,6 +120,7 @@ def test_parts_of_examples_sum_to_the_eigenvalues_and_chunks_do_not_matter() -> 
     whole, parts = curvature_of(task, 10**6), curvature_of(task, 1)
     assert whole.labels == 3 * 16
     torch.testing.assert_close(whole.values, parts.values)
+    torch.testing.assert_close(whole.product(whole.vectors.t()), whole.values[:, None] * whole.vectors.t())
     torch.testing.assert_close(whole.parts.sum(0), whole.labels * whole.values)
     torch.testing.assert_close(parts.parts.sum(1), whole.parts.sum(1))
 
@@ -161,7 +163,7 @@ def test_evidence_is_where_the_weights_use_up_their_prior() -> None:
     gamma = curvature.evidence()
     assert gamma is not None
     assert 60 * gamma * curvature.squared == pytest.approx(curvature.dimension(gamma), rel=1e-6)
-    at_zero = LabelCurvature(curvature.values, curvature.parts, 60, 0.0)
+    at_zero = replace(curvature, squared=0.0)
     assert at_zero.evidence() is None
 
 
@@ -292,7 +294,7 @@ most = 50
 permuted = true
 [[star]]
 name = "two loads"
-seeds = [0, 1]
+seeds = [0]
 centre = { size = 20 }
 vary = { size = [40] }
 """
@@ -300,12 +302,12 @@ vary = { size = [40] }
     settings = WorkSettings(1, stages=("train", "capacity"))
     made = zoo(tmp_path / "tiny.toml", out=tmp_path / "zoo", settings=settings)
     table = ZooResults([made.store]).table("capacity")
-    assert table.height == 4
+    assert table.height == 2
     assert {"family", "width", "stored_bits", "information_bits_at_evidence"} <= set(table.columns)
     names = ("stored_bits", "information_bits", "volume_bits")
     judged = Agreement(names, tuple(f"{n}_error" for n in names))
-    assert agreement(table, judged, Sampling(("key",), ("mlp",))).networks == 4
-    assert ZooResults([made.store]).table("plateau")["networks"].to_list() == [4]
+    assert agreement(table, judged, Sampling(("key",), ("mlp",))).networks == 2
+    assert ZooResults([made.store]).table("plateau")["networks"].to_list() == [2]
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "zoo" / "capacity").iterdir()}
     zoo(tmp_path / "tiny.toml", out=tmp_path / "zoo", settings=settings)
     assert files == {p: p.stat().st_mtime_ns for p in (tmp_path / "zoo" / "capacity").iterdir()}

@@ -29,15 +29,28 @@ class LabelCurvature:
 
     Args:
         values: (R,) eigenvalues λ of F, the mean over labels, nats.
+        vectors: (P, R) their eigenvectors.
         parts: (m, R) each example's share of Nλ: its rows sum to Nλ.
         labels: N.
         squared: ‖θ‖².
     """
 
     values: Tensor
+    vectors: Tensor
     parts: Tensor
     labels: int
     squared: float
+
+    def product(self, stack: Tensor) -> Tensor:
+        """Multiply vectors by F.
+
+        Args:
+            stack: (k, P).
+
+        Returns:
+            (k, P).
+        """
+        return ((stack @ self.vectors) * self.values) @ self.vectors.t()
 
     def dimension(self, damping: float) -> float:
         """Compute the number of effective parameters Σ λ/(λ + γ).
@@ -130,7 +143,7 @@ def label_curvature(task: Task, space: ParameterSpace, rows: int) -> LabelCurvat
     for chunk, count in _chunks(task, space, rows):
         parts.append((chunk @ vectors).square().reshape(count, -1, len(values)).sum(1))
     squared = float(space.flat(task.model).double().square().sum())
-    return LabelCurvature(values, torch.cat(parts), labels, squared)
+    return LabelCurvature(values, vectors, torch.cat(parts), labels, squared)
 
 
 def _chunks(task: Task, space: ParameterSpace, rows: int) -> Iterator[tuple[Tensor, int]]:

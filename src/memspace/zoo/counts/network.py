@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
 from memspace.measures.predictors.learning_coefficient import Coefficient, learning_coefficient
 from memspace.passes.outputs import outputs
+from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import checked_space
 from memspace.task.functional import functional_call
 from memspace.task.task import Task
@@ -96,7 +96,6 @@ def count_memory(task: Task, settings: CountSettings | None = None) -> NetworkCo
     space = checked_space(task)
     f, y = outputs(task, task.train)
     curvature = label_curvature(task, space, settings.rows)
-    alpha = curvature.labels * settings.damping
     gamma = curvature.evidence()
     evidence: PriorCounts | Absent = Absent("the evidence has no maximum in reach", "give a prior")
     if gamma is not None:
@@ -105,7 +104,7 @@ def count_memory(task: Task, settings: CountSettings | None = None) -> NetworkCo
         space.size,
         stored_labels(f, y),
         _under(settings.damping, curvature, settings),
-        _coefficient(task, curvature, alpha, settings),
+        _coefficient(task, space, curvature, settings),
         evidence,
     )
 
@@ -115,10 +114,16 @@ def _under(damping: float, curvature: LabelCurvature, settings: CountSettings) -
     return PriorCounts(curvature.labels * damping, Counted(*information), Counted(*volume))
 
 
-def _coefficient(task: Task, curvature: LabelCurvature, alpha: float, settings: CountSettings) -> Counted | Absent:
-    theta = torch.cat([p.detach().flatten() for p in task.model.parameters()]).double()
+def _coefficient(
+    task: Task, space: ParameterSpace, curvature: LabelCurvature, settings: CountSettings
+) -> Counted | Absent:
     sampled = learning_coefficient(
-        _loss_of(task), theta, curvature.labels, settings.sampling(alpha), seed=settings.seed
+        _loss_of(task, space),
+        space.flat(task.model).double(),
+        curvature.labels,
+        settings.sampling(curvature.labels * settings.damping),
+        hessian=curvature.product,  # where directions are stiff F is close to the Hessian, and draws are exact anyway
+        seed=settings.seed,
     )
     if isinstance(sampled, Absent):
         return sampled
@@ -134,21 +139,17 @@ def _doubt(sampled: Coefficient) -> str:
     return f"{sampled.size:.0f} independent draws" if sampled.size < ENOUGH else ""
 
 
-def _loss_of(task: Task) -> Callable[[Tensor], Tensor]:
+def _loss_of(task: Task, space: ParameterSpace) -> Callable[[Tensor], Tensor]:
     """(K, P) ↦ (K,), the mean loss per label, nats."""
     batch = task.train.batch(list(range(len(task.train))))
-    names = [n for n, _ in task.model.named_parameters()]
-    shapes = [p.shape for p in task.model.parameters()]
     kind = next(task.model.parameters()).dtype
 
-    def forward(weights: dict[str, Tensor]) -> Tensor:
-        f: Tensor = functional_call(task.model, weights, (batch.x,))
+    def mean_loss(weights: Tensor) -> Tensor:
+        f: Tensor = functional_call(task.model, space.unpack(weights), (batch.x,))
         return nn.functional.cross_entropy(f.flatten(0, -2), batch.y.flatten())
 
     def loss(points: Tensor) -> Tensor:
-        parts = torch.split(points.to(kind), [s.numel() for s in shapes], 1)
-        weights = {n: p.reshape(-1, *s) for n, p, s in zip(names, parts, shapes, strict=True)}
-        values: Tensor = vmap(forward)(weights)
+        values: Tensor = vmap(mean_loss)(points.to(kind))
         return values.double()
 
     return loss

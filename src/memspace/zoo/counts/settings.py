@@ -26,8 +26,8 @@ class CountSettings:
         chains: of the learning coefficient.
         warmup: draws of each that are not used.
         draws: of each that are used.
-        leaps: gradients a draw takes. Chains that start at the weights take hundreds of them to spread as the prior
-            lets them; until then the coefficient reads low.
+        leaps: gradients a draw takes. Chains start at the weights and take hundreds of them to spread.
+        directions: leading Fisher eigenvectors whose curvature the chains are told, so that they take longer steps.
         rows: Fisher rows (labels × outputs) that are formed at a time.
         seed: of the chains.
 
@@ -38,9 +38,10 @@ class CountSettings:
     damping: Annotated[float, DAMPING] = 1e-3
     epsilon: Annotated[float, POSITIVE] = 0.01
     chains: Annotated[int, SEVERAL] = 3
-    warmup: Annotated[int, WHOLE] = 25
-    draws: Annotated[int, DRAWS] = 40
-    leaps: Annotated[int, COUNT] = 12
+    warmup: Annotated[int, WHOLE] = 60
+    draws: Annotated[int, DRAWS] = 50
+    leaps: Annotated[int, COUNT] = 10
+    directions: Annotated[int, WHOLE] = 400
     rows: Annotated[int, COUNT] = 4000
     seed: Annotated[int, SEED] = 0
 
@@ -56,4 +57,6 @@ class CountSettings:
         Returns:
             The settings.
         """
-        return SamplingSettings(self.chains, self.warmup, self.draws, self.leaps, localisation=precision)
+        return SamplingSettings(
+            self.chains, self.warmup, self.draws, self.leaps, localisation=precision, directions=self.directions
+        )
