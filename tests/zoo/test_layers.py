@@ -81,7 +81,7 @@ def test_costs_are_written_once_and_join_the_fisher_mass(tmp_path: Path) -> None
     table = ZooResults([store]).table("layer_costs")
     assert table.sort("place")["layer"].to_list() == ["hidden.0", "head"]
     assert table.sort("place")["fisher_trace_share"].to_list() == pytest.approx([1 / 3, 2 / 3])
-    assert table["layer_parameters"].sum() == table["parameters"][0]
+    assert table["parameters"].sum() == trained.states[0][1].numel()  # a layer's, not the network's
     assert table["fitted"].to_list() == [True, True]
     packed = store.pack(tmp_path / "packed")
     assert packed.digest() == store.digest()

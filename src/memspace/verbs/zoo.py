@@ -18,13 +18,14 @@ from memspace.zoo.declaration import Zoo, load_zoo
 from memspace.zoo.engine import Piece, engine_named
 from memspace.zoo.layers import layer_pieces
 from memspace.zoo.measured import measuring_pieces
+from memspace.zoo.nuisance import nuisance_pieces
 from memspace.zoo.outcomes import outcome_pieces
 from memspace.zoo.store import ZooStore
 from memspace.zoo.work import training_pieces
 
 __all__ = ["STAGES", "TrainedZoo", "WorkSettings", "zoo"]
 
-STAGES = ("train", "outcomes", "measures", "layers", "capacity")
+STAGES = ("train", "outcomes", "measures", "layers", "nuisance", "capacity")
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ def _pieces(stage: str, declared: Zoo, store: ZooStore, settings: WorkSettings) 
         return layer_pieces(declared, store, data_root)
     if stage == "capacity":
         return capacity_pieces(declared, store, data_root)
+    if stage == "nuisance":
+        return nuisance_pieces(declared, store, data_root)
     return measuring_pieces(declared, store, data_root)
 
 

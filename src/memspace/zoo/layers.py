@@ -145,14 +145,13 @@ def layer_table(store: ZooStore) -> pl.DataFrame:
         store: with costs.
 
     Returns:
-        A row a layer: ``key``, ``place``, ``layer``, ``layer_parameters``, costs, ``fisher_trace`` (nats; null where
+        A row a layer: ``key``, ``place``, ``layer``, ``parameters``, costs, ``fisher_trace`` (nats; null where
         the network was not measured) and ``fisher_trace_share``, its part of that of all layers.
     """
     column = polars().col
     costs, layers = store.rows("layer_costs"), store.rows("layers")
     if not len(costs):
         return costs
-    costs = costs.rename({"parameters": "layer_parameters"})
     if not len(layers):
         return costs
     at_end = layers.filter(column("moment") == 1.0).select("key", "layer", "fisher_trace")

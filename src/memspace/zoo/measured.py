@@ -30,7 +30,16 @@ from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import Weights
 from memspace.zoo.work import data_of
 
-__all__ = ["MEASURES_VERSION", "MeasuringPiece", "measuring_pieces", "task_of", "version_of"]
+__all__ = [
+    "MEASURES_VERSION",
+    "MeasuringPiece",
+    "curve_of",
+    "measuring_pieces",
+    "run_of",
+    "seen_by",
+    "task_of",
+    "version_of",
+]
 
 MEASURES_VERSION = 1  # raised when the code of a measure changes what it gives
 TOGETHER = 4  # networks of a piece
@@ -155,18 +164,24 @@ def task_of(spec: NetworkSpec, data: ZooData, steps: Tensor, states: Tensor, ind
     Returns:
         The task, with the training recorded up to that state.
     """
-    model = initial_network(spec, data)
-    layout = Weights.of(model)
-    with torch.no_grad():
-        for name, values in layout.split(states[index]).items():
-            model.get_parameter(name).copy_(values)
-    run = _run(spec, layout, steps[: index + 1], states[: index + 1])
+    model = _network(spec, data, states[index])
+    run = run_of(spec, Weights.of(model), steps[: index + 1], states[: index + 1])
     x, y = data.x[: spec.size], labels_of(spec, data)
-    return Task(model.eval(), Data((x, y)), name=spec.key, decay=spec.decay, run=run)
+    return Task(model, Data((x, y)), name=spec.key, decay=spec.decay, run=run)
 
 
-def _run(spec: NetworkSpec, layout: Weights, steps: Tensor, states: Tensor) -> Run | None:
-    """The recorded training; at most ``STATES`` of its states, evenly over the recorded ones."""
+def run_of(spec: NetworkSpec, layout: Weights, steps: Tensor, states: Tensor) -> Run | None:
+    """Make the record of a training: at most ``STATES`` of its states, evenly over the recorded ones.
+
+    Args:
+        spec: of the network.
+        layout: of the states.
+        steps: (S,) of the states.
+        states: (S, P) weights.
+
+    Returns:
+        The record; None where there is nothing but the initialisation.
+    """
     if len(steps) < 2:
         return None
     chosen = sorted({round(k * (len(steps) - 1) / (STATES - 1)) for k in range(STATES)})
@@ -194,35 +209,62 @@ def _measured(
     steps, states = store.states(spec.key)
     index = moment_index(steps, moment)
     task = task_of(spec, data, steps, states, index)
-    end = float(steps[index])
-    points = [(s, v) for s, v in zip(row["curve_steps"], row["curve_losses"], strict=True) if s <= end]
-    epoch = spec.size // min(spec.batch, spec.size)
-    reached = math.ceil(end) if row["reached"] and moment == 1.0 else None
-    curve = TrainingCurve(tuple(math.ceil(s) for s, _ in points), tuple(v for _, v in points), reached, end / epoch)
+    curve = curve_of(spec, row, float(steps[index]), whole=moment == 1.0)
     others = tuple(_seen(store, s, data, moment) for s in sisters)
     company = Sisters(*_seen(store, spec, data, moment), others) if others else None
     return measure_network(task, curve=curve, sisters=company, settings=settings)
 
 
+def curve_of(spec: NetworkSpec, row: Mapping[str, Any], end: float, *, whole: bool = True) -> TrainingCurve:
+    """Read the loss curve of a network.
+
+    Args:
+        spec: of the network.
+        row: of ``trained``.
+        end: step up to which it is read.
+        whole: the step is the last one.
+
+    Returns:
+        The curve.
+    """
+    points = [(s, v) for s, v in zip(row["curve_steps"], row["curve_losses"], strict=True) if s <= end]
+    epoch = spec.size // min(spec.batch, spec.size)
+    reached = math.ceil(end) if row["reached"] and whole else None
+    return TrainingCurve(tuple(math.ceil(s) for s, _ in points), tuple(v for _, v in points), reached, end / epoch)
+
+
 def _seen(store: ZooStore, spec: NetworkSpec, data: ZooData, moment: float) -> tuple[Tensor, Tensor]:
-    """What the last layer reads, and the outputs, on the first training examples; a row a prediction."""
     steps, states = store.states(spec.key)
-    model = initial_network(spec, data)
-    weights = Weights.of(model).split(states[moment_index(steps, moment)])
-    head = model.get_submodule("head")
+    return seen_by(_network(spec, data, states[moment_index(steps, moment)]), data, spec.size)
+
+
+def seen_by(model: nn.Module, data: ZooData, size: int) -> tuple[Tensor, Tensor]:
+    """Read what the last layer is given, and the outputs, on the first training examples.
+
+    Args:
+        model: a network of a family: its last layer is ``head``.
+        data: that it was trained on.
+        size: training examples.
+
+    Returns:
+        A row a prediction.
+    """
     read: list[Tensor] = []
-    handle = head.register_forward_hook(lambda _m, args, _f: read.append(args[0].detach()))
+    handle = model.get_submodule("head").register_forward_hook(lambda _m, args, _f: read.append(args[0].detach()))
     try:
         with torch.no_grad():
-            f = _called(model, weights, data.x[: min(spec.size, ROWS)])
+            f: Tensor = model(data.x[: min(size, ROWS)])
     finally:
         handle.remove()
     return read[0].flatten(0, -2)[:ROWS], f.flatten(0, -2)[:ROWS]
 
 
-def _called(model: nn.Module, weights: dict[str, Tensor], x: Tensor) -> Tensor:
-    f: Tensor = torch.func.functional_call(model, weights, (x,))
-    return f
+def _network(spec: NetworkSpec, data: ZooData, state: Tensor) -> nn.Module:
+    model = initial_network(spec, data)
+    with torch.no_grad():
+        for name, values in Weights.of(model).split(state).items():
+            model.get_parameter(name).copy_(values)
+    return model.eval()
 
 
 def _measured_version(store: ZooStore, key: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from memspace.errors import DataError
 from memspace.zoo.counts.plateau import plateaus
 from memspace.zoo.layers import layer_table
+from memspace.zoo.nuisance import nuisance_table
 from memspace.zoo.store import TABLES, ZooStore, polars
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ SPECIFICATION = (
     "key", "zoo", "block", "configuration", "family", "data", "width", "depth", "rate", "batch", "decay", "dropout",
     "label_noise", "size", "optimiser", "seed", "start", "permuted", "parameters", "fitted",
 )  # fmt: skip
+ARRANGED = {"layer_costs": layer_table, "nuisance": nuisance_table}
 RESULTS = tuple(t for t in TABLES if t != "trained")
 
 
@@ -152,5 +154,9 @@ def _at(steps: Sequence[float], losses: Sequence[float], step: float) -> float:
 def _joined(store: ZooStore, name: str) -> pl.DataFrame | None:
     if name not in RESULTS:
         return None
-    rows = layer_table(store) if name == "layer_costs" else store.rows(name)
-    return _specification(store).join(rows, on="key", how="inner") if len(rows) else None
+    rows = ARRANGED[name](store) if name in ARRANGED else store.rows(name)
+    if not len(rows):
+        return None
+    specification = _specification(store)
+    twice = [c for c in rows.columns if c in specification.columns and c != "key"]  # a layer's parameters, for example
+    return specification.drop(twice).join(rows, on="key", how="inner")

@@ -156,7 +156,7 @@ class LossSurface:
         """
         task = self.task
         with evaluating(task.model), torch.enable_grad():
-            leaf = self.theta.to(task.dtype).requires_grad_()
+            leaf = self.theta.to(task.dtype, copy=True).requires_grad_()
             f = function_of_parameters(task, self.probe.x)(self.space.unpack(leaf))
             loss = self.loss_of(f.unsqueeze(0).double()).sum()
             (gradient,) = torch.autograd.grad(loss, leaf, create_graph=True)
