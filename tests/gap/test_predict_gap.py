@@ -17,6 +17,7 @@ from torch import nn
 
 import memspace
 from memspace.errors import DataError, TaskError
+from memspace.gap.domain import NetworkFacts
 from memspace.gap.file import save_gap_model
 from memspace.gap.fit import fit_gap
 from memspace.gap.model import GapModel
@@ -28,6 +29,7 @@ from memspace.zoo.measuring_settings import ZooSettings
 from memspace.zoo.store import ZooStore
 from tests.zoo.measured_networks import perceptron_task
 
+FACTS = NetworkFacts("categorical", 10)
 USED = ("generalisation.tic_gap", "margins.mean", "fisher.trace_over_examples", "norms.squared")
 SETTINGS = ZooSettings(examples=40, rows=400)
 
@@ -185,6 +187,26 @@ def store_of(folder: Path, numbers: dict[str, float]) -> ZooStore:
     ]
     store.add_rows("measured", "all", measured)
     return store
+
+
+def test_early_in_training_the_loss_of_then_is_taken_and_the_end_is_told(
+    tmp_path: Path, numbers: dict[str, float]
+) -> None:
+    store = store_of(tmp_path / "store", numbers)
+    rows = store.rows("measured")
+    early = rows.with_columns(
+        moment=pl.lit(0.1),
+        value=pl.when(pl.col("name") == "generalisation.train_loss").then(pl.col("value") * 1.2).otherwise("value"),
+    )
+    store.add_rows("measured", "all", pl.concat([rows, early]).to_dicts())
+    table, whole = gap_table(store, 0.1), gap_table(store)
+    assert table["train_loss"].to_numpy() == pytest.approx(1.2 * whole["train_loss"].to_numpy())
+    assert table["test_loss"].equals(whole["test_loss"])
+    made = calibrate_gap(store, moment=0.1)
+    result = made.predict({**numbers, "generalisation.train_loss": float(table["train_loss"][0])}, FACTS)
+    assert "told at 10% of the training, for its end" in result.how
+    assert result.test_loss == pytest.approx(3 * numbers["generalisation.train_loss"], rel=0.1)
+    assert result.gap == pytest.approx(result.test_loss - table["train_loss"][0])
 
 
 def test_a_store_is_calibrated_without_its_interventions(tmp_path: Path, numbers: dict[str, float]) -> None:

@@ -53,7 +53,7 @@ def fit_gap(
         group: column whose values are groups of networks; another group is to be predicted.
         level: of the intervals.
         law: name of the output law of all networks.
-        moment: share of the training at which the measures were taken; outcomes are those at the end.
+        moment: share of the training at which measures and ``train_loss`` were taken; ``test_loss`` is of the end.
         settings: of the measures.
         store: digest of where the networks lie.
 

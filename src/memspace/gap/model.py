@@ -29,7 +29,7 @@ class GapPrediction:
     """What to expect of a network.
 
     Args:
-        gap: test loss less training loss, nats per prediction.
+        gap: test loss less the training loss at the moment that it is told, nats per prediction.
         test_loss: nats per prediction.
         gap_interval: its ends; infinite where the calibration has too few groups for the level.
         test_loss_interval: likewise.
@@ -40,6 +40,7 @@ class GapPrediction:
         target: what the line tells.
         networks: of the calibration.
         groups: that these came in.
+        moment: share of the training at which it is told; the test loss is that at the end of the training.
         reliable: False where the network lies outside of what was calibrated, or the groups are too few.
         note: one sentence that says why.
     """
@@ -55,15 +56,17 @@ class GapPrediction:
     target: str
     networks: int
     groups: int
+    moment: float = 1.0
     reliable: bool = True
     note: str = ""
 
     @property
     def how(self) -> str:
         """What the interval is and rests on."""
+        early = "" if self.moment == 1 else f"; told at {self.moment:.0%} of the training, for its end"
         return (
             f"{self.level:.0%} interval for groups never seen (at least {self.guaranteed:.0%} whatever the "
-            f"distribution), calibrated on {self.networks} networks in {self.groups} groups"
+            f"distribution), calibrated on {self.networks} networks in {self.groups} groups{early}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -210,6 +213,7 @@ class GapModel:
             tier.target,
             self.networks,
             len(self.groups),
+            self.moment,
             not why,
             why,
         )

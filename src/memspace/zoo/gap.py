@@ -44,7 +44,8 @@ def gap_table(store: ZooStore, moment: float = 1.0, data_root: Path | None = Non
         data_root: where data sets lie; their number of outputs is read there.
 
     Returns:
-        A row a network, as :func:`memspace.gap.fit.fit_gap` takes it.
+        A row a network, as :func:`memspace.gap.fit.fit_gap` takes it. Of an earlier moment it has the training loss of
+        then, which is what a network has that is still being trained, and the test loss of the end.
 
     Raises:
         DataError: networks or their outcomes or measures are missing, or the data sets are not found.
@@ -56,6 +57,8 @@ def gap_table(store: ZooStore, moment: float = 1.0, data_root: Path | None = Non
         what = "the store holds no networks" if not len(table) else "its networks are not measured"
         raise DataError(what, where=str(store.folder), remedy="run `memspace zoo run` with the stage measures there")
     table = table.filter(column("reached") & (column("start") == "fresh") & ~column("permuted"))
+    if moment < 1:
+        table = table.with_columns(train_loss=column("generalisation.train_loss"))
     read = {name: data_of(name, data_root) for name in table["data"].unique().to_list()}
     return table.with_columns(
         column("size").alias(EXAMPLES),
