@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from memspace.verbs.zoo import TrainedZoo, WorkSettings, zoo
+from memspace.verbs.zoo import TrainedZoo, WorkSettings, train_zoo
 
 __all__ = ["trained"]
 
@@ -16,4 +16,4 @@ def trained(arguments: argparse.Namespace) -> TrainedZoo:
     """Train and measure the zoo, or what of it is missing."""
     name = "small" if arguments.small else "standard"
     settings = WorkSettings(workers=2, data_root=arguments.data_root, stages=("train", "outcomes", "measures"))
-    return zoo(name, out=OUT / f"zoo-{name}", settings=settings)
+    return train_zoo(name, out=OUT / f"zoo-{name}", settings=settings)

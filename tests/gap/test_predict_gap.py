@@ -9,7 +9,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -27,10 +26,10 @@ from memspace.zoo.measured import version_of
 from memspace.zoo.measuring import measure_network
 from memspace.zoo.measuring_settings import ZooSettings
 from memspace.zoo.store import ZooStore
+from tests.gap.around import USED, zoo_around
 from tests.zoo.measured_networks import perceptron_task
 
 FACTS = NetworkFacts("categorical", 10)
-USED = ("generalisation.tic_gap", "margins.mean", "fisher.trace_over_examples", "norms.squared")
 SETTINGS = ZooSettings(examples=40, rows=400)
 
 
@@ -46,27 +45,6 @@ def numbers(task: memspace.Task) -> dict[str, float]:
     measured = measure_network(task, settings=SETTINGS, only=PREDICTORS)
     sizes = {EXAMPLES: 80.0, PARAMETERS: float(sum(p.numel() for p in task.model.parameters()))}
     return {m.name: m.value for m in measured.measurements} | sizes
-
-
-def zoo_around(numbers: dict[str, float], spread: float = 0.2) -> pl.DataFrame:
-    """Networks in twelve groups whose measures lie around those of one; the gap goes with the TIC gap."""
-    r = np.random.default_rng(1)
-    n = 72
-    columns = {p: numbers[p] * np.exp(spread * r.standard_normal(n)) for p in (*USED, EXAMPLES, PARAMETERS)}
-    train = numbers["generalisation.train_loss"]
-    noise = np.exp(0.05 * r.standard_normal(n))
-    ratio = 3 * (columns["generalisation.tic_gap"] / numbers["generalisation.tic_gap"]) ** 0.5
-    return pl.DataFrame(
-        {
-            **columns,
-            "block": [f"star {k // 6}" for k in range(n)],
-            "train_loss": np.full(n, train),
-            "generalisation.train_loss": np.full(n, train),
-            "test_loss": train * ratio * noise,
-            "outputs": np.full(n, 10),
-            "sequence": np.zeros(n, bool),
-        }
-    )
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 
 Floats = NDArray[np.float64]
 
@@ -21,8 +21,8 @@ def grid(levels: Sequence[int], seeds: int = 1) -> dict[str, NDArray[np.int64]]:
     return {**{f"k{i}": rows[:, i] for i in range(len(levels))}, "seed": rows[:, -1]}
 
 
-def design(levels: Sequence[int], **options: Any) -> Design:
-    return Design(tuple(f"k{i}" for i in range(len(levels))), seed="seed", **options)
+def design(levels: Sequence[int], **options: Any) -> JudgingDesign:
+    return JudgingDesign(tuple(f"k{i}" for i in range(len(levels))), seed="seed", **options)
 
 
 def table(knobs: dict[str, Any], gap: Any, **measures: Any) -> pl.DataFrame:

@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 
 from memspace.errors import SettingsError
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.environments import SignError, sign_error
 from memspace.value import Absent
 from tests.judging.made import correlated, design, grid, table
 
 
-def _judged(networks: pl.DataFrame, d: Design, measure: str = "m", **options: object) -> SignError:
+def _judged(networks: pl.DataFrame, d: JudgingDesign, measure: str = "m", **options: object) -> SignError:
     result = sign_error(networks, measure, d, **options)  # type: ignore[arg-type]
     assert isinstance(result, SignError)
     return result

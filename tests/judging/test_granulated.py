@@ -12,7 +12,7 @@ from scipy import stats
 from memspace.judging.granulated import Granulated, granulated, knob_groups
 from memspace.judging.kendall import kendall
 from memspace.judging.resampling import Correlation
-from memspace.judging.tables import Rows, rows_of
+from memspace.judging.tables import NetworkRows, rows_of
 from memspace.value import Absent, Value
 from tests.judging.made import correlated, design, grid, table
 
@@ -76,7 +76,7 @@ def test_two_of_many_values_are_no_group() -> None:
     knobs = grid([4, 4])
     keep = (knobs["k1"] < 2) | (knobs["k0"] == 0)
     rows = rows_of(table(knobs, np.arange(16.0), m=np.arange(16.0) ** 2).filter(pl.Series(keep)), "m", design([4, 4]))
-    assert isinstance(rows, Rows)
+    assert isinstance(rows, NetworkRows)
     assert [len(g) for g in knob_groups(rows, 1)] == [4]
     assert [len(g) for g in knob_groups(rows, 0)] == [4, 4]
 

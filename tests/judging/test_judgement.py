@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memspace.errors import DataError, MissingPackageError, SettingsError
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.judgement import judge
 from memspace.judging.multiplicity import adjusted
 from memspace.judging.prediction import Prediction
@@ -133,7 +133,7 @@ DESIGNS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", DESIGNS)
 def test_designs_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
-        Design(**options)
+        JudgingDesign(**options)
 
 
 def test_other_tables_and_a_missing_polars_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.kendall import block_sums, compare, kendall, pair_signs, quadratic
 from memspace.judging.resampling import Correlation, Resamples
 from memspace.value import Absent, Value
@@ -182,5 +182,5 @@ def test_a_thousand_networks_take_less_than_a_second_each() -> None:
     import time
 
     start = time.process_time()
-    kendall(networks, "m", Design(("k0",)))
+    kendall(networks, "m", JudgingDesign(("k0",)))
     assert time.process_time() - start < 3

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.partial import Partial, partial
 from memspace.judging.resampling import Correlation
 from memspace.value import Absent
@@ -30,7 +30,7 @@ def _networks(seed: int = 0) -> pl.DataFrame:
 
 
 def _judged(networks: pl.DataFrame, given: list[str]) -> tuple[Correlation, Correlation]:
-    result = partial(networks, "m", Design(("k0",)), given=given)
+    result = partial(networks, "m", JudgingDesign(("k0",)), given=given)
     assert isinstance(result, Partial)
     assert isinstance(result.kendall, Correlation)
     assert isinstance(result.spearman, Correlation)
@@ -88,7 +88,7 @@ def test_words_are_strata_and_columns() -> None:
 def test_by_default_all_knobs_and_the_training_loss_are_given() -> None:
     c = _columns()
     networks = table({"z": c["z"], "w": c["w"]}, c["gap"], m=c["m"])
-    result = partial(networks, "m", Design(("z", "w")))
+    result = partial(networks, "m", JudgingDesign(("z", "w")))
     assert isinstance(result, Partial)
     assert result.given == ("z", "w", "train_loss")
     assert isinstance(result.spearman, Correlation)
@@ -99,11 +99,11 @@ def test_by_default_all_knobs_and_the_training_loss_are_given() -> None:
 
 def test_what_the_columns_settle_is_absent() -> None:
     networks = _networks().with_columns(copy=pl.col("m").exp())
-    result = partial(networks, "m", Design(("k0",)), given=["copy"])
+    result = partial(networks, "m", JudgingDesign(("k0",)), given=["copy"])
     assert isinstance(result, Partial)
     assert isinstance(result.kendall, Absent)
     assert isinstance(result.spearman, Absent)
-    assert isinstance(partial(networks, "m", Design(("k0",)), given=["nowhere"]), Absent)
+    assert isinstance(partial(networks, "m", JudgingDesign(("k0",)), given=["nowhere"]), Absent)
 
 
 def test_intervals_cover() -> None:
@@ -122,7 +122,7 @@ def test_networks_that_lack_a_knob_stay_and_are_compared_with_each_other() -> No
     shift = np.where(lacks, 30.0, 0.0)
     depth = pl.Series(np.arange(N) % 5).set(pl.Series(lacks), None)
     networks = table({"k0": np.arange(N)}, c["gap"] + shift, m=c["m"] - shift).with_columns(depth=depth)
-    d = Design(("k0", "depth"))
+    d = JudgingDesign(("k0", "depth"))
     result = partial(networks, "m", d, given=["depth"])
     assert isinstance(result, Partial)
     assert isinstance(result.kendall, Correlation)

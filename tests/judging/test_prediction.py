@@ -9,7 +9,7 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression, Ridge
 
 from memspace.errors import SettingsError
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.features import knob_features, measure_features
 from memspace.judging.kendall import kendall
 from memspace.judging.prediction import Change, Prediction, compare_predictions, predict_out_of_sample
@@ -19,7 +19,7 @@ from memspace.value import Absent
 from tests.judging.made import correlated, table
 
 WIDTHS, BATCHES = (8, 16, 32, 64, 128), (16, 64, 256, 1024)
-DESIGN = Design(("width", "batch"), seed="seed", left_out="width")
+DESIGN = JudgingDesign(("width", "batch"), seed="seed", left_out="width")
 
 
 def _knobs(seeds: int = 3) -> dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]]:
@@ -88,7 +88,7 @@ def test_many_columns_are_shrunk() -> None:
     rng = np.random.default_rng(2)
     knobs = {f"n{i}": rng.random(60) + 1 for i in range(7)}
     gap = rng.standard_normal(60)
-    d = Design((*knobs, "width"), left_out="width")
+    d = JudgingDesign((*knobs, "width"), left_out="width")
     networks = table(knobs | {"width": _knobs()["width"]}, gap)
     chosen = predict_out_of_sample(networks, [], d)
     plain = predict_out_of_sample(networks, [], d, model="least squares")
@@ -166,7 +166,7 @@ def test_a_family_left_out_has_the_mean_of_the_others(model: str) -> None:
     level = np.repeat([0.0, 3.0, 9.0], [20, 40, 30])
     width = 2.0 ** (np.arange(90) % 10)
     networks = table({"family": family, "width": width}, np.log(width) + level)
-    result = predict_out_of_sample(networks, [], Design(("family", "width")), model=model)  # type: ignore[arg-type]
+    result = predict_out_of_sample(networks, [], JudgingDesign(("family", "width")), model=model)  # type: ignore[arg-type]
     assert isinstance(result, Prediction)
     off = result.column.to_numpy() - np.log(width) - level
     for name, expected in (("mlp", 6.0), ("cnn", 4.5 - 3.0), ("rnn", 1.5 - 9.0)):
@@ -194,7 +194,7 @@ def test_infinite_values_are_left_out_and_one_group_is_no_test() -> None:
     m[3] = np.inf
     networks = table(_knobs(), rng.random(60), m=m)
     assert _predicted(networks, "m").rmse.n == 59
-    alone = predict_out_of_sample(networks.filter(pl.col("width") == 8), "m", Design(("width", "batch")))
+    alone = predict_out_of_sample(networks.filter(pl.col("width") == 8), "m", JudgingDesign(("width", "batch")))
     assert isinstance(alone, Absent)
     with pytest.raises(SettingsError, match="nothing to predict"):
         predict_out_of_sample(networks, [], DESIGN, knobs=False)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from memspace.measures.predictors.chains import Gaussian
+from memspace.measures.predictors.chains import QuadraticPart
 from memspace.measures.predictors.mixing import mixing
 
 
@@ -52,12 +52,12 @@ def test_draws_that_do_not_move_have_no_error() -> None:
 def test_the_reference_is_the_gaussian_of_its_precision() -> None:
     generator = torch.Generator().manual_seed(0)
     directions = torch.linalg.qr(torch.randn(7, 3, generator=generator, dtype=torch.float64)).Q.t()
-    reference = Gaussian(0.5, directions, torch.tensor([4.0, 1.0, 0.0], dtype=torch.float64))
+    reference = QuadraticPart(0.5, directions, torch.tensor([4.0, 1.0, 0.0], dtype=torch.float64))
     precision = 0.5 * torch.eye(7, dtype=torch.float64) + directions.t() * reference.added @ directions
     x = torch.randn(2, 7, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(reference.covariance(x), x @ torch.linalg.inv(precision))
     torch.testing.assert_close(reference.root(reference.root(x)), reference.covariance(x))
     torch.testing.assert_close(reference.energy(x), (x @ precision * x).sum(1) / 2)
-    plain = Gaussian(0.5, directions[:0], reference.added[:0])
+    plain = QuadraticPart(0.5, directions[:0], reference.added[:0])
     torch.testing.assert_close(plain.covariance(x), 2 * x)
     torch.testing.assert_close(plain.energy(x), x.square().sum(1) / 4)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from memspace.measures.predictors import hessian, sharpness
 from memspace.measures.predictors.ascent import ascend, reaching, slope_at_weights
 from memspace.measures.predictors.crossing import crossing
-from memspace.measures.predictors.hessian import LastLayer, LossCurvature, weighted_curvatures
+from memspace.measures.predictors.hessian import LastLayerWeights, LossCurvature, weighted_curvatures
 from memspace.measures.predictors.loss_surface import LossSurface, sample_size
 from memspace.measures.predictors.sharpness import AverageRise, bound_term
 from memspace.task.likelihood import Categorical, Poisson
@@ -197,8 +197,8 @@ def test_layers_without_a_second_derivative_have_no_curvature() -> None:
 def test_relative_flatness_is_its_definition(seed: int) -> None:
     task = fitted_task(seed, width=4, steps=30)
     workspace = workspace_of(task)
-    layer = workspace.get(LastLayer)
-    assert isinstance(layer, LastLayer)
+    layer = workspace.get(LastLayerWeights)
+    assert isinstance(layer, LastLayerWeights)
     x, y, law = layer.features, surface_of(task).probe.y, Categorical()
     bias = task.model[4].bias.detach()
     h = torch.func.hessian(lambda w: law.nll(x @ w.t() + bias, y).mean())(layer.weight)
@@ -217,7 +217,7 @@ def test_wide_and_narrow_last_layers_take_the_same_sum() -> None:
         p = torch.softmax(phi @ w.t(), 1)
         h = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
         expected = torch.einsum("nst,sk,tk->n", h, w, w) * phi.square().sum(1)
-        torch.testing.assert_close(weighted_curvatures(law, LastLayer(phi, phi @ w.t(), w)), expected)
+        torch.testing.assert_close(weighted_curvatures(law, LastLayerWeights(phi, phi @ w.t(), w)), expected)
 
 
 def test_outputs_that_are_no_linear_layer_s_have_no_relative_flatness() -> None:

@@ -17,8 +17,15 @@ import memspace
 from memspace import Measurement, Task, Unmeasured
 from memspace.display import Shown
 from memspace.errors import MissingPackageError, SettingsError
+from memspace.gap.fit import fit_gap
+from memspace.gap.predictors import EXAMPLES, PARAMETERS, PREDICTORS
+from memspace.zoo.gap import settings_of
+from memspace.zoo.measuring_settings import ZooSettings
 from tests.claims.examples import PAIRS, locked, stored
 from tests.claims.synthetic import zoo
+from tests.gap.around import zoo_around
+from tests.zoo.made import made_store
+from tests.zoo.measured_networks import perceptron_task
 
 X = torch.randn(60, 4, generator=torch.Generator().manual_seed(3))
 Y = (X @ torch.randn(4, 3, generator=torch.Generator().manual_seed(4))).argmax(1)
@@ -77,6 +84,33 @@ def judged() -> memspace.ClaimResults:
         return memspace.judge_claims(store=stored(Path(folder) / "store", zoo(3)), registered=registered)
 
 
+def told_gap() -> memspace.PredictedGap:
+    settings = ZooSettings(examples=40, rows=400)
+    network = perceptron_task(n=80, width=8, steps=30)
+    measured = memspace.measure_network(network, settings=settings, only=PREDICTORS)
+    sizes = {EXAMPLES: 80.0, PARAMETERS: float(sum(p.numel() for p in network.model.parameters()))}
+    numbers = {m.name: m.value for m in measured.measurements} | sizes
+    calibration = fit_gap(zoo_around(numbers), settings=settings_of(settings))
+    return memspace.predict_gap(network, calibration=calibration)
+
+
+def judged_zoo() -> memspace.JudgedZoo:
+    with tempfile.TemporaryDirectory() as folder:
+        return memspace.judge_zoo(made_store(Path(folder) / "store"), measures=["fisher.trace"], draws=20)
+
+
+def trained_zoo() -> memspace.TrainedZoo:
+    with tempfile.TemporaryDirectory() as folder:
+        declared = made_store(Path(folder) / "store").parent / "one.toml"
+        centre = (
+            'family = "mlp", data = "digits", width = 8, depth = 1, rate = 1.0, batch = 16, decay = 0.0, dropout = 0.0'
+        )
+        rest = 'label_noise = 0.0, size = 50, optimiser = "adam", target = 1.5, most = 50'
+        declared.write_text(f"[[star]]\nseeds = [0]\ncentre = {{ {centre}, {rest} }}\n")
+        settings = memspace.WorkSettings(1, stages=("train",))
+        return memspace.train_zoo(declared, out=Path(folder) / "trained", settings=settings)
+
+
 ATTACK = memspace.AttackSettings(10, memspace.AttackSearch(steps=2, restarts=0, bisections=2), draws=1)
 CAPACITY = memspace.CapacitySettings((1.0,), seeds=2, steps=5, doublings=0)
 # result class: how one is made, and its tables besides the quantities
@@ -101,6 +135,10 @@ RESULTS = {
     ),
     "InputStudy": (lambda: memspace.attack(task(), settings=ATTACK), {"examples"}),
     "ClaimResults": (judged, {"verdicts"}),
+    "PredictedGap": (told_gap, {"drivers"}),
+    "JudgedZoo": (judged_zoo, {"judged"}),
+    "TrainedZoo": (trained_zoo, {"blocks"}),
+    "NetworkMeasures": (lambda: memspace.measure_network(linear()), {"layers"}),
     "PrunedNetwork": (lambda: memspace.prune(task(), 0.5, method="magnitude"), set()),
     "Measurement": (lambda: Measurement("a.b", 1.234, "nats", "counted", 3, (1.1, 1.4)), set()),
     "Unmeasured": (lambda: Unmeasured("a.b", "there is none", "give some"), set()),

@@ -64,7 +64,7 @@ class Block(nn.Module):
         return h + self.mix(self.second(h))
 
 
-class Transformer(nn.Module):
+class TokenTransformer(nn.Module):
     """Blocks over token and place embeddings; classes of the mean state, or of the next token at every position."""
 
     def __init__(self, tokens: int, length: int, width: int, classes: int, causal: bool, blocks: int = 1) -> None:
@@ -161,7 +161,7 @@ def transformer_task(
 ) -> Task:
     """One block of a transformer on the same sequences."""
     x, y = _tokens(n, 10, 40, seed)
-    return _trained(lambda: Transformer(40, 10, width, 2, False), x, y, steps, "transformer", seed, dtype)
+    return _trained(lambda: TokenTransformer(40, 10, width, 2, False), x, y, steps, "transformer", seed, dtype)
 
 
 def character_task(
@@ -170,7 +170,7 @@ def character_task(
     """A causal transformer that predicts the next of 30 characters at 16 positions; two blocks."""
     steps_of = torch.randint(1, 4, (n, 17), generator=torch.Generator().manual_seed(seed)).cumsum(1) % 30
     x, y = steps_of[:, :-1], steps_of[:, 1:]
-    return _trained(lambda: Transformer(30, 16, width, 30, True, 2), x, y, steps, "character", seed, dtype)
+    return _trained(lambda: TokenTransformer(30, 16, width, 30, True, 2), x, y, steps, "character", seed, dtype)
 
 
 FAMILIES: Mapping[str, Callable[..., Task]] = {

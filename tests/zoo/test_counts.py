@@ -19,7 +19,7 @@ from memspace.task.data import Data
 from memspace.task.likelihood import Categorical
 from memspace.task.task import Task
 from memspace.value import Absent
-from memspace.verbs.zoo import WorkSettings, zoo
+from memspace.verbs.zoo import WorkSettings, train_zoo
 from memspace.zoo.counts.control import threshold_units
 from memspace.zoo.counts.curvature import LabelCurvature, label_curvature
 from memspace.zoo.counts.network import count_memory
@@ -300,7 +300,7 @@ vary = { size = [40] }
 """
     (tmp_path / "tiny.toml").write_text(text)
     settings = WorkSettings(1, stages=("train", "capacity"))
-    made = zoo(tmp_path / "tiny.toml", out=tmp_path / "zoo", settings=settings)
+    made = train_zoo(tmp_path / "tiny.toml", out=tmp_path / "zoo", settings=settings)
     table = ZooResults([made.store]).table("capacity")
     assert table.height == 2
     assert {"family", "width", "stored_bits", "information_bits_at_evidence"} <= set(table.columns)
@@ -309,8 +309,8 @@ vary = { size = [40] }
     assert agreement(table, judged, Sampling(("key",), ("mlp",))).networks == 2
     assert ZooResults([made.store]).table("plateau")["networks"].to_list() == [2]
     files = {p: p.stat().st_mtime_ns for p in (tmp_path / "zoo" / "capacity").iterdir()}
-    zoo(tmp_path / "tiny.toml", out=tmp_path / "zoo", settings=settings)
+    train_zoo(tmp_path / "tiny.toml", out=tmp_path / "zoo", settings=settings)
     assert files == {p: p.stat().st_mtime_ns for p in (tmp_path / "zoo" / "capacity").iterdir()}
     (tmp_path / "tiny.toml").write_text(text.replace("counted = true\n", ""))
-    zoo(tmp_path / "tiny.toml", out=tmp_path / "other", settings=settings)
+    train_zoo(tmp_path / "tiny.toml", out=tmp_path / "other", settings=settings)
     assert not ZooStore(tmp_path / "other").names("capacity")

@@ -15,7 +15,7 @@ import pytest
 
 from memspace.errors import DataError, MemspaceError, WorkerError
 from memspace.passes.processes import PeerFailedError
-from memspace.verbs.zoo import WorkSettings, zoo
+from memspace.verbs.zoo import WorkSettings, train_zoo
 from memspace.zoo.declaration import load_zoo
 from memspace.zoo.engine import run_local
 from memspace.zoo.store import ZooStore
@@ -104,11 +104,11 @@ def test_a_killed_process_is_one_sentence_and_the_second_run_completes(tiny: Pat
     killer.join()
     there = {p.name: p.stat().st_mtime_ns for p in (folder / "trained").glob("*.parquet")}
     assert 0 < len(there) < 12
-    store = zoo(tiny, out=folder, settings=WorkSettings(workers=1, stages=("train",))).store
+    store = train_zoo(tiny, out=folder, settings=WorkSettings(workers=1, stages=("train",))).store
     after = {p.name: p.stat().st_mtime_ns for p in (folder / "trained").glob("*.parquet")}
     assert len(after) == 12
     assert {n: after[n] for n in there} == there
-    reference = zoo(tiny, out=tmp_path / "reference", settings=WorkSettings(workers=1, stages=("train",))).store
+    reference = train_zoo(tiny, out=tmp_path / "reference", settings=WorkSettings(workers=1, stages=("train",))).store
     assert store.digest() == reference.digest()
 
 

@@ -18,7 +18,7 @@ from memspace.measures.spectrum import layer_table
 from memspace.metric.fisher import build
 from memspace.value import Value
 from memspace.zoo import measuring
-from memspace.zoo.measuring import ALL_MEASURES, GROUPS, Measures, ZooSettings, measure_network
+from memspace.zoo.measuring import ALL_MEASURES, GROUPS, NetworkMeasures, ZooSettings, measure_network
 from tests.zoo.measured_networks import FAMILIES, character_task, perceptron_task
 
 
@@ -35,7 +35,7 @@ ELSEWHERE = {"action.over_straight_line", "action.straight_line_length"}  # of a
 DECLARED = {d.name: d for d in map(declaration_of, ALL_MEASURES) if isinstance(d, MeasureDeclaration)}
 
 
-def _by_name(found: Measures) -> dict[str, Measurement]:
+def _by_name(found: NetworkMeasures) -> dict[str, Measurement]:
     return {m.name: m for m in found.measurements}
 
 

@@ -26,7 +26,7 @@ from memspace.zoo.registry import ZooData
 from memspace.zoo.results import ZooResults
 from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.store import ZooStore
-from memspace.zoo.training.group import Trained, train_group
+from memspace.zoo.training.group import TrainedNetwork, train_group
 from tests.zoo.test_training import data_for, spec_of
 
 SLOW = ("learning_coefficient", "pac_bayes", "hessian")  # and none of them is invariant as it is estimated
@@ -125,6 +125,6 @@ def test_moves_are_pairs_that_differ_in_one_small_change(tmp_path: Path) -> None
     assert fragility(moves)["reason"][0] == "3 networks were changed, fewer than 8"
 
 
-def _pretended(spec: NetworkSpec, *, reached: bool) -> Trained:
+def _pretended(spec: NetworkSpec, *, reached: bool) -> TrainedNetwork:
     states = ((0.0, torch.zeros(3)), (5.0, torch.ones(3)))
-    return Trained(spec, reached, 5, 0.4, 1.0, ((0.0, 1.0), (5.0, 0.4)), states)
+    return TrainedNetwork(spec, reached, 5, 0.4, 1.0, ((0.0, 1.0), (5.0, 0.4)), states)

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from memspace.verbs.zoo import WorkSettings, zoo
+from memspace.verbs.zoo import WorkSettings, train_zoo
 
 PAGE = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text(encoding="utf-8")
 
@@ -20,7 +20,7 @@ def _block(language: str) -> str:
 def test_the_declaration_trains_and_the_query_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(_block("toml"))
-    results = zoo("mine.toml", out="runs/mine", settings=WorkSettings(workers=1, stages=("train", "outcomes")))
+    results = train_zoo("mine.toml", out="runs/mine", settings=WorkSettings(workers=1, stages=("train", "outcomes")))
     names: dict[str, object] = {}
     exec(compile(_block("python"), "zoo.md", "exec"), names)
     expected = results.store.table().filter("reached").group_by("width").agg(pl.col("train_loss", "test_loss").mean())

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from memspace.errors import DataError, MissingPackageError, WorkerError
-from memspace.verbs.zoo import WorkSettings, zoo
+from memspace.verbs.zoo import WorkSettings, train_zoo
 from memspace.zoo import ray_engine
 from memspace.zoo.engine import ENGINES
 from tests.zoo.declared import SLOW, TINY
@@ -51,9 +51,9 @@ def test_a_killed_process_changes_no_bit_of_the_store(ray: Any, tiny: Path, tmp_
     workers = [path.suffix for path in pieces[0].marks.glob("1.*")]
     assert len(workers) == 2  # the killed one, and the one that did the piece again
     settings = WorkSettings(engine="ray", stages=("train", "outcomes"))
-    store = zoo(tiny, out=folder, settings=settings).store
+    store = train_zoo(tiny, out=folder, settings=settings).store
     assert ray.is_initialized()  # who was connected stays so
-    reference = zoo(tiny, out=tmp_path / "reference", settings=replace(settings, workers=1, engine="local")).store
+    reference = train_zoo(tiny, out=tmp_path / "reference", settings=replace(settings, workers=1, engine="local")).store
     assert len(store.trained_keys()) == 12
     assert store.digest() == reference.digest()
     for key in reference.trained_keys():
@@ -89,7 +89,7 @@ def test_without_ray_one_sentence_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'memspace\[ray\]'"):
-        zoo(tiny, out=tmp_path / "store", settings=WorkSettings(engine="ray"))
+        train_zoo(tiny, out=tmp_path / "store", settings=WorkSettings(engine="ray"))
 
 
 def test_a_cluster_that_does_not_answer_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

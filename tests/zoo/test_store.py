@@ -16,7 +16,7 @@ import pytest
 
 from memspace.claims.population import Population
 from memspace.errors import DataError, RunFolderError, SettingsError
-from memspace.verbs.zoo import WorkSettings, zoo
+from memspace.verbs.zoo import WorkSettings, train_zoo
 from memspace.zoo.declaration import load_zoo, shipped_zoos
 from memspace.zoo.results import ZooResults, is_zoo
 from memspace.zoo.store import ZooStore
@@ -89,17 +89,17 @@ def test_an_unknown_family_is_refused_before_anything_is_trained(tmp_path: Path)
     path = tmp_path / "faulty.toml"
     path.write_text(TINY.replace('family = "mlp"', 'family = "kan"'))
     with pytest.raises(SettingsError, match="kan"):
-        zoo(path, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train", "outcomes")))
+        train_zoo(path, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train", "outcomes")))
 
 
 def test_a_second_run_trains_nothing_and_a_change_trains_only_what_it_must(declared: Path, tmp_path: Path) -> None:
     settings = WorkSettings(workers=1, stages=("train", "outcomes"))
-    first = zoo(declared, out=tmp_path / "store", settings=settings)
+    first = train_zoo(declared, out=tmp_path / "store", settings=settings)
     times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "store" / "trained").iterdir()}
     assert len(times) == 12
-    zoo(declared, out=tmp_path / "store", settings=settings)
+    train_zoo(declared, out=tmp_path / "store", settings=settings)
     declared.write_text(TINY.replace("size = [150]", "size = [150, 160]"))
-    again = zoo(declared, out=tmp_path / "store", settings=settings)
+    again = train_zoo(declared, out=tmp_path / "store", settings=settings)
     after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "store" / "trained").iterdir()}
     assert len(after) == 14
     assert {n: after[n] for n in times} == times
@@ -108,7 +108,9 @@ def test_a_second_run_trains_nothing_and_a_change_trains_only_what_it_must(decla
 
 
 def test_outcomes_join_networks_and_a_packed_copy_says_the_same(declared: Path, tmp_path: Path) -> None:
-    store = zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train", "outcomes"))).store
+    store = train_zoo(
+        declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train", "outcomes"))
+    ).store
     table = store.table()
     assert len(table) == 12
     assert (table["train_loss"] - 0.5).abs().max() < 1e-3
@@ -122,7 +124,7 @@ def test_outcomes_join_networks_and_a_packed_copy_says_the_same(declared: Path, 
 
 
 def test_a_damaged_file_is_one_sentence(declared: Path, tmp_path: Path) -> None:
-    store = zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train",))).store
+    store = train_zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train",))).store
     next((tmp_path / "store" / "trained").iterdir()).write_bytes(b"PAR1")
     with pytest.raises(RunFolderError, match="damaged"):
         store.rows("trained")
@@ -173,7 +175,7 @@ def test_killed_twenty_times_at_random_no_network_is_lost_or_repeated(declared: 
         seen = now
     process = _started(declared, folder)
     assert process.wait(timeout=240) == 0
-    reference = zoo(
+    reference = train_zoo(
         declared, out=tmp_path / "reference", settings=WorkSettings(workers=1, stages=("train", "outcomes"))
     ).store
     store = ZooStore(folder)
@@ -186,7 +188,7 @@ def test_two_writers_at_once_leave_one_store(declared: Path, tmp_path: Path) -> 
     folder = tmp_path / "store"
     processes = [_started(declared, folder) for _ in range(2)]
     assert [p.wait(timeout=240) for p in processes] == [0, 0]
-    reference = zoo(
+    reference = train_zoo(
         declared, out=tmp_path / "reference", settings=WorkSettings(workers=1, stages=("train", "outcomes"))
     ).store
     assert ZooStore(folder).digest() == reference.digest()
@@ -194,14 +196,14 @@ def test_two_writers_at_once_leave_one_store(declared: Path, tmp_path: Path) -> 
 
 
 def test_tables_of_a_store_are_what_claims_are_judged_on(declared: Path, tmp_path: Path) -> None:
-    store = zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train",))).store
+    store = train_zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train",))).store
     results = ZooResults([store])
     population = Population(families=("mlp",), zoo="tiny", fitted=True, moment=1.0)
     assert is_zoo(tmp_path / "store")
     assert not results.has_results(population)  # a training loss is no outcome
     with pytest.raises(DataError, match="no table"):
         results.table()
-    zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("outcomes",)))
+    train_zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("outcomes",)))
     assert results.has_results(population)
     assert not results.has_results(replace(population, families=("conv",)))
     table = population.select(results.table())

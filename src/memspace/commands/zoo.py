@@ -52,12 +52,12 @@ class JudgeOptions:
 @command(group="zoo", goes_on=True)
 def run(chosen: ZooOptions, output: Output, name: Name = "standard", out: Store = None) -> None:
     """Train a zoo's networks to one training loss, and measure them; what the store holds is not repeated."""
-    from memspace.verbs.zoo import WorkSettings, zoo
+    from memspace.verbs.zoo import WorkSettings, train_zoo
 
     stages = tuple(s.strip() for s in chosen.stages.split(",") if s.strip())
     settings = WorkSettings(chosen.workers, chosen.engine, chosen.data_root, stages)
     with watching(Terminal(stderr=True), output.silent) as progress:
-        results = zoo(name, out=_folder(name, out), settings=settings, progress=progress)
+        results = train_zoo(name, out=_folder(name, out), settings=settings, progress=progress)
     tell(output, results.to_dict(), lambda console: _summarise(results, console))
 
 

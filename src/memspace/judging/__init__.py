@@ -2,7 +2,7 @@
 
 The table is a polars frame with one row a network: columns of hyper-parameters (*knobs*), of outcomes
 (``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``) and one a measure, null where it is absent. A
-:class:`~memspace.judging.design.Design` says which columns are knobs. Every statistic is one function of
+:class:`~memspace.judging.design.JudgingDesign` says which columns are knobs. Every statistic is one function of
 ``(table, measure, design)`` in a file of its own, and returns :class:`~memspace.value.Absent` with the reason where the
 table cannot carry it:
 

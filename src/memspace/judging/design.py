@@ -8,14 +8,14 @@ from typing import Literal
 from memspace.arguments import check_fields
 from memspace.errors import SettingsError
 
-__all__ = ["GAPS", "Design"]
+__all__ = ["GAPS", "JudgingDesign"]
 
 # Columns whose difference, first less second, is the gap: positive where test data fare worse.
 GAPS = {"loss": ("test_loss", "train_loss"), "accuracy": ("train_accuracy", "test_accuracy")}
 
 
 @dataclass(frozen=True)
-class Design:
+class JudgingDesign:
     """How the networks of a table were made, and the gap that is judged.
 
     Networks that agree in every knob are one *configuration*; they differ by their seed. Configurations, not
@@ -42,7 +42,7 @@ class Design:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        where = "memspace.judging.Design"
+        where = "memspace.judging.JudgingDesign"
         object.__setattr__(self, "knobs", tuple(self.knobs))
         object.__setattr__(self, "given", tuple(self.given))
         if not self.knobs or len(set(self.knobs)) < len(self.knobs):

@@ -8,7 +8,7 @@ As in the paper and its published code, a pair counts by how surely its gaps dif
 v = Π (1 − 2 exp(−Δ²/8σ²))₊ over its two networks, where Hoeffding's inequality gives σ² = 1/(4·tested) for a gap of
 accuracy and the difference of gaps is Δ. An environment counts where its effective sample size (Σw)²/Σw² is at least
 12. The 90th percentile counts every environment in both directions. Beyond the paper, σ may be a column of standard
-errors (``Design.error``), for a gap of loss too; without either all pairs count alike.
+errors (``JudgingDesign.error``), for a gap of loss too; without either all pairs count alike.
 
 The paper's environments are pairs of configurations, so 12 pairs need four seeds of each. With fewer seeds there are
 environments of ``"settings"``: the same two settings of a knob wherever the other knobs agree.
@@ -30,9 +30,9 @@ from scipy.stats import rankdata
 
 from memspace.errors import SettingsError
 from memspace.intervals import of_share
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.resampling import DRAWS, Resamples
-from memspace.judging.tables import Rows, frames, rows_of
+from memspace.judging.tables import NetworkRows, frames, rows_of
 from memspace.value import Absent, Value
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class _Pairs:
 def sign_error(
     table: pl.DataFrame,
     measure: str,
-    design: Design,
+    design: JudgingDesign,
     *,
     direction: Literal[1, -1] = 1,
     environments: Literal["configurations", "settings"] = "configurations",
@@ -144,7 +144,7 @@ def sign_error(
     return SignError(mean, resamples.percentiles(ninety, n), top, named, int(total - chosen.sum()))
 
 
-def _pairs(rows: Rows, direction: int, by_setting: bool, differ: int) -> _Pairs | None:
+def _pairs(rows: NetworkRows, direction: int, by_setting: bool, differ: int) -> _Pairs | None:
     """All pairs of networks whose configurations differ in few knobs, by environment."""
     s = rows.settings
     moved = np.zeros((len(s), len(s)), np.int16)
@@ -173,7 +173,7 @@ def _pairs(rows: Rows, direction: int, by_setting: bool, differ: int) -> _Pairs 
     return _Pairs(first, second, weight, error, of, ends, environment, example, disjoint)
 
 
-def _weight(rows: Rows, first: Codes, second: Codes) -> Floats:
+def _weight(rows: NetworkRows, first: Codes, second: Codes) -> Floats:
     """How surely the gaps of two networks differ, above one half."""
     design = rows.design
     if design.error is not None:
@@ -253,7 +253,7 @@ def _never_sure(value: Value, pairs: int) -> Value:
 
 
 def _named(
-    rows: Rows, pairs: _Pairs, chosen: NDArray[np.bool_], errors: Floats, size: Floats, by_setting: bool
+    rows: NetworkRows, pairs: _Pairs, chosen: NDArray[np.bool_], errors: Floats, size: Floats, by_setting: bool
 ) -> pl.DataFrame:
     """The table of environments, the worst first."""
     polars = frames()

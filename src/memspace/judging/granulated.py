@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.kendall import pair_signs, tau_b
 from memspace.judging.resampling import Correlation, Jackknife
-from memspace.judging.tables import Rows, rows_of, settings
+from memspace.judging.tables import NetworkRows, rows_of, settings
 from memspace.value import Absent, Value
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Granulated:
 
 
 def granulated(
-    table: pl.DataFrame, measure: str, design: Design, *, seeds: Literal["pooled", "apart"] = "pooled"
+    table: pl.DataFrame, measure: str, design: JudgingDesign, *, seeds: Literal["pooled", "apart"] = "pooled"
 ) -> Granulated | Absent:
     """Compute granulated τ of a measure with the gap.
 
@@ -102,7 +102,7 @@ def granulated(
     return Granulated(correlation, knobs, counts)
 
 
-def knob_groups(rows: Rows, knob: int, *, apart: bool = False) -> list[Codes]:
+def knob_groups(rows: NetworkRows, knob: int, *, apart: bool = False) -> list[Codes]:
     """List the groups of networks in which a single knob varies.
 
     Args:
@@ -126,7 +126,7 @@ def knob_groups(rows: Rows, knob: int, *, apart: bool = False) -> list[Codes]:
     return [part for part in parts if len(np.unique(value[part])) >= enough]
 
 
-def _taus(rows: Rows, counts: Floats, groups: list[Codes]) -> Floats:
+def _taus(rows: NetworkRows, counts: Floats, groups: list[Codes]) -> Floats:
     """τ-b of every group for rows of counts, (groups, resamples)."""
     measure, gap = pair_signs(rows.measure), pair_signs(rows.gap)
     numbers = np.empty((len(groups), len(counts)))

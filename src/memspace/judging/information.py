@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from memspace.intervals import of_share
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.kendall import block_sums, pair_signs
 from memspace.judging.resampling import Resamples
-from memspace.judging.tables import Rows, rows_of
+from memspace.judging.tables import NetworkRows, rows_of
 from memspace.value import Absent, Value
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _Known:
 def information(
     table: pl.DataFrame,
     measure: str,
-    design: Design,
+    design: JudgingDesign,
     *,
     most: int = 2,
     permutations: int = PERMUTATIONS,
@@ -122,7 +122,7 @@ def information(
     return Information(value, sets.names[smallest], mean, (1 + above) / (1 + permutations))
 
 
-def _sets(rows: Rows, most: int) -> _Sets:
+def _sets(rows: NetworkRows, most: int) -> _Sets:
     """Sets of at most so many of the knobs that vary."""
     varied = [k for k in range(rows.settings.shape[1]) if len(np.unique(rows.settings[:, k])) > 1]
     names, parts = [], []
@@ -134,7 +134,7 @@ def _sets(rows: Rows, most: int) -> _Sets:
     return _Sets(names, np.concatenate(parts, 1), [slice(a, b) for a, b in pairwise(ends)])
 
 
-def _sums(rows: Rows, gap: Sums, measure: Floats | None = None) -> tuple[Sums, Sums]:
+def _sums(rows: NetworkRows, gap: Sums, measure: Floats | None = None) -> tuple[Sums, Sums]:
     """Sums over pairs of networks by pairs of configurations.
 
     Of ones and the gap's sign; of the measure's sign and the product of both, where a measure is given.
@@ -148,7 +148,7 @@ def _sums(rows: Rows, gap: Sums, measure: Floats | None = None) -> tuple[Sums, S
     return block_sums(signs, rows.configuration), both
 
 
-def _permuted(rows: Rows, rng: np.random.Generator) -> Floats:
+def _permuted(rows: NetworkRows, rng: np.random.Generator) -> Floats:
     """The measure laid on the configurations in random order, its seeds together where their number allows."""
     blocks = np.split(np.arange(rows.n), np.flatnonzero(np.diff(rows.configuration)) + 1)
     taken, placed = (np.concatenate([blocks[k] for k in rng.permutation(len(blocks))]) for _ in range(2))
@@ -199,7 +199,7 @@ def _entropy(counts: Floats) -> float:
     return float(xlogy(np.maximum(counts, 0.0), np.maximum(counts, 1e-300)).sum())
 
 
-def _value(rows: Rows, gap: Sums, chosen: _Sets, resamples: Resamples, sets: int) -> Value:
+def _value(rows: NetworkRows, gap: Sums, chosen: _Sets, resamples: Resamples, sets: int) -> Value:
     """K with its interval at the set of knobs where it is smallest."""
     shared, further = _sums(rows, gap), _sums(rows, gap, rows.measure)
     drawn = np.array([_ratios(chosen, _known(chosen, *shared, c), *further, c)[0] for c in resamples.counts])

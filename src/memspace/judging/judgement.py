@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.environments import SignError, sign_error
 from memspace.judging.granulated import Granulated, granulated
 from memspace.judging.information import Information, information
@@ -21,13 +21,13 @@ from memspace.value import Absent, Value
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Judged", "Judgement", "judge"]
+__all__ = ["JudgedMeasure", "Judgement", "judge"]
 
 KINDS: tuple[Literal["configurations", "settings"], ...] = ("configurations", "settings")
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedMeasure:
     """What is known of one measure.
 
     Args:
@@ -66,16 +66,16 @@ class Judgement:
     """
 
     frame: pl.DataFrame
-    measures: Mapping[str, Judged]
+    measures: Mapping[str, JudgedMeasure]
     absent: Mapping[str, Absent]
     baseline: Prediction | Absent
-    design: Design
+    design: JudgingDesign
 
 
 def judge(
     table: pl.DataFrame,
     measures: Sequence[str],
-    design: Design,
+    design: JudgingDesign,
     *,
     directions: Mapping[str, Literal[1, -1]] | None = None,
     draws: int = DRAWS,
@@ -98,7 +98,7 @@ def judge(
         One table, and the particulars.
     """
     networks(table, design, measures)
-    results: dict[str, Judged] = {}
+    results: dict[str, JudgedMeasure] = {}
     absent: dict[str, Absent] = {}
     for name in measures:
         if progress is not None:
@@ -113,8 +113,8 @@ def judge(
 
 
 def _judged(
-    table: pl.DataFrame, name: str, design: Design, direction: Literal[1, -1], draws: int, seed: int
-) -> Judged | Absent:
+    table: pl.DataFrame, name: str, design: JudgingDesign, direction: Literal[1, -1], draws: int, seed: int
+) -> JudgedMeasure | Absent:
     tau = kendall(table, name, design, draws=draws, seed=seed)
     if isinstance(tau, Absent):
         return tau
@@ -123,7 +123,7 @@ def _judged(
     }
     predictions = with_and_alone(table, name, design, draws=draws, seed=seed)
     both = (predictions, predictions) if isinstance(predictions, Absent) else predictions
-    return Judged(
+    return JudgedMeasure(
         tau=tau,
         granulated=granulated(table, name, design),
         information=information(table, name, design, seed=seed),
@@ -135,7 +135,7 @@ def _judged(
     )
 
 
-def _frame(names: Sequence[str], results: Mapping[str, Judged], absent: Mapping[str, Absent]) -> pl.DataFrame:
+def _frame(names: Sequence[str], results: Mapping[str, JudgedMeasure], absent: Mapping[str, Absent]) -> pl.DataFrame:
     """A row a measure."""
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -150,7 +150,7 @@ def _frame(names: Sequence[str], results: Mapping[str, Judged], absent: Mapping[
     return made
 
 
-def _row(results: Mapping[str, Judged], name: str) -> dict[str, Any]:
+def _row(results: Mapping[str, JudgedMeasure], name: str) -> dict[str, Any]:
     j = results[name]
     row: dict[str, Any] = {"measure": name, "n": j.tau.value.n} | _correlation("tau", j.tau)
     reasons = {

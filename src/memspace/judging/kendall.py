@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import rankdata
 
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.resampling import DRAWS, Correlation, Resamples
-from memspace.judging.tables import Rows, rows_of
+from memspace.judging.tables import NetworkRows, rows_of
 from memspace.value import Absent, Value
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Signs = NDArray[np.float32]
 
 
 def kendall(
-    table: pl.DataFrame, measure: str, design: Design, *, draws: int = DRAWS, seed: int = 0
+    table: pl.DataFrame, measure: str, design: JudgingDesign, *, draws: int = DRAWS, seed: int = 0
 ) -> Correlation | Absent:
     """Compute Kendall's τ-b of a measure with the gap, over all networks that have it.
 
@@ -54,7 +54,7 @@ def kendall(
 
 
 def compare(
-    table: pl.DataFrame, first: str, second: str, design: Design, *, draws: int = DRAWS, seed: int = 0
+    table: pl.DataFrame, first: str, second: str, design: JudgingDesign, *, draws: int = DRAWS, seed: int = 0
 ) -> Value | Absent:
     """Compute how much larger one measure's τ with the gap is than another's, on networks that have both.
 
@@ -82,7 +82,7 @@ def compare(
     return resamples.value(numbers, one.n, how=_how(one))
 
 
-def taus(rows: Rows, counts: NDArray[np.float32]) -> Floats:
+def taus(rows: NetworkRows, counts: NDArray[np.float32]) -> Floats:
     """Compute τ-b for rows of counts.
 
     Args:
@@ -162,5 +162,5 @@ def quadratic(counts: NDArray[Any], sums: Signs) -> Floats:
     return np.asarray((between * counts).sum(-1, dtype=np.float64) + (counts * within).sum(-1, dtype=np.float64))
 
 
-def _how(rows: Rows) -> str:
+def _how(rows: NetworkRows) -> str:
     return f"τ-b, {rows.configurations} configurations"

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.kendall import block_sums, pair_signs
 from memspace.judging.resampling import Correlation, Jackknife
-from memspace.judging.tables import Rows, codes, rows_of
+from memspace.judging.tables import NetworkRows, codes, rows_of
 from memspace.value import Absent
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Partial:
 
 
 def partial(
-    table: pl.DataFrame, measure: str, design: Design, *, given: Sequence[str] | None = None
+    table: pl.DataFrame, measure: str, design: JudgingDesign, *, given: Sequence[str] | None = None
 ) -> Partial | Absent:
     """Compute partial rank correlations of a measure with the gap.
 
@@ -86,7 +86,7 @@ def partial(
     return Partial(results[0], results[1], names)
 
 
-def _kendall(rows: Rows, columns: Sequence[Floats], code: Codes) -> Floats:
+def _kendall(rows: NetworkRows, columns: Sequence[Floats], code: Codes) -> Floats:
     """Partial τ of the table, without each configuration, and with each counted a little more.
 
     The sums over pairs are quadratic in the counts, so those of all three follow from the sums of each row.
@@ -111,7 +111,7 @@ def _changed(sums: NDArray[np.float32]) -> Floats:
     return np.concatenate([[total], total - 2 * row + within, total + more * (2 * (row - within) + within)])
 
 
-def _spearman(rows: Rows, columns: Sequence[Floats], code: Codes, counts: Floats) -> Floats:
+def _spearman(rows: NetworkRows, columns: Sequence[Floats], code: Codes, counts: Floats) -> Floats:
     """Partial ρ for rows of counts, the networks ranked again in each."""
     times = counts[:, rows.configuration]
     dummies = [(code[:, k] == v).astype(np.float64) for k in range(code.shape[1]) for v in np.unique(code[:, k])[1:]]

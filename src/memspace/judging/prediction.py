@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from memspace.errors import SettingsError
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.features import knob_features, measure_features
 from memspace.judging.regression import penalties, predicted, repeated
 from memspace.judging.resampling import DRAWS, Resamples
-from memspace.judging.tables import Rows, frames, networks, rows_of, settings
+from memspace.judging.tables import NetworkRows, frames, networks, rows_of, settings
 from memspace.value import Absent, Value
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class _Fitted:
 def predict_out_of_sample(
     table: pl.DataFrame,
     measures: str | Sequence[str],
-    design: Design,
+    design: JudgingDesign,
     *,
     knobs: bool = True,
     model: Model | None = None,
@@ -123,7 +123,7 @@ def predict_out_of_sample(
 
 
 def with_and_alone(
-    table: pl.DataFrame, measures: str | Sequence[str], design: Design, *, draws: int = DRAWS, seed: int = 0
+    table: pl.DataFrame, measures: str | Sequence[str], design: JudgingDesign, *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[Prediction, Prediction] | Absent:
     """Predict the gap with hyper-parameters and measures, and with the measures alone.
 
@@ -144,7 +144,7 @@ def with_and_alone(
 def _predictions(
     table: pl.DataFrame,
     names: Sequence[str],
-    design: Design,
+    design: JudgingDesign,
     knobs: Sequence[bool],
     model: Model | None,
     draws: int,
@@ -174,7 +174,7 @@ def compare_predictions(
     table: pl.DataFrame,
     first: str | Sequence[str],
     second: str | Sequence[str],
-    design: Design,
+    design: JudgingDesign,
     *,
     knobs: bool = True,
     model: Model | None = None,
@@ -218,7 +218,7 @@ def _names(measures: str | Sequence[str]) -> tuple[str, ...]:
     return (measures,) if isinstance(measures, str) else tuple(measures)
 
 
-def _rows(table: pl.DataFrame, names: Sequence[str], design: Design) -> Rows | Absent:
+def _rows(table: pl.DataFrame, names: Sequence[str], design: JudgingDesign) -> NetworkRows | Absent:
     """The networks that have all measures, finite, of two groups at least."""
     read = networks(table, design, names).with_row_index("_row")
     for name in names:
@@ -229,7 +229,7 @@ def _rows(table: pl.DataFrame, names: Sequence[str], design: Design) -> Rows | A
     return rows
 
 
-def _fitted(x: Floats, rows: Rows, group: Codes, model: Model | None, resamples: Resamples) -> _Fitted:
+def _fitted(x: Floats, rows: NetworkRows, group: Codes, model: Model | None, resamples: Resamples) -> _Fitted:
     """Predictions of every group from the others: of the table, and of every resample."""
     smallest = rows.n - int(np.bincount(group).max())
     ridge = model == "ridge" or (model is None and smallest < PER_COLUMN * (x.shape[1] + 1))
@@ -255,13 +255,13 @@ def _tau(guess: Floats, gap: Floats, counts: Floats) -> float:
     return float(kendalltau(guess[index], gap[index], method="asymptotic").statistic)
 
 
-def _change(one: _Fitted, other: _Fitted, rows: Rows, resamples: Resamples, how: str) -> Change:
+def _change(one: _Fitted, other: _Fitted, rows: NetworkRows, resamples: Resamples, how: str) -> Change:
     numbers = [a - b for a, b in zip(one.errors, other.errors, strict=True)]
     rmse, mae = (resamples.value(d, rows.n, how=how) for d in numbers[:2])
     return Change(rmse, mae, _short(resamples).value(numbers[2], rows.n, how=how))
 
 
-def _column(table: pl.DataFrame, rows: Rows, guess: Floats) -> pl.Series:
+def _column(table: pl.DataFrame, rows: NetworkRows, guess: Floats) -> pl.Series:
     """The predictions in the order of the table."""
     column = np.full(table.height, np.nan)
     column[rows.frame["_row"].to_numpy().astype(np.int64)] = guess

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memspace.errors import DataError
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.tables import frames
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ NAME = "networks.csv"
 FOLDER = "loss-landscape-910"
 FITTED = 0.99  # training accuracy from which a network has fitted its data
 MEASURES = ("trace", "top_eig", "train_loss", "dist", "cka")
-DESIGN = Design(("width", "batch"), seed="seed", gap="loss", tested=10_000, left_out="width")
+DESIGN = JudgingDesign(("width", "batch"), seed="seed", gap="loss", tested=10_000, left_out="width")
 COLUMNS = ("batch", "width", "seed", "train_loss", "train_acc", "test_loss", "test_acc", *MEASURES)
 
 

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspace.errors import DataError, MissingPackageError, SettingsError
-from memspace.judging.design import GAPS, Design
+from memspace.judging.design import GAPS, JudgingDesign
 from memspace.value import Absent
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Rows", "codes", "frames", "gap_of", "networks", "rows_of", "settings"]
+__all__ = ["NetworkRows", "codes", "frames", "gap_of", "networks", "rows_of", "settings"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -28,7 +28,7 @@ FEWEST_ROWS, FEWEST_CONFIGURATIONS = 8, 4  # below, no statistic over networks m
 
 
 @dataclass(frozen=True)
-class Rows:
+class NetworkRows:
     """The networks that have gap and measure, one configuration after the other.
 
     Args:
@@ -45,7 +45,7 @@ class Rows:
     gap: Floats
     configuration: Codes
     settings: Codes
-    design: Design
+    design: JudgingDesign
 
     @property
     def n(self) -> int:
@@ -76,7 +76,7 @@ def frames() -> Any:
     return polars
 
 
-def networks(table: pl.DataFrame, design: Design, columns: Sequence[str] = ()) -> pl.DataFrame:
+def networks(table: pl.DataFrame, design: JudgingDesign, columns: Sequence[str] = ()) -> pl.DataFrame:
     """Check a table of networks, and make NaN null.
 
     Args:
@@ -108,7 +108,7 @@ def networks(table: pl.DataFrame, design: Design, columns: Sequence[str] = ()) -
     return read
 
 
-def gap_of(table: pl.DataFrame, design: Design) -> Floats:
+def gap_of(table: pl.DataFrame, design: JudgingDesign) -> Floats:
     """Compute the gap of every network.
 
     Args:
@@ -123,7 +123,9 @@ def gap_of(table: pl.DataFrame, design: Design) -> Floats:
     return np.where(np.isfinite(gap), gap, np.nan)
 
 
-def rows_of(table: pl.DataFrame, measure: str | None, design: Design, besides: Sequence[str] = ()) -> Rows | Absent:
+def rows_of(
+    table: pl.DataFrame, measure: str | None, design: JudgingDesign, besides: Sequence[str] = ()
+) -> NetworkRows | Absent:
     """Read the networks that have a measure.
 
     Args:
@@ -158,7 +160,7 @@ def rows_of(table: pl.DataFrame, measure: str | None, design: Design, besides: S
     for name, numbers in (("the measure", values), ("the gap", gap)):
         if numbers.min() == numbers.max():
             return Absent(f"{name} is the same on all networks that have it", "take networks on which it differs")
-    return Rows(read, values, gap, configuration.ravel()[order], unique, design)
+    return NetworkRows(read, values, gap, configuration.ravel()[order], unique, design)
 
 
 def settings(table: pl.DataFrame, columns: Sequence[str]) -> Codes:

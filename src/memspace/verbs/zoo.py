@@ -1,4 +1,4 @@
-"""``memspace.zoo``: train and measure a declared zoo of networks, kept in a store."""
+"""``memspace.train_zoo``: train and measure a declared zoo of networks, kept in a store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from memspace.zoo.outcomes import outcome_pieces
 from memspace.zoo.store import ZooStore
 from memspace.zoo.work import training_pieces
 
-__all__ = ["STAGES", "TrainedZoo", "WorkSettings", "zoo"]
+__all__ = ["STAGES", "TrainedZoo", "WorkSettings", "train_zoo"]
 
 STAGES = ("train", "outcomes", "measures", "layers", "nuisance", "capacity")
 
@@ -98,7 +98,7 @@ class TrainedZoo(Shown):
 
 
 @typed
-def zoo(
+def train_zoo(
     name: str | Path = "standard",
     *,
     out: str | Path,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from memspace.display import Columns, Shown
 from memspace.errors import DataError
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.judgement import Judgement, judge
 from memspace.judging.prediction import predict_out_of_sample
 from memspace.measures.declaration import MeasureDeclaration, declaration_of
@@ -101,7 +101,9 @@ def networks_of(store: ZooStore, *, moment: float = 1.0, zoo: str = "") -> pl.Da
     return table
 
 
-def design_of(table: pl.DataFrame, *, gap: Literal["loss", "accuracy"] = "loss", left_out: str = "family") -> Design:
+def design_of(
+    table: pl.DataFrame, *, gap: Literal["loss", "accuracy"] = "loss", left_out: str = "family"
+) -> JudgingDesign:
     """Describe a zoo's hyper-parameters to the judging.
 
     Args:
@@ -115,7 +117,7 @@ def design_of(table: pl.DataFrame, *, gap: Literal["loss", "accuracy"] = "loss",
     knobs = tuple(k for k in ("family", "data", *KNOBS) if table[k].n_unique() > 1)
     tested = int(table["test_examples"].min())  # type: ignore[arg-type]
     error = "test_loss_error" if gap == "loss" else None
-    return Design(knobs, seed="seed", gap=gap, tested=tested, error=error, left_out=left_out)
+    return JudgingDesign(knobs, seed="seed", gap=gap, tested=tested, error=error, left_out=left_out)
 
 
 def directions() -> dict[str, Literal[1, -1]]:
@@ -189,7 +191,7 @@ def measures_in(table: pl.DataFrame) -> list[str]:
     return sorted(c for c in named if c not in SPECIFICATION and table[c].drop_nulls().n_unique() > 2)
 
 
-def _combined(table: pl.DataFrame, names: Sequence[str], design: Design) -> pl.DataFrame:
+def _combined(table: pl.DataFrame, names: Sequence[str], design: JudgingDesign) -> pl.DataFrame:
     """The table with the prediction of the gap by the measures alone, each family left out of the fit to it."""
     if not names or table[design.group].n_unique() < 2:
         return table

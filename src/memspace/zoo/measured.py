@@ -20,7 +20,7 @@ from memspace.task.data import Data
 from memspace.task.run import Run
 from memspace.task.task import Task
 from memspace.zoo.declaration import Zoo
-from memspace.zoo.measuring import ALL_MEASURES, Measures, measure_network
+from memspace.zoo.measuring import ALL_MEASURES, NetworkMeasures, measure_network
 from memspace.zoo.measuring_settings import ZooSettings
 from memspace.zoo.outcomes import MOMENTS, moment_index
 from memspace.zoo.registry import ZooData
@@ -205,7 +205,7 @@ def _measured(
     row: Mapping[str, Any],
     moment: float,
     settings: ZooSettings,
-) -> Measures:
+) -> NetworkMeasures:
     steps, states = store.states(spec.key)
     index = moment_index(steps, moment)
     task = task_of(spec, data, steps, states, index)
@@ -272,7 +272,7 @@ def _measured_version(store: ZooStore, key: str) -> str:
     return str(rows["version"][0]) if len(rows) else ""
 
 
-def _rows(key: str, moment: float, version: str, measured: Measures) -> list[dict[str, Any]]:
+def _rows(key: str, moment: float, version: str, measured: NetworkMeasures) -> list[dict[str, Any]]:
     common = {"key": key, "moment": moment, "version": version}
     empty = {"value": None, "low": None, "high": None, "n": None}
     rows: list[dict[str, Any]] = []
@@ -285,7 +285,7 @@ def _rows(key: str, moment: float, version: str, measured: Measures) -> list[dic
     return rows
 
 
-def _layers(key: str, moment: float, measured: Measures) -> list[dict[str, Any]]:
+def _layers(key: str, moment: float, measured: NetworkMeasures) -> list[dict[str, Any]]:
     columns = measured.layers
     return [
         {"key": key, "moment": moment, "place": k, **{n: column[k] for n, column in columns.items()}}

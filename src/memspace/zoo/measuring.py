@@ -32,7 +32,7 @@ from memspace.zoo.measuring_paths import depth_of, path_of
 from memspace.zoo.measuring_reading import read_network
 from memspace.zoo.measuring_settings import ZooSettings
 
-__all__ = ["ALL_MEASURES", "GROUPS", "Measures", "ZooSettings", "measure_network"]
+__all__ = ["ALL_MEASURES", "GROUPS", "NetworkMeasures", "ZooSettings", "measure_network"]
 
 Part = Callable[..., Any]
 Groups = Mapping[str, tuple[Part, ...]]
@@ -92,7 +92,7 @@ ALL_MEASURES: tuple[Part, ...] = tuple(f for groups in (WHOLE, DRAWN) for part i
 
 
 @dataclass(frozen=True, repr=False)
-class Measures(Shown):
+class NetworkMeasures(Shown):
     """What was measured of one network.
 
     Args:
@@ -122,7 +122,7 @@ def measure_network(
     sisters: Sisters | None = None,
     settings: ZooSettings | None = None,
     only: Collection[str] | None = None,
-) -> Measures:
+) -> NetworkMeasures:
     """Measure a network; its model is left as it was.
 
     Args:
@@ -171,7 +171,7 @@ def measure_network(
                     made, absent = workspace.measure_all(_wanted(groups[group], only))
                 measurements += [_doubted(m, doubt) for m in made] if doubt else made
                 unmeasured += absent
-    return Measures(tuple(measurements), tuple(unmeasured), clock.seconds, reading.layers)
+    return NetworkMeasures(tuple(measurements), tuple(unmeasured), clock.seconds, reading.layers)
 
 
 def _wanted(functions: Iterable[Part], only: Collection[str] | None) -> list[Part]:

@@ -29,7 +29,7 @@ class ZooSettings:
         sloped: of these, examples that the slope of the action excess is computed on; 0: no excess.
         checkpoints: of the training that the excess is computed from, at most; the path's length is of all.
         deep: training examples whose hidden states are read along depth.
-        without: groups of measures that are left out, by the names that ``Measures.seconds`` has.
+        without: groups of measures that are left out, by the names that ``NetworkMeasures.seconds`` has.
         seed: of every draw.
         memory: bytes, next to model and data.
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from memspace.errors import MissingPackageError, RunFolderError
 from memspace.files import writing, written
 from memspace.zoo.specification import NetworkSpec
-from memspace.zoo.training.group import Trained
+from memspace.zoo.training.group import TrainedNetwork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -68,7 +68,7 @@ class ZooStore:
 
     # --- writing --------------------------------------------------------------------------------------------------
 
-    def add_trained(self, trained: Trained, block: str, about: Mapping[str, Any]) -> None:
+    def add_trained(self, trained: TrainedNetwork, block: str, about: Mapping[str, Any]) -> None:
         """Keep a trained network: its weights first, then its row.
 
         Args:

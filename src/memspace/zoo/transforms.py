@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from memspace.arguments import check_fields
 from memspace.errors import SettingsError
 from memspace.limits import POSITIVE, one_of
-from memspace.zoo.families.transformer import Transformer
+from memspace.zoo.families.transformer import TokenTransformer
 from memspace.zoo.registry import ZooData, family_named
 from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.training.draws import initial_network
 from memspace.zoo.training.stack import Weights
-from memspace.zoo.units import Port, Units, units_of
+from memspace.zoo.units import HiddenUnits, Port, units_of
 
 __all__ = ["EXACT", "GAINS", "NAMES", "Transform", "transformed", "transforms_of"]
 
@@ -116,7 +116,7 @@ def transformed(spec: NetworkSpec, data: ZooData, states: Tensor, transform: Tra
     return model.eval(), torch.stack(rows)
 
 
-def _change(units: tuple[Units, ...], spec: NetworkSpec, transform: Transform) -> Callable[[Named], Named]:
+def _change(units: tuple[HiddenUnits, ...], spec: NetworkSpec, transform: Transform) -> Callable[[Named], Named]:
     """The change as a function of named parameters; it keeps their order."""
     drawn = _Draws(spec, transform)
     if transform.name == "rescaling":
@@ -140,7 +140,7 @@ class _Draws:
         return torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
 
 
-def _rescaling(units: tuple[Units, ...], drawn: _Draws, largest: float) -> Callable[[Named], Named]:
+def _rescaling(units: tuple[HiddenUnits, ...], drawn: _Draws, largest: float) -> Callable[[Named], Named]:
     if not units:
         raise SettingsError(
             "the network has no ReLU units", where="transform 'rescaling'", remedy="leave the rescaling out"
@@ -161,7 +161,7 @@ def _rescaling(units: tuple[Units, ...], drawn: _Draws, largest: float) -> Calla
     return change
 
 
-def _permutation(units: tuple[Units, ...], drawn: _Draws) -> Callable[[Named], Named]:
+def _permutation(units: tuple[HiddenUnits, ...], drawn: _Draws) -> Callable[[Named], Named]:
     orders = [torch.randperm(u.count, generator=drawn(k)) for k, u in enumerate(units)]
 
     def change(named: Named) -> Named:
@@ -174,7 +174,7 @@ def _permutation(units: tuple[Units, ...], drawn: _Draws) -> Callable[[Named], N
     return change
 
 
-def _dead_units(units: tuple[Units, ...], drawn: _Draws, added: int) -> Callable[[Named], Named]:
+def _dead_units(units: tuple[HiddenUnits, ...], drawn: _Draws, added: int) -> Callable[[Named], Named]:
     made: dict[str, tuple[Port, int]] = {p.name: (p, u.count) for u in units for p in u.incoming}
     read: dict[str, tuple[Port, int]] = {p.name: (p, u.count) for u in units for p in u.outgoing}
 
@@ -207,7 +207,7 @@ def _larger(
 def _wider(model: nn.Module, spec: NetworkSpec, data: ZooData, added: int) -> nn.Module:
     """A network with room for added units; of a transformer only the perceptrons: its states are normed together."""
     with torch.random.fork_rng(devices=[]):
-        if not isinstance(model, Transformer):
+        if not isinstance(model, TokenTransformer):
             return family_named(spec.family)(data, spec.width + added, spec.depth)
         for block in model.blocks:
             inner = len(block.up.bias) + added  # type: ignore[union-attr, arg-type]

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from memspace.errors import TaskError
 from memspace.zoo.families.conv import Convolutional
 from memspace.zoo.families.mlp import Perceptron
-from memspace.zoo.families.recurrent import Recurrent
-from memspace.zoo.families.transformer import HEADS, Transformer
+from memspace.zoo.families.recurrent import TokenRecurrent
+from memspace.zoo.families.transformer import HEADS, TokenTransformer
 
-__all__ = ["Port", "Units", "units_of"]
+__all__ = ["HiddenUnits", "Port", "units_of"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Units:
+class HiddenUnits:
     """A layer of interchangeable units.
 
     Args:
@@ -81,7 +81,7 @@ class Units:
 
 
 @singledispatch
-def units_of(model: nn.Module) -> tuple[Units, ...]:
+def units_of(model: nn.Module) -> tuple[HiddenUnits, ...]:
     """List the hidden units of a network. A family from outside registers its own: ``units_of.register``.
 
     Args:
@@ -98,34 +98,34 @@ def units_of(model: nn.Module) -> tuple[Units, ...]:
 
 
 @units_of.register
-def _of_perceptron(model: Perceptron) -> tuple[Units, ...]:
+def _of_perceptron(model: Perceptron) -> tuple[HiddenUnits, ...]:
     names = [*(f"hidden.{k}" for k in range(len(model.hidden))), "head"]
     layers = pairwise(names)
-    return tuple(Units(model.head.in_features, _made(a), (Port(f"{b}.weight", 1),), True) for a, b in layers)
+    return tuple(HiddenUnits(model.head.in_features, _made(a), (Port(f"{b}.weight", 1),), True) for a, b in layers)
 
 
 @units_of.register
-def _of_convolutional(model: Convolutional) -> tuple[Units, ...]:
+def _of_convolutional(model: Convolutional) -> tuple[HiddenUnits, ...]:
     count = len(model.layers[0].bias)  # type: ignore[arg-type]
     names = [f"layers.{k}" for k in range(len(model.layers))]
     read = [*(Port(f"{n}.weight", 1) for n in names[1:]), Port("head.weight", 1, run=model.head.in_features // count)]
-    return tuple(Units(count, _made(a), (port,), True) for a, port in zip(names, read, strict=True))
+    return tuple(HiddenUnits(count, _made(a), (port,), True) for a, port in zip(names, read, strict=True))
 
 
 @units_of.register
-def _of_recurrent(model: Recurrent) -> tuple[Units, ...]:
+def _of_recurrent(model: TokenRecurrent) -> tuple[HiddenUnits, ...]:
     count = model.head.in_features
     names = [f"cells.{k}" for k in range(len(model.cells))]
     read = [Port(f"{n}.inward.weight", 1) for n in names] + [Port("head.weight", 1)]
-    layers = [Units(count, (Port("token.weight", 1),), (read[0],))]
+    layers = [HiddenUnits(count, (Port("token.weight", 1),), (read[0],))]
     for name, port in zip(names, read[1:], strict=True):
         gates = (*_made(f"{name}.inward", 3), *_made(f"{name}.onward", 3))
-        layers.append(Units(count, gates, (Port(f"{name}.onward.weight", 1), port)))
+        layers.append(HiddenUnits(count, gates, (Port(f"{name}.onward.weight", 1), port)))
     return tuple(layers)
 
 
 @units_of.register
-def _of_transformer(model: Transformer) -> tuple[Units, ...]:
+def _of_transformer(model: TokenTransformer) -> tuple[HiddenUnits, ...]:
     width = model.head.in_features
     made = [Port("token.weight", 1), Port("position.weight", 1)]
     read: list[Port] = []
@@ -134,17 +134,17 @@ def _of_transformer(model: Transformer) -> tuple[Units, ...]:
         name = f"blocks.{k}"
         attention = f"{name}.attention"
         inner = len(block.up.bias)  # type: ignore[union-attr, arg-type]
-        layers.append(Units(inner, _made(f"{name}.up"), (Port(f"{name}.down.weight", 1),), True))
+        layers.append(HiddenUnits(inner, _made(f"{name}.up"), (Port(f"{name}.down.weight", 1),), True))
         compared = (*_made(f"{attention}.query", HEADS), *_made(f"{attention}.key", HEADS))
-        layers.append(Units(width // HEADS, compared, (), grows=False))
+        layers.append(HiddenUnits(width // HEADS, compared, (), grows=False))
         mixed = (Port(f"{attention}.out.weight", 1, HEADS),)
-        layers.append(Units(width // HEADS, _made(f"{attention}.value", HEADS), mixed, grows=False))
+        layers.append(HiddenUnits(width // HEADS, _made(f"{attention}.value", HEADS), mixed, grows=False))
         made += [port for n in ("first", "second", "attention.out", "down") for port in _made(f"{name}.{n}")]
         inputs = ("attention.query", "attention.key", "attention.value", "up")
         read += [Port(f"{name}.{n}.weight", 1) for n in inputs]
     made += _made("norm")
     read.append(Port("head.weight", 1))
-    return (*layers, Units(width, tuple(made), tuple(read), grows=False))
+    return (*layers, HiddenUnits(width, tuple(made), tuple(read), grows=False))
 
 
 def _made(name: str, blocks: int = 1) -> tuple[Port, ...]:

@@ -15,13 +15,13 @@ from torch import Tensor
 from memspace.measures.predictors.crossing import crossing
 from memspace.measures.predictors.loss_surface import LossSurface
 
-__all__ = ["Ascent", "Reach", "Slope", "ascend", "reaching", "slope_at_weights"]
+__all__ = ["Ascent", "AscentSlope", "Reach", "ascend", "reaching", "slope_at_weights"]
 
 NEAR = 0.02  # a round that makes the box smaller by less than this is the last
 
 
 @dataclass(frozen=True)
-class Slope:
+class AscentSlope:
     """Loss and gradient at the network's own weights.
 
     Args:
@@ -70,7 +70,7 @@ class Reach:
     settled: float
 
 
-def slope_at_weights(surface: LossSurface) -> Slope:
+def slope_at_weights(surface: LossSurface) -> AscentSlope:
     """Compute loss and gradient at the network's own weights.
 
     Args:
@@ -80,11 +80,11 @@ def slope_at_weights(surface: LossSurface) -> Slope:
         Both.
     """
     loss, gradient = surface.gradients(surface.theta.unsqueeze(0))
-    return Slope(float(loss), gradient[0])
+    return AscentSlope(float(loss), gradient[0])
 
 
 def ascend(
-    surface: LossSurface, slope: Slope, scale: Tensor, radius: float, *, ball: bool, points: int, seed: int
+    surface: LossSurface, slope: AscentSlope, scale: Tensor, radius: float, *, ball: bool, points: int, seed: int
 ) -> Ascent:
     """Search the largest loss at w + s ∘ u, ‖u‖₂ ≤ ρ (a ball) or max |u_i| ≤ ρ (a box).
 
@@ -119,7 +119,7 @@ def ascend(
 
 
 def reaching(
-    surface: LossSurface, slope: Slope, scale: Tensor, target: str, cost: float, *, start: float, rounds: int
+    surface: LossSurface, slope: AscentSlope, scale: Tensor, target: str, cost: float, *, start: float, rounds: int
 ) -> Reach | None:
     """Find the smallest box |δ_i| ≤ α s_i in which some corner costs a given amount.
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Chains", "Gaussian", "Path", "run_chains"]
+__all__ = ["Chains", "Path", "QuadraticPart", "run_chains"]
 
 Potential = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 LARGEST, FIRST = 1.5, 0.3  # h, radians
@@ -25,7 +25,7 @@ JITTER = 0.7  # share by which h is at most shorter: it varies, so that no path 
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class QuadraticPart:
     """N(0, C) with C⁻¹ = γI + Vᵀ diag(s) V.
 
     Args:
@@ -139,7 +139,7 @@ class _State:
 
 def run_chains(
     potential: Potential,
-    reference: Gaussian,
+    reference: QuadraticPart,
     start: Tensor,
     path: Path,
     *,
@@ -181,7 +181,7 @@ def run_chains(
 
 
 def _followed(
-    potential: Potential, reference: Gaussian, now: _State, momentum: Tensor, angle: Tensor, leaps: int
+    potential: Potential, reference: QuadraticPart, now: _State, momentum: Tensor, angle: Tensor, leaps: int
 ) -> tuple[_State, Tensor]:
     """The end of a path and the chance (K,) to accept it."""
     before = now.phi + reference.energy(now.v) + reference.energy(momentum)

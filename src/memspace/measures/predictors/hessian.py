@@ -19,7 +19,7 @@ from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 from memspace.value import Absent, Value
 
-__all__ = ["LastLayer", "LossCurvature", "relative_flatness", "weighted_curvatures"]
+__all__ = ["LastLayerWeights", "LossCurvature", "relative_flatness", "weighted_curvatures"]
 
 PRODUCTS, PROBES = 12, 10  # Hessian products for the largest eigenvalue, and for the trace
 BLOCK = 2  # vectors that Lanczos starts from: one alone may be nearly orthogonal to the leading eigenvector
@@ -40,7 +40,7 @@ class LossCurvature:
 
 
 @dataclass(frozen=True)
-class LastLayer:
+class LastLayerWeights:
     """The linear layer that gives the outputs, f = W φ + b.
 
     Args:
@@ -67,7 +67,7 @@ def loss_curvature(surface: LossSurface, budget: Budget) -> LossCurvature:
 
 
 @provides()
-def last_layer(task: Task, surface: LossSurface) -> LastLayer | Absent:
+def last_layer(task: Task, surface: LossSurface) -> LastLayerWeights | Absent:
     """Read inputs and outputs of the last linear layer on the sample."""
     linear = [m for m in task.model.modules() if isinstance(m, nn.Linear)]
     reason = "the outputs are not those of a linear layer"
@@ -88,10 +88,10 @@ def last_layer(task: Task, surface: LossSurface) -> LastLayer | Absent:
     if not torch.allclose(features @ weight.t() + bias, f.double(), rtol=1e-3, atol=1e-4 * float(f.abs().max())):
         return absent
     counts = surface.probe.weight.flatten() > 0
-    return LastLayer(features.flatten(0, -2)[counts], f.double().flatten(0, -2)[counts], weight)
+    return LastLayerWeights(features.flatten(0, -2)[counts], f.double().flatten(0, -2)[counts], weight)
 
 
-def weighted_curvatures(law: Likelihood, layer: LastLayer) -> Tensor:
+def weighted_curvatures(law: Likelihood, layer: LastLayerWeights) -> Tensor:
     """Compute Σ_{s,s'} ⟨w_s, w_s'⟩ tr H_{ss'} for every prediction, H the Hessian of its loss in the layer's weights.
 
     H_{ss'} = h_{ss'} φφᵀ, so the sum is ‖φ‖² tr(h W Wᵀ), with h the Fisher information of the output law. For laws in
@@ -155,7 +155,7 @@ def hessian_trace(surface: LossSurface, curvature: LossCurvature) -> Value:
     source="petzka2021",
     better="smaller",
 )
-def relative_flatness(task: Task, surface: LossSurface, layer: LastLayer) -> dict[str, Value]:
+def relative_flatness(task: Task, surface: LossSurface, layer: LastLayerWeights) -> dict[str, Value]:
     """Curvature of the training loss in the last layer's weights, weighed by their inner products.
 
     It is unchanged where a layer is scaled and the next one back; with ``neurons``, where single neurons are. Neurons
@@ -163,7 +163,9 @@ def relative_flatness(task: Task, surface: LossSurface, layer: LastLayer) -> dic
     """
     spread = layer.features.std(0, correction=0)
     live = spread > 1e-12 * layer.features.abs().amax(0)  # a unit that never changes is a bias
-    scaled = LastLayer(layer.features[:, live] / spread[live], layer.outputs, layer.weight[:, live] * spread[live])
+    scaled = LastLayerWeights(
+        layer.features[:, live] / spread[live], layer.outputs, layer.weight[:, live] * spread[live]
+    )
     count = len(surface.probe.weight.flatten()) // surface.examples
     positions = torch.arange(surface.probe.weight.numel(), device=spread.device) // count
     groups = positions[surface.probe.weight.flatten() > 0].cpu().numpy() if count > 1 else None

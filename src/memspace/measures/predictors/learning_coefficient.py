@@ -18,7 +18,7 @@ from memspace.arguments import check_fields
 from memspace.errors import SettingsError
 from memspace.limits import COUNT, POSITIVE, SEVERAL, WHOLE, Limit
 from memspace.measures.declaration import measure, provides
-from memspace.measures.predictors.chains import Chains, Gaussian, Path, run_chains
+from memspace.measures.predictors.chains import Chains, Path, QuadraticPart, run_chains
 from memspace.measures.predictors.loss_surface import LossSurface
 from memspace.measures.predictors.mixing import Mixing, mixing
 from memspace.measures.values import Budget
@@ -176,7 +176,7 @@ def learning_coefficient(
 
 def _reference(
     settings: SamplingSettings, hessian: Operator | None, weights: Tensor, scale: float, generator: torch.Generator
-) -> Gaussian:
+) -> QuadraticPart:
     """The localisation alone, or with the curvature of the leading directions.
 
     Steps are as long as the directions that are not known allow, whose curvature is at most that of the last known one.
@@ -184,13 +184,13 @@ def _reference(
     """
     count, gamma = min(settings.directions, len(weights)), settings.localisation
     if hessian is None or not count:
-        return Gaussian(gamma, weights.new_zeros(0, len(weights)), weights.new_zeros(0))
+        return QuadraticPart(gamma, weights.new_zeros(0, len(weights)), weights.new_zeros(0))
     start = torch.randn(1, len(weights), generator=generator, dtype=torch.float64).to(weights)
     (run,) = lanczos(hessian, start, min(len(weights), count + count // 2 + 2))
     vectors = (run.vectors.t().to(weights) @ run.basis.to(weights)).flip(0)[:count]
     precisions = gamma + scale * run.nodes.to(weights).flip(0)[:count]
     unknown = 1.0 if len(precisions) == len(weights) else float(precisions[-1]) / gamma
-    return Gaussian(gamma, vectors, (precisions / unknown - gamma).clamp_min(0))
+    return QuadraticPart(gamma, vectors, (precisions / unknown - gamma).clamp_min(0))
 
 
 def _coefficient(chains: Chains, settings: SamplingSettings, size: int) -> Coefficient | Absent:

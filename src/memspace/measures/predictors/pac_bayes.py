@@ -22,7 +22,7 @@ from memspace.passes.space import ParameterSpace
 from memspace.task.task import Task
 from memspace.value import Absent, Value
 
-__all__ = ["COST", "FLOOR", "Noise", "Tolerance", "ToleratedNoise", "magnitude_term", "plain_term", "tolerance"]
+__all__ = ["COST", "FLOOR", "NoiseSearch", "Tolerance", "ToleratedNoise", "magnitude_term", "plain_term", "tolerance"]
 
 COST = 0.1  # fall of the accuracy, or rise of the loss in nats, at which σ is read (Jiang et al. 2020)
 FLOOR = 1e-3  # ε of the noise that goes with the weights: none is smaller
@@ -32,7 +32,7 @@ CONSTANT = 10.0  # of the bounds, as Jiang et al. 2020 have it
 TARGETS = ("accuracy", "loss")
 
 
-class Noise:
+class NoiseSearch:
     """What Gaussian noise w + σ s ∘ ξ costs, with the same draws of ξ for every σ.
 
     Args:
@@ -141,7 +141,7 @@ class ToleratedNoise:
     magnitude: Mapping[str, Tolerance | Absent]
 
 
-def tolerance(noise: Noise, target: str, start: float) -> Tolerance | Absent:
+def tolerance(noise: NoiseSearch, target: str, start: float) -> Tolerance | Absent:
     """Find the noise that costs 0.1 of the accuracy, or 0.1 nats.
 
     Args:
@@ -170,7 +170,7 @@ def tolerated_noise(task: Task, surface: LossSurface, budget: Budget) -> Tolerat
     targets = TARGETS if task.likelihood.classifies else ("loss",)
     parts = []
     for magnitude in (False, True):
-        noise = Noise(surface, magnitude=magnitude, draws=DRAWS, seed=budget.seed + 41)
+        noise = NoiseSearch(surface, magnitude=magnitude, draws=DRAWS, seed=budget.seed + 41)
         start = 0.2 if magnitude else 0.2 * size
         parts.append({target: tolerance(noise, target, start) for target in reversed(targets)})
     return ToleratedNoise(*parts)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from memspace.measures.declaration import measure, provides
-from memspace.measures.predictors.ascent import Ascent, Reach, Slope, ascend, reaching, slope_at_weights
+from memspace.measures.predictors.ascent import Ascent, AscentSlope, Reach, ascend, reaching, slope_at_weights
 from memspace.measures.predictors.loss_surface import LossSurface, initial_weights
 from memspace.measures.predictors.pac_bayes import COST, ToleratedNoise
 from memspace.measures.values import Budget
@@ -56,13 +56,13 @@ class AverageRise:
 
 
 @provides()
-def slope(surface: LossSurface) -> Slope:
+def slope(surface: LossSurface) -> AscentSlope:
     """Compute the gradient of the loss at the weights."""
     return slope_at_weights(surface)
 
 
 @provides()
-def smallest_boxes(task: Task, surface: LossSurface, slope: Slope) -> SmallestBoxes | Absent:
+def smallest_boxes(task: Task, surface: LossSurface, slope: AscentSlope) -> SmallestBoxes | Absent:
     """Search the smallest boxes around the weights in which the worst case costs a tenth."""
     theta = surface.theta
     size = float(theta.square().mean().sqrt())
@@ -124,7 +124,7 @@ def _largest(ascent: Ascent, surface: LossSurface, factor: float = 1.0) -> Value
     source="keskar2017, journee2010",
     better="smaller",
 )
-def in_a_box(surface: LossSurface, slope: Slope, budget: Budget) -> Value:
+def in_a_box(surface: LossSurface, slope: AscentSlope, budget: Budget) -> Value:
     """Largest relative rise of the training loss when every weight moves a little."""
     scale = keskar_scale(surface.theta)
     ascent = ascend(surface, slope, scale, KESKAR, ball=False, points=POINTS, seed=budget.seed + 43)
@@ -139,7 +139,7 @@ def in_a_box(surface: LossSurface, slope: Slope, budget: Budget) -> Value:
     source="foret2021",
     better="smaller",
 )
-def one_step(surface: LossSurface, slope: Slope, budget: Budget) -> Value:
+def one_step(surface: LossSurface, slope: AscentSlope, budget: Budget) -> Value:
     """Rise of the training loss by one step of a fixed length along its gradient."""
     ones = torch.ones_like(surface.theta)
     ascent = ascend(surface, slope, ones, SAM, ball=True, points=1, seed=budget.seed + 43)
@@ -154,7 +154,7 @@ def one_step(surface: LossSurface, slope: Slope, budget: Budget) -> Value:
     source="kwon2021, journee2010",
     better="smaller",
 )
-def adaptive(surface: LossSurface, slope: Slope, budget: Budget) -> Value:
+def adaptive(surface: LossSurface, slope: AscentSlope, budget: Budget) -> Value:
     """Largest rise of the training loss when weights move in proportion to their magnitudes."""
     scale = surface.theta.abs()
     ascent = ascend(surface, slope, scale, ASAM, ball=True, points=POINTS, seed=budget.seed + 43)

@@ -1,4 +1,4 @@
-"""Recurrent networks: gated units, written out so that many train at once."""
+"""TokenRecurrent networks: gated units, written out so that many train at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from memspace.zoo.registry import ZooData, family
 
-__all__ = ["Recurrent", "recurrent"]
+__all__ = ["TokenRecurrent", "recurrent"]
 
 
 class _Cell(nn.Module):
@@ -33,7 +33,7 @@ class _Cell(nn.Module):
         return torch.stack(states, 1)
 
 
-class Recurrent(nn.Module):
+class TokenRecurrent(nn.Module):
     """Embedding, gated recurrent layers, and a linear layer on the mean state or on every state.
 
     Args:
@@ -83,4 +83,4 @@ def recurrent(data: ZooData, width: int, depth: int) -> nn.Module:
     Returns:
         A fresh network.
     """
-    return Recurrent(data.vocabulary, width, depth, data.outputs, data.sequence)
+    return TokenRecurrent(data.vocabulary, width, depth, data.outputs, data.sequence)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from memspace.zoo.registry import ZooData, family
 
-__all__ = ["Transformer", "transformer"]
+__all__ = ["TokenTransformer", "transformer"]
 
 HEADS = 2
 
@@ -51,7 +51,7 @@ class _Block(nn.Module):
         return out
 
 
-class Transformer(nn.Module):
+class TokenTransformer(nn.Module):
     """Embedding with positions, blocks, and a linear layer on the mean state or on every state.
 
     Args:
@@ -103,4 +103,4 @@ def transformer(data: ZooData, width: int, depth: int) -> nn.Module:
         A fresh network.
     """
     length = data.x.shape[1]
-    return Transformer(data.vocabulary, length, width, depth, data.outputs, everywhere=data.sequence)
+    return TokenTransformer(data.vocabulary, length, width, depth, data.outputs, everywhere=data.sequence)

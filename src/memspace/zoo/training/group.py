@@ -15,7 +15,7 @@ from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.training.draws import initial_network, labels_of, permuted_labels
 from memspace.zoo.training.stack import Stack, Weights, flat_weights, mean_losses
 
-__all__ = ["Trained", "train_group"]
+__all__ = ["TrainedNetwork", "train_group"]
 
 EVERY = 25  # steps between two looks at the whole training loss
 GRID = 1.15  # ratio of the steps at which states are kept
@@ -26,7 +26,7 @@ FIRST_TARGET = (
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """One trained network.
 
     Args:
@@ -50,7 +50,7 @@ class Trained:
 
 def train_group(
     specs: Sequence[NetworkSpec], data: ZooData, tick: Callable[[], None] = lambda: None
-) -> Iterator[Trained]:
+) -> Iterator[TrainedNetwork]:
     """Train networks of one group together, and give each on when it is done.
 
     A network is done when the mean loss over its whole training set, without dropout, is within a thousandth of the
@@ -104,11 +104,11 @@ class _History:
     states: list[tuple[float, Tensor]]
     seconds: float = 0.0
 
-    def ended(self, spec: NetworkSpec, reached: bool, steps: float, loss: float, vector: Tensor) -> Trained:
+    def ended(self, spec: NetworkSpec, reached: bool, steps: float, loss: float, vector: Tensor) -> TrainedNetwork:
         """The trained network; states after its end, of a step that was shortened, are left out."""
         states = [s for s in self.states if s[0] < steps]
         curve = [c for c in self.curve if c[0] < steps]
-        return Trained(
+        return TrainedNetwork(
             spec,
             reached,
             steps,
@@ -151,7 +151,7 @@ def _taught_at_random(stack: Stack, data: ZooData) -> Tensor:
     return done
 
 
-def _stopped(stack: Stack, data: ZooData, history: _History) -> Trained:
+def _stopped(stack: Stack, data: ZooData, history: _History) -> TrainedNetwork:
     """Repeat the steps since the last look and find the point on the path at which the loss is the target."""
     began = time.process_time()
     spec, x = stack.specs[0], data.x[: stack.specs[0].size]
