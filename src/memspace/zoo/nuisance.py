@@ -47,7 +47,9 @@ __all__ = [
 A_STAR = 3  # networks of the centre of a star
 STILL = 1e-6  # the largest relative movement of a measure that is said not to move: iterations end there or before
 # Measures that no exact change may move: functions of outputs on data, lengths in the Fisher metric, and weights that
-# are counted by what is read of them. All others may, and mostly do.
+# are counted by what is read of them. All others may, and mostly do. Adaptive sharpness is not among them, though its
+# definition is invariant: the number of examples that a loss surface is read on goes by the size of the activations, so
+# that dead units change the sample.
 INVARIANT = frozenset(
     (
         "action.ambient_distance",
@@ -77,7 +79,6 @@ INVARIANT = frozenset(
         "margins.normalised",
         "norms.path",
         "norms.path_over_margin",
-        "sharpness.adaptive",
         "similarity.disagreement",
         "similarity.output_distance",
     )
