@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from scipy.optimize import brentq
 from torch import Tensor
+from torch.func import jvp, vmap
 
 from memspace.geometry.volume import admissible_bits
 from memspace.measures.damping import evidence_root
-from memspace.passes.collect import CollectRows
-from memspace.passes.engine import PassOptions, run_pass
+from memspace.passes.linearised import quiet
 from memspace.passes.space import ParameterSpace
+from memspace.task.checks import evaluating
+from memspace.task.functional import functional_call
 from memspace.task.task import Task
 
 __all__ = ["LabelCurvature", "label_curvature"]
 
 LN2 = math.log(2.0)
+TANGENTS = 512  # parameters of one pass of forward mode
 RELATIVE_ZERO = 1e-12  # eigenvalues below this share of the largest are rounding
 
 
@@ -124,40 +128,55 @@ def _saddle(widths: Tensor, epsilon: float) -> float:
 def label_curvature(task: Task, space: ParameterSpace, rows: int) -> LabelCurvature:
     """Read the exact Fisher information in two passes: the matrix, then each example's part of its eigenvalues.
 
+    The Jacobian comes by forward mode, a pass for every parameter: with few parameters and many outputs that is much
+    less than a pass for every output.
+
     Args:
         task: the network and its training data.
-        space: the parameters, laid out in blocks.
+        space: the parameters.
         rows: Fisher rows formed at a time.
 
     Returns:
         The curvature; exact to rounding.
     """
+    theta = space.flat(task.model).double()
     total = torch.zeros(space.size, space.size, dtype=torch.float64)
-    for chunk, _ in _chunks(task, space, rows):
-        total += chunk.t() @ chunk
-    labels = task.train.batch(list(range(len(task.train)))).y.numel()
-    values, vectors = torch.linalg.eigh(total / labels)
-    real = values > RELATIVE_ZERO * values[-1].clamp_min(1e-300)
-    values, vectors = values[real], vectors[:, real]
-    parts = []
-    for chunk, count in _chunks(task, space, rows):
-        parts.append((chunk @ vectors).square().reshape(count, -1, len(values)).sum(1))
-    squared = float(space.flat(task.model).double().square().sum())
-    return LabelCurvature(values, vectors, torch.cat(parts), labels, squared)
+    with evaluating(task.model):
+        for chunk, _ in _chunks(task, space, theta, rows):
+            total += chunk.t() @ chunk
+        labels = task.train.batch(list(range(len(task.train)))).y.numel()
+        values, vectors = torch.linalg.eigh(total / labels)
+        real = values > RELATIVE_ZERO * values[-1].clamp_min(1e-300)
+        values, vectors = values[real], vectors[:, real]
+        parts = [
+            (chunk @ vectors).square().reshape(count, -1, len(values)).sum(1)
+            for chunk, count in _chunks(task, space, theta, rows)
+        ]
+    return LabelCurvature(values, vectors, torch.cat(parts), labels, float(theta.square().sum()))
 
 
-def _chunks(task: Task, space: ParameterSpace, rows: int) -> Iterator[tuple[Tensor, int]]:
+def _chunks(task: Task, space: ParameterSpace, theta: Tensor, rows: int) -> Iterator[tuple[Tensor, int]]:
     """Rows (R, P) of a root of the summed Fisher matrix, example after example, and how many examples they are of."""
-    first = task.train.batch([0])
-    step = max(1, rows // max(1, first.y.numel() * _outputs(task)))
-    for start in range(0, len(task.train), step):
-        index = torch.arange(start, min(start + step, len(task.train)))
-        collect = CollectRows(space.blocks, "exact")
-        run_pass(task, space, [collect], PassOptions(index=index))
-        made = collect.finish()
-        yield torch.cat([made.formed(b) for b in made.blocks], 1), len(index)
-
-
-def _outputs(task: Task) -> int:
+    first, n = task.train.batch([0]), len(task.train)
     with torch.no_grad():
-        return int(task.model(task.train.batch([0]).x).shape[-1])
+        count = max(1, rows // task.model(first.x).numel())
+    for start in range(0, n, count):
+        batch = task.train.batch(list(range(start, min(start + count, n))))
+        x = batch.x.double() if batch.x.is_floating_point() else batch.x
+
+        def outputs(weights: Tensor, x: Tensor = x) -> Tensor:
+            f: Tensor = functional_call(task.model, space.unpack(weights), (x,))
+            return f
+
+        tangents = torch.eye(len(theta), dtype=theta.dtype)
+        with quiet():
+            columns = vmap(partial(_moved, outputs, theta), chunk_size=TANGENTS)(tangents)
+        with torch.no_grad():
+            root = task.likelihood.fisher_root(outputs(theta).flatten(0, -2))
+        made = root.transpose(1, 2) @ columns.flatten(1, -2).permute(1, 2, 0)
+        yield made.flatten(0, 1), len(batch.y)
+
+
+def _moved(outputs: Callable[[Tensor], Tensor], theta: Tensor, tangent: Tensor) -> Tensor:
+    _, moved = jvp(outputs, (theta,), (tangent,))
+    return moved
