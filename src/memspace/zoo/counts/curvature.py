@@ -178,5 +178,5 @@ def _chunks(task: Task, space: ParameterSpace, theta: Tensor, rows: int) -> Iter
 
 
 def _moved(outputs: Callable[[Tensor], Tensor], theta: Tensor, tangent: Tensor) -> Tensor:
-    _, moved = jvp(outputs, (theta,), (tangent,))
+    moved: Tensor = jvp(outputs, (theta,), (tangent,))[1]
     return moved
