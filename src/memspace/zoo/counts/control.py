@@ -18,7 +18,7 @@ __all__ = ["threshold_units"]
 def threshold_units(
     weights: int, loads: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0), *, seeds: int = 8, seed: int = 0
 ) -> pl.DataFrame:
-    """Count what the best units hold of random labels, as rows that :func:`plateaus` reads.
+    """Count what the best units hold of random labels, as rows that :func:`memspace.zoo.counts.plateau.plateaus` reads.
 
     Args:
         weights: d of a unit.
