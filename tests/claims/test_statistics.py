@@ -22,7 +22,7 @@ from memspace.claims.statistics.stability import Stability
 from memspace.claims.statistics.ties import Ties
 from memspace.claims.verdict import verdict_of
 from memspace.errors import DataError, SettingsError
-from memspace.judging.design import Design
+from memspace.judging.design import JudgingDesign
 from memspace.judging.granulated import granulated
 from memspace.value import Absent
 from tests.claims.synthetic import FAMILIES, zoo
@@ -85,7 +85,7 @@ def test_rank_relations_are_those_of_scipy() -> None:
 def test_granulated_tau_is_that_of_the_judging_of_measures() -> None:
     rows = zoo(1, effect=0.5, families=("mlp",)).filter(pl.col("data") == "a")
     rows = rows.with_columns(test_loss=pl.col("train_loss") + pl.col("gap"))
-    design = Design(("width", "rate", "decay"), "seed")
+    design = JudgingDesign(("width", "rate", "decay"), "seed")
     judged = granulated(rows.with_columns(gap=pl.col("test_loss") - pl.col("train_loss")), "measure", design)
     assert not isinstance(judged, Absent)
     arguments = RankRelation(("measure",), "gap", ("width", "rate", "decay"))

@@ -75,7 +75,7 @@ class Laplace(Likelihood):
 
 @register_law
 @dataclass(frozen=True)
-class Ordinal(LawOfClasses):
+class OrdinalClasses(LawOfClasses):
     """Grades 0..K−1 by where one output plus logistic noise lies among thresholds."""
 
     thresholds: tuple[float, ...] = (-1.0, 0.5, 2.0)

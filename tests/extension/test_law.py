@@ -11,7 +11,7 @@ import torch
 
 from memspace.task.law import Likelihood
 from memspace.testing import check_law
-from tests.extension.laws import Laplace, NegativeBinomial, Ordinal
+from tests.extension.laws import Laplace, NegativeBinomial, OrdinalClasses
 from tests.extension.outside import run_outside
 
 LAWS = Path(__file__).with_name("laws.py").read_text(encoding="utf-8")
@@ -79,7 +79,7 @@ def _run(folder: Path, law: str, script: str, *words: str) -> Any:
 
 @pytest.mark.parametrize(
     ("law", "outputs"),
-    [(NegativeBinomial(), 2), (NegativeBinomial(5.0), 1), (Laplace(), 2), (Ordinal(), 1)],
+    [(NegativeBinomial(), 2), (NegativeBinomial(5.0), 1), (Laplace(), 2), (OrdinalClasses(), 1)],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_a_few_methods_make_a_whole_law(law: Likelihood, outputs: int) -> None:
@@ -91,7 +91,7 @@ def test_a_few_methods_make_a_whole_law(law: Likelihood, outputs: int) -> None:
     [
         ("outside.NegativeBinomial()", "negative binomial", ("dual", "ekfac"), "outliers.share", "p_outlier"),
         ("outside.Laplace()", "laplace", ("dual",), "regression.r2_test", "p_outlier"),
-        ("outside.Ordinal()", "ordinal", ("ekfac",), "generalisation.test_accuracy", "p_wrong_label"),
+        ("outside.OrdinalClasses()", "ordinal", ("ekfac",), "generalisation.test_accuracy", "p_wrong_label"),
     ],
     ids=["counts", "numbers", "grades"],
 )
@@ -106,7 +106,7 @@ def test_it_is_audited_and_its_labels_are_judged(
     assert column in said["columns"]
 
 
-@pytest.mark.parametrize("law", ["outside.NegativeBinomial(3.0)", "outside.Ordinal((-0.5, 0.5))"])
+@pytest.mark.parametrize("law", ["outside.NegativeBinomial(3.0)", "outside.OrdinalClasses((-0.5, 0.5))"])
 def test_it_is_recorded_read_again_compared_and_penalised(tmp_path: Path, law: str) -> None:
     same, path, lower, length, moved = _run(tmp_path, law, WATCH)
     assert same

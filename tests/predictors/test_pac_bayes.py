@@ -11,7 +11,7 @@ from memspace.measures.predictors import pac_bayes
 from memspace.measures.predictors.pac_bayes import (
     COST,
     FLOOR,
-    Noise,
+    NoiseSearch,
     Tolerance,
     ToleratedNoise,
     magnitude_term,
@@ -38,7 +38,7 @@ def test_sigma_of_a_quadratic_loss(magnitude: bool) -> None:
     task = linear_task(0, inputs=30, optimal=True)
     _, h = quadratic_of(task)
     surface = surface_of(task)
-    noise = Noise(surface, magnitude=magnitude, draws=400, seed=1)
+    noise = NoiseSearch(surface, magnitude=magnitude, draws=400, seed=1)
     expected = 4e-6 * surface.theta.square() + 1e-6 if magnitude else torch.full((30,), 4e-6, dtype=torch.float64)
     torch.testing.assert_close(noise.deviation(0.002).square(), expected)
     found = tolerance(noise, "loss", 0.01)
@@ -60,7 +60,7 @@ def test_intervals_over_draws_cover() -> None:
     surface, exact = surface_of(task), math.sqrt(2 * COST / float(h.trace()))
     hits = 0
     for seed in range(40):
-        found = tolerance(Noise(surface, magnitude=False, draws=6, seed=seed), "loss", 0.1)
+        found = tolerance(NoiseSearch(surface, magnitude=False, draws=6, seed=seed), "loss", 0.1)
         assert isinstance(found, Tolerance)
         value = found.value(lambda s: s**-2, 40, "")
         assert value.interval is not None
@@ -71,7 +71,7 @@ def test_intervals_over_draws_cover() -> None:
 def test_accuracy_and_loss_cost_a_tenth_at_their_sigma() -> None:
     surface = surface_of(fitted_task(0))
     for magnitude in (False, True):
-        noise = Noise(surface, magnitude=magnitude, draws=6, seed=0)
+        noise = NoiseSearch(surface, magnitude=magnitude, draws=6, seed=0)
         for target in ("loss", "accuracy"):
             found = tolerance(noise, target, 0.1)
             assert isinstance(found, Tolerance)
@@ -145,7 +145,7 @@ def test_what_noise_cannot_cost_is_absent_with_a_reason() -> None:
     task = perceptron(0)
     with torch.no_grad():  # constant outputs that are wrong nearly as often as can be
         task.model[2].weight.zero_()
-    noise = Noise(surface_of(task), magnitude=True, draws=4, seed=0)
+    noise = NoiseSearch(surface_of(task), magnitude=True, draws=4, seed=0)
     found = tolerance(noise, "loss", 0.1)
     if isinstance(found, Absent):
         assert "0.1 of the loss" in found.reason

@@ -12,7 +12,6 @@ from memspace.commands.declaration import command
 from memspace.commands.opened import watching
 from memspace.commands.options import Output, option, out
 from memspace.commands.output import tell
-from memspace.files import written
 from memspace.limits import COUNT, KEPT, SEVERAL
 from memspace.report.terminal import Terminal
 
@@ -35,7 +34,7 @@ class ZooOptions:
 
     workers: Annotated[int, COUNT, option("Processes of one thread each.")] = 2
     engine: Annotated[str, option("What runs them.", words=("local", "ray"))] = "local"
-    data_root: Annotated[Path | None, option("Folder of the data sets.", shown="MEMSPACE_DATA")] = None
+    data_root: Annotated[Path | None, option("Folder (or file) the task's data are read from.")] = None
     stages: Annotated[str, option("What to do, separated by commas; the default is all.")] = STAGES
 
 
@@ -109,6 +108,8 @@ def judge_measures(
         )
         progress.finish(handle)
     if out is not None:
+        from memspace.files import written
+
         written(out, lambda path: results.judgement.frame.write_parquet(path))
     tell(output, results.to_dict(), lambda console: _judged(results, console))
 
