@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -23,6 +23,8 @@ least = st.lists(students, min_size=1, max_size=4).map(lambda e: LeastEffect(dic
 
 
 @settings(max_examples=200, deadline=None)
+@example(ShareEffect(0, 1), -0.5)
+@example(ShareEffect(3, 3), 1.5)
 @given(st.one_of(students, shares, least), st.floats(-0.99, 0.99))
 def test_an_interval_lies_beyond_a_bound_exactly_where_the_p_value_is_small(effect, bound) -> None:
     low, high = effect.ends()

@@ -179,12 +179,16 @@ class ShareEffect(Effect):
         return float(low), float(high)
 
     def not_above(self, bound: float) -> float:
-        """Compute the exact binomial p-value."""
-        return 1.0 if self.n == 0 else float(stats.binom.sf(self.hits - 1, self.n, min(1.0, max(0.0, bound))))
+        """Compute the exact binomial p-value; no share is below 0."""
+        if self.n == 0 or bound < 0:
+            return float(self.n == 0)
+        return float(stats.binom.sf(self.hits - 1, self.n, min(1.0, bound)))
 
     def not_below(self, bound: float) -> float:
-        """Compute the exact binomial p-value."""
-        return 1.0 if self.n == 0 else float(stats.binom.cdf(self.hits, self.n, min(1.0, max(0.0, bound))))
+        """Compute the exact binomial p-value; no share is above 1."""
+        if self.n == 0 or bound > 1:
+            return float(self.n == 0)
+        return float(stats.binom.cdf(self.hits, self.n, max(0.0, bound)))
 
 
 @dataclass(frozen=True)
