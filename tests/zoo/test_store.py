@@ -18,31 +18,9 @@ from memspace.verbs.zoo import WorkSettings, train_zoo
 from memspace.zoo.declaration import load_zoo, shipped_zoos
 from memspace.zoo.results import ZooResults, is_zoo
 from memspace.zoo.store import ZooStore
+from tests.zoo import declared as declared_zoo
 
-TINY = """
-name = "tiny"
-[every]
-family = "mlp"
-data = "digits"
-dropout = 0.0
-decay = 0.0
-label_noise = 0.0
-optimiser = "adam"
-batch = 32
-rate = 2.0
-depth = 1
-size = 200
-target = 0.5
-most = 600
-[[star]]
-name = "a"
-seeds = [0, 1]
-centre = { width = 12 }
-[star.vary]
-width = [8, 16]
-rate = [1.0, 3.0]
-size = [150]
-"""
+TINY = declared_zoo.TINY.replace("target = 0.1", "target = 0.5")
 
 
 @pytest.fixture

@@ -55,7 +55,8 @@ class OutcomesPiece:
             How many networks were measured.
         """
         store = ZooStore(self.folder)
-        missing = [s for s in self.specs if s.key not in store.names("outcomes")]
+        there = store.names("outcomes")
+        missing = [s for s in self.specs if s.key not in there]
         for spec in missing:
             data = data_of(spec.data, self.data_root)
             store.add_rows("outcomes", spec.key, outcomes_of(spec, data, *store.states(spec.key)))
