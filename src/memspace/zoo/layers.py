@@ -22,7 +22,7 @@ from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.store import ZooStore, polars
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import Weights
-from memspace.zoo.work import data_of
+from memspace.zoo.work import data_of, parts_by_data
 
 if TYPE_CHECKING:
     import polars as pl
@@ -85,15 +85,7 @@ def layer_pieces(zoo: Zoo, store: ZooStore, data_root: Path | None) -> list[Laye
         The pieces.
     """
     due = store.names("trained") - store.names("layer_costs")
-    of_data: dict[str, list[NetworkSpec]] = {}
-    for spec in zoo.specs:
-        if spec.key in due:
-            of_data.setdefault(spec.data, []).append(spec)
-    return [
-        LayersPiece(tuple(specs[start : start + TOGETHER]), store.folder, data_root)
-        for specs in of_data.values()
-        for start in range(0, len(specs), TOGETHER)
-    ]
+    return [LayersPiece(part, store.folder, data_root) for part in parts_by_data(zoo, due, TOGETHER)]
 
 
 def layer_costs(spec: NetworkSpec, data: ZooData, states: Tensor) -> list[dict[str, Any]]:

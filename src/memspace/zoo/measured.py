@@ -28,7 +28,7 @@ from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.store import ZooStore, polars
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import Weights
-from memspace.zoo.work import data_of
+from memspace.zoo.work import data_of, parts_by_data
 
 __all__ = [
     "MEASURES_VERSION",
@@ -124,16 +124,10 @@ def measuring_pieces(
     for spec in zoo.specs:
         if spec.key in trained:
             family.setdefault(spec.configuration, []).append(spec)
-    due = [s for s in zoo.specs if s.key in trained and s.key not in done]
-    of_data: dict[str, list[NetworkSpec]] = {}
-    for spec in due:
-        of_data.setdefault(spec.data, []).append(spec)
     pieces = []
-    for specs in of_data.values():
-        for start in range(0, len(specs), TOGETHER):
-            part = tuple(specs[start : start + TOGETHER])
-            sisters = tuple(tuple(t for t in family[s.configuration] if t.key != s.key) for s in part)
-            pieces.append(MeasuringPiece(part, sisters, store.folder, data_root, settings))
+    for part in parts_by_data(zoo, trained - done, TOGETHER):
+        sisters = tuple(tuple(t for t in family[s.configuration] if t.key != s.key) for s in part)
+        pieces.append(MeasuringPiece(part, sisters, store.folder, data_root, settings))
     return pieces
 
 

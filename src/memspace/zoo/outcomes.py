@@ -18,7 +18,7 @@ from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.store import ZooStore
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import CHUNK, Weights
-from memspace.zoo.work import data_of
+from memspace.zoo.work import data_of, parts_by_data
 
 __all__ = ["MOMENTS", "OutcomesPiece", "losses_of", "moment_index", "outcome_pieces", "outcomes_of"]
 
@@ -76,15 +76,7 @@ def outcome_pieces(zoo: Zoo, store: ZooStore, data_root: Path | None) -> list[Ou
         The pieces.
     """
     due = store.names("trained") - store.names("outcomes")
-    of_data: dict[str, list[NetworkSpec]] = {}
-    for spec in zoo.specs:
-        if spec.key in due:
-            of_data.setdefault(spec.data, []).append(spec)
-    return [
-        OutcomesPiece(tuple(specs[start : start + TOGETHER]), store.folder, data_root)
-        for specs in of_data.values()
-        for start in range(0, len(specs), TOGETHER)
-    ]
+    return [OutcomesPiece(part, store.folder, data_root) for part in parts_by_data(zoo, due, TOGETHER)]
 
 
 def moment_index(steps: Tensor, moment: float) -> int:

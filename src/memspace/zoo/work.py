@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.store import ZooStore
 from memspace.zoo.training.group import train_group
 
-__all__ = ["TrainingPiece", "data_of", "training_pieces"]
+__all__ = ["TrainingPiece", "data_of", "parts_by_data", "training_pieces"]
 
 LARGEST = 24  # networks in a group: more gain little, and leave the caches
 
@@ -109,6 +109,26 @@ def training_pieces(zoo: Zoo, store: ZooStore, data_root: Path | None) -> list[T
         for part in _parts(specs)
     ]
     return sorted(pieces, key=lambda p: -p.cost)
+
+
+def parts_by_data(zoo: Zoo, due: Collection[str], together: int) -> list[tuple[NetworkSpec, ...]]:
+    """Cut networks into parts of one data set each.
+
+    Args:
+        zoo: the declaration, whose order is kept.
+        due: keys of the networks.
+        together: networks of a part, at most.
+
+    Returns:
+        The parts.
+    """
+    of_data: dict[str, list[NetworkSpec]] = defaultdict(list)
+    for spec in zoo.specs:
+        if spec.key in due:
+            of_data[spec.data].append(spec)
+    return [
+        tuple(specs[start : start + together]) for specs in of_data.values() for start in range(0, len(specs), together)
+    ]
 
 
 def _parts(specs: list[NetworkSpec]) -> Iterable[tuple[NetworkSpec, ...]]:

@@ -22,7 +22,7 @@ from memspace.zoo.outcomes import moment_index
 from memspace.zoo.registry import ZooData
 from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.store import ZooStore
-from memspace.zoo.work import data_of
+from memspace.zoo.work import data_of, parts_by_data
 
 __all__ = ["CapacityPiece", "capacity_pieces", "capacity_row"]
 
@@ -93,15 +93,7 @@ def capacity_pieces(
     rows, version = store.rows("capacity"), _version(settings)
     done = {r["key"] for r in rows.iter_rows(named=True) if r["version"] == version}
     due = store.trained_keys() - done
-    of_data: dict[str, list[NetworkSpec]] = {}
-    for spec in zoo.specs:
-        if spec.key in due:
-            of_data.setdefault(spec.data, []).append(spec)
-    return [
-        CapacityPiece(tuple(specs[start : start + TOGETHER]), store.folder, data_root, settings)
-        for specs in of_data.values()
-        for start in range(0, len(specs), TOGETHER)
-    ]
+    return [CapacityPiece(part, store.folder, data_root, settings) for part in parts_by_data(zoo, due, TOGETHER)]
 
 
 def capacity_row(
