@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +18,9 @@ from memspace.measures.predictors.values import Sisters, TrainingCurve
 from memspace.measures.spectrum import layer_table
 from memspace.metric.fisher import build
 from memspace.value import Value
+from memspace.verbs.zoo import WorkSettings, train_zoo
 from memspace.zoo import measuring
+from memspace.zoo.declaration import load_zoo
 from memspace.zoo.measuring import ALL_MEASURES, GROUPS, NetworkMeasures, ZooSettings, measure_network
 from tests.zoo.measured_networks import FAMILIES, character_task, perceptron_task
 
@@ -171,3 +174,21 @@ def test_values_of_other_networks_and_of_the_curve_are_passed_on() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingsError):
         ZooSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_zoo_leaves_groups_of_measures_out(tmp_path: Path) -> None:
+    text = 'name = "short"\nwithout = ["sharpness", "hessian"]\n[[star]]\nseeds = [0]\n[star.centre]\n'
+    text += (
+        'family = "mlp"\ndata = "digits"\nwidth = 4\ndepth = 1\nrate = 1.0\nbatch = 32\ndecay = 0.0\ndropout = 0.0\n'
+    )
+    text += 'label_noise = 0.0\nsize = 64\noptimiser = "adam"\ntarget = 1.0\nmost = 50\n'
+    path = tmp_path / "short.toml"
+    path.write_text(text)
+    assert load_zoo(path).without == ("sharpness", "hessian")
+    store = train_zoo(path, out=tmp_path / "store", settings=WorkSettings(1, stages=("train", "measures"))).store
+    names = set(store.rows("measured")["name"].to_list())
+    assert "norms.frobenius" in names
+    assert not [n for n in names if n.startswith(("sharpness.", "loss.hessian"))]
+    path.write_text(text.replace('["sharpness", "hessian"]', '"sharpness"'))
+    with pytest.raises(SettingsError, match="no list of names"):
+        load_zoo(path)

@@ -90,7 +90,7 @@ class MeasuringPiece:
             rows, layers = [], []
             began = time.process_time()
             for moment in MOMENTS:
-                settings = self.settings if moment == 1.0 else replace(self.settings, without=EARLY_WITHOUT)
+                settings = self.settings if moment == 1.0 else _early(self.settings)
                 measured = _measured(store, spec, sisters, data, row, moment, settings)
                 rows += _rows(spec.key, moment, version, measured)
                 layers += _layers(spec.key, moment, measured)
@@ -111,12 +111,12 @@ def measuring_pieces(
         zoo: the declaration.
         store: what is there.
         data_root: where data sets lie.
-        settings: of the measures; None: the defaults.
+        settings: of the measures; None: the defaults, without the groups that the zoo leaves out.
 
     Returns:
         The pieces.
     """
-    settings = settings or ZooSettings()
+    settings = settings or ZooSettings(without=zoo.without)
     version, trained = version_of(settings), store.trained_keys()
     measured = store.rows("measured")
     done = set(measured.filter(polars().col("version") == version)["key"].to_list()) if len(measured) else set()
@@ -129,6 +129,11 @@ def measuring_pieces(
         sisters = tuple(tuple(t for t in family[s.configuration] if t.key != s.key) for s in part)
         pieces.append(MeasuringPiece(part, sisters, store.folder, data_root, settings))
     return pieces
+
+
+def _early(settings: ZooSettings) -> ZooSettings:
+    """The settings for a moment before the end."""
+    return replace(settings, without=tuple(dict.fromkeys((*settings.without, *EARLY_WITHOUT))))
 
 
 def version_of(settings: ZooSettings) -> str:

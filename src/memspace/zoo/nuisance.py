@@ -45,6 +45,7 @@ __all__ = [
 ]
 
 A_STAR = 3  # networks of the centre of a star
+SAMPLED = ("learning_coefficient",)  # left out: its chains at every change take longer than all others
 STILL = 1e-6  # the largest relative movement of a measure that is said not to move: iterations end there or before
 # Measures that no exact change may move: functions of outputs on data, lengths in the Fisher metric, and weights that
 # are counted by what is read of them. All others may, and mostly do. Adaptive sharpness is not among them, though its
@@ -165,14 +166,14 @@ def nuisance_pieces(
         zoo: the declaration.
         store: what is there.
         data_root: where data sets lie.
-        settings: of the measures; None: the defaults.
+        settings: of the measures; None: the defaults, without ``SAMPLED`` and the groups that the zoo leaves out.
 
     Returns:
         A piece a network.
     """
     if store.packed:
         return []
-    settings = settings or ZooSettings()
+    settings = settings or ZooSettings(without=tuple(dict.fromkeys((*zoo.without, *SAMPLED))))
     rows, trained = store.rows("nuisance"), store.trained_keys()
     done = set(rows.filter(polars().col("version") == version_of(settings))["key"].to_list()) if len(rows) else set()
     pieces = []
