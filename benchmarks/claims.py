@@ -10,7 +10,7 @@ import sys
 
 from benchmarks.parts import run
 
-ORDER = ("zoo", "published", "combination")
+ORDER = ("zoo", "published", "combination", "gap", "verdicts")
 
 if __name__ == "__main__":
     sys.exit(run("claims", ORDER, __doc__))
