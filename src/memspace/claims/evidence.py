@@ -50,6 +50,7 @@ class Evidence:
         figures: what would be drawn.
         tables: columns by name.
         notes: what a reader of the effects should know, a sentence each.
+        unit: of the effects, where it follows from the arguments; empty: that of the statistic.
     """
 
     measures: Mapping[str, MeasureEffects]
@@ -59,3 +60,4 @@ class Evidence:
     figures: tuple[Figure, ...] = ()
     tables: Mapping[str, Columns] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unit: str = ""

@@ -12,6 +12,8 @@ from memspace.format import format_interval, format_value, plain
 
 __all__ = ["effect_in_words", "paragraph_on"]
 
+IN_FULL = 3  # measures whose effects are written out family by family
+
 
 def paragraph_on(
     registration: Registration,
@@ -35,7 +37,7 @@ def paragraph_on(
     parts = [
         f"Asked: {_sentence(registration.hypothesis)}",
         _measured(declared, evidence),
-        *(_found(m, declared.unit) for m in verdict.measures),
+        *_effects(verdict.measures, evidence.unit or declared.unit),
         _concluded(registration, verdict),
         _smaller(registration, verdict),
         control.in_words(),
@@ -75,7 +77,15 @@ def _measured(declared: StatisticDeclaration, evidence: Evidence) -> str:
     return f"Measured on {evidence.networks:,} networks{left}: {declared.estimator}."
 
 
-def _found(measure: MeasureVerdict, unit: str) -> str:
+def _effects(measures: tuple[MeasureVerdict, ...], unit: str) -> list[str]:
+    """A sentence or two a measure; of many, those over all families alone, since the rest is in the table."""
+    if len(measures) <= IN_FULL:
+        return [_effect(m, unit) for m in measures]
+    listed = "; ".join(f"{m.measure} {effect_in_words(m.overall, unit)}" for m in measures)
+    return [f"Effects over all families: {listed}. Those of each family are in the table."]
+
+
+def _effect(measure: MeasureVerdict, unit: str) -> str:
     """The effect over all families and in each, with 95% intervals."""
     name = f"of {measure.measure} " if measure.measure else ""
     families = "; ".join(f"{v.family} {effect_in_words(v, unit)}, {v.word}" for v in measure.families)
@@ -106,6 +116,8 @@ def _concluded(registration: Registration, verdict: ClaimVerdict) -> str:
 def _smaller(registration: Registration, verdict: ClaimVerdict) -> str:
     """Families with fewer units than the power calculation asked for."""
     planned, sample = registration.sample.units, registration.sample
+    if getattr(registration.statistic.arguments, "pooled", False):
+        return _smaller_pooled(registration, verdict)
     few = {
         v.family: 0 if v.effect is None else v.effect.n
         for m in verdict.measures
@@ -118,4 +130,16 @@ def _smaller(registration: Registration, verdict: ClaimVerdict) -> str:
     return (
         f"The {planned} units a family that have a power of {sample.power:.2f} at an effect of {plain(sample.effect)} "
         f"were not reached ({listed}), so an effect of that size may go undecided there."
+    )
+
+
+def _smaller_pooled(registration: Registration, verdict: ClaimVerdict) -> str:
+    """The same where one estimate is made of all families: its units are those of all."""
+    sample = registration.sample
+    counts = [0 if m.overall.effect is None else m.overall.effect.n for m in verdict.measures]
+    if not counts or min(counts) >= sample.units:
+        return ""
+    return (
+        f"The {sample.units} units that have a power of {sample.power:.2f} at an effect of {plain(sample.effect)} "
+        f"were not reached ({min(counts)}), so an effect of that size may go undecided."
     )

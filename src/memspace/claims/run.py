@@ -66,7 +66,7 @@ class JudgedClaim:
             if verdict.effect is None:
                 quantities.append(Unmeasured(name, verdict.reason, "extend the store"))
             else:
-                quantities.append(stated(name, verdict.effect, declared.unit, declared.estimator, declared.source))
+                quantities.append(stated(name, verdict.effect, self.record.unit, declared.estimator, declared.source))
         for name, (value, unit) in self.evidence.readings.items():
             if isinstance(value, Absent):
                 if value.reason:
@@ -267,7 +267,7 @@ def judge(registration: Registration, folder: Path, store: ResultsStore, progres
         VERSION,
         declared.name,
         declared.estimator,
-        declared.unit,
+        evidence.unit or declared.unit,
         verdict.word,
         verdict.measures,
         control,

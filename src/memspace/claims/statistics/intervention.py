@@ -116,6 +116,7 @@ def intervention(table: pl.DataFrame, arguments: Intervention, sampling: Samplin
         (_figure(differences, a),),
         {"pairs": listed},
         tuple(notes),
+        f"in log {a.outcome}" if a.relative else f"in {a.outcome}",
     )
 
 
