@@ -1,7 +1,5 @@
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from memspace.commands.options import parse_memory
+from tests import warm
 
 MINE = """
 import torch
@@ -47,9 +46,7 @@ def folder(tmp_path):
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MEMSPACE_CACHE": str(folder / "cache"), "COLUMNS": "100"}
-    line = [sys.executable, "-m", "memspace", *words]
-    return subprocess.run(line, capture_output=True, text=True, cwd=folder, env=environment, timeout=300, check=False)
+    return warm.memspace(folder, *words, environment={"MEMSPACE_CACHE": str(folder / "cache"), "COLUMNS": "100"})
 
 
 def test_own_network_from_command_to_report(folder):

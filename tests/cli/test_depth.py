@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,10 @@ from torch import nn
 
 import memspace
 from memspace.auditing.audit import AuditSettings
+from tests import warm
 from tests.action.depth_networks import residual_network
 
+HERE = str(Path(__file__).parents[2])
 MINE = """
 import torch
 import memspace
@@ -36,11 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    here = str(Path(__file__).parents[2])
-    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "COLUMNS": "140"}
-    line = [sys.executable, "-m", "memspace", "depth", *words]
-    return subprocess.run(line, capture_output=True, text=True, cwd=folder, env=environment, timeout=300, check=False)
+    return warm.memspace(folder, "depth", *words, path=[HERE], environment={"COLUMNS": "140"})
 
 
 def test_json_holds_measurements_and_layers(folder: Path) -> None:

@@ -88,7 +88,7 @@ def test_commands_of_the_package_do_not_wait_for_it(tmp_path: Path) -> None:
 
 
 def test_loading_it_imports_no_torch(tmp_path: Path) -> None:
-    done = run_outside(tmp_path, OUTLINE, IMPORTED)
+    done = run_outside(tmp_path, OUTLINE, IMPORTED, cold=True)
     assert done.stdout.splitlines()[-1] == "no torch", done.stderr
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from memspace.zoo.measured import version_of
 from memspace.zoo.measuring import measure_network
 from memspace.zoo.measuring_settings import ZooSettings
 from memspace.zoo.store import ZooStore
+from tests import warm
 from tests.gap.around import USED, zoo_around
 from tests.zoo.measured_networks import perceptron_task
 
@@ -106,9 +105,10 @@ def test_without_a_calibration_or_with_another_law_it_is_one_sentence(
         memspace.predict_gap(nn.Linear(3, 1), (x, x[:, :1]), likelihood=memspace.Gaussian(1.0), calibration=model)
 
 
+HERE = str(Path(__file__).parents[2])
 MINE = """
 import memspace
-from tests.gap.test_predict_gap import perceptron_task
+from tests.zoo.measured_networks import perceptron_task
 
 def task():
     whole = perceptron_task(n=120, width=12, steps=60)
@@ -118,11 +118,7 @@ def task():
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    here = str(Path(__file__).parents[2])
-    path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "COLUMNS": "140"}
-    line = [sys.executable, "-m", "memspace", *words]
-    return subprocess.run(line, capture_output=True, text=True, cwd=folder, env=environment, timeout=300, check=False)
+    return warm.memspace(folder, *words, path=[HERE], environment={"COLUMNS": "140"})
 
 
 def test_the_command_shows_expected_and_measured_apart(model: GapModel, tmp_path: Path) -> None:

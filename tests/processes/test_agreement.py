@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from torch import multiprocessing, nn
+from torch import nn
 
 import memspace
 from memspace.cli import main
 from memspace.errors import WorkerError
+from tests import warm
 
 OTHER = ("weights", "labels", "inputs", "number", "test data", "law", "settings", "parameters", "nothing")
 SAYS = {
@@ -73,7 +74,7 @@ def _member(rank: int, folder: str) -> None:
 
 
 def test_whatever_one_process_has_otherwise_is_named_on_all(tmp_path):
-    multiprocessing.spawn(_member, (str(tmp_path),), 2)
+    warm.team(_member, (str(tmp_path),), 2)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert first == second
     assert first.keys() == SAYS.keys()

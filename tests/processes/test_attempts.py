@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
 
 import memspace
 from memspace.attempt import attempt
 from memspace.errors import WorkerError
 from memspace.measurement import Unmeasured
 from memspace.passes.processes import current
+from tests import warm
 
 WAIT = timedelta(seconds=40)  # long on a busy machine; a process left waiting fails the test instead of hanging it
 
@@ -68,7 +68,7 @@ def _member(rank: int, size: int, folder: str) -> None:
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_all_processes_go_without_what_one_cannot_measure(size, tmp_path) -> None:
-    multiprocessing.spawn(_member, (size, str(tmp_path)), size)
+    warm.team(_member, (size, str(tmp_path)), size)
     first, *others = [torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(size)]
     for other in others:
         assert other == first
@@ -102,7 +102,7 @@ def _apart(rank: int, folder: str) -> None:
 
 
 def test_processes_that_fail_in_different_places_say_so(tmp_path) -> None:
-    multiprocessing.spawn(_apart, (str(tmp_path),), 2)
+    warm.team(_apart, (str(tmp_path),), 2)
     told = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     assert told[0].startswith("the processes failed in one and other at once")
     assert told[1].startswith("the processes failed in one and other at once")

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch import multiprocessing
 
 from memspace.errors import WorkerError
 from memspace.passes.processes import Processes, across, current
+from tests import warm
 from tests.processes import sharded
 from tests.processes.work import NAMES, everything, member
 
@@ -15,7 +15,7 @@ SUMMED = 1e-10  # relative: float64 sums of a few numbers in another order, thro
 @pytest.mark.parametrize(("size", "names"), [(2, NAMES), (3, ["linear", "shared positions"])])
 def test_statistics_and_products_are_those_of_one_process(size, names, tmp_path):
     seed = 10 + size
-    multiprocessing.spawn(member, (size, seed, str(tmp_path), names), size)
+    warm.team(member, (size, seed, str(tmp_path), names), size)
     expected = everything(seed, names)
     found = [torch.load(tmp_path / f"{rank}.pt") for rank in range(size)]
     for key, value in expected.items():
@@ -40,7 +40,7 @@ def test_work_is_shared_only_where_asked_for():
 
 
 def test_parameters_spread_by_fsdp_are_read_whole(tmp_path):
-    multiprocessing.spawn(sharded.member, (2, 5, str(tmp_path)), 2)
+    warm.team(sharded.member, (2, 5, str(tmp_path)), 2)
     expected = sharded.matrices(5, shard=False)
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
-import subprocess
 import sys
-import textwrap
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +18,7 @@ from memspace.auditing.key import run_key
 from memspace.auditing.store import _same
 from memspace.task.data import Data
 from memspace.task.fingerprint import fingerprint
+from tests import warm
 
 N = 60
 
@@ -218,8 +217,7 @@ print(fingerprint(memspace.Task(model=net.Net(), train=(x, torch.tensor([0, 1, 0
 def test_a_helper_or_a_constant_of_the_same_file_counts_and_a_comment_does_not(tmp_path):
     def ask(scale="2.0", squash="torch.tanh(x)", comment="pass"):
         (tmp_path / "net.py").write_text(MODULE.format(scale=scale, squash=squash, comment=comment))
-        code = f"import sys; sys.dont_write_bytecode = True; sys.path[:0] = {sys.path!r}\n" + textwrap.dedent(ASK)
-        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = warm.python(tmp_path, "import sys; sys.dont_write_bytecode = True\n" + ASK, path=sys.path)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,9 +18,24 @@ from memspace.verbs.zoo import WorkSettings, train_zoo
 from memspace.zoo.declaration import load_zoo, shipped_zoos
 from memspace.zoo.results import ZooResults, is_zoo
 from memspace.zoo.store import ZooStore
+from tests import warm
 from tests.zoo import declared as declared_zoo
 
 TINY = declared_zoo.TINY.replace("target = 0.1", "target = 0.5")
+ALONE = WorkSettings(workers=1, stages=("train", "outcomes"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the tiny zoo, trained once for all tests here: they read it, or change a copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.toml").write_text(TINY)
+    return train_zoo(folder / "tiny.toml", out=folder / "store", settings=ALONE).store.folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "store"))
 
 
 @pytest.fixture
@@ -68,25 +83,22 @@ def test_an_unknown_family_is_refused_before_anything_is_trained(tmp_path: Path)
         train_zoo(path, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train", "outcomes")))
 
 
-def test_a_second_run_trains_nothing_and_a_change_trains_only_what_it_must(declared: Path, tmp_path: Path) -> None:
-    settings = WorkSettings(workers=1, stages=("train", "outcomes"))
-    first = train_zoo(declared, out=tmp_path / "store", settings=settings)
-    times = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "store" / "trained").iterdir()}
+def test_a_second_run_trains_nothing_and_a_change_trains_only_what_it_must(declared: Path, copied: Path) -> None:
+    times = {p.name: p.stat().st_mtime_ns for p in (copied / "trained").iterdir()}
     assert len(times) == 12
-    train_zoo(declared, out=tmp_path / "store", settings=settings)
+    second = train_zoo(declared, out=copied, settings=ALONE)
+    assert {p.name: p.stat().st_mtime_ns for p in (copied / "trained").iterdir()} == times
     declared.write_text(TINY.replace("size = [150]", "size = [150, 160]"))
-    again = train_zoo(declared, out=tmp_path / "store", settings=settings)
-    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "store" / "trained").iterdir()}
+    again = train_zoo(declared, out=copied, settings=ALONE)
+    after = {p.name: p.stat().st_mtime_ns for p in (copied / "trained").iterdir()}
     assert len(after) == 14
     assert {n: after[n] for n in times} == times
-    assert first.to_dict()["blocks"][0]["trained"] == 12
+    assert second.to_dict()["blocks"][0]["trained"] == 12
     assert again.to_dict()["blocks"][0]["at_target"] == 14
 
 
-def test_outcomes_join_networks_and_a_packed_copy_says_the_same(declared: Path, tmp_path: Path) -> None:
-    store = train_zoo(
-        declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train", "outcomes"))
-    ).store
+def test_outcomes_join_networks_and_a_packed_copy_says_the_same(finished: Path, tmp_path: Path) -> None:
+    store = ZooStore(finished)
     table = store.table()
     assert len(table) == 12
     assert (table["train_loss"] - 0.5).abs().max() < 1e-3
@@ -99,30 +111,10 @@ def test_outcomes_join_networks_and_a_packed_copy_says_the_same(declared: Path, 
     assert packed.table().sort("key").equals(table.sort("key"))
 
 
-def test_a_damaged_file_is_one_sentence(declared: Path, tmp_path: Path) -> None:
-    store = train_zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train",))).store
-    next((tmp_path / "store" / "trained").iterdir()).write_bytes(b"PAR1")
+def test_a_damaged_file_is_one_sentence(copied: Path) -> None:
+    next((copied / "trained").iterdir()).write_bytes(b"PAR1")
     with pytest.raises(RunFolderError, match="damaged"):
-        store.rows("trained")
-
-
-def _started(declared: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [
-        sys.executable,
-        "-m",
-        "memspace",
-        "zoo",
-        "run",
-        str(declared),
-        "--out",
-        str(folder),
-        "--workers",
-        "1",
-        "--stages",
-        "train,outcomes",
-    ]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, **quiet)
+        ZooStore(copied).rows("trained")
 
 
 # Imports everything once, then forks a run of the zoo for each delay it is told, and kills it after so many seconds; 0
@@ -180,35 +172,40 @@ def test_killed_twenty_times_at_random_no_network_is_lost_or_repeated(declared: 
         print(0, file=process.stdin, flush=True)
         assert process.stdout.readline() == "0\n"
         process.stdin.close()
-    reference = train_zoo(
-        declared, out=tmp_path / "reference", settings=WorkSettings(workers=1, stages=("train", "outcomes"))
-    ).store
+    reference = train_zoo(declared, out=tmp_path / "reference", settings=ALONE).store
     store = ZooStore(folder)
     assert store.digest() == reference.digest()  # the same networks as one run that nobody killed, to the last bit
     for path in (tmp_path / "reference" / "weights").iterdir():
         assert (folder / "weights" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_two_writers_at_once_leave_one_store(declared: Path, tmp_path: Path) -> None:
+# Two processes that train the same zoo in the same folder, begun at once.
+WRITERS = """
+import os, sys
+from memspace.verbs.zoo import WorkSettings, train_zoo
+other = os.fork()
+train_zoo(sys.argv[1], out=sys.argv[2], settings=WorkSettings(1, stages=("train", "outcomes")))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) if other else 0)
+"""
+
+
+def test_two_writers_at_once_leave_one_store(declared: Path, finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "store"
-    processes = [_started(declared, folder) for _ in range(2)]
-    assert [p.wait(timeout=240) for p in processes] == [0, 0]
-    reference = train_zoo(
-        declared, out=tmp_path / "reference", settings=WorkSettings(workers=1, stages=("train", "outcomes"))
-    ).store
-    assert ZooStore(folder).digest() == reference.digest()
+    done = warm.python(tmp_path, WRITERS, str(declared), str(folder))
+    assert done.returncode == 0, done.stderr
+    assert ZooStore(folder).digest() == ZooStore(finished).digest()
     assert isinstance(ZooStore(folder).rows("trained"), pl.DataFrame)
 
 
-def test_tables_of_a_store_are_what_claims_are_judged_on(declared: Path, tmp_path: Path) -> None:
-    store = train_zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("train",))).store
-    results = ZooResults([store])
+def test_tables_of_a_store_are_what_claims_are_judged_on(declared: Path, copied: Path) -> None:
+    shutil.rmtree(copied / "outcomes")
+    results = ZooResults([ZooStore(copied)])
     population = Population(families=("mlp",), zoo="tiny", fitted=True, moment=1.0)
-    assert is_zoo(tmp_path / "store")
+    assert is_zoo(copied)
     assert not results.has_results(population)  # a training loss is no outcome
     with pytest.raises(DataError, match="no table"):
         results.table()
-    train_zoo(declared, out=tmp_path / "store", settings=WorkSettings(workers=1, stages=("outcomes",)))
+    train_zoo(declared, out=copied, settings=WorkSettings(workers=1, stages=("outcomes",)))
     assert results.has_results(population)
     assert not results.has_results(replace(population, families=("conv",)))
     table = population.select(results.table())
