@@ -95,7 +95,7 @@ def test_a_network_outside_is_told_so(task: memspace.Task, numbers: dict[str, fl
 def test_without_a_calibration_or_with_another_law_it_is_one_sentence(
     task: memspace.Task, model: GapModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memspace.verbs.predict_gap.shipped_gap_model", lambda: None)
+    monkeypatch.setattr("memspace.gap.file.shipped_gap_model", lambda: None)
     with pytest.raises(DataError, match=r"no calibration is shipped .*memspace zoo calibrate STORE --to FILE"):
         memspace.predict_gap(task)
     with pytest.raises(DataError, match="another version of the measures"):
@@ -103,6 +103,27 @@ def test_without_a_calibration_or_with_another_law_it_is_one_sentence(
     x = torch.randn(12, 3)
     with pytest.raises(TaskError, match="the output law is gaussian"):
         memspace.predict_gap(nn.Linear(3, 1), (x, x[:, :1]), likelihood=memspace.Gaussian(1.0), calibration=model)
+
+
+def test_an_audit_has_it_as_a_chapter_where_there_is_a_calibration(
+    task: memspace.Task, model: GapModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = memspace.audit(task, calibration=model)
+    chapter = results.chapters[-1]
+    assert chapter.id == "gap"
+    told = memspace.predict_gap(task, calibration=model)
+    assert chapter.value("generalisation.predicted_gap") == told.prediction.gap
+    assert chapter.answer == told.results.chapters[0].answer
+    x = torch.randn(12, 3)
+    numbers = (nn.Linear(3, 1), (x, x[:, :1]))
+    with pytest.raises(DataError, match="the calibration cannot be read"):
+        memspace.audit(*numbers, calibration=tmp_path / "nowhere.json")
+    monkeypatch.setattr("memspace.verbs.audit.shipped_gap_model", lambda: None)
+    for calibration, why in ((model, "the output law is gaussian"), (None, "there is no calibration of the gap")):
+        results = memspace.audit(*numbers, likelihood=memspace.Gaussian(1.0), calibration=calibration)
+        assert "gap" not in {c.id for c in results.chapters}
+        (absent,) = (u for c in results.chapters for u in c.unmeasured if u.name == "generalisation.predicted_gap")
+        assert absent.reason.startswith(why)
 
 
 HERE = str(Path(__file__).parents[2])

@@ -71,6 +71,10 @@ def audit(
     plan: Annotated[bool, option("Print the plan and stop.", "--plan")] = False,
     fresh: Fresh = False,
     no_report: Annotated[bool, option("Write results and tables, but no report.html.", "--no-report")] = False,
+    calibration: Annotated[
+        Path | None,
+        option("File made by `memspace zoo calibrate`, for the gap to expect.", shown="the one that is shipped"),
+    ] = None,
 ) -> None:
     """Audit a trained network and write the report."""
     from memspace.report.text import summarise
@@ -89,6 +93,7 @@ def audit(
             report=not no_report,
             command=typed_command(),
             settings=settings,
+            calibration=calibration,
             progress=progress,
         )
     tell(output, results.to_dict(), lambda console: summarise(results, None if no_report else folder, console))

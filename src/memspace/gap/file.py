@@ -18,7 +18,7 @@ from memspace.gap.line import Line
 from memspace.gap.model import GapModel, Tier
 from memspace.gap.predictors import PREDICTORS
 
-__all__ = ["REMEDY", "load_gap_model", "save_gap_model", "shipped_gap_model"]
+__all__ = ["REMEDY", "load_gap_model", "opened_gap_model", "save_gap_model", "shipped_gap_model"]
 
 FORMAT = 1
 REMEDY = "make a calibration by `memspace zoo calibrate STORE --to FILE` and give it by --calibration FILE"
@@ -79,6 +79,29 @@ def shipped_gap_model() -> GapModel | None:
     """
     shipped = files("memspace.gap") / "shipped" / "gap.json"
     return load_gap_model(str(shipped)) if shipped.is_file() else None
+
+
+def opened_gap_model(calibration: GapModel | str | Path | None, where: str) -> tuple[GapModel, str]:
+    """Take a calibration as it is, from its file, or the one that is shipped.
+
+    Args:
+        calibration: itself, its file, or None.
+        where: whose argument it is.
+
+    Returns:
+        The calibration, and in a few words which one it is.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    if isinstance(calibration, GapModel):
+        return calibration, f"on {calibration.networks} networks"
+    if calibration is not None:
+        return load_gap_model(calibration), Path(calibration).name
+    shipped = shipped_gap_model()
+    if shipped is None:
+        raise DataError("no calibration is shipped with this version", where=where, remedy=REMEDY)
+    return shipped, "shipped"
 
 
 def _read(text: str) -> GapModel:

@@ -45,6 +45,7 @@ class TimeBudget:
         self.cost = dict.fromkeys(parts, 0.0)  # running estimates; first a guess, if one is made
         self.trained = 0.0
         self.spent = 0.0
+        self.unshared = 0.0  # seconds of work that was asked for
         self._unpaid = 0.0
         self._known: set[str] = set()
         self._mark = clock()
@@ -102,6 +103,23 @@ class TimeBudget:
             True where it does.
         """
         return self.balance[kind] >= self.cost[kind]
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Measure work that was asked for at a step: it is no training, and no balance pays for it.
+
+        Yields:
+            Nothing.
+        """
+        self._settle()
+        self.earn()
+        try:
+            yield
+        finally:
+            self._settle()
+            now = self._clock()
+            self.unshared += now - self._mark
+            self._mark = now
 
     @contextmanager
     def spending(self, kind: str) -> Iterator[None]:

@@ -21,7 +21,7 @@ from memspace.task.likelihood import Likelihood
 from memspace.task.plain import own_name, plain, stored_dtypes
 from memspace.task.task import Task
 
-__all__ = ["WatchProbe", "open_probe"]
+__all__ = ["WatchProbe", "open_probe", "reading", "same_random"]
 
 MEMORY = 2**26  # bytes that the outputs of the probe may take: several of them are in memory at once
 
@@ -169,7 +169,7 @@ def open_probe(model: nn.Module, train: Any, law: Likelihood, examples: int, see
         MemspaceError: sharded weights, outputs that are random or no tensor, labels that do not fit.
     """
     _refuse_sharded(model)
-    with _same_random():
+    with same_random():
         data = Data(train, "training data")
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(data), generator=generator)
@@ -199,8 +199,12 @@ def reading(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _same_random() -> Iterator[None]:
-    """Python's, numpy's and torch's random states afterwards as before: datasets draw from all three."""
+def same_random() -> Iterator[None]:
+    """Leave Python's, numpy's and torch's random states as they were: data sets draw from all three.
+
+    Yields:
+        Nothing.
+    """
     python, array = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         try:

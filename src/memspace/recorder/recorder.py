@@ -21,7 +21,9 @@ from torch.optim import Optimizer
 from memspace.errors import Interrupted, MemspaceError, NonFiniteError, TaskError
 from memspace.geometry.distance import squared_distances
 from memspace.recorder.budget import TimeBudget
+from memspace.recorder.early import EarlyGap, EarlyGaps
 from memspace.recorder.numbers import Numbers
+from memspace.recorder.optimisers import name_of, rate_of
 from memspace.recorder.probe import WatchProbe
 from memspace.recorder.ruler import Ruler
 from memspace.recorder.settings import WatchSettings
@@ -47,6 +49,7 @@ class Recorder:
         sinks: where live numbers go.
         slope: reads the slope of the loss, where it can be had.
         fullness: reads effective dimension and leave-one-out gap, where they can be had.
+        early: tells the gap at the end of the training, where that was asked for.
     """
 
     def __init__(
@@ -59,8 +62,9 @@ class Recorder:
         sinks: tuple[Sink, ...] = (),
         slope: SlopeReader | None = None,
         fullness: FullnessReader | None = None,
+        early: EarlyGaps | None = None,
     ) -> None:
-        self._probe, self._trajectory = probe, trajectory
+        self._probe, self._trajectory, self._early = probe, trajectory, early
         self._budget, self._settings, self._sinks = budget, settings, list(sinks)
         self._slope = slope if slope is not None and slope.count else None
         self._fullness = fullness if fullness is not None and fullness.possible else None
@@ -149,10 +153,16 @@ class Recorder:
         return self._numbers
 
     @property
+    def expected(self) -> tuple[EarlyGap, ...]:
+        """What calibrations told of the gap at the end of the training so far, or why they did not."""
+        return () if self._early is None else self._early.all
+
+    @property
     def costs(self) -> dict[str, float]:
-        """``training`` and ``watching`` in seconds, and watching as a ``share`` of training."""
+        """Seconds of ``training``, ``watching`` and ``expecting`` (the gap); ``share``: watching over training."""
         trained, spent = self._budget.trained, self._budget.spent
-        return {"training": trained, "watching": spent, "share": spent / trained if trained > 0 else math.inf}
+        costs = {"training": trained, "watching": spent, "share": spent / trained if trained > 0 else math.inf}
+        return costs if self._early is None else costs | {"expecting": self._budget.unshared}
 
     def __enter__(self) -> Recorder:
         return self
@@ -165,15 +175,7 @@ class Recorder:
     # --- one step ------------------------------------------------------------------------------------------------
 
     def _hook(self, optimizer: Optimizer, args: Any, keywords: Any) -> None:
-        groups = optimizer.param_groups
-        rate = groups[0]["lr"]
-        if len(groups) > 1:  # the mean over parameters
-            sizes = [sum(p.numel() for p in g["params"]) for g in groups]
-            rate = sum(g["lr"] * size for g, size in zip(groups, sizes, strict=True)) / sum(sizes)
-        skipped = getattr(optimizer, "found_inf", None)  # a loss scaler's fused step may have done nothing
-        if isinstance(skipped, Tensor):
-            rate = rate * (1 - skipped.double().squeeze())
-        self._stepped(rate)
+        self._stepped(rate_of(optimizer))
 
     def _stepped(self, rate: float | Tensor | None) -> None:
         if self._closed or self.fault is not None:
@@ -190,6 +192,8 @@ class Recorder:
             due = self._pair or self.steps % self._settings.every == 0
         if due:
             self._safely(self._evaluate)
+        if self._early is not None and self._early.due(self.steps):
+            self._safely(self._expect)
 
     def _safely(self, work: Any) -> None:
         """Recording must not end a training: a failure is said once, and the recorder is silent from then on."""
@@ -325,6 +329,7 @@ class Recorder:
             self._excess,
             None if self._full is None else self._full.dimension,
             None if self._full is None else self._full.gap,
+            None if self._early is None else self._early.latest,
         )
         if self._trajectory is not None:
             known = self._numbers.known()
@@ -354,10 +359,20 @@ class Recorder:
                     stacklevel=2,
                 )
 
+    def _expect(self, last: bool = False) -> None:
+        """Tell the gap to expect, and keep what was told at once."""
+        assert self._early is not None
+        with self._budget.asked():
+            (self._early.end if last else self._early.tell)(self.steps, float(self._time))
+            if self._trajectory is not None:
+                self._trajectory.save(expected_gap=self._early.rows())
+
     # --- the end -------------------------------------------------------------------------------------------------
 
     def _finish(self) -> None:
         self._budget.earn()
+        if self._early is not None:
+            self._expect(last=True)
         self._evaluate(last=True)
 
     def _costs(self) -> dict[str, Any]:
@@ -366,17 +381,3 @@ class Recorder:
             "timed": self._timed,
             "optimiser": " and ".join(sorted(self._optimisers)),
         }
-
-
-def name_of(optimizer: Optimizer) -> str:
-    """Name what made the steps as :class:`memspace.Run` does: the class, and SGD's momentum where it has any.
-
-    Args:
-        optimizer: torch's.
-
-    Returns:
-        For example ``"SGD with momentum 0.9"``.
-    """
-    momentum = max((float(g.get("momentum") or 0.0) for g in optimizer.param_groups), default=0.0)
-    name = type(optimizer).__name__
-    return f"{name} with momentum {momentum:g}" if momentum else name

@@ -12,16 +12,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from memspace.arguments import typed
-from memspace.errors import RunFolderError, WorkerError
+from memspace.arguments import described, typed
+from memspace.errors import RunFolderError, SettingsError, WorkerError
 from memspace.passes.processes import current
 from memspace.recorder.budget import TimeBudget
-from memspace.recorder.probe import WatchProbe, open_probe
+from memspace.recorder.early import EarlyGaps, Forecast
+from memspace.recorder.probe import WatchProbe, open_probe, same_random
 from memspace.recorder.recorder import Recorder
 from memspace.recorder.settings import WatchSettings
 from memspace.recorder.sinks import as_sinks
 from memspace.recorder.slow import EVALUATIONS, slow_readers
 from memspace.recorder.trajectory import Trajectory
+from memspace.task.data import Data
 from memspace.task.likelihood import Categorical, Likelihood, law_to_dict
 from memspace.task.plain import own_name
 from memspace.task.recording import Recording, load_recording
@@ -41,6 +43,7 @@ def watch(
     out: str | Path | None = "runs/watch",
     to: Any = (),
     resume: bool | int | None = None,
+    expect: Any = None,
     settings: WatchSettings | None = None,
 ) -> Recorder:
     """Record a training while it runs: a trajectory on disk, live numbers; the training itself is not changed.
@@ -60,6 +63,8 @@ def watch(
         to: where live numbers go: ``"terminal"``, a TensorBoard SummaryWriter, the mlflow module, a function, several.
         resume: what to do where ``out`` holds a trajectory: True goes on from its last checkpoint, a number from that
             optimiser step, False begins again, None refuses.
+        expect: a :class:`memspace.GapForecast`, by which the gap at the end of the training is told on the way, at the
+            shares of it that calibrations are of. A reading takes seconds that the budget does not limit.
         settings: probe, checkpoints, spacing, budget.
 
     Returns:
@@ -85,6 +90,8 @@ def watch(
         raise RunFolderError(
             "out is empty", where="memspace.watch", remedy="name a folder, or give None to keep nothing"
         )
+    if expect is not None:
+        _check_forecast(expect, law)
     sinks = as_sinks(to)
     folder = None if out is None else Path(out)
     recording = None if folder is None else _earlier(folder, resume)
@@ -106,12 +113,24 @@ def watch(
     if slope is not None and fullness is not None:
         budget.guess("slope", slope.guess * evaluated)
         budget.guess("fullness", EVALUATIONS * evaluated + fullness.seconds)
-    run = Recorder(probe, trajectory, budget, settings, sinks=sinks, slope=slope, fullness=fullness)
+    early = None
+    if expect is not None:
+        with same_random():
+            early = EarlyGaps(expect, probe, Data(train, "training data"), _told_before(recording, earlier))
+    run = Recorder(probe, trajectory, budget, settings, sinks=sinks, slope=slope, fullness=fullness, early=early)
     run.begin(earlier)
     if optimizer is not None:
         run.attach(optimizer)
     budget.start(time.perf_counter() - began)
     return run
+
+
+def _check_forecast(expect: Any, law: Likelihood) -> None:
+    """Refuse, before the training begins, what could never be told."""
+    if not isinstance(expect, Forecast) or isinstance(expect, type):
+        what, remedy = f"expect is {described(expect)}", "give memspace.GapForecast(CALIBRATION, planned=STEPS)"
+        raise SettingsError(what, where="memspace.watch", remedy=remedy)
+    expect.check(law)
 
 
 def _earlier(folder: Path, resume: bool | int | None) -> Recording | None:
@@ -143,6 +162,16 @@ def _gone_on(
         )
     row = {c: column[-1] for c, column in trajectory.rows.items() if column}
     return f, {c: None if v != v else v for c, v in row.items()} | {"step": float(end)}
+
+
+def _told_before(
+    recording: Recording | None, earlier: tuple[Tensor, dict[str, float | None]] | None
+) -> list[dict[str, Any]] | None:
+    """What was told of the gap up to the checkpoint that is gone on from; None where the training begins."""
+    if recording is None or earlier is None:
+        return None
+    rows: list[dict[str, Any]] = recording.index.get("expected_gap", [])
+    return [row for row in rows if row["step"] <= (earlier[1]["step"] or 0)]
 
 
 def _about(model: nn.Module, probe: WatchProbe, settings: WatchSettings, sloped: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _SHOWN = (
     ("excess", "excess"),
     ("effective_dimension", "dimension"),
     ("leave_one_out_gap", "gap"),
+    ("expected_gap", "gap to expect"),
 )
 
 

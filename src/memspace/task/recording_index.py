@@ -49,6 +49,8 @@ def wrong_index(index: Any) -> str:
         return "its 'optimiser' is not what a recorder writes"
     if not _whole(index.get("slope_examples", 0), 0, MOST_EXAMPLES):
         return "its 'slope_examples' is not what a recorder writes"
+    if not _expected(index.get("expected_gap", [])):
+        return "its 'expected_gap' is not what a recorder writes"
     checkpoints = index["checkpoints"]
     if not all(a["step"] < b["step"] for a, b in itertools.pairwise(checkpoints)):
         return "the steps of its checkpoints do not increase"
@@ -63,6 +65,22 @@ def _checkpoints(value: Any) -> bool:
         and bool(value)
         and all(isinstance(c, dict) and _whole(c.get("step")) and _number(c.get("time")) for c in value)
     )
+
+
+def _expected(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(e, dict)
+        and _number(e.get("moment"))
+        and e["moment"] > 0
+        and _whole(e.get("step"))
+        and isinstance(e.get("text"), str)
+        and ("as_told" not in e or _as_told(e["as_told"]))
+        for e in value
+    )
+
+
+def _as_told(value: Any) -> bool:
+    return isinstance(value, dict) and "as_told" not in value and _expected([value])
 
 
 def _law(value: Any) -> bool:

@@ -11,8 +11,7 @@ from memspace.auditing.chapters.gap import gap_results
 from memspace.auditing.results import Results
 from memspace.auditing.store import write_text
 from memspace.display import Columns, Shown
-from memspace.errors import DataError
-from memspace.gap.file import REMEDY, load_gap_model, shipped_gap_model
+from memspace.gap.file import opened_gap_model
 from memspace.gap.model import GapModel, GapPrediction
 from memspace.measurement import Measurement, Unmeasured
 from memspace.report.html import render
@@ -20,7 +19,7 @@ from memspace.task.task import Task
 from memspace.verbs.verb import verb
 from memspace.zoo.gap import outputs_of, predicted_gap
 
-__all__ = ["PredictedGap", "predict_gap"]
+__all__ = ["PredictedGap", "page_of", "predict_gap"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -89,21 +88,26 @@ def predict_gap(
         DataError: there is no calibration, it cannot be read, or the network lacks a number that it needs.
         TaskError: the network's outputs are no classes.
     """
-    model, source = _opened(calibration)
-    prediction = predicted_gap(task, model)
-    training, test = outputs_of(task)
-    results = gap_results(task, prediction, training, test, source)
+    prediction, results = page_of(task, *opened_gap_model(calibration, "memspace.predict_gap"))
     if page is not None:
         write_text(Path(page), render(results))
     return PredictedGap(task.name, prediction, results)
 
 
-def _opened(calibration: GapModel | str | Path | None) -> tuple[GapModel, str]:
-    if isinstance(calibration, GapModel):
-        return calibration, f"on {calibration.networks} networks"
-    if calibration is not None:
-        return load_gap_model(calibration), Path(calibration).name
-    shipped = shipped_gap_model()
-    if shipped is None:
-        raise DataError("no calibration is shipped with this version", where="memspace.predict_gap", remedy=REMEDY)
-    return shipped, "shipped"
+def page_of(task: Task, model: GapModel, source: str) -> tuple[GapPrediction, Results]:
+    """Measure a network, tell its gap by a calibration, and put both on a page.
+
+    Args:
+        task: the network and its data.
+        model: the calibration.
+        source: which one it is.
+
+    Returns:
+        The prediction, and a page of one chapter.
+
+    Raises:
+        DataError: the network lacks a number that the calibration needs.
+        TaskError: the network's outputs are no classes.
+    """
+    prediction = predicted_gap(task, model)
+    return prediction, gap_results(task, prediction, *outputs_of(task), source)

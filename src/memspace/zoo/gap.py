@@ -19,6 +19,7 @@ from memspace.measures.correct import by_example
 from memspace.measures.values import TestOutputs, TrainingOutputs
 from memspace.passes.outputs import outputs
 from memspace.passes.verify import checked_space
+from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 from memspace.value import Absent
 from memspace.zoo.measured import MEASURES_VERSION, version_of
@@ -30,7 +31,7 @@ from memspace.zoo.work import data_of
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["calibrate_gap", "gap_table", "outputs_of", "predicted_gap", "settings_of"]
+__all__ = ["calibrate_gap", "gap_table", "measuring_settings", "outputs_of", "predicted_gap", "settings_of"]
 
 LAW = "categorical"
 
@@ -112,6 +113,33 @@ def settings_of(settings: ZooSettings) -> dict[str, Any]:
     return {"version": MEASURES_VERSION, **numbers}
 
 
+def measuring_settings(model: GapModel, law: Likelihood, where: str = "predict-gap") -> ZooSettings:
+    """Give the settings by which a network must be measured to be told by a calibration.
+
+    Args:
+        model: the calibration.
+        law: of the network's outputs.
+        where: who asks.
+
+    Returns:
+        The settings.
+
+    Raises:
+        TaskError: the outputs are no classes: nothing of the kind was calibrated.
+        DataError: the calibration is of another version of the measures.
+    """
+    if law.name != LAW:
+        raise TaskError(
+            f"the output law is {law.name}, and only networks of the law {LAW} were calibrated",
+            where=where,
+            remedy="read a classifier with one class an example",
+        )
+    numbers = dict(model.settings)
+    if numbers.pop("version", None) != MEASURES_VERSION or set(numbers) - set(ZooSettings.__dataclass_fields__):
+        raise DataError("the calibration is of another version of the measures", where=where, remedy=REMEDY)
+    return ZooSettings(**numbers)
+
+
 def predicted_gap(task: Task, model: GapModel) -> GapPrediction:
     """Measure a network as those of a calibration were, and tell its gap.
 
@@ -124,19 +152,10 @@ def predicted_gap(task: Task, model: GapModel) -> GapPrediction:
 
     Raises:
         TaskError: its outputs are no classes: nothing of the kind was calibrated.
-        DataError: it lacks a number that the calibration needs.
+        DataError: it lacks a number that the calibration needs, or that is of another version of the measures.
         MemspaceError: the task cannot be read.
     """
-    if task.likelihood.name != LAW:
-        raise TaskError(
-            f"the output law is {task.likelihood.name}, and only networks of the law {LAW} were calibrated",
-            where="predict-gap",
-            remedy="read a classifier with one class an example",
-        )
-    numbers = dict(model.settings)
-    if numbers.pop("version", None) != MEASURES_VERSION or set(numbers) - set(ZooSettings.__dataclass_fields__):
-        raise DataError("the calibration is of another version of the measures", where="predict-gap", remedy=REMEDY)
-    settings = ZooSettings(**numbers)
+    settings = measuring_settings(model, task.likelihood)
     measured = measure_network(task, settings=settings, only=model.predictors)
     values = {m.name: m.value for m in measured.measurements}
     values |= {EXAMPLES: float(len(task.train)), PARAMETERS: float(checked_space(task).size)}

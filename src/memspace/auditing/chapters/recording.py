@@ -62,6 +62,8 @@ def _facts(found: Recording) -> dict[str, str]:
     sigma = None if found.law is None else found.law.scale(torch.zeros(()))
     if sigma is not None:
         facts["σ"] = _told_sigma(sigma)
+    for early in index.get("expected_gap", ()):
+        facts[f"to expect, at {early['moment']:.0%} of the training"] = f"step {early['step']:,}: {early['text']}"
     if seconds:
         facts["cost of watching"] = f"{seconds['watching']:.2f} s next to {seconds['training']:.1f} s of training"
     return facts
