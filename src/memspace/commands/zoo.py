@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JudgeOptions", "ZooOptions", "judge_measures", "pack", "run", "status"]
 
-STAGES = "train,outcomes,measures,layers,nuisance,capacity"  # as memspace.verbs.zoo has them, read when needed
+STAGES = "train,outcomes,measures,layers,nuisance,capacity,memory"  # as memspace.verbs.zoo has them, read when needed
 Name = Annotated[str, typer.Argument(help="A shipped zoo (standard, small), or a TOML file that declares one.")]
 Store = Annotated[Path | None, out("Folder of the store.", "runs/zoo-NAME")]
 

@@ -16,6 +16,7 @@ from memspace.progress import Progress, Silent
 from memspace.zoo.counts.piece import capacity_pieces
 from memspace.zoo.declaration import Zoo, load_zoo
 from memspace.zoo.engine import Piece, engine_named
+from memspace.zoo.factored.piece import memory_pieces
 from memspace.zoo.layers import layer_pieces
 from memspace.zoo.measured import measuring_pieces
 from memspace.zoo.nuisance import nuisance_pieces
@@ -25,7 +26,7 @@ from memspace.zoo.work import training_pieces
 
 __all__ = ["STAGES", "TrainedZoo", "WorkSettings", "train_zoo"]
 
-STAGES = ("train", "outcomes", "measures", "layers", "nuisance", "capacity")
+STAGES = ("train", "outcomes", "measures", "layers", "nuisance", "capacity", "memory")
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,8 @@ def _pieces(stage: str, declared: Zoo, store: ZooStore, settings: WorkSettings) 
         return layer_pieces(declared, store, data_root)
     if stage == "capacity":
         return capacity_pieces(declared, store, data_root)
+    if stage == "memory":
+        return memory_pieces(declared, store, data_root)
     if stage == "nuisance":
         return nuisance_pieces(declared, store, data_root)
     return measuring_pieces(declared, store, data_root)

@@ -29,6 +29,7 @@ class Zoo:
         block: key of a network → name of the block that declares it; the first, where several do.
         counted: what its networks hold of their labels is counted in the stage ``capacity``.
         without: groups of measures that its networks are not measured by; see ``ZooSettings``.
+        factored: the factors of its inputs are known, and the stage ``memory`` measures what its networks make of them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Zoo:
     block: Mapping[str, str]
     counted: bool = False
     without: tuple[str, ...] = ()
+    factored: bool = False
 
 
 def shipped_zoos() -> tuple[str, ...]:
@@ -53,9 +55,10 @@ def load_zoo(name: str | Path) -> Zoo:
     """Read a declaration.
 
     A file has ``name``, ``about``, a table ``every`` of values that all networks share, and blocks ``[[star]]``; with
-    ``counted = true`` its networks' memory is counted too, and ``without`` names groups of measures to leave out. A
-    star has a name, a table ``centre``, a table ``vary`` (knob → values) and ``seeds``: the centre and, for each knob,
-    the centre with each value of that knob, at every seed. ``more_seeds`` are further seeds of the centre alone.
+    ``counted = true`` its networks' memory is counted too, with ``factored = true`` the stage ``memory`` runs, and
+    ``without`` names groups of measures to leave out. A star has a name, a table ``centre``, a table ``vary`` (knob →
+    values) and ``seeds``: the centre and, for each knob, the centre with each value of that knob, at every seed.
+    ``more_seeds`` are further seeds of the centre alone.
 
     Args:
         name: of a shipped zoo, or path of a file.
@@ -83,7 +86,7 @@ def load_zoo(name: str | Path) -> Zoo:
 
 
 def _zoo(content: dict[str, Any], where: str) -> Zoo:
-    _known(content, {"name", "about", "counted", "without", "every", "star"}, where)
+    _known(content, {"name", "about", "counted", "factored", "without", "every", "star"}, where)
     specs: dict[str, NetworkSpec] = {}
     block: dict[str, str] = {}
     for star in content.get("star", []):
@@ -99,7 +102,8 @@ def _zoo(content: dict[str, Any], where: str) -> Zoo:
     without = content.get("without", [])
     if not isinstance(without, list) or not all(isinstance(group, str) for group in without):
         raise SettingsError("without is no list of names", where=where, remedy="list groups of measures")
-    return Zoo(name, about, tuple(specs.values()), block, content.get("counted") is True, tuple(without))
+    counted, factored = (content.get(word) is True for word in ("counted", "factored"))
+    return Zoo(name, about, tuple(specs.values()), block, counted, tuple(without), factored)
 
 
 def _points(every: Mapping[str, Any], star: Mapping[str, Any], where: str) -> Iterator[dict[str, Any]]:

@@ -35,6 +35,7 @@ __all__ = [
     "MeasuringPiece",
     "curve_of",
     "measuring_pieces",
+    "network_at",
     "run_of",
     "seen_by",
     "task_of",
@@ -163,7 +164,7 @@ def task_of(spec: NetworkSpec, data: ZooData, steps: Tensor, states: Tensor, ind
     Returns:
         The task, with the training recorded up to that state.
     """
-    model = _network(spec, data, states[index])
+    model = network_at(spec, data, states[index])
     run = run_of(spec, Weights.of(model), steps[: index + 1], states[: index + 1])
     x, y = data.x[: spec.size], labels_of(spec, data)
     return Task(model, Data((x, y)), name=spec.key, decay=spec.decay, run=run)
@@ -234,7 +235,7 @@ def curve_of(spec: NetworkSpec, row: Mapping[str, Any], end: float, *, whole: bo
 
 def _seen(store: ZooStore, spec: NetworkSpec, data: ZooData, moment: float) -> tuple[Tensor, Tensor]:
     steps, states = store.states(spec.key)
-    return seen_by(_network(spec, data, states[moment_index(steps, moment)]), data, spec.size)
+    return seen_by(network_at(spec, data, states[moment_index(steps, moment)]), data, spec.size)
 
 
 def seen_by(model: nn.Module, data: ZooData, size: int) -> tuple[Tensor, Tensor]:
@@ -258,7 +259,17 @@ def seen_by(model: nn.Module, data: ZooData, size: int) -> tuple[Tensor, Tensor]
     return read[0].flatten(0, -2)[:ROWS], f.flatten(0, -2)[:ROWS]
 
 
-def _network(spec: NetworkSpec, data: ZooData, state: Tensor) -> nn.Module:
+def network_at(spec: NetworkSpec, data: ZooData, state: Tensor) -> nn.Module:
+    """Make a network at a recorded state.
+
+    Args:
+        spec: of the network.
+        data: it was trained on.
+        state: (P,) weights.
+
+    Returns:
+        The network, in eval mode.
+    """
     model = initial_network(spec, data)
     with torch.no_grad():
         for name, values in Weights.of(model).split(state).items():

@@ -13,6 +13,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from memspace.errors import SettingsError
+from memspace.task.factors import Factors
 
 __all__ = ["DataMaker", "FamilyMaker", "ZooData", "dataset", "dataset_named", "family", "family_named", "names_of"]
 
@@ -28,6 +29,7 @@ class ZooData:
         y_test: their labels.
         outputs: number of classes, or of tokens.
         vocabulary: number of tokens that inputs are made of; 0 where inputs are numbers.
+        factors: what the test inputs are made of, in their order; None where that is not known.
     """
 
     x: Tensor
@@ -36,6 +38,7 @@ class ZooData:
     y_test: Tensor
     outputs: int
     vocabulary: int = 0
+    factors: Factors | None = None
 
     @property
     def sequence(self) -> bool:

@@ -22,7 +22,6 @@ SPECIFICATION = (
     "key", "zoo", "block", "configuration", "family", "data", "width", "depth", "rate", "batch", "decay", "dropout",
     "label_noise", "size", "optimiser", "seed", "start", "permuted", "parameters", "fitted",
 )  # fmt: skip
-ARRANGED = {"layer_costs": layer_table, "nuisance": nuisance_table}
 RESULTS = tuple(t for t in TABLES if t != "trained")
 
 
@@ -57,8 +56,9 @@ class ZooResults:
         before. There is a column for each measure, taken at the moment.
 
         Args:
-            name: ``networks``; or a stage whose rows are wanted, with the specification of their network; or
-                ``plateau``, a row an architecture of what the stage ``capacity`` counted.
+            name: ``networks``; or a stage whose rows are wanted, with the specification of their network, and for
+                ``memory`` with outcomes and measures at the end; or ``plateau``, a row an architecture of what the
+                stage ``capacity`` counted.
 
         Returns:
             The table.
@@ -129,6 +129,16 @@ def _networks(store: ZooStore) -> pl.DataFrame | None:
     return table.join(wide, on=["key", "moment"], how="left")
 
 
+def _memory(store: ZooStore) -> pl.DataFrame:
+    """The rows of the stage ``memory``, with outcomes and measures at the end of training."""
+    rows, networks = store.rows("memory"), _networks(store)
+    if networks is None or not len(rows):
+        return rows
+    ends = networks.filter(polars().col("moment") == 1.0)
+    known = (*SPECIFICATION, *rows.columns)
+    return rows.join(ends.select("key", *(c for c in ends.columns if c not in known)), on="key", how="left")
+
+
 def _curves(trained: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
     """What the loss curve told at each moment."""
     curves = {r["key"]: r for r in trained.select("key", "curve_steps", "curve_losses").iter_rows(named=True)}
@@ -142,6 +152,9 @@ def _curves(trained: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
             slope = _at(steps, losses, end / 2) - then
             rows.append({"key": row["key"], "moment": row["moment"], "loss_then": then, "slope_then": slope})
     return polars().DataFrame(rows)  # type: ignore[no-any-return]
+
+
+ARRANGED = {"layer_costs": layer_table, "nuisance": nuisance_table, "memory": _memory}
 
 
 def _at(steps: Sequence[float], losses: Sequence[float], step: float) -> float:

@@ -1,0 +1,1 @@
+"""Memory, robustness, efficiency and disentanglement of networks whose inputs have known factors."""
