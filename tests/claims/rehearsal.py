@@ -36,6 +36,36 @@ class Rehearsal:
         }
         self.tables = {name: maker() for name, maker in makers.items()}
         self.tables["plateau"] = plateaus(self.tables["capacity"])
+        self.tables |= self._factors()
+
+    def _factors(self) -> dict[str, pl.DataFrame]:
+        """Of the zoo with known factors: ties and nothing across them, and rivals that agree with nothing."""
+        rows, rest = _declared("factors"), np.sqrt(1 - self.effect**2)
+
+        def with_columns(made: dict[str, np.ndarray]) -> pl.DataFrame:
+            common = {"train_loss": 0.3 - 1e-3 * self.generator.random(len(rows)), "moment": np.ones(len(rows))}
+            logarithm = pl.col("parameters").log().alias("log_parameters")
+            return rows.with_columns(logarithm, **{n: pl.Series(v) for n, v in (common | made).items()})
+
+        def related(to: np.ndarray) -> np.ndarray:
+            return np.asarray(self.effect * to + rest * self._normal(rows))
+
+        complexity, generalisation, disentangled = (self._normal(rows) for _ in range(3))
+        ties = {
+            "complexity.fisher_rao": complexity,
+            "stored_bits": related(complexity),
+            "complexity.information": related(complexity),
+            "gap_loss": -generalisation,
+            "input.distance_l2": related(generalisation),
+            "disentanglement.dci": disentangled,
+            "efficiency.magnitude.cut": related(disentangled),
+            "disentanglement.fisher_orthogonality": related(disentangled),
+            "disentanglement.dci.informativeness": self._normal(rows),
+        }
+        invariants = {"gap_loss": -generalisation, "complexity.fisher_rao": related(generalisation)}
+        rivals = {name: self.generator.standard_normal(len(rows)) for name in ("norms.squared", "loss.hessian_trace")}
+        both = [self.tables["networks"], with_columns(invariants | rivals)]
+        return {"memory": with_columns(ties), "networks": pl.concat(both, how="diagonal_relaxed")}
 
     def _normal(self, rows: pl.DataFrame) -> np.ndarray:
         """A number a network, most of which sister networks share."""

@@ -9,7 +9,7 @@ whether units stand for factors, but whether factors move the outputs in differe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,10 +30,11 @@ from memspace.task.factors import Factors
 from memspace.task.task import Task
 from memspace.value import Absent, Value
 
-__all__ = ["FACTOR_MEASURES", "Disentanglement", "FactorScores", "LayerCodes", "disentangle"]
+__all__ = ["FACTOR_MEASURES", "Disentanglement", "FactorScores", "LayerCodes", "disentangle", "score_codes"]
 
 SAMPLES = 1000
 ROTATIONS = 5
+METHODS = ("mig", "dci", "sap")
 FOLDS = 5
 FEWEST = 100  # inputs: below, a bin of MIG's histograms has fewer than five and a held-out half is too small
 SECONDS = 0.1  # that the scores of one factor take a core
@@ -128,15 +129,33 @@ def layer_codes(task: Task, factors: Factors, budget: Budget) -> LayerCodes:
 @provides()
 def factor_scores(codes: LayerCodes, budget: Budget) -> FactorScores | Absent:
     """Score the codes, parts of the samples, and rotated codes."""
+    return score_codes(codes, budget)
+
+
+def score_codes(
+    codes: LayerCodes, budget: Budget, methods: Sequence[str] = METHODS, *, rotations: int = ROTATIONS
+) -> FactorScores | Absent:
+    """Score codes, parts of the samples for the error, and rotated codes for the null.
+
+    Args:
+        codes: of a layer.
+        budget: seed and progress.
+        methods: of ``METHODS``.
+        rotations: for the null.
+
+    Returns:
+        The scores of these methods; absent where fewer than two units change, or two factors.
+    """
     z, v, seed = codes.z, codes.v, budget.seed
     if z.shape[1] < 2 or v.shape[1] < 2:
         changing = f"{codes.layer} has {z.shape[1]} units that change and {v.shape[1]} factors vary"
         remedy = "name another layer, Task(layer=...), or vary more factors"
         return Absent(f"{changing}: two of each are needed", remedy)
     fold = np.arange(len(z)) % FOLDS
-    jobs: list[Callable[[], dict[str, float]]] = [lambda: _scores(z, v, seed)]
-    jobs += [lambda k=k: _scores(z[fold != k], v[fold != k], seed) for k in range(FOLDS)]  # type: ignore[misc]
-    jobs += [lambda q=q: _scores(z @ q, v, seed) for q in _rotations(z.shape[1], seed + 11)]  # type: ignore[misc]
+    jobs: list[Callable[[], dict[str, float]]] = [lambda: _scores(z, v, seed, methods)]
+    jobs += [lambda k=k: _scores(z[fold != k], v[fold != k], seed, methods) for k in range(FOLDS)]  # type: ignore[misc]
+    turned = _rotations(z.shape[1], seed + 11, rotations)
+    jobs += [lambda q=q: _scores(z @ q, v, seed, methods) for q in turned]  # type: ignore[misc]
     whole, *others = [job() for job in budget.progress.track(jobs, "disentanglement scores", len(jobs))]
     parts, rotated = others[:FOLDS], others[FOLDS:]
     return FactorScores(
@@ -147,18 +166,24 @@ def factor_scores(codes: LayerCodes, budget: Budget) -> FactorScores | Absent:
     )
 
 
-def _rotations(width: int, seed: int) -> list[Codes]:
+def _rotations(width: int, seed: int, count: int) -> list[Codes]:
     generator = np.random.default_rng(seed)
     out = []
-    for _ in range(ROTATIONS):
+    for _ in range(count):
         q, r = np.linalg.qr(generator.standard_normal((width, width)))
         out.append(q * np.sign(np.diag(r)))
     return out
 
 
-def _scores(z: Codes, v: Levels, seed: int) -> dict[str, float]:
-    d, c, i = dci(z, v, seed)
-    return {"mig": mig(z, v), "dci": d, "dci.completeness": c, "dci.informativeness": i, "sap": sap(z, v, seed)}
+def _scores(z: Codes, v: Levels, seed: int, methods: Sequence[str]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    if "mig" in methods:
+        scores["mig"] = mig(z, v)
+    if "dci" in methods:
+        scores |= zip(("dci", "dci.completeness", "dci.informativeness"), dci(z, v, seed), strict=True)
+    if "sap" in methods:
+        scores["sap"] = sap(z, v, seed)
+    return scores
 
 
 def _doubt(score: float, n: int) -> str:

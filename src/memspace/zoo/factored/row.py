@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 
 from memspace.measures.declaration import MeasureDeclaration, declaration_of
-from memspace.measures.disentanglement import FACTOR_MEASURES
+from memspace.measures.disentanglement import FACTOR_MEASURES, FactorScores, LayerCodes, score_codes
 from memspace.measures.input_measures import INPUT_MEASURES
 from memspace.measures.input_study import InputStudy, probed_inputs
 from memspace.measures.values import Budget
@@ -20,6 +20,7 @@ from memspace.progress import Silent
 from memspace.task.checks import untouched
 from memspace.task.data import Data
 from memspace.task.task import Task
+from memspace.value import Absent
 from memspace.zoo.counts.stored import stored_labels
 from memspace.zoo.factored.cuts import cut_share
 from memspace.zoo.factored.settings import FactoredSettings
@@ -32,6 +33,7 @@ __all__ = ["CUTS", "MEASURED", "described_task", "memory_row"]
 
 MEMORY = 2**30  # bytes, next to model and data
 CUTS = {"efficiency.magnitude.cut": "magnitude", "efficiency.fisher.cut": "fisher-diagonal"}  # column → method
+METHODS = ("mig", "dci")  # of scores of disentanglement
 # The ordinary measures of an audit that a row has, by name.
 MEASURED = (
     "input.lambda_max",
@@ -39,7 +41,6 @@ MEASURED = (
     "input.distance_l2",
     "disentanglement.mig",
     "disentanglement.dci",
-    "disentanglement.dci.null",
     "disentanglement.dci.completeness",
     "disentanglement.dci.informativeness",
     "disentanglement.fisher_orthogonality",
@@ -95,7 +96,8 @@ def memory_row(
             cut = cut_share(task, space, method, examples=settings.judged, rise=settings.rise)
             row |= _columns(column, cut.value, cut.interval, cut.n)
         study = probed_inputs(task, settings.attack(), Silent())
-        workspace = Workspace({Task: task, Budget: Budget(settings.seed, MEMORY, Silent()), InputStudy: study})
+        values = {Task: task, Budget: Budget(settings.seed, MEMORY, Silent()), InputStudy: study}
+        workspace = Workspace({**values, **_scores(values)})
         measurements, unmeasured = workspace.measure_all(_functions())
     row |= {name: None for column in MEASURED for name in _columns(column, math.nan, None, 0)}
     for m in measurements:
@@ -104,6 +106,13 @@ def memory_row(
             doubts.append(f"{m.name}: {m.note or 'not reliable'}")
     doubts += [f"{u.name} is missing: {u.reason}" for u in unmeasured]
     return {**row, "doubts": "; ".join(doubts)}
+
+
+def _scores(values: Mapping[Any, Any]) -> dict[Any, object]:
+    """Codes and their scores by the methods of ``MEASURED``; without nulls, which would take as long again."""
+    codes = Workspace(values).get(LayerCodes)
+    scores = codes if isinstance(codes, Absent) else score_codes(codes, values[Budget], METHODS, rotations=0)
+    return {LayerCodes: codes, FactorScores: scores}
 
 
 def _columns(column: str, value: float, interval: tuple[float, float] | None, n: int) -> dict[str, Any]:
