@@ -57,7 +57,8 @@ QUICK = FactoredSettings(attacked=12, steps=2, restarts=0, bisections=2, judged=
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> ZooStore:
     """Four networks with all that the claims are judged on, registered before; measures of these groups alone."""
     folder = tmp_path_factory.mktemp("factors")
-    locked(folder / "registered", *((REGISTERED / f"{name}.toml").read_text(encoding="utf-8") for name in CLAIMS))
+    texts = [(REGISTERED / f"{name}.toml").read_text(encoding="utf-8") for name in CLAIMS]
+    locked(folder / "registered", *(text.replace("repeats = 200", "repeats = 5") for text in texts))
     (folder / "factors.toml").write_text(TINY)
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr("memspace.measures.disentanglement.SAMPLES", 200)  # forests take most of the time
