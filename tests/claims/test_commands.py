@@ -64,6 +64,9 @@ def test_a_verdict_is_judged_again_by_its_id_or_hash(places) -> None:
     again = json.loads(call("verdict", "--hash", sha256, "--json", *words).output)
     assert again["reproduced"]
     assert again["id"] == "02-pairs"
+    both = [*words, "--store", folder / "further"]
+    stored(folder / "further", zoo(3), "others")
+    assert "02-pairs: supported, reproduced from the store." in call("verdict", "02", *both).output
     call("verdict", *words, code=2)
     call("verdict", "02", "--hash", sha256, *words, code=2)
 

@@ -13,7 +13,7 @@ from memspace.claims.population import Population
 from memspace.claims.reading import chosen_registrations
 from memspace.claims.record import differences, read_verdicts
 from memspace.claims.run import judge_claims, opened_store, verdict_rows
-from memspace.claims.store import ParquetStore
+from memspace.claims.store import JoinedStores, ParquetStore
 from memspace.errors import DataError, RunFolderError, SettingsError
 from memspace.zoo.results import ZooResults
 from memspace.zoo.store import ZooStore
@@ -184,3 +184,48 @@ def test_any_store_will_do_and_a_zoo_of_permuted_labels_is_judged_too(tmp_path, 
     results = judge_claims(["01"], store=store, registered=registered)
     assert results.verdicts == {"01-rank": "supported"}
     assert told in results.claims[0].record.paragraph
+
+
+def test_a_claim_reads_the_one_of_several_stores_that_has_its_table(tmp_path) -> None:
+    other = RANK.replace("01-rank", "03-other").replace("[population]", '[population]\ntable = "others"')
+    registered = locked(tmp_path / "registered", RANK, other)
+    first, second = stored(tmp_path / "a", zoo(3, effect=0.8)), stored(tmp_path / "b", zoo(4, effect=0.0), "others")
+    both = judge_claims(store=[first, str(second)], registered=registered)
+    assert both.verdicts == {"01-rank": "supported", "03-other": "undecided"}
+    for id, folder in (("01", first), ("03", second)):
+        (alone,) = judge_claims([id], store=folder, registered=registered).claims
+        (record,) = (c.record for c in both.claims if c.record.id.startswith(id))
+        assert record == alone.record  # also the digest: the verdict rests on its own store alone
+        assert judged_again(record, store=[second, first], registered=registered).claims[0].record == record
+    assert (
+        both.store != judge_claims(store=[first, stored(tmp_path / "b", zoo(5), "others")], registered=registered).store
+    )
+    joined = opened_store([first, second, first])
+    assert isinstance(joined, JoinedStores)
+    assert len(joined.stores) == 2
+    for claim in chosen_registrations((), registered):
+        assert joined.has_results(claim.population)
+    assert not joined.has_results(Population(("mlp",), table="more"))
+
+
+def test_several_stores_without_the_table_or_with_it_twice_are_one_sentence(tmp_path) -> None:
+    registered = locked(tmp_path / "registered", RANK)
+    first, second = stored(tmp_path / "a", zoo(3)), stored(tmp_path / "b", zoo(4))
+    with pytest.raises(DataError, match="2 stores have a table 'networks'"):
+        judge_claims(store=[first, second], registered=registered)
+    with pytest.raises(DataError, match=r"the store has no table 'networks' \(.*\); the store has no table"):
+        judge_claims(store=[tmp_path / "x", tmp_path / "y"], registered=registered)
+    with pytest.raises(SettingsError, match="there is no store"):
+        judge_claims(store=[], registered=registered)
+
+
+def test_zoos_are_one_store_and_their_folders_may_hold_further_tables(tmp_path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "trained").mkdir(parents=True)
+    zoos = opened_store([tmp_path / "a", ZooStore(tmp_path / "b")])
+    assert isinstance(zoos, ZooResults)
+    assert len(zoos.stores) == 2
+    stored(tmp_path / "a", zoo(3), "interventions")
+    joined = opened_store(tmp_path / "a")
+    assert isinstance(joined, JoinedStores)
+    assert isinstance(joined.holding("interventions"), ParquetStore)

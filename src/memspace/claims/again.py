@@ -7,8 +7,7 @@ from pathlib import Path
 
 from memspace.claims.reading import REGISTERED
 from memspace.claims.record import VERDICTS, VerdictRecord, differences, read_verdicts
-from memspace.claims.run import ClaimResults, judge_claims
-from memspace.claims.store import ResultsStore
+from memspace.claims.run import AnyStore, ClaimResults, judge_claims
 from memspace.errors import RunFolderError, SettingsError
 from memspace.progress import Progress
 
@@ -66,7 +65,7 @@ def recorded(records: Sequence[VerdictRecord], *, id: str = "", sha256: str = ""
 def judged_again(
     record: VerdictRecord,
     *,
-    store: ResultsStore | str | Path | None = None,
+    store: AnyStore | Sequence[AnyStore] | None = None,
     registered: str | Path | None = None,
     progress: Progress | None = None,
 ) -> ClaimResults:
@@ -74,7 +73,7 @@ def judged_again(
 
     Args:
         record: the verdict.
-        store: of the networks; the package's own unless given.
+        store: of the networks, or several; the package's own unless given.
         registered: folder of registrations; the package's own unless given.
         progress: where the work reports.
 

@@ -21,7 +21,7 @@ from memspace.claims.record import VERDICTS, VerdictRecord, write_verdicts
 from memspace.claims.registration import Registration
 from memspace.claims.sampling import Sampling
 from memspace.claims.statistic import statistic_named
-from memspace.claims.store import ParquetStore, ResultsStore
+from memspace.claims.store import JoinedStores, ParquetStore, ResultsStore, holding
 from memspace.claims.verdict import verdict_of
 from memspace.display import Columns, Quantity, Shown
 from memspace.errors import DataError, SettingsError
@@ -140,22 +140,45 @@ def verdict_rows(records: Sequence[VerdictRecord]) -> Columns:
     return columns
 
 
-def opened_store(store: ResultsStore | ZooStore | str | Path) -> ResultsStore:
-    """Open a store.
+AnyStore = ResultsStore | ZooStore | str | Path
+
+
+def opened_store(store: AnyStore | Sequence[AnyStore]) -> ResultsStore:
+    """Open a store, or several to be looked at as one.
+
+    All zoos among them are one store. A folder may be a zoo's and hold Parquet files too.
 
     Args:
-        store: one that is open, or a folder: of a zoo, or of Parquet files.
+        store: one that is open, or a folder: of a zoo, or of Parquet files; or a list of these.
 
     Returns:
         The store.
 
     Raises:
-        SettingsError: it is neither.
+        SettingsError: one is neither, or there is none.
     """
-    if isinstance(store, ZooStore):
-        return ZooResults([store])
-    if isinstance(store, str | Path):
-        return ZooResults([ZooStore(store)]) if is_zoo(store) else ParquetStore(store)
+    given = [store] if isinstance(store, str | Path) or not isinstance(store, Sequence) else store
+    zoos: dict[Path, ZooStore] = {}
+    others: dict[Path, ResultsStore] = {}
+    opened: list[ResultsStore] = []
+    for one in given:
+        if isinstance(one, ZooStore):
+            zoos[one.folder.resolve()] = one
+        elif isinstance(one, str | Path):
+            folder = Path(one).resolve()
+            if is_zoo(one):
+                zoos[folder] = ZooStore(one)
+            if not is_zoo(one) or any(folder.glob("*.parquet")):
+                others[folder] = ParquetStore(one)
+        else:
+            opened.append(_checked(one))
+    parts = [*([ZooResults(list(zoos.values()))] if zoos else ()), *others.values(), *opened]
+    if not parts:
+        raise SettingsError("there is no store", where="store", remedy="give at least one folder")
+    return parts[0] if len(parts) == 1 else JoinedStores(parts)
+
+
+def _checked(store: ResultsStore) -> ResultsStore:
     if not all(callable(getattr(store, name, None)) for name in ("table", "has_results", "digest")):
         what = f"a {type(store).__name__} is no store of results"
         raise SettingsError(
@@ -168,7 +191,7 @@ def opened_store(store: ResultsStore | ZooStore | str | Path) -> ResultsStore:
 def judge_claims(
     ids: Sequence[str] = (),
     *,
-    store: ResultsStore | ZooStore | str | Path,
+    store: AnyStore | Sequence[AnyStore],
     out: str | Path | None = None,
     registered: str | Path | None = None,
     command: str = "",
@@ -178,7 +201,8 @@ def judge_claims(
 
     Args:
         ids: of the claims, or beginnings of them; none: all.
-        store: of the networks: the folder of a zoo, one of Parquet files, or an open store.
+        store: of the networks: the folder of a zoo, one of Parquet files, an open store, or a list of these; a claim
+            reads the one that has its table.
         out: folder for verdicts.json and the page claims.html; None writes nothing.
         registered: folder of registrations and their lock; the package's own unless given.
         command: the command line that asks for it, kept with the page.
@@ -227,6 +251,7 @@ def judge(registration: Registration, folder: Path, store: ResultsStore, progres
     """
     lock = check_registered(registration, folder)
     declared = statistic_named(registration.statistic.name)
+    store = holding(store, registration.population.table)
     table = registration.population.select(store.table(registration.population.table))
     if not table.height:
         raise DataError(

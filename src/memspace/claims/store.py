@@ -1,8 +1,9 @@
-"""Where the rows of networks come from: a protocol, and a folder of Parquet files that keeps it."""
+"""Where the rows of networks come from: a protocol, folders of Parquet files, and several stores looked at as one."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +14,7 @@ from memspace.files import digest_of
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["ParquetStore", "ResultsStore"]
+__all__ = ["JoinedStores", "ParquetStore", "ResultsStore", "holding"]
 
 
 class ResultsStore(Protocol):
@@ -110,3 +111,94 @@ class ParquetStore:
         for path in sorted(self.folder.glob("*.parquet")):
             total.update(f"{path.name} {digest_of(path)}\n".encode())
         return total.hexdigest()
+
+
+class JoinedStores:
+    """Several stores looked at as one: a table is that of the one store that has it.
+
+    Args:
+        stores: in the order in which they were given.
+    """
+
+    def __init__(self, stores: Sequence[ResultsStore]) -> None:
+        self.stores = tuple(stores)
+        self._holding: dict[str, ResultsStore] = {}
+
+    def holding(self, name: str) -> ResultsStore:
+        """Find the store that has a table.
+
+        Args:
+            name: of the table.
+
+        Returns:
+            The store.
+
+        Raises:
+            DataError: none has it, or more than one.
+        """
+        if name not in self._holding:
+            self._holding[name] = self._look_for(name)
+        return self._holding[name]
+
+    def _look_for(self, name: str) -> ResultsStore:
+        reasons, holders = [], []
+        for store in self.stores:
+            try:
+                store.table(name)
+            except DataError as error:
+                reasons.append(f"{error.what} ({error.where})")
+            else:
+                holders.append(store)
+        if len(holders) == 1:
+            return holders[0]
+        what = f"{len(holders)} stores have a table {name!r}" if holders else "; ".join(reasons)
+        raise DataError(what, where="the stores together", remedy="name the one that the claims are about")
+
+    def table(self, name: str = "networks") -> pl.DataFrame:
+        """Read a table of the store that has it.
+
+        Args:
+            name: of the table.
+
+        Returns:
+            The table.
+
+        Raises:
+            DataError: none has it, or more than one.
+        """
+        return self.holding(name).table(name)
+
+    def has_results(self, population: Population) -> bool:
+        """Tell whether any of the stores has results of a population.
+
+        Args:
+            population: of a claim.
+
+        Returns:
+            True where one has.
+        """
+        return any(store.has_results(population) for store in self.stores)
+
+    def digest(self) -> str:
+        """Compute the SHA-256 of the stores' digests.
+
+        Returns:
+            Hexadecimal digits.
+        """
+        return hashlib.sha256(" ".join(store.digest() for store in self.stores).encode()).hexdigest()
+
+
+def holding(store: ResultsStore, name: str) -> ResultsStore:
+    """Choose what a claim reads of a store: a verdict rests on the digest of that alone.
+
+    Args:
+        store: one or several.
+        name: of the claim's table.
+
+    Returns:
+        Of several stores the one that has the table; else the store itself.
+
+    Raises:
+        DataError: none of several has it, or more than one.
+    """
+    return store.holding(name) if isinstance(store, JoinedStores) else store

@@ -34,7 +34,7 @@ __all__ = [
 
 STYLES = {"supported": "green", "contradicted": "red"}
 IDS = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Claims, or beginnings of them; all if none.")]
-StoreFolder = Annotated[Path, option("Folder of the networks' results.")]
+StoreFolders = Annotated[list[Path], option("Folder of the networks' results; repeatable.")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def show_claim(
 
 
 @command("register", group="claims")
-def register_claims(store: StoreFolder, which: RegisteredOptions, output: Output, ids: IDS = None) -> None:
+def register_claims(store: StoreFolders, which: RegisteredOptions, output: Output, ids: IDS = None) -> None:
     """Register claims whose networks have no results yet, by their hashes."""
     from memspace.claims.lock import register
     from memspace.claims.reading import chosen_registrations
@@ -88,7 +88,7 @@ def register_claims(store: StoreFolder, which: RegisteredOptions, output: Output
 
 @command("run", group="claims")
 def run_claims(
-    store: StoreFolder,
+    store: StoreFolders,
     which: RegisteredOptions,
     output: Output,
     ids: IDS = None,
@@ -115,7 +115,9 @@ def verdict(
     output: Output,
     id: Annotated[str, typer.Argument(help="The claim, or a beginning of its id.")] = "",
     hash: Annotated[str, option("The claim by the hash of its registration, at least 8 digits.", shown="none")] = "",
-    store: Annotated[Path | None, option("Folder of the networks' results.", shown="the package's own")] = None,
+    store: Annotated[
+        list[Path] | None, option("Folder of the networks' results; repeatable.", shown="the package's own")
+    ] = None,
 ) -> None:
     """Judge a claim again from the store, and compare with the verdict that was written."""
     from memspace.claims.again import judged_again, recorded, shipped_verdicts

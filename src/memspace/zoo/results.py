@@ -83,8 +83,11 @@ class ZooResults:
             population: of a claim; its ``select`` chooses rows by specification.
 
         Returns:
-            True where their outcome could be known. Training losses are no results.
+            True where their outcome could be known. Training losses are no results, nor is anything of a table that
+            no zoo has.
         """
+        if population.table not in ("networks", "plateau", *RESULTS):
+            return False
         for store in self.stores:
             trained = store.rows("trained")
             if not len(trained):
