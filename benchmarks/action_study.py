@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from benchmarks.table import Row, at_least, at_most
 from memspace.experiments.action_methods import METHODS
 from memspace.experiments.action_network import Examples, examples_of
-from memspace.experiments.action_study import BASELINE, ActionStudy, StudySettings, action_study
+from memspace.experiments.action_settings import StudySettings
+from memspace.experiments.action_study import BASELINE, ActionStudy, action_study
 from memspace.experiments.action_verdict import SHOWN
 from memspace.progress import Silent
 from memspace.task.builtin import BuildOptions, build

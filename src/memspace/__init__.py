@@ -65,7 +65,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.zoo.measuring import NetworkMeasures as NetworkMeasures, measure_network as measure_network
     from memspace.errors import MemspaceError as MemspaceError
     from memspace.verbs.geodesic import geodesic as geodesic
-    from memspace.experiments.action_study import ActionStudy as ActionStudy, StudySettings as StudySettings
+    from memspace.experiments.action_settings import StudySettings as StudySettings
+    from memspace.experiments.action_study import ActionStudy as ActionStudy
     from memspace.experiments.capacity import (
         CapacitySettings as CapacitySettings,
         measure_capacity as measure_capacity,
@@ -176,7 +177,8 @@ _HOMES = {  # module: its public names, by question
     "experiments.lds": "lds lds_ceiling",
     "experiments.store": "open_study",
     "verbs.study": "study",
-    "experiments.action_study": "StudySettings ActionStudy",
+    "experiments.action_settings": "StudySettings",
+    "experiments.action_study": "ActionStudy",
     # How well will it do on new data, by what other networks tell?
     "verbs.predict_gap": "predict_gap PredictedGap",
     "zoo.forecast": "GapForecast",

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import polars as pl
 
+from memspace.experiments.action_plan import read_plan
 from memspace.zoo.counts.plateau import plateaus
 from memspace.zoo.declaration import load_zoo
 from memspace.zoo.nuisance import INVARIANT
@@ -33,6 +34,7 @@ class Rehearsal:
             "layer_costs": self._layers,
             "nuisance": self._nuisance,
             "capacity": self._capacity,
+            "interventions": self._interventions,
         }
         self.tables = {name: maker() for name, maker in makers.items()}
         self.tables["plateau"] = plateaus(self.tables["capacity"])
@@ -134,6 +136,21 @@ class Rehearsal:
         return rows.with_columns(
             offered_bits=np.log2(10) * pl.col("size"), earlier_bits=pl.Series(0.99 * stored), **columns, **errors
         )
+
+    def _interventions(self) -> pl.DataFrame:
+        """Arms of one plan; those of the action are better by a tenth of the effect, in loss and in accuracy."""
+        out = []
+        for workload in read_plan():
+            for seed in range(100, 120):
+                luck = 0.05 * self.generator.standard_normal()
+                for arm in workload.arms:
+                    good = 0.1 * self.effect * (arm not in ("plain", "weight decay"))
+                    loss, right = luck + 0.01 * self.generator.standard_normal(2)
+                    row = {"family": workload.family, "arm": arm, "seed": seed, "fitted": True, "level": workload.level}
+                    matched = {"train_loss": workload.level, "fisher_rao_norm": 10.0, "weight_norm": 15.0}
+                    outcomes = {"test_loss": float(np.exp(loss - good)), "test_accuracy": 0.8 + right + good}
+                    out.append(row | matched | outcomes)
+        return pl.DataFrame(out)
 
 
 def _declared(name: str) -> pl.DataFrame:

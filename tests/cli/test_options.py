@@ -74,7 +74,7 @@ FILLS = [
     ),
     (
         "action",
-        "memspace.experiments.action_study:StudySettings",
+        "memspace.experiments.action_settings:StudySettings",
         ("train", "valid", "test", "steps", "seeds", "tuning"),
     ),
     ("distil", "memspace.editing.distil:DistilSettings", ("per_class", "steps", "iterations", "fixed")),

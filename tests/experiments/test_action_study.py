@@ -12,9 +12,11 @@ from memspace.cli import app
 from memspace.errors import DataError, SettingsError, TaskError
 from memspace.experiments.action_methods import METHODS, AdamTrainer, Method, _nll, method
 from memspace.experiments.action_network import ResidualNetwork, examples_of
-from memspace.experiments.action_study import TRAININGS, TUNING, StudySettings, action_study, open_study_folder
+from memspace.experiments.action_settings import StudySettings
+from memspace.experiments.action_study import TUNING, action_study
 from memspace.experiments.action_training import Outcome, Shape, StudyTraining, _points, measured_costs, train_one
 from memspace.experiments.action_verdict import chosen, compare, matched, means
+from memspace.experiments.action_work import TRAININGS, open_study_folder
 from memspace.task.task import Task
 
 SHAPE = Shape(width=8, blocks=2, batch=20)
@@ -67,6 +69,15 @@ def test_every_method_learns_and_repeats_itself(m):
     assert a.values["calibrated_loss"] < math.log(3)
     assert 0 < a.values["length"] <= math.pi * len(a.curve["step"])
     assert Outcome.from_dict(json.loads(json.dumps(a.to_dict()))) == a
+
+
+def test_the_curve_ends_where_the_training_does_and_losses_are_those_of_the_network():
+    e = examples(0.2)
+    a = train_one(e, SHAPE, method("plain"), StudyTraining("plain", 1e-2, 0.0, 3, 40, True))
+    assert {len(column) for column in a.curve.values()} == {len(a.curve["step"])}
+    assert a.curve["test_loss"][-1] == pytest.approx(a.values["loss"], rel=1e-6)
+    assert a.curve["train_loss"][0] == pytest.approx(math.log(3), rel=0.3)  # of a network that has not learned
+    assert a.curve["train_loss"][-1] < a.curve["train_loss"][0]
 
 
 def test_no_regularisation_is_plain_training():
@@ -186,7 +197,7 @@ def test_a_stopped_study_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert again.chosen == whole.chosen
     for name, found in whole.outcomes.items():
         assert [o.values for o in again.outcomes[name]] == [o.values for o in found]
-    monkeypatch.setattr("memspace.experiments.action_study.train_one", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr("memspace.experiments.action_work.train_one", lambda *a: pytest.fail("trained again"))
     one = StudySettings(40, 2, 2, SHAPE, 1)
     action_study(e, one, ways, store=open_study_folder(tmp_path, e, one))
 

@@ -1,19 +1,21 @@
-"""``memspace study action``: training that pays for action against the usual regularisers."""
+"""``memspace study``: training that pays for action against the usual regularisers, by two designs."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from memspace.commands.declaration import command
-from memspace.commands.opened import opened
+from memspace.commands.opened import opened, watching
 from memspace.commands.options import Fresh, Output, Share, TaskOptions, option, out
 from memspace.commands.output import default_folder, tell
-from memspace.limits import COUNT, SEVERAL
+from memspace.limits import COUNT, SEVERAL, WHOLE
 from memspace.report.terminal import Terminal, styled
 
 if TYPE_CHECKING:
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 
     from memspace.experiments.action_study import ActionStudy
     from memspace.experiments.action_verdict import MethodComparison
+    from memspace.experiments.interventions import InterventionRows
 
-__all__ = ["StudyOptions", "action"]
+__all__ = ["SeedOptions", "StudyOptions", "action", "intervene"]
 
+Plan = Annotated[Path | None, typer.Argument(help="TOML file of data and arms.", show_default="the package's own")]
 STYLES = {"better": "green", "worse": "red", "undecided": ""}
 
 
@@ -50,7 +54,7 @@ def action(
     fresh: Fresh = False,
 ) -> None:
     """Compare regularisers of the action with decay, dropout, smoothing and others at equal compute and tuning."""
-    from memspace.experiments.action_study import StudySettings
+    from memspace.experiments.action_settings import StudySettings
     from memspace.verbs.study import study
 
     settings = StudySettings(noise=label_noise, **asdict(chosen))
@@ -109,3 +113,60 @@ def _mark(c: MethodComparison) -> Text:
 
     star = "*" if c.strict else ""
     return styled(f"{format_value(c.difference)} ", (c.verdict, STYLES[c.verdict]), star)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedOptions:
+    """Which seeds are trained, and where the data are."""
+
+    seeds: Annotated[int, SEVERAL, option("Seeds, each trained in every arm.")] = 20
+    first: Annotated[int, WHOLE, option("The first of the seeds.")] = 100
+    workers: Annotated[int, COUNT, option("Processes of one thread each.")] = 2
+    data_root: Annotated[Path | None, option("Folder (or file) the tasks' data are read from.")] = None
+
+
+@command("interventions", group="study", goes_on=True)
+def intervene(
+    chosen: SeedOptions,
+    output: Output,
+    plan: Annotated[
+        Path | None, typer.Argument(help="TOML file of the arms.", show_default="the package's own")
+    ] = None,
+    out: Annotated[Path, out("Folder of interventions.parquet, a store of claims.")] = Path("runs/interventions"),
+    fresh: Fresh = False,
+) -> None:
+    """Train arms that differ in the regulariser alone, and read all of them at one training loss."""
+    from memspace.experiments.action_plan import PLAN, read_plan
+    from memspace.experiments.interventions import InterventionSettings, interventions
+
+    settings = InterventionSettings(**asdict(chosen))
+    with watching(Terminal(stderr=True), output.silent) as progress:
+        results = interventions(read_plan(plan or PLAN), settings, out=out, fresh=fresh, progress=progress)
+    tell(output, results.to_dict(), lambda console: _list_arms(results, out, console))
+
+
+def _list_arms(results: InterventionRows, out: Path, console: Console) -> None:
+    """A row a workload and arm: how many reached the training loss, and means over these."""
+    columns = results.columns
+    shown = (
+        "step",
+        "train_loss",
+        "test_loss",
+        "test_accuracy",
+        "fisher_rao_norm",
+        "weight_norm",
+        "action",
+        "depth_action",
+    )
+    table = Table(title=str(results).splitlines()[0], box=None)
+    for head in ("workload", "arm", "reached", *shown):
+        table.add_column(head.replace("_", " "), no_wrap=head in ("workload", "arm"))
+    groups: dict[tuple[str, str], list[int]] = {}
+    for k, group in enumerate(zip(columns["family"], columns["arm"], strict=True)):
+        groups.setdefault(group, []).append(k)
+    for (family, arm), of in groups.items():
+        reached = [k for k in of if columns["fitted"][k]]
+        means = [f"{fmean(columns[name][k] for k in reached):.4g}" if reached else "–" for name in shown]
+        table.add_row(styled(family), styled(arm), f"{len(reached)}/{len(of)}", *means)
+    console.print(table)
+    console.print(styled("Table: ", (str(out / "interventions.parquet"), "bold")), soft_wrap=True)

@@ -14,6 +14,7 @@ from memspace.action.depth_regulariser import DepthAction
 from memspace.action.optimiser import NaturalGradient
 from memspace.action.regularise import FisherProximal, FisherRaoNorm
 from memspace.errors import TaskError
+from memspace.experiments.action_network import BLOCKS
 from memspace.task.likelihood import Categorical
 
 __all__ = ["METHODS", "Method", "Trainer", "method"]
@@ -192,7 +193,7 @@ class _Depth(AdamTrainer):
     """The kinetic energy of the hidden states along the residual blocks costs."""
 
     def __init__(self, model: nn.Module, rate: float, strength: float) -> None:
-        self._penalty, nll = DepthAction(model, "blocks.?"), _nll(model)
+        self._penalty, nll = DepthAction(model, BLOCKS), _nll(model)
         super().__init__(model, rate, 0.0, lambda x, y: nll(x, y) + strength * self._penalty())
 
     def close(self) -> None:

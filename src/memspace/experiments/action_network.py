@@ -14,8 +14,9 @@ from memspace.task.builtin.options import corrupt
 from memspace.task.data import first_tensor
 from memspace.task.task import Task
 
-__all__ = ["DataSplit", "Examples", "Residual", "ResidualNetwork", "examples_of"]
+__all__ = ["BLOCKS", "DataSplit", "Examples", "Residual", "ResidualNetwork", "examples_of"]
 
+BLOCKS = "blocks.?"  # shell pattern of the residual blocks' names
 SEVERITY = 3  # of the eight of every corruption: where small networks lose some decisions and keep others
 
 

@@ -8,75 +8,30 @@ seed by seed, the split, the wrong labels, the initialisation and the order of t
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import multiprocessing
-import signal
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextvars import ContextVar
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
-from memspace.arguments import check_fields
 from memspace.auditing.store import Store
 from memspace.display import Columns, Shown
 from memspace.errors import TaskError
 from memspace.experiments.action_methods import METHODS, Method
 from memspace.experiments.action_network import Examples
-from memspace.experiments.action_training import Outcome, Shape, StudyTraining, measured_costs, train_one
+from memspace.experiments.action_settings import StudySettings
+from memspace.experiments.action_training import Outcome, Shape, StudyTraining, measured_costs
 from memspace.experiments.action_verdict import MethodComparison, chosen, compare, means
-from memspace.files import writing
-from memspace.limits import COUNT, SEVERAL, SHARE, WHOLE
+from memspace.experiments.action_work import StudyWork, append_line, read_trainings
 from memspace.measurement import Measurement, Unmeasured
 from memspace.progress import Progress, Silent
-from memspace.version import VERSION
 
-__all__ = ["BASELINE", "ActionStudy", "StudySettings", "action_study", "open_study_folder"]
+__all__ = ["BASELINE", "ActionStudy", "action_study"]
 
 BASELINE = "weight decay"
 TUNING = 10_000  # seeds of tuning begin here, far from those of the final trainings
-TRAININGS = "trainings.jsonl"
-
-
-@dataclass(frozen=True)
-class StudySettings:
-    """How much is trained, and on what.
-
-    Args:
-        steps: of plain training; a method whose step costs c times as much takes steps/c.
-        seeds: fresh ones, trained at the chosen setting.
-        tuning: seeds of every setting before.
-        shape: of the networks.
-        workers: processes, each training on one thread.
-        first: the first of the fresh seeds.
-        noise: share of the training labels made wrong.
-        train: training examples of a seed; None: four fifths of the pool.
-        valid: validation examples of a seed; None: one fifth of the pool.
-        test: at most so many test examples; None: all.
-
-    Raises:
-        SettingsError: a number is out of its range.
-    """
-
-    steps: Annotated[int, COUNT] = 1000
-    seeds: Annotated[int, SEVERAL] = 10
-    tuning: Annotated[int, COUNT] = 2
-    shape: Shape = field(default_factory=Shape)
-    workers: Annotated[int, COUNT] = 1
-    first: Annotated[int, WHOLE] = 0
-    noise: Annotated[float, SHARE] = 0.0
-    train: Annotated[int | None, SEVERAL] = None
-    valid: Annotated[int | None, COUNT] = None
-    test: Annotated[int | None, COUNT] = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True, repr=False)
@@ -167,35 +122,6 @@ class ActionStudy(Shown):
         }
 
 
-def open_study_folder(folder: Path, examples: Examples, plan: StudySettings, *, fresh: bool = False) -> Store:
-    """Open the folder of a study: finished trainings are kept for as long as data, network and steps stay the same.
-
-    More seeds or methods go on from what is there.
-
-    Args:
-        folder: created if missing.
-        examples: the data.
-        plan: how much is trained.
-        fresh: begin again.
-
-    Returns:
-        The folder's store.
-
-    Raises:
-        RunFolderError: the folder is damaged or of an incompatible version.
-        OutputError: it cannot be written.
-    """
-    data = hashlib.sha256()
-    for t in (examples.x, examples.y, examples.x_test, examples.y_test):
-        data.update(t.contiguous().numpy().tobytes())
-    sizes = {"train": examples.train, "valid": examples.valid, "noise": examples.noise}
-    key = {"study": "action", "data": data.hexdigest(), **sizes, "steps": plan.steps, "shape": asdict(plan.shape)}
-    store = Store(folder, key | {"version": VERSION, "torch": torch.__version__}, fresh=fresh)
-    if not store.resumed:
-        (folder / TRAININGS).unlink(missing_ok=True)
-    return store
-
-
 def action_study(
     examples: Examples,
     plan: StudySettings,
@@ -223,12 +149,12 @@ def action_study(
     methods = METHODS if methods is None else methods
     _check(methods)
     able, unmeasured = _able(examples, plan.shape, methods)
-    done, costs = _read(store)
+    done, costs = read_trainings(store)
     if any(m.name not in costs for m in able):
         reference = next(m for m in able if m.name == "plain")
         missing = [reference, *(m for m in able if m is not reference and m.name not in costs)]
         costs = measured_costs(examples, plan.shape, missing) | costs
-        _append(store, {"costs": costs})
+        append_line(store, {"costs": costs})
     steps = {m.name: max(1, round(plan.steps / costs[m.name])) for m in able}
     seeds = range(TUNING, TUNING + plan.tuning)
     tuning = [
@@ -237,7 +163,7 @@ def action_study(
     final_seeds = range(plan.first, plan.first + plan.seeds)
     handle = progress.start(f"{examples.name}: trainings", len(tuning) + plan.seeds * len(able))
     try:
-        with _Trainer(examples, plan, able, store, done, lambda: progress.advance(handle)) as trainer:
+        with StudyWork(examples, plan, able, store, done, lambda: progress.advance(handle)) as trainer:
             tuned = trainer.all(tuning)
             best = chosen(tuned)
             final = [
@@ -296,100 +222,3 @@ def _able(examples: Examples, shape: Shape, methods: Sequence[Method]) -> tuple[
                 continue
         able.append(m)
     return able, absent
-
-
-def _read(store: Store | None) -> tuple[dict[StudyTraining, Outcome], dict[str, float]]:
-    """Finished trainings and costs; a line that a stop cut short is left out."""
-    done: dict[StudyTraining, Outcome] = {}
-    costs: dict[str, float] = {}
-    path = None if store is None else store.folder / TRAININGS
-    if path is None or not path.exists():
-        return done, costs
-    with writing(path):
-        text = path.read_text(encoding="utf-8")
-        if text and not text.endswith("\n"):
-            with path.open("a", encoding="utf-8") as file:
-                file.write("\n")  # the next training gets a line of its own
-    for line in text.splitlines():
-        try:
-            content = json.loads(line)
-            if "costs" in content:
-                costs |= content["costs"]
-            else:
-                outcome = Outcome.from_dict(content)
-                done[outcome.job] = outcome
-        except (ValueError, KeyError, TypeError):
-            continue
-    return done, costs
-
-
-def _append(store: Store | None, content: dict[str, Any]) -> None:
-    if store is None:
-        return
-    path = store.folder / TRAININGS
-    with writing(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(content) + "\n")
-
-
-class _Trainer:
-    """Trains jobs in processes (or in this one), keeping each as it finishes."""
-
-    def __init__(
-        self,
-        examples: Examples,
-        plan: StudySettings,
-        methods: Sequence[Method],
-        store: Store | None,
-        done: dict[StudyTraining, Outcome],
-        tick: Callable[[], None],
-    ) -> None:
-        self._work = (examples, plan.shape, {m.name: m for m in methods})
-        self._store, self._done, self._tick = store, done, tick
-        self._pool: ProcessPoolExecutor | None = None
-        if plan.workers > 1:
-            context = multiprocessing.get_context("spawn")  # threads of the parent's torch do not survive a fork
-            self._pool = ProcessPoolExecutor(plan.workers, context, _begin, self._work)
-
-    def __enter__(self) -> _Trainer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def all(self, jobs: Sequence[StudyTraining]) -> list[Outcome]:
-        """The jobs' outcomes, in order."""
-        todo = []
-        for job in jobs:
-            if job in self._done:
-                self._tick()
-            else:
-                todo.append(job)
-        for outcome in self._trained(todo):
-            self._done[outcome.job] = outcome
-            _append(self._store, outcome.to_dict())
-            self._tick()
-        return [self._done[job] for job in jobs]
-
-    def _trained(self, jobs: Sequence[StudyTraining]) -> Iterator[Outcome]:
-        if self._pool is None:
-            examples, shape, methods = self._work
-            for job in jobs:
-                yield train_one(examples, shape, methods[job.method], job)
-            return
-        for future in as_completed([self._pool.submit(_train, job) for job in jobs]):
-            yield future.result()
-
-
-# Of a worker process: what all its trainings share.
-_SHARED: ContextVar[tuple[Examples, Shape, dict[str, Method]]] = ContextVar("shared")
-
-
-def _begin(examples: Examples, shape: Shape, methods: dict[str, Method]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the work
-    _SHARED.set((examples, shape, methods))
-
-
-def _train(job: StudyTraining) -> Outcome:
-    examples, shape, methods = _SHARED.get()
-    return train_one(examples, shape, methods[job.method], job)

@@ -7,26 +7,24 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
+from memspace.experiments.action_crossing import Crossing, path_of
 from memspace.experiments.action_methods import LAW, Method, Trainer
 from memspace.experiments.action_network import DataSplit, Examples, ResidualNetwork
+from memspace.experiments.action_outcomes import PROBE, accuracy, fitted, loss, measured
 from memspace.geometry.distance import squared_distances
-from memspace.measures.calibration import calibration_error
-from memspace.measures.complexity import fisher_rao_norm
-from memspace.passes.linearised import differential
 from memspace.task.builtin.train import threads
-from memspace.task.functional import functional_call
 from memspace.task.recipe import Recipe
 
-__all__ = ["Outcome", "Shape", "StudyTraining", "measured_costs", "train_one"]
+__all__ = ["READINGS", "Outcome", "Shape", "StudyTraining", "measured_costs", "train_one"]
 
-POINTS = 40  # of a training, denser early, at which accuracy and memorisation are read
-PROBE = 256  # training examples along which the path's length is measured
+POINTS = 40  # of a training, denser early, at which it is read
+READINGS = ("step", "accuracy", "memorised", "train_loss", "test_loss")  # what is read there
 TIMED, WARM = 200, 20  # steps of each method whose mean is its cost
 
 
@@ -68,6 +66,8 @@ class StudyTraining:
         seed: of split, labels, initialisation and order.
         steps: number of steps.
         final: measured in full; the others on validation examples alone.
+        level: training loss, nats: the training is measured where it first reaches it, and ends there; None: it goes on
+            to its last step.
     """
 
     method: str
@@ -76,6 +76,7 @@ class StudyTraining:
     seed: int
     steps: int
     final: bool
+    level: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,12 @@ class Outcome:
         job: the training.
         valid_loss: nats, infinite where the training diverged.
         seconds: of processor time, in steps alone.
-        values: by name, of a final training (see ``OUTCOMES`` in ``action_verdict``).
-        curve: step, accuracy on test examples, share of wrong labels fitted; along a final training.
+        values: by name, at the end of a final training (see ``OUTCOMES`` in ``action_verdict``).
+        curve: step, accuracy on test examples, share of wrong labels fitted, losses on training and test examples;
+            along a final training.
+        matched: by name, of the network that first reached the job's training loss (see ``action_crossing``), instead
+            of values at the end; nothing where none did.
+        finished: time of UTC, ISO 8601.
     """
 
     job: StudyTraining
@@ -95,6 +100,8 @@ class Outcome:
     seconds: float
     values: dict[str, float] = field(default_factory=dict)
     curve: dict[str, list[float]] = field(default_factory=dict)
+    matched: dict[str, float] = field(default_factory=dict)
+    finished: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types.
@@ -114,8 +121,8 @@ class Outcome:
         Returns:
             The outcome.
         """
-        loss = math.inf if d["valid_loss"] is None else float(d["valid_loss"])
-        return Outcome(StudyTraining(**d["job"]), loss, float(d["seconds"]), dict(d["values"]), dict(d["curve"]))
+        valid_loss = math.inf if d["valid_loss"] is None else float(d["valid_loss"])
+        return Outcome(**{**d, "job": StudyTraining(**d["job"]), "valid_loss": valid_loss})
 
 
 def train_one(examples: Examples, shape: Shape, how: Method, job: StudyTraining) -> Outcome:
@@ -134,8 +141,8 @@ def train_one(examples: Examples, shape: Shape, how: Method, job: StudyTraining)
     with threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         model = shape.network(examples, job.strength if how.dropout else 0.0)
+        watch = _Watch(model, examples, split, job.level) if job.final else None
         trainer = how.make(model, job.rate, job.strength)
-        watch = _Watch(model, examples, split) if job.final else None
         try:
             seconds = _run(model, trainer, split, shape, job, watch)
         finally:
@@ -143,13 +150,15 @@ def train_one(examples: Examples, shape: Shape, how: Method, job: StudyTraining)
         model.eval()
         with torch.no_grad():
             f_valid = model(split.x_valid).double()
-        loss = float(LAW.nll(f_valid, split.y_valid).mean())
-        if not math.isfinite(loss):
-            return Outcome(job, math.inf, seconds)
+        valid_loss, finished = loss(f_valid, split.y_valid), datetime.now(UTC).isoformat()
+        if not math.isfinite(valid_loss):
+            return Outcome(job, math.inf, seconds, finished=finished)
         if watch is None:
-            return Outcome(job, loss, seconds)
-        values = _measured(model, examples, split, f_valid) | watch.length()
-        return Outcome(job, loss, seconds, values, watch.curve)
+            return Outcome(job, valid_loss, seconds, finished=finished)
+        if job.level is not None:
+            return Outcome(job, valid_loss, seconds, curve=watch.curve, matched=watch.matched, finished=finished)
+        values = measured(model, examples, split, f_valid) | path_of(watch.squared)
+        return Outcome(job, valid_loss, seconds, values, watch.curve, finished=finished)
 
 
 def _run(
@@ -160,6 +169,7 @@ def _run(
     seconds = 0.0
     read = _points(job.steps)
     if watch is not None:
+        watch.keep(0)
         watch.read(0)
     for step, (first, batch) in enumerate(_batches(len(split.y), shape.batch, job.steps, job.seed)):
         began = time.thread_time()
@@ -169,8 +179,12 @@ def _run(
             group["lr"] = recipe.rate_at(step, job.steps)
         trainer.step(split.x[batch], split.y[batch])
         seconds += time.thread_time() - began
-        if watch is not None and step + 1 in read:
-            watch.read(step + 1)
+        if watch is not None:
+            watch.keep(step + 1)
+            if step + 1 in read:
+                watch.read(step + 1)
+            if watch.matched:
+                break
     return seconds
 
 
@@ -194,84 +208,42 @@ def _points(steps: int) -> set[int]:
 
 
 class _Watch:
-    """Reads the network along its training: on test examples, wrong labels, and a probe of training examples."""
+    """Reads the network along its training, and where it crosses a training loss."""
 
-    def __init__(self, model: nn.Module, examples: Examples, split: DataSplit) -> None:
+    def __init__(self, model: nn.Module, examples: Examples, split: DataSplit, level: float | None) -> None:
         self._model, self._examples, self._split = model, examples, split
+        self._crossing = None if level is None else Crossing(model, examples, split, level)
         self._last: Tensor | None = None
-        self._squared: list[Tensor] = []
-        self.curve: dict[str, list[float]] = {"step": [], "accuracy": [], "memorised": []}
+        self.squared: list[Tensor] = []  # squared lengths of the path from reading to reading
+        self.curve: dict[str, list[float]] = {name: [] for name in READINGS}
+
+    @property
+    def matched(self) -> dict[str, float]:
+        """What was measured where the training loss was crossed."""
+        return {} if self._crossing is None else self._crossing.values
+
+    def keep(self, step: int) -> None:
+        """Keep the weights after a step for as long as they may be asked for."""
+        if self._crossing is not None:
+            self._crossing.keep(step)
 
     @torch.no_grad()
     def read(self, step: int) -> None:
         """Append a point."""
         self._model.eval()
         e, s = self._examples, self._split
-        f = self._model(s.x)
-        self.curve["step"].append(step)
-        self.curve["accuracy"].append(float((self._model(e.x_test).argmax(-1) == e.y_test).double().mean()))
-        self.curve["memorised"].append(fitted(f, s))
-        probe = f[:PROBE].double()
+        f, f_test = self._model(s.x).double(), self._model(e.x_test)
+        train_loss = loss(f, s.y)
+        point = (step, accuracy(f_test, e.y_test), fitted(f, s), train_loss, loss(f_test, e.y_test))
+        for name, value in zip(READINGS, point, strict=True):
+            self.curve[name].append(value)
+        if self._crossing is not None:
+            self._crossing.read(train_loss, self.squared, self._last)
+        probe = f[:PROBE]
         if self._last is not None:
-            self._squared.append(squared_distances(LAW, self._last, probe).mean())
+            self.squared.append(squared_distances(LAW, self._last, probe).mean())
         self._last = probe
         self._model.train()
-
-    def length(self) -> dict[str, float]:
-        """Fisher–Rao length of the path through the points read, nats^½, and its action ½L² at unit time, nats."""
-        length = float(torch.stack(self._squared).sqrt().sum())
-        return {"length": length, "action": length**2 / 2}
-
-
-def fitted(f: Tensor, split: DataSplit) -> float:
-    """Compute the share of the wrong training labels that are predicted.
-
-    Args:
-        f: logits on the training examples, (n, K).
-        split: these examples.
-
-    Returns:
-        A share; 0 where no label is wrong.
-    """
-    wrong = split.wrong
-    return float((f.argmax(-1) == split.y)[wrong].double().mean()) if bool(wrong.any()) else 0.0
-
-
-def _measured(model: nn.Module, examples: Examples, split: DataSplit, f_valid: Tensor) -> dict[str, float]:
-    e = examples
-    theta = {n: p.detach() for n, p in model.named_parameters()}
-
-    def outputs(p: dict[str, Tensor]) -> Tensor:
-        f: Tensor = functional_call(model, p, (e.x_test,))
-        return f
-
-    with torch.no_grad():
-        f, moved = differential(outputs, theta, theta)
-        f = f.double()
-        worse = [float((model(x).argmax(-1) == e.y_test).double().mean()) for x in e.worse.values()]
-        memorised = fitted(model(split.x), split)
-    temperature = _temperature(f_valid, split.y_valid)
-    return {
-        "loss": float(LAW.nll(f, e.y_test).mean()),
-        "calibrated_loss": float(LAW.nll(f / temperature, e.y_test).mean()),
-        "accuracy": float((f.argmax(-1) == e.y_test).double().mean()),
-        "calibration_error": calibration_error(f, e.y_test).value,
-        "corrupted_accuracy": statistics.fmean(worse),
-        "memorised": memorised,
-        "norm": float(fisher_rao_norm(LAW, f, e.y_test, moved)[0].mean()),
-        "temperature": temperature,
-    }
-
-
-def _temperature(f: Tensor, y: Tensor) -> float:
-    """The temperature of least validation loss (Guo et al. 2017), between e^-3 and e^3."""
-    minimum = minimize_scalar(
-        lambda t: float(LAW.nll(f / math.exp(t), y).mean()),
-        bounds=(-3.0, 3.0),
-        method="bounded",
-        options={"xatol": 1e-3},
-    )
-    return math.exp(float(minimum.x))
 
 
 def measured_costs(

@@ -8,7 +8,9 @@ from pathlib import Path
 from memspace.auditing.results import clean
 from memspace.auditing.store import write_text
 from memspace.experiments.action_network import examples_of
-from memspace.experiments.action_study import ActionStudy, StudySettings, action_study, open_study_folder
+from memspace.experiments.action_settings import StudySettings
+from memspace.experiments.action_study import ActionStudy, action_study
+from memspace.experiments.action_work import open_study_folder
 from memspace.files import locked
 from memspace.progress import Progress
 from memspace.task.task import Task
