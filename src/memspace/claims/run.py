@@ -157,11 +157,11 @@ def opened_store(store: AnyStore | Sequence[AnyStore]) -> ResultsStore:
     Raises:
         SettingsError: one is neither, or there is none.
     """
-    given = [store] if isinstance(store, str | Path) or not isinstance(store, Sequence) else store
+    listed = [store] if isinstance(store, str | Path) or not isinstance(store, Sequence) else store
     zoos: dict[Path, ZooStore] = {}
     others: dict[Path, ResultsStore] = {}
     opened: list[ResultsStore] = []
-    for one in given:
+    for one in listed:
         if isinstance(one, ZooStore):
             zoos[one.folder.resolve()] = one
         elif isinstance(one, str | Path):
