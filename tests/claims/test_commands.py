@@ -88,3 +88,21 @@ def test_a_changed_registration_is_told_and_refused(places, tmp_path) -> None:
 def test_the_packages_own_claims_are_listed() -> None:
     call("list")
     call("list", "--json")
+
+
+def test_a_packed_store_gives_the_same_verdicts(places, tmp_path) -> None:
+    folder, registered = places
+    stored(folder / "apart", zoo(3), "others")
+    stores = ["--store", folder / "store", "--store", folder / "apart"]
+    packed = json.loads(call("pack", *stores, "--out", tmp_path / "packed", "--json", *registered).output)
+    assert packed["rows"] == {"networks": zoo(3).height}
+    assert [p.name for p in (tmp_path / "packed").iterdir()] == ["networks.parquet"]
+    call("run", "02", "--store", tmp_path / "packed", "--out", tmp_path / "out", "--quiet", *registered)
+    effects = [
+        json.loads((where / "verdicts.json").read_text())["claims"][0]["measures"]
+        for where in (folder / "out", tmp_path / "out")
+    ]
+    assert effects[0] == effects[1]
+    refused = call("pack", "--store", folder / "apart", "--out", tmp_path / "none", *registered, code=4)
+    assert "no table" in str(refused.exception)
+    assert not (tmp_path / "none").exists()

@@ -19,7 +19,7 @@ def _help(command: str) -> str:
     return re.sub(r"[ \n│]+", " ", shown)
 
 
-CLAIMS = [f"claims {name}" for name in ("list", "show", "register", "run", "verdict")]
+CLAIMS = [f"claims {name}" for name in ("list", "show", "register", "run", "pack", "verdict")]
 
 
 @pytest.mark.parametrize("command", [*(c for c in COMMANDS if c not in GROUPS), "study action", *CLAIMS])

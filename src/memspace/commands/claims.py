@@ -26,6 +26,7 @@ __all__ = [
     "RegisteredOptions",
     "VerdictOptions",
     "list_claims",
+    "pack_claims",
     "register_claims",
     "run_claims",
     "show_claim",
@@ -107,6 +108,22 @@ def run_claims(
         console.print(styled("Page: ", (str(out / "claims.html"), "bold")), soft_wrap=True)
 
     tell(output, results.to_dict(), show)
+
+
+@command("pack", group="claims")
+def pack_claims(
+    store: StoreFolders,
+    which: RegisteredOptions,
+    output: Output,
+    out: Annotated[Path, out("Folder of the tables, a store of claims.")] = Path("runs/claims-store"),
+) -> None:
+    """Copy the tables that the claims are judged on into one folder, a Parquet file each."""
+    from memspace.claims.packing import pack_tables
+    from memspace.claims.run import opened_store
+
+    rows = pack_tables(opened_store(store), out, registered=_folder(which))
+    text = f"{', '.join(f'{name} ({count:,} rows)' for name, count in rows.items())} in {out}"
+    tell(output, {"folder": str(out), "rows": rows}, lambda console: console.print(text, soft_wrap=True))
 
 
 @command("verdict", group="claims")
