@@ -208,6 +208,14 @@ def test_a_claim_reads_the_one_of_several_stores_that_has_its_table(tmp_path) ->
     assert not joined.has_results(Population(("mlp",), table="more"))
 
 
+def test_a_further_table_in_the_folder_changes_no_verdict(tmp_path) -> None:
+    registered = locked(tmp_path / "registered", RANK.replace("repeats = 20", "repeats = 2"))
+    folder = stored(tmp_path / "store", zoo(3, effect=0.8))
+    (before,) = judge_claims(store=folder, registered=registered).claims
+    stored(folder, zoo(4), "others")
+    assert judged_again(before.record, store=folder, registered=registered).claims[0].record == before.record
+
+
 def test_several_stores_without_the_table_or_with_it_twice_are_one_sentence(tmp_path) -> None:
     registered = locked(tmp_path / "registered", RANK)
     first, second = stored(tmp_path / "a", zoo(3)), stored(tmp_path / "b", zoo(4))

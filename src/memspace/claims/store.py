@@ -53,10 +53,12 @@ class ParquetStore:
 
     Args:
         folder: need not exist yet: it then holds no results.
+        only: name of the one table that its digest is of; empty: all.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, only: str = "") -> None:
         self.folder = Path(folder)
+        self.only = only
 
     def table(self, name: str = "networks") -> pl.DataFrame:
         """Read a table.
@@ -108,7 +110,7 @@ class ParquetStore:
             Hexadecimal digits.
         """
         total = hashlib.sha256()
-        for path in sorted(self.folder.glob("*.parquet")):
+        for path in sorted(self.folder.glob(f"{self.only or '*'}.parquet")):
             total.update(f"{path.name} {digest_of(path)}\n".encode())
         return total.hexdigest()
 
@@ -196,9 +198,10 @@ def holding(store: ResultsStore, name: str) -> ResultsStore:
         name: of the claim's table.
 
     Returns:
-        Of several stores the one that has the table; else the store itself.
+        Of several stores the one that has the table; else the store itself. Of a folder of files that table alone.
 
     Raises:
         DataError: none of several has it, or more than one.
     """
-    return store.holding(name) if isinstance(store, JoinedStores) else store
+    one = store.holding(name) if isinstance(store, JoinedStores) else store
+    return ParquetStore(one.folder, name) if isinstance(one, ParquetStore) else one
