@@ -106,7 +106,7 @@ def test_without_a_calibration_or_with_another_law_it_is_one_sentence(
 
 
 def test_an_audit_has_it_as_a_chapter_where_there_is_a_calibration(
-    task: memspace.Task, model: GapModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: memspace.Task, model: GapModel, tmp_path: Path
 ) -> None:
     results = memspace.audit(task, calibration=model)
     chapter = results.chapters[-1]
@@ -114,12 +114,13 @@ def test_an_audit_has_it_as_a_chapter_where_there_is_a_calibration(
     told = memspace.predict_gap(task, calibration=model)
     assert chapter.value("generalisation.predicted_gap") == told.prediction.gap
     assert chapter.answer == told.results.chapters[0].answer
+    shipped = memspace.audit(task, calibration="shipped").chapters[-1]
+    assert shipped.id == "gap"
     x = torch.randn(12, 3)
     numbers = (nn.Linear(3, 1), (x, x[:, :1]))
     with pytest.raises(DataError, match="the calibration cannot be read"):
         memspace.audit(*numbers, calibration=tmp_path / "nowhere.json")
-    monkeypatch.setattr("memspace.verbs.audit.shipped_gap_model", lambda: None)
-    for calibration, why in ((model, "the output law is gaussian"), (None, "there is no calibration of the gap")):
+    for calibration, why in ((model, "the output law is gaussian"), (None, "no calibration of the gap was given")):
         results = memspace.audit(*numbers, likelihood=memspace.Gaussian(1.0), calibration=calibration)
         assert "gap" not in {c.id for c in results.chapters}
         (absent,) = (u for c in results.chapters for u in c.unmeasured if u.name == "generalisation.predicted_gap")

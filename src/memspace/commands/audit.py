@@ -73,7 +73,7 @@ def audit(
     no_report: Annotated[bool, option("Write results and tables, but no report.html.", "--no-report")] = False,
     calibration: Annotated[
         Path | None,
-        option("File made by `memspace zoo calibrate`, for the gap to expect.", shown="the one that is shipped"),
+        option("File made by `memspace zoo calibrate`, or shipped: adds the gap to expect.", shown="none"),
     ] = None,
 ) -> None:
     """Audit a trained network and write the report."""

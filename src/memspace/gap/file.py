@@ -18,9 +18,11 @@ from memspace.gap.line import Line
 from memspace.gap.model import GapModel, Tier
 from memspace.gap.predictors import PREDICTORS
 
-__all__ = ["REMEDY", "load_gap_model", "opened_gap_model", "save_gap_model", "shipped_gap_model"]
+__all__ = ["REMEDY", "SHIPPED", "load_gap_model", "opened_gap_model", "save_gap_model", "shipped_gap_model"]
 
 FORMAT = 1
+SHIPPED = "shipped"  # word for the calibration that is part of the package
+SHIPPED = "shipped"  # word for the calibration that is part of the package
 REMEDY = "make a calibration by `memspace zoo calibrate STORE --to FILE` and give it by --calibration FILE"
 
 
@@ -85,7 +87,7 @@ def opened_gap_model(calibration: GapModel | str | Path | None, where: str) -> t
     """Take a calibration as it is, from its file, or the one that is shipped.
 
     Args:
-        calibration: itself, its file, or None.
+        calibration: itself, its file, or None or ``SHIPPED`` for the one that is part of the package.
         where: whose argument it is.
 
     Returns:
@@ -96,7 +98,7 @@ def opened_gap_model(calibration: GapModel | str | Path | None, where: str) -> t
     """
     if isinstance(calibration, GapModel):
         return calibration, f"on {calibration.networks} networks"
-    if calibration is not None:
+    if calibration not in (None, SHIPPED):
         return load_gap_model(calibration), Path(calibration).name
     shipped = shipped_gap_model()
     if shipped is None:

@@ -14,7 +14,7 @@ from memspace.auditing.results import Chapter, Results
 from memspace.auditing.settings import AuditSettings
 from memspace.auditing.shared_store import open_store
 from memspace.errors import SettingsError
-from memspace.gap.file import REMEDY, opened_gap_model, shipped_gap_model
+from memspace.gap.file import opened_gap_model
 from memspace.gap.model import GapModel
 from memspace.measurement import Unmeasured
 from memspace.progress import Progress
@@ -25,6 +25,7 @@ from memspace.verbs.verb import verb
 __all__ = ["audit"]
 
 EXPECTED = "generalisation.predicted_gap"
+GIVE = 'give calibration="shipped" (--calibration shipped), or a file made by `memspace zoo calibrate`'
 
 
 @verb
@@ -52,7 +53,7 @@ def audit(
         command: the command line that asks for it, kept with the settings.
         settings: damping, memory budget, seed; see :class:`memspace.AuditSettings`.
         calibration: of the gap, made by ``memspace zoo calibrate``, or its file, for a chapter on the gap to expect;
-            None: the one that is shipped. Where there is none the chapter on generalisation says so.
+            ``"shipped"``: the one that is part of the package. None: no such chapter, as the one on generalisation says.
         progress: where the work reports.
 
     Returns:
@@ -64,8 +65,7 @@ def audit(
         DataError: the calibration cannot be read.
     """
     settings = settings or AuditSettings()
-    calibrated = calibration if calibration is not None else shipped_gap_model()
-    opened = None if calibrated is None else opened_gap_model(calibrated, "memspace.audit")
+    opened = None if calibration is None else opened_gap_model(calibration, "memspace.audit")
     if out is None:
         return _with_gap(audit_task(task, settings, None, progress), task, opened)
     if not str(out).strip():
@@ -83,7 +83,7 @@ def audit(
 def _with_gap(results: Results, task: Task, opened: tuple[GapModel, str] | None) -> Results:
     """Add what a calibration tells of the gap, or the reason why there is nothing to the chapter on generalisation."""
     if opened is None:
-        made: Chapter | Unmeasured = Unmeasured(EXPECTED, "there is no calibration of the gap", REMEDY)
+        made: Chapter | Unmeasured = Unmeasured(EXPECTED, "no calibration of the gap was given", GIVE)
     else:
         made = attempt(EXPECTED, partial(_gap_chapter, task, *opened))
     if isinstance(made, Chapter):
