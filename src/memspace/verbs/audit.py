@@ -53,7 +53,7 @@ def audit(
         command: the command line that asks for it, kept with the settings.
         settings: damping, memory budget, seed; see :class:`memspace.AuditSettings`.
         calibration: of the gap, made by ``memspace zoo calibrate``, or its file, for a chapter on the gap to expect;
-            ``"shipped"``: the one that is part of the package. None: no such chapter, as the one on generalisation says.
+            ``"shipped"``: the one that is part of the package. None: no such chapter.
         progress: where the work reports.
 
     Returns:
