@@ -122,7 +122,7 @@ class SeedOptions:
     seeds: Annotated[int, SEVERAL, option("Seeds, each trained in every arm.")] = 20
     first: Annotated[int, WHOLE, option("The first of the seeds.")] = 100
     workers: Annotated[int, COUNT, option("Processes of one thread each.")] = 2
-    data_root: Annotated[Path | None, option("Folder (or file) the tasks' data are read from.")] = None
+    data_root: Annotated[Path | None, option("Folder (or file) the task's data are read from.")] = None
 
 
 @command("interventions", group="study", goes_on=True)
