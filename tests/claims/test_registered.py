@@ -7,9 +7,12 @@ from functools import cache
 
 import pytest
 
+from memspace.claims.again import judged_again, recorded, shipped_verdicts
 from memspace.claims.control import run_control
 from memspace.claims.decision import SUPPORTED
+from memspace.claims.lock import read_lock
 from memspace.claims.reading import REGISTERED, registrations
+from memspace.claims.record import differences
 from memspace.claims.registration import Registration
 from memspace.claims.sampling import Sampling
 from memspace.claims.statistic import statistic_named
@@ -51,3 +54,14 @@ def test_its_control_decides_nothing(claim: Registration) -> None:
     short = replace(claim, control=replace(claim.control, repeats=REPEATS))
     control = run_control(short, table, statistic)
     assert control.decided.value < 5 / REPEATS
+
+
+def test_a_shipped_verdict_follows_from_its_hash() -> None:
+    records = shipped_verdicts()
+    registered = read_lock(REGISTERED)
+    assert all(registered[record.id].sha256 == record.sha256 for record in records)
+    assert all(record.control.holds for record in records)
+    record = recorded(records, id="02-random-start-gap")
+    again = judged_again(recorded(records, sha256=record.sha256)).claims[0].record
+    assert not differences(again, record)
+    assert again.word == "supported"
