@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.verbs.geodesic import geodesic as geodesic
     from memspace.experiments.action_settings import StudySettings as StudySettings
     from memspace.experiments.action_study import ActionStudy as ActionStudy
+    from memspace.experiments.interventions import InterventionRows as InterventionRows
     from memspace.experiments.capacity import (
         CapacitySettings as CapacitySettings,
         measure_capacity as measure_capacity,
@@ -179,6 +180,7 @@ _HOMES = {  # module: its public names, by question
     "verbs.study": "study",
     "experiments.action_settings": "StudySettings",
     "experiments.action_study": "ActionStudy",
+    "experiments.interventions": "InterventionRows",
     # How well will it do on new data, by what other networks tell?
     "verbs.predict_gap": "predict_gap PredictedGap",
     "zoo.forecast": "GapForecast",

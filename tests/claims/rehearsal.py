@@ -52,7 +52,7 @@ class Rehearsal:
         def related(to: np.ndarray) -> np.ndarray:
             return np.asarray(self.effect * to + rest * self._normal(rows))
 
-        complexity, generalisation, disentangled = (self._normal(rows) for _ in range(3))
+        complexity, generalisation, disentangled = (self._normal(rows, 0.2) for _ in range(3))
         ties = {
             "complexity.fisher_rao": complexity,
             "stored_bits": related(complexity),
@@ -64,16 +64,17 @@ class Rehearsal:
             "disentanglement.fisher_orthogonality": related(disentangled),
             "disentanglement.dci.informativeness": self._normal(rows),
         }
-        invariants = {"gap_loss": -generalisation, "complexity.fisher_rao": related(generalisation)}
+        invariant = generalisation if self.effect else self._normal(rows)  # power is stated of one difference alone
+        invariants = {"gap_loss": -generalisation, "complexity.fisher_rao": invariant}
         rivals = {name: self.generator.standard_normal(len(rows)) for name in ("norms.squared", "loss.hessian_trace")}
         both = [self.tables["networks"], with_columns(invariants | rivals)]
         return {"memory": with_columns(ties), "networks": pl.concat(both, how="diagonal_relaxed")}
 
-    def _normal(self, rows: pl.DataFrame) -> np.ndarray:
-        """A number a network, most of which sister networks share."""
+    def _normal(self, rows: pl.DataFrame, alone: float = 0.6) -> np.ndarray:
+        """A number a network, of unit variance, most of which sister networks share: all but the part of each alone."""
         of_sisters = rows["configuration"].rank("dense").to_numpy().astype(int) - 1
         shared = self.generator.standard_normal(of_sisters.max() + 1)[of_sisters]
-        return 0.8 * shared + 0.6 * self.generator.standard_normal(len(rows))
+        return np.sqrt(1 - alone**2) * shared + alone * self.generator.standard_normal(len(rows))
 
     def _networks(self) -> pl.DataFrame:
         rows, effect = self.declared, self.effect

@@ -128,6 +128,7 @@ RESULTS = {
     "TrainingAction": (lambda: memspace.training_action(recorded()), {"checkpoints", "segments"}),
     "Geodesic": (shortest, {"path"}),
     "NetworkComparison": (compared, {"examples"}),
+    "InterventionRows": (lambda: memspace.InterventionRows({"fitted": [True], "arm": ["plain"]}), {"interventions"}),
     "CapacityResults": (lambda: memspace.capacity(linear(), settings=CAPACITY), {"loads"}),
     "RetrainResults": (
         lambda: memspace.retrain(linear(), settings=memspace.RetrainSettings(subsets=3, seeds=2, queries=4)),
