@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["pack_tables"]
 
 
-def pack_tables(
-    store: ResultsStore, to: str | Path, *, registered: str | Path | None = None, names: Sequence[str] = ()
-) -> dict[str, int]:
+def pack_tables(store: ResultsStore, to: str | Path, *, registered: str | Path | None = None) -> dict[str, int]:
     """Write each table that a registered claim reads as one Parquet file; without weights, states and curves.
 
     A table that is there and not in the store stays as it is.
@@ -28,7 +25,6 @@ def pack_tables(
         store: of the networks, or several looked at as one.
         to: folder, created if missing.
         registered: folder of registrations; the package's own unless given.
-        names: of the tables; none: those that the registrations name.
 
     Returns:
         Rows by table.
@@ -39,10 +35,9 @@ def pack_tables(
     """
     folder = Path(to)
     claims = registrations(REGISTERED if registered is None else Path(registered))
-    wanted = list(names) or sorted({claim.population.table for claim in claims})
     tables: dict[str, pl.DataFrame] = {}
     reasons = []
-    for name in wanted:
+    for name in sorted({claim.population.table for claim in claims}):
         try:
             tables[name] = store.table(name)
         except DataError as error:

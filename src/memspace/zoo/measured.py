@@ -25,7 +25,7 @@ from memspace.zoo.measuring_settings import ZooSettings
 from memspace.zoo.outcomes import MOMENTS, moment_index
 from memspace.zoo.registry import ZooData
 from memspace.zoo.specification import NetworkSpec
-from memspace.zoo.store import ZooStore, polars
+from memspace.zoo.store import ZooStore
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import Weights
 from memspace.zoo.work import data_of, parts_by_data
@@ -84,7 +84,7 @@ class MeasuringPiece:
         store, version = ZooStore(self.folder), version_of(self.settings)
         done = 0
         for spec, sisters in zip(self.specs, self.sisters, strict=True):
-            if _measured_version(store, spec.key) == version:
+            if store.version_at("measured", spec.key) == version:
                 continue
             data = data_of(spec.data, self.data_root)
             row = store.rows_of("trained", spec.key).row(0, named=True)
@@ -119,8 +119,7 @@ def measuring_pieces(
     """
     settings = settings or ZooSettings(without=zoo.without)
     version, trained = version_of(settings), store.trained_keys()
-    measured = store.rows("measured")
-    done = set(measured.filter(polars().col("version") == version)["key"].to_list()) if len(measured) else set()
+    done = store.keys_at("measured", version)
     family: dict[str, list[NetworkSpec]] = {}
     for spec in zoo.specs:
         if spec.key in trained:
@@ -275,11 +274,6 @@ def network_at(spec: NetworkSpec, data: ZooData, state: Tensor) -> nn.Module:
         for name, values in Weights.of(model).split(state).items():
             model.get_parameter(name).copy_(values)
     return model.eval()
-
-
-def _measured_version(store: ZooStore, key: str) -> str:
-    rows = store.rows_of("measured", key)
-    return str(rows["version"][0]) if len(rows) else ""
 
 
 def _rows(key: str, moment: float, version: str, measured: NetworkMeasures) -> list[dict[str, Any]]:

@@ -119,8 +119,7 @@ class NuisancePiece:
             How many networks were measured.
         """
         store, version = ZooStore(self.folder), version_of(self.settings)
-        rows = store.rows_of("nuisance", self.spec.key)
-        if len(rows) and rows["version"][0] == version:
+        if store.version_at("nuisance", self.spec.key) == version:
             return 0
         data = precise(data_of(self.spec.data, self.data_root))
         trained = store.rows_of("trained", self.spec.key).row(0, named=True)
@@ -174,8 +173,7 @@ def nuisance_pieces(
     if store.packed:
         return []
     settings = settings or ZooSettings(without=tuple(dict.fromkeys((*zoo.without, *SAMPLED))))
-    rows, trained = store.rows("nuisance"), store.trained_keys()
-    done = set(rows.filter(polars().col("version") == version_of(settings))["key"].to_list()) if len(rows) else set()
+    trained, done = store.trained_keys(), store.keys_at("nuisance", version_of(settings))
     pieces = []
     for spec in sampled_networks(zoo, store):
         if spec.key not in done:

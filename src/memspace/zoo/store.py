@@ -176,6 +176,32 @@ class ZooStore:
         frame = self.rows(kind) if self.packed else polars().DataFrame()
         return frame.filter(polars().col("key") == key) if len(frame) else frame
 
+    def version_at(self, kind: str, key: str) -> str:
+        """Read by which version of the code and settings the rows of a network were made.
+
+        Args:
+            kind: of ``TABLES``, with a column ``version``.
+            key: of the network.
+
+        Returns:
+            The version; empty where it has no rows.
+        """
+        rows = self.rows_of(kind, key)
+        return str(rows["version"][0]) if len(rows) else ""
+
+    def keys_at(self, kind: str, version: str) -> set[str]:
+        """List the networks whose rows were made by a version.
+
+        Args:
+            kind: of ``TABLES``, with a column ``version``.
+            version: of code and settings.
+
+        Returns:
+            Their keys.
+        """
+        rows = self.rows(kind)
+        return set(rows.filter(polars().col("version") == version)["key"].to_list()) if len(rows) else set()
+
     def trained_keys(self) -> set[str]:
         """List the networks that are trained.
 

@@ -63,7 +63,7 @@ class CapacityPiece:
         store, version = ZooStore(self.folder), _version(self.settings)
         done = 0
         for spec in self.specs:
-            if _counted_as(store, spec.key) == version:
+            if store.version_at("capacity", spec.key) == version:
                 continue
             data = data_of(spec.data, self.data_root)
             row = capacity_row(spec, data, *store.states(spec.key), self.settings)
@@ -90,9 +90,7 @@ def capacity_pieces(
     if not zoo.counted:
         return []
     settings = settings or CountSettings()
-    rows, version = store.rows("capacity"), _version(settings)
-    done = {r["key"] for r in rows.iter_rows(named=True) if r["version"] == version}
-    due = store.trained_keys() - done
+    due = store.trained_keys() - store.keys_at("capacity", _version(settings))
     return [CapacityPiece(part, store.folder, data_root, settings) for part in parts_by_data(zoo, due, TOGETHER)]
 
 
@@ -161,8 +159,3 @@ def _columns(column: str, count: Counted | Absent | None, doubts: list[str]) -> 
 def _version(settings: CountSettings) -> str:
     content = [COUNTS_VERSION, {k: v for k, v in asdict(settings).items() if k != "rows"}]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _counted_as(store: ZooStore, key: str) -> str:
-    rows = store.rows_of("capacity", key)
-    return str(rows["version"][0]) if len(rows) else ""

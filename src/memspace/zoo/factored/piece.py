@@ -60,7 +60,7 @@ class MemoryPiece:
         store, version = ZooStore(self.folder), _version(self.settings)
         done = 0
         for spec in self.specs:
-            if _measured_as(store, spec.key) == version:
+            if store.version_at("memory", spec.key) == version:
                 continue
             data = data_of(spec.data, self.data_root)
             if data.factors is None:
@@ -93,17 +93,10 @@ def memory_pieces(
     if not zoo.factored:
         return []
     settings = settings or FactoredSettings()
-    rows, version = store.rows("memory"), _version(settings)
-    done = {r["key"] for r in rows.iter_rows(named=True) if r["version"] == version}
-    due = store.trained_keys() - done
+    due = store.trained_keys() - store.keys_at("memory", _version(settings))
     return [MemoryPiece(part, store.folder, data_root, settings) for part in parts_by_data(zoo, due, TOGETHER)]
 
 
 def _version(settings: FactoredSettings) -> str:
     content = [MEMORY_VERSION, MEASURED, CUTS, SHARES, asdict(settings)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _measured_as(store: ZooStore, key: str) -> str:
-    rows = store.rows_of("memory", key)
-    return str(rows["version"][0]) if len(rows) else ""
