@@ -9,7 +9,7 @@ from benchmarks.claims_workloads import OUT, trained
 from benchmarks.table import Row
 from memspace.judging.prediction import compare_predictions
 from memspace.value import Absent, Value
-from memspace.zoo.judged import COMBINATION, RECOMMENDED, design_of, judge_zoo, networks_of
+from memspace.verbs.judge import COMBINATION, RECOMMENDED, design_of, judge_zoo, networks_of
 from memspace.zoo.store import ZooStore
 
 __all__ = ["rows"]

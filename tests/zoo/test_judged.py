@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from memspace.cli import app
 from memspace.errors import DataError
-from memspace.zoo.judged import COMBINATION, judge_zoo, measures_in, networks_of
+from memspace.verbs.judge import COMBINATION, judge_zoo, measures_in, networks_of
+from memspace.zoo.results import ZooResults
 from memspace.zoo.store import ZooStore
 from tests.zoo.made import made_store
 
@@ -21,7 +22,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_measure_that_follows_the_gap_is_told_from_noise(store: Path) -> None:
-    results = judge_zoo(store, draws=100)
+    results = judge_zoo(store, draws=100, workers=1)
     rows = {r["measure"]: r for r in results.judgement.frame.to_dicts()}
     assert rows["fisher.trace"]["tau_low"] > 0.5
     assert rows["fisher.trace"]["psi"] > 0.5
@@ -31,15 +32,30 @@ def test_the_measure_that_follows_the_gap_is_told_from_noise(store: Path) -> Non
 
 
 def test_families_are_judged_by_themselves_where_asked(store: Path) -> None:
-    results = judge_zoo(store, draws=50, measures=["fisher.trace"], families=True)
+    results = judge_zoo(store, draws=50, measures=["fisher.trace"], families=True, workers=1)
     assert set(results.families) == {"mlp", "conv"}
     assert all(j.frame["tau"][0] > 0.5 for j in results.families.values())
 
 
 def test_only_measures_that_vary_are_judged(store: Path) -> None:
-    assert measures_in(networks_of(ZooStore(store))) == ["fisher.trace", "gradients.coherence"]
+    opened = ZooResults([ZooStore(store)])
+    assert measures_in(networks_of(opened)) == ["fisher.trace", "gradients.coherence"]
     with pytest.raises(DataError, match="no network"):
-        networks_of(ZooStore(store), moment=0.1)
+        networks_of(opened, moment=0.1)
+
+
+def test_shared_work_changes_no_number(store: Path) -> None:
+    names = ["fisher.trace", "gradients.coherence"]
+    alone, shared = (judge_zoo(store, measures=names, draws=50, workers=w) for w in (1, 2))
+    assert alone.to_dict() == shared.to_dict()
+
+
+def test_shipped_tables_are_judged_by_their_word_and_zoo() -> None:
+    results = judge_zoo("shipped", zoo="standard", measures=["norms.distance"], draws=20, workers=1)
+    assert 400 < len(results.table) < 500
+    assert set(results.table["zoo"]) == {"standard"}
+    with pytest.raises(DataError, match="of the zoo nowhere"):
+        judge_zoo("shipped", zoo="nowhere")
 
 
 def test_the_command_prints_and_writes_the_statistics(store: Path, tmp_path: Path) -> None:

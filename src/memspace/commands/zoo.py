@@ -18,8 +18,8 @@ from memspace.report.terminal import Terminal
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from memspace.verbs.judge import JudgedZoo
     from memspace.verbs.zoo import TrainedZoo
-    from memspace.zoo.judged import JudgedZoo
 
 __all__ = ["JudgeOptions", "ZooOptions", "judge_measures", "pack", "run", "status"]
 
@@ -46,6 +46,8 @@ class JudgeOptions:
     moment: Annotated[float, KEPT, option("Share of the training at which measures were taken.")] = 1.0
     families: Annotated[bool, option("Judge within each family as well (in --json).")] = False
     draws: Annotated[int, SEVERAL, option("Draws of every bootstrap.")] = 1000
+    workers: Annotated[int, COUNT, option("Processes that share the measures.")] = 2
+    zoo: Annotated[str | None, option("Name of the zoo whose networks are judged.", shown="all in the store")] = None
 
 
 @command(group="zoo", goes_on=True)
@@ -90,23 +92,23 @@ def pack(
 def judge_measures(
     chosen: JudgeOptions,
     output: Output,
-    store: Annotated[Path, typer.Argument(help="Folder of a zoo's store.")],
+    store: Annotated[Path, typer.Argument(help="Folder of a zoo's store or tables; shipped: the package's own.")],
     out: Annotated[Path | None, out("Parquet file of every statistic, a row a measure.", "none")] = None,
 ) -> None:
     """Judge which measures tell the gap of a zoo's networks: rank correlations, worst environment, prediction."""
-    from memspace.zoo.judged import judge_zoo
+    from memspace.verbs.judge import judge_zoo
 
     with watching(Terminal(stderr=True), output.silent) as progress:
-        handle = progress.start("judging measures", 0)
         results = judge_zoo(
             store,
             gap="accuracy" if chosen.gap == "accuracy" else "loss",
             moment=chosen.moment,
             families=chosen.families,
             draws=chosen.draws,
-            progress=lambda _: progress.advance(handle),
+            zoo=chosen.zoo or "",
+            workers=chosen.workers,
+            progress=progress,
         )
-        progress.finish(handle)
     if out is not None:
         from memspace.files import written
 

@@ -22,7 +22,6 @@ __all__ = ["REMEDY", "SHIPPED", "load_gap_model", "opened_gap_model", "save_gap_
 
 FORMAT = 1
 SHIPPED = "shipped"  # word for the calibration that is part of the package
-SHIPPED = "shipped"  # word for the calibration that is part of the package
 REMEDY = "make a calibration by `memspace zoo calibrate STORE --to FILE` and give it by --calibration FILE"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+import joblib
 
 from memspace.judging.design import JudgingDesign
 from memspace.judging.environments import SignError, sign_error
@@ -13,7 +15,7 @@ from memspace.judging.information import Information, information
 from memspace.judging.kendall import kendall
 from memspace.judging.multiplicity import Adjusted, adjusted
 from memspace.judging.partial import Partial, partial
-from memspace.judging.prediction import Change, Prediction, predict_out_of_sample, with_and_alone
+from memspace.judging.prediction import Change, Fitted, Prediction, predict_out_of_sample, with_and_alone
 from memspace.judging.resampling import DRAWS, Correlation
 from memspace.judging.tables import frames, networks
 from memspace.value import Absent, Value
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JudgedMeasure", "Judgement", "judge"]
 
+AT_ONCE = 8  # measures that a process judges before the next ones are handed out
 KINDS: tuple[Literal["configurations", "settings"], ...] = ("configurations", "settings")
 
 
@@ -80,6 +83,7 @@ def judge(
     directions: Mapping[str, Literal[1, -1]] | None = None,
     draws: int = DRAWS,
     seed: int = 0,
+    workers: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> Judgement:
     """Judge measures of generalisation by everything this package knows.
@@ -92,7 +96,8 @@ def judge(
             alone depend on it.
         draws: of every bootstrap.
         seed: of the draws.
-        progress: called with the name of every measure before it is judged.
+        workers: processes that share the measures; the numbers do not depend on it.
+        progress: called with the name of every measure when it is judged.
 
     Returns:
         One table, and the particulars.
@@ -100,28 +105,68 @@ def judge(
     networks(table, design, measures)
     results: dict[str, JudgedMeasure] = {}
     absent: dict[str, Absent] = {}
-    for name in measures:
-        if progress is not None:
-            progress(name)
-        judged = _judged(table, name, design, (directions or {}).get(name, 1), draws, seed)
+    for name, judged in _all(table, measures, design, directions or {}, draws, seed, workers):
         if isinstance(judged, Absent):
             absent[name] = judged
         else:
             results[name] = judged
+        if progress is not None:
+            progress(name)
     baseline = predict_out_of_sample(table, (), design, draws=draws, seed=seed)
     return Judgement(_frame(measures, results, absent), results, absent, baseline, design)
 
 
+def _all(
+    table: pl.DataFrame,
+    names: Sequence[str],
+    design: JudgingDesign,
+    directions: Mapping[str, Literal[1, -1]],
+    draws: int,
+    seed: int,
+    workers: int,
+) -> Iterator[tuple[str, JudgedMeasure | Absent]]:
+    """Judge the measures in their order, in as many processes as there are workers."""
+    common = (table, design, directions, draws, seed)
+    if workers == 1:
+        alone: dict[bytes, Fitted] = {}
+        for name in names:
+            yield name, _judged(*common, name, alone)
+        return
+    parts = (names[k : k + AT_ONCE] for k in range(0, len(names), AT_ONCE))
+    jobs = (joblib.delayed(_part)(*common, part) for part in parts)
+    for part in joblib.Parallel(n_jobs=workers, return_as="generator")(jobs):
+        yield from part
+
+
+def _part(
+    table: pl.DataFrame,
+    design: JudgingDesign,
+    directions: Mapping[str, Literal[1, -1]],
+    draws: int,
+    seed: int,
+    names: Sequence[str],
+) -> list[tuple[str, JudgedMeasure | Absent]]:
+    alone: dict[bytes, Fitted] = {}  # most measures are of the same networks: one fit of their hyper-parameters
+    return [(name, _judged(table, design, directions, draws, seed, name, alone)) for name in names]
+
+
 def _judged(
-    table: pl.DataFrame, name: str, design: JudgingDesign, direction: Literal[1, -1], draws: int, seed: int
+    table: pl.DataFrame,
+    design: JudgingDesign,
+    directions: Mapping[str, Literal[1, -1]],
+    draws: int,
+    seed: int,
+    name: str,
+    alone: dict[bytes, Fitted],
 ) -> JudgedMeasure | Absent:
+    direction = directions.get(name, 1)
     tau = kendall(table, name, design, draws=draws, seed=seed)
     if isinstance(tau, Absent):
         return tau
     errors = {
         kind: sign_error(table, name, design, direction=direction, environments=kind, draws=draws) for kind in KINDS
     }
-    predictions = with_and_alone(table, name, design, draws=draws, seed=seed)
+    predictions = with_and_alone(table, name, design, draws=draws, seed=seed, alone=alone)
     both = (predictions, predictions) if isinstance(predictions, Absent) else predictions
     return JudgedMeasure(
         tau=tau,

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau
 
 from memspace.errors import SettingsError
 from memspace.judging.design import JudgingDesign
 from memspace.judging.features import knob_features, measure_features
+from memspace.judging.kendall import pair_signs, tau_b
 from memspace.judging.regression import penalties, predicted, repeated
 from memspace.judging.resampling import DRAWS, Resamples
 from memspace.judging.tables import NetworkRows, frames, networks, rows_of, settings
@@ -79,7 +79,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class Fitted:
     """Predictions (resamples, n), the first of the table itself; their errors by resample; and how they were made."""
 
     predicted: Floats
@@ -123,7 +123,13 @@ def predict_out_of_sample(
 
 
 def with_and_alone(
-    table: pl.DataFrame, measures: str | Sequence[str], design: JudgingDesign, *, draws: int = DRAWS, seed: int = 0
+    table: pl.DataFrame,
+    measures: str | Sequence[str],
+    design: JudgingDesign,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    alone: dict[bytes, Fitted] | None = None,
 ) -> tuple[Prediction, Prediction] | Absent:
     """Predict the gap with hyper-parameters and measures, and with the measures alone.
 
@@ -133,11 +139,13 @@ def with_and_alone(
         design: of the table.
         draws: of the bootstrap.
         seed: of the draws.
+        alone: fits of the hyper-parameters alone, by the networks they are of: used, and added to. For calls that
+            differ in their measures only.
 
     Returns:
         Both as :func:`predict_out_of_sample` gives them, which takes longer for each.
     """
-    made = _predictions(table, _names(measures), design, (True, False), None, draws, seed)
+    made = _predictions(table, _names(measures), design, (True, False), None, draws, seed, alone)
     return made if isinstance(made, Absent) else (made[0], made[1])
 
 
@@ -149,6 +157,7 @@ def _predictions(
     model: Model | None,
     draws: int,
     seed: int,
+    fits: dict[bytes, Fitted] | None = None,
 ) -> list[Prediction] | Absent:
     """A prediction with or without hyper-parameters for each of ``knobs``, all compared with hyper-parameters alone."""
     rows = _rows(table, names, design)
@@ -156,7 +165,7 @@ def _predictions(
         return rows
     group, resamples = settings(rows.frame, (design.group,)).ravel(), Resamples.of(rows.configurations, draws, seed)
     base, extra = knob_features(rows.frame, design.knobs), measure_features(rows.frame, names)
-    alone = _fitted(base, rows, group, model, resamples) if names else None
+    alone = _alone(base, rows, group, model, resamples, {} if fits is None else fits) if names else None
     how, short = f"{len(np.unique(group))} groups left out in turn", _short(resamples)
     made = []
     for use in knobs:
@@ -229,7 +238,7 @@ def _rows(table: pl.DataFrame, names: Sequence[str], design: JudgingDesign) -> N
     return rows
 
 
-def _fitted(x: Floats, rows: NetworkRows, group: Codes, model: Model | None, resamples: Resamples) -> _Fitted:
+def _fitted(x: Floats, rows: NetworkRows, group: Codes, model: Model | None, resamples: Resamples) -> Fitted:
     """Predictions of every group from the others: of the table, and of every resample."""
     smallest = rows.n - int(np.bincount(group).max())
     ridge = model == "ridge" or (model is None and smallest < PER_COLUMN * (x.shape[1] + 1))
@@ -239,9 +248,24 @@ def _fitted(x: Floats, rows: NetworkRows, group: Codes, model: Model | None, res
     again[0] = predicted(x, rows.gap, group, penalty)
     off, size = again - rows.gap, counts.sum(1)
     rmse, mae = np.sqrt((counts * off**2).sum(1) / size), (counts * np.abs(off)).sum(1) / size
-    ranked = len(_short(resamples).counts)
-    tau = np.array([_tau(g, rows.gap, c) for g, c in zip(again[:ranked], counts[:ranked], strict=True)])
-    return _Fitted(again, (rmse, mae, tau), "ridge" if ridge else "least squares")
+    short = _short(resamples).counts
+    tau = _taus(again[: len(short)], rows, short)
+    return Fitted(again, (rmse, mae, tau), "ridge" if ridge else "least squares")
+
+
+def _alone(
+    base: Floats,
+    rows: NetworkRows,
+    group: Codes,
+    model: Model | None,
+    resamples: Resamples,
+    fits: dict[bytes, Fitted],
+) -> Fitted:
+    """The fit of the hyper-parameters alone, made once for the same networks."""
+    key = rows.frame["_row"].to_numpy().tobytes()
+    if key not in fits:
+        fits[key] = _fitted(base, rows, group, model, resamples)
+    return fits[key]
 
 
 def _short(resamples: Resamples) -> Resamples:
@@ -249,13 +273,14 @@ def _short(resamples: Resamples) -> Resamples:
     return Resamples(resamples.counts[: 1 + resamples.blocks + TAU_DRAWS], resamples.blocks)
 
 
-def _tau(guess: Floats, gap: Floats, counts: Floats) -> float:
-    """τ-b of a resample, every network as often as it was drawn."""
-    index = np.repeat(np.arange(len(gap)), counts.astype(np.int64))
-    return float(kendalltau(guess[index], gap[index], method="asymptotic").statistic)
+def _taus(guesses: Floats, rows: NetworkRows, counts: NDArray[np.float32]) -> Floats:
+    """τ-b of the predictions of every resample with the gap, every network as often as it was drawn."""
+    gap = pair_signs(rows.gap)
+    taus = [tau_b(c[None], pair_signs(g), gap, rows.configuration)[0] for g, c in zip(guesses, counts, strict=True)]
+    return np.array(taus)
 
 
-def _change(one: _Fitted, other: _Fitted, rows: NetworkRows, resamples: Resamples, how: str) -> Change:
+def _change(one: Fitted, other: Fitted, rows: NetworkRows, resamples: Resamples, how: str) -> Change:
     numbers = [a - b for a, b in zip(one.errors, other.errors, strict=True)]
     rmse, mae = (resamples.value(d, rows.n, how=how) for d in numbers[:2])
     return Change(rmse, mae, _short(resamples).value(numbers[2], rows.n, how=how))

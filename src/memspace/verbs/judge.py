@@ -7,17 +7,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from memspace.claims.again import SHIPPED
+from memspace.claims.run import opened_store
+from memspace.claims.store import ResultsStore
 from memspace.display import Columns, Shown
 from memspace.errors import DataError
 from memspace.judging.design import JudgingDesign
 from memspace.judging.judgement import Judgement, judge
 from memspace.judging.prediction import predict_out_of_sample
 from memspace.measures.declaration import MeasureDeclaration, declaration_of
+from memspace.progress import Progress, Silent
 from memspace.value import Absent
 from memspace.zoo.declaration import KNOBS
 from memspace.zoo.measuring import ALL_MEASURES
-from memspace.zoo.results import SPECIFICATION, ZooResults
-from memspace.zoo.store import ZooStore, polars
+from memspace.zoo.results import SPECIFICATION
+from memspace.zoo.store import polars
 
 if TYPE_CHECKING:
     import polars as pl
@@ -75,11 +79,11 @@ class JudgedZoo(Shown):
         }
 
 
-def networks_of(store: ZooStore, *, moment: float = 1.0, zoo: str = "") -> pl.DataFrame:
+def networks_of(store: ResultsStore, *, moment: float = 1.0, zoo: str = "") -> pl.DataFrame:
     """Read the networks that are judged: those at their training loss, from fresh weights, on their own labels.
 
     Args:
-        store: of the zoo.
+        store: of networks.
         moment: share of the training at which measures were taken.
         zoo: name of the declaration; empty: all in the store.
 
@@ -90,14 +94,15 @@ def networks_of(store: ZooStore, *, moment: float = 1.0, zoo: str = "") -> pl.Da
         DataError: there is none.
     """
     column = polars().col
-    table = ZooResults([store]).table()
+    table = store.table()
     chosen = (column("moment") == moment) & column("fitted") & (column("start") == "fresh") & ~column("permuted")
     if zoo:
         chosen &= column("zoo") == zoo
     table = table.filter(chosen)
     if not len(table):
-        what = f"no network at its training loss has measures at {moment:g} of its training"
-        raise DataError(what, where=str(store.folder), remedy="run the zoo's stages first")
+        of = f" of the zoo {zoo}" if zoo else ""
+        what = f"no network{of} at its training loss has measures at {moment:g} of its training"
+        raise DataError(what, where="memspace zoo judge", remedy="run the zoo's stages first")
     return table
 
 
@@ -138,7 +143,9 @@ def judge_zoo(
     measures: Sequence[str] = (),
     families: bool = False,
     draws: int = 1000,
-    progress: Callable[[str], None] | None = None,
+    zoo: str = "",
+    workers: int = 2,
+    progress: Progress | None = None,
 ) -> JudgedZoo:
     """Judge every measure of a store, and the recommended combination of them.
 
@@ -146,13 +153,15 @@ def judge_zoo(
     to the other ones: it has seen neither the network nor its family.
 
     Args:
-        folder: of the store.
+        folder: of a zoo's store or of its tables; ``"shipped"``: the tables that the shipped verdicts rest on.
         gap: that is told.
         moment: share of the training at which measures were taken.
         measures: names; empty: all of the store.
         families: judge within each family as well.
         draws: of every bootstrap.
-        progress: called with the name of every measure before it is judged.
+        zoo: name of the declaration whose networks are judged; empty: all in the store.
+        workers: processes that share the measures.
+        progress: where the work reports, a step a measure.
 
     Returns:
         A row a measure, and the particulars.
@@ -160,21 +169,32 @@ def judge_zoo(
     Raises:
         DataError: the store has no networks to judge.
     """
-    store = ZooStore(folder)
-    table = networks_of(store, moment=moment)
+    store, progress = opened_store(SHIPPED if folder == "shipped" else folder), progress or Silent()
+    table = networks_of(store, moment=moment, zoo=zoo)
     design = design_of(table, gap=gap)
     names = list(measures) or measures_in(table)
     table = _combined(table, [n for n in RECOMMENDED if n in table.columns], design)
     if COMBINATION in table.columns:
         names.append(COMBINATION)
-    signs = directions()
-    judged = judge(table, names, design, directions=signs, draws=draws, progress=progress)
-    within = {}
+    parts = {"": (table, design)}
     for family in sorted(set(table["family"].to_list())) if families else ():
         rows = table.filter(polars().col("family") == family)
-        design_within = design_of(rows, gap=gap, left_out="block")
-        within[family] = judge(rows, names, design_within, directions=signs, draws=draws, progress=progress)
-    return JudgedZoo(judged, table, store.digest(), within)
+        parts[family] = rows, design_of(rows, gap=gap, left_out="block")
+    handle, signs = progress.start("judging measures", len(names) * len(parts)), directions()
+    judged = {
+        part: judge(
+            rows,
+            names,
+            of_part,
+            directions=signs,
+            draws=draws,
+            workers=workers,
+            progress=lambda _: progress.advance(handle),
+        )
+        for part, (rows, of_part) in parts.items()
+    }
+    progress.finish(handle)
+    return JudgedZoo(judged.pop(""), table, store.digest(), judged)
 
 
 def measures_in(table: pl.DataFrame) -> list[str]:
