@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 
-from benchmarks.claims_workloads import trained
+from benchmarks.claims_workloads import networks
 from benchmarks.table import Row
 from memspace.gap.coverage import coverage
 from memspace.gap.fit import LEVEL
@@ -21,10 +21,10 @@ GOALS = ("block", "data")
 
 
 def rows(arguments: argparse.Namespace) -> list[Row]:
-    store = trained(arguments).store
+    measured = networks(arguments)
     out = []
     for moment in MOMENTS:
-        table = gap_table(store, moment, arguments.data_root)
+        table = gap_table(measured, moment, arguments.data_root)
         for column, words in LEFT_OUT.items():
             for only_reliable in (False, True):
                 share = coverage(table, column, only_reliable=only_reliable)

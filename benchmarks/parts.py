@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.table import Row, show, write
@@ -23,8 +23,11 @@ def _seeds(text: str) -> range:
     return found
 
 
-def run(name: str, order: Sequence[str], about: str | None) -> int:
-    """Parse the command line, run the parts in order (then what others there are), print and write the table."""
+def run(name: str, order: Sequence[str], about: str | None, flags: Mapping[str, str] | None = None) -> int:
+    """Parse the command line, run the parts in order (then what others there are), print and write the table.
+
+    ``flags`` are further options that are there or not, with their help.
+    """
     found = sorted(p.stem.removeprefix(f"{name}_") for p in HERE.glob(f"{name}_*.py"))
     found = [n for n in found if n != "workloads"]
     parts = [n for n in order if n in found] + [n for n in found if n not in order]
@@ -41,6 +44,8 @@ def run(name: str, order: Sequence[str], about: str | None) -> int:
     parser.add_argument("--small", action="store_true", help="tiny data, to see that all runs; figures mean nothing")
     parser.add_argument("--data-root", type=Path, default=HERE.parent.parent / "shared" / "data")
     parser.add_argument("--json", type=Path, default=HERE / "out" / f"{name}.json")
+    for flag, text in (flags or {}).items():
+        parser.add_argument(flag, action="store_true", help=text)
     arguments = parser.parse_args()
     rows: list[Row] = []
     for part in [arguments.only] if arguments.only else parts:

@@ -23,6 +23,7 @@ from memspace.zoo.gap import calibrate_gap, gap_table, settings_of
 from memspace.zoo.measured import version_of
 from memspace.zoo.measuring import measure_network
 from memspace.zoo.measuring_settings import ZooSettings
+from memspace.zoo.results import ZooResults
 from memspace.zoo.store import ZooStore
 from tests import warm
 from tests.gap.around import USED, zoo_around
@@ -170,12 +171,14 @@ def store_of(folder: Path, numbers: dict[str, float]) -> ZooStore:
     n = len(table)
     store = ZooStore(folder)
     fixed = {"data": "digits", "start": "fresh", "permuted": False, "size": 80, "parameters": 1000, "reached": True}
-    trained = [{"key": str(k), "block": table["block"][k], **fixed} for k in range(n)]
+    curve = {"curve_steps": [0.0, 10.0], "curve_losses": [2.3, 0.2]}
+    trained = [{"key": str(k), "block": table["block"][k], **fixed, **curve} for k in range(n)]
     trained[0] |= {"start": "random labels"}
     trained[1] |= {"reached": False}
     store.add_rows("trained", "all", trained)
-    outcomes = table.select("key", "train_loss", "test_loss").with_columns(moment=1.0)
-    store.add_rows("outcomes", "all", outcomes.to_dicts())
+    outcomes = table.select("key", "train_loss", "test_loss").with_columns(train_accuracy=0.9, test_accuracy=0.8)
+    rows = [{**row, "moment": moment, "share_of_steps": moment} for row in outcomes.to_dicts() for moment in (0.1, 1.0)]
+    store.add_rows("outcomes", "all", rows)
     measured = [
         {"key": str(k), "version": version, "moment": 1.0, "name": p, "value": float(table[p][k])}
         for k in range(n)
@@ -195,7 +198,8 @@ def test_early_in_training_the_loss_of_then_is_taken_and_the_end_is_told(
         value=pl.when(pl.col("name") == "generalisation.train_loss").then(pl.col("value") * 1.2).otherwise("value"),
     )
     store.add_rows("measured", "all", pl.concat([rows, early]).to_dicts())
-    table, whole = gap_table(store, 0.1), gap_table(store)
+    networks = ZooResults([store]).table()
+    table, whole = gap_table(networks, 0.1), gap_table(networks)
     assert table["train_loss"].to_numpy() == pytest.approx(1.2 * whole["train_loss"].to_numpy())
     assert table["test_loss"].equals(whole["test_loss"])
     made = calibrate_gap(store, moment=0.1)
@@ -207,7 +211,7 @@ def test_early_in_training_the_loss_of_then_is_taken_and_the_end_is_told(
 
 def test_a_store_is_calibrated_without_its_interventions(tmp_path: Path, numbers: dict[str, float]) -> None:
     store = store_of(tmp_path / "store", numbers)
-    table = gap_table(store)
+    table = gap_table(ZooResults([store]).table())
     assert len(table) == 70  # neither from random labels nor short of its target
     assert set(table["outputs"]) == {10}
     made = calibrate_gap(store)
@@ -222,4 +226,4 @@ def test_a_store_is_calibrated_without_its_interventions(tmp_path: Path, numbers
     assert json.loads(done.stdout)["networks"] == 70
     nothing = run(tmp_path, "zoo", "calibrate", "empty", "--to", "gap.json")
     assert nothing.returncode == 4
-    assert "the store holds no networks" in nothing.stderr
+    assert "the store has no table 'networks'" in nothing.stderr

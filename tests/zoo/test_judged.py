@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from memspace.cli import app
 from memspace.errors import DataError
-from memspace.verbs.judge import COMBINATION, judge_zoo, measures_in, networks_of
+from memspace.verbs.judge import LEVEL, ORDER, judge_zoo, measures_in, networks_of
 from memspace.zoo.results import ZooResults
 from memspace.zoo.store import ZooStore
 from tests.zoo.made import made_store
@@ -27,7 +27,7 @@ def test_the_measure_that_follows_the_gap_is_told_from_noise(store: Path) -> Non
     assert rows["fisher.trace"]["tau_low"] > 0.5
     assert rows["fisher.trace"]["psi"] > 0.5
     assert rows["gradients.coherence"]["tau_low"] < 0.2 < rows["fisher.trace"]["tau"]
-    assert set(rows) == {"fisher.trace", "gradients.coherence", COMBINATION}
+    assert set(rows) == {"fisher.trace", "gradients.coherence", LEVEL, ORDER}
     assert "2 measures" not in str(results)
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from memspace.verbs.zoo import WorkSettings, train_zoo
+from memspace.zoo.results import ZooResults
 
 PAGE = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text(encoding="utf-8")
 
@@ -23,7 +24,8 @@ def test_the_declaration_trains_and_the_query_reads_it(tmp_path: Path, monkeypat
     results = train_zoo("mine.toml", out="runs/mine", settings=WorkSettings(workers=1, stages=("train", "outcomes")))
     names: dict[str, object] = {}
     exec(compile(_block("python"), "zoo.md", "exec"), names)
-    expected = results.store.table().filter("reached").group_by("width").agg(pl.col("train_loss", "test_loss").mean())
+    ends = ZooResults([results.store]).table().filter("fitted", pl.col("moment") == 1.0)
+    expected = ends.group_by("width").agg(pl.col("train_loss", "test_loss").mean())
     gap = dict(zip(expected["width"], expected["test_loss"] - expected["train_loss"], strict=True))
     assert dict(zip(names["gaps"]["width"], names["gaps"]["gap"], strict=True)) == pytest.approx(gap, rel=1e-9)
     assert len(results.declared.specs) == 8

@@ -12,6 +12,7 @@ from memspace.claims.run import opened_store
 from memspace.claims.store import ResultsStore
 from memspace.display import Columns, Shown
 from memspace.errors import DataError
+from memspace.judging.combination import measured_everywhere, order_within
 from memspace.judging.design import JudgingDesign
 from memspace.judging.judgement import Judgement, judge
 from memspace.judging.prediction import predict_out_of_sample
@@ -26,10 +27,20 @@ from memspace.zoo.store import polars
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["COMBINATION", "RECOMMENDED", "JudgedZoo", "design_of", "directions", "judge_zoo", "networks_of"]
+__all__ = [
+    "LEVEL",
+    "ORDER",
+    "RECOMMENDED",
+    "JudgedZoo",
+    "combinations_of",
+    "design_of",
+    "directions",
+    "judge_zoo",
+    "networks_of",
+]
 
-COMBINATION = "combination"
-# What the combination is made of: one measure of each idea, all of them free of labels that are not training labels.
+LEVEL, ORDER = "combination.level", "combination.order"
+# What the level is told by: one measure of each idea, all of them free of labels that are not training labels.
 RECOMMENDED = (
     "complexity.fisher_rao",
     "complexity.information.evidence",
@@ -46,8 +57,8 @@ class JudgedZoo(Shown):
     """The measures of a zoo, judged.
 
     Args:
-        judgement: of all measures, and of their combination where it could be made.
-        table: the networks that were judged, with a column for the combination.
+        judgement: of all measures, and of their combinations where these could be made.
+        table: the networks that were judged, with a column for each combination.
         digest: of the store.
         families: judgements within one family each, where they were asked for.
     """
@@ -147,10 +158,11 @@ def judge_zoo(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> JudgedZoo:
-    """Judge every measure of a store, and the recommended combination of them.
+    """Judge every measure of a store, and the recommended combinations of them.
 
-    The combination is the prediction of the gap by ridge regression on ``RECOMMENDED``, each family predicted by a fit
-    to the other ones: it has seen neither the network nor its family.
+    ``combination.level`` predicts the gap by ridge regression on ``RECOMMENDED``. ``combination.order`` orders the
+    networks of a star by all measures that every network has (:mod:`memspace.judging.combination`). Both are fitted to
+    the other families: they have seen neither the network nor its family.
 
     Args:
         folder: of a zoo's store or of its tables; ``"shipped"``: the tables that the shipped verdicts rest on.
@@ -173,9 +185,8 @@ def judge_zoo(
     table = networks_of(store, moment=moment, zoo=zoo)
     design = design_of(table, gap=gap)
     names = list(measures) or measures_in(table)
-    table = _combined(table, [n for n in RECOMMENDED if n in table.columns], design)
-    if COMBINATION in table.columns:
-        names.append(COMBINATION)
+    columns = combinations_of(table, design)
+    table, names = table.with_columns(**columns), [*names, *columns]
     parts = {"": (table, design)}
     for family in sorted(set(table["family"].to_list())) if families else ():
         rows = table.filter(polars().col("family") == family)
@@ -211,11 +222,28 @@ def measures_in(table: pl.DataFrame) -> list[str]:
     return sorted(c for c in named if c not in SPECIFICATION and table[c].drop_nulls().n_unique() > 2)
 
 
-def _combined(table: pl.DataFrame, names: Sequence[str], design: JudgingDesign) -> pl.DataFrame:
-    """The table with the prediction of the gap by the measures alone, each family left out of the fit to it."""
-    if not names or table[design.group].n_unique() < 2:
-        return table
-    predicted = predict_out_of_sample(table, list(names), design, knobs=False, model="ridge", draws=2)
-    if isinstance(predicted, Absent):
-        return table
-    return table.with_columns(predicted.column.alias(COMBINATION))
+def combinations_of(
+    table: pl.DataFrame, design: JudgingDesign, *, learned_from: pl.Series | None = None
+) -> dict[str, pl.Series]:
+    """Combine the measures of a table, each family by a fit to the other ones.
+
+    Args:
+        table: of networks.
+        design: of the table.
+        learned_from: (n,) truth values, the networks that the order may be learned from; None: all.
+
+    Returns:
+        The combinations that could be made, by name; the level of all networks or of none.
+    """
+    columns: dict[str, pl.Series] = {}
+    if table[design.group].n_unique() < 2:
+        return columns
+    few = [n for n in RECOMMENDED if n in table.columns]
+    if few and learned_from is None:
+        level = predict_out_of_sample(table, few, design, knobs=False, model="ridge", draws=2)
+        if not isinstance(level, Absent):
+            columns[LEVEL] = level.column
+    order = order_within(table, measured_everywhere(table, measures_in(table)), design, learned_from=learned_from)
+    if not isinstance(order, Absent):
+        columns[ORDER] = order
+    return columns

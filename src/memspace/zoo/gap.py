@@ -25,6 +25,7 @@ from memspace.value import Absent
 from memspace.zoo.measured import MEASURES_VERSION, version_of
 from memspace.zoo.measuring import measure_network
 from memspace.zoo.measuring_settings import ZooSettings
+from memspace.zoo.results import ZooResults
 from memspace.zoo.store import ZooStore, polars
 from memspace.zoo.work import data_of
 
@@ -36,11 +37,11 @@ __all__ = ["calibrate_gap", "gap_table", "measuring_settings", "outputs_of", "pr
 LAW = "categorical"
 
 
-def gap_table(store: ZooStore, moment: float = 1.0, data_root: Path | None = None) -> pl.DataFrame:
+def gap_table(networks: pl.DataFrame, moment: float = 1.0, data_root: Path | None = None) -> pl.DataFrame:
     """Make the table that the gap is calibrated on: networks that reached their training loss from fresh weights.
 
     Args:
-        store: of the zoo, its networks measured.
+        networks: a row a network and moment (:class:`memspace.zoo.results.ZooResults`).
         moment: share of the training's steps at which measures were taken.
         data_root: where data sets lie; their number of outputs is read there.
 
@@ -49,23 +50,22 @@ def gap_table(store: ZooStore, moment: float = 1.0, data_root: Path | None = Non
         then, which is what a network has that is still being trained, and the test loss of the end.
 
     Raises:
-        DataError: networks or their outcomes or measures are missing, or the data sets are not found.
+        DataError: measures are missing, or the data sets are not found.
     """
     column = polars().col
-    table = store.table(moment)
-    missing = [c for c in ("test_loss", "generalisation.train_loss") if c not in table.columns]
-    if missing:
-        what = "the store holds no networks" if not len(table) else "its networks are not measured"
-        raise DataError(what, where=str(store.folder), remedy="run `memspace zoo run` with the stage measures there")
-    table = table.filter(column("reached") & (column("start") == "fresh") & ~column("permuted"))
+    if "generalisation.train_loss" not in networks.columns:
+        remedy = "run `memspace zoo run` with the stage measures there"
+        raise DataError("its networks are not measured", where="the store", remedy=remedy)
+    chosen = (column("moment") == moment) & column("fitted") & (column("start") == "fresh") & ~column("permuted")
+    table = networks.filter(chosen)
     if moment < 1:
         table = table.with_columns(train_loss=column("generalisation.train_loss"))
     read = {name: data_of(name, data_root) for name in table["data"].unique().to_list()}
     return table.with_columns(
         column("size").alias(EXAMPLES),
         column("parameters").alias(PARAMETERS),
-        outputs=column("data").replace_strict({n: d.outputs for n, d in read.items()}),
-        sequence=column("data").replace_strict({n: d.sequence for n, d in read.items()}),
+        outputs=column("data").replace_strict({n: d.outputs for n, d in read.items()}, return_dtype=polars().Int64),
+        sequence=column("data").replace_strict({n: d.sequence for n, d in read.items()}, return_dtype=polars().Boolean),
     )
 
 
@@ -93,7 +93,8 @@ def calibrate_gap(
         DataError: networks, outcomes or measures are missing or too few.
     """
     chosen = settings or ZooSettings()
-    table, measured = gap_table(store, moment, data_root), store.rows("measured")
+    table = gap_table(ZooResults([store]).table(), moment, data_root)
+    measured = store.rows("measured")
     if set(measured["version"].to_list()) != {version_of(chosen)}:
         what = "networks were measured by another version, or at other settings"
         raise DataError(what, where=str(store.folder), remedy="run `memspace zoo run` with the stage measures there")

@@ -249,26 +249,6 @@ class ZooStore:
         names = NetworkSpec.__dataclass_fields__
         return NetworkSpec(**{n: row[n] for n in names})
 
-    def table(self, moment: float = 1.0) -> pl.DataFrame:
-        """Join networks, outcomes and measurements at a moment of training.
-
-        Args:
-            moment: share of the training's steps at which measures were taken; outcomes are those at the end.
-
-        Returns:
-            A row a network: specification, ``train_loss``, ``test_loss``, ``train_accuracy``, ``test_accuracy``, and a
-            column a measure, null where it is absent.
-        """
-        column = polars().col
-        table = self.rows("trained").drop(["curve_steps", "curve_losses"], strict=False)
-        outcomes, measured = self.rows("outcomes"), self.rows("measured")
-        if len(outcomes):
-            table = table.join(outcomes.filter(column("moment") == 1.0).drop("moment"), on="key", how="left")
-        if len(measured):
-            at = measured.filter((column("moment") == moment) & column("value").is_not_null())
-            table = table.join(at.pivot("name", index="key", values="value"), on="key", how="left")
-        return table
-
     def has_results(self, keys: Iterable[str] | None = None) -> bool:
         """Tell whether anything but the training of networks is there: outcomes, measurements, costs of layers.
 
