@@ -11,7 +11,7 @@ import polars as pl
 from memspace.experiments.action_plan import read_plan
 from memspace.zoo.counts.plateau import plateaus
 from memspace.zoo.declaration import load_zoo
-from memspace.zoo.nuisance import INVARIANT
+from memspace.zoo.stages.nuisance import INVARIANT
 
 ZOOS = ("standard", "random-start", "capacity")
 CHANGES = ("rescaling", "permutation", "dead units", "gain 0.1", "gain 0.3", "gain 3", "gain 10")

@@ -20,10 +20,10 @@ from memspace.gap.fit import fit_gap
 from memspace.gap.model import GapModel
 from memspace.gap.predictors import EXAMPLES, PARAMETERS, PREDICTORS
 from memspace.zoo.gap import calibrate_gap, gap_table, settings_of
-from memspace.zoo.measured import version_of
 from memspace.zoo.measuring import measure_network
 from memspace.zoo.measuring_settings import ZooSettings
 from memspace.zoo.results import ZooResults
+from memspace.zoo.stages.measures import version_of
 from memspace.zoo.store import ZooStore
 from tests import warm
 from tests.gap.around import USED, zoo_around

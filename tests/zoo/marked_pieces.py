@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memspace.errors import DataError
-from memspace.zoo.work import TrainingPiece
+from memspace.zoo.stages.train import TrainingPiece
 
 STEPS = 2  # ticks of the training before the first process that does the piece waits
 

@@ -23,13 +23,13 @@ from memspace.verbs.zoo import WorkSettings, train_zoo
 from memspace.zoo.counts.control import threshold_units
 from memspace.zoo.counts.curvature import LabelCurvature, label_curvature
 from memspace.zoo.counts.network import count_memory
-from memspace.zoo.counts.piece import capacity_row
 from memspace.zoo.counts.plateau import GEOMETRIC, plateaus
 from memspace.zoo.counts.settings import CountSettings
 from memspace.zoo.counts.stored import label_entropy, stored_labels
 from memspace.zoo.declaration import load_zoo
-from memspace.zoo.measured import task_of
 from memspace.zoo.results import ZooResults
+from memspace.zoo.stages.capacity import capacity_row
+from memspace.zoo.stages.measures import task_of
 from memspace.zoo.store import ZooStore
 from memspace.zoo.training.draws import labels_of
 from memspace.zoo.training.group import train_group

@@ -18,8 +18,8 @@ from memspace.passes.processes import PeerFailedError
 from memspace.verbs.zoo import WorkSettings, train_zoo
 from memspace.zoo.declaration import load_zoo
 from memspace.zoo.engine import run_local
+from memspace.zoo.stages.train import training_pieces
 from memspace.zoo.store import ZooStore
-from memspace.zoo.work import training_pieces
 from tests.zoo.declared import SLOW, TINY
 from tests.zoo.marked_pieces import FailingPiece, MarkedPiece
 

@@ -15,13 +15,13 @@ from memspace.measures.efficiency import PruningCurve
 from memspace.verbs.zoo import WorkSettings, train_zoo
 from memspace.zoo.declaration import load_zoo
 from memspace.zoo.factored.cuts import share_cut
-from memspace.zoo.factored.piece import MemoryPiece, memory_pieces
 from memspace.zoo.factored.row import CUTS, MEASURED
 from memspace.zoo.factored.settings import FactoredSettings
-from memspace.zoo.measured import measuring_pieces
 from memspace.zoo.measuring import GROUPS
 from memspace.zoo.measuring_settings import ZooSettings
 from memspace.zoo.results import ZooResults
+from memspace.zoo.stages.measures import measuring_pieces
+from memspace.zoo.stages.memory import MemoryPiece, memory_pieces
 from memspace.zoo.store import ZooStore
 from tests.claims.examples import locked
 
@@ -62,7 +62,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ZooStore:
     (folder / "factors.toml").write_text(TINY)
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr("memspace.measures.disentanglement.SAMPLES", 200)  # forests take most of the time
-    monkeypatch.setattr("memspace.zoo.measured.MOMENTS", (1.0,))  # none of the claims asks for earlier ones
+    monkeypatch.setattr("memspace.zoo.stages.measures.MOMENTS", (1.0,))  # none of the claims asks for earlier ones
     stages = WorkSettings(1, stages=("train", "outcomes"))
     made = train_zoo(folder / "factors.toml", out=folder / "zoo", settings=stages)
     named = {"complexity", "norms", "hessian"}

@@ -12,8 +12,8 @@ from torch import nn
 from memspace.passes.verify import checked_space
 from memspace.task.data import Data
 from memspace.task.task import Task
-from memspace.zoo.layers import LayersPiece, layer_costs, layer_table
 from memspace.zoo.results import ZooResults
+from memspace.zoo.stages.layers import LayersPiece, layer_costs, layer_table
 from memspace.zoo.store import ZooStore
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.group import train_group

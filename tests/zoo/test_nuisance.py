@@ -14,7 +14,10 @@ from memspace.judging.fragility import fragility
 from memspace.zoo.changes import moves_of
 from memspace.zoo.declaration import Zoo
 from memspace.zoo.measuring_settings import ZooSettings
-from memspace.zoo.nuisance import (
+from memspace.zoo.registry import ZooData
+from memspace.zoo.results import ZooResults
+from memspace.zoo.specification import NetworkSpec
+from memspace.zoo.stages.nuisance import (
     INVARIANT,
     STILL,
     NuisancePiece,
@@ -22,9 +25,6 @@ from memspace.zoo.nuisance import (
     nuisance_pieces,
     sampled_networks,
 )
-from memspace.zoo.registry import ZooData
-from memspace.zoo.results import ZooResults
-from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.store import ZooStore
 from memspace.zoo.training.group import TrainedNetwork, train_group
 from tests.zoo.test_training import data_for, spec_of
@@ -38,7 +38,7 @@ def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
     def read(name: str, root: Path | None) -> ZooData:
         return data_for(name)
 
-    monkeypatch.setattr("memspace.zoo.nuisance.data_of", read)
+    monkeypatch.setattr("memspace.zoo.stages.nuisance.data_of", read)
     monkeypatch.setattr("memspace.zoo.transforms.GAINS", (0.1, 1.0, 10.0))
 
 
@@ -55,7 +55,7 @@ def stored(folder: Path, specs: list[NetworkSpec]) -> tuple[Zoo, ZooStore]:
 def test_what_theory_has_unmoved_is_unmoved(kind: str, tmp_path: Path) -> None:
     specs = [spec_of(kind, seed=s, most=60) for s in (0, 1)]
     _, store = stored(tmp_path, specs)
-    piece = NuisancePiece(specs[0], (specs[1],), tmp_path, None, SETTINGS)
+    piece = NuisancePiece((specs[0],), tmp_path, None, (specs[1],), SETTINGS)
     assert piece() == 1
     assert piece() == 0
     summary = movements(store)

@@ -80,7 +80,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Predictions (resamples, n), the first of the table itself; their errors by resample; and how they were made."""
+    """A fit to all groups but the one that is predicted, each left out in turn.
+
+    Args:
+        predicted: (resamples, n) predictions, the first row of the table itself.
+        errors: root mean squared error, mean absolute error and τ, of every resample.
+        model: how it was fitted.
+    """
 
     predicted: Floats
     errors: tuple[Floats, Floats, Floats]

@@ -13,20 +13,14 @@ from memspace.arguments import check_fields, typed
 from memspace.display import Columns, Shown
 from memspace.limits import COUNT, one_of
 from memspace.progress import Progress, Silent
-from memspace.zoo.counts.piece import capacity_pieces
 from memspace.zoo.declaration import Zoo, load_zoo
 from memspace.zoo.engine import Piece, engine_named
-from memspace.zoo.factored.piece import memory_pieces
-from memspace.zoo.layers import layer_pieces
-from memspace.zoo.measured import measuring_pieces
-from memspace.zoo.nuisance import nuisance_pieces
-from memspace.zoo.outcomes import outcome_pieces
+from memspace.zoo.stage import stages
 from memspace.zoo.store import ZooStore
-from memspace.zoo.work import training_pieces
 
 __all__ = ["STAGES", "TrainedZoo", "WorkSettings", "train_zoo"]
 
-STAGES = ("train", "outcomes", "measures", "layers", "nuisance", "capacity", "memory")
+STAGES = tuple(stages())
 
 
 @dataclass(frozen=True)
@@ -135,19 +129,7 @@ def train_zoo(
 def _pieces(stage: str, declared: Zoo, store: ZooStore, settings: WorkSettings) -> Sequence[Piece]:
     root = settings.data_root or os.environ.get("MEMSPACE_DATA")  # other machines have another environment and folder
     data_root = None if root is None else Path(root).absolute()
-    if stage == "train":
-        return training_pieces(declared, store, data_root)
-    if stage == "outcomes":
-        return outcome_pieces(declared, store, data_root)
-    if stage == "layers":
-        return layer_pieces(declared, store, data_root)
-    if stage == "capacity":
-        return capacity_pieces(declared, store, data_root)
-    if stage == "memory":
-        return memory_pieces(declared, store, data_root)
-    if stage == "nuisance":
-        return nuisance_pieces(declared, store, data_root)
-    return measuring_pieces(declared, store, data_root)
+    return stages()[stage](declared, store, data_root)
 
 
 def _run(stage: str, pieces: Sequence[Piece], settings: WorkSettings, progress: Progress) -> None:

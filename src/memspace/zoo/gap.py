@@ -22,10 +22,10 @@ from memspace.passes.verify import checked_space
 from memspace.task.likelihood import Likelihood
 from memspace.task.task import Task
 from memspace.value import Absent
-from memspace.zoo.measured import MEASURES_VERSION, version_of
 from memspace.zoo.measuring import measure_network
 from memspace.zoo.measuring_settings import ZooSettings
 from memspace.zoo.results import ZooResults
+from memspace.zoo.stages.measures import MEASURES_VERSION, version_of
 from memspace.zoo.store import ZooStore, polars
 from memspace.zoo.work import data_of
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from memspace.errors import DataError
 from memspace.zoo.counts.plateau import plateaus
-from memspace.zoo.layers import layer_table
-from memspace.zoo.nuisance import nuisance_table
+from memspace.zoo.stages.layers import layer_table
+from memspace.zoo.stages.nuisance import nuisance_table
 from memspace.zoo.store import TABLES, ZooStore, polars
 
 if TYPE_CHECKING:

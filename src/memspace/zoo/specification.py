@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from memspace.arguments import check_fields
 from memspace.limits import COUNT, POSITIVE, SEED, SHARE, SIZE, one_of
 
-__all__ = ["OPTIMISERS", "RECIPE_VERSION", "NetworkSpec"]
+__all__ = ["OPTIMISERS", "RECIPE_VERSION", "NetworkSpec", "settings_hash"]
 
 # Raised when the code of data sets, families or training changes what a specification trains to.
 RECIPE_VERSION = 1
@@ -76,7 +76,7 @@ class NetworkSpec:
     def key(self) -> str:
         """Hash of the specification and of the version of the recipe, 20 hexadecimal digits."""
         content = {"recipe": RECIPE_VERSION, **asdict(self)}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+        return settings_hash(content, 20)
 
     @property
     def group(self) -> tuple[Any, ...]:
@@ -88,4 +88,17 @@ class NetworkSpec:
     def configuration(self) -> str:
         """Hash of everything but the seed: sister networks share it."""
         content = {k: v for k, v in asdict(self).items() if k != "seed"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return settings_hash(content)
+
+
+def settings_hash(content: Any, digits: int = 12) -> str:
+    """Compute a hash of settings that decide numbers.
+
+    Args:
+        content: plain JSON types.
+        digits: of the hash.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:digits]

@@ -24,9 +24,9 @@ from memspace.value import Absent
 from memspace.zoo.counts.stored import stored_labels
 from memspace.zoo.factored.cuts import cut_share
 from memspace.zoo.factored.settings import FactoredSettings
-from memspace.zoo.measured import network_at
 from memspace.zoo.registry import ZooData
 from memspace.zoo.specification import NetworkSpec
+from memspace.zoo.stages.measures import network_at
 from memspace.zoo.training.draws import labels_of
 
 __all__ = ["CUTS", "MEASURED", "described_task", "memory_row"]

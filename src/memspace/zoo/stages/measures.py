@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -22,9 +20,10 @@ from memspace.task.task import Task
 from memspace.zoo.declaration import Zoo
 from memspace.zoo.measuring import ALL_MEASURES, NetworkMeasures, measure_network
 from memspace.zoo.measuring_settings import ZooSettings
-from memspace.zoo.outcomes import MOMENTS, moment_index
 from memspace.zoo.registry import ZooData
-from memspace.zoo.specification import NetworkSpec
+from memspace.zoo.specification import NetworkSpec, settings_hash
+from memspace.zoo.stage import NetworksPiece, stage, undone
+from memspace.zoo.stages.outcomes import MOMENTS, moment_index
 from memspace.zoo.store import ZooStore
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import Weights
@@ -50,59 +49,47 @@ ROWS = 512  # of representations that are compared with sister networks
 
 
 @dataclass(frozen=True)
-class MeasuringPiece:
+class MeasuringPiece(NetworksPiece):
     """Networks to measure at every moment.
 
     Args:
-        specs: the networks, of one data set.
-        sisters: for each, networks that differ in the seed alone.
-        folder: of the store.
-        data_root: where data sets lie.
+        sisters: by configuration, the networks that differ in the seed alone.
         settings: of the measures.
     """
 
-    specs: tuple[NetworkSpec, ...]
-    sisters: tuple[tuple[NetworkSpec, ...], ...]
-    folder: Path
-    data_root: Path | None
+    sisters: Mapping[str, tuple[NetworkSpec, ...]]
     settings: ZooSettings
+    table = "measured"
 
     @property
-    def networks(self) -> int:
-        """How many networks it is."""
-        return len(self.specs)
+    def version(self) -> str:
+        """Hash of the settings and of what is measured."""
+        return version_of(self.settings)
 
-    def __call__(self, tick: Callable[[], None] = lambda: None) -> int:
-        """Measure and keep what is not in the store yet.
+    def work(self, store: ZooStore, spec: NetworkSpec, tick: Callable[[], None]) -> None:
+        """Measure a network at every moment.
 
         Args:
-            tick: called after every network; may raise to stop.
-
-        Returns:
-            How many networks were measured.
+            store: that has the trained networks.
+            spec: of the network.
+            tick: not called.
         """
-        store, version = ZooStore(self.folder), version_of(self.settings)
-        done = 0
-        for spec, sisters in zip(self.specs, self.sisters, strict=True):
-            if store.version_at("measured", spec.key) == version:
-                continue
-            data = data_of(spec.data, self.data_root)
-            row = store.rows_of("trained", spec.key).row(0, named=True)
-            rows, layers = [], []
-            began = time.process_time()
-            for moment in MOMENTS:
-                settings = self.settings if moment == 1.0 else _early(self.settings)
-                measured = _measured(store, spec, sisters, data, row, moment, settings)
-                rows += _rows(spec.key, moment, version, measured)
-                layers += _layers(spec.key, moment, measured)
-            store.add_rows("layers", spec.key, layers)
-            spent = time.process_time() - began
-            store.add_rows("measured", spec.key, [{**r, "seconds": spent} for r in rows])
-            done += 1
-            tick()
-        return done
+        data = data_of(spec.data, self.data_root)
+        row = store.rows_of("trained", spec.key).row(0, named=True)
+        sisters = tuple(s for s in self.sisters[spec.configuration] if s.key != spec.key)
+        rows, layers = [], []
+        began = time.process_time()
+        for moment in MOMENTS:
+            settings = self.settings if moment == 1.0 else _early(self.settings)
+            measured = _measured(store, spec, sisters, data, row, moment, settings)
+            rows += _rows(spec.key, moment, self.version, measured)
+            layers += _layers(spec.key, moment, measured)
+        store.add_rows("layers", spec.key, layers)
+        spent = time.process_time() - began
+        store.add_rows(self.table, spec.key, [{**r, "seconds": spent} for r in rows])
 
 
+@stage("measures", 2)
 def measuring_pieces(
     zoo: Zoo, store: ZooStore, data_root: Path | None, settings: ZooSettings | None = None
 ) -> list[MeasuringPiece]:
@@ -118,16 +105,15 @@ def measuring_pieces(
         The pieces.
     """
     settings = settings or ZooSettings(without=zoo.without)
-    version, trained = version_of(settings), store.trained_keys()
-    done = store.keys_at("measured", version)
-    family: dict[str, list[NetworkSpec]] = {}
+    trained = store.trained_keys()
+    family: dict[str, tuple[NetworkSpec, ...]] = {}
     for spec in zoo.specs:
         if spec.key in trained:
-            family.setdefault(spec.configuration, []).append(spec)
+            family[spec.configuration] = (*family.get(spec.configuration, ()), spec)
     pieces = []
-    for part in parts_by_data(zoo, trained - done, TOGETHER):
-        sisters = tuple(tuple(t for t in family[s.configuration] if t.key != s.key) for s in part)
-        pieces.append(MeasuringPiece(part, sisters, store.folder, data_root, settings))
+    for part in parts_by_data(zoo, undone(store, MeasuringPiece.table, version_of(settings)), TOGETHER):
+        sisters = {s.configuration: family[s.configuration] for s in part}
+        pieces.append(MeasuringPiece(part, store.folder, data_root, sisters, settings))
     return pieces
 
 
@@ -147,7 +133,7 @@ def version_of(settings: ZooSettings) -> str:
     """
     names = sorted(declaration_of(f).name for f in ALL_MEASURES)  # type: ignore[attr-defined]
     content = [MEASURES_VERSION, names, EARLY_WITHOUT, {k: v for k, v in asdict(settings).items() if k != "memory"}]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+    return settings_hash(content)
 
 
 def task_of(spec: NetworkSpec, data: ZooData, steps: Tensor, states: Tensor, index: int) -> Task:

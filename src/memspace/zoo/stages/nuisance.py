@@ -19,11 +19,12 @@ from memspace.measures.predictors.values import Sisters
 from memspace.task.data import Data
 from memspace.task.task import Task
 from memspace.zoo.declaration import Zoo
-from memspace.zoo.measured import curve_of, run_of, seen_by, version_of
 from memspace.zoo.measuring import measure_network
 from memspace.zoo.measuring_settings import ZooSettings
 from memspace.zoo.registry import ZooData
 from memspace.zoo.specification import NetworkSpec
+from memspace.zoo.stage import NetworksPiece, stage
+from memspace.zoo.stages.measures import curve_of, run_of, seen_by, version_of
 from memspace.zoo.store import ZooStore, polars
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import Weights
@@ -87,51 +88,40 @@ INVARIANT = frozenset(
 
 
 @dataclass(frozen=True)
-class NuisancePiece:
-    """A network to measure under all changes.
+class NuisancePiece(NetworksPiece):
+    """Networks to measure under all changes, one a piece.
 
     Args:
-        spec: of the network.
-        sisters: networks that differ in the seed alone.
-        folder: of the store.
-        data_root: where data sets lie.
+        sisters: networks that differ from it in the seed alone.
         settings: of the measures.
     """
 
-    spec: NetworkSpec
     sisters: tuple[NetworkSpec, ...]
-    folder: Path
-    data_root: Path | None
     settings: ZooSettings
+    table = "nuisance"
 
     @property
-    def networks(self) -> int:
-        """How many networks it is."""
-        return 1
+    def version(self) -> str:
+        """Hash of the settings and of what is measured."""
+        return version_of(self.settings)
 
-    def __call__(self, tick: Callable[[], None] = lambda: None) -> int:
-        """Measure and keep what is not in the store yet.
+    def work(self, store: ZooStore, spec: NetworkSpec, tick: Callable[[], None]) -> None:
+        """Measure a network as it is and under each change.
 
         Args:
-            tick: called after every change; may raise to stop.
-
-        Returns:
-            How many networks were measured.
+            store: that has the trained networks.
+            spec: of the network.
+            tick: called after every change.
         """
-        store, version = ZooStore(self.folder), version_of(self.settings)
-        if store.version_at("nuisance", self.spec.key) == version:
-            return 0
-        data = precise(data_of(self.spec.data, self.data_root))
-        trained = store.rows_of("trained", self.spec.key).row(0, named=True)
+        data = precise(data_of(spec.data, self.data_root))
+        trained = store.rows_of("trained", spec.key).row(0, named=True)
         others = []
         for sister in self.sisters:
             _, states = store.states(sister.key)
             model, _ = transformed(sister, data, states[-1:].double(), Transform("none"))
             others.append(seen_by(model, data, sister.size))
-        path = store.states(self.spec.key)
-        made = nuisance_rows(self.spec, data, path, trained, tuple(others), self.settings, tick)
-        store.add_rows("nuisance", self.spec.key, [{**row, "version": version} for row in made])
-        return 1
+        made = nuisance_rows(spec, data, store.states(spec.key), trained, tuple(others), self.settings, tick)
+        store.add_rows(self.table, spec.key, [{**row, "version": self.version} for row in made])
 
 
 def sampled_networks(zoo: Zoo, store: ZooStore, count: int = A_STAR) -> tuple[NetworkSpec, ...]:
@@ -156,6 +146,7 @@ def sampled_networks(zoo: Zoo, store: ZooStore, count: int = A_STAR) -> tuple[Ne
     return tuple(chosen)
 
 
+@stage("nuisance", 4)
 def nuisance_pieces(
     zoo: Zoo, store: ZooStore, data_root: Path | None, settings: ZooSettings | None = None
 ) -> list[NuisancePiece]:
@@ -179,7 +170,7 @@ def nuisance_pieces(
         if spec.key not in done:
             alike = (s for s in zoo.specs if s.configuration == spec.configuration and s.key in trained)
             sisters = tuple(s for s in alike if s.key != spec.key)
-            pieces.append(NuisancePiece(spec, sisters, store.folder, data_root, settings))
+            pieces.append(NuisancePiece((spec,), store.folder, data_root, sisters, settings))
     return pieces
 
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from memspace.passes.space import ParameterSpace
 from memspace.zoo.declaration import Zoo
-from memspace.zoo.outcomes import losses_of
 from memspace.zoo.registry import ZooData
 from memspace.zoo.specification import NetworkSpec
+from memspace.zoo.stage import NetworksPiece, stage, undone
+from memspace.zoo.stages.outcomes import losses_of
 from memspace.zoo.store import ZooStore, polars
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import Weights
@@ -36,43 +37,24 @@ TEST_EXAMPLES = 400  # at most
 
 
 @dataclass(frozen=True)
-class LayersPiece:
-    """Networks whose layers are to be set back.
+class LayersPiece(NetworksPiece):
+    """Networks whose layers are to be set back."""
 
-    Args:
-        specs: the networks, of one data set.
-        folder: of the store.
-        data_root: where data sets lie.
-    """
+    table = "layer_costs"
 
-    specs: tuple[NetworkSpec, ...]
-    folder: Path
-    data_root: Path | None
-
-    @property
-    def networks(self) -> int:
-        """How many networks it is."""
-        return len(self.specs)
-
-    def __call__(self, tick: Callable[[], None] = lambda: None) -> int:
-        """Compute and keep the costs that are not in the store yet.
+    def work(self, store: ZooStore, spec: NetworkSpec, tick: Callable[[], None]) -> None:
+        """Compute what losing each layer of a network costs.
 
         Args:
-            tick: called after every network; may raise to stop.
-
-        Returns:
-            How many networks were looked at.
+            store: that has the trained network.
+            spec: of the network.
+            tick: not called.
         """
-        store = ZooStore(self.folder)
-        there = store.names("layer_costs")
-        missing = [s for s in self.specs if s.key not in there]
-        for spec in missing:
-            _, states = store.states(spec.key)
-            store.add_rows("layer_costs", spec.key, layer_costs(spec, data_of(spec.data, self.data_root), states))
-            tick()
-        return len(missing)
+        _, states = store.states(spec.key)
+        store.add_rows(self.table, spec.key, layer_costs(spec, data_of(spec.data, self.data_root), states))
 
 
+@stage("layers", 3)
 def layer_pieces(zoo: Zoo, store: ZooStore, data_root: Path | None) -> list[LayersPiece]:
     """Cut the trained networks whose layers were not looked at into pieces.
 
@@ -84,7 +66,7 @@ def layer_pieces(zoo: Zoo, store: ZooStore, data_root: Path | None) -> list[Laye
     Returns:
         The pieces.
     """
-    due = store.names("trained") - store.names("layer_costs")
+    due = undone(store, LayersPiece.table)
     return [LayersPiece(part, store.folder, data_root) for part in parts_by_data(zoo, due, TOGETHER)]
 
 

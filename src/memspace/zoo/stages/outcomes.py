@@ -15,6 +15,7 @@ from memspace.task.functional import functional_call
 from memspace.zoo.declaration import Zoo
 from memspace.zoo.registry import ZooData
 from memspace.zoo.specification import NetworkSpec
+from memspace.zoo.stage import NetworksPiece, stage, undone
 from memspace.zoo.store import ZooStore
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import CHUNK, Weights
@@ -27,43 +28,24 @@ TOGETHER = 24  # networks of a piece
 
 
 @dataclass(frozen=True)
-class OutcomesPiece:
-    """Networks whose outcomes are to be measured.
+class OutcomesPiece(NetworksPiece):
+    """Networks whose losses and accuracies are to be measured."""
 
-    Args:
-        specs: the networks, of one data set.
-        folder: of the store.
-        data_root: where data sets lie.
-    """
+    table = "outcomes"
 
-    specs: tuple[NetworkSpec, ...]
-    folder: Path
-    data_root: Path | None
-
-    @property
-    def networks(self) -> int:
-        """How many networks it is."""
-        return len(self.specs)
-
-    def __call__(self, tick: Callable[[], None] = lambda: None) -> int:
-        """Measure and keep the outcomes that are not in the store yet.
+    def work(self, store: ZooStore, spec: NetworkSpec, tick: Callable[[], None]) -> None:
+        """Measure a network at all moments.
 
         Args:
-            tick: called after every network; may raise to stop.
-
-        Returns:
-            How many networks were measured.
+            store: that has the trained network.
+            spec: of the network.
+            tick: not called.
         """
-        store = ZooStore(self.folder)
-        there = store.names("outcomes")
-        missing = [s for s in self.specs if s.key not in there]
-        for spec in missing:
-            data = data_of(spec.data, self.data_root)
-            store.add_rows("outcomes", spec.key, outcomes_of(spec, data, *store.states(spec.key)))
-            tick()
-        return len(missing)
+        data = data_of(spec.data, self.data_root)
+        store.add_rows(self.table, spec.key, outcomes_of(spec, data, *store.states(spec.key)))
 
 
+@stage("outcomes", 1)
 def outcome_pieces(zoo: Zoo, store: ZooStore, data_root: Path | None) -> list[OutcomesPiece]:
     """Cut the trained networks without outcomes into pieces.
 
@@ -75,7 +57,7 @@ def outcome_pieces(zoo: Zoo, store: ZooStore, data_root: Path | None) -> list[Ou
     Returns:
         The pieces.
     """
-    due = store.names("trained") - store.names("outcomes")
+    due = undone(store, OutcomesPiece.table)
     return [OutcomesPiece(part, store.folder, data_root) for part in parts_by_data(zoo, due, TOGETHER)]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,11 @@ from memspace.zoo.counts.network import Counted, PriorCounts, count_memory
 from memspace.zoo.counts.settings import CountSettings
 from memspace.zoo.counts.stored import stored_labels
 from memspace.zoo.declaration import Zoo
-from memspace.zoo.measured import task_of
-from memspace.zoo.outcomes import moment_index
 from memspace.zoo.registry import ZooData
-from memspace.zoo.specification import NetworkSpec
+from memspace.zoo.specification import NetworkSpec, settings_hash
+from memspace.zoo.stage import NetworksPiece, stage, undone
+from memspace.zoo.stages.measures import task_of
+from memspace.zoo.stages.outcomes import moment_index
 from memspace.zoo.store import ZooStore
 from memspace.zoo.work import data_of, parts_by_data
 
@@ -31,48 +30,35 @@ TOGETHER = 4  # networks of a piece
 
 
 @dataclass(frozen=True)
-class CapacityPiece:
+class CapacityPiece(NetworksPiece):
     """Networks whose memory is to be counted.
 
     Args:
-        specs: the networks, of one data set.
-        folder: of the store.
-        data_root: where data sets lie.
         settings: of the counts.
     """
 
-    specs: tuple[NetworkSpec, ...]
-    folder: Path
-    data_root: Path | None
     settings: CountSettings
+    table = "capacity"
 
     @property
-    def networks(self) -> int:
-        """How many networks it is."""
-        return len(self.specs)
+    def version(self) -> str:
+        """Hash of the settings that decide the numbers."""
+        return settings_hash([COUNTS_VERSION, {k: v for k, v in asdict(self.settings).items() if k != "rows"}])
 
-    def __call__(self, tick: Callable[[], None] = lambda: None) -> int:
-        """Count and keep what is not in the store yet.
+    def work(self, store: ZooStore, spec: NetworkSpec, tick: Callable[[], None]) -> None:
+        """Count what a network holds.
 
         Args:
-            tick: called after every network; may raise to stop.
-
-        Returns:
-            How many networks were counted.
+            store: that has the trained network.
+            spec: of the network.
+            tick: not called.
         """
-        store, version = ZooStore(self.folder), _version(self.settings)
-        done = 0
-        for spec in self.specs:
-            if store.version_at("capacity", spec.key) == version:
-                continue
-            data = data_of(spec.data, self.data_root)
-            row = capacity_row(spec, data, *store.states(spec.key), self.settings)
-            store.add_rows("capacity", spec.key, [{**row, "version": version}])
-            done += 1
-            tick()
-        return done
+        data = data_of(spec.data, self.data_root)
+        row = capacity_row(spec, data, *store.states(spec.key), self.settings)
+        store.add_rows(self.table, spec.key, [{**row, "version": self.version}])
 
 
+@stage("capacity", 5)
 def capacity_pieces(
     zoo: Zoo, store: ZooStore, data_root: Path | None, settings: CountSettings | None = None
 ) -> list[CapacityPiece]:
@@ -89,9 +75,9 @@ def capacity_pieces(
     """
     if not zoo.counted:
         return []
-    settings = settings or CountSettings()
-    due = store.trained_keys() - store.keys_at("capacity", _version(settings))
-    return [CapacityPiece(part, store.folder, data_root, settings) for part in parts_by_data(zoo, due, TOGETHER)]
+    everything = CapacityPiece(zoo.specs, store.folder, data_root, settings or CountSettings())
+    due = undone(store, everything.table, everything.version)
+    return [replace(everything, specs=part) for part in parts_by_data(zoo, due, TOGETHER)]
 
 
 def capacity_row(
@@ -154,8 +140,3 @@ def _columns(column: str, count: Counted | Absent | None, doubts: list[str]) -> 
     if count is not None:
         doubts.append(f"{column} is missing: {count.reason}")
     return {column: None, f"{column}_error": None}
-
-
-def _version(settings: CountSettings) -> str:
-    content = [COUNTS_VERSION, {k: v for k, v in asdict(settings).items() if k != "rows"}]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
