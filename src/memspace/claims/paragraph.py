@@ -114,32 +114,18 @@ def _concluded(registration: Registration, verdict: ClaimVerdict) -> str:
 
 
 def _smaller(registration: Registration, verdict: ClaimVerdict) -> str:
-    """Families with fewer units than the power calculation asked for."""
+    """What the power calculation asked for and was not reached: in a family, or in all where one estimate is of all."""
     planned, sample = registration.sample.units, registration.sample
     if getattr(registration.statistic.arguments, "pooled", False):
-        return _smaller_pooled(registration, verdict)
-    few = {
-        v.family: 0 if v.effect is None else v.effect.n
-        for m in verdict.measures
-        for v in m.families
-        if v.effect is None or v.effect.n < planned
-    }
+        counts = [0 if m.overall.effect is None else m.overall.effect.n for m in verdict.measures]
+        few, units, where = [str(n) for n in counts if n < planned][:1], "units", ""
+    else:
+        families = [v for m in verdict.measures for v in m.families if v.effect is None or v.effect.n < planned]
+        by_family = {v.family: 0 if v.effect is None else v.effect.n for v in families}
+        few, units, where = [f"{family} {n}" for family, n in by_family.items()], "units a family", " there"
     if not few:
         return ""
-    listed = ", ".join(f"{family} {count}" for family, count in few.items())
     return (
-        f"The {planned} units a family that have a power of {sample.power:.2f} at an effect of {plain(sample.effect)} "
-        f"were not reached ({listed}), so an effect of that size may go undecided there."
-    )
-
-
-def _smaller_pooled(registration: Registration, verdict: ClaimVerdict) -> str:
-    """The same where one estimate is made of all families: its units are those of all."""
-    sample = registration.sample
-    counts = [0 if m.overall.effect is None else m.overall.effect.n for m in verdict.measures]
-    if not counts or min(counts) >= sample.units:
-        return ""
-    return (
-        f"The {sample.units} units that have a power of {sample.power:.2f} at an effect of {plain(sample.effect)} "
-        f"were not reached ({min(counts)}), so an effect of that size may go undecided."
+        f"The {planned} {units} that have a power of {sample.power:.2f} at an effect of {plain(sample.effect)} "
+        f"were not reached ({', '.join(few)}), so an effect of that size may go undecided{where}."
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from memspace.claims.population import Population
-from memspace.errors import DataError, MissingPackageError
+from memspace.errors import DataError
 from memspace.files import digest_of
+from memspace.frames import polars
 
 if TYPE_CHECKING:
     import polars as pl
@@ -73,22 +74,16 @@ class ParquetStore:
             MissingPackageError: polars is not installed.
             DataError: it is not there, or no Parquet file.
         """
-        try:
-            import polars as pl
-        except ImportError:
-            raise MissingPackageError(
-                "tables of networks need polars, which is not installed",
-                where="memspace claims",
-                remedy="pip install 'memspace[zoo]'",
-            ) from None
+        frames = polars()
         path = self.folder / f"{name}.parquet"
         if name != Path(name).name or not path.is_file():
             raise DataError(f"the store has no table {name!r}", where=str(self.folder), remedy="choose another --store")
         try:
-            return pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
+            table: pl.DataFrame = frames.read_parquet(path)
+        except (frames.exceptions.PolarsError, OSError) as error:
             reason = str(error).splitlines()[0][:100]
             raise DataError(f"the table cannot be read: {reason}", where=str(path), remedy="write it again") from error
+        return table
 
     def has_results(self, population: Population) -> bool:
         """Tell whether the population's table has a row of its.

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
+from memspace.frames import polars
 from memspace.judging.design import JudgingDesign
 from memspace.judging.features import measure_features
 from memspace.judging.regression import penalties
-from memspace.judging.tables import frames, gap_of, networks, settings
+from memspace.judging.tables import gap_of, networks, settings
 from memspace.value import Absent
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def order_within(
         train = group != g
         fit = Ridge(alpha=penalty[g] * int(train.sum()), solver="svd").fit(differences[train], apart[train])
         combined[labels == label] = fit.predict(x[labels == label])
-    made: pl.Series = frames().Series("order", combined).fill_nan(None)
+    made: pl.Series = polars().Series("order", combined).fill_nan(None)
     return made
 
 

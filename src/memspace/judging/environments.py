@@ -29,10 +29,11 @@ from scipy import sparse
 from scipy.stats import rankdata
 
 from memspace.errors import SettingsError
+from memspace.frames import polars
 from memspace.intervals import of_share
 from memspace.judging.design import JudgingDesign
 from memspace.judging.resampling import DRAWS, Resamples
-from memspace.judging.tables import NetworkRows, frames, rows_of
+from memspace.judging.tables import NetworkRows, rows_of
 from memspace.value import Absent, Value
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def _named(
     rows: NetworkRows, pairs: _Pairs, chosen: NDArray[np.bool_], errors: Floats, size: Floats, by_setting: bool
 ) -> pl.DataFrame:
     """The table of environments, the worst first."""
-    polars = frames()
+    frames = polars()
     starts = np.flatnonzero(np.diff(rows.configuration, prepend=-1))
     settings = rows.frame[starts].select(rows.design.knobs).rows()
     records = []
@@ -272,7 +273,7 @@ def _named(
                 "others": "any" if by_setting else ", ".join(rest),
             }
         )
-    made: pl.DataFrame = polars.DataFrame(records).with_columns(
-        error=polars.Series(errors), size=polars.Series(size[chosen])
+    made: pl.DataFrame = frames.DataFrame(records).with_columns(
+        error=frames.Series(errors), size=frames.Series(size[chosen])
     )
     return made.sort("error", descending=True, maintain_order=True)

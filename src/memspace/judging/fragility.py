@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import quantile_test
 
 from memspace.errors import DataError, SettingsError
+from memspace.frames import polars
 from memspace.judging.features import evened
-from memspace.judging.tables import frames
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,20 +48,20 @@ def fragility(moves: pl.DataFrame) -> pl.DataFrame:
         DataError: a column is missing, or a base has two values of a measure.
         SettingsError: it is no polars frame.
     """
-    polars = frames()
-    if not isinstance(moves, polars.DataFrame):
+    frames = polars()
+    if not isinstance(moves, frames.DataFrame):
         raise SettingsError(f"the moves are a {type(moves).__name__}", where=WHERE, remedy="give a polars DataFrame")
     missing = [c for c in COLUMNS if c not in moves.columns]
     if missing:
         raise DataError(f"the table has no column {missing[0]!r}", where=WHERE, remedy=f"give {', '.join(COLUMNS)}")
-    numbers = [polars.col(c).cast(polars.Float64) for c in ("before", "after")]
+    numbers = [frames.col(c).cast(frames.Float64) for c in ("before", "after")]
     read = moves.with_columns(numbers).fill_nan(None)
     records: list[dict[str, Any]] = []
     for (measure,), part in read.group_by(["measure"], maintain_order=True):
         records += _measure(str(measure), part)
-    schema = {"measure": polars.String, "change": polars.String, "n": polars.Int64}
-    schema |= dict.fromkeys(NUMBERS, polars.Float64) | {"reason": polars.String}
-    made: pl.DataFrame = polars.DataFrame(records, schema=schema)
+    schema = {"measure": frames.String, "change": frames.String, "n": frames.Int64}
+    schema |= dict.fromkeys(NUMBERS, frames.Float64) | {"reason": frames.String}
+    made: pl.DataFrame = frames.DataFrame(records, schema=schema)
     return made
 
 

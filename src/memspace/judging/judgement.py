@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import joblib
 
+from memspace.frames import polars
 from memspace.judging.design import JudgingDesign
 from memspace.judging.environments import SignError, sign_error
 from memspace.judging.granulated import Granulated, granulated
@@ -17,7 +18,7 @@ from memspace.judging.multiplicity import Adjusted, adjusted
 from memspace.judging.partial import Partial, partial
 from memspace.judging.prediction import Change, Fitted, Prediction, predict_out_of_sample, with_and_alone
 from memspace.judging.resampling import DRAWS, Correlation
-from memspace.judging.tables import frames, networks
+from memspace.judging.tables import networks
 from memspace.value import Absent, Value
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _frame(names: Sequence[str], results: Mapping[str, JudgedMeasure], absent: M
             rows[name] |= _adjusted(column, corrected)
     columns = dict.fromkeys(c for row in rows.values() for c in row if c != "reason")
     ordered = [{c: row.get(c) for c in (*columns, "reason")} for row in rows.values()]
-    made: pl.DataFrame = frames().DataFrame(ordered, infer_schema_length=None).fill_nan(None)
+    made: pl.DataFrame = polars().DataFrame(ordered, infer_schema_length=None).fill_nan(None)
     return made
 
 

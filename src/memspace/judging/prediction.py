@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memspace.errors import SettingsError
+from memspace.frames import polars
 from memspace.judging.design import JudgingDesign
 from memspace.judging.features import knob_features, measure_features
 from memspace.judging.kendall import pair_signs, tau_b
 from memspace.judging.regression import penalties, predicted, repeated
 from memspace.judging.resampling import DRAWS, Resamples
-from memspace.judging.tables import NetworkRows, frames, networks, rows_of, settings
+from memspace.judging.tables import NetworkRows, networks, rows_of, settings
 from memspace.value import Absent, Value
 
 if TYPE_CHECKING:
@@ -296,5 +297,5 @@ def _column(table: pl.DataFrame, rows: NetworkRows, guess: Floats) -> pl.Series:
     """The predictions in the order of the table."""
     column = np.full(table.height, np.nan)
     column[rows.frame["_row"].to_numpy().astype(np.int64)] = guess
-    made: pl.Series = frames().Series("predicted", column).fill_nan(None)
+    made: pl.Series = polars().Series("predicted", column).fill_nan(None)
     return made

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memspace.errors import DataError
+from memspace.frames import polars
 from memspace.judging.design import JudgingDesign
-from memspace.judging.tables import frames
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,18 +40,18 @@ def read_networks(path: str | Path | None = None) -> pl.DataFrame:
     Raises:
         DataError: the file is missing or damaged.
     """
-    polars = frames()
+    frames = polars()
     place = _find(path)
     remedy = "fetch the file again"
     try:
-        table = polars.read_csv(place)
-    except (OSError, polars.exceptions.PolarsError) as error:
+        table = frames.read_csv(place)
+    except (OSError, frames.exceptions.PolarsError) as error:
         raise DataError(f"the table cannot be read ({error})"[:300], where=str(place), remedy=remedy) from error
     missing = [c for c in COLUMNS if c not in table.columns or not table.schema[c].is_numeric()]
     if missing:
         raise DataError(f"the table has no numbers in column {missing[0]!r}", where=str(place), remedy=remedy)
-    key = polars.concat_str([polars.col("width"), polars.col("batch"), polars.col("seed")], separator="-")
-    shares = {f"{split}_accuracy": polars.col(f"{split}_acc") / 100 for split in ("train", "test")}
+    key = frames.concat_str([frames.col("width"), frames.col("batch"), frames.col("seed")], separator="-")
+    shares = {f"{split}_accuracy": frames.col(f"{split}_acc") / 100 for split in ("train", "test")}
     named = table.fill_nan(None).with_columns(key=key, **shares)
     outcomes = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
     selected: pl.DataFrame = named.select(list(dict.fromkeys(("key", "width", "batch", "seed", *outcomes, *MEASURES))))

@@ -1,7 +1,4 @@
-"""A table of networks read for one measure: the gap, the measure and the configuration of every network that has it.
-
-polars is the only package here that memspace itself does not need, and it is imported by :func:`frames` alone.
-"""
+"""A table of networks read for one measure: the gap, the measure and the configuration of every network that has it."""
 
 from __future__ import annotations
 
@@ -12,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memspace.errors import DataError, MissingPackageError, SettingsError
+from memspace.errors import DataError, SettingsError
+from memspace.frames import polars
 from memspace.judging.design import GAPS, JudgingDesign
 from memspace.value import Absent
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["NetworkRows", "codes", "frames", "gap_of", "networks", "rows_of", "settings"]
+__all__ = ["NetworkRows", "codes", "gap_of", "networks", "rows_of", "settings"]
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -58,24 +56,6 @@ class NetworkRows:
         return len(self.settings)
 
 
-def frames() -> Any:
-    """Import polars.
-
-    Returns:
-        the module.
-
-    Raises:
-        MissingPackageError: polars is not installed.
-    """
-    try:
-        import polars
-    except ImportError:
-        raise MissingPackageError(
-            "tables of networks need polars, which is not installed", where=WHERE, remedy="pip install 'memspace[zoo]'"
-        ) from None
-    return polars
-
-
 def networks(table: pl.DataFrame, design: JudgingDesign, columns: Sequence[str] = ()) -> pl.DataFrame:
     """Check a table of networks, and make NaN null.
 
@@ -91,8 +71,8 @@ def networks(table: pl.DataFrame, design: JudgingDesign, columns: Sequence[str] 
         DataError: a column is missing, a measure is no number, or a key occurs twice.
         SettingsError: it is no polars frame.
     """
-    polars = frames()
-    if not isinstance(table, polars.DataFrame):
+    frames = polars()
+    if not isinstance(table, frames.DataFrame):
         raise SettingsError(
             f"the table is a {type(table).__name__}", where=WHERE, remedy="give a polars DataFrame, one row a network"
         )
@@ -192,13 +172,13 @@ def codes(columns: Sequence[pl.Series], n: int) -> Codes:
 
 def _ordered(column: pl.Series) -> NDArray[Any]:
     """The column as an array that sorts: numbers as they are, null before them."""
-    polars = frames()
+    frames = polars()
     if column.dtype.is_numeric():
-        return column.cast(polars.Float64).fill_null(-np.inf).to_numpy()
+        return column.cast(frames.Float64).fill_null(-np.inf).to_numpy()
     return np.array(["" if v is None else f" {v}" for v in column.to_list()])
 
 
 def _numbers(table: pl.DataFrame, column: str) -> Floats:
     """A column as float64, NaN where it is null."""
-    polars = frames()
-    return np.asarray(table[column].cast(polars.Float64).fill_null(np.nan).to_numpy(), np.float64)
+    frames = polars()
+    return np.asarray(table[column].cast(frames.Float64).fill_null(np.nan).to_numpy(), np.float64)

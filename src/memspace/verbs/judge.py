@@ -12,6 +12,7 @@ from memspace.claims.run import opened_store
 from memspace.claims.store import ResultsStore
 from memspace.display import Columns, Shown
 from memspace.errors import DataError
+from memspace.frames import polars
 from memspace.judging.combination import measured_everywhere, order_within
 from memspace.judging.design import JudgingDesign
 from memspace.judging.judgement import Judgement, judge
@@ -22,7 +23,6 @@ from memspace.value import Absent
 from memspace.zoo.declaration import KNOBS
 from memspace.zoo.measuring import ALL_MEASURES
 from memspace.zoo.results import SPECIFICATION
-from memspace.zoo.store import polars
 
 if TYPE_CHECKING:
     import polars as pl

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from memspace.frames import polars
 from memspace.judging.fragility import COLUMNS
 from memspace.zoo.specification import NetworkSpec
-from memspace.zoo.store import ZooStore, polars
+from memspace.zoo.store import ZooStore
 
 if TYPE_CHECKING:
     import polars as pl

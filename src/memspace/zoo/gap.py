@@ -10,6 +10,7 @@ import torch
 
 from memspace.auditing.reading import NO_TEST_DATA
 from memspace.errors import DataError, TaskError
+from memspace.frames import polars
 from memspace.gap.domain import NetworkFacts
 from memspace.gap.file import REMEDY
 from memspace.gap.fit import fit_gap
@@ -26,7 +27,7 @@ from memspace.zoo.measuring import measure_network
 from memspace.zoo.measuring_settings import ZooSettings
 from memspace.zoo.results import ZooResults
 from memspace.zoo.stages.measures import MEASURES_VERSION, version_of
-from memspace.zoo.store import ZooStore, polars
+from memspace.zoo.store import ZooStore
 from memspace.zoo.work import data_of
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memspace.errors import DataError
+from memspace.frames import polars
 from memspace.zoo.counts.plateau import plateaus
 from memspace.zoo.stages.layers import layer_table
 from memspace.zoo.stages.nuisance import nuisance_table
-from memspace.zoo.store import TABLES, ZooStore, polars
+from memspace.zoo.store import TABLES, ZooStore
 
 if TYPE_CHECKING:
     import polars as pl

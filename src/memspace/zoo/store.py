@@ -21,39 +21,25 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from memspace.errors import MissingPackageError, RunFolderError
+from memspace.errors import RunFolderError
 from memspace.files import writing, written
+from memspace.frames import polars
 from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.training.group import TrainedNetwork
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["TABLES", "ZooStore", "polars"]
+__all__ = [
+    "TABLES",
+    "ZooStore",
+]
 
 # Tables of a store: networks first, then what stages have found out about them.
 TABLES = ("trained", "outcomes", "measured", "layers", "layer_costs", "nuisance", "capacity", "memory", "planted")
 TIMES = ("seconds", "machine", "threads", "finished")  # columns that say when and where, not what
 # Columns that rows are sorted by, where they are there.
 ORDER = ("key", "moment", "transform", "amount", "place", "name")
-
-
-def polars() -> Any:
-    """Import polars, which reads the store's tables.
-
-    Returns:
-        The module.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    try:
-        import polars
-    except ImportError as error:
-        raise MissingPackageError(
-            "polars is not installed", where="zoo", remedy="install it by pip install 'memspace[zoo]'"
-        ) from error
-    return polars
 
 
 class ZooStore:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from memspace.experiments.perceptron import linear_unit_bits
-from memspace.zoo.store import polars
+from memspace.frames import polars
 
 if TYPE_CHECKING:
     import polars as pl

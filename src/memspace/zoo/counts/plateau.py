@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from memspace.frames import polars
 from memspace.intervals import around
-from memspace.zoo.store import polars
 
 if TYPE_CHECKING:
     import polars as pl

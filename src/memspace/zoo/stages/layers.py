@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
+from memspace.frames import polars
 from memspace.passes.space import ParameterSpace
 from memspace.zoo.declaration import Zoo
 from memspace.zoo.registry import ZooData
 from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.stage import NetworksPiece, stage, undone
 from memspace.zoo.stages.outcomes import losses_of
-from memspace.zoo.store import ZooStore, polars
+from memspace.zoo.store import ZooStore
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import Weights
 from memspace.zoo.work import data_of, parts_by_data

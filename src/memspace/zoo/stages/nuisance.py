@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from memspace.frames import polars
 from memspace.measures.predictors.values import Sisters
 from memspace.task.data import Data
 from memspace.task.task import Task
@@ -25,7 +26,7 @@ from memspace.zoo.registry import ZooData
 from memspace.zoo.specification import NetworkSpec
 from memspace.zoo.stage import NetworksPiece, stage
 from memspace.zoo.stages.measures import curve_of, run_of, seen_by, version_of
-from memspace.zoo.store import ZooStore, polars
+from memspace.zoo.store import ZooStore
 from memspace.zoo.training.draws import initial_network, labels_of
 from memspace.zoo.training.stack import Weights
 from memspace.zoo.transforms import EXACT, Transform, transformed, transforms_of
