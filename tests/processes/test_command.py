@@ -93,10 +93,12 @@ def test_a_process_that_ends_ends_the_run_in_one_sentence(folder, end):
     assert "memspace/" not in broken.stderr  # torchrun's own traceback is of torchrun's files
     assert not (folder / end / "results.json").exists()
     kept = {p.name for p in (folder / end / ".partial").iterdir()}
-    assert end == "nan" or "factors.safetensors" in kept
+    if end == "nan":  # nothing was read that a second run could go on from
+        return
+    assert "factors.safetensors" in kept
     again = run(folder, 2, end)
     assert again.returncode == 0, again.stderr
-    assert end == "nan" or "Going on" in again.stderr
+    assert "Going on" in again.stderr
     one, two = values(folder / "alone"), values(folder / end)
     for key, value in one.items():
         assert two[key] == pytest.approx(value, rel=1e-3, abs=1e-6, nan_ok=True), key

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memspace.errors import SettingsError
 from memspace.progress import Silent
 from memspace.task.builtin import BuildOptions, build
 from memspace.task.builtin.shapes import NAMES, SIZES, render
@@ -70,6 +71,23 @@ def test_the_position_factors_move_the_centre() -> None:
     cy = (x.sum(2) * axis).sum(1) / x.sum((1, 2))
     assert float(cx[1] - cx[0]) == pytest.approx(16, abs=0.5)
     assert float(cy[3] - cy[2]) == pytest.approx(16, abs=0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_image_is_in_two_of_its_three_sets(tmp_path: Path, seed: int) -> None:
+    options = BuildOptions(seed=seed, cache=tmp_path, epochs=1, train_network=False)
+    task = build("shapes", options, Silent())
+    assert task.factors is not None
+    train, test = (torch.cat([b.x for b in data.batches(500)]) for data in (task.train, task.test or task.train))
+    images = torch.cat([train, test, task.factors.inputs]).flatten(1)
+    assert len(images) == 6000
+    assert len(torch.unique((images * 1e4).round(), dim=0)) == 6000
+
+
+def test_more_images_than_combinations_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    options = BuildOptions(cache=tmp_path, train_size=4000, test_size=145)
+    with pytest.raises(SettingsError, match="4,145 training and test images are asked for, and factors make 4,144"):
+        build("shapes", options, Silent())
 
 
 def test_the_task_comes_with_its_factors(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from memspace.errors import SettingsError
 from memspace.progress import Progress
 from memspace.task.builtin.options import BuildOptions
 from memspace.task.builtin.registry import builtin
@@ -20,6 +21,7 @@ __all__ = ["NAMES", "SIZES", "render", "shapes"]
 NAMES = ("shape", "scale", "orientation", "x", "y")
 SIZES = (3, 4, 8, 8, 8)
 KINDS = ("square", "ellipse", "heart")
+DESCRIBED = 2000  # images whose factors come with the task
 _SIDE = 32
 RECIPE = Recipe(epochs=12, batch=128, rate=2e-3, decay=1e-4)
 
@@ -69,9 +71,22 @@ def _network() -> nn.Module:
     )
 
 
+def _combinations(count: int, seed: int) -> Tensor:
+    """Draw combinations of factor levels without replacement: a copy in the test set would tell nothing new."""
+    every = torch.cartesian_prod(*(torch.arange(s) for s in SIZES))
+    if count > len(every):
+        most = len(every) - DESCRIBED
+        raise SettingsError(
+            f"{count - DESCRIBED:,} training and test images are asked for, and factors make {most:,} different ones",
+            where="shapes",
+            remedy=f"let train and test size add up to at most {most:,}",
+        )
+    return every[torch.randperm(len(every), generator=torch.Generator().manual_seed(seed))[:count]]
+
+
 @builtin("shapes")
 def shapes(options: BuildOptions, progress: Progress) -> Task:
-    """Train a network to name shape and scale (12 classes) of 3,000 images drawn from random factors.
+    """Train a network to name shape and scale (12 classes) of 3,000 images of random factors, no two alike.
 
     Args:
         options: seed, sizes, share of wrong labels.
@@ -79,10 +94,12 @@ def shapes(options: BuildOptions, progress: Progress) -> Task:
 
     Returns:
         The task with its trained network and 2,000 further images with their factors.
+
+    Raises:
+        SettingsError: more images are asked for than there are combinations of factors.
     """
-    generator = torch.Generator().manual_seed(options.seed)
     train, test = options.train_size or 3000, options.test_size or 1000
-    values = torch.stack([torch.randint(0, s, (train + test + 2000,), generator=generator) for s in SIZES], 1)
+    values = _combinations(train + test + DESCRIBED, options.seed)
     x = render(values)
     y = values[:, 0] * SIZES[1] + values[:, 1]
     ingredients = Ingredients(
