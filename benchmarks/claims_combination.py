@@ -26,6 +26,7 @@ __all__ = ["rows"]
 RIVALS = {"sharpness": "sharpness.", "CKA": "similarity.cka", "gradient–weight alignment": "alignment."}
 OURS = ("complexity.", "volume.", "action.", "fisher.", "generalisation.", "memory.", "depth.", "damping.")
 OTHER = "factors"
+SINGLES = ("complexity.fisher_rao", "fisher.trace", "norms.stable_rank")  # measured in both zoos
 
 
 def rows(arguments: argparse.Namespace) -> list[Row]:
@@ -107,7 +108,7 @@ def _elsewhere(table: pl.DataFrame) -> list[Row]:
     other = table.with_columns(**columns).filter(pl.col("zoo") == OTHER)
     design = design_of(other)
     made = []
-    for name in (ORDER, "sharpness.average", "complexity.fisher_rao"):
+    for name in (ORDER, *SINGLES):
         tau, along = kendall(other, name, design), granulated(other, name, design)
         errors = sign_error(other, name, design, environments="settings")
         made.append(_valued(f"{name} on {OTHER}: τ", tau.value if isinstance(tau, Correlation) else tau))
