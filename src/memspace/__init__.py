@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.claims.run import ClaimResults as ClaimResults, judge_claims as judge_claims
     from memspace.verbs.zoo import TrainedZoo as TrainedZoo, WorkSettings as WorkSettings, train_zoo as train_zoo
     from memspace.zoo.forecast import GapForecast as GapForecast
+    from memspace.verbs.fragility import FragileMeasures as FragileMeasures, fragile_measures as fragile_measures
     from memspace.verbs.judge import JudgedZoo as JudgedZoo, judge_zoo as judge_zoo
     from memspace.zoo.measuring import NetworkMeasures as NetworkMeasures, measure_network as measure_network
     from memspace.errors import MemspaceError as MemspaceError
@@ -186,6 +187,7 @@ _HOMES = {  # module: its public names, by question
     "zoo.forecast": "GapForecast",
     # Which claims do the networks of a store support, and which measures tell how they generalise?
     "verbs.zoo": "train_zoo WorkSettings TrainedZoo",
+    "verbs.fragility": "fragile_measures FragileMeasures",
     "verbs.judge": "judge_zoo JudgedZoo",
     "zoo.measuring": "measure_network NetworkMeasures",
     "claims.run": "judge_claims ClaimResults",

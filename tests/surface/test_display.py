@@ -137,6 +137,7 @@ RESULTS = {
     "InputStudy": (lambda: memspace.attack(task(), settings=ATTACK), {"examples"}),
     "ClaimResults": (judged, {"verdicts"}),
     "PredictedGap": (told_gap, {"drivers"}),
+    "FragileMeasures": (lambda: memspace.fragile_measures("shipped", measures=["norms.distance"]), {"moved"}),
     "JudgedZoo": (judged_zoo, {"judged"}),
     "TrainedZoo": (trained_zoo, {"blocks"}),
     "NetworkMeasures": (lambda: memspace.measure_network(linear()), {"layers"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,9 @@ import torch
 
 from memspace.claims.sampling import Sampling
 from memspace.claims.statistics.invariance import Invariance, invariance
+from memspace.errors import DataError
 from memspace.judging.fragility import fragility
+from memspace.verbs.fragility import fragile_measures
 from memspace.zoo.changes import moves_of
 from memspace.zoo.declaration import Zoo
 from memspace.zoo.measuring_settings import ZooSettings
@@ -96,8 +99,7 @@ def test_networks_are_chosen_from_the_centre_that_were_fitted(tmp_path: Path) ->
     assert nuisance_pieces(zoo, store.pack(tmp_path / "packed"), None) == []
 
 
-def test_moves_are_pairs_that_differ_in_one_small_change(tmp_path: Path) -> None:
-    store = ZooStore(tmp_path)
+def test_moves_are_pairs_that_differ_in_one_small_change() -> None:
     centre = [spec_of("mlp", seed=s, rate=1.0) for s in range(9)]
     faster = [spec_of("mlp", seed=s, rate=1.414) for s in range(2)]
     others = [
@@ -107,13 +109,11 @@ def test_moves_are_pairs_that_differ_in_one_small_change(tmp_path: Path) -> None
         spec_of("mlp", rate=1.414, batch=8),
     ]
     specs = (*centre, *faster, *others)
-    for value, spec in enumerate(specs):
-        store.add_trained(_pretended(spec, reached=spec != centre[8]), "star", {})
-        row = {"key": spec.key, "moment": 1.0, "name": "a", "value": float(value)}
-        store.add_rows("measured", spec.key, [row, {**row, "name": "b"}, {**row, "moment": 0.1, "value": -1.0}])
-    gain = {"key": centre[0].key, "transform": "gain", "amount": 0.1, "name": "a", "base": 0.0, "value": 7.0}
-    store.add_rows("nuisance", centre[0].key, [gain, {**gain, "transform": "permutation", "amount": 1.0}])
-    moves = moves_of(store, ["a"])
+    about = [{"key": s.key, "zoo": "made", **asdict(s), "fitted": s != centre[8]} for s in specs]
+    ends = [{**row, "moment": 1.0, "a": float(k), "b": 0.0} for k, row in enumerate(about)]
+    networks = pl.DataFrame([*ends, *({**row, "moment": 0.1, "a": -1.0} for row in ends)])
+    changed = [{"key": centre[0].key, "transform": t, "a": v} for t, v in (("gain 0.1", 7.0), ("permutation", 8.0))]
+    moves = moves_of(networks, pl.DataFrame(changed), ["a"])
     place = {s.key: k for k, s in enumerate(specs)}
     pairs = {
         (c, place[b], place.get(k), after) for k, b, c, after in moves.select("key", "base", "change", "after").rows()
@@ -123,6 +123,19 @@ def test_moves_are_pairs_that_differ_in_one_small_change(tmp_path: Path) -> None
     assert pairs == seeds | rates | {("width × 2", 0, 11, 11.0), ("gain 0.1", 0, None, 7.0)}
     assert set(moves["measure"]) == {"a"}
     assert fragility(moves)["reason"][0] == "3 networks were changed, fewer than 8"
+    assert len(moves_of(networks, None, ["a"])) == len(moves) - 1
+
+
+def test_shipped_measures_move_as_their_definition_has_it() -> None:
+    """A gain moves no normalised margin, and the length of training by more than a seed does."""
+    names = ["margins.normalised", "action.length", "norms.distance"]
+    results = fragile_measures("shipped", zoo="standard", measures=names)
+    moved = {(r["measure"], r["change"]): r["moved"] for r in results.table.to_dicts()}
+    assert moved["margins.normalised", "gain 10"] < 1e-4  # measured in float32 before, in float64 after
+    assert moved["action.length", "gain 0.1"] > moved["action.length", "seed"] > 0
+    assert moved["norms.distance", "width × 2"] > 0
+    with pytest.raises(DataError, match="no network has the measure 'nothing'"):
+        fragile_measures("shipped", measures=["nothing"])
 
 
 def _pretended(spec: NetworkSpec, *, reached: bool) -> TrainedNetwork:
