@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from memspace.claims.effects import ANGLE, PLAIN, REDUCTION, LeastEffect, ShareEffect, StudentEffect, mean_of
+from memspace.claims.effects import ANGLE, PLAIN, PORTION, REDUCTION, LeastEffect, ShareEffect, StudentEffect, mean_of
 from memspace.value import Absent
 
 SCALES = [ANGLE, PLAIN, REDUCTION]
@@ -89,6 +89,21 @@ def test_shares_are_added_up_and_parts_are_averaged() -> None:
     two = [LeastEffect({"a": StudentEffect(v, 0.1, 9, 10), "b": StudentEffect(1.0, 0.1, 9, 10)}) for v in (0.1, 0.3)]
     assert mean_of(two).value == pytest.approx(0.2)
     assert mean_of(two).least == "a"
+
+
+def test_a_family_in_which_every_try_came_out_is_averaged_with_the_others() -> None:
+    others = [StudentEffect(0.9, 0.05, 4, 5, PORTION), StudentEffect(0.7, 0.05, 4, 5, PORTION)]
+    mean = mean_of([ShareEffect(5, 5), *others])
+    assert isinstance(mean, StudentEffect)
+    assert mean.n == 15
+    assert mean.value == pytest.approx((1 + 0.9 + 0.7) / 3)
+    assert mean.error > math.hypot(0.05, 0.05) / 3  # five of five leave a doubt of their own
+    low, high = mean.ends() or (math.nan, math.nan)
+    assert 0.7 < low < mean.value < high <= 1
+
+
+def test_an_interval_of_a_share_stays_between_0_and_1() -> None:
+    assert StudentEffect(0.967, 0.04, 4, 5, PORTION).ends() == (pytest.approx(0.967 - 0.04 * 2.776, abs=1e-3), 1.0)
 
 
 def test_what_is_absent_is_left_out_and_said() -> None:

@@ -12,7 +12,18 @@ from scipy import stats
 from memspace import intervals
 from memspace.value import Absent, Value
 
-__all__ = ["ANGLE", "PLAIN", "REDUCTION", "Effect", "LeastEffect", "Scale", "ShareEffect", "StudentEffect", "mean_of"]
+__all__ = [
+    "ANGLE",
+    "PLAIN",
+    "PORTION",
+    "REDUCTION",
+    "Effect",
+    "LeastEffect",
+    "Scale",
+    "ShareEffect",
+    "StudentEffect",
+    "mean_of",
+]
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,8 @@ def _from_angle(angle: float) -> float:
 
 
 PLAIN = Scale("plain", lambda v: v, lambda v: v, lambda v: 1.0)
+# Of shares of pairs that units have in common: normal as they are, and nothing lies beyond 0 and 1.
+PORTION = Scale("plain, from 0 to 1", lambda v: v, lambda v: min(1.0, max(0.0, v)), lambda v: 1.0)
 # Of correlations and differences of two shares: their variance is near (1 − v²)/n.
 ANGLE = Scale("angle", _angle, _from_angle, lambda v: 1 / math.sqrt(max(1e-12, 1 - v * v)))
 # Of the share by which a positive number falls, 1 − a/b: on it the logarithm of the ratio, downwards.
@@ -241,7 +254,8 @@ class LeastEffect(Effect):
 def mean_of(effects: Sequence[Effect | Absent]) -> Effect | Absent:
     """Average effects of separate groups of units, each counted alike: the groups are those of interest, not a sample.
 
-    Shares are added up instead, try by try; of least effects the parts are averaged.
+    Shares are added up instead, try by try; of least effects the parts are averaged. Where some are shares and others
+    are not, a share has the spread of its posterior under Jeffreys' prior, which is not zero where all tries came out.
 
     Args:
         effects: of one kind; absent ones are left out.
@@ -255,14 +269,21 @@ def mean_of(effects: Sequence[Effect | Absent]) -> Effect | Absent:
     left = len(effects) - len(present)
     note = f"without {left} of {len(effects)} families, where it could not be measured" if left else ""
     shares = [e for e in present if isinstance(e, ShareEffect)]
-    if shares:
+    if len(shares) == len(present):
         return ShareEffect(sum(e.hits for e in shares), sum(e.n for e in shares), note)
     least = [e for e in present if isinstance(e, LeastEffect)]
     if least:
         names = [name for name in least[0].parts if all(name in e.parts for e in least)]
         parts = {name: mean_of([e.parts[name] for e in least]) for name in names}
         return LeastEffect({k: p for k, p in parts.items() if not isinstance(p, Absent)}, note)
-    return _mean_of_students([e for e in present if isinstance(e, StudentEffect)], note)
+    students = [_student_of(e) if isinstance(e, ShareEffect) else e for e in present]
+    return _mean_of_students([e for e in students if isinstance(e, StudentEffect)], note)
+
+
+def _student_of(share: ShareEffect) -> StudentEffect:
+    """A share as an estimate with an error, for a mean with estimates that have one."""
+    spread = float(stats.beta.std(share.hits + 0.5, share.n - share.hits + 0.5))
+    return StudentEffect(share.value, spread, share.n - 1, share.n, PORTION)
 
 
 def _mean_of_students(effects: Sequence[StudentEffect], note: str) -> StudentEffect:

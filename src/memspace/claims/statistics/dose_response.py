@@ -10,7 +10,7 @@ import numpy as np
 
 from memspace.arguments import check_fields
 from memspace.auditing.results import Figure, Series
-from memspace.claims.effects import Effect, ShareEffect
+from memspace.claims.effects import PORTION, Effect, ShareEffect
 from memspace.claims.evidence import Evidence, averaged
 from memspace.claims.sampling import Codes, Floats, Sampling, codes_of, complete, numbers, ratio
 from memspace.claims.statistic import statistic
@@ -106,7 +106,7 @@ def _share(ordered: Floats, pairs: Floats, units: Codes, sampling: Sampling) -> 
     if ordered.sum() in (0.0, pairs.sum()):
         of_unit = np.bincount(units, pairs, minlength=count) > 0
         return ShareEffect(int(of_unit.sum()) if ordered.sum() else 0, int(of_unit.sum()))
-    return sampling.bootstrap(units, lambda weights: ratio(weights @ ordered, weights @ pairs))
+    return sampling.bootstrap(units, lambda weights: ratio(weights @ ordered, weights @ pairs), PORTION)
 
 
 def _figure(rows: pl.DataFrame, measure: str, a: DoseResponse, sampling: Sampling) -> Figure:
