@@ -40,7 +40,9 @@ class FactorAngles:
 
 
 def ordered_factors(factors: Factors) -> list[int]:
-    """List the factors with more than three levels; fewer are taken as kinds without an order, which have no direction.
+    """List the factors that have an order; kinds without one have no direction.
+
+    Where the order is not said, factors of more than three levels are taken to have one.
 
     Args:
         factors: of the inputs.
@@ -48,6 +50,8 @@ def ordered_factors(factors: Factors) -> list[int]:
     Returns:
         positions of the factors.
     """
+    if factors.ordered is not None:
+        return [k for k, name in enumerate(factors.names) if name in factors.ordered]
     return [k for k, s in enumerate(factors.sizes) if s > 3]
 
 

@@ -25,6 +25,7 @@ class Factors:
         inputs: (M, ...) the inputs themselves.
         sizes: number of levels of each factor.
         render: (levels (B, K) float) -> inputs (B, ...); where given, directions along a factor can be differenced.
+        ordered: names of the factors whose levels lie on a line or a circle; None: those of more than three levels.
 
     Raises:
         DataError: the parts do not fit one another, or a level is no whole number.
@@ -35,6 +36,7 @@ class Factors:
     inputs: Tensor
     sizes: tuple[int, ...]
     render: Callable[[Tensor], Tensor] | None = None
+    ordered: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -53,8 +55,16 @@ class Factors:
                 remedy="give the levels of every input, in the order of the inputs",
             )
         _check_levels(values, names, sizes)
+        ordered = None if self.ordered is None else tuple(self.ordered)
+        if ordered is not None and not set(ordered) <= set(names):
+            raise DataError(
+                f"the ordered factors {ordered} are not all among {names}",
+                where="Factors",
+                remedy="name factors as names does",
+            )
         for name, value in (("values", values.long()), ("inputs", inputs), ("names", names), ("sizes", sizes)):
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "ordered", ordered)
 
 
 def _numbers(value: object, name: str) -> Tensor:

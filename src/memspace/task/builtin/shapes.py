@@ -1,8 +1,6 @@
-"""Rendered shapes with five known factors (those of dSprites), drawn with soft edges so that factors have slopes."""
+"""A small network that names rendered shapes of five known factors, in the world of shapes."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -15,45 +13,13 @@ from memspace.task.builtin.trained import Ingredients, trained_task
 from memspace.task.factors import Factors
 from memspace.task.recipe import Recipe
 from memspace.task.task import Task
+from memspace.task.worlds.shapes import NAMES, SIZES, render
 
 __all__ = ["NAMES", "SIZES", "render", "shapes"]
 
-NAMES = ("shape", "scale", "orientation", "x", "y")
-SIZES = (3, 4, 8, 8, 8)
 KINDS = ("square", "ellipse", "heart")
 DESCRIBED = 2000  # images whose factors come with the task
-_SIDE = 32
 RECIPE = Recipe(epochs=12, batch=128, rate=2e-3, decay=1e-4)
-
-
-def render(levels: Tensor) -> Tensor:
-    """Draw images from factor levels, continuous in all but the shape.
-
-    Orientation covers a quarter turn, so that no two levels of any shape look alike.
-
-    Args:
-        levels: (B, 5) shape, scale, orientation, x and y.
-
-    Returns:
-        (B, 1, 32, 32) in [0, 1].
-    """
-    levels = levels.to(torch.float64)
-    size = 4.0 + 1.2 * levels[:, 1]
-    angle = levels[:, 2] * (math.pi / 2 / SIZES[2])
-    cx, cy = (8.0 + levels[:, k] * (16.0 / (SIZES[k] - 1)) for k in (3, 4))
-    axis = torch.arange(_SIDE, dtype=torch.float64) + 0.5
-    py, px = torch.meshgrid(axis, axis, indexing="ij")
-    dx, dy = px[None] - cx[:, None, None], py[None] - cy[:, None, None]
-    c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    u, v = (c * dx + s * dy) / size[:, None, None], (-s * dx + c * dy) / size[:, None, None]
-    square = 0.8 - torch.maximum(u.abs(), v.abs())
-    ellipse = 1.0 - torch.sqrt(u**2 + (1.8 * v) ** 2 + 1e-12)
-    w = -v + 0.15
-    heart = 0.35 * (1.0 - ((u**2 + w**2 - 0.7) * torch.sqrt(u**2 + w**2 + 0.05) * 1.6 - u**2 * w * 1.4 + 0.55))
-    inside = torch.stack([square, ellipse, heart])
-    kind = levels[:, 0].round().long().clamp(0, 2)
-    chosen = inside[kind, torch.arange(len(levels))]
-    return torch.sigmoid(chosen * size[:, None, None] * 2.5).unsqueeze(1).float()
 
 
 def _network() -> nn.Module:
