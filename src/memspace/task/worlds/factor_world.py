@@ -179,7 +179,7 @@ class FactorWorld:
         """
         exact = self._checked(levels)
         with torch.no_grad():
-            parts = [self.draw(part).float() for part in exact.split(CHUNK)]
+            parts = [self.draw(part).float() for part in torch.split(exact, CHUNK)]
         return torch.cat(parts) if parts else torch.zeros(0, *self.shape)
 
     def as_factors(self, levels: Tensor) -> Factors:

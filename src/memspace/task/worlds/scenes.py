@@ -226,7 +226,7 @@ def _normal(body: _Body, points: Tensor) -> Tensor:
     with torch.enable_grad():
         at = points.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(body.distance(at).sum(), at)
-    return gradient / gradient.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return torch.nn.functional.normalize(gradient, dim=-1, eps=1e-12)
 
 
 @register_world("scenes")
