@@ -21,7 +21,7 @@ from memspace.measurement import Measurement, Unmeasured
 from memspace.measures.alignment import Codes, Levels, dci, mig, random_cosine, sap
 from memspace.measures.cost import Facts, Stage
 from memspace.measures.declaration import measure, provides
-from memspace.measures.factor_angles import DIRECTIONS, FactorAngles, factor_angles, ordered_factors
+from memspace.measures.factor_angles import FactorAngles
 from memspace.measures.representation import codes_of, read_layer
 from memspace.measures.values import Budget
 from memspace.measures.workspace import Workspace
@@ -97,14 +97,6 @@ class FactorScores:
     parts: Mapping[str, np.ndarray]
     rotated: Mapping[str, np.ndarray]
     n: int
-
-
-@provides()
-def known_factors(task: Task) -> Factors | Absent:
-    """Return the task's factors."""
-    if task.factors is None:
-        return Absent("the generating factors of the inputs are not known", "pass Task(factors=Factors(...))")
-    return task.factors
 
 
 def _codes_cost(facts: Facts) -> Stage | None:
@@ -207,27 +199,6 @@ def one_more(values: np.ndarray) -> tuple[float, float] | None:
     if not math.isfinite(spread):
         return None
     return around(float(values.mean()), spread, len(values) - 1, lower=0.0, upper=1.0)
-
-
-def _angles_cost(facts: Facts) -> Stage | None:
-    if facts.rendered < 2:
-        return None
-    moved = min(DIRECTIONS, facts.described)
-    return Stage("factors moved", moved, 1 + 4 * facts.rendered, 0, 0, "directions of factors")
-
-
-@provides(cost=_angles_cost)
-def angles_of_factors(task: Task, factors: Factors, budget: Budget) -> FactorAngles | Absent:
-    """Move the ordered factors and compute the angles between the changes."""
-    if factors.render is None:
-        return Absent("the inputs cannot be rendered from their factors", "pass Factors(render=...)")
-    if len(ordered_factors(factors)) < 2:
-        reason = "fewer than two factors have an order (more than three levels)"
-        return Absent(reason, "vary at least two graded factors")
-    angles = factor_angles(task, factors, DIRECTIONS, budget.seed + 12, task.layer)
-    if int((torch.isfinite(angles.output) & torch.isfinite(angles.halved)).sum()) < 2:
-        return Absent("the outputs move with fewer than two factors", "vary factors the network sees")
-    return angles
 
 
 Part = Callable[..., Value | Absent | None]

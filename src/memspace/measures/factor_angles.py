@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from memspace.measures.alignment import orthogonality
+from memspace.measures.cost import Facts, Stage
+from memspace.measures.declaration import provides
 from memspace.measures.representation import read_layer
+from memspace.measures.values import Budget
 from memspace.task.factors import Factors
 from memspace.task.task import Task
+from memspace.value import Absent
 
 __all__ = ["DIRECTIONS", "FactorAngles", "factor_angles", "ordered_factors"]
 
@@ -29,6 +33,9 @@ class FactorAngles:
         layer: (M,) in the layer's own coordinates, Euclidean.
         dimension: rank of the output metric.
         width: of the layer.
+        seen: (M, K, D) directions of the ordered factors at the output, in coordinates in which the metric is
+            isotropic: their inner products are g_ab, up to one factor.
+        names: of the ordered factors.
     """
 
     output: Tensor
@@ -37,6 +44,8 @@ class FactorAngles:
     layer: Tensor
     dimension: int
     width: int
+    seen: Tensor
+    names: tuple[str, ...]
 
 
 def ordered_factors(factors: Factors) -> list[int]:
@@ -105,4 +114,35 @@ def factor_angles(task: Task, factors: Factors, count: int, seed: int, layer: st
         orthogonality(at_layer),
         rank,
         at_layer.shape[-1],
+        at_output,
+        tuple(factors.names[k] for k in ordered_factors(factors)),
     )
+
+
+@provides()
+def known_factors(task: Task) -> Factors | Absent:
+    """Return the task's factors."""
+    if task.factors is None:
+        return Absent("the generating factors of the inputs are not known", "pass Task(factors=Factors(...))")
+    return task.factors
+
+
+def _angles_cost(facts: Facts) -> Stage | None:
+    if facts.rendered < 2:
+        return None
+    moved = min(DIRECTIONS, facts.described)
+    return Stage("factors moved", moved, 1 + 4 * facts.rendered, 0, 0, "directions of factors")
+
+
+@provides(cost=_angles_cost)
+def angles_of_factors(task: Task, factors: Factors, budget: Budget) -> FactorAngles | Absent:
+    """Move the ordered factors and compute the angles between the changes."""
+    if factors.render is None:
+        return Absent("the inputs cannot be rendered from their factors", "pass Factors(render=...)")
+    if len(ordered_factors(factors)) < 2:
+        reason = "fewer than two factors have an order (more than three levels)"
+        return Absent(reason, "vary at least two graded factors")
+    angles = factor_angles(task, factors, DIRECTIONS, budget.seed + 12, task.layer)
+    if int((torch.isfinite(angles.output) & torch.isfinite(angles.halved)).sum()) < 2:
+        return Absent("the outputs move with fewer than two factors", "vary factors the network sees")
+    return angles

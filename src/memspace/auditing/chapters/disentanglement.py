@@ -9,6 +9,7 @@ from memspace.auditing.claims import above
 from memspace.auditing.results import Figure, Finding, Series
 from memspace.auditing.thresholds import ALIGNED
 from memspace.measures.disentanglement import FACTOR_MEASURES, FactorScores, LayerCodes
+from memspace.measures.factor_pairs import FACTOR_PAIR_MEASURES
 from memspace.measures.workspace import Measured
 
 __all__ = ["DISENTANGLEMENT"]
@@ -73,7 +74,7 @@ DISENTANGLEMENT = ChapterDeclaration(
     title="Disentanglement",
     question="Does the network separate independent factors?",
     answer=answer,
-    measures=FACTOR_MEASURES,
+    measures=FACTOR_MEASURES + FACTOR_PAIR_MEASURES,
     findings=(single_units,),
     figures=(score_figure,),
 )
