@@ -124,7 +124,7 @@ def encoder_directions(
     moved = differences(read, render, levels, factors, step).mT
     at, change = moved[..., :width], moved[..., width:]
     if full:
-        there, change = there.unflatten(1, (width, width)), change.unflatten(2, (width, width))
+        there, change = (t.reshape(*t.shape[:-1], width, width) for t in (there, change))
     seen = _whitened(at, there, change)
     return FactorDirections(tuple(names[k] for k in factors), seen)
 

@@ -86,7 +86,7 @@ def loops_of_factors(task: Task, factors: Factors, budget: Budget) -> FactorLoop
     for pair in pairs:
         loops = torch.cat([rectangle(factors.values[k].double(), *pair, SIZE, STEPS) for k in chosen])
         fine, rough = (differences(network, factors.render, loops, pair, step) for step in (STEP / 2, STEP))
-        parts = zip(fine.split(4 * STEPS), rough.split(4 * STEPS), strict=True)
+        parts = zip(torch.split(fine, 4 * STEPS), torch.split(rough, 4 * STEPS), strict=True)
         rows += [_angles(a, b, budget.seed + len(rows) + k) for k, (a, b) in enumerate(parts)]
     angles, coarse, null = torch.tensor(rows, dtype=torch.float64).T
     return FactorLoops(angles, coarse, null, chosen.repeat(len(pairs)), len(pairs), layer)
