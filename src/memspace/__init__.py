@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.auditing.settings import AuditSettings as AuditSettings, AuditSettings as Settings
     from memspace.verbs.distil import distil as distil
     from memspace.verbs.fisher import fisher as fisher
+    from memspace.verbs.invariants import Invariants as Invariants, invariants as invariants
     from memspace.verbs.natural_gradient_flow import natural_gradient_flow as natural_gradient_flow
     from memspace.verbs.forget import forget as forget
     from memspace.verbs.reweight import reweight as reweight
@@ -158,6 +159,8 @@ _HOMES = {  # module: its public names, by question
     "passes.space": "ParameterSpace",
     "passes.verify": "verified_space",
     "passes.processes": "across",
+    # What can be read off it: numbers that no rescaling changes
+    "verbs.invariants": "invariants Invariants",
     # How far are two networks apart; what breaks one; what can be cut?
     "verbs.compare": "compare",
     "auditing.compare": "CompareSettings NetworkComparison",

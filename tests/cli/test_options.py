@@ -83,6 +83,7 @@ FILLS = [
     ("depth", "memspace.verbs.depth:depth", ("examples", "lens", "seed")),
     ("duplicates", "memspace.auditing.duplicates:duplicates", ("within", "rate", "seed")),
     ("forget", "memspace.editing.forget:forget", ("damping", "method", "steps", "seed")),
+    ("invariants", "memspace.verbs.invariants:invariants", ("seed",)),
     ("labels", "memspace.verbs.labels:labels", ("folds", "repeats")),
     ("prune", "memspace.verbs.prune:prune", ("keep", "method")),
     ("write", "memspace.editing.write:write", ("damping", "seed")),

@@ -125,6 +125,7 @@ RESULTS = {
     "ExampleWeights": (lambda: memspace.reweight(task(), (X[:5], Y[:5])), {"examples"}),
     "Distilled": (lambda: memspace.distil(linear(), memspace.DistilSettings(1, 2, 3, trials=2)), set()),
     "Depth": (lambda: memspace.depth(task(), blocks=("1", "2"), examples=20, lens="logit"), {"layers"}),
+    "Invariants": (lambda: memspace.invariants(linear(), sampled=False), {"unchanged", "layers"}),
     "TrainingAction": (lambda: memspace.training_action(recorded()), {"checkpoints", "segments"}),
     "Geodesic": (shortest, {"path"}),
     "NetworkComparison": (compared, {"examples"}),

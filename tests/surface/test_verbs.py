@@ -27,6 +27,7 @@ VERBS = (
     "forget",
     "geodesic",
     "influence",
+    "invariants",
     "labels",
     "leave_one_out",
     "natural_gradient_flow",

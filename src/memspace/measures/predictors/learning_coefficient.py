@@ -25,7 +25,7 @@ from memspace.measures.values import Budget
 from memspace.metric.krylov import Operator, lanczos
 from memspace.value import Absent, Value
 
-__all__ = ["Coefficient", "SamplingSettings", "learning_coefficient"]
+__all__ = ["Coefficient", "SamplingSettings", "doubt_of", "learning_coefficient"]
 
 STEP = Limit(1e-12, 3.1)
 DRAWS = Limit(8, 2**31, whole=True)
@@ -256,14 +256,22 @@ def local_learning_coefficient(surface: LossSurface, settings: SamplingSettings,
             surface.how,
         )
     )
-    doubt = _doubt(estimate, settings)
+    doubt = doubt_of(estimate, settings)
     return Value.with_error(
         estimate.value, estimate.error, surface.examples, df=estimate.df, reliable=not doubt, how=how, note=doubt
     )
 
 
-def _doubt(estimate: Coefficient, settings: SamplingSettings) -> str:
-    """Why an estimate should not be trusted; empty where nothing speaks against it."""
+def doubt_of(estimate: Coefficient, settings: SamplingSettings) -> str:
+    """Say why an estimate should not be trusted.
+
+    Args:
+        estimate: with its diagnostics.
+        settings: of the sampling.
+
+    Returns:
+        a clause; empty where nothing speaks against it.
+    """
     if estimate.value + 2 * estimate.error < 0:
         return "the loss falls around the weights: they are no minimum"
     if not estimate.rhat <= AGREE:

@@ -1,0 +1,1 @@
+"""What can be read off a network's geometry: modes of memory, invariants, units that detect concepts."""
