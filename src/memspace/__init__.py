@@ -52,6 +52,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.verbs.distil import distil as distil
     from memspace.verbs.fisher import fisher as fisher
     from memspace.verbs.invariants import Invariants as Invariants, invariants as invariants
+    from memspace.verbs.modes import Modes as Modes, modes as modes
     from memspace.verbs.natural_gradient_flow import natural_gradient_flow as natural_gradient_flow
     from memspace.verbs.forget import forget as forget
     from memspace.verbs.reweight import reweight as reweight
@@ -159,8 +160,9 @@ _HOMES = {  # module: its public names, by question
     "passes.space": "ParameterSpace",
     "passes.verify": "verified_space",
     "passes.processes": "across",
-    # What can be read off it: numbers that no rescaling changes
+    # What can be read off it: numbers that no rescaling changes, modes of memory
     "verbs.invariants": "invariants Invariants",
+    "verbs.modes": "modes Modes",
     # How far are two networks apart; what breaks one; what can be cut?
     "verbs.compare": "compare",
     "auditing.compare": "CompareSettings NetworkComparison",

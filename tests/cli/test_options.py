@@ -85,6 +85,7 @@ FILLS = [
     ("forget", "memspace.editing.forget:forget", ("damping", "method", "steps", "seed")),
     ("invariants", "memspace.verbs.invariants:invariants", ("seed",)),
     ("labels", "memspace.verbs.labels:labels", ("folds", "repeats")),
+    ("modes", "memspace.verbs.modes:modes", ("count", "rows", "seed")),
     ("prune", "memspace.verbs.prune:prune", ("keep", "method")),
     ("write", "memspace.editing.write:write", ("damping", "seed")),
 ]

@@ -126,6 +126,7 @@ RESULTS = {
     "Distilled": (lambda: memspace.distil(linear(), memspace.DistilSettings(1, 2, 3, trials=2)), set()),
     "Depth": (lambda: memspace.depth(task(), blocks=("1", "2"), examples=20, lens="logit"), {"layers"}),
     "Invariants": (lambda: memspace.invariants(linear(), sampled=False), {"unchanged", "layers"}),
+    "Modes": (lambda: memspace.modes(linear(), count=2), {"modes", "examples", "layers", "classes"}),
     "TrainingAction": (lambda: memspace.training_action(recorded()), {"checkpoints", "segments"}),
     "Geodesic": (shortest, {"path"}),
     "NetworkComparison": (compared, {"examples"}),

@@ -30,6 +30,7 @@ VERBS = (
     "invariants",
     "labels",
     "leave_one_out",
+    "modes",
     "natural_gradient_flow",
     "predict_gap",
     "prune",

@@ -202,16 +202,16 @@ def _spectral(sources: _Sources) -> list[tuple[Measurement, str]]:
     if total > 0:
         shares = values[values > 0] / total
         n = sources.metric.plan.of
-        told = n * values
+        learnt = n * values
         rows += [
             ("effective_rank", sources.of_all(math.exp(-float((shares * shares.log()).sum()))), "1",
              "exponential of the entropy of the eigenvalues of ΘFΘ", "roy2007", DIAGONAL),
             ("participation_ratio", sources.of_all(1 / float(shares.square().sum())), "1",
              "(Σλ)²/Σλ² of ΘFΘ", "", DIAGONAL),
-            ("bits", sources.of_all(0.5 * float(torch.log1p(told).sum()) / math.log(2)), "bits",
+            ("bits", sources.of_all(0.5 * float(torch.log1p(learnt).sum()) / math.log(2)), "bits",
              "½ log₂ det(I + N ΘFΘ): log-volume that N examples take from a Gaussian as wide as each weight",
              "mackay1992", DIAGONAL),
-            ("effective_parameters", sources.of_all(float((told / (1 + told)).sum())), "1",
+            ("effective_parameters", sources.of_all(float((learnt / (1 + learnt)).sum())), "1",
              "tr NΘFΘ (I + NΘFΘ)⁻¹: directions that N examples know better than that Gaussian", "mackay1992", DIAGONAL),
         ]  # fmt: skip
     return [(stated(name + key, v, unit, how, source), by) for key, v, unit, how, source, by in rows]
@@ -290,8 +290,8 @@ def _learning(sources: _Sources) -> list[tuple[Measurement, str]]:
         raise UnsupportedLayerError(estimate.reason, where="memspace.invariants", remedy=estimate.remedy)
     doubt = doubt_of(estimate, SAMPLING)
     zeros = int((theta == 0).sum())
-    held = f", {zeros} weights of zero stay" if zeros else ""
-    how = f"R̂ = {estimate.rhat:.2f}, {estimate.size:.0f} independent draws, {surface.how}{held}"
+    fixed = f", {zeros} weights of zero stay" if zeros else ""
+    how = f"R̂ = {estimate.rhat:.2f}, {estimate.size:.0f} independent draws, {surface.how}{fixed}"
     value = Value.with_error(
         estimate.value, estimate.error, surface.examples, df=estimate.df, reliable=not doubt, how=how, note=doubt
     )
