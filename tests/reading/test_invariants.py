@@ -10,6 +10,7 @@ from torch import nn
 
 import memspace
 from memspace import Task
+from memspace.measures.predictors.learning_coefficient import SamplingSettings
 from memspace.metric.fisher import build
 from memspace.passes.space import ParameterSpace
 
@@ -86,7 +87,8 @@ def test_any_rescaling_keeps_the_numbers_of_a_perceptron(seed, scales) -> None:
     same(before, memspace.invariants(task, sampled=False), 83)
 
 
-def test_sampled_numbers_are_the_same_after_a_rescaling_and_agree_after_an_exchange() -> None:
+def test_sampled_numbers_are_the_same_after_a_rescaling_and_agree_after_an_exchange(monkeypatch) -> None:
+    monkeypatch.setattr("memspace.reading.invariants.SAMPLING", SamplingSettings(chains=3, warmup=6, draws=10, leaps=2))
     task = mlp(3)
     names = [f"invariants.{n}" for n in ("learning_coefficient", "curvature_trace", "curvature_top")]
     before = memspace.invariants(task)

@@ -88,7 +88,11 @@ class MemoryModes:
     y: Tensor | None
 
     def measurements(self) -> tuple[Measurement, ...]:
-        """Give trace, and of every group eigenvalue, share of the trace, examples that carry it and stability."""
+        """Give trace, and of every group eigenvalue, share of the trace, examples that carry it and stability.
+
+        Returns:
+            in this order, by group; named after its modes, such as ``modes.1.share`` or ``modes.2-4.share``.
+        """
         n, how = self.plan.n, f"Gram matrix of Fisher rows of {self.plan.words}"
         sampled = "" if self.plan.whole else f"of {self.plan.words}, not of all"
 
