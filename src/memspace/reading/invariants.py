@@ -105,13 +105,13 @@ class _Sources:
     def exact(self) -> bool:
         return self.metric.plan.whole
 
-    def of_all(self, value: float, **words: str) -> Value:
+    def of_all(self, value: float, how: str = "") -> Value:
         """Tell a function of the spectrum: exact on all examples; of a sample it is not that of all."""
         n = self.metric.plan.n
         if self.exact:
-            return Value(value, n, None, **words)
+            return Value(value, n, None, how)
         note = f"of {self.metric.plan.words}: it grows with their number"
-        return Value(value, n, None, reliable=False, note=note, **words)
+        return Value(value, n, None, how, reliable=False, note=note)
 
 
 def read_invariants(

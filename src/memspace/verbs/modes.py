@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +52,7 @@ class Modes(Shown):
         return f"{self.task}: {self.results.chapters[0].answer}"
 
     def _tables(self) -> Mapping[str, Callable[[], Columns]]:
-        return {name: (lambda columns=columns: dict(columns)) for name, columns in self.results.tables.items()}
+        return {name: partial(dict, columns) for name, columns in self.results.tables.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain JSON types.
@@ -197,7 +198,7 @@ def _columns(task: Task, read: MemoryModes) -> dict[str, dict[str, list[Any]]]:
     for k in range(count):
         shares = read.examples[:, k]
         top = shares.argsort(descending=True)[:LISTED]
-        parts = [
+        parts: list[tuple[str, str, list[Any], list[float]]] = [
             ("examples", "train_index", [int(numbers[i]) for i in top], shares[top].tolist()),
             ("layers", "layer", list(read.blocks), read.layers[:, k].tolist()),
         ]
