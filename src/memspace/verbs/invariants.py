@@ -145,7 +145,9 @@ def _answer(numbers: NetworkNumbers) -> str:
     if not rank.reliable:
         text = f"At least {rank.value:,.0f} directions of the weights move predictions"
     if "bits" in values:
-        text += f"; the data narrow the weights by {values['bits'].value:.3g} bits"
+        bits = values["bits"]
+        by = f"{bits.value:.3g} bits" if bits.reliable else f"about {bits.value:.2g} bits (of {bits.n:,} examples read)"
+        text += f"; the data narrow the weights by {by}"
     return f"{text}."
 
 

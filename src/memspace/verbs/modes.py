@@ -123,11 +123,14 @@ def _answer(read: MemoryModes) -> str:
     if not read.groups:
         return "No direction of the weights moves a prediction."
     share = float(read.values.sum()) / read.trace
-    single = sum(g.first == g.last for g in read.groups)
-    return (
-        f"{len(read.values)} modes hold {share:.0%} of tr F; {single} stand alone, the others form "
-        f"{len(read.groups) - single} groups whose eigenvalues are not told apart."
-    )
+    alone = [g.name for g in read.groups if g.first == g.last]
+    together = [g.name for g in read.groups if g.first != g.last]
+    text = f"{len(read.values)} modes hold {share:.0%} of tr F"
+    if alone:
+        text += f"; told apart: {', '.join(alone)}"
+    if together:
+        text += f"; not told apart inside of: {', '.join(together)}"
+    return f"{text}."
 
 
 def _share_figure(read: MemoryModes) -> Figure:
