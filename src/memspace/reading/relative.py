@@ -131,7 +131,8 @@ def _singular(rows: Tensor) -> Tensor:
     if not rows.numel():
         return rows.new_zeros(0)
     tall = rows if len(rows) > rows.shape[1] else rows.t()
-    return torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R)
+    values: Tensor = torch.linalg.svdvals(torch.linalg.qr(tall, mode="r").R)
+    return values
 
 
 def read_relative(task: Task, space: ParameterSpace, plan: RowPlan, progress: Progress | None = None) -> RelativeMetric:
