@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from memspace.errors import TaskError
 from memspace.measures import disentanglement
 from memspace.measures import factor_angles as factor_angles_module
-from memspace.measures.alignment import dci, mig, random_cosine, sap
+from memspace.measures.alignment import random_cosine
 from memspace.measures.disentanglement import Disentanglement, disentangle
 from memspace.measures.factor_angles import factor_angles
 from memspace.measures.representation import representation
+from memspace.measures.scores.dci import dci
+from memspace.measures.scores.mig import mig
+from memspace.measures.scores.sap import sap
 from memspace.progress import Silent
 from memspace.task.factors import Factors
 from memspace.task.likelihood import Categorical, Gaussian

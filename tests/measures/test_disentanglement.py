@@ -8,8 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memspace.measures.alignment import dci, mig, orthogonality, sap
-from memspace.measures.disentanglement import one_more
+from memspace.measures.alignment import orthogonality
+from memspace.measures.scores.dci import dci
+from memspace.measures.scores.mig import mig
+from memspace.measures.scores.repeated import one_more
+from memspace.measures.scores.sap import sap
 
 SIZES = (4, 5, 6)
 

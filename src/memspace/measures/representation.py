@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.errors import TaskError
-from memspace.measures.alignment import Codes
+from memspace.measures.scores.score import Codes
 from memspace.task.checks import evaluating
 from memspace.task.data import call_model, move
 from memspace.task.task import Task

@@ -8,8 +8,9 @@ from memspace.auditing.chapter import ChapterDeclaration
 from memspace.auditing.claims import above
 from memspace.auditing.results import Figure, Finding, Series
 from memspace.auditing.thresholds import ALIGNED
-from memspace.measures.disentanglement import FACTOR_MEASURES, FactorScores, LayerCodes
+from memspace.measures.disentanglement import FACTOR_MEASURES, LayerCodes
 from memspace.measures.factor_pairs import FACTOR_PAIR_MEASURES
+from memspace.measures.scores.repeated import RepeatedScores
 from memspace.measures.workspace import Measured
 
 __all__ = ["DISENTANGLEMENT"]
@@ -18,13 +19,13 @@ MIG, NULL = "disentanglement.mig", "disentanglement.mig.null"
 DRAWN = ("mig", "dci", "sap")
 
 
-def answer(scores: FactorScores, codes: LayerCodes) -> str:
+def answer(scores: RepeatedScores, codes: LayerCodes) -> str:
     """Say how far factors lie along single units, against a random rotation."""
     rotated = float(scores.rotated["mig"].mean())
     return f"Scores of {codes.layer} ({codes.words}): MIG {scores.value['mig']:.2f} (rotated {rotated:.2f})."
 
 
-def single_units(scores: FactorScores, measured: Measured) -> Finding | None:
+def single_units(scores: RepeatedScores, measured: Measured) -> Finding | None:
     """Say whether units can be read one by one."""
     if MIG not in measured or NULL not in measured:
         return None
@@ -52,7 +53,7 @@ def single_units(scores: FactorScores, measured: Measured) -> Finding | None:
     )
 
 
-def score_figure(scores: FactorScores) -> Figure:
+def score_figure(scores: RepeatedScores) -> Figure:
     """Draw each score next to that of random rotations."""
     names = [key.upper() for key in DRAWN]
     rotated = [float(scores.rotated[key].mean()) for key in DRAWN]

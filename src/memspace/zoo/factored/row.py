@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from memspace.measures.declaration import MeasureDeclaration, declaration_of
-from memspace.measures.disentanglement import FACTOR_MEASURES, FactorScores, LayerCodes, score_codes
+from memspace.measures.disentanglement import FACTOR_MEASURES, LayerCodes, score_codes
 from memspace.measures.input_measures import INPUT_MEASURES
 from memspace.measures.input_study import InputStudy, probed_inputs
+from memspace.measures.scores.repeated import RepeatedScores
 from memspace.measures.values import Budget
 from memspace.measures.workspace import Workspace
 from memspace.passes.outputs import outputs
@@ -112,7 +113,7 @@ def _scores(values: Mapping[Any, Any]) -> dict[Any, object]:
     """Codes and their scores by the methods of ``MEASURED``; without nulls, which would take as long again."""
     codes = Workspace(values).get(LayerCodes)
     scores = codes if isinstance(codes, Absent) else score_codes(codes, values[Budget], METHODS, rotations=0)
-    return {LayerCodes: codes, FactorScores: scores}
+    return {LayerCodes: codes, RepeatedScores: scores}
 
 
 def _columns(column: str, value: float, interval: tuple[float, float] | None, n: int) -> dict[str, Any]:

@@ -1,0 +1,15 @@
+"""Disentanglement: scores of codes, ``python -m benchmarks.disentanglement [--check] [--only NAME] [--small]``.
+
+Each part is a module ``benchmarks/disentanglement_NAME.py`` with ``rows(arguments) -> list[Row]``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.parts import run
+
+ORDER = ("scores",)
+
+if __name__ == "__main__":
+    sys.exit(run("disentanglement", ORDER, __doc__))

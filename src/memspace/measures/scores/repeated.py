@@ -1,0 +1,166 @@
+"""Scores of the same codes again: without parts of the samples for their error, after rotations for their null."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from memspace.intervals import around
+from memspace.measures.scores.score import Codes, Levels, Number, Score, ScoreSettings
+from memspace.value import Value
+
+__all__ = ["RepeatedScores", "one_more", "repeat_scores", "rotations"]
+
+FOLDS = 5
+FEWEST = 100  # rows: below, a bin of MIG's histograms has fewer than five and a held-out half is too small
+Track = Callable[[Sequence[Callable[[], dict[str, float]]], str, int], Iterable[Callable[[], dict[str, float]]]]
+
+
+@dataclass(frozen=True)
+class RepeatedScores:
+    """Numbers of scores by name.
+
+    Args:
+        value: of all rows.
+        parts: (F,) of the rows without each of F parts.
+        rotated: (R,) after each of R random rotations.
+        n: rows.
+    """
+
+    value: Mapping[str, float]
+    parts: Mapping[str, Codes]
+    rotated: Mapping[str, Codes]
+    n: int
+
+    def measured(self, name: str, number: Number, how: str = "") -> Value:
+        """Give a number with its interval: delete-a-part jackknife, by Student's t.
+
+        Args:
+            name: of the number.
+            number: what it is.
+            how: particulars of the codes, for people.
+
+        Returns:
+            The value; not reliable where rows are few, no code is informative, or the parts show no spread.
+        """
+        value, parts = self.value[name], self.parts[name]
+        error = math.sqrt((len(parts) - 1) / len(parts) * float(((parts - parts.mean()) ** 2).sum()))
+        finite = math.isfinite(value + error)
+        ends = around(value, error, len(parts) - 1, lower=number.lower, upper=number.upper) if finite else None
+        doubt = _doubt(value + error, self.n)
+        return Value(value, self.n, ends, how=how, reliable=not doubt, note=doubt)
+
+    def null(self, name: str, number: Number) -> Value:
+        """Give the number of rotated codes, with the interval of one more rotation.
+
+        Args:
+            name: of the number.
+            number: what it is.
+
+        Returns:
+            The mean over rotations.
+        """
+        values = self.rotated[name]
+        ends = one_more(values, number.lower, number.upper)
+        return Value(float(values.mean()), self.n, ends, reliable=ends is not None and self.n >= FEWEST)
+
+    def chance(self, name: str) -> float:
+        """Compute how probable so large a number is if the units are no better than a random rotation of them.
+
+        Args:
+            name: of the number.
+
+        Returns:
+            (1 + rotations that reach it)/(1 + R), NaN where a number is missing: exact for codes that are themselves
+            rotated at random.
+        """
+        value, rotated = self.value[name], self.rotated[name]
+        if not (math.isfinite(value) and np.isfinite(rotated).all()):
+            return math.nan
+        return float(1 + (rotated >= value).sum()) / (1 + len(rotated))
+
+
+def repeat_scores(
+    z: Codes,
+    v: Levels,
+    scores: Sequence[Score],
+    settings: ScoreSettings,
+    *,
+    folds: int = FOLDS,
+    turns: Sequence[Codes] = (),
+    track: Track | None = None,
+) -> RepeatedScores:
+    """Score codes, parts of the rows, and rotated codes.
+
+    Args:
+        z: (M, d) codes, in random order.
+        v: (M, K) levels of the factors.
+        scores: which ones.
+        settings: of the scores.
+        folds: parts that the rows are divided into.
+        turns: (d, d) rotations.
+        track: reports progress over the jobs, with a title and their number.
+
+    Returns:
+        The numbers of all scores.
+    """
+    fold = np.arange(len(z)) % folds
+    tables = [(z, v), *((z[fold != f], v[fold != f]) for f in range(folds)), *((z @ q, v) for q in turns)]
+    jobs = [lambda t=t: _numbers(*t, scores, settings) for t in tables]  # type: ignore[misc]
+    tracked = track(jobs, "disentanglement scores", len(jobs)) if track else jobs
+    whole, *others = [job() for job in tracked]
+    columns = [{name: np.array([o[name] for o in part]) for name in whole} for part in (others[:folds], others[folds:])]
+    return RepeatedScores(whole, *columns, len(z))
+
+
+def rotations(width: int, count: int, seed: int) -> list[Codes]:
+    """Draw orthogonal matrices, uniformly by Haar's measure.
+
+    Args:
+        width: d.
+        count: how many.
+        seed: of the draws.
+
+    Returns:
+        (d, d) each.
+    """
+    generator = np.random.default_rng(seed)
+    turns = []
+    for _ in range(count):
+        q, r = np.linalg.qr(generator.standard_normal((width, width)))
+        turns.append(q * np.sign(np.diag(r)))
+    return turns
+
+
+def one_more(values: Codes, lower: float = 0.0, upper: float = 1.0) -> tuple[float, float] | None:
+    """Predict where one more draw of a score falls in 95 of 100 cases, from a few draws.
+
+    Args:
+        values: (R,) draws.
+        lower: the least the score can be.
+        upper: the most it can be.
+
+    Returns:
+        the interval, by Student's t; None where the spread is unknown.
+    """
+    if len(values) < 2:
+        return None
+    # The mean of so few has an error of its own: √(1 + 1/n) times the spread, by Student's t.
+    spread = float(values.std(ddof=1)) * math.sqrt(1 + 1 / len(values))
+    if not math.isfinite(spread):
+        return None
+    return around(float(values.mean()), spread, len(values) - 1, lower=lower, upper=upper)
+
+
+def _numbers(z: Codes, v: Levels, scores: Sequence[Score], settings: ScoreSettings) -> dict[str, float]:
+    return {name: number for s in scores for name, number in s.compute(z, v, settings).items()}
+
+
+def _doubt(score: float, n: int) -> str:
+    """Why a score is not reliable; empty where it is."""
+    if not math.isfinite(score):
+        return "no code is informative about any factor"
+    return "" if n >= FEWEST else f"made of {n} inputs; {FEWEST} or more are needed"
