@@ -34,7 +34,7 @@ def constructed(kind: str, v: Levels, seed: int) -> Codes:
     if kind == "perfect":
         return exact
     if kind == "rotated":
-        return exact @ haar(v.shape[1], seed)
+        return standardised(exact @ haar(v.shape[1], seed))
     if kind == "duplicated":
         return np.concatenate([exact, exact], 1)
     if kind == "missing":  # nothing tells of the first factor

@@ -181,7 +181,7 @@ def test_a_factor_of_one_level_says_nothing() -> None:
     assert mig(z, v) > 0.95
     assert dci(z, v)[1] == pytest.approx(1, abs=0.02)
     assert dci(rng.standard_normal((600, 3)), v)[1] < 0.2
-    assert sap(z, v) > 0.2
+    assert sap(z, v) > 0.15
     still = v[:, [1]]
     assert all(math.isnan(x) for x in (mig(z, still), sap(z, still), *dci(z, still)))
 

@@ -55,7 +55,8 @@ def steadiest_unit(batches: Codes, variance: Codes) -> Levels:
     Returns:
         (n,) units.
     """
-    return np.argmin(batches.var(1, ddof=1) / variance, 1)
+    steadiest: Levels = np.argmin(batches.var(1, ddof=1) / variance, 1)
+    return steadiest
 
 
 def majority_accuracy(training: Levels, judging: Levels) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -109,11 +110,11 @@ def repeat_scores(
     """
     fold = np.arange(len(z)) % folds
     tables = [(z, v), *((z[fold != f], v[fold != f]) for f in range(folds)), *((z @ q, v) for q in turns)]
-    jobs = [lambda t=t: _numbers(*t, scores, settings) for t in tables]  # type: ignore[misc]
+    jobs = [partial(_numbers, codes, levels, scores, settings) for codes, levels in tables]
     tracked = track(jobs, "disentanglement scores", len(jobs)) if track else jobs
     whole, *others = [job() for job in tracked]
-    columns = [{name: np.array([o[name] for o in part]) for name in whole} for part in (others[:folds], others[folds:])]
-    return RepeatedScores(whole, *columns, len(z))
+    parts, rotated = others[:folds], others[folds:]
+    return RepeatedScores(whole, _columns(whole, parts), _columns(whole, rotated), len(z))
 
 
 def rotations(width: int, count: int, seed: int) -> list[Codes]:
@@ -157,6 +158,10 @@ def one_more(values: Codes, lower: float = 0.0, upper: float = 1.0) -> tuple[flo
 
 def _numbers(z: Codes, v: Levels, scores: Sequence[Score], settings: ScoreSettings) -> dict[str, float]:
     return {name: number for s in scores for name, number in s.compute(z, v, settings).items()}
+
+
+def _columns(names: Iterable[str], numbers: Sequence[Mapping[str, float]]) -> dict[str, Codes]:
+    return {name: np.array([n[name] for n in numbers]) for name in names}
 
 
 def _doubt(score: float, n: int) -> str:
