@@ -37,7 +37,9 @@ class RepeatedScores:
     n: int
 
     def measured(self, name: str, number: Number, how: str = "") -> Value:
-        """Give a number with its interval: delete-a-part jackknife, by Student's t.
+        """Give a number with its interval: delete-a-part jackknife, by Student's t, with an error of one row or more.
+
+        The interval is of the mean of the number over samples of this size: the bias of an estimator stays in it.
 
         Args:
             name: of the number.
@@ -45,10 +47,11 @@ class RepeatedScores:
             how: particulars of the codes, for people.
 
         Returns:
-            The value; not reliable where rows are few, no code is informative, or the parts show no spread.
+            The value; not reliable where rows are few or no code is informative.
         """
         value, parts = self.value[name], self.parts[name]
         error = math.sqrt((len(parts) - 1) / len(parts) * float(((parts - parts.mean()) ** 2).sum()))
+        error = max(error, 1 / self.n)  # parts without an error among few rows do not show that errors are impossible
         finite = math.isfinite(value + error)
         ends = around(value, error, len(parts) - 1, lower=number.lower, upper=number.upper) if finite else None
         doubt = _doubt(value + error, self.n)

@@ -47,7 +47,7 @@ def single_neuron(z: Codes, v: Levels, settings: ScoreSettings | None = None) ->
 
 
 def matched_units(z: Codes, v: Levels, bins: int = 20) -> dict[int, int]:
-    """Match factors and units one to one by the largest sum of mutual information (the Hungarian method).
+    """Pair factors and units one to one by the largest sum of mutual information (the Hungarian method).
 
     Args:
         z: (M, d) codes.
