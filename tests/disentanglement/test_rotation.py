@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from memspace.measures.alignment import dci
 from memspace.measures.rotation import (
     aligned_dci,
     aligned_rotation,
     rotated_encoder,
     rotation_intervention,
 )
+from memspace.measures.scores.dci import dci
+from memspace.measures.scores.score import ScoreSettings
 
 NAMES, SIZES = ("a", "b", "c"), (4, 3, 5)
 
@@ -67,7 +68,7 @@ def test_an_aligned_dci_recovers_a_rotated_code(seed: int) -> None:
     v = levels(1200, seed).numpy().astype(np.int64)
     z = (v - v.mean(0)) / v.std(0)
     z = np.concatenate([z, 0.5 * np.random.default_rng(seed).standard_normal((len(z), 1))], 1)
-    straight = dci(z[1::2], v[1::2], seed)[0]
+    straight = dci(z[1::2], v[1::2], ScoreSettings(seed=seed))[0]
     got = aligned_dci(z @ rotation(seed + 5, 4), v, seed)
     assert got.unrotated < 0.7 * straight
     assert got.disentanglement > 0.9 * straight

@@ -21,9 +21,11 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from memspace.geometry.factor_loop import STEP, Render, read_at
-from memspace.measures.alignment import Codes, Levels, dci, mig, sap
-from memspace.measures.disentanglement import one_more
 from memspace.measures.factor_metric import Encoder, cosines, encoder_directions
+from memspace.measures.scores.dci import dci
+from memspace.measures.scores.repeated import one_more
+from memspace.measures.scores.repeated import rotations as rotations_of
+from memspace.measures.scores.score import Codes, Levels, ScoreSettings, scores_named
 from memspace.value import Value
 
 __all__ = [
@@ -79,16 +81,6 @@ def rotated_encoder(encoder: Encoder, rotation: Tensor) -> Encoder:
     return rotated
 
 
-def _rotations(width: int, count: int, seed: int) -> list[Codes]:
-    """Uniform on O(d)."""
-    generator = np.random.default_rng(seed)
-    out = []
-    for _ in range(count):
-        q, r = np.linalg.qr(generator.standard_normal((width, width)))
-        out.append(q * np.sign(np.diag(r)))
-    return out
-
-
 def rotation_intervention(
     encoder: Encoder,
     render: Render,
@@ -140,7 +132,8 @@ def rotation_intervention(
 
 
 def _scores(z: Codes, v: Levels, seed: int) -> dict[str, float]:
-    return {"mig": mig(z, v), "dci": dci(z, v, seed)[0], "sap": sap(z, v, seed)}
+    settings = ScoreSettings(seed=seed)
+    return {s.name: s.compute(z, v, settings)[s.name] for s in scores_named(SCORES)}
 
 
 @dataclass(frozen=True)
@@ -180,7 +173,8 @@ def aligned_dci(z: Codes, v: Levels, seed: int = 0) -> AlignedDci:
     """
     rotation = aligned_rotation(z[::2], v[::2], seed)
     rest, levels = z[1::2], v[1::2]
-    best, plain = dci(rest @ rotation, levels, seed), dci(rest, levels, seed)
+    settings = ScoreSettings(seed=seed)
+    best, plain = dci(rest @ rotation, levels, settings), dci(rest, levels, settings)
     return AlignedDci(rotation, *best, plain[0], len(rest))
 
 
