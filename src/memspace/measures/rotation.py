@@ -116,7 +116,7 @@ def rotation_intervention(
     before = cosines(encoder_directions(encoder, render, levels, names, factors, step).metric)
     scores: dict[str, list[float]] = {name: [] for name in SCORES}
     change = 0.0
-    for q in _rotations(width, rotations, seed):
+    for q in rotations_of(width, rotations, seed):
         turned = rotated_encoder(encoder, torch.from_numpy(q))
         after = cosines(encoder_directions(turned, render, levels, names, factors, step).metric)
         change = max(change, float((after - before).nan_to_num().abs().max()))
@@ -198,7 +198,7 @@ def aligned_rotation(z: Codes, v: Levels, seed: int = 0) -> Codes:
     total = z.T @ z / len(z)
     between = np.stack([_between(z, column) for column in v.T])
     width = z.shape[1]
-    starts = [np.eye(width), *_rotations(width, RANDOM_STARTS, seed)]
+    starts = [np.eye(width), *rotations_of(width, RANDOM_STARTS, seed)]
     starts += [q for q in (_independent(z, seed), _by_factor(between, total)) if q is not None]
     return max((_climbed(q, between, total) for q in starts), key=lambda q: _objective(q, between, total))
 
