@@ -42,7 +42,8 @@ def test_type_checkers_see_the_same_names_in_the_same_modules():
     seen = {alias.asname: (node.module, alias.name) for node in imports for alias in node.names}
     assert seen.keys() == set(memspace.__all__) - {"__version__"}
     for name, (module, own) in seen.items():
-        assert getattr(sys.modules[module], own) is getattr(memspace, name)
+        public = getattr(memspace, name)  # imports its module
+        assert getattr(sys.modules[module], own) is public
 
 
 def test_importing_the_package_does_not_import_torch():

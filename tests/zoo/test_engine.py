@@ -23,7 +23,7 @@ from memspace.zoo.store import ZooStore
 from tests.zoo.declared import SLOW, TINY
 from tests.zoo.marked_pieces import FailingPiece, MarkedPiece
 
-PROMPT = 60.0  # seconds on a busy machine; the pieces that run would take hours
+PROMPT = 120.0  # seconds on a busy machine; the pieces that run would take hours
 
 
 def kill_who_writes(marks: Path, name: str) -> threading.Thread:

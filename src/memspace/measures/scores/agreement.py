@@ -12,13 +12,13 @@ from scipy.stats import spearmanr
 from memspace.intervals import margin
 from memspace.measures.scores.score import Codes, Levels
 
-__all__ = ["Agreement", "agreement"]
+__all__ = ["ScoreAgreement", "agreement"]
 
 FEWEST = 4  # models: the error of a rank correlation has n − 3 below
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ScoreAgreement:
     """Rank correlations between scores over models.
 
     Args:
@@ -49,7 +49,7 @@ class Agreement:
         return float(self.matrix[i, j]), float(self.low[i, j]), float(self.high[i, j])
 
 
-def agreement(table: Mapping[str, Sequence[float]]) -> Agreement:
+def agreement(table: Mapping[str, Sequence[float]]) -> ScoreAgreement:
     """Compute the rank correlation of every two scores over a set of models, as Locatello et al. 2019 did.
 
     Intervals are by Fisher's transformation with the error √((1 + ρ²/2)/(n − 3)) of Bonett & Wright 2000.
@@ -71,7 +71,7 @@ def agreement(table: Mapping[str, Sequence[float]]) -> Agreement:
             rho, ends = _rank_correlation(first[both], second[both])
             for place in ((i, j), (j, i)):
                 matrix[place], (low[place], high[place]) = rho, ends
-    return Agreement(names, matrix, low, high, models)
+    return ScoreAgreement(names, matrix, low, high, models)
 
 
 def _rank_correlation(first: Codes, second: Codes) -> tuple[float, tuple[float, float]]:
