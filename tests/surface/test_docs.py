@@ -10,7 +10,8 @@ import memspace
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-DEEP = ("memspace.integrations", "memspace.testing")  # what is documented to be imported from below the top
+# What is documented to be imported from below the top.
+DEEP = ("memspace.integrations", "memspace.testing", "memspace.task.worlds")
 EXTENDING = "extending.md"  # extensions import from the modules they extend; its examples are run
 
 
