@@ -58,6 +58,13 @@ def test_shipped_tables_are_judged_by_their_word_and_zoo() -> None:
         judge_zoo("shipped", zoo="nowhere")
 
 
+def test_the_commands_know_the_word_for_the_shipped_tables() -> None:
+    done = CliRunner().invoke(app, ["zoo", "fragility", "shipped", "--zoo", "random-start", "--json"])
+    assert done.exit_code == 0, done.output
+    refused = CliRunner().invoke(app, ["zoo", "judge", "shipped", "--zoo", "nowhere", "--quiet"])
+    assert isinstance(refused.exception, DataError) or "of the zoo nowhere" in refused.output
+
+
 def test_the_command_prints_and_writes_the_statistics(store: Path, tmp_path: Path) -> None:
     out = tmp_path / "judged.parquet"
     done = CliRunner().invoke(app, ["zoo", "judge", str(store), "--draws", "50", "--out", str(out), "--quiet"])

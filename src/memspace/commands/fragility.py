@@ -31,7 +31,7 @@ def fragility(
     """Say how far measures move when a recipe hardly does: gain on the logits, learning rate, width, seed."""
     from memspace.verbs.fragility import fragile_measures
 
-    results = fragile_measures(store if str(store) != "shipped" else "shipped", zoo=zoo or "")
+    results = fragile_measures(store, zoo=zoo or "")
     if out is not None:
         from memspace.files import written
 

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memspace.claims.again import SHIPPED
-from memspace.claims.run import opened_store
 from memspace.claims.store import ResultsStore
 from memspace.display import Columns, Shown
 from memspace.errors import DataError
 from memspace.frames import polars
 from memspace.judging.fragility import fragility
-from memspace.verbs.judge import measures_in, networks_of
+from memspace.verbs.judge import measures_in, networks_of, tables_of
 from memspace.zoo.changes import moves_of
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ def fragile_measures(folder: str | Path, *, measures: Sequence[str] = (), zoo: s
     Raises:
         DataError: the store has no networks with measures, or none that differ so little.
     """
-    store = opened_store(SHIPPED if folder == "shipped" else folder)
+    store = tables_of(folder)
     networks = networks_of(store, zoo=zoo)
     names = list(measures) or measures_in(networks)
     missing = [n for n in names if n not in networks.columns]

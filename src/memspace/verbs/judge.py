@@ -37,6 +37,7 @@ __all__ = [
     "directions",
     "judge_zoo",
     "networks_of",
+    "tables_of",
 ]
 
 LEVEL, ORDER = "combination.level", "combination.order"
@@ -88,6 +89,18 @@ class JudgedZoo(Shown):
             "measures": self.judgement.frame.to_dicts(),
             "families": {f: j.frame.to_dicts() for f, j in self.families.items()},
         }
+
+
+def tables_of(folder: str | Path) -> ResultsStore:
+    """Open the tables of networks in a folder, or those of the package by their word.
+
+    Args:
+        folder: of a zoo's store or of its tables; ``shipped``: the tables that the shipped verdicts rest on.
+
+    Returns:
+        The store.
+    """
+    return opened_store(SHIPPED if str(folder) == "shipped" else folder)
 
 
 def networks_of(store: ResultsStore, *, moment: float = 1.0, zoo: str = "") -> pl.DataFrame:
@@ -181,7 +194,7 @@ def judge_zoo(
     Raises:
         DataError: the store has no networks to judge.
     """
-    store, progress = opened_store(SHIPPED if folder == "shipped" else folder), progress or Silent()
+    store, progress = tables_of(folder), progress or Silent()
     table = networks_of(store, moment=moment, zoo=zoo)
     design = design_of(table, gap=gap)
     names = list(measures) or measures_in(table)
