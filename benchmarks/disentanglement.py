@@ -1,4 +1,4 @@
-"""Disentanglement: scores of codes, ``python -m benchmarks.disentanglement [--check] [--only NAME] [--small]``.
+"""Scores of codes and geometry of factors, ``python -m benchmarks.disentanglement [--check] [--only NAME] [--small]``.
 
 Each part is a module ``benchmarks/disentanglement_NAME.py`` with ``rows(arguments) -> list[Row]``.
 """
@@ -9,7 +9,7 @@ import sys
 
 from benchmarks.parts import run
 
-ORDER = ("scores",)
+ORDER = ("geometry", "scores")
 
 if __name__ == "__main__":
     sys.exit(run("disentanglement", ORDER, __doc__))
