@@ -9,7 +9,7 @@ import sys
 
 from benchmarks.parts import run
 
-ORDER = ("geometry", "scores")
+ORDER = ("geometry", "rivals", "scores")
 
 if __name__ == "__main__":
     sys.exit(run("disentanglement", ORDER, __doc__))

@@ -8,7 +8,7 @@ ends. So no Jacobian is formed, and all pairs are relaxed as one string in their
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -44,12 +44,14 @@ class LatentManifold(Manifold):
         self.decoder, self.size, self.law = decoder, size, law
 
     def metric(self, x: Tensor) -> Tensor:
-        """Compute G(z) = Jᵀ H J by forward derivatives, exact."""
+        """Compute G(z) = Jᵀ H J by forward derivatives, exact in the decoder's precision; a module is in evaluation."""
+        like = _floats(self.decoder, x)
 
         def coordinates(z: Tensor) -> Tensor:
-            return embed(self.law, self.decoder(z.unsqueeze(0)).flatten(1))[0]
+            return embed(self.law, self.decoder(z.unsqueeze(0).to(like)).flatten(1).to(z))[0]
 
-        jacobian: Tensor = torch.func.jacfwd(coordinates)(x)
+        with evaluating(self.decoder) if isinstance(self.decoder, nn.Module) else nullcontext():
+            jacobian: Tensor = torch.func.jacfwd(coordinates)(x)
         return jacobian.mT @ jacobian
 
 
