@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.auditing.compare import CompareSettings as CompareSettings, NetworkComparison as NetworkComparison
     from memspace.auditing.results import Chapter as Chapter, Results as Results
     from memspace.auditing.settings import AuditSettings as AuditSettings, AuditSettings as Settings
+    from memspace.verbs.dissect import Dissected as Dissected, dissect as dissect
     from memspace.verbs.distil import distil as distil
     from memspace.verbs.fisher import fisher as fisher
     from memspace.verbs.invariants import Invariants as Invariants, invariants as invariants
@@ -87,6 +88,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.passes.processes import across as across
     from memspace.passes.space import ParameterSpace as ParameterSpace
     from memspace.passes.verify import verified_space as verified_space
+    from memspace.reading.dissection import DissectSettings as DissectSettings
     from memspace.recorder.settings import WatchSettings as WatchSettings
     from memspace.recorder.watch import watch as watch
     from memspace.task.data import Data as Data
@@ -160,9 +162,11 @@ _HOMES = {  # module: its public names, by question
     "passes.space": "ParameterSpace",
     "passes.verify": "verified_space",
     "passes.processes": "across",
-    # What can be read off it: numbers that no rescaling changes, modes of memory
+    # What can be read off it: numbers that no rescaling changes, modes of memory, units that detect concepts
     "verbs.invariants": "invariants Invariants",
     "verbs.modes": "modes Modes",
+    "verbs.dissect": "dissect Dissected",
+    "reading.dissection": "DissectSettings",
     # How far are two networks apart; what breaks one; what can be cut?
     "verbs.compare": "compare",
     "auditing.compare": "CompareSettings NetworkComparison",

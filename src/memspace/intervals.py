@@ -30,7 +30,6 @@ __all__ = [
 ]
 
 LEVEL = 0.95
-_UPPER = (1 + LEVEL) / 2
 _FEW = 5  # below, a sample skewness says nothing and Student's t is used as it is
 _SKEWED_FEW = 20  # below, no method tried covers the mean of a skewed sample
 _TAIL = 10.0  # samples needed per unit of q90/q75: with fewer, the largest values are likely not in the sample yet
@@ -124,20 +123,22 @@ def of_mean(samples: Any, *, groups: Any = None, lower: float = -math.inf, upper
     return Interval(ends, _tail_doubt(x, n, lower) if math.isfinite(lower) else "")
 
 
-def of_share(hits: float, n: float) -> Interval:
+def of_share(hits: float, n: float, level: float = LEVEL) -> Interval:
     """Compute the Clopper–Pearson interval of a share: it covers at least 95% whatever the true share; [1, 1] never.
 
     Args:
         hits: number of hits; need not be whole (effective sample sizes).
         n: number of tries, alike.
+        level: another than 95%, where several intervals have to hold at once.
 
     Returns:
         The ends, none without tries.
     """
     if not 0 <= hits <= n or n <= 0:
         return Interval(None, "no examples")
-    low = float(special.betaincinv(hits, n - hits + 1, 1 - _UPPER)) if hits > 0 else 0.0
-    high = float(special.betaincinv(hits + 1, n - hits, _UPPER)) if hits < n else 1.0
+    upper = (1 + level) / 2
+    low = float(special.betaincinv(hits, n - hits + 1, 1 - upper)) if hits > 0 else 0.0
+    high = float(special.betaincinv(hits + 1, n - hits, upper)) if hits < n else 1.0
     return Interval((low, high))
 
 

@@ -81,6 +81,11 @@ FILLS = [
     ("write", "memspace.editing.write:WriteTarget", ("loss",)),
     ("capacity", "memspace.verbs.capacity:capacity", ("depth", "forgetting")),
     ("depth", "memspace.verbs.depth:depth", ("examples", "lens", "seed")),
+    (
+        "dissect",
+        "memspace.reading.dissection:DissectSettings",
+        ("examples", "shuffles", "rotations", "least", "ablate", "draws", "data", "seed"),
+    ),
     ("duplicates", "memspace.auditing.duplicates:duplicates", ("within", "rate", "seed")),
     ("forget", "memspace.editing.forget:forget", ("damping", "method", "steps", "seed")),
     ("invariants", "memspace.verbs.invariants:invariants", ("seed",)),

@@ -112,6 +112,7 @@ def trained_zoo() -> memspace.TrainedZoo:
 
 
 ATTACK = memspace.AttackSettings(10, memspace.AttackSearch(steps=2, restarts=0, bisections=2), draws=1)
+DISSECT = memspace.DissectSettings(shuffles=19, rotations=2, data="train", least=0.5)
 CAPACITY = memspace.CapacitySettings((1.0,), seeds=2, steps=5, doublings=0)
 # result class: how one is made, and its tables besides the quantities
 RESULTS = {
@@ -126,6 +127,7 @@ RESULTS = {
     "Distilled": (lambda: memspace.distil(linear(), memspace.DistilSettings(1, 2, 3, trials=2)), set()),
     "Depth": (lambda: memspace.depth(task(), blocks=("1", "2"), examples=20, lens="logit"), {"layers"}),
     "Invariants": (lambda: memspace.invariants(linear(), sampled=False), {"unchanged", "layers"}),
+    "Dissected": (lambda: memspace.dissect(task(), settings=DISSECT), {"units", "concepts", "ablation"}),
     "Modes": (lambda: memspace.modes(linear(), count=2), {"modes", "examples", "layers", "classes"}),
     "TrainingAction": (lambda: memspace.training_action(recorded()), {"checkpoints", "segments"}),
     "Geodesic": (shortest, {"path"}),

@@ -21,6 +21,7 @@ VERBS = (
     "capacity",
     "compare",
     "depth",
+    "dissect",
     "distil",
     "duplicates",
     "fisher",

@@ -14,9 +14,36 @@ from memspace.task.checks import evaluating
 from memspace.task.data import call_model, move
 from memspace.task.task import Task
 
-__all__ = ["codes_of", "read_layer", "representation", "tapped"]
+__all__ = ["codes_of", "read_layer", "representation", "signal_place", "tapped"]
 
 MAX_CODES = 10
+
+
+def signal_place(model: nn.Module, layer: str | None) -> tuple[str, bool]:
+    """Find where a layer's signal is.
+
+    Args:
+        model: the network.
+        layer: name of the layer, whose output is the signal; None: the input of the last linear layer, or the output
+            where there is none.
+
+    Returns:
+        name of a module, and whether the signal is its input.
+
+    Raises:
+        TaskError: there is no such layer.
+    """
+    modules = dict(model.named_modules())
+    if layer is not None and layer not in modules:
+        known = ", ".join([n for n in modules if n][-5:])
+        raise TaskError(
+            f"the model has no layer {layer!r}",
+            where="Task(layer=...)",
+            remedy=f"name one of its layers, for example {known}" if known else "leave it out",
+        )
+    linear = [n for n, m in modules.items() if isinstance(m, nn.Linear)]
+    into = layer is None and bool(linear)
+    return layer if layer is not None else linear[-1] if linear else "", into
 
 
 @contextmanager
@@ -34,24 +61,14 @@ def tapped(model: nn.Module, layer: str | None) -> Iterator[tuple[list[Tensor], 
     Raises:
         TaskError: there is no such layer.
     """
-    modules = dict(model.named_modules())
-    if layer is not None and layer not in modules:
-        known = ", ".join([n for n in modules if n][-5:])
-        raise TaskError(
-            f"the model has no layer {layer!r}",
-            where="Task(layer=...)",
-            remedy=f"name one of its layers, for example {known}",
-        )
-    linear = [n for n, m in modules.items() if isinstance(m, nn.Linear)]
-    into = layer is None and bool(linear)
-    name = layer if layer is not None else linear[-1] if linear else ""
+    name, into = signal_place(model, layer)
     signals: list[Tensor] = []
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
         signal = args[0] if into else output
         signals.append((signal if isinstance(signal, Tensor) else signal[0]).detach())
 
-    handle = modules[name].register_forward_hook(hook)
+    handle = model.get_submodule(name).register_forward_hook(hook)
     try:
         yield signals, f"the input of {name}" if into else name or "the output"
     finally:
