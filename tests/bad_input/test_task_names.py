@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +50,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "broken_for_tests.py").write_text("def f(:\n    pass\n")
     (tmp_path / "failing_for_tests.py").write_text("raise ValueError('two\\nlines')\n")
     yield tmp_path
-    for name in [n for n in sys.modules if n.endswith("_for_tests")]:
+    for name in [n for n in sys.modules if n.endswith("_for_tests") or " of /" in n]:
         del sys.modules[name]
 
 
@@ -79,9 +80,26 @@ def test_modules_and_attributes_are_found_in_the_current_folder(here: Path) -> N
     assert _resolve("own_tasks_for_tests:from_folder").name.startswith("width ")
 
 
+def test_files_are_read_with_their_folder_on_the_path(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = here / "deep"
+    folder.mkdir()
+    (folder / "beside_for_tests.py").write_text("from own_tasks_for_tests import make\n")
+    # Another module of the same name is imported already; it keeps its name.
+    (folder / "random.py").write_text("from beside_for_tests import make\nclass Net: pass\nmade = make()\n")
+    monkeypatch.syspath_prepend(str(here))
+    assert _resolve("own_tasks_for_tests.py:make").name == "width 5"
+    assert _resolve("deep/random.py:made").name == "width 5"
+    assert _resolve(f"{folder / 'random.py'}:make").name == "width 5"
+    assert random.random() < 1
+
+
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
+        ("nowhere/task.py:task", ("there is no file", "check that the file is there")),
+        ("failing_for_tests.py:task", ("ValueError", "two lines", "runs on its own")),
+        ("own_tasks_for_tests.py:reddy", ("no attribute 'reddy'",)),
+        ("./own_tasks_for_tests:make", ("own_tasks_for_tests.py:attribute",)),
         ("no_such_module:task", ("no_such_module cannot be imported", "ModuleNotFoundError")),
         ("broken_for_tests:task", ("SyntaxError",)),
         ("failing_for_tests:task", ("ValueError", "two lines")),

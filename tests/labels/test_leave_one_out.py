@@ -125,6 +125,40 @@ def test_theory_knows_no_damping_of_a_network_or_away_from_the_optimum() -> None
     assert known_damping(started, verified_space(started)) is None
 
 
+class _Masked(nn.Module):
+    """A linear head on a fixed function of two inputs, as a classifier of tokens and mask has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(9, 3).requires_grad_(False), nn.Linear(3, 2)
+
+    def forward(self, ids, mask):
+        return self.head((self.words(ids) * mask.unsqueeze(-1)).sum(1))
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_theory_knows_the_damping_of_a_head_whatever_the_inputs_come_in(kind: type) -> None:
+    torch.manual_seed(0)
+    model, y = _Masked().double(), torch.randint(0, 2, (40,))
+    x = {"ids": torch.randint(0, 9, (40, 4)), "mask": torch.rand(40, 4, dtype=torch.float64)}
+    optimiser = torch.optim.LBFGS(model.head.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        penalty = sum(p.square().sum() for p in model.head.parameters())
+        value = nn.functional.cross_entropy(model(**x), y) + 0.05 / 2 * penalty
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    for decay in (0.05, None):
+        task = Task(model, (x if kind is dict else tuple(x.values()), y), decay=decay)
+        choice = known_damping(task, verified_space(task))
+        assert choice is not None
+        assert choice.rule == "decay"
+        assert choice.value == pytest.approx(0.05, rel=1e-3)
+
+
 def test_the_expected_loss_is_nearer_than_the_plain_mean() -> None:
     """Calibrated outputs, labels right: over draws, the mean over the label varies less than one label's loss."""
     generator = torch.Generator().manual_seed(0)

@@ -30,6 +30,7 @@ from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import checked_space
 from memspace.progress import Progress, Silent
 from memspace.task.checks import untouched
+from memspace.task.fixed import fixed_parts
 from memspace.task.task import Task
 from memspace.value import Absent
 from memspace.version import VERSION
@@ -68,8 +69,9 @@ def timed_plan(task: Task, settings: AuditSettings) -> tuple[Plan, float]:
     Raises:
         MemspaceError: as :func:`plan_audit`.
     """
-    space, plan = _planned(task, settings)
-    return plan, estimated_seconds(task, space, plan)
+    with fixed_parts(task):
+        space, plan = _planned(task, settings)
+        return plan, estimated_seconds(task, space, plan)
 
 
 def _planned(task: Task, settings: AuditSettings) -> tuple[ParameterSpace, Plan]:

@@ -97,12 +97,9 @@ def affine(task: Task, space: ParameterSpace) -> bool:
 
     def at(sign: float) -> Tensor:
         moved = {n: p.detach() + sign * step[n] for n, p in parameters.items()}
-
-        def forward(inputs: Tensor) -> Tensor:
-            moved_f: Tensor = functional_call(task.model, moved, (inputs,))
-            return moved_f
-
-        return forward(x).double() if isinstance(x, Tensor) else torch.full((1,), float("nan"))
+        args = () if isinstance(x, dict) else x if isinstance(x, tuple) else (x,)
+        f: Tensor = functional_call(task.model, moved, args, x if isinstance(x, dict) else None)
+        return f.double()
 
     with torch.no_grad(), evaluating(task.model):
         middle = at(0.0)

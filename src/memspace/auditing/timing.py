@@ -15,6 +15,7 @@ from memspace.passes.outputs import outputs
 from memspace.passes.space import ParameterSpace
 from memspace.passes.statistics import DiagonalFisher
 from memspace.task.checks import untouched
+from memspace.task.fixed import has_fixed_parts
 from memspace.task.task import Task
 
 __all__ = ["estimated_seconds"]
@@ -65,6 +66,8 @@ def estimated_seconds(task: Task, space: ParameterSpace, plan: Plan) -> float:
         run_pass(task, space, statistics, PassOptions(index=torch.arange(examples), batch=examples))
 
     with untouched(task.model):
+        if has_fixed_parts(task.model):  # which run once, in whatever stage comes first
+            forward(count)
         there = _speed(task, forward, count)
         whole = _speed(task, backward, count)
         back = _Speed(max(0.0, whole.call - there.call), max(there.example, whole.example - there.example))

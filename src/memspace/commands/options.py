@@ -135,12 +135,14 @@ class TaskOptions:
     """Which task, by its name.
 
     Args:
-        task: a built-in name, or ``module:attribute``.
+        task: a built-in name, ``module:attribute`` or ``file.py:attribute``.
         data_root: folder or file of its data.
     """
 
     panel: ClassVar[str] = "Task"
-    task: Annotated[str, typer.Argument(help="A built-in task (see `memspace tasks`) or module:attribute.")]
+    task: Annotated[
+        str, typer.Argument(help="A built-in task (see `memspace tasks`), module:attribute or file.py:attribute.")
+    ]
     data_root: Annotated[Path | None, option("Folder (or file) the task's data are read from.")] = None
 
 

@@ -28,6 +28,7 @@ from memspace.passes.layers.block import BROADCAST, Block
 from memspace.passes.layers.read import BlockRead, CallRead, PulledCall
 from memspace.passes.space import ParameterSpace
 from memspace.task.data import Inputs, call_model, first_tensor
+from memspace.task.fixed import gradients_of_selection
 
 __all__ = ["Capture", "Proof", "Signals"]
 
@@ -269,7 +270,7 @@ class Capture:
         self._broadcast = {name: size for name, axis in self._space.axes.items() if axis == BROADCAST}
         self._reading = True
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), gradients_of_selection():
                 f = call_model(self._model, x)
         finally:
             self._reading = False

@@ -1,9 +1,13 @@
-"""From what a user types to a task: a built-in name, or ``module:attribute`` of their own code."""
+"""From what a user types to a task: a built-in name, or ``module:attribute`` of their own code.
+
+A module may be named by its file, too: ``folder/file.py:attribute``.
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import sys
 import traceback
@@ -29,10 +33,11 @@ def resolve(
 ) -> Task:
     """Build the task that a command line names.
 
-    ``module:attribute`` may be a Task, a function that gives one, or one that takes the data folder first.
+    ``module:attribute`` may be a Task, a function that gives one, or one that takes the data folder first. So may
+    ``folder/file.py:attribute``, read with its folder on the path as ``python folder/file.py`` reads it.
 
     Args:
-        spec: a built-in name, or ``module:attribute``.
+        spec: a built-in name, ``module:attribute`` or ``file.py:attribute``.
         options: of a built-in task; their ``data_root`` is what a user's function is given.
         progress: what shows a training.
         weights: a file with other weights.
@@ -52,7 +57,7 @@ def resolve(
             raise TaskError(
                 f"there is no built-in task {spec!r}",
                 where="task name",
-                remedy=f"{hint}use one of {', '.join(known)}, or module:attribute for your own",
+                remedy=f"{hint}use one of {', '.join(known)}, or module:attribute or file.py:attribute for your own",
             )
         task = build(spec, replace(options, train_network=weights is None and run is None), progress)
     else:
@@ -86,19 +91,16 @@ def _with_weights(task: Task, path: Path) -> Task:
 
 
 def _import(spec: str, options: BuildOptions) -> Task:
-    module_name, _, attribute = spec.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    module_name, _, attribute = spec.rpartition(":")
     try:
-        value: Any = importlib.import_module(module_name)
+        value: Any = _module(module_name)
     except MemspaceError:
         raise
     except Exception as error:
         raise TaskError(
             f"{module_name} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}",
             where=spec,
-            remedy="run from the folder that holds it and check that it imports on its own",
+            remedy=_importable(module_name),
         ) from error
     for part in attribute.split("."):
         if not hasattr(value, part):
@@ -118,6 +120,46 @@ def _import(spec: str, options: BuildOptions) -> Task:
             remedy="return memspace.Task(model=..., train=...)",
         )
     return value
+
+
+def _module(name: str) -> Any:
+    """Import a module by its name from the current folder, or by its file from the file's."""
+    file = Path(name)
+    if file.suffix != ".py":
+        _put_on_path(Path.cwd())
+        return importlib.import_module(name)
+    file = file.resolve()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    apart = f"{file.stem} of {file}"  # where another module has the name
+    for before in map(sys.modules.get, (file.stem, apart)):
+        if before is not None and Path(getattr(before, "__file__", None) or "").resolve() == file:
+            return before
+    _put_on_path(file.parent)
+    called = apart if file.stem in sys.modules else file.stem
+    where = importlib.util.spec_from_file_location(called, file)
+    assert where is not None
+    assert where.loader is not None
+    module = sys.modules[called] = importlib.util.module_from_spec(where)  # classes are looked up by this name
+    try:
+        where.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[called]
+        raise
+    return module
+
+
+def _put_on_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _importable(name: str) -> str:
+    if name.endswith(".py"):
+        return f"check that the file is there and runs on its own: python {name}"
+    if Path(f"{name}.py").is_file():
+        return f"name the file as {name}.py:attribute, or run from the folder that holds it"
+    return "run from the folder that holds it and check that it imports on its own"
 
 
 def _call(make: Callable[..., Any], spec: str, data_root: Path | None) -> Any:

@@ -12,6 +12,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -19,6 +20,7 @@ from torch import nn
 
 from memspace.arguments import described, typed
 from memspace.errors import SettingsError, TaskError
+from memspace.task.fixed import fixed_parts
 from memspace.task.task import Task
 
 __all__ = ["Verb", "verb"]
@@ -66,11 +68,13 @@ def verb(function: Callable[Concatenate[S, P], R]) -> Verb[S, P, R]:
         first, rest = _subject(args, keywords, subject, where)
         if isinstance(first, _subjects(function)):
             _check_alone(first, rest, keywords, _names_of(function), where)
-            return run(first, *rest, **keywords)
+            with fixed_parts(first) if isinstance(first, Task) else nullcontext():
+                return run(first, *rest, **keywords)
         if not isinstance(first, nn.Module):
             raise _no_task(first, where)
         task, arguments = _with_data(first, rest, keywords, _names_of(function), where)
-        return run(task, **arguments)
+        with fixed_parts(task):
+            return run(task, **arguments)
 
     return cast(Verb[S, P, R], called)
 
