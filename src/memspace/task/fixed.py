@@ -54,10 +54,10 @@ def fixed_parts(task: Task) -> Iterator[None]:
     global _open
     before = _THREAD.parts
     inside = {id(m) for m in task.model.modules()}
-    kept = KeptOutputs()
+    outputs = KeptOutputs()
     parts = {key: part for key, part in before.items() if key not in inside}
     for module in _largest(task):
-        parts[id(module)] = before.get(id(module)) or FixedPart(module, kept)
+        parts[id(module)] = before.get(id(module)) or FixedPart(module, outputs)
     _THREAD.parts = parts
     with _LOCK:
         _open += 1
