@@ -109,6 +109,19 @@ def test_masks_are_compared_by_position_also_with_coarser_maps() -> None:
     assert upsampled.unmeasured[0].name == "dissect.ablation"
 
 
+def test_of_large_masks_some_positions_are_read_the_same_in_all_examples() -> None:
+    mask = torch.rand(60, 30, 30, generator=torch.Generator().manual_seed(7)) < 0.1
+    conv = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.ones_(conv.weight)
+    model = nn.Sequential(conv, nn.Flatten(), nn.Linear(900, 2))
+    task = Task(model, (mask.float()[:, None], torch.arange(60) % 2), layer="0")
+    result = memspace.dissect(task, concepts={"there": mask, "elsewhere": mask.roll(5, 1)}, settings=quick())
+    assert result.read.table.shape == (256,)
+    assert result.frame("units").concept[0] == "there"
+    assert result.frame("units").score[0] == 1
+    assert result.frame("units").detector[0]
+
+
 class Tokens(nn.Module):
     def __init__(self) -> None:
         super().__init__()

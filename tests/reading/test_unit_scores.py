@@ -41,7 +41,7 @@ def test_an_overlap_is_intersection_over_union_of_all_positions() -> None:
     chosen = Chosen(np.array([0, 1, 1]), np.array([0.0, 0.5, 1.0]), np.zeros(3))
     at = OverlapScore().at(a, c, chosen)
     order = g.permutation(20)
-    for rows, scores in ((np.arange(20), at.scores), (order, at.shuffled(order))):
+    for rows, scores in ((np.arange(20), at.scores), (order, at.shuffled(order[None])[0])):
         for u, (k, t) in enumerate(((0, 0.0), (1, 0.5), (1, 1.0))):
             active, mask = a[:, :, u] > t, c[rows][:, :, k]
             assert scores[u] == pytest.approx((active & mask).sum() / (active | mask).sum(), abs=1e-12)

@@ -8,7 +8,7 @@ nothing to do with it makes any unit a detector in at most one of twenty reading
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -170,7 +170,7 @@ def rotate_units(
     activations: Activations,
     c: Masks,
     halves: ExampleHalves,
-    rotations: Sequence[Floats],
+    rotations: Iterable[Floats],
     least: float,
 ) -> RotatedBasis:
     """Test random directions instead of units: the layer holds the same, but no axis is special.
@@ -207,7 +207,7 @@ def _basis(
 ) -> tuple[Basis, ChosenUnits]:
     """Scores at chosen concepts, against the largest standardised score of each shuffle."""
     at = score.at(a, c, chosen)
-    shuffled = np.stack([at.shuffled(order) for order in orders])
+    shuffled = at.shuffled(orders)
     every = np.concatenate([at.scores[None], shuffled])
     spread = every.std(0)
     standard = (every - every.mean(0)) / np.where(spread > 1e-12, spread, np.inf)

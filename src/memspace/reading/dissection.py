@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from memspace.errors import DataError, NonFiniteError, TaskError
 from memspace.limits import SEED, WHOLE, Limit, one_of
 from memspace.measurement import Unmeasured
 from memspace.measures.scores.repeated import rotations as rotations_of
-from memspace.progress import Progress
+from memspace.progress import Progress, Silent
 from memspace.reading.ablation import Ablation, AblationPlan, ablate
 from memspace.reading.concepts import ConceptSource, ConceptTable, class_concepts, concept_source
 from memspace.reading.detectors import Detectors, ExampleHalves, RotatedBasis, rotate_units, test_units
@@ -162,7 +163,7 @@ def read_dissection(
     detectors = test_units(score, prepared.activations(None), prepared.concepts, halves, units, least)
     rotated, missing = None, []
     if len(units) > 1 and how.rotations:
-        turns = rotations_of(len(units), how.rotations, how.seed + 83)
+        turns = _rotations(len(units), how, progress)
         rotated = rotate_units(score, prepared.activations, prepared.concepts, halves, turns, least)
     else:
         why = "one unit varies: there is nothing to rotate" if len(units) < 2 else "no rotation is asked for"
@@ -194,7 +195,7 @@ class _Prepared:
     @staticmethod
     def of(read: UnitSignals, table: ConceptTable, place: LayerPlace) -> tuple[NDArray[np.int64], _Prepared]:
         """Find the units that vary."""
-        spread = read.a.flatten(0, 1).double().std(0)
+        spread = read.a.flatten(0, 1).std(0)
         units = torch.nonzero(spread > 1e-6 * spread.max()).flatten()
         if not len(units):
             raise TaskError(
@@ -210,8 +211,8 @@ class _Prepared:
     @property
     def signed(self) -> bool:
         """Whether activations have two signs, and a unit may stand for a concept by being low."""
-        total = float(np.square(self.a, dtype=np.float64).sum())
-        return float(np.square(np.minimum(self.a, 0), dtype=np.float64).sum()) > SIGNED * total
+        negative = np.minimum(self.a, 0)
+        return float(np.vdot(negative, negative)) > SIGNED * float(np.vdot(self.a, self.a))
 
     def activations(self, rotation: Floats | None) -> Floats:
         """By position where concepts are, else the largest of an example; what does not count is −∞."""
@@ -219,6 +220,13 @@ class _Prepared:
         if self.counted is not None:
             a = np.where(self.counted[:, :, None], a, -np.inf)
         return np.asarray(a if self.concepts.ndim == 3 else a.max(1))
+
+
+def _rotations(width: int, how: DissectSettings, progress: Progress | None) -> Iterator[Floats]:
+    """Draw rotations one at a time: those of a wide layer are large."""
+    seeds = range(how.seed + 83, how.seed + 83 + 1000 * how.rotations, 1000)
+    for seed in (progress or Silent()).track(seeds, "rotations", how.rotations):
+        yield rotations_of(width, 1, seed)[0]
 
 
 def _mask_size(place: LayerPlace, masks: tuple[int, ...]) -> tuple[int, ...]:

@@ -57,14 +57,14 @@ class ChosenUnits(ABC):
     most_count: float
 
     @abstractmethod
-    def shuffled(self, order: NDArray[np.int64]) -> Floats:
+    def shuffled(self, orders: NDArray[np.int64]) -> Floats:
         """Score the same units with every example's concepts replaced by another's.
 
         Args:
-            order: (m,) the example whose concepts each gets.
+            orders: (B, m) the example whose concepts each gets.
 
         Returns:
-            (U,).
+            (B, U).
         """
 
     def ends(self, level: float = 0.95) -> tuple[Floats, Floats]:
@@ -174,11 +174,14 @@ class _Areas(ChosenUnits):
         self._without = len(c) - self._with
         self.least_count = np.minimum(self._with, self._without).astype(np.int64)
         self.most_count = float(len(c))
-        self.scores = self.shuffled(np.arange(len(c)))
+        self.scores = self.shuffled(np.arange(len(c))[None])[0]
 
-    def shuffled(self, order: NDArray[np.int64]) -> Floats:
+    def shuffled(self, orders: NDArray[np.int64]) -> Floats:
         """Sum the ranks of the examples that the concept falls on."""
-        sums = np.einsum("iu,iu->u", self._ranks, self._c[order][:, self._concept])
+        sums = np.empty((len(orders), len(self._concept)))
+        for k in np.unique(self._concept):
+            units = self._concept == k
+            sums[:, units] = self._c[orders, k].astype(np.float64) @ self._ranks[:, units]
         least = self._with * (self._with + 1) / 2
         return np.asarray((sums - least) / np.maximum(self._with * self._without, 1))
 
@@ -246,11 +249,12 @@ class _Overlaps(ChosenUnits):
         self._own = self._both[rows, rows]
         self.least_count = (sizes > 0).sum(0)[chosen.concept]
         self.most_count = np.inf
-        self.scores = self.shuffled(rows)
+        self.scores = self.shuffled(rows[None])[0]
 
-    def shuffled(self, order: NDArray[np.int64]) -> Floats:
+    def shuffled(self, orders: NDArray[np.int64]) -> Floats:
         """Sum intersections of each example's activations with another's concepts; the areas stay."""
-        both = self._both[np.arange(len(order)), order].sum(0)
+        rows = np.arange(orders.shape[1])
+        both = np.stack([self._both[rows, order].sum(0) for order in orders])
         return np.asarray(both / np.maximum(self._active.sum(0) + self._size.sum(0) - both, 1))
 
     @cached_property
