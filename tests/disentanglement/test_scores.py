@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -263,12 +264,36 @@ def test_score_all_gives_interval_null_and_chance() -> None:
         assert ends is not None, name
         assert ends[0] <= result.value.value <= ends[1]
         assert result.null is not None
+        assert result.level is not None
+        assert result.level.value < 0.2 < result.value.value
+        assert result.value.note == f"shuffled factors give {result.level.value:.2f}"
         assert result.value.n == 400
     assert made["mig"].chance == 0.05
-    alone = score_all(z, v, QUICK, names=("mig",), turns=0)["mig"]
+    alone = score_all(z, v, QUICK, names=("mig",), turns=0, shuffles=0)["mig"]
     assert alone.null is None
+    assert alone.level is None
     assert math.isnan(alone.chance)
-    assert alone.value == made["mig"].value  # the same seed, the same number
+    assert replace(alone.value, note=made["mig"].value.note) == made["mig"].value  # the same seed, the same number
+
+
+@pytest.mark.parametrize("kind", ["noisy", "independent"])
+def test_shuffled_factors_give_what_noise_gives(kind: str) -> None:
+    """Whatever the codes tell: the level is that of codes which tell nothing, and it is far from 0 for some scores."""
+    v = levels(400, 21)
+    names = ("mig", "modularity", "irs", "snc", "factor_vae", "beta_vae", "explicitness", "sap")
+    made = score_all(constructed(kind, v, 21), v, QUICK, names=names, turns=0)
+    known = {"mig": 0, "snc": 0, "sap": 0, "factor_vae": CHANCE, "beta_vae": CHANCE, "explicitness": 0.5}
+    for name, chance in known.items():
+        level = made[name].level
+        assert level is not None
+        assert level.interval is not None
+        assert level.value == pytest.approx(chance, abs=0.1), name
+    for name in ("modularity", "irs"):
+        level = made[name].level
+        assert level is not None
+        assert level.value > 0.15, name
+    beyond = {name for name in names if not made[name].value.note.startswith("no more than chance")}
+    assert {"mig", "snc", "explicitness"} <= beyond if kind == "noisy" else len(beyond) <= 2
 
 
 def test_units_that_collapsed_are_constant_and_stay_so_under_rotation() -> None:

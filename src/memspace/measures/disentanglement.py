@@ -1,5 +1,6 @@
 """Does a layer separate known factors? Scores of its codes and Fisher orthogonality, each with a random null.
 
+Shuffled factors show what a score gives by chance: modularity and IRS of pure noise, for instance, are far from 0.
 A random rotation of the representation is the null of the scores: it keeps all information and destroys alignment.
 Orthogonality of factor directions cannot have that null: under an isotropic metric a rotation leaves every angle as it
 was. So its null is random directions seen through the same metric, and it answers another question: not whether units
@@ -22,7 +23,7 @@ from memspace.measures.cost import Facts, Stage
 from memspace.measures.declaration import measure, provides
 from memspace.measures.factor_angles import FactorAngles
 from memspace.measures.representation import codes_of, read_layer
-from memspace.measures.scores.repeated import RepeatedScores, repeat_scores
+from memspace.measures.scores.repeated import RepeatedScores, repeat_scores, shuffled
 from memspace.measures.scores.repeated import rotations as rotations_of
 from memspace.measures.scores.score import Codes, Levels, Number, ScoreSettings, scores_named
 from memspace.measures.values import Budget
@@ -36,6 +37,7 @@ __all__ = ["FACTOR_MEASURES", "Disentanglement", "LayerCodes", "disentangle", "s
 
 SAMPLES = 1000
 ROTATIONS = 5
+SHUFFLES = 5
 METHODS = ("mig", "dci", "sap", "modularity", "explicitness", "factor_vae", "beta_vae", "irs", "snc")
 FOLDS = 5
 SECONDS = 0.15  # that the scores of one factor take a core
@@ -80,7 +82,7 @@ class LayerCodes:
 def _codes_cost(facts: Facts) -> Stage | None:
     if not facts.described:
         return None
-    scored = (1 + FOLDS + ROTATIONS) * facts.factors * SECONDS
+    scored = (1 + FOLDS + ROTATIONS + SHUFFLES) * facts.factors * SECONDS
     examples, why = min(SAMPLES, facts.described), "factors separated by a layer"
     return Stage("disentanglement", examples, 1, 0, 0, why, seconds=scored)
 
@@ -98,20 +100,26 @@ def layer_codes(task: Task, factors: Factors, budget: Budget) -> LayerCodes:
 
 @provides()
 def factor_scores(codes: LayerCodes, budget: Budget) -> RepeatedScores | Absent:
-    """Score the codes, parts of the samples, and rotated codes."""
+    """Score the codes, parts of the samples, rotated codes, and codes against shuffled factors."""
     return score_codes(codes, budget)
 
 
 def score_codes(
-    codes: LayerCodes, budget: Budget, methods: Sequence[str] = METHODS, *, rotations: int | None = None
+    codes: LayerCodes,
+    budget: Budget,
+    methods: Sequence[str] = METHODS,
+    *,
+    rotations: int | None = None,
+    shuffles: int | None = None,
 ) -> RepeatedScores | Absent:
-    """Score codes, parts of the samples for the error, and rotated codes for the null.
+    """Score codes, parts of the samples for the error, rotated codes for the null, shuffled factors for chance.
 
     Args:
         codes: of a layer.
         budget: seed and progress.
         methods: names of scores.
         rotations: for the null; None: ``ROTATIONS``.
+        shuffles: for the chance level; None: ``SHUFFLES``.
 
     Returns:
         The scores of these methods; absent where fewer than two units change, or two factors.
@@ -123,16 +131,17 @@ def score_codes(
         return Absent(f"{changing}: two of each are needed", remedy)
     settings = replace(CHAPTER, seed=seed)
     turns = rotations_of(z.shape[1], ROTATIONS if rotations is None else rotations, seed + 11)
+    orders = shuffled(len(z), SHUFFLES if shuffles is None else shuffles, seed + 12)
     scores = scores_named(methods)
     track = budget.progress.track
-    return repeat_scores(z, v, scores, settings, folds=FOLDS, turns=turns, track=track)
+    return repeat_scores(z, v, scores, settings, folds=FOLDS, turns=turns, orders=orders, track=track)
 
 
 Part = Callable[..., Value | Absent | None]
 
 
-def _score_measures(name: str, number: Number, source: str) -> tuple[Part, Part]:
-    """Declare one score and its null; where the score is absent with a reason, so is the null, without one."""
+def _score_measures(name: str, number: Number, source: str) -> tuple[Part, Part, Part]:
+    """Declare one score, its null and its chance level; these two are absent without a reason where the score is."""
 
     def score(scores: RepeatedScores, codes: LayerCodes) -> Value:
         return scores.measured(name, number, codes.words)
@@ -140,12 +149,18 @@ def _score_measures(name: str, number: Number, source: str) -> tuple[Part, Part]
     def null(scores: RepeatedScores | None) -> Value | None:
         return None if scores is None else scores.null(name, number)
 
+    def level(scores: RepeatedScores | None) -> Value | None:
+        return None if scores is None else scores.chance_level(name, number)
+
     score.__doc__, null.__doc__ = number.meaning, "The same score of the layer after random rotations."
+    level.__doc__ = "The same score against shuffled factors: what it gives by chance."
     rotated = f"the same after {ROTATIONS} random rotations; interval: 95% of single rotations"
+    by_chance = f"the same with factors in {SHUFFLES} random orders; interval: 95% of single orders"
     declared: dict[str, Any] = {"chapter": "disentanglement", "unit": "1", "source": source}
     return (
         measure(f"disentanglement.{name}", estimator=number.estimator, better="larger", **declared)(score),
         measure(f"disentanglement.{name}.null", estimator=rotated, **declared)(null),
+        measure(f"disentanglement.{name}.shuffled", estimator=by_chance, **declared)(level),
     )
 
 
@@ -221,8 +236,8 @@ FACTOR_MEASURES: tuple[Part, ...] = (
 def disentangle(task: Task, *, seed: int, progress: Progress) -> Disentanglement:
     """Measure all scores of ``task.layer`` on ``task.factors``, with nulls.
 
-    Intervals of the scores: delete-a-fifth jackknife over the samples; of their nulls: spread over rotations;
-    of orthogonality: over inputs.
+    Intervals of the scores: delete-a-fifth jackknife over the samples; of their nulls and chance levels: spread over
+    rotations and orders; of orthogonality: over inputs.
 
     Args:
         task: with factors; without them, what comes back says why nothing was measured.

@@ -16,7 +16,18 @@ from memspace.measures.workspace import Measured
 __all__ = ["DISENTANGLEMENT"]
 
 MIG, NULL = "disentanglement.mig", "disentanglement.mig.null"
-DRAWN = ("mig", "dci", "sap")
+NAMED = ("mig", "dci", "sap")
+LABELS = {
+    "mig": "MIG",
+    "dci": "DCI",
+    "sap": "SAP",
+    "snc": "SNC",
+    "irs": "IRS",
+    "modularity": "modularity",
+    "explicitness": "explicitness",
+    "factor_vae": "FactorVAE",
+    "beta_vae": "BetaVAE",
+}
 
 
 def answer(scores: RepeatedScores, codes: LayerCodes) -> str:
@@ -29,7 +40,7 @@ def single_units(scores: RepeatedScores, measured: Measured) -> Finding | None:
     """Say whether units can be read one by one."""
     if MIG not in measured or NULL not in measured:
         return None
-    value, rotated = scores.value, {key: float(scores.rotated[key].mean()) for key in DRAWN}
+    value, rotated = scores.value, {key: float(scores.rotated[key].mean()) for key in NAMED}
     ends = measured[NULL].interval
     evidence = (
         f"MIG {value['mig']:.2f} against {rotated['mig']:.2f} after random rotations; DCI {value['dci']:.2f} "
@@ -54,18 +65,21 @@ def single_units(scores: RepeatedScores, measured: Measured) -> Finding | None:
 
 
 def score_figure(scores: RepeatedScores) -> Figure:
-    """Draw each score next to that of random rotations."""
-    names = [key.upper() for key in DRAWN]
-    rotated = [float(scores.rotated[key].mean()) for key in DRAWN]
+    """Draw each score next to those of random rotations and of shuffled factors."""
+    drawn = [key for key in LABELS if math.isfinite(scores.value[key])]
+    names = [LABELS[key] for key in drawn]
+    rotated, by_chance = ([float(of[key].mean()) for key in drawn] for of in (scores.rotated, scores.by_chance))
     return Figure(
         "disentanglement",
-        "Disentanglement against random rotations",
-        "A score that a random rotation of the layer also reaches carries no information about its units.",
+        "Disentanglement against random rotations and chance",
+        "A score that a random rotation of the layer also reaches carries no information about its units. "
+        "Shuffled factors show what a score gives by chance, which is not 0 for all of them.",
         "score",
         "value",
         (
-            Series("this layer", names, [scores.value[key] for key in DRAWN], "bar"),
+            Series("this layer", names, [scores.value[key] for key in drawn], "bar"),
             Series("random rotations (mean)", names, rotated, "bar"),
+            Series("factors shuffled (mean)", names, by_chance, "bar"),
         ),
     )
 

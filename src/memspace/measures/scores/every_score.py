@@ -1,4 +1,4 @@
-"""All scores of one table of codes, with error and null."""
+"""All scores of one table of codes, with error, null and chance level."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from memspace.errors import NonFiniteError, ShapeError
-from memspace.measures.scores.repeated import FOLDS, repeat_scores, rotations
+from memspace.measures.scores.repeated import FOLDS, repeat_scores, rotations, shuffled
 from memspace.measures.scores.score import Codes, Number, ScoreSettings, scores_named
 from memspace.value import Value
 
 __all__ = ["ScoreResult", "score_all", "standardised"]
 
 ROTATIONS = 19  # the fewest by which a score is beyond its null at 1 in 20
+SHUFFLES = 5
 WHERE = "score_all"
 
 
@@ -28,12 +29,15 @@ class ScoreResult:
         value: of the codes, with the error over samples.
         null: of the codes after random rotations, with the interval of one more rotation.
         chance: probability of so large a number if the units are no better than a random rotation of them.
+        level: what shuffled factors give, with the interval of one more order: the chance level of the score. It is
+            not 0 for modularity, IRS, BetaVAE, FactorVAE and explicitness.
     """
 
     number: Number
     value: Value
     null: Value | None
     chance: float
+    level: Value | None
 
 
 def score_all(
@@ -44,8 +48,9 @@ def score_all(
     names: Sequence[str] | None = None,
     folds: int = FOLDS,
     turns: int = ROTATIONS,
+    shuffles: int = SHUFFLES,
 ) -> dict[str, ScoreResult]:
-    """Compute scores of codes against known factors, each with its interval and the null of random rotations.
+    """Compute scores of codes against known factors, each with interval, null of random rotations and chance level.
 
     Codes are standardised first, so that no score depends on the scale of a unit, and their rows are shuffled.
 
@@ -56,6 +61,7 @@ def score_all(
         names: of scores; None: all that are not slow.
         folds: parts of the rows that are left out in turn, for the error; 2 or more.
         turns: random rotations; 0: no null.
+        shuffles: random orders of the factors' rows; 0: no chance level.
 
     Returns:
         Results by name of the number.
@@ -77,13 +83,15 @@ def score_all(
     codes, levels = standardised(codes[order], settings.collapsed), levels[order].astype(np.int64)
     scores = scores_named(names)
     rotated = _turns(codes, turns, settings.seed + 1)
-    repeated = repeat_scores(codes, levels, scores, settings, folds=folds, turns=rotated)
+    orders = shuffled(len(codes), shuffles, settings.seed + 2)
+    repeated = repeat_scores(codes, levels, scores, settings, folds=folds, turns=rotated, orders=orders)
     return {
         name: ScoreResult(
             number,
             repeated.measured(name, number),
             repeated.null(name, number) if turns else None,
             repeated.chance(name) if turns else float("nan"),
+            repeated.chance_level(name, number) if shuffles else None,
         )
         for s in scores
         for name, number in s.numbers.items()

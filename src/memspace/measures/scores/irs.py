@@ -25,7 +25,8 @@ def irs(z: Codes, v: Levels, quantile: float = 0.99) -> float:
         quantile: of the deviations within a level.
 
     Returns:
-        the mean over units, in [0, 1]; NaN where no factor or no unit varies.
+        the mean over units, at most 1; NaN where no factor or no unit varies. Means of small levels lie off the overall
+        mean, so units that tell nothing may have a number a little below 0.
     """
     factors = varying(v)
     largest = np.abs(z - z.mean(0)).max(0)
@@ -45,7 +46,11 @@ def irs(z: Codes, v: Levels, quantile: float = 0.99) -> float:
 
 @score(
     "irs",
-    {"irs": Number("How little a unit moves while its factor is held and the others change.", "99% quantiles")},
+    {
+        "irs": Number(
+            "How little a unit moves while its factor is held and the others change.", "99% quantiles", lower=-1.0
+        )
+    },
     source="suter2019",
 )
 def _score(z: Codes, v: Levels, settings: ScoreSettings) -> dict[str, float]:

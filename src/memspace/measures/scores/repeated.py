@@ -1,4 +1,7 @@
-"""Scores of the same codes again: without parts of the samples for their error, after rotations for their null."""
+"""Scores of the same codes again: without parts of the samples, after rotations, and with factors shuffled.
+
+Parts give the error, rotations the null of single units, and shuffled factors what a score gives by chance alone.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from memspace.intervals import around
 from memspace.measures.scores.score import Codes, Levels, Number, Score, ScoreSettings
 from memspace.value import Value
 
-__all__ = ["RepeatedScores", "one_more", "repeat_scores", "rotations"]
+__all__ = ["RepeatedScores", "one_more", "repeat_scores", "rotations", "shuffled"]
 
 FOLDS = 5
 FEWEST = 100  # rows: below, a bin of MIG's histograms has fewer than five and a held-out half is too small
@@ -28,12 +31,14 @@ class RepeatedScores:
         value: of all rows.
         parts: (F,) of the rows without each of F parts.
         rotated: (R,) after each of R random rotations.
+        by_chance: (P,) with the factors' rows in each of P random orders, so that codes tell nothing of them.
         n: rows.
     """
 
     value: Mapping[str, float]
     parts: Mapping[str, Codes]
     rotated: Mapping[str, Codes]
+    by_chance: Mapping[str, Codes]
     n: int
 
     def measured(self, name: str, number: Number, how: str = "") -> Value:
@@ -47,7 +52,7 @@ class RepeatedScores:
             how: particulars of the codes, for people.
 
         Returns:
-            The value; not reliable where rows are few or no code is informative.
+            The value; not reliable where rows are few or no code is informative. Its note is what chance gives.
         """
         value, parts = self.value[name], self.parts[name]
         error = math.sqrt((len(parts) - 1) / len(parts) * float(((parts - parts.mean()) ** 2).sum()))
@@ -55,7 +60,16 @@ class RepeatedScores:
         finite = math.isfinite(value + error)
         ends = around(value, error, len(parts) - 1, lower=number.lower, upper=number.upper) if finite else None
         doubt = _doubt(value + error, self.n)
-        return Value(value, self.n, ends, how=how, reliable=not doubt, note=doubt)
+        return Value(value, self.n, ends, how=how, reliable=not doubt, note=doubt or self._beside_chance(name, value))
+
+    def _beside_chance(self, name: str, value: float) -> str:
+        """What shuffled factors give, and whether the number is more than that; empty where none were shuffled."""
+        levels = self.by_chance[name]
+        ends = one_more(levels, -math.inf, math.inf)
+        if ends is None:
+            return ""
+        more = "" if value > ends[1] else "no more than chance: "
+        return f"{more}shuffled factors give {levels.mean():.2f}"
 
     def null(self, name: str, number: Number) -> Value:
         """Give the number of rotated codes, with the interval of one more rotation.
@@ -68,6 +82,20 @@ class RepeatedScores:
             The mean over rotations.
         """
         values = self.rotated[name]
+        ends = one_more(values, number.lower, number.upper)
+        return Value(float(values.mean()), self.n, ends, reliable=ends is not None and self.n >= FEWEST)
+
+    def chance_level(self, name: str, number: Number) -> Value:
+        """Give the number that shuffled factors have, with the interval of one more order.
+
+        Args:
+            name: of the number.
+            number: what it is.
+
+        Returns:
+            The mean over orders: what the score gives codes of this kind that tell nothing of the factors.
+        """
+        values = self.by_chance[name]
         ends = one_more(values, number.lower, number.upper)
         return Value(float(values.mean()), self.n, ends, reliable=ends is not None and self.n >= FEWEST)
 
@@ -95,9 +123,10 @@ def repeat_scores(
     *,
     folds: int = FOLDS,
     turns: Sequence[Codes] = (),
+    orders: Sequence[Levels] = (),
     track: Track | None = None,
 ) -> RepeatedScores:
-    """Score codes, parts of the rows, and rotated codes.
+    """Score codes, parts of the rows, rotated codes, and codes against shuffled factors.
 
     Args:
         z: (M, d) codes, in random order.
@@ -106,18 +135,21 @@ def repeat_scores(
         settings: of the scores.
         folds: parts that the rows are divided into.
         turns: (d, d) rotations.
+        orders: (M,) rows, by :func:`shuffled`; the factors of all are shuffled together and stay as they are related.
         track: reports progress over the jobs, with a title and their number.
 
     Returns:
         The numbers of all scores.
     """
     fold = np.arange(len(z)) % folds
-    tables = [(z, v), *((z[fold != f], v[fold != f]) for f in range(folds)), *((z @ q, v) for q in turns)]
+    parted = [(z[fold != f], v[fold != f]) for f in range(folds)]
+    tables = [(z, v), *parted, *((z @ q, v) for q in turns), *((z, v[order]) for order in orders)]
     jobs = [partial(_numbers, codes, levels, scores, settings) for codes, levels in tables]
     tracked = track(jobs, "disentanglement scores", len(jobs)) if track else jobs
     whole, *others = [job() for job in tracked]
-    parts, rotated = others[:folds], others[folds:]
-    return RepeatedScores(whole, _columns(whole, parts), _columns(whole, rotated), len(z))
+    parts, rotated, by_chance = others[:folds], others[folds : folds + len(turns)], others[folds + len(turns) :]
+    parts_of, rotated_of, chance_of = (_columns(whole, numbers) for numbers in (parts, rotated, by_chance))
+    return RepeatedScores(whole, parts_of, rotated_of, chance_of, len(z))
 
 
 def rotations(width: int, count: int, seed: int) -> list[Codes]:
@@ -137,6 +169,21 @@ def rotations(width: int, count: int, seed: int) -> list[Codes]:
         q, r = np.linalg.qr(generator.standard_normal((width, width)))
         turns.append(q * np.sign(np.diag(r)))
     return turns
+
+
+def shuffled(rows: int, count: int, seed: int) -> list[Levels]:
+    """Draw random orders of rows.
+
+    Args:
+        rows: M.
+        count: how many orders.
+        seed: of the draws.
+
+    Returns:
+        (M,) each.
+    """
+    generator = np.random.default_rng(seed)
+    return [generator.permutation(rows) for _ in range(count)]
 
 
 def one_more(values: Codes, lower: float = 0.0, upper: float = 1.0) -> tuple[float, float] | None:

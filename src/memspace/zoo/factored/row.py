@@ -112,7 +112,9 @@ def memory_row(
 def _scores(values: Mapping[Any, Any]) -> dict[Any, object]:
     """Codes and their scores by the methods of ``MEASURED``; without nulls, which would take as long again."""
     codes = Workspace(values).get(LayerCodes)
-    scores = codes if isinstance(codes, Absent) else score_codes(codes, values[Budget], METHODS, rotations=0)
+    scores = (
+        codes if isinstance(codes, Absent) else score_codes(codes, values[Budget], METHODS, rotations=0, shuffles=0)
+    )
     return {LayerCodes: codes, RepeatedScores: scores}
 
 
