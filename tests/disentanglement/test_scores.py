@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspace.errors import NonFiniteError, SettingsError, ShapeError
+from memspace.intervals import margin
 from memspace.measures.scores.binned import entropies, information
 from memspace.measures.scores.dci import dci, dci_of_importance
 from memspace.measures.scores.every_score import score_all, standardised
@@ -20,6 +21,7 @@ from memspace.measures.scores.irs import irs
 from memspace.measures.scores.knockout import knockout
 from memspace.measures.scores.mig import mig
 from memspace.measures.scores.modularity import modularity
+from memspace.measures.scores.repeated import repeat_scores
 from memspace.measures.scores.sap import sap
 from memspace.measures.scores.score import ScoreSettings, registered_scores, score, scores_named
 from memspace.measures.scores.single_neuron import single_neuron
@@ -321,3 +323,20 @@ def test_sap_of_exact_units_is_the_accuracy_beyond_chance() -> None:
     """Two levels: the right unit has no error, the other guesses."""
     v = levels(2000, 16, (2, 2))
     assert sap(standardised(v.astype(float)), v) == pytest.approx(0.5, abs=0.03)
+
+
+def test_squared_errors_are_averaged_over_partitions_where_a_score_asks_for_it() -> None:
+    v = levels(300, 22)
+    z = constructed("noisy", v, 22)
+    scores = scores_named(("mig", "irs"))
+    repeated = repeat_scores(z, v, scores, QUICK, folds=5)
+    assert repeated.parts["mig"].shape == (1, 5)
+    assert repeated.parts["irs"].shape == (4, 5)
+    assert not np.allclose(repeated.parts["irs"][0], repeated.parts["irs"][1])
+    fold = np.arange(300) % 5
+    assert repeated.parts["irs"][0, 2] == irs(z[fold != 2], v[fold != 2])
+    error = math.sqrt(np.mean([0.8 * ((p - p.mean()) ** 2).sum() for p in repeated.parts["irs"]]))
+    ends = repeated.measured("irs", scores[1].numbers["irs"]).interval
+    assert ends is not None
+    assert (ends[1] - ends[0]) / 2 == pytest.approx(margin(error, 4))
+    assert repeat_scores(z, v, (), QUICK).value == {}

@@ -78,6 +78,7 @@ def mean_differences(
         )
     },
     source="higgins2017",
+    partitions=4,
 )
 def _score(z: Codes, v: Levels, settings: ScoreSettings) -> dict[str, float]:
     return {"beta_vae": beta_vae(z, v, settings)}

@@ -88,6 +88,7 @@ def _concentration(p: Codes) -> Codes:
         "dci.informativeness": Number("How well all units together predict the factors.", FORESTS),
     },
     source="eastwood2018",
+    partitions=2,
 )
 def _score(z: Codes, v: Levels, settings: ScoreSettings) -> dict[str, float]:
     names = ("dci", "dci.completeness", "dci.informativeness")

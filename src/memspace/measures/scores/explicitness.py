@@ -56,6 +56,7 @@ def _area(scores: Codes, truth: np.ndarray) -> Codes:
         )
     },
     source="ridgeway2018",
+    partitions=4,
 )
 def _score(z: Codes, v: Levels, settings: ScoreSettings) -> dict[str, float]:
     return {"explicitness": explicitness(z, v, settings)}

@@ -52,6 +52,7 @@ def irs(z: Codes, v: Levels, quantile: float = 0.99) -> float:
         )
     },
     source="suter2019",
+    partitions=4,
 )
 def _score(z: Codes, v: Levels, settings: ScoreSettings) -> dict[str, float]:
     return {"irs": irs(z, v, settings.quantile)}

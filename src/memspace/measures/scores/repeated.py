@@ -29,7 +29,7 @@ class RepeatedScores:
 
     Args:
         value: of all rows.
-        parts: (F,) of the rows without each of F parts.
+        parts: (Q, F) of the rows without each of F parts, for each of Q partitions.
         rotated: (R,) after each of R random rotations.
         by_chance: (P,) with the factors' rows in each of P random orders, so that codes tell nothing of them.
         n: rows.
@@ -44,7 +44,8 @@ class RepeatedScores:
     def measured(self, name: str, number: Number, how: str = "") -> Value:
         """Give a number with its interval: delete-a-part jackknife, by Student's t, with an error of one row or more.
 
-        The interval is of the mean of the number over samples of this size: the bias of an estimator stays in it.
+        Squared errors are averaged over partitions; t has the degrees of freedom of one. The interval is of the mean
+        of the number over samples of this size: the bias of an estimator stays in it.
 
         Args:
             name: of the number.
@@ -55,10 +56,11 @@ class RepeatedScores:
             The value; not reliable where rows are few or no code is informative. Its note is what chance gives.
         """
         value, parts = self.value[name], self.parts[name]
-        error = math.sqrt((len(parts) - 1) / len(parts) * float(((parts - parts.mean()) ** 2).sum()))
+        folds = parts.shape[1]
+        error = math.sqrt((folds - 1) * float(parts.var(1).mean()))
         error = max(error, 1 / self.n)  # parts without an error among few rows do not show that errors are impossible
         finite = math.isfinite(value + error)
-        ends = around(value, error, len(parts) - 1, lower=number.lower, upper=number.upper) if finite else None
+        ends = around(value, error, folds - 1, lower=number.lower, upper=number.upper) if finite else None
         doubt = _doubt(value + error, self.n)
         return Value(value, self.n, ends, how=how, reliable=not doubt, note=doubt or self._beside_chance(name, value))
 
@@ -142,14 +144,23 @@ def repeat_scores(
         The numbers of all scores.
     """
     fold = np.arange(len(z)) % folds
-    parted = [(z[fold != f], v[fold != f]) for f in range(folds)]
-    tables = [(z, v), *parted, *((z @ q, v) for q in turns), *((z, v[order]) for order in orders)]
-    jobs = [partial(_numbers, codes, levels, scores, settings) for codes, levels in tables]
+    generator = np.random.default_rng(settings.seed + 3)
+    splits = [fold, *(generator.permutation(fold) for _ in range(max((s.partitions for s in scores), default=1) - 1))]
+    divided = [[s for s in scores if s.partitions > q] for q in range(len(splits))]
+    jobs = [partial(_numbers, z, v, scores, settings)]
+    jobs += [
+        partial(_numbers, z[split != f], v[split != f], some, settings)
+        for split, some in zip(splits, divided, strict=True)
+        for f in range(folds)
+    ]
+    tables = [*((z @ q, v) for q in turns), *((z, v[order]) for order in orders)]
+    jobs += [partial(_numbers, codes, levels, scores, settings) for codes, levels in tables]
     tracked = track(jobs, "disentanglement scores", len(jobs)) if track else jobs
     whole, *others = [job() for job in tracked]
-    parts, rotated, by_chance = others[:folds], others[folds : folds + len(turns)], others[folds + len(turns) :]
-    parts_of, rotated_of, chance_of = (_columns(whole, numbers) for numbers in (parts, rotated, by_chance))
-    return RepeatedScores(whole, parts_of, rotated_of, chance_of, len(z))
+    last = folds * len(splits)
+    parts = {name: column.reshape(-1, folds) for name, column in _columns(whole, others[:last]).items()}
+    rotated, by_chance = others[last : last + len(turns)], others[last + len(turns) :]
+    return RepeatedScores(whole, parts, _columns(whole, rotated), _columns(whole, by_chance), len(z))
 
 
 def rotations(width: int, count: int, seed: int) -> list[Codes]:
@@ -211,7 +222,7 @@ def _numbers(z: Codes, v: Levels, scores: Sequence[Score], settings: ScoreSettin
 
 
 def _columns(names: Iterable[str], numbers: Sequence[Mapping[str, float]]) -> dict[str, Codes]:
-    return {name: np.array([n[name] for n in numbers]) for name in names}
+    return {name: np.array([n[name] for n in numbers if name in n]) for name in names}
 
 
 def _doubt(score: float, n: int) -> str:

@@ -105,6 +105,8 @@ class Score:
         numbers: what they are, by name.
         source: keys of the bibliography.
         slow: True where it takes seconds on a thousand rows; it is then computed where it is named.
+        partitions: of the rows into parts, over which the squared error is averaged. More than one where a single
+            partition's error varies so much that intervals miss, as for a score that rests on a few extreme rows.
     """
 
     name: str
@@ -112,12 +114,15 @@ class Score:
     numbers: Mapping[str, Number]
     source: str
     slow: bool = False
+    partitions: int = 1
 
 
 _SCORES: dict[str, Score] = {}
 
 
-def score(name: str, numbers: Mapping[str, Number], *, source: str, slow: bool = False) -> Callable[[Compute], Compute]:
+def score(
+    name: str, numbers: Mapping[str, Number], *, source: str, slow: bool = False, partitions: int = 1
+) -> Callable[[Compute], Compute]:
     """Register a score; use it as a decorator.
 
     Args:
@@ -125,13 +130,14 @@ def score(name: str, numbers: Mapping[str, Number], *, source: str, slow: bool =
         numbers: what it returns, by name; the name of the first is the score's.
         source: keys of the bibliography.
         slow: see :class:`Score`.
+        partitions: likewise.
 
     Returns:
         What registers ``compute(z, v, settings)`` and gives it back.
     """
 
     def register(compute: Compute) -> Compute:
-        _SCORES[name] = Score(name, compute, numbers, source, slow)
+        _SCORES[name] = Score(name, compute, numbers, source, slow, partitions)
         return compute
 
     return register
