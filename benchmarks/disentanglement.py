@@ -11,7 +11,7 @@ from benchmarks.parts import run
 
 ORDER = ("geometry", "rivals", "scores")
 
-FLAGS = {"slow": "coverage of DCI and neuron knockout too, which takes an hour"}
+FLAGS = {"--slow": "coverage of DCI and neuron knockout too, which takes an hour"}
 
 if __name__ == "__main__":
     sys.exit(run("disentanglement", ORDER, __doc__, FLAGS))

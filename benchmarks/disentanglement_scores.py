@@ -97,26 +97,27 @@ def _peer() -> list[Row]:
 
 
 def _levels_by_chance(trials: int) -> list[Row]:
-    """What shuffled factors give noisy codes, next to what codes of pure noise have."""
+    """What shuffled factors give noisy codes, next to what codes of the same law have that are made of other inputs."""
     scores = scores_named(FAST)
     made = []
     for size in ROWS:
-        noise: dict[str, list[float]] = {}
+        unrelated: dict[str, list[float]] = {}
         levels: dict[str, list[float]] = {}
         for trial in range(trials):
             generator = np.random.default_rng((size, trial, 1))
             v = _levels(generator, size)
             settings = replace(VOTES, seed=trial)
             v_shuffled = v[shuffled(size, 1, trial)[0]]
-            pairs = ((_noisy(generator, v, 0.5), v_shuffled, levels), (CODES["noise"](generator, v), v, noise))
+            noisy, others = (_noisy(generator, levels_of, 0.5) for levels_of in (v, _levels(generator, size)))
+            pairs = ((noisy, v_shuffled, levels), (others, v, unrelated))
             for (z, factors, into), s in itertools.product(pairs, scores):
                 for name, value in s.compute(z, factors, settings).items():
                     into.setdefault(name, []).append(value)
         for name, values in levels.items():
-            apart = abs(float(np.mean(values)) - float(np.mean(noise[name])))
-            detail = f"codes of noise have {np.mean(noise[name]):.3f}"
+            apart = abs(float(np.mean(values)) - float(np.mean(unrelated[name])))
+            detail = f"codes of other inputs have {np.mean(unrelated[name]):.3f}"
             quantity = f"{name} by chance: shuffled factors, {size} rows"
-            made.append(Row("scores", quantity, "noise ± 0.1", *mean_interval(values), apart < 0.1, detail))
+            made.append(Row("scores", quantity, "other inputs ± 0.1", *mean_interval(values), apart < 0.1, detail))
     return made
 
 
