@@ -8,6 +8,7 @@ from torch import nn
 
 import memspace
 from memspace.passes.engine import PassOptions, run_pass
+from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
 from memspace.passes.statistics import GradientNorms
 from memspace.passes.verify import verified_space
@@ -142,6 +143,37 @@ def test_gradients_of_inputs_and_of_weights_that_are_not_selected_are_not_lost()
             return t.model(i.unsqueeze(0), m.unsqueeze(0))[0]
 
         assert torch.allclose(torch.func.vmap(of_one)(ids, mask.detach()), f.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_products_along_the_selected_weights_find_what_was_kept(frozen):
+    t = task(frozen=frozen, parameters="head.*")
+    space = verified_space(t)
+    with fixed_parts(t):
+        outputs(t, t.train)
+        operator = FisherOperator(t, space)
+        v = torch.randn(space.size)
+        before = operator(v), runs()
+        after = operator(v), runs()
+    assert after[1] == before[1]
+    assert torch.allclose(FisherOperator(t, space)(v), after[0], rtol=1e-4, atol=1e-7)
+
+
+def test_a_derivative_along_the_encoders_weights_is_not_lost():
+    t = task(frozen=False, parameters="head.*")
+    x = t.train.batch(range(N)).x
+    name = "encoder.mix.weight"
+
+    def f(w):
+        return torch.func.functional_call(t.model, {name: w}, (), x)[:, 0].sum()
+
+    w = dict(t.model.named_parameters())[name].detach()
+    want = torch.func.grad(f)(w)
+    with fixed_parts(t), evaluating(t.model):
+        read(t)
+        assert torch.allclose(torch.func.grad(f)(w), want)
+        assert torch.allclose(torch.func.jvp(f, (w,), (want,))[1], want.square().sum())
+        assert torch.allclose(torch.func.vmap(f)(torch.stack([w, 2 * w]))[1], f(2 * w))
 
 
 class OfItsBatch(Counted):

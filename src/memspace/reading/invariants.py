@@ -31,6 +31,7 @@ from memspace.passes.space import ParameterSpace
 from memspace.progress import Progress
 from memspace.reading.fisher_rows import doubled, plan_rows
 from memspace.reading.relative import SMALL, RelativeMetric, read_relative
+from memspace.task.fixed import fixed_parts
 from memspace.task.task import Task
 from memspace.value import Absent, Value, present
 
@@ -132,6 +133,12 @@ def read_invariants(
         MemspaceError: the task cannot be read; see ``memspace.errors``.
     """
     precise = doubled(task)
+    with fixed_parts(precise):
+        return _read(precise, sampled, seed, progress)
+
+
+def _read(precise: Task, sampled: bool, seed: int, progress: Progress | None) -> NetworkNumbers:
+    """The numbers of a network in double precision."""
     workspace = workspace_of(precise, seed=seed, progress=progress)
     space = present(workspace.get(ParameterSpace))
     assert space is not None

@@ -88,19 +88,52 @@ class _Inside:
         versions = tuple(version_of(t) for t in present)
         return cls(module, vars(module).get("forward"), tuple(module._modules.values()), tensors, aliases, versions)
 
-    def unchanged(self) -> bool:
-        """Whether it is as it was, to be evaluated, and nobody watches its calls."""
+    def unchanged(self, selection: bool) -> bool:
+        """Whether it is as it was, to be evaluated, without a gradient that is asked for, and nobody watches its calls.
+
+        A functional call may put aliases of the tensors and copies of buffers in their places.
+        """
         m = self.module
         if m.training or m._forward_hooks or m._forward_pre_hooks or vars(m).get("forward") is not self.forward:
             return False
         tensors = _tensors(m)
-        if not _identical(tensors, self.tensors) or not _identical(tuple(m._modules.values()), self.children):
+        if len(tensors) != len(self.tensors) or not _identical(tuple(m._modules.values()), self.children):
             return False
-        present = (t for t in tensors if t is not None)
-        return all(
-            version_of(t) == version and t.data_ptr() == alias.data_ptr()
-            for t, version, alias in zip(present, self.versions, self.aliases, strict=True)
-        )
+        before = iter(zip(self.aliases, self.versions, strict=True))
+        lost = torch.is_grad_enabled() and not selection
+        for now, then in zip(tensors, self.tensors, strict=True):
+            if now is None or then is None:
+                if now is not then:
+                    return False
+                continue
+            alias, version = next(before)
+            if (lost and now.requires_grad) or not _stands_for(now, then, alias, version):
+                return False
+        return True
+
+
+def _stands_for(now: Tensor, then: Tensor, alias: Tensor, version: int) -> bool:
+    """Whether a tensor has the numbers that another one had when an alias of it was made, and no derivative."""
+    if now is not then and torch._C._functorch.is_functorch_wrapped_tensor(now):
+        plain = _without_derivative(now)
+        if plain is None:
+            return False
+        now = plain
+    if now.shape != alias.shape or now.dtype != alias.dtype or now.device != alias.device:
+        return False
+    if now.data_ptr() == alias.data_ptr() and now.stride() == alias.stride():
+        return version_of(then) == version and then.data_ptr() == alias.data_ptr()
+    return not isinstance(then, nn.Parameter) and version_of(then) == version and torch.equal(now, alias)
+
+
+def _without_derivative(t: Tensor) -> Tensor | None:
+    """The tensor inside of functional transforms that do nothing with it; None where one maps or differentiates it."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(t):
+        if not functorch.is_gradtrackingtensor(t) or t.requires_grad or _has_tangent(t):
+            return None
+        t = functorch.get_unwrapped(t)
+    return t
 
 
 class FixedPart:
@@ -151,9 +184,7 @@ class FixedPart:
         """Whether weights and code are those that outputs are kept of, no gradient is lost and nobody looks inside."""
         if modules._global_forward_hooks or modules._global_forward_pre_hooks:
             return False
-        if not all(inside.unchanged() for inside in self._inside):
-            return False
-        return selection or not torch.is_grad_enabled() or not any(p.requires_grad for p in self.module.parameters())
+        return all(inside.unchanged(selection) for inside in self._inside)
 
     def _keys(self, leaves: Sequence[Any]) -> list[bytes]:
         """A key for every example: of the module, constants, shapes and the bytes of its rows."""
