@@ -131,6 +131,20 @@ def test_a_skip_around_the_blocks_enters_the_co_state() -> None:
     assert torch.allclose(solved.p[0], -wanted, rtol=1e-10)
 
 
+def test_layers_that_are_held_fixed_are_no_control() -> None:
+    model, x = residual_network(3, 4, 2, 3, seed=0), torch.randn(24, 3, dtype=torch.float64)
+    for block in find_chain(model, x[:4]).blocks:
+        block.module.requires_grad_(False)
+    task = Task(model, (x, torch.arange(24) % 2))
+    measured = depth_action(task, examples=8)
+    names = {m.name for m in measured.measurements}
+    assert "depth.action" in names
+    assert "depth.stationarity" not in names
+    missing = {m.name: m.reason for m in measured.unmeasured}
+    assert "held fixed" in missing["depth.stationarity"]
+    assert "held fixed" in missing["depth.raised_by_chance"]
+
+
 def test_conservation_is_not_stated_for_layers_of_several_forms() -> None:
     model = residual_network(4, 4, 3, 3, 0)
     model[2] = nn.Sequential(model[2], nn.Identity())

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import memspace
+from memspace.geometry.stacked import held_between, probe_of
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.linearise import FisherOperator
 from memspace.passes.outputs import outputs
@@ -157,6 +158,24 @@ def test_products_along_the_selected_weights_find_what_was_kept(frozen):
         after = operator(v), runs()
     assert after[1] == before[1]
     assert torch.allclose(FisherOperator(t, space)(v), after[0], rtol=1e-4, atol=1e-7)
+
+
+def test_many_points_of_the_selected_weights_run_the_encoder_once():
+    t = task(parameters="head.*")
+    space = verified_space(t)
+    probe = probe_of(t, space, torch.arange(N))
+    state = t.model.state_dict()
+    probe.held = held_between(t, space, state, state)
+    points = torch.randn(6, space.size, requires_grad=True)
+    want = probe.outputs(points)
+    with fixed_parts(t):
+        probe.outputs(points)
+        before = runs()
+        assert torch.allclose(probe.outputs(points), want, atol=1e-6)
+        assert runs() == before
+        assert probe.mapped
+        (got,) = torch.autograd.grad(probe.outputs(points).square().sum(), points)
+    assert torch.allclose(got, torch.autograd.grad(want.square().sum(), points)[0], atol=1e-4)
 
 
 def test_a_derivative_along_the_encoders_weights_is_not_lost():

@@ -80,6 +80,10 @@ def control(
         Stationarity, conservation and maximality, whole and layer by layer.
     """
     decay = task.decay or 0.0
+    if not any(_trainable(b.module) for b in chain.blocks):
+        why, remedy = "the parameters of all blocks are held fixed", "ask about a network whose layers were trained"
+        names = ("depth.stationarity", "depth.hamiltonian_variation", "depth.raised_by_chance")
+        return Control((), tuple(Unmeasured(name, why, remedy) for name in names), {})
     with untouched(task.model):
         solutions = [_solved(task, chain, part) for part in task.train.batches(batch, index)]
         hamiltonian = torch.cat([a.hamiltonian for a in solutions], 1).double()

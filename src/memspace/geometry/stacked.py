@@ -114,16 +114,20 @@ class PathProbe:
 
     def _some(self, points: Tensor, shares: Tensor) -> Tensor:
         stacked = self.space.unpack(points.to(self.task.dtype))
-        outside = _between(self.held, shares)
+        same = {n: a for n, (a, b) in self.held.items() if a is b or torch.equal(a, b)}
+        outside = _between({n: pair for n, pair in self.held.items() if n not in same}, shares)
+        parameters = {n for n, _ in self.task.model.named_parameters()}
+        # A forward pass may write to buffers.
+        same = {n: t if n in parameters else t.clone() for n, t in same.items()}
         if self.mapped:
             try:
-                mapped = vmap(self._one, randomness="error")({**stacked, **outside})
+                mapped = vmap(lambda state: self._one({**same, **state}), randomness="error")({**stacked, **outside})
                 assert isinstance(mapped, Tensor)
                 return mapped
             except (RuntimeError, NotImplementedError, ValueError):
                 self.mapped = False  # an operation that cannot be mapped: one point after another
         every = {**stacked, **outside}
-        return torch.stack([self._one({n: t[k] for n, t in every.items()}) for k in range(len(points))])
+        return torch.stack([self._one({**same, **{n: t[k] for n, t in every.items()}}) for k in range(len(points))])
 
     def _one(self, state: dict[str, Tensor]) -> Tensor:
         x: Any = self.x

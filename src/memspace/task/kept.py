@@ -253,11 +253,15 @@ def _has_tangent(t: Tensor) -> bool:
 
 
 def _transformed() -> bool:
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    """Whether tensors that are made now belong to a derivative; a map leaves those alone that do not depend on it."""
+    stack = torch._C._functorch.get_interpreter_stack() or ()
+    return any(i.key() != torch._C._functorch.TransformType.Vmap for i in stack)
 
 
 def _is_row(leaf: Any, count: int) -> bool:
     if isinstance(leaf, Tensor):
+        if torch._C._functorch.is_functorch_wrapped_tensor(leaf):
+            return False
         return leaf.layout == torch.strided and leaf.dim() > 0 and len(leaf) == count
     return isinstance(leaf, _CONSTANTS)
 
