@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.verbs.distil import distil as distil
     from memspace.verbs.fisher import fisher as fisher
     from memspace.verbs.invariants import Invariants as Invariants, invariants as invariants
+    from memspace.verbs.explain import Explanation as Explanation, explain as explain
     from memspace.verbs.modes import Modes as Modes, modes as modes
     from memspace.verbs.natural_gradient_flow import natural_gradient_flow as natural_gradient_flow
     from memspace.verbs.forget import forget as forget
@@ -162,10 +163,12 @@ _HOMES = {  # module: its public names, by question
     "passes.space": "ParameterSpace",
     "passes.verify": "verified_space",
     "passes.processes": "across",
-    # What can be read off it: numbers that no rescaling changes, modes of memory, units that detect concepts
+    # What can be read off it: numbers that no rescaling changes, modes of memory, units that detect concepts, one
+    # prediction
     "verbs.invariants": "invariants Invariants",
     "verbs.modes": "modes Modes",
     "verbs.dissect": "dissect Dissected",
+    "verbs.explain": "explain Explanation",
     "reading.dissection": "DissectSettings",
     # How far are two networks apart; what breaks one; what can be cut?
     "verbs.compare": "compare",

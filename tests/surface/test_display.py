@@ -128,6 +128,10 @@ RESULTS = {
     "Depth": (lambda: memspace.depth(task(), blocks=("1", "2"), examples=20, lens="logit"), {"layers"}),
     "Invariants": (lambda: memspace.invariants(linear(), sampled=False), {"unchanged", "layers"}),
     "Dissected": (lambda: memspace.dissect(task(), settings=DISSECT), {"units", "concepts", "ablation"}),
+    "Explanation": (
+        lambda: memspace.explain(linear(), 3, damping=0.1, count=2),
+        {"answers", "pushes", "classes", "layers", "modes", "mode_examples", "mode_classes", "inputs"},
+    ),
     "Modes": (lambda: memspace.modes(linear(), count=2), {"modes", "examples", "layers", "classes"}),
     "TrainingAction": (lambda: memspace.training_action(recorded()), {"checkpoints", "segments"}),
     "Geodesic": (shortest, {"path"}),

@@ -24,6 +24,7 @@ VERBS = (
     "dissect",
     "distil",
     "duplicates",
+    "explain",
     "fisher",
     "forget",
     "geodesic",
@@ -41,7 +42,7 @@ VERBS = (
     "training_action",
     "write",
 )
-NEEDING = ("compare", "forget", "geodesic", "natural_gradient_flow", "reweight", "write")  # more than a task
+NEEDING = ("compare", "explain", "forget", "geodesic", "natural_gradient_flow", "reweight", "write")  # more than a task
 
 
 def model() -> nn.Module:

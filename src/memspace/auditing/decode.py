@@ -16,7 +16,10 @@ __all__ = ["decode"]
 
 T = TypeVar("T")
 # Fields that earlier writers of this schema did not know.
-LATER = {"Finding": frozenset({"claims", "unless", "first", "otherwise"})}
+LATER = {
+    "Finding": frozenset({"claims", "unless", "first", "otherwise"}),
+    "Chapter": frozenset({"passages"}),
+}
 DEPTH = 20  # levels that values without a declared type may be nested
 
 

@@ -13,7 +13,7 @@ from memspace.auditing.decode import decode
 from memspace.display import Columns, Quantity, Shown
 from memspace.measurement import Measurement, Unmeasured
 
-__all__ = ["SCHEMA", "Chapter", "Figure", "Finding", "Gallery", "Item", "Results", "Series"]
+__all__ = ["SCHEMA", "Chapter", "Figure", "Finding", "Gallery", "Item", "Passage", "Results", "Series"]
 
 LEVELS = ("bad", "warn", "good", "note")
 SCHEMA = 1  # raised whenever results.json or a table changes incompatibly
@@ -74,7 +74,7 @@ class Item:
     """One example as shown: a picture, or text.
 
     Args:
-        index: number of the example, as the user counts.
+        index: number of the example, as the user counts; negative for what is in no data.
         caption: below it.
         picture: rows of grey values or of (r, g, b), each 0..1; None for text.
         text: where there is no picture.
@@ -107,6 +107,37 @@ class Gallery:
     query: Item | None = None
 
 
+@dataclass(frozen=True)
+class Passage:
+    """A text whose words are coloured by what each adds.
+
+    Args:
+        id: unique in the results.
+        title: above it.
+        caption: below the title.
+        words: in order.
+        values: one a word, of both signs.
+        unit: of the values.
+    """
+
+    id: str
+    title: str
+    caption: str
+    words: tuple[str, ...]
+    values: tuple[float, ...]
+    unit: str = "1"
+
+    @property
+    def weighted(self) -> list[tuple[str, float, float]]:
+        """Give every word with its value and its share of the largest one.
+
+        Returns:
+            (word, value, share from 0 to 1).
+        """
+        largest = max((abs(v) for v in self.values), default=0.0) or 1.0
+        return [(w, v, abs(v) / largest) for w, v in zip(self.words, self.values, strict=True)]
+
+
 @dataclass(frozen=True, repr=False)
 class Chapter(Shown):
     """One chapter of the audit.
@@ -123,6 +154,7 @@ class Chapter(Shown):
         galleries: examples.
         notes: remarks.
         seconds: it took.
+        passages: texts with coloured words.
     """
 
     id: str
@@ -136,6 +168,7 @@ class Chapter(Shown):
     galleries: tuple[Gallery, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    passages: tuple[Passage, ...] = ()
 
     def _title(self) -> str:
         return f"{self.title}: {self.answer}"
@@ -303,6 +336,8 @@ def check_consistent(chapters: Sequence[Chapter]) -> None:
             _require(m.n >= 0 and (math.isfinite(m.value) or not m.reliable), f"{m.name} contradicts itself")
         for figure in c.figures:
             _check_figure(figure)
+        for p in c.passages:
+            _require(len(p.words) == len(p.values), f"passage {p.id} has {len(p.words)} words, {len(p.values)} values")
         for item in (i for g in c.galleries for i in (*g.items, g.query) if i is not None):
             _check_picture(item)
 

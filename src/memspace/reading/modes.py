@@ -19,8 +19,6 @@ from memspace.metric.row_products import transposed_times
 from memspace.passes.collect import CollectRows
 from memspace.passes.engine import PassOptions, run_pass
 from memspace.passes.outputs import outputs
-from memspace.passes.rows import Rows
-from memspace.passes.space import ParameterSpace
 from memspace.passes.verify import checked_space
 from memspace.progress import Progress
 from memspace.reading.fisher_rows import RowPlan, plan_rows
@@ -75,6 +73,7 @@ class MemoryModes:
         classes: (C, k) share of the examples of a class; None where labels are no classes.
         groups: of neighbours that are not told apart.
         y: labels of the examples read; None where they are no classes.
+        vectors: (k, P) unit eigenvectors, float64; None where they were not asked for.
     """
 
     plan: RowPlan
@@ -86,6 +85,7 @@ class MemoryModes:
     classes: Tensor | None
     groups: tuple[Group, ...]
     y: Tensor | None
+    vectors: Tensor | None = None
 
     def measurements(self) -> tuple[Measurement, ...]:
         """Give trace, and of every group eigenvalue, share of the trace, examples that carry it and stability.
@@ -128,7 +128,13 @@ class MemoryModes:
 
 
 def read_modes(
-    task: Task, *, count: int = 8, rows: int = ROWS, seed: int = 0, progress: Progress | None = None
+    task: Task,
+    *,
+    count: int = 8,
+    rows: int = ROWS,
+    seed: int = 0,
+    vectors: bool = False,
+    progress: Progress | None = None,
 ) -> MemoryModes:
     """Read the leading eigenvectors of F.
 
@@ -137,6 +143,7 @@ def read_modes(
         count: modes read; a group that begins among them is read to its end, up to twice as many.
         rows: Fisher rows at most; beyond it a sample of the examples is read.
         seed: of the sample and of the halves.
+        vectors: whether to keep the eigenvectors.
         progress: where the work reports.
 
     Returns:
@@ -162,16 +169,18 @@ def read_modes(
     _, y = outputs(task, task.train, index=plan.index)
     labels = y.cpu() if task.likelihood.classifies and y.dim() == 1 else None
     carried = shares[:, :shown].cpu()
+    unit = transposed_times(fisher, (q[:, :shown] / kappa[:shown].sqrt()).t())
     return MemoryModes(
         plan,
         values[:shown].cpu(),
         float(gram.diagonal().sum()) / plan.n,
         carried,
-        _by_layer(fisher, space, kappa[:shown], q[:, :shown]),
+        torch.stack([unit[:, b.start : b.stop].square().sum(1) for b in space.blocks]).cpu(),
         tuple(b.name for b in space.blocks),
         None if labels is None else _by_class(labels.long(), carried),
         made,
         labels,
+        unit if vectors else None,
     )
 
 
@@ -232,12 +241,6 @@ def _overlaps(gram: Tensor, example: Tensor, spans: Sequence[tuple[int, int]], n
             samples[k].append(float(cosines[start:end, start:end].square().sum()) / (end - start))
     how = f"{HALVINGS} halvings; the interval is that of their mean"
     return [Value.mean(x, lower=0.0, upper=1.0, how=how) for x in samples]
-
-
-def _by_layer(rows: Rows, space: ParameterSpace, kappa: Tensor, q: Tensor) -> Tensor:
-    """Squared length of every unit eigenvector in every block."""
-    vectors = transposed_times(rows, (q / kappa.sqrt()).t())
-    return torch.stack([vectors[:, b.start : b.stop].square().sum(1) for b in space.blocks]).cpu()
 
 
 def _by_class(y: Tensor, shares: Tensor) -> Tensor:

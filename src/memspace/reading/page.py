@@ -1,4 +1,4 @@
-"""A page on one reading of a network: a single chapter in the template of every page."""
+"""A page on one reading of a network: a chapter or several in the template of every page."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ __all__ = ["page_results", "write_page"]
 
 
 def page_results(
-    task: Task, chapter: Chapter, settings: Mapping[str, Any], tables: Mapping[str, Mapping[str, Sequence[Any]]]
+    task: Task,
+    chapters: Chapter | tuple[Chapter, ...],
+    settings: Mapping[str, Any],
+    tables: Mapping[str, Mapping[str, Sequence[Any]]],
 ) -> Results:
-    """Put a chapter and its tables together.
+    """Put chapters and their tables together.
 
     Args:
         task: the network and its data.
-        chapter: the reading.
+        chapters: the reading; the answer of the first one leads the page.
         settings: what reproduces it.
         tables: name → {column: sequence}.
 
     Returns:
-        results of one chapter.
+        the results.
     """
     facts = {
         "model": type(task.model).__name__,
@@ -36,14 +39,15 @@ def page_results(
         "training examples": f"{len(task.train):,}",
     }
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    costs = {chapter.id: chapter.seconds}
+    every = chapters if isinstance(chapters, tuple) else (chapters,)
+    costs = {chapter.id: chapter.seconds for chapter in every}
     return Results(
-        task.name, created, VERSION, facts | dict(task.description), settings, "", (chapter,), costs, dict(tables)
+        task.name, created, VERSION, facts | dict(task.description), settings, "", every, costs, dict(tables)
     )
 
 
 def write_page(results: Results, heading: str, command: str, path: str | Path) -> None:
-    """Write results of one chapter as an HTML page.
+    """Write results as an HTML page.
 
     Args:
         results: what is shown.
@@ -54,7 +58,7 @@ def write_page(results: Results, heading: str, command: str, path: str | Path) -
     Raises:
         OutputError: the file cannot be written.
     """
-    (chapter,) = results.chapters
+    chapter = results.chapters[0]
     kind = Page(chapter.title.lower(), f", {heading}", "read", (), lead=lambda _: chapter.answer, downloads=True)
     results = Results(**{**results.__dict__, "settings": {**results.settings, "command": command}})
     write_text(Path(path), render(results, kind))
