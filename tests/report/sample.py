@@ -1,6 +1,6 @@
 """A result with every feature a report can show, hostile strings included."""
 
-from memspace.auditing.results import Chapter, Figure, Finding, Gallery, Item, Results, Series
+from memspace.auditing.results import Chapter, Figure, Finding, Gallery, Item, Passage, Results, Series
 from memspace.measurement import Measurement, Unmeasured
 
 HOSTILE = "<script>window.hacked = 1</script>&\"'"
@@ -37,6 +37,7 @@ def sample() -> Results:
             "t", "Texts", "With a query.", (Item(5, "five", text=HOSTILE, flag="supports"),), Item(6, "q", text="?")
         ),
     )
+    passages = (Passage("p", "Words", "Coloured.", ("so", HOSTILE, "it goes"), (0.5, -2.0, 1e-9), "nats"),)
     measurements = (
         Measurement("a.b", 1.23456, "nats", "exact", 10, (1.2, 1.3), "liang2019 [eq. 8]"),
         Measurement("a.nan", float("nan"), "1", "failed " + HOSTILE, 10),
@@ -46,7 +47,20 @@ def sample() -> Results:
         Finding(level, f"{level} {HOSTILE}", "evidence", "action", "one") for level in ("good", "note", "warn", "bad")
     )
     chapters = (
-        Chapter("one", "One", "Why?", "Because.", measurements, (), findings, figures, galleries, ("A remark.",), 1.5),
+        Chapter(
+            "one",
+            "One",
+            "Why?",
+            "Because.",
+            measurements,
+            (),
+            findings,
+            figures,
+            galleries,
+            ("A remark.",),
+            1.5,
+            passages,
+        ),
         Chapter("two", "Two", "What?", "Nothing.", (), (Unmeasured("two.x", "not known", "hand it over"),)),
     )
     tables = {"examples": {"index": [0, 1], "loo_loss": [0.5, 1.5]}, "layers": {"layer": ["a", HOSTILE]}}

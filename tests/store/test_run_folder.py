@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from memspace.auditing.results import SCHEMA, Chapter, Figure, Finding, Gallery, Item, Results, Series
+from memspace.auditing.results import SCHEMA, Chapter, Figure, Finding, Gallery, Item, Passage, Results, Series
 from memspace.auditing.store import Store, load_results
 from memspace.errors import MemspaceError, OutputError, RunFolderError
 from memspace.measurement import Measurement, Unmeasured
@@ -38,6 +38,7 @@ def _chapter(id: str = "geometry") -> Chapter:
         galleries=(Gallery("g", "G", "c", (Item(3, "three", text="abc"),), query=Item(1, "one")),),
         notes=("a note",),
         seconds=0.5,
+        passages=(Passage("p", "P", "c", ("so", "it"), (0.5, -1.0), "nats"),),
     )
 
 

@@ -128,6 +128,11 @@ class Passage:
     unit: str = "1"
 
     @property
+    def spaced(self) -> bool:
+        """Whether a space belongs between the words: not where they are characters or bring their own."""
+        return any(len(w) > 1 for w in self.words) and not any(w != w.strip() for w in self.words)
+
+    @property
     def weighted(self) -> list[tuple[str, float, float]]:
         """Give every word with its value and its share of the largest one.
 

@@ -145,5 +145,7 @@ def input_numbers(outcome: ExplainedOutcome, inputs: InputContributions) -> tupl
         made("missing", inputs.missing, "difference less sum: the error of completeness", False),
     ]
     if integrated:
-        numbers.append(made("change", inputs.change, "largest change of a contribution at twice the points", False))
+        numbers.append(
+            made("change", inputs.change, "largest difference of a contribution with half of the points", False)
+        )
     return tuple(numbers)

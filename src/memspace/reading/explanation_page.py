@@ -1,4 +1,4 @@
-"""The chapters of the page on one prediction: the prediction, what pushed it, modes, layers, and the input."""
+"""The chapters of the page on one prediction: the prediction, its input, what pushed it, modes and layers."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def explanation_chapters(
     """
     return (
         _prediction(task, outcome, pushes, tables),
+        _entries(task, outcome, inputs, tables),
         _pushed(task, outcome, pushes, tables, top),
         _shared(task, outcome, pushes, tables),
         _layers(outcome, pushes, tables),
-        _entries(task, outcome, inputs, tables),
     )
 
 
@@ -69,9 +69,10 @@ def _prediction(task: Task, outcome: ExplainedOutcome, pushes: Pushes, tables: T
     if p is not None and outcome.answer is not None and outcome.against is not None:
         first, other = (answer_name(task, outcome, k) for k in (outcome.answer, outcome.against))
         says = "The network predicts" if outcome.answer == int(p.argmax()) else "Explained is"
-        of = f" of label {outcome.choice}" if task.likelihood.classes(outcome.f.numel()) is None else ""
-        answer = f"{says} {first}{of} with probability {_share(float(p[outcome.answer]))}; "
-        answer += f"{other} has {_share(float(p[outcome.against]))}."
+        several = task.likelihood.classes(outcome.f.numel()) is None and outcome.f.numel() > 1
+        of = f" for label {outcome.choice}" if several else ""
+        answer = f"{says} {first}{of} with probability {_probability(float(p[outcome.answer]))}; "
+        answer += f"{other} has {_probability(float(p[outcome.against]))}."
         label = "" if outcome.label is None else f" The label is {answer_name(task, outcome, outcome.label)}."
     else:
         answer = f"The network gives {outcome.value:.4g} for output {outcome.choice}."
@@ -93,7 +94,7 @@ def _prediction(task: Task, outcome: ExplainedOutcome, pushes: Pushes, tables: T
         prediction_numbers(outcome, pushes),
         figures=(figure,),
         galleries=(gallery,),
-        notes=(f"Explained is q, the {outcome.target.name}: {plain(outcome.value)} {outcome.target.unit}.",),
+        notes=(f"Explained is q, the {_name(task, outcome)}: {plain(outcome.value)} {outcome.target.unit}.",),
     )
 
 
@@ -114,7 +115,8 @@ def _pushed(task: Task, outcome: ExplainedOutcome, pushes: Pushes, tables: Table
         shown = float(pushes.scores[[*up.tolist(), *down.tolist()]].abs().sum()) / pushes.total
         answer = (
             f"Supporters add {plain(pushes.support)} {unit}, opposers take {plain(-pushes.opposition)}. "
-            f"The {len(items)} examples shown carry {_share(shown)} of it."
+            f"The examples shown ({len(items)}) carry {_share(shown)} of that. The sum of all pushes is "
+            f"{plain(pushes.support + pushes.opposition)}, of an outcome of {plain(outcome.value)}."
         )
     answer += "" if pushes.reliable else f" Not reliable in size: {pushes.note}."
     figures: tuple[Figure, ...] = ()
@@ -153,7 +155,8 @@ def _shared(task: Task, outcome: ExplainedOutcome, pushes: Pushes, tables: Table
     inside, outside = (_share(float(v)) for v in (shares[:-1].sum(), shares[-1]))
     answer = f"The modes read carry {inside} of the push; {outside} is outside of them."
     if len(shares) > 1:
-        answer += f" Mode {parts.names[k]} carries most, {_share(float(shares[k]))}."
+        most = f"Modes {parts.names[k]} carry" if "-" in parts.names[k] else f"Mode {parts.names[k]} carries"
+        answer += f" {most} most, {_share(float(shares[k]))}."
     if pushes.total == 0:
         answer = "No training example pushes this outcome."
     order = shares[:-1].abs().argsort(descending=True, stable=True)[:GALLERIES].tolist()
@@ -213,6 +216,8 @@ def _layers(outcome: ExplainedOutcome, pushes: Pushes, tables: Tables) -> Chapte
     shares = parts.shares(pushes.scores)
     k = int(shares.argmax())
     answer = f"Layer {parts.names[k]} carries {_share(float(shares[k]))} of the push, most of {len(shares)}."
+    if float(shares[k]) > 1:
+        answer += " Parts in other layers work against it."
     if pushes.total == 0:
         answer = "No training example pushes this outcome."
     order = sorted(shares.abs().argsort(descending=True, stable=True)[:DRAWN].tolist())
@@ -270,7 +275,7 @@ def _entries(task: Task, outcome: ExplainedOutcome, inputs: InputContributions |
     notes = [f"{inputs.method.capitalize()}; baseline: {inputs.baseline}."]
     if inputs.method == INTEGRATED:
         notes.append(
-            f"{inputs.points} points; at twice the points a contribution changes by {inputs.change:.2g} {unit}."
+            f"{inputs.points} points; with half of them a contribution differs by {inputs.change:.2g} {unit} at most."
         )
     else:
         notes.append("Entries are replaced one at a time. Where they interact, these differences do not add up.")
@@ -325,11 +330,24 @@ def _place(outcome: ExplainedOutcome) -> str:
     return {"train": "Of the training data.", "test": "Of the test data."}.get(outcome.part, "An input of your own.")
 
 
+def _name(task: Task, outcome: ExplainedOutcome) -> str:
+    """The outcome with the names of its classes."""
+    if outcome.answer is None or outcome.against is None:
+        return outcome.target.name
+    first, other = (answer_name(task, outcome, k) for k in (outcome.answer, outcome.against))
+    return f"log-odds of {first} against {other}"
+
+
 def _absent(parts: PushParts | Unmeasured) -> tuple[Unmeasured, ...]:
     return (parts,) if isinstance(parts, Unmeasured) else ()
 
 
+def _probability(p: float) -> str:
+    return "over 99.9%" if p > 0.999 else "under 0.1%" if p < 0.001 else _share(p)
+
+
 def _share(value: float) -> str:
     """A percentage with as many digits as tell it from 0 and 100."""
-    digits = 0 if 0.01 <= abs(value) <= 0.99 else 1
-    return f"{value:.{digits}%}"
+    digits = 1 if abs(value) < 0.01 or 0.99 < abs(value) < 1 else 0
+    text = f"{value:.{digits}%}"
+    return text.removeprefix("-") if float(text[:-1]) == 0 else text

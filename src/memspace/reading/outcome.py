@@ -185,7 +185,7 @@ def outcome_of(
         chosen = 0 if output is None else _within(output, count, "output")
         if against is not None:
             raise SettingsError("the outputs are no classes", where=WHERE, remedy="leave against out")
-        target = Target(f"output {chosen}", lambda _, f, y: _row(f, at)[..., chosen], "unit of the output")
+        target = Target(f"output {chosen}", lambda _, f, y: _row(f, at)[..., chosen], "output units")
         known = None if label is None else float(label.flatten()[min(chosen, label.numel() - 1)])
         probabilities, answer, other = None, None, None
     else:
