@@ -77,15 +77,15 @@ def _match(tensors: Sequence[Tensor], index: Tensor, taken: set[tuple[int, int]]
     for k, tensor in enumerate(tensors):
         if tensor.is_floating_point() or not tensor.numel() or index.shape[:1] != tensor.shape[:1]:
             continue
-        flat, given = tensor.reshape(len(tensor), -1).to(index), index.reshape(len(index), -1)
-        if given.shape == flat.shape:
-            shift = given - flat
+        flat, indices = tensor.reshape(len(tensor), -1).to(index), index.reshape(len(index), -1)
+        if indices.shape == flat.shape:
+            shift = indices - flat
             if not bool(shift.any()):
                 return k, torch.arange(flat.shape[1]), True
             if len(flat) > 1 and torch.equal(shift, shift[:1].expand_as(shift)) and bool((flat != flat[:1]).any()):
                 return k, torch.arange(flat.shape[1]), False
-        elif given.shape[1] == 1:
-            same = (flat == given).all(0).nonzero().flatten().cpu()
+        elif indices.shape[1] == 1:
+            same = (flat == indices).all(0).nonzero().flatten().cpu()
             free = [c for c in same if (k, int(c)) not in taken] or list(same)
             if free:
                 return k, free[0].reshape(1), False

@@ -109,15 +109,15 @@ def example_of(task: Task, example: Any, part: str | None) -> tuple[Data, int, s
 def _own_input(task: Task, example: Any) -> Data:
     """Data of one input of the user's; what stands for its label is never used."""
     like = leaves(task.train.inputs([0]))
-    given = _tensors(example)
-    shapes = leaves(given)
+    inputs = _tensors(example)
+    shapes = leaves(inputs)
     if len(shapes) == len(like) and all(t.dim() == r.dim() - 1 for t, r in zip(shapes, like, strict=True)):
-        given = mapped(lambda t: t.unsqueeze(0) if isinstance(t, Tensor) else t, given)
-    given = move(given, torch.device("cpu"), task.dtype)
-    words = ", ".join(str(tuple(t.shape)) for t in leaves(given))
+        inputs = mapped(lambda t: t.unsqueeze(0) if isinstance(t, Tensor) else t, inputs)
+    inputs = move(inputs, torch.device("cpu"), task.dtype)
+    words = ", ".join(str(tuple(t.shape)) for t in leaves(inputs))
     try:
         with torch.no_grad(), evaluating(task.model):
-            f = call_model(task.model, move(given, task.device, task.dtype))
+            f = call_model(task.model, move(inputs, task.device, task.dtype))
     except Exception as error:  # whatever the model raises, it raises at its input
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         what = f"the model refuses an input of shape {words}: {reason}"
@@ -126,7 +126,7 @@ def _own_input(task: Task, example: Any) -> Data:
     if len(f) != 1:
         what = f"{len(f)} inputs are given, and one is explained"
         raise DataError(what, where=WHERE, remedy="give one input")
-    return task.data((given, task.likelihood.predict(f).cpu()), "input")
+    return task.data((inputs, task.likelihood.predict(f).cpu()), "input")
 
 
 def _tensors(value: Any) -> Any:

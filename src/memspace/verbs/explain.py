@@ -52,8 +52,8 @@ class Explanation(Shown):
     @property
     def measurements(self) -> tuple[Measurement, ...]:
         """The numbers of all chapters, and the engine's own errors."""
-        own = tuple(d for d in self.pushes.diagnostics if isinstance(d, Measurement))
-        return (*(m for c in self.results.chapters for m in c.measurements), *own)
+        errors = tuple(d for d in self.pushes.diagnostics if isinstance(d, Measurement))
+        return (*(m for c in self.results.chapters for m in c.measurements), *errors)
 
     @property
     def unmeasured(self) -> tuple[Unmeasured, ...]:
