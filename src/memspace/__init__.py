@@ -53,6 +53,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.verbs.distil import distil as distil
     from memspace.verbs.fisher import fisher as fisher
     from memspace.verbs.invariants import Invariants as Invariants, invariants as invariants
+    from memspace.reading.explain_settings import ExplainSettings as ExplainSettings
     from memspace.verbs.explain import Explanation as Explanation, explain as explain
     from memspace.verbs.modes import Modes as Modes, modes as modes
     from memspace.verbs.natural_gradient_flow import natural_gradient_flow as natural_gradient_flow
@@ -169,6 +170,7 @@ _HOMES = {  # module: its public names, by question
     "verbs.modes": "modes Modes",
     "verbs.dissect": "dissect Dissected",
     "verbs.explain": "explain Explanation",
+    "reading.explain_settings": "ExplainSettings",
     "reading.dissection": "DissectSettings",
     # How far are two networks apart; what breaks one; what can be cut?
     "verbs.compare": "compare",

@@ -87,10 +87,11 @@ FILLS = [
         ("examples", "shuffles", "rotations", "least", "ablate", "draws", "data", "seed"),
     ),
     ("duplicates", "memspace.auditing.duplicates:duplicates", ("within", "rate", "seed")),
+    ("explain", "memspace.verbs.explain:explain", ("part", "output", "against", "position")),
     (
         "explain",
-        "memspace.verbs.explain:explain",
-        ("part", "output", "against", "position", "top", "count", "baseline", "engine", "damping"),
+        "memspace.reading.explain_settings:ExplainSettings",
+        ("top", "count", "baseline", "engine", "damping"),
     ),
     ("explain", "memspace.attribution.settings:InfluenceSettings", ("retrainings",)),
     ("forget", "memspace.editing.forget:forget", ("damping", "method", "steps", "seed")),

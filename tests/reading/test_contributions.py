@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import memspace
-from memspace import Task
+from memspace import ExplainSettings, Task
 from memspace.reading.contributions import InputContributions, _integrated, read_contributions
 from memspace.reading.line import line_of
 from memspace.reading.outcome import outcome_of
@@ -70,7 +70,7 @@ def test_masked_words_add_nothing_and_are_left_out_of_the_mean() -> None:
 def test_the_page_colours_the_words_that_the_task_shows(tmp_path) -> None:
     names = list(VOCABULARY)
     task, _, ids = reviews(5, show=lambda x: " ".join(names[int(k)] for k in x))
-    result = memspace.explain(task, 4, damping=0.1, count=1, page=tmp_path / "page.html")
+    result = memspace.explain(task, 4, page=tmp_path / "page.html", settings=ExplainSettings(damping=0.1, count=1))
     (passage,) = result.results.chapter("input").passages
     assert list(passage.words) == [names[int(k)] for k in ids[4]]
     text = (tmp_path / "page.html").read_text()
@@ -184,22 +184,22 @@ def test_of_a_sequence_the_last_labelled_position_is_explained_by_what_came_befo
     y = x.roll(-1, 1).clone()
     y[:, -1] = -100
     task = Task(Reader(9), (x, y))
-    last = memspace.explain(task, 3, damping=0.1, count=1)
+    last = memspace.explain(task, 3, settings=ExplainSettings(damping=0.1, count=1))
     assert last.outcome.position == 6
     assert last.outcome.label == int(x[3, 7])
-    early = memspace.explain(task, 3, damping=0.1, count=1, position=2)
+    early = memspace.explain(task, 3, position=2, settings=ExplainSettings(damping=0.1, count=1))
     adds = early.inputs.tensors[0].contributions
     assert bool((adds[:3] != 0).all())
     assert not bool(adds[3:].any())
     with pytest.raises(memspace.MemspaceError, match="there is no position 8"):
-        memspace.explain(task, 3, damping=0.1, position=8)
+        memspace.explain(task, 3, position=8, settings=ExplainSettings(damping=0.1))
 
 
 def test_pictures_have_a_map_of_their_pixels() -> None:
     torch.manual_seed(11)
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 16, 3))
     task = Task(model, (torch.rand(12, 1, 6, 6), torch.arange(12) % 3))
-    result = memspace.explain(task, 1, damping=0.1, count=1)
+    result = memspace.explain(task, 1, settings=ExplainSettings(damping=0.1, count=1))
     (gallery,) = result.results.chapter("input").galleries
     picture, heat = gallery.items
     assert picture.index == 1

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 import memspace
-from memspace import Task
+from memspace import ExplainSettings, Task
 from memspace.metric.fisher import build
 from memspace.passes.space import ParameterSpace
 from memspace.reading.pushes import PushParts
 
 GAMMA = 0.05
+GIVEN = ExplainSettings(damping=GAMMA)
 
 
 def mlp(seed: int, examples: int = 40) -> Task:
@@ -32,7 +33,7 @@ def parts_of(result: memspace.Explanation) -> tuple[PushParts, PushParts]:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_parts_by_layer_mode_and_class_add_up_to_the_pushes_and_to_the_variance(seed) -> None:
-    result = memspace.explain(mlp(seed), seed, damping=GAMMA, count=3)
+    result = memspace.explain(mlp(seed), seed, settings=ExplainSettings(damping=GAMMA, count=3))
     pushes = result.pushes
     for parts in parts_of(result):
         scale = float(parts.scores.abs().max())
@@ -51,7 +52,7 @@ def test_parts_by_layer_mode_and_class_add_up_to_the_pushes_and_to_the_variance(
 @pytest.mark.parametrize("seed", [4, 5])
 def test_pushes_and_their_parts_are_those_of_the_dense_metric(seed) -> None:
     task = mlp(seed)
-    result = memspace.explain(task, 2, damping=GAMMA, count=2, engine="dual")
+    result = memspace.explain(task, 2, settings=ExplainSettings(damping=GAMMA, count=2, engine="dual"))
     space, n = ParameterSpace(task.model), len(task.train)
     eye = torch.eye(space.size, dtype=torch.float64)
     f = build(task, space, "dense").apply(lambda v: v, eye)
@@ -87,7 +88,7 @@ def test_logistic_regression_has_the_closed_form() -> None:
     torch.manual_seed(6)
     x, y = torch.randn(30, 3, dtype=torch.float64), torch.arange(30) % 2
     model = nn.Linear(3, 2, bias=False).double()
-    result = memspace.explain(Task(model, (x, y)), 4, damping=GAMMA, count=3)
+    result = memspace.explain(Task(model, (x, y)), 4, settings=ExplainSettings(damping=GAMMA, count=3))
     p = model(x).softmax(-1).detach()
     # Weights (w_0, w_1) enter by their difference alone: along u = (1, -1)/√2, F is 2 p_0 p_1 x xᵀ.
     f = (2 * p[:, :1] * p[:, 1:] * x).t() @ x / 30
@@ -105,7 +106,7 @@ def test_a_wrong_prediction_is_held_against_its_label_and_a_right_one_against_th
     task = mlp(7)
     seen = set()
     for k in range(7):
-        outcome = memspace.explain(task, k, damping=GAMMA, count=1).outcome
+        outcome = memspace.explain(task, k, settings=ExplainSettings(damping=GAMMA, count=1)).outcome
         p = outcome.probabilities
         assert p is not None
         order = p.argsort(descending=True).tolist()
@@ -121,9 +122,9 @@ def test_a_wrong_prediction_is_held_against_its_label_and_a_right_one_against_th
 def test_other_classes_and_inputs_without_a_label_can_be_asked_about() -> None:
     task = mlp(8)
     x = task.test.batch([3]).x[0]
-    of_test = memspace.explain(task, 3, damping=GAMMA, output=0, against=2)
-    of_input = memspace.explain(task, x, damping=GAMMA, output=0, against=2)
-    as_data = memspace.explain(task, memspace.Data((x[None], torch.tensor([1]))), damping=GAMMA, output=0, against=2)
+    of_test = memspace.explain(task, 3, output=0, against=2, settings=GIVEN)
+    of_input = memspace.explain(task, x, output=0, against=2, settings=GIVEN)
+    as_data = memspace.explain(task, memspace.Data((x[None], torch.tensor([1]))), output=0, against=2, settings=GIVEN)
     for other in (of_input, as_data):
         assert torch.equal(other.pushes.scores, of_test.pushes.scores)
     assert of_input.outcome.label is None
@@ -136,7 +137,7 @@ def test_of_numbers_the_output_is_explained() -> None:
     x = torch.randn(25, 3, dtype=torch.float64)
     model = nn.Linear(3, 2).double()
     task = Task(model, (x, torch.randn(25, 2, dtype=torch.float64)), likelihood=memspace.Gaussian(1.0))
-    result = memspace.explain(task, 1, output=1, damping=GAMMA)
+    result = memspace.explain(task, 1, output=1, settings=GIVEN)
     assert result.outcome.value == pytest.approx(float(model(x[1]).detach()[1]))
     assert result.outcome.label == pytest.approx(float(task.train.batch([1]).y[0, 1]))
     inputs = result.inputs
@@ -150,7 +151,7 @@ def test_of_several_labels_the_surest_is_explained() -> None:
     x = torch.randn(25, 3, dtype=torch.float64)
     model = nn.Linear(3, 4).double()
     task = Task(model, (x, (torch.rand(25, 4) < 0.5).double()), likelihood=memspace.Bernoulli())
-    outcome = memspace.explain(task, 1, damping=GAMMA).outcome
+    outcome = memspace.explain(task, 1, settings=GIVEN).outcome
     logits = model(x[1]).detach()
     assert outcome.choice == int(logits.abs().argmax())
     assert outcome.answer == int(logits[outcome.choice] > 0)
@@ -176,21 +177,24 @@ def test_of_several_labels_the_surest_is_explained() -> None:
     ],
 )
 def test_what_cannot_be_explained_is_one_sentence(named, says) -> None:
+    task = mlp(11)
+    how = {k: v for k, v in named.items() if k in ("baseline", "engine", "names")}
+    asked = {k: v for k, v in named.items() if k not in how}
     with pytest.raises(memspace.MemspaceError, match=says) as error:
-        memspace.explain(mlp(11), damping=GAMMA, count=1, **named)
+        memspace.explain(task, **asked, settings=ExplainSettings(damping=GAMMA, count=1, **how))
     assert "\n" not in str(error.value)
 
 
 def test_training_labels_of_one_class_alone_and_two_examples_are_enough() -> None:
     torch.manual_seed(12)
     x = torch.randn(2, 3, dtype=torch.float64)
-    result = memspace.explain(Task(nn.Linear(3, 2).double(), (x, torch.tensor([1, 1]))), 0, damping=GAMMA)
+    result = memspace.explain(Task(nn.Linear(3, 2).double(), (x, torch.tensor([1, 1]))), 0, settings=GIVEN)
     assert result.results.tables["classes"]["class"] == ["1"]
     assert len(result.pushes.scores) == 2
 
 
 def test_numbers_are_marked_where_the_damping_is_not_calibrated_and_the_page_says_so(tmp_path) -> None:
-    result = memspace.explain(mlp(13), 0, count=2, page=tmp_path / "page.html")
+    result = memspace.explain(mlp(13), 0, page=tmp_path / "page.html", settings=ExplainSettings(count=2))
     marked = {m.name for m in result.measurements if not m.reliable}
     assert {"explain.support", "explain.deviation", "explain.modes.read", "explain.layers.largest"} <= marked
     assert "explain.outcome" not in marked

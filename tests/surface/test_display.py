@@ -129,7 +129,7 @@ RESULTS = {
     "Invariants": (lambda: memspace.invariants(linear(), sampled=False), {"unchanged", "layers"}),
     "Dissected": (lambda: memspace.dissect(task(), settings=DISSECT), {"units", "concepts", "ablation"}),
     "Explanation": (
-        lambda: memspace.explain(linear(), 3, damping=0.1, count=2),
+        lambda: memspace.explain(linear(), 3, settings=memspace.ExplainSettings(damping=0.1, count=2)),
         {"answers", "pushes", "classes", "layers", "modes", "mode_examples", "mode_classes", "inputs"},
     ),
     "Modes": (lambda: memspace.modes(linear(), count=2), {"modes", "examples", "layers", "classes"}),

@@ -65,9 +65,19 @@ def explain(
     report: Annotated[Path | None, option("HTML page of the prediction.")] = None,
 ) -> None:
     """Explain one prediction: the training examples, modes and layers that pushed it, and its input."""
+    from memspace.reading.explain_settings import ExplainSettings
     from memspace.verbs.explain import explain as explanation_of
 
-    settings = InfluenceSettings(memory=parse_memory(solver.memory), retrainings=solver.retrainings, seed=which.seed)
+    settings = ExplainSettings(
+        top=top,
+        count=count,
+        baseline=explained.baseline,
+        engine=solver.engine,
+        damping=solver.damping,
+        influence=InfluenceSettings(
+            memory=parse_memory(solver.memory), retrainings=solver.retrainings, seed=which.seed
+        ),
+    )
     with opened(which, output_options) as (task, progress):
         result = explanation_of(
             task,
@@ -76,11 +86,6 @@ def explain(
             output=explained.output,
             against=explained.against,
             position=explained.position,
-            baseline=explained.baseline,
-            top=top,
-            count=count,
-            engine=solver.engine,
-            damping=solver.damping,
             settings=settings,
             page=report,
             progress=progress,

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from memspace.attempt import attempt
-from memspace.attribution.settings import InfluenceSettings
 from memspace.auditing.results import Results
 from memspace.display import Columns, Shown
-from memspace.limits import COUNT, DAMPING, WHOLE, Limit, one_of
+from memspace.limits import WHOLE, one_of
 from memspace.measurement import Measurement, Unmeasured
 from memspace.passes.verify import checked_space
 from memspace.progress import Progress
 from memspace.reading.contributions import InputContributions, read_contributions
+from memspace.reading.explain_settings import ExplainSettings
 from memspace.reading.explanation_page import explanation_chapters
 from memspace.reading.explanation_tables import explanation_tables
-from memspace.reading.line import BASELINES
 from memspace.reading.outcome import PARTS, ExplainedOutcome, outcome_of
 from memspace.reading.page import page_results, write_page
 from memspace.reading.pushes import Pushes, read_pushes
 from memspace.task.task import Task
 from memspace.verbs.verb import verb
 
-__all__ = ["MOST_MODES", "Explanation", "explain"]
-
-MOST_MODES = Limit(1, 100, whole=True)
+__all__ = ["Explanation", "explain"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,13 +93,7 @@ def explain(
     output: Annotated[int | None, WHOLE] = None,
     against: Annotated[int | None, WHOLE] = None,
     position: Annotated[int | None, WHOLE] = None,
-    top: Annotated[int, COUNT] = 8,
-    count: Annotated[int, MOST_MODES] = 8,
-    baseline: str = "mean",
-    names: Sequence[str] | None = None,
-    engine: str = "auto",
-    damping: Annotated[float | None, DAMPING] = None,
-    settings: InfluenceSettings | None = None,
+    settings: ExplainSettings | None = None,
     page: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
@@ -122,13 +113,7 @@ def explain(
             class, the surest label, the first output.
         against: the class it is compared with.
         position: of a sequence of outputs, from 0; None: the last that has a label, or that is not padding.
-        top: training examples shown at either end.
-        count: modes of memory that the pushes are split by.
-        baseline: where integrated gradients start: ``mean`` of training examples, or ``zero``.
-        names: of the entries of the input, in their order.
-        engine: ``auto``, ``dual``, ``iterative`` or ``ekfac``.
-        damping: γ; None: chosen from the data.
-        settings: budget and accuracy of the influence.
+        settings: modes, examples shown, baseline, engine and damping; see :class:`memspace.ExplainSettings`.
         page: HTML file; None writes nothing.
         progress: where the work reports.
 
@@ -138,21 +123,27 @@ def explain(
     Raises:
         MemspaceError: bad input, in one sentence.
     """
-    one_of(baseline, BASELINES, "baseline")
     if part is not None:
         one_of(part, PARTS, "part")
-    settings = settings or InfluenceSettings()
+    how = settings or ExplainSettings()
     checked_space(task)
     outcome = outcome_of(task, example, part=part, output=output, against=against, position=position)
-    inputs = attempt("explain.inputs", lambda: read_contributions(task, outcome, baseline))
+    inputs = attempt("explain.inputs", lambda: read_contributions(task, outcome, how.baseline))
     pushes = read_pushes(
-        task, outcome, engine=engine, damping=damping, modes=count, settings=settings, progress=progress
+        task,
+        outcome,
+        engine=how.engine,
+        damping=how.damping,
+        modes=how.count,
+        settings=how.influence,
+        progress=progress,
     )
-    tables = explanation_tables(task, outcome, pushes, inputs, top, names)
-    chapters = explanation_chapters(task, outcome, pushes, inputs, tables, top)
+    tables = explanation_tables(task, outcome, pushes, inputs, how.top, how.names)
+    chapters = explanation_chapters(task, outcome, pushes, inputs, tables, how.top)
     options: dict[str, Any] = {"part": outcome.part, "output": output, "against": against, "position": outcome.position}
-    options |= {"top": top, "count": count, "baseline": baseline, "engine": engine, "damping": pushes.damping}
-    results = page_results(task, chapters, options | {"seed": settings.seed}, tables)
+    options |= {"top": how.top, "count": how.count, "baseline": how.baseline, "engine": how.engine}
+    options |= {"damping": pushes.damping, "seed": how.influence.seed}
+    results = page_results(task, chapters, options, tables)
     if page is not None:
         which = "input" if outcome.number is None else str(outcome.number)
         about = "one prediction" if outcome.number is None else f"{outcome.part} example {outcome.number}"
