@@ -14,7 +14,7 @@ from memspace.passes.outputs import outputs
 from memspace.passes.statistics import GradientNorms
 from memspace.passes.verify import verified_space
 from memspace.task import fixed, kept
-from memspace.task.checks import evaluating
+from memspace.task.checks import evaluating, holding
 from memspace.task.fixed import fixed_parts
 from memspace.task.task import Task
 
@@ -176,6 +176,21 @@ def test_many_points_of_the_selected_weights_run_the_encoder_once():
         assert probe.mapped
         (got,) = torch.autograd.grad(probe.outputs(points).square().sum(), points)
     assert torch.allclose(got, torch.autograd.grad(want.square().sum(), points)[0], atol=1e-4)
+
+
+def test_other_weights_of_the_head_alone_leave_the_encoder_known():
+    t = task()
+    state = {n: v.clone() for n, v in t.model.state_dict().items()}
+    state["head.weight"] += 1
+    with fixed_parts(t):
+        read(t)
+        before = runs()
+        with holding(t.model, state):
+            moved = read(t)
+        assert runs() == before
+    with torch.no_grad():
+        t.model.head.weight += 1
+    assert torch.allclose(read(t), moved, atol=1e-6)
 
 
 def test_a_derivative_along_the_encoders_weights_is_not_lost():

@@ -66,13 +66,16 @@ def estimated_seconds(task: Task, space: ParameterSpace, plan: Plan) -> float:
         run_pass(task, space, statistics, PassOptions(index=torch.arange(examples), batch=examples))
 
     with untouched(task.model):
-        if has_fixed_parts(task.model):  # which run once, in whatever stage comes first
+        seconds = 0.0
+        if has_fixed_parts(task.model):  # which run once for every example, in whatever stage comes first
+            begun = time.perf_counter()
             forward(count)
+            examples = plan.n + (0 if task.test is None else len(task.test))
+            seconds = (time.perf_counter() - begun) * examples / count
         there = _speed(task, forward, count)
         whole = _speed(task, backward, count)
         back = _Speed(max(0.0, whole.call - there.call), max(there.example, whole.example - there.example))
         rate = _rate(task)
-    seconds = 0.0
     for s in plan.stages:
         passes = there.of(s, s.forwards, AT_ONCE if not s.backwards else plan.batch)
         passes += back.of(s, s.backwards, plan.batch)

@@ -116,9 +116,13 @@ class PathProbe:
         stacked = self.space.unpack(points.to(self.task.dtype))
         same = {n: a for n, (a, b) in self.held.items() if a is b or torch.equal(a, b)}
         outside = _between({n: pair for n, pair in self.held.items() if n not in same}, shares)
-        parameters = {n for n, _ in self.task.model.named_parameters()}
-        # A forward pass may write to buffers.
-        same = {n: t if n in parameters else t.clone() for n, t in same.items()}
+        parameters = dict(self.task.model.named_parameters())
+        # A forward pass may write to buffers; frozen parameters that are the model's own stay where they are.
+        same = {
+            n: t if n in parameters else t.clone()
+            for n, t in same.items()
+            if n not in parameters or parameters[n].requires_grad or parameters[n].data_ptr() != t.data_ptr()
+        }
         if self.mapped:
             try:
                 mapped = vmap(lambda state: self._one({**same, **state}), randomness="error")({**stacked, **outside})

@@ -89,6 +89,8 @@ def untouched(model: nn.Module) -> Iterator[nn.Module]:
 def holding(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[nn.Module]:
     """Put a state dict's weights and buffers into the model; its own tensors are put back afterwards.
 
+    Those that have the same numbers stay: of a part that is held fixed outputs may be known.
+
     A copy of the model would not do: a forward replaced on an instance goes on using the layer it was made for.
 
     Args:
@@ -106,7 +108,9 @@ def holding(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[nn.Module
     before = [(t, t.data) for t in tensors.values()]
     try:
         for name, tensor in tensors.items():
-            tensor.data = state[name].to(tensor.data)
+            other = state[name].to(tensor.data)
+            if not (other.shape == tensor.shape and torch.equal(other, tensor.data)):
+                tensor.data = other
         yield model
     finally:
         for tensor, data in before:

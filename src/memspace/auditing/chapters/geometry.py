@@ -32,8 +32,10 @@ def answer(space: ParameterSpace, directions: DirectionCounts) -> str:
     )
 
 
-def stiffest_layer(space: ParameterSpace, curvature: Curvature) -> Finding:
-    """Name the layer that holds most of the trace."""
+def stiffest_layer(space: ParameterSpace, curvature: Curvature) -> Finding | None:
+    """Name the layer that holds most of the trace, where there are several."""
+    if len(space.labels) < 2:
+        return None
     traces = curvature.layer_trace(lambda x: x)
     share, name = float(traces.max() / traces.sum()), space.labels[int(traces.argmax())]
     return Finding(
