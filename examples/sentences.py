@@ -167,23 +167,30 @@ def margin(task: memspace.Task, model: nn.Module, queries: Tensor) -> Tensor:
     return (f.gather(1, label) - f.gather(1, 1 - label)).squeeze(1)
 
 
-def against_refits(task: memspace.Task, scores: Tensor, queries: Tensor, count: int = 60) -> tuple[Tensor, Tensor]:
-    """Refit the head without one sentence at a time: predicted and true changes of the margins, (count, Q) each.
-
-    A third of the sentences has the largest scores of either sign; the others are drawn at random.
-    """
-    size = scores.abs().max(0).values
-    drawn = torch.randperm(len(size), generator=torch.Generator().manual_seed(1))
-    left_out = torch.cat([size.argsort(descending=True)[: count // 3], drawn])[:count]
-    before = margin(task, task.model, queries)
-    truth = []
-    for index in left_out.tolist():
-        others = torch.tensor([k for k in range(len(size)) if k != index])
-        truth.append(before - margin(task, task.refit(others, 0), queries))
-    return scores[:, left_out].T.double(), torch.stack(truth)
+def against_refits(task: memspace.Task, scores: Tensor, queries: Tensor, sets: list[Tensor]) -> dict[str, float]:
+    """Refit the head without each set of sentences; compare the changes of the margins with the sums of scores."""
+    before, everyone = margin(task, task.model, queries), torch.arange(scores.shape[1])
+    predicted = torch.stack([scores[:, left_out].sum(1).double() for left_out in sets])
+    refitted = (task.refit(everyone[~torch.isin(everyone, left_out)], 0) for left_out in sets)
+    truth = torch.stack([before - margin(task, model, queries) for model in refitted])
+    correlation = torch.corrcoef(torch.stack([predicted.flatten(), truth.flatten()]))[0, 1]
+    return {"correlation": float(correlation), "slope": float((predicted * truth).sum() / predicted.square().sum())}
 
 
-def main(out: str = "runs/sentences", train: int = TRAIN, test: int = TEST, refits: int = 60) -> dict[str, float]:
+def sets_to_leave_out(scores: Tensor, count: int) -> dict[str, list[Tensor]]:
+    """Choose single sentences, a third of them with the largest scores of either sign, and twentieths of all."""
+    drawn = torch.randperm(scores.shape[1], generator=torch.Generator().manual_seed(1))
+    largest = scores.abs().max(0).values.argsort(descending=True)[: count // 3]
+    return {
+        "largest": list(largest.split(1)),
+        "drawn": list(drawn[: count - len(largest)].split(1)),
+        "groups": list(drawn.split(max(1, len(drawn) // 20)))[: count // 3],
+    }
+
+
+def main(
+    out: str = "runs/sentences", train: int = TRAIN, test: int = TEST, refits: int = 60
+) -> dict[str, dict[str, float]]:
     """Read the classifier end to end and print what is found."""
     seconds, begun = {}, time.perf_counter()
 
@@ -213,19 +220,17 @@ def main(out: str = "runs/sentences", train: int = TRAIN, test: int = TEST, refi
                 f"  {scores[query, index]:+.4f}  {NAMES[int(classifier.train.labels()[index])]:8}  {sentences[index]}"
             )
     done("influence")
-    predicted, truth = against_refits(classifier, scores, torch.tensor(queries), refits)
-    agreement = float(torch.corrcoef(torch.stack([predicted.flatten(), truth.flatten()]))[0, 1])
-    slope = float((predicted * truth).sum() / predicted.square().sum())
-    print(
-        f"influence against {len(truth)} refitted heads: correlation {agreement:.4f}, truth = {slope:.3f} x predicted"
-    )
+    agreement = {}
+    for kind, sets in sets_to_leave_out(scores, refits).items():
+        agreement[kind] = found = against_refits(classifier, scores, torch.tensor(queries), sets)
+        print(f"{kind}: {len(sets)} refits, correlation {found['correlation']:.4f}, truth/score {found['slope']:.3f}")
     done("refits")
 
     print(memspace.modes(classifier, count=4))
     done("modes")
     print(memspace.invariants(classifier))
     done("invariants")
-    return seconds | {"correlation": agreement, "slope": slope}
+    return agreement
 
 
 if __name__ == "__main__":

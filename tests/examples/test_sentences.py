@@ -29,8 +29,10 @@ def test_the_example_runs_and_its_influence_is_that_of_refitted_heads(example, t
     # A stronger penalty than the example's: with 48 sentences one of them moves the head far beyond first order.
     example.DECAY = 2.0
     found = example.main(out=str(tmp_path / "run"), train=48, test=16, refits=9)
-    assert found["correlation"] > 0.99
-    assert found["slope"] == pytest.approx(1, abs=0.15)
+    for kind in ("largest", "drawn", "groups"):
+        assert found[kind]["correlation"] > 0.99
+        # To first order: a sentence's own curvature is not taken out of the metric, so the truth is larger.
+        assert 1 < found[kind]["slope"] < 1.3
     assert (tmp_path / "run" / "report.html").is_file()
     shown = capsys.readouterr().out
     assert "generalisation.loo_estimate" in shown
