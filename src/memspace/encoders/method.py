@@ -1,0 +1,158 @@
+"""What encoders are trained by: a class a method, registered by name."""
+
+from __future__ import annotations
+
+import pkgutil
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from importlib import import_module
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from memspace.encoders.images import WorldImages
+from memspace.encoders.model import Autoencoder, Posterior
+from memspace.encoders.specification import EncoderSpec
+from memspace.errors import SettingsError
+
+__all__ = ["Method", "TrainingBatch", "method", "method_named", "methods", "pixel_loss", "reconstruction"]
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """Images of one step.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        levels: (B, K) of their factors.
+        others: as many other images, for methods that compare the two.
+        generator: of all noise of the training, on the CPU.
+    """
+
+    images: Tensor
+    levels: Tensor
+    others: Tensor
+    generator: torch.Generator
+
+
+class Method(nn.Module, ABC):
+    """What an encoder is trained by. Modules that a method holds are trained with the encoder, and kept with it.
+
+    Args:
+        spec: of the encoder.
+        images: it is trained on.
+    """
+
+    name: ClassVar[str]
+    symbol: ClassVar[str]  # of the strength; empty where the method has none
+    source: ClassVar[str]  # key of the bibliography
+    decodes: ClassVar[bool] = True  # whether the encoder has a decoder
+    supervised: ClassVar[bool] = False  # whether it sees the factors
+
+    def __init__(self, spec: EncoderSpec, images: WorldImages) -> None:
+        super().__init__()
+        self.strength = spec.strength
+
+    @abstractmethod
+    def loss(self, model: Autoencoder, batch: TrainingBatch) -> Tensor:
+        """Compute what a step makes smaller.
+
+        Args:
+            model: the encoder.
+            batch: images of this step.
+
+        Returns:
+            Mean over the images, nats.
+        """
+
+    def after(self) -> None:
+        """Take the step of what is trained against the encoder; most methods have nothing of the kind."""
+
+    def own(self) -> list[nn.Parameter]:
+        """List the parameters that are trained with the encoder's, by the same optimiser.
+
+        Returns:
+            All parameters of the method, unless it trains some of them itself.
+        """
+        return list(self.parameters())
+
+
+_METHODS: dict[str, type[Method]] = {}
+
+
+def method(made: type[Method]) -> type[Method]:
+    """Register a method; use it as a decorator of its class.
+
+    Args:
+        made: the class.
+
+    Returns:
+        The class.
+    """
+    _METHODS[made.name] = made
+    return made
+
+
+def methods() -> dict[str, type[Method]]:
+    """List the methods.
+
+    Returns:
+        Classes by name.
+    """
+    import memspace.encoders.methods as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        import_module(f"{package.__name__}.{module.name}")
+    return dict(sorted(_METHODS.items()))
+
+
+def method_named(name: str) -> type[Method]:
+    """Look up a method.
+
+    Args:
+        name: of it.
+
+    Returns:
+        Its class.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    known = methods()
+    if name not in known:
+        raise SettingsError(
+            f"there is no method {name!r}", where="memspace.encoders", remedy=f"name one of {', '.join(known)}"
+        )
+    return known[name]
+
+
+def reconstruction(model: Autoencoder, images: Tensor, posterior: Posterior, generator: torch.Generator) -> Tensor:
+    """Compute the mean loss of pixels under independent Bernoulli laws, from one latent an image.
+
+    Args:
+        model: with a decoder.
+        images: (B, C, H, W) in [0, 1].
+        posterior: of the images.
+        generator: of the noise.
+
+    Returns:
+        Nats an image.
+    """
+    return pixel_loss(model, images, posterior.sample(generator))
+
+
+def pixel_loss(model: Autoencoder, images: Tensor, latents: Tensor) -> Tensor:
+    """Compute the mean loss of pixels under independent Bernoulli laws.
+
+    Args:
+        model: with a decoder.
+        images: (B, C, H, W) in [0, 1].
+        latents: (B, d).
+
+    Returns:
+        Nats an image.
+    """
+    assert model.decoder is not None
+    logits = model.decoder(latents)
+    return nn.functional.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)

@@ -1,0 +1,45 @@
+"""The β-TCVAE (Chen et al. 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memspace.encoders.method import Method, TrainingBatch, method, pixel_loss
+from memspace.encoders.model import Autoencoder, Posterior
+
+__all__ = ["BetaTcVae", "total_correlation"]
+
+
+@method
+class BetaTcVae(Method):
+    """The loss of a VAE, plus (β − 1) times the total correlation of the latents over the images."""
+
+    name, symbol, source = "beta_tcvae", "β", "chen2018b"
+
+    def loss(self, model: Autoencoder, batch: TrainingBatch) -> Tensor:
+        """Compute the loss with the total correlation weighted by β; the other parts of the KL have weight 1."""
+        posterior = model.posterior(batch.images)
+        z = posterior.sample(batch.generator)
+        bound = pixel_loss(model, batch.images, z) + posterior.from_prior().sum(1).mean()
+        return bound + (self.strength - 1) * total_correlation(posterior, z)
+
+
+def total_correlation(posterior: Posterior, z: Tensor) -> Tensor:
+    """Estimate KL(q(z) ‖ Π q(z_j)) with q the mixture of the batch's posteriors.
+
+    The mixture of a batch stands for that of all images, as in Locatello et al. 2019. The bias depends on the batch's
+    size and on the weights.
+
+    Args:
+        posterior: of B images.
+        z: (B, d) a latent of each.
+
+    Returns:
+        Nats.
+    """
+    density = posterior.log_density(z)
+    together = torch.logsumexp(density.sum(2), 1)
+    apart = torch.logsumexp(density, 1).sum(1)
+    constant = (density.shape[2] - 1) * torch.log(torch.tensor(float(density.shape[1])))
+    return (together - apart).mean() + constant

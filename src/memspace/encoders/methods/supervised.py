@@ -1,0 +1,43 @@
+"""An encoder that sees the factors: a latent each."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from memspace.encoders.images import WorldImages
+from memspace.encoders.method import Method, TrainingBatch, method
+from memspace.encoders.model import Autoencoder
+from memspace.encoders.specification import EncoderSpec
+from memspace.errors import SettingsError
+
+__all__ = ["Supervised"]
+
+
+@method
+class Supervised(Method):
+    """Latent k is a normal law of factor k, scaled to variance 1; further latents are drawn to the prior.
+
+    Levels are read as numbers, of kinds and of circular factors too: a full turn is a step from the last level to the
+    first.
+    """
+
+    name, symbol, source = "supervised", "", "locatello2019"
+    decodes, supervised = False, True
+
+    def __init__(self, spec: EncoderSpec, images: WorldImages) -> None:
+        super().__init__(spec, images)
+        self.scaled, count = images.scaled, len(images.world.names)
+        if spec.latents < count:
+            what = f"{spec.latents} latents for {count} factors"
+            raise SettingsError(what, where="encoder, supervised", remedy="declare a latent a factor or more")
+
+    def loss(self, model: Autoencoder, batch: TrainingBatch) -> Tensor:
+        """Compute the loss of the factors, and KL from the prior of latents without one."""
+        posterior = model.posterior(batch.images)
+        targets = self.scaled(batch.levels).to(posterior.mean)
+        count = targets.shape[1]
+        squared = (targets - posterior.mean[:, :count]).square() / posterior.variance[:, :count]
+        nll = (squared + posterior.log_variance[:, :count] + math.log(2 * math.pi)) / 2
+        return nll.sum(1).mean() + posterior.from_prior()[:, count:].sum(1).mean()
