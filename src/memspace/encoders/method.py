@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import ClassVar
@@ -15,8 +16,10 @@ from memspace.encoders.images import WorldImages
 from memspace.encoders.model import Autoencoder, Posterior
 from memspace.encoders.specification import EncoderSpec
 from memspace.errors import SettingsError
+from memspace.geometry.embedding import embed
+from memspace.task.likelihood import Bernoulli
 
-__all__ = ["Method", "TrainingBatch", "method", "method_named", "methods", "pixel_loss", "reconstruction"]
+__all__ = ["Method", "TrainingBatch", "method", "method_named", "methods", "pixel_losses", "reconstruction"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,48 @@ class Method(nn.Module, ABC):
 
     def after(self) -> None:
         """Take the step of what is trained against the encoder; most methods have nothing of the kind."""
+
+    def losses(self, model: Autoencoder, batch: TrainingBatch) -> Tensor:
+        """Compute what every image costs to tell: its pixels and its latents; its factors where these are told.
+
+        Args:
+            model: the encoder.
+            batch: the images; one latent of each is drawn.
+
+        Returns:
+            (B,) nats, the bound that a plain VAE minimises.
+        """
+        posterior = model.posterior(batch.images)
+        latents = posterior.sample(batch.generator)
+        return pixel_losses(model, batch.images, latents) + posterior.from_prior().sum(1)
+
+    def constant(self, images: WorldImages) -> float:
+        """Compute what an image costs without looking at it: the mean image is told instead.
+
+        Args:
+            images: that the encoder is trained on.
+
+        Returns:
+            Nats an image.
+        """
+        mean = images.train.double().mean(0)
+        tiny = 1e-12
+        dark, bright = (1 - mean).clamp_min(tiny).log(), mean.clamp_min(tiny).log()
+        return float(-(images.train.double() * bright + (1 - images.train.double()) * dark).flatten(1).sum(1).mean())
+
+    def coordinates(self, model: Autoencoder) -> Callable[[Tensor], Tensor] | None:
+        """Give coordinates of the outputs in which their Fisher metric is Euclidean.
+
+        Args:
+            model: the encoder.
+
+        Returns:
+            Latents (B, d) ↦ (B, M) nats^½; None where the latents are the outputs.
+        """
+        decoder, law = model.decoder, Bernoulli()
+        if decoder is None:
+            return None
+        return lambda latents: embed(law, decoder(latents).flatten(1))
 
     def own(self) -> list[nn.Parameter]:
         """List the parameters that are trained with the encoder's, by the same optimiser.
@@ -139,11 +184,11 @@ def reconstruction(model: Autoencoder, images: Tensor, posterior: Posterior, gen
     Returns:
         Nats an image.
     """
-    return pixel_loss(model, images, posterior.sample(generator))
+    return pixel_losses(model, images, posterior.sample(generator)).mean()
 
 
-def pixel_loss(model: Autoencoder, images: Tensor, latents: Tensor) -> Tensor:
-    """Compute the mean loss of pixels under independent Bernoulli laws.
+def pixel_losses(model: Autoencoder, images: Tensor, latents: Tensor) -> Tensor:
+    """Compute the loss of each image's pixels under independent Bernoulli laws.
 
     Args:
         model: with a decoder.
@@ -151,8 +196,9 @@ def pixel_loss(model: Autoencoder, images: Tensor, latents: Tensor) -> Tensor:
         latents: (B, d).
 
     Returns:
-        Nats an image.
+        (B,) nats.
     """
     assert model.decoder is not None
     logits = model.decoder(latents)
-    return nn.functional.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
+    losses: Tensor = nn.functional.binary_cross_entropy_with_logits(logits, images, reduction="none")
+    return losses.flatten(1).sum(1)

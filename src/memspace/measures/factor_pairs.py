@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from memspace.errors import ShapeError
-from memspace.geometry.factor_loop import STEP, differences, rectangle
+from memspace.geometry.factor_loop import STEP, Network, Render, differences, rectangle
 from memspace.geometry.holonomy import frames_of, holonomy, within_noise
 from memspace.measures.cost import Facts, Stage
 from memspace.measures.declaration import measure, provides
@@ -22,7 +22,7 @@ from memspace.task.factors import Factors
 from memspace.task.task import Task
 from memspace.value import Absent, Value
 
-__all__ = ["FACTOR_PAIR_MEASURES", "FactorLoops"]
+__all__ = ["FACTOR_PAIR_MEASURES", "FactorLoops", "loops_around", "mean_angle"]
 
 LOOPS = 60  # over all pairs of factors
 FEWEST = 5  # loops of a pair
@@ -81,15 +81,41 @@ def loops_of_factors(task: Task, factors: Factors, budget: Budget) -> FactorLoop
     def network(x: Tensor) -> Tensor:
         return read_layer(task, x, task.layer)[0]
 
-    rows: list[tuple[float, float, float]] = []
     pairs = list(itertools.combinations(ordered, 2))
+    loops = loops_around(network, factors.render, factors.values[chosen].double(), pairs, seed=budget.seed, layer=layer)
+    return replace(loops, base=chosen.repeat(len(pairs)))
+
+
+def loops_around(
+    network: Network,
+    render: Render,
+    values: Tensor,
+    pairs: Sequence[tuple[int, int]],
+    *,
+    seed: int = 0,
+    layer: str = "the representation",
+) -> FactorLoops:
+    """Carry tangent planes of pairs of factors around a small loop at every place.
+
+    Args:
+        network: inputs ↦ (B, ...) representation.
+        render: levels ↦ inputs.
+        values: (B, K) levels in the middle of the loops.
+        pairs: positions of two factors each.
+        seed: of the null's noise.
+        layer: what the representation is, for people.
+
+    Returns:
+        Angles of all loops, pair by pair.
+    """
+    rows: list[tuple[float, float, float]] = []
     for pair in pairs:
-        loops = torch.cat([rectangle(factors.values[k].double(), *pair, SIZE, STEPS) for k in chosen])
-        fine, rough = (differences(network, factors.render, loops, pair, step) for step in (STEP / 2, STEP))
+        loops = torch.cat([rectangle(v, *pair, SIZE, STEPS) for v in values])
+        fine, rough = (differences(network, render, loops, pair, step) for step in (STEP / 2, STEP))
         parts = zip(torch.split(fine, 4 * STEPS), torch.split(rough, 4 * STEPS), strict=True)
-        rows += [_angles(a, b, budget.seed + len(rows) + k) for k, (a, b) in enumerate(parts)]
+        rows += [_angles(a, b, seed + len(rows) + k) for k, (a, b) in enumerate(parts)]
     angles, coarse, null = torch.tensor(rows, dtype=torch.float64).T
-    return FactorLoops(angles, coarse, null, chosen.repeat(len(pairs)), len(pairs), layer)
+    return FactorLoops(angles, coarse, null, torch.arange(len(values)).repeat(len(pairs)), len(pairs), layer)
 
 
 def _angles(tangents: Tensor, rougher: Tensor, seed: int) -> tuple[float, float, float]:
@@ -103,7 +129,17 @@ def _angles(tangents: Tensor, rougher: Tensor, seed: int) -> tuple[float, float,
     return holonomy(frames).angle, holonomy(frames[::2]).angle, null
 
 
-def _mean_angle(loops: FactorLoops, angles: Tensor, note: str = "") -> Value | Absent:
+def mean_angle(loops: FactorLoops, angles: Tensor, note: str = "") -> Value | Absent:
+    """Average angles over loops, with the interval over the places that they lie around.
+
+    Args:
+        loops: whose angles they are.
+        angles: (L,) radians, NaN where a factor does not move the representation.
+        note: of the value.
+
+    Returns:
+        Radians; absent where fewer than two loops have an angle.
+    """
     moved = torch.isfinite(angles)
     if int(moved.sum()) < 2:
         return Absent("fewer than two loops move the layer all along", "vary factors the network sees")
@@ -121,7 +157,7 @@ def _mean_angle(loops: FactorLoops, angles: Tensor, note: str = "") -> Value | A
 def factor_holonomy(loops: FactorLoops) -> Value | Absent:
     """How far the directions of two factors depend on the path by which a place is reached."""
     change = float((loops.angles - loops.coarse).nanmean())
-    return _mean_angle(loops, loops.angles, f"every second step alone changes it by {-change:.1g}")
+    return mean_angle(loops, loops.angles, f"every second step alone changes it by {-change:.1g}")
 
 
 @measure(
@@ -132,7 +168,7 @@ def factor_holonomy(loops: FactorLoops) -> Value | Absent:
 )
 def factor_holonomy_null(loops: FactorLoops | None) -> Value | Absent | None:
     """The angle that errors of the directions alone would leave."""
-    return None if loops is None else _mean_angle(loops, loops.null)
+    return None if loops is None else mean_angle(loops, loops.null)
 
 
 @measure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memspace.encoders.method import Method, TrainingBatch, method, pixel_loss
+from memspace.encoders.method import Method, TrainingBatch, method, pixel_losses
 from memspace.encoders.model import Autoencoder, Posterior
 
 __all__ = ["BetaTcVae", "total_correlation"]
@@ -21,7 +21,7 @@ class BetaTcVae(Method):
         """Compute the loss with the total correlation weighted by β; the other parts of the KL have weight 1."""
         posterior = model.posterior(batch.images)
         z = posterior.sample(batch.generator)
-        bound = pixel_loss(model, batch.images, z) + posterior.from_prior().sum(1).mean()
+        bound = pixel_losses(model, batch.images, z).mean() + posterior.from_prior().sum(1).mean()
         return bound + (self.strength - 1) * total_correlation(posterior, z)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.encoders.images import WorldImages
-from memspace.encoders.method import Method, TrainingBatch, method, pixel_loss
+from memspace.encoders.method import Method, TrainingBatch, method, pixel_losses
 from memspace.encoders.model import Autoencoder
 from memspace.encoders.specification import EncoderSpec
 
@@ -45,7 +45,7 @@ class FactorVae(Method):
         """Compute the loss, and keep the latents that the second network is to learn from."""
         posterior = model.posterior(batch.images)
         z = posterior.sample(batch.generator)
-        bound = pixel_loss(model, batch.images, z) + posterior.from_prior().sum(1).mean()
+        bound = pixel_losses(model, batch.images, z).mean() + posterior.from_prior().sum(1).mean()
         odds: Tensor = self.judge(z)
         with torch.no_grad():
             others = model.posterior(batch.others).sample(batch.generator)

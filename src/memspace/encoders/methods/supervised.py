@@ -8,7 +8,7 @@ from torch import Tensor
 
 from memspace.encoders.images import WorldImages
 from memspace.encoders.method import Method, TrainingBatch, method
-from memspace.encoders.model import Autoencoder
+from memspace.encoders.model import Autoencoder, Posterior
 from memspace.encoders.specification import EncoderSpec
 from memspace.errors import SettingsError
 
@@ -36,8 +36,20 @@ class Supervised(Method):
     def loss(self, model: Autoencoder, batch: TrainingBatch) -> Tensor:
         """Compute the loss of the factors, and KL from the prior of latents without one."""
         posterior = model.posterior(batch.images)
-        targets = self.scaled(batch.levels).to(posterior.mean)
-        count = targets.shape[1]
-        squared = (targets - posterior.mean[:, :count]).square() / posterior.variance[:, :count]
-        nll = (squared + posterior.log_variance[:, :count] + math.log(2 * math.pi)) / 2
-        return nll.sum(1).mean() + posterior.from_prior()[:, count:].sum(1).mean()
+        count = len(batch.levels[0])
+        return self._factors(posterior, batch.levels).mean() + posterior.from_prior()[:, count:].sum(1).mean()
+
+    def losses(self, model: Autoencoder, batch: TrainingBatch) -> Tensor:
+        """Compute the loss of each image's factors, (B,) nats."""
+        return self._factors(model.posterior(batch.images), batch.levels)
+
+    def constant(self, images: WorldImages) -> float:
+        """Compute the loss of normal laws with the factors' means and variances."""
+        variance = images.scaled(images.train_levels).double().var(0, correction=0)
+        return float(((variance.log() + math.log(2 * math.pi) + 1) / 2).sum())
+
+    def _factors(self, posterior: Posterior, levels: Tensor) -> Tensor:
+        targets = self.scaled(levels).to(posterior.mean)
+        mean, log_variance = (p[:, : targets.shape[1]] for p in (posterior.mean, posterior.log_variance))
+        squared = (targets - mean).square() / log_variance.exp()
+        return ((squared + log_variance + math.log(2 * math.pi)) / 2).sum(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from memspace.encoders.method import Method, TrainingBatch, method, reconstruction
+from memspace.encoders.method import Method, TrainingBatch, method
 from memspace.encoders.model import Autoencoder
 
 __all__ = ["Vae"]
@@ -18,6 +18,4 @@ class Vae(Method):
 
     def loss(self, model: Autoencoder, batch: TrainingBatch) -> Tensor:
         """Compute the negative evidence lower bound."""
-        posterior = model.posterior(batch.images)
-        pixels = reconstruction(model, batch.images, posterior, batch.generator)
-        return pixels + posterior.from_prior().sum(1).mean()
+        return self.losses(model, batch).mean()
