@@ -64,6 +64,14 @@ if TYPE_CHECKING:  # what type checkers and editors read; a test holds it equal 
     from memspace.editing.distil import Distilled as Distilled, DistilSettings as DistilSettings
     from memspace.editing.write import WriteTarget as WriteTarget
     from memspace.claims.run import ClaimResults as ClaimResults, judge_claims as judge_claims
+    from memspace.verbs.encoders import (
+        EncoderWork as EncoderWork,
+        TrainedEncoders as TrainedEncoders,
+        encoder_table as encoder_table,
+        score_agreement as score_agreement,
+        train_encoders as train_encoders,
+    )
+    from memspace.encoders.settings import EncoderMeasuring as EncoderMeasuring
     from memspace.verbs.zoo import TrainedZoo as TrainedZoo, WorkSettings as WorkSettings, train_zoo as train_zoo
     from memspace.zoo.forecast import GapForecast as GapForecast
     from memspace.verbs.fragility import FragileMeasures as FragileMeasures, fragile_measures as fragile_measures
@@ -205,6 +213,9 @@ _HOMES = {  # module: its public names, by question
     "verbs.judge": "judge_zoo JudgedZoo",
     "zoo.measuring": "measure_network NetworkMeasures",
     "claims.run": "judge_claims ClaimResults",
+    # Do encoders keep known factors apart, by every score?
+    "verbs.encoders": "train_encoders encoder_table score_agreement EncoderWork TrainedEncoders",
+    "encoders.settings": "EncoderMeasuring",
     # What went wrong?
     "errors": "MemspaceError",
 }

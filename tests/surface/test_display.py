@@ -111,6 +111,16 @@ def trained_zoo() -> memspace.TrainedZoo:
         return memspace.train_zoo(declared, out=Path(folder) / "trained", settings=settings)
 
 
+def trained_encoders() -> memspace.TrainedEncoders:
+    with tempfile.TemporaryDirectory() as folder:
+        declared = Path(folder) / "one.toml"
+        declared.write_text(
+            "every = { width = 8, steps = 2 }\nworlds = { shapes = { size = 50, pooled = 8 } }\nmethods = { vae = 1.0 }\n"
+        )
+        work = memspace.EncoderWork(1, stages=("train",))
+        return memspace.train_encoders(declared, out=Path(folder) / "store", work=work)
+
+
 ATTACK = memspace.AttackSettings(10, memspace.AttackSearch(steps=2, restarts=0, bisections=2), draws=1)
 DISSECT = memspace.DissectSettings(shuffles=19, rotations=2, data="train", least=0.5)
 CAPACITY = memspace.CapacitySettings((1.0,), seeds=2, steps=5, doublings=0)
@@ -147,6 +157,7 @@ RESULTS = {
     "PredictedGap": (told_gap, {"drivers"}),
     "FragileMeasures": (lambda: memspace.fragile_measures("shipped", measures=["norms.distance"]), {"moved"}),
     "JudgedZoo": (judged_zoo, {"judged"}),
+    "TrainedEncoders": (trained_encoders, {"methods"}),
     "TrainedZoo": (trained_zoo, {"blocks"}),
     "NetworkMeasures": (lambda: memspace.measure_network(linear()), {"layers"}),
     "PrunedNetwork": (lambda: memspace.prune(task(), 0.5, method="magnitude"), set()),

@@ -24,6 +24,8 @@ from memspace.claims.statistic import statistic_named
 from memspace.claims.store import JoinedStores, ParquetStore, ResultsStore, holding
 from memspace.claims.verdict import verdict_of
 from memspace.display import Columns, Quantity, Shown
+from memspace.encoders.results import EncoderResults, is_encoder_store
+from memspace.encoders.store import EncoderStore
 from memspace.errors import DataError, SettingsError
 from memspace.files import writing
 from memspace.measurement import Measurement, Unmeasured, stated
@@ -140,7 +142,7 @@ def verdict_rows(records: Sequence[VerdictRecord]) -> Columns:
     return columns
 
 
-AnyStore = ResultsStore | ZooStore | str | Path
+AnyStore = ResultsStore | ZooStore | EncoderStore | str | Path
 
 
 def opened_store(store: AnyStore | Sequence[AnyStore]) -> ResultsStore:
@@ -149,7 +151,7 @@ def opened_store(store: AnyStore | Sequence[AnyStore]) -> ResultsStore:
     All zoos among them are one store. A folder may be a zoo's and hold Parquet files too.
 
     Args:
-        store: one that is open, or a folder: of a zoo, or of Parquet files; or a list of these.
+        store: one that is open, or a folder: of a zoo, of encoders, or of Parquet files; or a list of these.
 
     Returns:
         The store.
@@ -159,20 +161,27 @@ def opened_store(store: AnyStore | Sequence[AnyStore]) -> ResultsStore:
     """
     listed = [store] if isinstance(store, str | Path) or not isinstance(store, Sequence) else store
     zoos: dict[Path, ZooStore] = {}
+    encoders: dict[Path, EncoderStore] = {}
     others: dict[Path, ResultsStore] = {}
     opened: list[ResultsStore] = []
     for one in listed:
         if isinstance(one, ZooStore):
             zoos[one.folder.resolve()] = one
+        elif isinstance(one, EncoderStore):
+            encoders[one.folder.resolve()] = one
         elif isinstance(one, str | Path):
             folder = Path(one).resolve()
+            if is_encoder_store(one):
+                encoders[folder] = EncoderStore(one)
+                continue
             if is_zoo(one):
                 zoos[folder] = ZooStore(one)
             if not is_zoo(one) or any(folder.glob("*.parquet")):
                 others[folder] = ParquetStore(one)
         else:
             opened.append(_checked(one))
-    parts = [*([ZooResults(list(zoos.values()))] if zoos else ()), *others.values(), *opened]
+    read = [*([ZooResults(list(zoos.values()))] if zoos else ()), *map(EncoderResults, encoders.values())]
+    parts = [*read, *others.values(), *opened]
     if not parts:
         raise SettingsError("there is no store", where="store", remedy="give at least one folder")
     return parts[0] if len(parts) == 1 else JoinedStores(parts)

@@ -30,6 +30,7 @@ __all__ = ["GROUPS", "Command", "command", "declared", "takes_options"]
 GROUPS = {
     "claims": "Claims registered before the run, judged from a store of networks.",
     "study": "Studies that train many networks to a stated verdict.",
+    "encoders": "Encoders of images with known factors: trained by the field's methods, scored, kept in a store.",
     "zoo": "Zoos: many networks trained to one training loss, measured and kept in a store.",
 }
 _declared: dict[tuple[str, str], Command] = {}

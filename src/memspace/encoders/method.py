@@ -19,7 +19,7 @@ from memspace.errors import SettingsError
 from memspace.geometry.embedding import embed
 from memspace.task.likelihood import Bernoulli
 
-__all__ = ["Method", "TrainingBatch", "method", "method_named", "methods", "pixel_losses", "reconstruction"]
+__all__ = ["EncodingMethod", "TrainingBatch", "method", "method_named", "methods", "pixel_losses", "reconstruction"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TrainingBatch:
     generator: torch.Generator
 
 
-class Method(nn.Module, ABC):
+class EncodingMethod(nn.Module, ABC):
     """What an encoder is trained by. Modules that a method holds are trained with the encoder, and kept with it.
 
     Args:
@@ -123,10 +123,10 @@ class Method(nn.Module, ABC):
         return list(self.parameters())
 
 
-_METHODS: dict[str, type[Method]] = {}
+_METHODS: dict[str, type[EncodingMethod]] = {}
 
 
-def method(made: type[Method]) -> type[Method]:
+def method(made: type[EncodingMethod]) -> type[EncodingMethod]:
     """Register a method; use it as a decorator of its class.
 
     Args:
@@ -139,7 +139,7 @@ def method(made: type[Method]) -> type[Method]:
     return made
 
 
-def methods() -> dict[str, type[Method]]:
+def methods() -> dict[str, type[EncodingMethod]]:
     """List the methods.
 
     Returns:
@@ -152,7 +152,7 @@ def methods() -> dict[str, type[Method]]:
     return dict(sorted(_METHODS.items()))
 
 
-def method_named(name: str) -> type[Method]:
+def method_named(name: str) -> type[EncodingMethod]:
     """Look up a method.
 
     Args:

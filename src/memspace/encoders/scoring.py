@@ -42,9 +42,8 @@ def _aligned(z: np.ndarray, v: Levels, settings: EncoderMeasuring) -> EncoderRea
     codes = standardised(z, COLLAPSED)
     active = codes[:, codes.any(0)]
     if active.shape[1] < 2:
-        return EncoderReading(
-            "aligned_dci", ONE, Value(math.nan, len(z), reliable=False, note="fewer than two units vary")
-        )
+        nothing = Absent("fewer than two units vary", "train it with less strength")
+        return EncoderReading("aligned_dci", ONE, nothing)
     best = aligned_dci(active, v, settings.seed)
     note = "one choice of the rotation: no interval"
     return EncoderReading("aligned_dci", ONE, Value(best.disentanglement, best.n, reliable=False, note=note))

@@ -42,7 +42,7 @@ class EncoderMeasuring:
     turns: Annotated[int, WHOLE] = 19
     folds: Annotated[int, SEVERAL] = 5
     places: Annotated[int, SEVERAL] = 100
-    loops: Annotated[int, SEVERAL] = 6
+    loops: Annotated[int, SEVERAL] = 16
     neighbours: Annotated[int, SEVERAL] = 64
     probed: Annotated[int, SEVERAL] = 100
     cut: Annotated[int, COUNT] = 500

@@ -1,12 +1,11 @@
 """The store of encoders: weights, codes and images in files, what was measured in tables of a file an encoder.
 
-``trained/`` has a row an encoder, ``measured/`` its scores and its geometry. ``weights/`` and ``codes/`` have a file of
-tensors an encoder. The row of an encoder is written after its weights: whatever is listed is finished.
+``encoders/`` has a row an encoder, ``measured/`` its scores and its geometry. ``weights/`` and ``codes/`` have a file
+of tensors an encoder. The row of an encoder is written after its weights: whatever is listed is finished.
 """
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -16,7 +15,7 @@ import safetensors.torch
 from torch import Tensor
 
 from memspace.encoders.images import WorldImages
-from memspace.encoders.method import Method
+from memspace.encoders.method import EncodingMethod
 from memspace.encoders.model import Autoencoder, Posterior
 from memspace.encoders.specification import EncoderSpec
 from memspace.encoders.training import TrainedEncoder, begun_encoder
@@ -24,17 +23,13 @@ from memspace.errors import RunFolderError
 from memspace.files import written
 from memspace.zoo.piece_store import PieceStore
 
-__all__ = ["EncoderStore"]
+__all__ = ["MEASURED", "TRAINED", "EncoderStore"]
 
-TRAINED, MEASURED = "trained", "measured"
+TRAINED, MEASURED = "encoders", "measured"
 
 
 class EncoderStore(PieceStore):
-    """Encoders with their codes and measurements, in a folder.
-
-    Args:
-        folder: created when the first encoder is added.
-    """
+    """Encoders with their codes and measurements, in a folder."""
 
     tables: ClassVar[tuple[str, ...]] = (TRAINED, MEASURED)
 
@@ -66,7 +61,6 @@ class EncoderStore(PieceStore):
             "curve_steps": [s for s, _ in trained.curve],
             "curve_losses": [loss for _, loss in trained.curve],
             "seconds": trained.seconds,
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **about,
         }
         self.add_rows(TRAINED, spec.key, [row])
@@ -99,7 +93,7 @@ class EncoderStore(PieceStore):
         tensors = self._tensors("codes", key)
         return Posterior(tensors["mean"], tensors["log_variance"])
 
-    def encoder(self, spec: EncoderSpec, images: WorldImages) -> tuple[Autoencoder, Method]:
+    def encoder(self, spec: EncoderSpec, images: WorldImages) -> tuple[Autoencoder, EncodingMethod]:
         """Read a trained encoder.
 
         Args:

@@ -1,4 +1,4 @@
-"""Training one encoder. It depends on its specification alone, and not on what is trained beside it."""
+"""Training one encoder. It depends on its specification alone, and not on what is trained next to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memspace.encoders.images import WorldImages
-from memspace.encoders.method import Method, TrainingBatch, method_named
+from memspace.encoders.method import EncodingMethod, TrainingBatch, method_named
 from memspace.encoders.model import Autoencoder, modules_of
 from memspace.encoders.specification import EncoderSpec
 
@@ -34,7 +34,7 @@ class TrainedEncoder:
 
     spec: EncoderSpec
     model: Autoencoder
-    method: Method
+    method: EncodingMethod
     curve: tuple[tuple[int, float], ...]
     seconds: float
 
@@ -44,7 +44,7 @@ class TrainedEncoder:
         return math.isfinite(self.curve[-1][1])
 
 
-def begun_encoder(spec: EncoderSpec, images: WorldImages) -> tuple[Autoencoder, Method]:
+def begun_encoder(spec: EncoderSpec, images: WorldImages) -> tuple[Autoencoder, EncodingMethod]:
     """Make the networks of an encoder at their initialisation.
 
     Args:
@@ -78,7 +78,7 @@ def train_encoder(
     began = time.process_time()
     model, made = (part.to(device) for part in begun_encoder(spec, images))
     assert isinstance(model, Autoencoder)
-    assert isinstance(made, Method)
+    assert isinstance(made, EncodingMethod)
     optimiser = torch.optim.Adam([*model.parameters(), *made.own()], spec.rate)
     generator = torch.Generator().manual_seed(spec.seed)
     pixels, levels = images.train.to(device), images.train_levels.to(device)

@@ -30,11 +30,7 @@ TABLES = ("trained", "outcomes", "measured", "layers", "layer_costs", "nuisance"
 
 
 class ZooStore(PieceStore):
-    """Networks of a zoo, their outcomes and measurements, in a folder.
-
-    Args:
-        folder: created when the first network is added.
-    """
+    """Networks of a zoo, their outcomes and measurements, in a folder."""
 
     tables: ClassVar[tuple[str, ...]] = TABLES
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memspace.encoders.method import Method, TrainingBatch, method, pixel_losses
+from memspace.encoders.method import EncodingMethod, TrainingBatch, method, pixel_losses
 from memspace.encoders.model import Autoencoder, Posterior
 
 __all__ = ["BetaTcVae", "total_correlation"]
 
 
 @method
-class BetaTcVae(Method):
+class BetaTcVae(EncodingMethod):
     """The loss of a VAE, plus (β − 1) times the total correlation of the latents over the images."""
 
     name, symbol, source = "beta_tcvae", "β", "chen2018b"

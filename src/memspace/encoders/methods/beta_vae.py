@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from memspace.encoders.method import Method, TrainingBatch, method, reconstruction
+from memspace.encoders.method import EncodingMethod, TrainingBatch, method, reconstruction
 from memspace.encoders.model import Autoencoder
 
 __all__ = ["BetaVae"]
 
 
 @method
-class BetaVae(Method):
+class BetaVae(EncodingMethod):
     """Loss of the pixels, plus β KL(posterior ‖ prior)."""
 
     name, symbol, source = "beta_vae", "β", "higgins2017"

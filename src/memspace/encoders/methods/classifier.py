@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.encoders.images import WorldImages
-from memspace.encoders.method import Method, TrainingBatch, method
+from memspace.encoders.method import EncodingMethod, TrainingBatch, method
 from memspace.encoders.model import Autoencoder
 from memspace.encoders.specification import EncoderSpec
 from memspace.geometry.embedding import embed
@@ -18,8 +18,13 @@ __all__ = ["Classifier"]
 
 
 @method
-class Classifier(Method):
-    """Linear heads tell every factor's level from the code, which nothing ties to axes. The code has no noise."""
+class Classifier(EncodingMethod):
+    """Linear heads tell every factor's level from the code, which nothing ties to axes. The code has no noise.
+
+    Args:
+        spec: of the encoder.
+        images: it is trained on.
+    """
 
     name, symbol, source = "classifier", "", "locatello2019"
     decodes, supervised = False, True

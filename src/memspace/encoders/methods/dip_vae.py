@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memspace.encoders.method import Method, TrainingBatch, method, reconstruction
+from memspace.encoders.method import EncodingMethod, TrainingBatch, method, reconstruction
 from memspace.encoders.model import Autoencoder, Posterior
 
 __all__ = ["DipVae", "latent_covariance"]
 
 
 @method
-class DipVae(Method):
+class DipVae(EncodingMethod):
     """The loss of a VAE, plus λ times how far the latents' covariance over images is from the identity.
 
     Diagonal and other entries have the same weight, as in Locatello et al. 2019.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from memspace.encoders.images import WorldImages
-from memspace.encoders.method import Method, TrainingBatch, method, pixel_losses
+from memspace.encoders.method import EncodingMethod, TrainingBatch, method, pixel_losses
 from memspace.encoders.model import Autoencoder
 from memspace.encoders.specification import EncoderSpec
 
@@ -17,11 +17,15 @@ RATE, MOMENTA = 1e-4, (0.5, 0.9)  # of its optimiser, as in the study
 
 
 @method
-class FactorVae(Method):
+class FactorVae(EncodingMethod):
     """The loss of a VAE, plus γ times the total correlation that a second network tells.
 
     That network is trained to tell latents of images from latents whose units were shuffled among the images. Its
     log-odds are the log-ratio of their densities. The shuffled latents come from other images.
+
+    Args:
+        spec: of the encoder.
+        images: it is trained on.
     """
 
     name, symbol, source = "factor_vae", "γ", "kim2018"

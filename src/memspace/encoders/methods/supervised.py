@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from memspace.encoders.images import WorldImages
-from memspace.encoders.method import Method, TrainingBatch, method
+from memspace.encoders.method import EncodingMethod, TrainingBatch, method
 from memspace.encoders.model import Autoencoder, Posterior
 from memspace.encoders.specification import EncoderSpec
 from memspace.errors import SettingsError
@@ -16,11 +16,15 @@ __all__ = ["Supervised"]
 
 
 @method
-class Supervised(Method):
+class Supervised(EncodingMethod):
     """Latent k is a normal law of factor k, scaled to variance 1; further latents are drawn to the prior.
 
     Levels are read as numbers, of kinds and of circular factors too: a full turn is a step from the last level to the
     first.
+
+    Args:
+        spec: of the encoder.
+        images: it is trained on.
     """
 
     name, symbol, source = "supervised", "", "locatello2019"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from memspace.encoders.method import Method, TrainingBatch, method
+from memspace.encoders.method import EncodingMethod, TrainingBatch, method
 from memspace.encoders.model import Autoencoder
 
 __all__ = ["Vae"]
 
 
 @method
-class Vae(Method):
+class Vae(EncodingMethod):
     """Loss of the pixels, plus KL(posterior ‖ prior)."""
 
     name, symbol, source = "vae", "", "kingma2014"

@@ -15,7 +15,7 @@ from memspace.task.factors import Factors
 __all__ = ["FactorWorld", "WorldFactor"]
 
 CHUNK = 128  # images drawn at once: what a renderer holds on the way is many times the images
-BEYOND = 0.5  # levels beyond the first and the last at which an ordered factor is still drawn
+BEYOND = 0.75  # levels beyond the first and the last that are drawn: a loop of one level a side, and differences on it
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class FactorWorld:
         """Draw images.
 
         Args:
-            levels: (B, K) levels: whole for kinds; any number for circular factors; up to half a level beyond
+            levels: (B, K) levels: whole for kinds; any number for circular factors; up to 0.75 levels beyond
                 the first and the last for other ordered ones.
 
         Returns:
