@@ -114,9 +114,8 @@ def trained_zoo() -> memspace.TrainedZoo:
 def trained_encoders() -> memspace.TrainedEncoders:
     with tempfile.TemporaryDirectory() as folder:
         declared = Path(folder) / "one.toml"
-        declared.write_text(
-            "every = { width = 8, steps = 2 }\nworlds = { shapes = { size = 50, pooled = 8 } }\nmethods = { vae = 1.0 }\n"
-        )
+        every, worlds = "{ width = 8, steps = 2 }", "{ shapes = { size = 50, pooled = 8 } }"
+        declared.write_text(f"every = {every}\nworlds = {worlds}\nmethods = {{ vae = 1.0 }}\n")
         work = memspace.EncoderWork(1, stages=("train",))
         return memspace.train_encoders(declared, out=Path(folder) / "store", work=work)
 

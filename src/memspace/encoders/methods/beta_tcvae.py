@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -41,5 +43,4 @@ def total_correlation(posterior: Posterior, z: Tensor) -> Tensor:
     density = posterior.log_density(z)
     together = torch.logsumexp(density.sum(2), 1)
     apart = torch.logsumexp(density, 1).sum(1)
-    constant = (density.shape[2] - 1) * torch.log(torch.tensor(float(density.shape[1])))
-    return (together - apart).mean() + constant
+    return (together - apart).mean() + (density.shape[2] - 1) * math.log(density.shape[1])
