@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 import memspace
 from memspace.cli import app
 from memspace.encoders.declaration import load_encoders, shipped_sets
-from memspace.encoders.model import coded
+from memspace.encoders.model import Posterior, coded
+from memspace.encoders.scoring import score_readings
 from memspace.encoders.store import MEASURED, TRAINED, EncoderStore
 from memspace.encoders.training import train_encoder
 from memspace.errors import DataError, RunFolderError, SettingsError
@@ -171,3 +172,16 @@ def test_the_command_line_runs_a_set(tmp_path: Path) -> None:
     assert called.exit_code == 0, called.output
     shown = runner.invoke(app, ["encoders", "status", declared, "--out", str(out), "--json"])
     assert json.loads(shown.stdout)["methods"][0]["trained"] == 1
+
+
+def test_units_that_say_nothing_change_no_score() -> None:
+    images = small_images()
+    v = images.test_levels.numpy()
+    told = images.scaled(images.test_levels)[:, :3] + 0.3 * torch.randn(len(v), 3)
+    quiet = torch.cat([told, 1e-3 * torch.randn(len(v), 4)], 1)
+    few, many = (
+        {r.name: r.row() for r in score_readings(Posterior(c, torch.zeros_like(c)), v, QUICK)} for c in (told, quiet)
+    )
+    assert few == many
+    alone = score_readings(Posterior(told[:, :1], torch.zeros(len(v), 1)), v, QUICK)
+    assert {r.row()["note"] for r in alone if r.name != "active"} == {"fewer than two units vary"}

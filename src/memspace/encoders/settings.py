@@ -55,4 +55,4 @@ class EncoderMeasuring:
     @property
     def scoring(self) -> ScoreSettings:
         """Settings of the scores: those of the study but for the forests of DCI and fewer votes."""
-        return ScoreSettings(points=2000, judged=1000, collapsed=COLLAPSED, seed=self.seed)
+        return ScoreSettings(points=2000, judged=1000, seed=self.seed)
