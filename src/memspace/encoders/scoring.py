@@ -31,7 +31,7 @@ def score_readings(codes: Posterior, v: Levels, settings: EncoderMeasuring) -> l
         serves it best, as ``aligned_dci``; and how many units vary, as ``active``. Scores are absent where fewer than
         two units vary.
     """
-    z = codes.mean.double().numpy()
+    z, v = codes.mean.double().numpy()[: settings.rows], v[: settings.rows]
     active = z[:, z.std(0) > COLLAPSED]
     varying = EncoderReading(
         "active", ONE, Value(float(active.shape[1]), len(z), how=f"standard deviation > {COLLAPSED}")
@@ -43,7 +43,7 @@ def score_readings(codes: Posterior, v: Levels, settings: EncoderMeasuring) -> l
     readings = []
     for names, turns in ((settings.scores, settings.turns), (settings.without_null, 0)):
         if names:
-            scored = score_all(active, v, settings.scoring, names=names, folds=settings.folds, turns=turns)
+            scored = score_all(active, v, settings.scoring, names=names, folds=settings.folds, turns=turns, shuffles=0)
             readings += [EncoderReading(n, ONE, r.value, r.null, r.chance) for n, r in scored.items()]
     best = aligned_dci(standardised(active), v, settings.seed)
     note = "one choice of the rotation: no interval"

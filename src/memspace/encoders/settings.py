@@ -19,6 +19,7 @@ class EncoderMeasuring:
     """What is the same for every encoder; a change makes other numbers.
 
     Args:
+        rows: images whose codes are scored, at most.
         scores: by rotations and by leaving out parts.
         without_null: scores that take too long for a null of rotations.
         turns: rotations of the null.
@@ -35,6 +36,7 @@ class EncoderMeasuring:
         SettingsError: one of them is out of its range.
     """
 
+    rows: Annotated[int, SEVERAL] = 1500
     scores: tuple[str, ...] = (
         "beta_vae", "dci", "explicitness", "factor_vae", "irs", "mig", "modularity", "sap", "snc",
     )  # fmt: skip
