@@ -9,7 +9,7 @@ import sys
 
 from benchmarks.parts import run
 
-ORDER = ("geometry", "rivals", "scores")
+ORDER = ("geometry", "rivals", "scores", "models")
 
 FLAGS = {"--slow": "coverage of DCI and neuron knockout too, which takes an hour"}
 

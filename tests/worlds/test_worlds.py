@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memspace.errors import DataError, SettingsError
+from memspace.geometry.factor_loop import STEP
+from memspace.measures.factor_pairs import loops_around
 from memspace.task.worlds import FactorWorld, WorldFactor, world, worlds
 from memspace.task.worlds.sampling import combinations, traverse
 
@@ -208,3 +210,18 @@ def test_unknown_names_and_impossible_worlds_are_refused() -> None:
         world("dsprites").position("hue")
     with pytest.raises(SettingsError, match="a name of its own"):
         FactorWorld("twice", (WorldFactor("a", 2), WorldFactor("a", 2)), (1, 1, 1), lambda levels: levels)
+
+
+def test_loops_fit_around_levels_at_the_border(rendered: FactorWorld) -> None:
+    """A loop of one level a side around the first or the last level, and differences on it, are drawn."""
+    corners = torch.tensor([[0] * len(rendered.sizes), [s - 1 for s in rendered.sizes]]).double()
+    first, second = (rendered.position(name) for name in rendered.ordered[:2])
+    reached = 0.5 + STEP
+    for away in (-reached, reached):
+        moved = corners.clone()
+        moved[:, [first, second]] += away
+        assert bool(rendered.render(moved).isfinite().all())
+    linear = loops_around(
+        lambda x: x.flatten(1).double(), rendered.pooled(16).render, corners, [(first, second)], layer="pixels"
+    )
+    assert bool(torch.isfinite(linear.angles).any())
