@@ -6,33 +6,17 @@ import base64
 import csv
 import io
 import re
-import shutil
 
 import pytest
 from axe_selenium_python import Axe
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.support.ui import WebDriverWait
 
 from memspace.auditing.results import check_consistent
 from memspace.claims.page import claims_page, page_of
 from memspace.claims.run import judge_claims
+from tests.browser import CHROMIUM, DRIVER, open_page, started
 from tests.claims.examples import PAIRS, RANK, locked, stored
 from tests.claims.synthetic import zoo
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 HOSTILE = "<script>window.hacked = 1</script>"
 AGAINST = (
     RANK.replace("01-rank", "03-against")
@@ -97,26 +81,15 @@ def test_tables_are_inside_the_page(results) -> None:
 def browser(tmp_path_factory):
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("needs Debian's packages chromium and chromium-driver")
-    options = Options()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    with started(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_works_offline(browser, results, tmp_path, width: int) -> None:
     path = tmp_path / "claims.html"
     path.write_text(claims_page(results), encoding="utf-8")
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get(path.as_uri())
-    browser.execute_script("window.drawAll()")
-    drawn = "return [...document.querySelectorAll('.plot')].every(p => p.querySelector('.main-svg'))"
-    WebDriverWait(browser, 20).until(lambda b: b.execute_script(drawn))
+    open_page(browser, path.as_uri(), width)
     assert browser.get_log("browser") == []
     assert browser.execute_script("return document.querySelectorAll('.plot .main-svg').length") >= 5
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
