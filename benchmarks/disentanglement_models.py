@@ -131,7 +131,7 @@ def _claims(small: bool) -> list[Row]:
     made = []
     for name in CLAIMS[:1] if small else CLAIMS:
         word = memspace.judge_claims([name], store=SHIPPED).verdicts[name]
-        effect = stated[name].effects["overall"].effect
+        (effect,) = (v.effect for label, v in stated[name].effects.items() if label.endswith("overall"))
         value = math.nan if effect is None else effect.value
         low, high = (None if effect is None else effect.interval) or (None, None)
         known = stated[name].word
