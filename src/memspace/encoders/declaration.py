@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from memspace.encoders.method import method_named
 from memspace.encoders.specification import EncoderSpec
-from memspace.errors import DataError, SettingsError
+from memspace.errors import SettingsError
+from memspace.zoo.declared_file import read_declared, shipped_declarations
 
 __all__ = ["EncoderSet", "load_encoders", "shipped_sets"]
 
@@ -40,8 +39,7 @@ def shipped_sets() -> tuple[str, ...]:
     Returns:
         Their names.
     """
-    folder = files("memspace.encoders") / "declared"
-    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+    return shipped_declarations("memspace.encoders")
 
 
 def load_encoders(name: str | Path) -> EncoderSet:
@@ -60,19 +58,7 @@ def load_encoders(name: str | Path) -> EncoderSet:
         DataError: there is no such file, or it is not TOML.
         SettingsError: a word or value in it is not known, or out of range.
     """
-    path = Path(name)
-    if str(name) in shipped_sets():
-        text = (files("memspace.encoders") / "declared" / f"{name}.toml").read_text(encoding="utf-8")
-    elif path.is_file():
-        text = path.read_text(encoding="utf-8")
-    else:
-        remedy = f"name one of {', '.join(shipped_sets())}, or a file"
-        raise DataError(f"there is no set of encoders {str(name)!r}", where="encoders", remedy=remedy)
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"the declaration is not TOML ({error})", where=str(name), remedy="mend the line") from error
-    return _declared(content, str(name))
+    return _declared(read_declared(name, "memspace.encoders", "set of encoders", "encoders"), str(name))
 
 
 def _declared(content: Mapping[str, Any], where: str) -> EncoderSet:

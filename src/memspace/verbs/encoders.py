@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,11 +18,11 @@ from memspace.encoders.results import TABLE
 from memspace.encoders.settings import EncoderMeasuring
 from memspace.encoders.specification import EncoderSpec
 from memspace.encoders.store import MEASURED, EncoderStore
-from memspace.encoders.work import EncoderPiece, TrainEncoderPiece
+from memspace.encoders.work import TrainEncoderPiece
 from memspace.limits import COUNT, one_of
 from memspace.measures.scores.agreement import ScoreAgreement, agreement
 from memspace.progress import Progress, Silent
-from memspace.zoo.engine import Piece, engine_named
+from memspace.zoo.engine import Piece, engine_named, run_pieces
 
 if TYPE_CHECKING:
     import polars as pl
@@ -203,14 +202,6 @@ SCORES_SHOWN = (
 )  # fmt: skip
 
 
-def _run(stage: str, pieces: Sequence[EncoderPiece], work: EncoderWork, progress: Progress) -> None:
-    if not pieces:
-        return
-    runnable: Sequence[Piece] = pieces  # type: ignore[assignment]
-    handle = progress.start(f"encoders: {stage}", len(pieces))
-    try:
-        with closing(engine_named(work.engine)(runnable, work.workers)) as done:
-            for _ in done:
-                progress.advance(handle)
-    finally:
-        progress.finish(handle)
+def _run(stage: str, pieces: Sequence[Piece], work: EncoderWork, progress: Progress) -> None:
+    title = f"encoders: {stage}"
+    run_pieces(pieces, engine=work.engine, workers=work.workers, title=title, progress=progress)

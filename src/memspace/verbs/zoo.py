@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from memspace.display import Columns, Shown
 from memspace.limits import COUNT, one_of
 from memspace.progress import Progress, Silent
 from memspace.zoo.declaration import Zoo, load_zoo
-from memspace.zoo.engine import Piece, engine_named
+from memspace.zoo.engine import Piece, engine_named, run_pieces
 from memspace.zoo.stage import stages
 from memspace.zoo.store import ZooStore
 
@@ -122,7 +121,7 @@ def train_zoo(
     declared, store = load_zoo(name), ZooStore(out)
     for stage in chosen.stages:
         pieces = _pieces(stage, declared, ZooStore(store.folder.absolute()), chosen)
-        _run(stage, pieces, chosen, progress)
+        run_pieces(pieces, engine=chosen.engine, workers=chosen.workers, title=f"zoo: {stage}", progress=progress)
     return TrainedZoo(declared, store)
 
 
@@ -130,16 +129,3 @@ def _pieces(stage: str, declared: Zoo, store: ZooStore, settings: WorkSettings) 
     root = settings.data_root or os.environ.get("MEMSPACE_DATA")  # other machines have another environment and folder
     data_root = None if root is None else Path(root).absolute()
     return stages()[stage](declared, store, data_root)
-
-
-def _run(stage: str, pieces: Sequence[Piece], settings: WorkSettings, progress: Progress) -> None:
-    if not pieces:
-        return
-    handle = progress.start(f"zoo: {stage}", sum(p.networks for p in pieces))
-    try:
-        with closing(engine_named(settings.engine)(pieces, settings.workers)) as done:
-            for piece in done:
-                for _ in range(piece.networks):
-                    progress.advance(handle)
-    finally:
-        progress.finish(handle)

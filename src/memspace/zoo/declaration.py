@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from memspace.errors import DataError, SettingsError
+from memspace.errors import SettingsError
+from memspace.zoo.declared_file import read_declared, shipped_declarations
 from memspace.zoo.specification import NetworkSpec
 
 __all__ = ["KNOBS", "Zoo", "load_zoo", "shipped_zoos"]
@@ -47,8 +46,7 @@ def shipped_zoos() -> tuple[str, ...]:
     Returns:
         Their names.
     """
-    folder = files("memspace.zoo") / "declared"
-    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+    return shipped_declarations("memspace.zoo")
 
 
 def load_zoo(name: str | Path) -> Zoo:
@@ -70,19 +68,7 @@ def load_zoo(name: str | Path) -> Zoo:
         DataError: there is no such file, or it is not TOML.
         SettingsError: a word or value in it is not known, or out of range.
     """
-    path = Path(name)
-    if str(name) in shipped_zoos():
-        text = (files("memspace.zoo") / "declared" / f"{name}.toml").read_text(encoding="utf-8")
-    elif path.is_file():
-        text = path.read_text(encoding="utf-8")
-    else:
-        remedy = f"name one of {', '.join(shipped_zoos())}, or a file"
-        raise DataError(f"there is no zoo {str(name)!r}", where="zoo", remedy=remedy)
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"the declaration is not TOML ({error})", where=str(name), remedy="mend the line") from error
-    return _zoo(content, str(name))
+    return _zoo(read_declared(name, "memspace.zoo", "zoo", "zoo"), str(name))
 
 
 def _zoo(content: dict[str, Any], where: str) -> Zoo:

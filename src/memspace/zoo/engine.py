@@ -10,14 +10,15 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Protocol
 
 import torch
 
 from memspace.errors import SettingsError, WorkerError
+from memspace.progress import Progress
 
-__all__ = ["ENGINES", "Engine", "Piece", "engine_named", "run_local"]
+__all__ = ["ENGINES", "Engine", "Piece", "engine_named", "run_local", "run_pieces"]
 
 
 class Piece(Protocol):
@@ -132,3 +133,28 @@ def engine_named(name: str) -> Engine:
         listed = ", ".join(sorted(ENGINES))
         raise SettingsError(f"there is no engine {name!r}", where="zoo", remedy=f"name one of {listed}")
     return ENGINES[name]
+
+
+def run_pieces(pieces: Sequence[Piece], *, engine: str, workers: int, title: str, progress: Progress) -> None:
+    """Run pieces of work to the end, and report every network as it is done.
+
+    Args:
+        pieces: in the order in which they are begun.
+        engine: name of it.
+        workers: pieces that run at the same time.
+        title: of the work, for people.
+        progress: where it reports.
+
+    Raises:
+        WorkerError: a process was killed; what is finished is kept.
+    """
+    if not pieces:
+        return
+    handle = progress.start(title, sum(p.networks for p in pieces))
+    try:
+        with closing(engine_named(engine)(pieces, workers)) as done:
+            for piece in done:
+                for _ in range(piece.networks):
+                    progress.advance(handle)
+    finally:
+        progress.finish(handle)
