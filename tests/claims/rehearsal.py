@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import polars as pl
 
+from memspace.encoders.declaration import load_encoders
 from memspace.experiments.action_plan import read_plan
 from memspace.zoo.counts.plateau import plateaus
 from memspace.zoo.declaration import load_zoo
@@ -39,6 +40,7 @@ class Rehearsal:
         self.tables = {name: maker() for name, maker in makers.items()}
         self.tables["plateau"] = plateaus(self.tables["capacity"])
         self.tables |= self._factors()
+        self.tables["encoders"] = self._encoders()
 
     def _factors(self) -> dict[str, pl.DataFrame]:
         """Of the zoo with known factors: ties and nothing across them, and rivals that agree with nothing."""
@@ -69,6 +71,34 @@ class Rehearsal:
         rivals = {name: self.generator.standard_normal(len(rows)) for name in ("norms.squared", "loss.hessian_trace")}
         both = [self.tables["networks"], with_columns(invariants | rivals)]
         return {"memory": with_columns(ties), "networks": pl.concat(both, how="diagonal_relaxed")}
+
+    def _encoders(self) -> pl.DataFrame:
+        """Encoders of the open set: what the claims tie is tied, one half to DCI, the other to the angle of loops."""
+        specs = load_encoders("open").specs
+        columns = ("method", "strength", "seed", "configuration")
+        rows = pl.DataFrame([{"family": s.world, **{c: getattr(s, c) for c in columns}} for s in specs])
+        rest = np.sqrt(1 - self.effect**2)
+        disentangled, turned = (self._normal(rows, 0.2) for _ in range(2))
+
+        def related(to: np.ndarray) -> np.ndarray:
+            return np.asarray(self.effect * to + rest * self._normal(rows))
+
+        if self.effect:
+            turned = -related(disentangled)
+        made = {
+            "dci": disentangled,
+            "aligned_dci": related(disentangled),
+            "encoder.orthogonality": related(disentangled),
+            "cut": related(disentangled),
+            "holonomy": turned,
+            "input.lambda_max": related(turned),
+            "dci.informativeness": self._normal(rows),
+            "active": self._normal(rows),
+        }
+        made["encoder.told_apart"] = related(made["aligned_dci"])
+        return rows.with_columns(
+            pl.lit("open").alias("set"), fitted=pl.lit(True), **{n: pl.Series(v) for n, v in made.items()}
+        )
 
     def _normal(self, rows: pl.DataFrame, alone: float = 0.6) -> np.ndarray:
         """A number a network, of unit variance, most of which sister networks share: all but the part of each alone."""

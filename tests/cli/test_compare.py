@@ -1,20 +1,17 @@
 """``memspace compare``: from two checkpoints to one page; bad input ends in one sentence."""
 
 import json
-import shutil
 
 import pytest
 import torch
 from axe_selenium_python import Axe
 from safetensors.torch import save_file
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from typer.testing import CliRunner
 
 from memspace.auditing.store import load_results
 from memspace.cli import app
 from memspace.errors import CheckpointError, UnsupportedLayerError, WeightsMismatchError
-from tests.report.test_browser import CHROMIUM, DRIVER, FLAGS, open_page
+from tests.browser import CHROMIUM, DRIVER, open_page, started
 
 TASK = """
 import torch
@@ -136,16 +133,10 @@ def test_bad_input_ends_in_one_sentence(folder, monkeypatch, arguments, error, s
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    if CHROMIUM is None or DRIVER is None or shutil.which("chromium") is None:
+    if CHROMIUM is None or DRIVER is None:
         pytest.skip("needs Debian's packages chromium and chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
+    with started(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(360, "dark"), (1280, "light")])

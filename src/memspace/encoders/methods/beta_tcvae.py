@@ -1,4 +1,4 @@
-"""The β-TCVAE (Chen et al. 2018)."""
+"""The β-TCVAE (Chen et al. 2018a)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["BetaTcVae", "total_correlation"]
 class BetaTcVae(EncodingMethod):
     """The loss of a VAE, plus (β − 1) times the total correlation of the latents over the images."""
 
-    name, symbol, source = "beta_tcvae", "β", "chen2018b"
+    name, symbol, source = "beta_tcvae", "β", "chen2018a"
 
     def loss(self, model: Autoencoder, batch: TrainingBatch) -> Tensor:
         """Compute the loss with the total correlation weighted by β; the other parts of the KL have weight 1."""
