@@ -41,7 +41,7 @@ def main() -> None:
     with torch.no_grad():
         rows = torch.sigmoid(model.decoder(moved.flatten(0, 1))).unflatten(0, (len(active), COUNT))
     write_strip(rows, DOCS / "encoders-latents.png")
-    paths = latent_geodesics(model.decoder, codes[:PAIRS], codes[PAIRS : 2 * PAIRS], law=Bernoulli())
+    paths = latent_geodesics(model.decoder, codes[:PAIRS], codes[PAIRS : 2 * PAIRS], law=Bernoulli(), limit=1500)
     least, straight = (torch.sigmoid(p) for p in paths.pictures(model.decoder, COUNT))
     both = torch.stack([least, straight], 1).flatten(0, 1)
     write_strip(both, DOCS / "encoders-paths.png")
