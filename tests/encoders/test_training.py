@@ -185,3 +185,18 @@ def test_units_that_say_nothing_change_no_score() -> None:
     assert few == many
     alone = score_readings(Posterior(told[:, :1], torch.zeros(len(v), 1)), v, QUICK)
     assert {r.row()["note"] for r in alone if r.name != "active"} == {"fewer than two units vary"}
+
+
+def test_a_device_that_is_not_there_is_one_sentence() -> None:
+    with pytest.raises(SettingsError, match="the device cannot be used"):
+        memspace.EncoderWork(device="cuda:77")
+    with pytest.raises(SettingsError, match="the device cannot be used"):
+        memspace.EncoderWork(device="gpu")
+
+
+def test_agreement_fits_a_terminal_of_80_columns() -> None:
+    shown = CliRunner().invoke(app, ["encoders", "agreement", "--world", "scenes"])
+    assert shown.exit_code == 0
+    lines = shown.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "…" not in shown.stdout

@@ -103,12 +103,12 @@ def agreement(
 def _matrix(result: ScoreAgreement, console: Console) -> None:
     from rich.table import Table
 
-    shown = Table(title="Spearman's ρ × 100 between scores", box=None)
+    shown = Table(title="Spearman's ρ × 100 between scores", box=None, padding=(0, 0, 0, 1))
     shown.add_column("", no_wrap=True)
     for k in range(len(result.names)):
         shown.add_column(str(k + 1), justify="right", no_wrap=True)
     for k, name in enumerate(result.names):
-        cells = ["" if math.isnan(v) else f"{100 * v:.0f}" for v in result.matrix[k]]
+        cells = ["" if math.isnan(v) or j == k else f"{100 * v:.0f}" for j, v in enumerate(result.matrix[k])]
         shown.add_row(f"{k + 1:>2} {name}", *cells)
     console.print(shown)
     console.print(f"over {int(result.models.max())} encoders; intervals in --json")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import torch
+
 from memspace.arguments import check_fields, typed
 from memspace.claims.again import SHIPPED
 from memspace.claims.run import opened_store
@@ -19,6 +21,7 @@ from memspace.encoders.settings import EncoderMeasuring
 from memspace.encoders.specification import EncoderSpec
 from memspace.encoders.store import MEASURED, EncoderStore
 from memspace.encoders.work import TrainEncoderPiece
+from memspace.errors import SettingsError
 from memspace.limits import COUNT, one_of
 from memspace.measures.scores.agreement import ScoreAgreement, agreement
 from memspace.progress import Progress, Silent
@@ -58,6 +61,11 @@ class EncoderWork:
         engine_named(self.engine)
         for stage in self.stages:
             one_of(stage, STAGES, "stage")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises the latter
+            what = f"the device cannot be used: {str(error).splitlines()[0]}"
+            raise SettingsError(what, where=f"device {self.device}", remedy="use cpu") from error
 
 
 @dataclass(frozen=True, repr=False)
