@@ -148,7 +148,8 @@ def train_encoders(
     root = work.data_root or os.environ.get("MEMSPACE_DATA")
     place = Path(out).absolute(), None if root is None else Path(root).absolute()
     if "train" in work.stages:
-        due = [s for s in declared.specs if s.key not in store.trained_keys()]
+        trained = store.trained_keys()
+        due = [s for s in declared.specs if s.key not in trained]
         _run("train", [TrainEncoderPiece(s, *place, declared.name, work.device) for s in due], work, progress)
     if "measure" in work.stages:
         measured, trained = store.keys_at(MEASURED, measuring_version(measuring)), store.trained_keys()
