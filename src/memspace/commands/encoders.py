@@ -47,7 +47,7 @@ def run_encoders(chosen: EncoderOptions, output: Output, name: Name = "small", o
     from memspace.verbs.encoders import EncoderWork, train_encoders
 
     stages = tuple(s.strip() for s in chosen.stages.split(",") if s.strip())
-    work = EncoderWork(chosen.workers, chosen.engine, chosen.data_root, chosen.train_on, stages)
+    work = EncoderWork(chosen.workers, chosen.engine, chosen.data_root, stages, chosen.train_on)
     with watching(Terminal(stderr=True), output.silent) as progress:
         results = train_encoders(name, out=_folder(name, out), work=work, progress=progress)
     tell(output, results.to_dict(), lambda console: _summarise(results, console))

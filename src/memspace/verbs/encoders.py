@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from memspace.arguments import check_fields, typed
+from memspace.arguments import typed
 from memspace.claims.again import SHIPPED
 from memspace.claims.run import opened_store
 from memspace.display import Columns, Shown
@@ -22,10 +22,11 @@ from memspace.encoders.specification import EncoderSpec
 from memspace.encoders.store import MEASURED, EncoderStore
 from memspace.encoders.work import TrainEncoderPiece
 from memspace.errors import SettingsError
-from memspace.limits import COUNT, one_of
+from memspace.limits import one_of
 from memspace.measures.scores.agreement import ScoreAgreement, agreement
 from memspace.progress import Progress, Silent
-from memspace.zoo.engine import Piece, engine_named, run_pieces
+from memspace.verbs.zoo import WorkSettings
+from memspace.zoo.engine import Piece, run_pieces
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,31 +37,23 @@ STAGES = ("train", "measure")
 
 
 @dataclass(frozen=True)
-class EncoderWork:
-    """How a set of encoders is worked on.
+class EncoderWork(WorkSettings):
+    """How a set of encoders is worked on; workers, engine and folder are those of ``WorkSettings``.
 
     Args:
-        workers: processes, of one thread each.
-        engine: what runs them: ``"local"``, or ``"ray"``, for which the store's folder must be reached by all machines.
-        data_root: folder that holds the data sets; None: the environment variable MEMSPACE_DATA.
-        device: where encoders are trained; measures are taken on the CPU.
         stages: of ``STAGES``.
+        device: where encoders are trained; measures are taken on the CPU.
 
     Raises:
         SettingsError: a value is not known or out of range.
     """
 
-    workers: Annotated[int, COUNT] = 2
-    engine: str = "local"
-    data_root: Path | None = None
-    device: str = "cpu"
     stages: tuple[str, ...] = STAGES
+    device: str = "cpu"
+    known: ClassVar[tuple[str, ...]] = STAGES
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        engine_named(self.engine)
-        for stage in self.stages:
-            one_of(stage, STAGES, "stage")
+        super().__post_init__()
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises the latter

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from memspace.arguments import check_fields, typed
 from memspace.display import Columns, Shown
@@ -40,12 +40,13 @@ class WorkSettings:
     engine: str = "local"
     data_root: Path | None = None
     stages: tuple[str, ...] = STAGES
+    known: ClassVar[tuple[str, ...]] = STAGES
 
     def __post_init__(self) -> None:
         check_fields(self)
         engine_named(self.engine)
         for stage in self.stages:
-            one_of(stage, STAGES, "stage")
+            one_of(stage, self.known, "stage")
 
 
 @dataclass(frozen=True, repr=False)
