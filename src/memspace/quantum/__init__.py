@@ -1,1 +1,1 @@
-"""Geometry of quantum states: metrics, least action, entanglement spectra, parent Hamiltonians, complexity of unitaries."""
+"""Geometry of quantum states: metrics, least action, entanglement spectra, parent Hamiltonians, complexity."""

@@ -1,1 +1,1 @@
-"""Matrix product states as networks: modules, canonical forms, entanglement, truncation. Imports only torch and basics."""
+"""Matrix product states as networks: modules, canonical forms, entanglement, truncation."""
